@@ -1,0 +1,34 @@
+"""ktransformer: the Transformer for Keras 3 and TensorFlow.
+
+The layers and models need Keras alone; text, decoding and serving need TensorFlow and
+tensorflow-text, and are imported when they are first used.
+"""
+
+import importlib
+from typing import Any
+
+from ktransformer._version import __version__ as __version__
+
+_SUBMODULES = (
+    "config",
+    "decoding",
+    "fitting",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "run",
+    "schedules",
+    "serving",
+    "text",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"ktransformer.{name}")
+    raise AttributeError(f"module 'ktransformer' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_SUBMODULES])

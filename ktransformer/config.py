@@ -1,0 +1,259 @@
+"""The configuration of a run: what the commands and recipes can set."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+
+from ktransformer.errors import InputError
+
+
+def _check(ok: bool, rule: str, **values: Any) -> None:
+    if not ok:
+        got = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        raise InputError(f"{rule}; got {got}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Sizes and options of the Transformer; see its docstring."""
+
+    num_layers: int = 4
+    """Blocks in the encoder, and in the decoder unless num_decoder_layers is set."""
+    num_decoder_layers: int | None = None
+    """Blocks in the decoder; null for as many as in the encoder."""
+    d_model: int = 128
+    """Width; a multiple of num_heads."""
+    num_heads: int = 4
+    """Attention heads."""
+    hidden_dim: int = 256
+    """Features of the feed-forward networks' inner layer."""
+    dropout: float = 0.1
+    """Dropout on embeddings and on the sublayers' outputs, in [0, 1)."""
+    attention_dropout: float = 0.0
+    """Dropout on attention weights, in [0, 1)."""
+    hidden_dropout: float = 0.0
+    """Dropout on the feed-forward networks' inner features, in [0, 1)."""
+    activation: str = "relu"
+    """Inner activation of the feed-forward networks: relu, gelu, silu, ..."""
+    norm_first: bool = False
+    """Pre-norm (true) or post-norm (false)."""
+    positions: str = "sinusoidal"
+    """sinusoidal, sinusoidal_interleaved or learned."""
+    scale_embeddings: bool = True
+    """Multiply token vectors by sqrt(d_model)."""
+    tie_embeddings: bool = True
+    """One table for source, target and output projection."""
+    max_length: int = 256
+    """The longest source and target in tokens, the end token included."""
+    dtype: str = "float32"
+    """float32, mixed_float16 or mixed_bfloat16."""
+
+    def __post_init__(self) -> None:
+        _check(self.max_length >= 2, "max_length must be at least 2", max_length=self.max_length)
+        dtypes = ("float32", "mixed_float16", "mixed_bfloat16")
+        _check(self.dtype in dtypes, f"dtype must be one of {', '.join(dtypes)}", dtype=self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The tokenizer and the batches."""
+
+    vocabulary_size: int = 8000
+    """The most pieces of the vocabulary that source and target share."""
+    split_digits: bool = True
+    """Every digit is a piece of its own."""
+    character_coverage: float = 1.0
+    """Share of the text's characters that get a piece; the rarest others become unknown."""
+    batch_tokens: int = 4096
+    """The most tokens of a batch on each side, padding included."""
+    bucket_step: int = 4
+    """Distance between two buckets' lengths, in tokens: fewer shapes against less padding."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.vocabulary_size >= 5,
+            "vocabulary_size must be at least 5",
+            vocabulary_size=self.vocabulary_size,
+        )
+        _check(
+            0 < self.character_coverage <= 1,
+            "character_coverage must be in (0, 1]",
+            character_coverage=self.character_coverage,
+        )
+        _check(self.bucket_step >= 1, "bucket_step must be at least 1", bucket_step=self.bucket_step)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How the model is fitted."""
+
+    epochs: int = 20
+    """Passes over the training text, at most."""
+    learning_rate: float = 2e-3
+    """Peak of the inverse square root schedule."""
+    warmup_steps: int = 1000
+    """Updates until the peak."""
+    label_smoothing: float = 0.1
+    """Probability mass spread over the vocabulary, in [0, 1)."""
+    clip_norm: float | None = None
+    """The most the gradient's global norm may be; null for no limit."""
+    average_checkpoints: int = 5
+    """The final weights are the mean over the last so many epochs."""
+    patience: int | None = None
+    """Stop after so many epochs without a better validation loss; null for never."""
+    bleu_sentences: int = 200
+    """Validation sentences that are translated greedily after each epoch; 0 for none."""
+    tensorboard: str | None = None
+    """Folder for TensorBoard's logs; null for none."""
+    seed: int = 1
+    """Seed of weights, dropout and data order."""
+
+    def __post_init__(self) -> None:
+        _check(self.epochs >= 1, "epochs must be at least 1", epochs=self.epochs)
+        _check(self.learning_rate > 0, "learning_rate must be above 0", learning_rate=self.learning_rate)
+        _check(
+            self.average_checkpoints >= 1,
+            "average_checkpoints must be at least 1",
+            average_checkpoints=self.average_checkpoints,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingConfig:
+    """How a translation is searched for."""
+
+    beam_size: int = 4
+    """Places of the beam; 1 is greedy search."""
+    length_penalty: float = 1.0
+    """Exponent of the length that a hypothesis' log-probability is divided by."""
+    max_length_ratio: float = 2.0
+    """Target tokens allowed for each source token ..."""
+    max_length_offset: int = 20
+    """... and beyond that."""
+
+    def __post_init__(self) -> None:
+        _check(self.beam_size >= 1, "beam_size must be at least 1", beam_size=self.beam_size)
+        _check(
+            self.length_penalty >= 0,
+            "length_penalty must be at least 0",
+            length_penalty=self.length_penalty,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that a training run can set, by section."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()
+
+    def __post_init__(self) -> None:
+        _check(
+            self.data.batch_tokens >= self.model.max_length,
+            "batch_tokens must be at least max_length, or the longest pair has no batch",
+            batch_tokens=self.data.batch_tokens,
+            max_length=self.model.max_length,
+        )
+
+    def replace(self, settings: dict[str, Any]) -> "Config":
+        """Returns a copy with some fields changed.
+
+        Args:
+            settings: Field name to value; a name says its section by itself. A string is read
+                as the field's type.
+
+        Raises:
+            InputError: A name is unknown (the message lists the known ones) or a value does not
+                fit.
+        """
+        sections = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        owner = {
+            field.name: name
+            for name, section in sections.items()
+            for field in dataclasses.fields(section)
+        }
+        changes: dict[str, dict[str, Any]] = {name: {} for name in sections}
+        for key, value in settings.items():
+            if key not in owner:
+                raise InputError(f"Unknown setting {key!r}; known are {', '.join(sorted(owner))}.")
+            section = sections[owner[key]]
+            changes[owner[key]][key] = _convert(key, value, get_type_hints(type(section))[key])
+        return dataclasses.replace(
+            self,
+            **{
+                name: dataclasses.replace(section, **changes[name])
+                for name, section in sections.items()
+            },
+        )
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Returns the configuration as nested dictionaries of plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, sections: dict[str, Any]) -> "Config":
+        """Creates a configuration from what `to_dict` returned, or from a part of it."""
+        return cls().replace(flatten(sections))
+
+
+def flatten(sections: dict[str, Any]) -> dict[str, Any]:
+    """Turns `{"model": {"d_model": 64}, "epochs": 5}` into `{"d_model": 64, "epochs": 5}`.
+
+    Raises:
+        InputError: A section is unknown or not a mapping.
+    """
+    names = [field.name for field in dataclasses.fields(Config)]
+    settings: dict[str, Any] = {}
+    for key, value in sections.items():
+        if isinstance(value, dict):
+            if key not in names:
+                raise InputError(f"Unknown section {key!r}; known are {', '.join(names)}.")
+            settings |= value
+        elif key in names and value is not None:
+            raise InputError(f"Section {key!r} must hold settings; got {value!r}.")
+        elif key not in names:
+            settings[key] = value
+    return settings
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Reads settings from a YAML file, with or without sections.
+
+    Raises:
+        InputError: The file is missing or is not a YAML mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold settings (key: value); got {content!r}.")
+    return flatten(content)
+
+
+def _convert(name: str, value: Any, kind: Any) -> Any:
+    """Makes `value` fit a field's type: a word of the command line or a YAML value."""
+    kinds = [k for k in get_args(kind) if k is not type(None)] or [kind]
+    optional = len(get_args(kind)) > len(kinds)
+    if optional and (value is None or str(value).lower() in ("none", "null")):
+        return None
+    (target,) = kinds
+    try:
+        if target is bool:
+            return {"true": True, "false": False}[str(value).lower()]
+        if isinstance(value, bool) or (target is int and float(value) != int(float(value))):
+            raise ValueError
+        return target(float(value)) if target is int else target(value)
+    except (ValueError, KeyError, TypeError, OverflowError):
+        raise InputError(
+            f"{name} must be of type {target.__name__}{' or null' if optional else ''}; "
+            f"got {value!r}."
+        ) from None

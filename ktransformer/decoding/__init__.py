@@ -1,0 +1,8 @@
+"""Search for the best target sequences, given a step function; knows no model."""
+
+from ktransformer.decoding.beam import beam_search as beam_search
+from ktransformer.decoding.hypotheses import Hypotheses as Hypotheses
+from ktransformer.decoding.hypotheses import SpecialIds as SpecialIds
+from ktransformer.decoding.hypotheses import length_limits as length_limits
+from ktransformer.decoding.single import greedy_search as greedy_search
+from ktransformer.decoding.single import sample as sample

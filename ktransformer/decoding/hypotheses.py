@@ -1,0 +1,80 @@
+"""What every search takes and returns."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+# Takes the newest ids [N], their position (a scalar) and a state; returns the logits [N, V] of
+# the tokens after them and the next state. A state is a nest of tensors whose first axis is N.
+StepFunction = Callable[[tf.Tensor, tf.Tensor, Any], tuple[tf.Tensor, Any]]
+
+# A log-probability that no sequence reaches. Finite, because -inf - -inf is not a number.
+IMPOSSIBLE = -1e9
+
+
+class SpecialIds(NamedTuple):
+    """The ids that a search needs to know.
+
+    Attributes:
+        start: Fed at position 0.
+        end: Ends a hypothesis.
+        pad: Fills a hypothesis after its end.
+        suppressed: Never chosen; `pad` and `start` should be among them.
+    """
+
+    start: int
+    end: int
+    pad: int
+    suppressed: tuple[int, ...] = ()
+
+
+class Hypotheses(NamedTuple):
+    """The K best target sequences found for each of B sentences, best first.
+
+    Attributes:
+        ids: Int32 `[B, K, T]`, without the start token, with the end token, then padding.
+        scores: Float32 `[B, K]`, log-probability / length ** length_penalty. Where fewer than K
+            sequences exist, the rest are padding alone with a score of -1e9.
+        lengths: Int32 `[B, K]`, in tokens, the end token included.
+    """
+
+    ids: tf.Tensor
+    scores: tf.Tensor
+    lengths: tf.Tensor
+
+
+def length_limits(
+    source_lengths: tf.Tensor, *, ratio: float, offset: int, maximum: int
+) -> tf.Tensor:
+    """Limits each target by its own source, so that no sentence depends on its batch.
+
+    Args:
+        source_lengths: Int32 `[B]`, in tokens.
+        ratio: Target tokens allowed for each source token.
+        offset: Target tokens allowed beyond that.
+        maximum: The most target tokens in any case.
+
+    Returns:
+        Int32 `[B]`, the end token included, at least 1.
+    """
+    relative = tf.cast(tf.cast(source_lengths, tf.float32) * ratio, tf.int32) + offset
+    return tf.clip_by_value(relative, 1, maximum)
+
+
+def suppression(special: SpecialIds, vocabulary_size: int) -> tf.Tensor:
+    """Makes what is added to logits `[N, V]` so that suppressed ids are never chosen: `[V]`."""
+    ids = tf.constant(special.suppressed, tf.int32, shape=(len(special.suppressed),))
+    hits = tf.one_hot(ids, vocabulary_size)  # [suppressed, V]
+    return tf.reduce_sum(hits, axis=0) * IMPOSSIBLE
+
+
+def write_column(matrix: tf.Tensor, index: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+    """Replaces `matrix[..., index]`: `[..., T]` and `[...]`."""
+    here = tf.range(tf.shape(matrix)[-1]) == index
+    return tf.where(here, column[..., None], matrix)
+
+
+def penalty(length: tf.Tensor, length_penalty: float) -> tf.Tensor:
+    """Computes what a log-probability is divided by: `length ** length_penalty`."""
+    return tf.pow(tf.cast(length, tf.float32), length_penalty)

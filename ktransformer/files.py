@@ -1,0 +1,77 @@
+"""Outputs that appear whole or not at all: written beside, then renamed."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ktransformer.errors import InputError
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yields a temporary folder beside `path` that takes its name if the block succeeds.
+
+    If the block raises, the temporary folder is removed and what was at `path` is untouched.
+
+    Args:
+        path: The folder to make; its parents are made too.
+        overwrite: Whether a folder that is already there may be replaced.
+
+    Raises:
+        InputError: `path` exists and `overwrite` is False, or it is a file.
+    """
+    path = Path(path)
+    check_new_folder(path, overwrite=overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent))
+    temporary.chmod(0o777 & ~_umask())
+    try:
+        yield temporary
+        _sync(temporary)
+        if path.exists():
+            old = temporary.with_suffix(".old")
+            path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new_folder(path: str | Path, *, overwrite: bool = False) -> None:
+    """Raises the `InputError` that `new_folder` would raise, before any work is done."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; a folder was to be written there.")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} already exists; remove it, name another or add --overwrite.")
+
+
+@contextlib.contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` that takes its name if the block succeeds."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Makes sure that the files' contents are on the disk before their folder gets its name."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

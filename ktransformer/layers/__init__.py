@@ -1,0 +1,11 @@
+"""The Transformer's layers, in `keras.ops` alone: they run on every Keras backend."""
+
+from ktransformer.layers.attention import MultiHeadCrossAttention as MultiHeadCrossAttention
+from ktransformer.layers.attention import MultiHeadSelfAttention as MultiHeadSelfAttention
+from ktransformer.layers.blocks import DecoderBlock as DecoderBlock
+from ktransformer.layers.blocks import EncoderBlock as EncoderBlock
+from ktransformer.layers.feed_forward import FeedForward as FeedForward
+from ktransformer.layers.masks import attention_mask as attention_mask
+from ktransformer.layers.masks import masked_softmax as masked_softmax
+from ktransformer.layers.positional_embedding import PositionalEmbedding as PositionalEmbedding
+from ktransformer.layers.positional_embedding import sinusoidal_positions as sinusoidal_positions

@@ -1,0 +1,96 @@
+"""The position-wise feed-forward network."""
+
+from typing import Any
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="ktransformer")
+class FeedForward(keras.layers.Layer):
+    """Applies the same two-layer network at every position.
+
+    Override `compute_hidden` for another inner layer (a gated one, say).
+
+    Args:
+        hidden_dim: Features of the inner layer, at least 1.
+        activation: Name of the inner activation (`"relu"`, `"gelu"`, `"silu"`) or a function.
+        dropout: Probability of zeroing an inner feature, in [0, 1).
+        kernel_initializer: Initializer of both kernels.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Float tensor `[B, T, D]`.
+        training: Whether dropout is on.
+
+    Returns:
+        Float tensor `[B, T, D]`.
+
+    Raises:
+        ValueError: `hidden_dim` is below 1 or `dropout` is not in [0, 1).
+
+    Masking: passed through unchanged.
+
+    Example:
+        ```python
+        outputs = FeedForward(256, activation="gelu")(keras.random.normal((2, 7, 64)))
+        ```
+
+    Reference: Vaswani et al. 2017, section 3.3 (ReLU there, and here by default).
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        *,
+        activation: Any = "relu",
+        dropout: float = 0.0,
+        kernel_initializer: Any = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if hidden_dim < 1:
+            raise ValueError(f"hidden_dim must be at least 1; got hidden_dim={hidden_dim}.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1); got dropout={dropout}.")
+        self.hidden_dim = hidden_dim
+        self.activation = keras.activations.get(activation)
+        self.dropout = dropout
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.hidden_dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="hidden_dropout"
+        )
+        self.supports_masking = True
+
+    def make_dense(self, features: int, input_dim: int, name: str) -> keras.layers.Dense:
+        """Creates and builds one kernel of the network, `[input_dim, features]`, with a bias."""
+        dense = keras.layers.Dense(
+            features,
+            kernel_initializer=self.kernel_initializer.clone(),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        dense.build((None, None, input_dim))
+        return dense
+
+    def build(self, input_shape: Any) -> None:
+        """Creates the two kernels for inputs `[B, T, D]`."""
+        d_model = input_shape[-1]
+        self.hidden_projection = self.make_dense(self.hidden_dim, d_model, "hidden_projection")
+        self.output_projection = self.make_dense(d_model, self.hidden_dim, "output_projection")
+
+    def compute_hidden(self, inputs: Any) -> Any:
+        """Computes the inner layer: `[B, T, D] -> [B, T, hidden_dim]`."""
+        return self.activation(self.hidden_projection(inputs))
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        hidden = self.hidden_dropout(self.compute_hidden(inputs), training=training)
+        return self.output_projection(hidden)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "hidden_dim": self.hidden_dim,
+            "activation": keras.activations.serialize(self.activation),
+            "dropout": self.dropout,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }

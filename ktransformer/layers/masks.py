@@ -1,0 +1,65 @@
+"""The two masks of the Transformer, widened and applied in one place.
+
+One convention everywhere: boolean, True = attend. Layers carry `[B, S]`; only the attention
+functions know the wide form `[B, 1, T, S]`.
+"""
+
+from typing import Any
+
+from keras import ops
+
+# Low enough that exp() of it is exactly 0 in float32, and finite, so that a row without a single
+# True stays free of NaN.
+_MASKED_SCORE = -1e9
+
+
+def attention_mask(
+    mask: Any | None,
+    *,
+    query_length: Any,
+    key_length: Any,
+    causal: bool = False,
+    start_index: Any = 0,
+) -> Any | None:
+    """Widens a padding mask for attention scores and adds causality.
+
+    Args:
+        mask: Boolean `[B, S]`, True at the real keys, or None when every key is real.
+        query_length: T, the number of queries.
+        key_length: S, the number of keys.
+        causal: Whether a query sees only the keys at its own position and before it.
+        start_index: Position of the first query; above 0 when the keys come from a cache.
+
+    Returns:
+        Boolean tensor that broadcasts to `[B, H, T, S]`, or None when everything is visible.
+
+    Reference: Vaswani et al. 2017, section 3.2.3 (the decoder's mask).
+    """
+    wide = None if mask is None else ops.cast(mask, "bool")[:, None, None, :]  # [B, 1, 1, S]
+    if not causal:
+        return wide
+    query_positions = start_index + ops.arange(query_length, dtype="int32")
+    key_positions = ops.arange(key_length, dtype="int32")
+    past = key_positions[None, :] <= query_positions[:, None]  # [T, S]
+    past = past[None, None, :, :]
+    return past if wide is None else ops.logical_and(wide, past)
+
+
+def masked_softmax(scores: Any, mask: Any | None) -> Any:
+    """Turns scores into attention weights; what is masked gets a weight of exactly 0.
+
+    Args:
+        scores: Float tensor `[B, H, T, S]` of any precision.
+        mask: Boolean tensor that broadcasts to `scores`, True = attend, or None.
+
+    Returns:
+        Weights `[B, H, T, S]` in the dtype of `scores`. They sum to 1 over the last axis. A row
+        in which everything is masked is all zeros: it attends to nothing.
+    """
+    dtype = scores.dtype
+    scores = ops.cast(scores, "float32")  # Neither -1e9 nor a long sum fits into float16.
+    if mask is None:
+        return ops.cast(ops.softmax(scores, axis=-1), dtype)
+    weights = ops.softmax(ops.where(mask, scores, _MASKED_SCORE), axis=-1)
+    sees_anything = ops.any(mask, axis=-1, keepdims=True)
+    return ops.cast(weights * ops.cast(sees_anything, "float32"), dtype)

@@ -1,0 +1,173 @@
+"""Token embeddings with positions: where ids become vectors and the mask begins."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+POSITIONS = ("sinusoidal", "sinusoidal_interleaved", "learned")
+
+
+def sinusoidal_positions(length: int, d_model: int, *, interleaved: bool = False) -> np.ndarray:
+    """Computes the sinusoidal position table.
+
+    Args:
+        length: Number of positions.
+        d_model: D, the width; even.
+        interleaved: True puts a frequency's sine and cosine side by side (the paper's formula);
+            False puts all sines first (the paper's own code, and Marian).
+
+    Returns:
+        Float32 array `[length, D]`.
+
+    Raises:
+        ValueError: `d_model` is odd.
+
+    Reference: Vaswani et al. 2017, section 3.5.
+    """
+    if d_model % 2:
+        raise ValueError(f"d_model must be even for sinusoidal positions; got d_model={d_model}.")
+    frequencies = 10000.0 ** (-np.arange(0, d_model, 2) / d_model)  # [D/2]
+    angles = np.arange(length)[:, None] * frequencies  # [length, D/2]
+    if interleaved:
+        table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, d_model)
+    else:
+        table = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
+    return table.astype("float32")
+
+
+@keras.saving.register_keras_serializable(package="ktransformer")
+class PositionalEmbedding(keras.layers.Layer):
+    """Turns token ids into vectors that know their position, and starts the padding mask.
+
+    The same table can serve as the output projection: `layer.logits(hidden)`.
+
+    Args:
+        vocabulary_size: V, the number of ids.
+        d_model: D, the width of a vector.
+        max_length: The longest sequence, in tokens.
+        positions: `"sinusoidal"` (sines first), `"sinusoidal_interleaved"` or `"learned"`.
+        scale: Whether token vectors are multiplied by sqrt(D), which brings an embedding that
+            is small enough to be an output projection to the size of the positions.
+        pad_id: The id of padding.
+        dropout: Probability of zeroing a feature of the sum, in [0, 1).
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Int tensor `[B, T]`.
+        training: Whether dropout is on.
+
+    Returns:
+        Float tensor `[B, T, D]`.
+
+    Raises:
+        ValueError: A size is below 1, `positions` is unknown, D is odd with sinusoidal
+            positions, or T (where it is known in advance) is over `max_length`.
+
+    Masking: starts it: `inputs != pad_id`, `[B, T]`.
+
+    Example:
+        ```python
+        embedding = PositionalEmbedding(8000, 64, max_length=256)
+        vectors = embedding(np.array([[5, 9, 3, 0]]))  # (1, 4, 64); mask T T T F
+        logits = embedding.logits(vectors)  # (1, 4, 8000)
+        ```
+
+    Reference: Vaswani et al. 2017, sections 3.4 (scaling and tying) and 3.5 (positions).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        d_model: int,
+        *,
+        max_length: int,
+        positions: str = "sinusoidal",
+        scale: bool = True,
+        pad_id: int = 0,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        sizes = {"vocabulary_size": vocabulary_size, "d_model": d_model, "max_length": max_length}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1; got {name}={size}.")
+        if positions not in POSITIONS:
+            raise ValueError(f"positions must be one of {POSITIONS}; got positions={positions!r}.")
+        self.vocabulary_size = vocabulary_size
+        self.d_model = d_model
+        self.max_length = max_length
+        self.positions = positions
+        self.scale = scale
+        self.pad_id = pad_id
+        self.dropout = dropout
+        self.sum_dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="sum_dropout"
+        )
+        if positions != "learned":
+            interleaved = positions == "sinusoidal_interleaved"
+            self._sinusoids = sinusoidal_positions(max_length, d_model, interleaved=interleaved)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the embedding table and, if positions are learned, theirs."""
+        self.embeddings = self.add_weight(
+            shape=(self.vocabulary_size, self.d_model),
+            initializer=keras.initializers.RandomNormal(stddev=self.d_model**-0.5),
+            name="embeddings",
+        )
+        if self.positions == "learned":
+            self.position_embeddings = self.add_weight(
+                shape=(self.max_length, self.d_model),
+                initializer=keras.initializers.RandomNormal(stddev=0.02),
+                name="position_embeddings",
+            )
+
+    def compute_mask(self, inputs: Any, mask: Any | None = None) -> Any:
+        """Marks the real tokens: `[B, T]`, True where the id is not `pad_id`."""
+        return ops.not_equal(inputs, self.pad_id)
+
+    def embed(self, ids: Any, start_index: Any = 0) -> Any:
+        """Sums token and position vectors, without dropout: `[B, T] -> [B, T, D]`.
+
+        `start_index` is the position of the first id.
+        """
+        length = ops.shape(ids)[1]
+        if isinstance(length, int) and length > self.max_length:
+            raise ValueError(
+                "A sequence must not be longer than max_length; "
+                f"got {length} tokens, max_length={self.max_length}."
+            )
+        tokens = ops.take(ops.cast(self.embeddings, self.compute_dtype), ids, axis=0)
+        if self.scale:
+            tokens = tokens * ops.cast(self.d_model**0.5, self.compute_dtype)
+        table = self.position_embeddings if self.positions == "learned" else self._sinusoids
+        positions = start_index + ops.arange(length, dtype="int32")
+        return tokens + ops.take(ops.cast(table, self.compute_dtype), positions, axis=0)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return self.sum_dropout(self.embed(inputs), training=training)
+
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
+        """Describes the output, float `[B, T, D]`, without running the layer."""
+        return keras.KerasTensor((*inputs.shape, self.d_model), dtype=self.compute_dtype)
+
+    def logits(self, hidden: Any) -> Any:
+        """Projects vectors `[B, T, D]` onto the vocabulary by the same table: `[B, T, V]`."""
+        table = ops.cast(self.embeddings, self.compute_dtype)
+        rows = ops.reshape(hidden, (-1, self.d_model))  # A plain matrix product is the fastest.
+        product = ops.matmul(rows, ops.transpose(table))
+        return ops.reshape(product, (-1, ops.shape(hidden)[1], self.vocabulary_size))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "d_model": self.d_model,
+            "max_length": self.max_length,
+            "positions": self.positions,
+            "scale": self.scale,
+            "pad_id": self.pad_id,
+            "dropout": self.dropout,
+        }

@@ -1,0 +1,310 @@
+"""The encoder-decoder Transformer."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from ktransformer.layers import DecoderBlock, EncoderBlock, PositionalEmbedding
+from ktransformer.models.decoder import Decoder, KeyValue
+from ktransformer.models.encoder import Encoder
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"num_layers": 4, "d_model": 128, "hidden_dim": 256, "num_heads": 4},
+    "base": {"num_layers": 6, "d_model": 512, "hidden_dim": 2048, "num_heads": 8},
+    "big": {"num_layers": 6, "d_model": 1024, "hidden_dim": 4096, "num_heads": 16},
+}
+
+
+@keras.saving.register_keras_serializable(package="ktransformer")
+class Transformer(keras.Model):
+    """Predicts each target token from the source and the target tokens before it.
+
+    Override `make_encoder_block` or `make_decoder_block` to build it from other blocks.
+
+    Args:
+        vocabulary_size: V, the number of ids, shared by source and target.
+        num_layers: Blocks in the encoder, and in the decoder unless `num_decoder_layers` says
+            otherwise.
+        num_decoder_layers: Blocks in the decoder; None for as many as in the encoder.
+        d_model: D, the width.
+        num_heads: H, the attention heads; divides D.
+        hidden_dim: Features of the feed-forward networks' inner layer.
+        dropout: Probability of zeroing a feature of an embedding or of a sublayer's output.
+        attention_dropout: The same for attention weights.
+        hidden_dropout: The same for the feed-forward networks' inner features.
+        activation: Inner activation of the feed-forward networks.
+        norm_first: True for pre-norm, False for post-norm.
+        positions: `"sinusoidal"`, `"sinusoidal_interleaved"` or `"learned"`.
+        scale_embeddings: Whether token vectors are multiplied by sqrt(D).
+        tie_embeddings: True shares one table between source, target and output projection;
+            False gives each its own.
+        max_length: The longest source and the longest target, in tokens, the end token and the
+            start token included.
+        pad_id: The id of padding.
+        **kwargs: Arguments of `keras.Model`.
+
+    Call arguments:
+        inputs: `{"source": int [B, S], "target": int [B, T]}`; the target begins with the start
+            token.
+        training: Whether dropout is on.
+
+    Returns:
+        Logits `[B, T, V]`: at position t for the target token t + 1.
+
+    Raises:
+        ValueError: A size is below 1, `num_heads` does not divide `d_model`, a dropout is not in
+            [0, 1), or `positions` is unknown.
+
+    Masking: starts in the embeddings, at every id that is not `pad_id`; the logits carry the
+        target's.
+
+    Example:
+        ```python
+        model = Transformer.from_preset("tiny", vocabulary_size=8000)
+        logits = model({"source": source, "target": target})
+        ```
+
+    Reference: Vaswani et al. 2017. Differences: the output projection has no bias (as there),
+        the positions' sines come before the cosines by default.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        *,
+        num_layers: int = 6,
+        num_decoder_layers: int | None = None,
+        d_model: int = 512,
+        num_heads: int = 8,
+        hidden_dim: int = 2048,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.0,
+        hidden_dropout: float = 0.0,
+        activation: str = "relu",
+        norm_first: bool = False,
+        positions: str = "sinusoidal",
+        scale_embeddings: bool = True,
+        tie_embeddings: bool = True,
+        max_length: int = 512,
+        pad_id: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        num_decoder_layers = num_layers if num_decoder_layers is None else num_decoder_layers
+        for name, value in (("num_layers", num_layers), ("num_decoder_layers", num_decoder_layers)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1; got {name}={value}.")
+        self.vocabulary_size = vocabulary_size
+        self.num_layers = num_layers
+        self.num_decoder_layers = num_decoder_layers
+        self.d_model = d_model
+        self.num_heads = num_heads
+        self.hidden_dim = hidden_dim
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.hidden_dropout = hidden_dropout
+        self.activation = activation
+        self.norm_first = norm_first
+        self.positions = positions
+        self.scale_embeddings = scale_embeddings
+        self.tie_embeddings = tie_embeddings
+        self.max_length = max_length
+        self.pad_id = pad_id
+        self._make_layers()
+
+    @classmethod
+    def from_preset(cls, preset: str, vocabulary_size: int, **overrides: Any) -> "Transformer":
+        """Creates a model of a known size.
+
+        Args:
+            preset: `"tiny"`, `"base"` or `"big"`; the sizes stand in `PRESETS`.
+            vocabulary_size: V, the number of ids.
+            **overrides: Constructor arguments that take the place of the preset's.
+
+        Raises:
+            ValueError: There is no such preset.
+        """
+        if preset not in PRESETS:
+            raise ValueError(f"preset must be one of {sorted(PRESETS)}; got preset={preset!r}.")
+        return cls(vocabulary_size, **{**PRESETS[preset], **overrides})
+
+    def _make_layers(self) -> None:
+        self.source_embedding = self._make_embedding("source_embedding")
+        self.target_embedding = self.source_embedding
+        self.output_embedding = self.source_embedding
+        if not self.tie_embeddings:
+            self.target_embedding = self._make_embedding("target_embedding")
+            self.output_embedding = keras.layers.Dense(
+                self.vocabulary_size, use_bias=False, dtype=self.dtype_policy, name="output"
+            )
+        self.encoder = Encoder(
+            [self.make_encoder_block() for _ in range(self.num_layers)],
+            final_norm=self._make_final_norm(),
+            dtype=self.dtype_policy,
+            name="encoder",
+        )
+        self.decoder = Decoder(
+            [self.make_decoder_block() for _ in range(self.num_decoder_layers)],
+            final_norm=self._make_final_norm(),
+            dtype=self.dtype_policy,
+            name="decoder",
+        )
+
+    def _make_embedding(self, name: str) -> PositionalEmbedding:
+        return PositionalEmbedding(
+            self.vocabulary_size,
+            self.d_model,
+            max_length=self.max_length,
+            positions=self.positions,
+            scale=self.scale_embeddings,
+            pad_id=self.pad_id,
+            dropout=self.dropout,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def _make_final_norm(self) -> keras.layers.Layer | None:
+        if not self.norm_first:
+            return None
+        return keras.layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy)
+
+    def block_arguments(self) -> dict[str, Any]:
+        """Returns the arguments that the model gives to every block."""
+        return {
+            "num_heads": self.num_heads,
+            "hidden_dim": self.hidden_dim,
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "hidden_dropout": self.hidden_dropout,
+            "activation": self.activation,
+            "norm_first": self.norm_first,
+            "dtype": self.dtype_policy,
+        }
+
+    def make_encoder_block(self) -> keras.layers.Layer:
+        """Creates one block of the encoder; override it for another one."""
+        return EncoderBlock(**self.block_arguments())
+
+    def make_decoder_block(self) -> keras.layers.Layer:
+        """Creates one block of the decoder; override it for another one."""
+        return DecoderBlock(**self.block_arguments())
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the weights; they do not depend on the shape of the inputs."""
+        ids, vectors = (None, None), (None, None, self.d_model)
+        for embedding in {id(e): e for e in (self.source_embedding, self.target_embedding)}.values():
+            embedding.build(ids)
+        if not self.tie_embeddings:
+            self.output_embedding.build(vectors)
+        self.encoder.build(vectors)
+        self.decoder.build(vectors, vectors)
+        self.built = True
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        memory = self.encode(inputs["source"], training=training)
+        target = inputs["target"]
+        hidden = self.decoder(
+            self.target_embedding(target, training=training),
+            memory,
+            inputs_mask=self.target_embedding.compute_mask(target),
+            memory_mask=self.source_embedding.compute_mask(inputs["source"]),
+            training=training,
+        )
+        return self._project(hidden)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """Marks the real target tokens: `[B, T]`, True where the id is not `pad_id`."""
+        return self.target_embedding.compute_mask(inputs["target"])
+
+    def encode(self, source: Any, training: bool | None = None) -> Any:
+        """Encodes source ids `[B, S]` into the memory `[B, S, D]`."""
+        return self.encoder(
+            self.source_embedding(source, training=training),
+            mask=self.source_embedding.compute_mask(source),
+            training=training,
+        )
+
+    def _project(self, hidden: Any) -> Any:
+        if self.tie_embeddings:
+            return self.output_embedding.logits(hidden)
+        return self.output_embedding(hidden)
+
+    def prepare_memory(self, source: Any) -> dict[str, Any]:
+        """Encodes the source once and for all steps of decoding.
+
+        Args:
+            source: Int tensor `[B, S]`.
+
+        Returns:
+            `key_values`, each decoder block's cross-attention key and value `[B, H, S, D/H]`,
+            and `mask`, boolean `[B, S]`.
+        """
+        return {
+            "key_values": self.decoder.project_memory(self.encode(source, training=False)),
+            "mask": self.source_embedding.compute_mask(source),
+        }
+
+    def empty_cache(self, rows: Any, length: Any) -> list[KeyValue]:
+        """Makes the cache of `rows` hypotheses of at most `length` tokens.
+
+        Returns:
+            A key and a value `[rows, H, length, D/H]` per decoder block.
+        """
+        return self.decoder.empty_cache(rows, length)
+
+    def step(
+        self, ids: Any, index: Any, cache: list[KeyValue], memory: dict[str, Any]
+    ) -> tuple[Any, list[KeyValue]]:
+        """Predicts the token after the newest one.
+
+        Args:
+            ids: Int tensor `[B*K]`, the newest token of every hypothesis, those of one sentence
+                next to each other.
+            index: Its position, 0 for the start token; an int or a scalar int32 tensor.
+            cache: What `empty_cache` or the last step returned.
+            memory: What `prepare_memory` returned for the B sentences.
+
+        Returns:
+            Logits `[B*K, V]`, equal to what a call on the whole target gives at `index`, and the
+            cache with this token written in.
+        """
+        embedded = self.target_embedding.embed(ids[:, None], index)  # [B*K, 1, D]
+        hidden, cache = self.decoder.step(
+            embedded, cache, index, memory["key_values"], memory["mask"]
+        )
+        return self._project(hidden)[:, 0, :], cache
+
+    def cross_attention_weights(self, inputs: dict[str, Any]) -> list[Any]:
+        """Returns each decoder block's cross-attention weights `[B, H, T, S]`."""
+        memory = self.encode(inputs["source"], training=False)
+        memory_mask = self.source_embedding.compute_mask(inputs["source"])
+        mask = self.target_embedding.compute_mask(inputs["target"])
+        hidden, weights = self.target_embedding(inputs["target"], training=False), []
+        for block in self.decoder.blocks:
+            weights.append(block.cross_attention_weights(hidden, memory, mask, memory_mask))
+            hidden = block(
+                hidden, memory, inputs_mask=mask, memory_mask=memory_mask, training=False
+            )
+        return weights
+
+    def get_config(self) -> dict[str, Any]:
+        names = (
+            "vocabulary_size",
+            "num_layers",
+            "num_decoder_layers",
+            "d_model",
+            "num_heads",
+            "hidden_dim",
+            "dropout",
+            "attention_dropout",
+            "hidden_dropout",
+            "activation",
+            "norm_first",
+            "positions",
+            "scale_embeddings",
+            "tie_embeddings",
+            "max_length",
+            "pad_id",
+        )
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

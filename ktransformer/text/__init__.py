@@ -1,0 +1,12 @@
+"""Text in and out: the tokenizer, parallel corpora, and batches of them for training."""
+
+from ktransformer.text.batches import TokenBatches as TokenBatches
+from ktransformer.text.corpus import ParallelText as ParallelText
+from ktransformer.text.corpus import read_lines as read_lines
+from ktransformer.text.corpus import read_parallel as read_parallel
+from ktransformer.text.corpus import read_tsv as read_tsv
+from ktransformer.text.tokenizer import END_ID as END_ID
+from ktransformer.text.tokenizer import PAD_ID as PAD_ID
+from ktransformer.text.tokenizer import START_ID as START_ID
+from ktransformer.text.tokenizer import UNKNOWN_ID as UNKNOWN_ID
+from ktransformer.text.tokenizer import Tokenizer as Tokenizer

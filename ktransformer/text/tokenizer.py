@@ -1,0 +1,150 @@
+"""The tokenizer: trained from text, the same in training and in the serving graph."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from ktransformer.errors import InputError
+
+try:
+    import tensorflow_text
+except ImportError as error:  # There is no wheel for Windows.
+    raise ImportError(
+        "ktransformer.text needs tensorflow-text, which is not installed "
+        "(it has no release for Windows: use Linux, macOS or WSL there)."
+    ) from error
+
+PAD_ID, UNKNOWN_ID, START_ID, END_ID = 0, 1, 2, 3
+
+
+class Tokenizer(tf.Module):
+    """A SentencePiece unigram tokenizer that runs in a TensorFlow graph.
+
+    Unigram without byte fallback and with SentencePiece's own treatment of spaces: the settings
+    whose LiteRT form is exact. Ids: 0 padding, 1 unknown, 2 start, 3 end.
+
+    Text is normalised by NFKC, spaces are trimmed at both ends and runs of them become one;
+    decoding what was encoded gives the text normalised so. A character that was not in the
+    training text becomes unknown.
+
+    Args:
+        model: A serialized SentencePiece model.
+
+    Raises:
+        InputError: `model` is not a SentencePiece model, or has other special ids.
+
+    Example:
+        ```python
+        tokenizer = Tokenizer.train(["two dogs run", "a dog"], vocabulary_size=40)
+        ids = tokenizer.encode(tf.constant(["a dog"]))  # tf.RaggedTensor
+        texts = tokenizer.decode(ids)
+        ```
+
+    Reference: Kudo 2018 (unigram model); Kudo and Richardson 2018 (SentencePiece).
+    """
+
+    def __init__(self, model: bytes) -> None:
+        super().__init__(name="tokenizer")
+        processor = _processor(model)
+        ids = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id())
+        if ids != (PAD_ID, UNKNOWN_ID, START_ID, END_ID):
+            raise InputError(
+                "The SentencePiece model must have the ids pad 0, unknown 1, start 2, end 3; "
+                f"got {ids}."
+            )
+        self.model = model
+        self.vocabulary_size: int = processor.vocab_size()
+        self._graph = tensorflow_text.SentencepieceTokenizer(model=model, add_eos=True)
+
+    @classmethod
+    def train(
+        cls,
+        lines: Iterable[str],
+        vocabulary_size: int,
+        *,
+        split_digits: bool = True,
+        character_coverage: float = 1.0,
+    ) -> "Tokenizer":
+        """Trains a tokenizer.
+
+        Args:
+            lines: The text, a sentence each; both languages for a shared vocabulary.
+            vocabulary_size: The most pieces, the four special ones included. A small text may
+                give fewer.
+            split_digits: Whether every digit is a piece of its own.
+            character_coverage: Share of the text's characters to keep; the rarest others become
+                unknown. 1 keeps all.
+
+        Raises:
+            InputError: The text is empty, or has more different characters than
+                `vocabulary_size` has room for.
+        """
+        import sentencepiece
+
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(lines),
+                model_writer=model,
+                model_type="unigram",
+                vocab_size=vocabulary_size,
+                hard_vocab_limit=False,
+                character_coverage=character_coverage,
+                split_digits=split_digits,
+                normalization_rule_name="nfkc",
+                pad_id=PAD_ID,
+                unk_id=UNKNOWN_ID,
+                bos_id=START_ID,
+                eos_id=END_ID,
+                num_threads=2,  # Fixed: the sums, and so the pieces, depend on it.
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise InputError(
+                f"No tokenizer of vocabulary_size={vocabulary_size} can be trained on this text: "
+                f"{error}"
+            ) from error
+        return cls(model.getvalue())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Reads a tokenizer that `save` wrote, or another SentencePiece model with its ids."""
+        return cls(Path(path).read_bytes())
+
+    def save(self, path: str | Path) -> None:
+        """Writes the SentencePiece model."""
+        Path(path).write_bytes(self.model)
+
+    def encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Turns texts `[B]` into ids, the end token included; runs in a graph."""
+        return self._graph.tokenize(texts)
+
+    def decode(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+        """Turns ids `[B, T]`, dense with padding or ragged, into texts `[B]`; runs in a graph."""
+        return self._graph.detokenize(ids)
+
+    def normalize(self, text: str) -> str:
+        """Returns what decoding the encoded text gives, unknown characters aside."""
+        import sentencepiece
+
+        normalizer = sentencepiece.SentencePieceNormalizer(
+            model_proto=self.model, remove_extra_whitespaces=True
+        )
+        return normalizer.normalize(text).replace("\N{LOWER ONE EIGHTH BLOCK}", " ").strip()
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Returns the text of each id, a leading space as `▁`."""
+        processor = _processor(self.model)
+        return [processor.id_to_piece(int(i)) for i in ids]
+
+
+def _processor(model: bytes) -> Any:
+    import sentencepiece
+
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=model)
+    except RuntimeError as error:
+        raise InputError(f"This is not a SentencePiece model: {error}") from error
