@@ -131,7 +131,9 @@ def _blocks(descriptor: int) -> Iterator[list[str]]:
         if not data and rest:  # The last line has no end.
             whole, rest = [rest], b""
         if whole:
-            yield [decode_line(line, "standard input", number + i + 1) for i, line in enumerate(whole)]
+            yield [
+                decode_line(line, "standard input", number + i + 1) for i, line in enumerate(whole)
+            ]
             number += len(whole)
         if not data:
             return

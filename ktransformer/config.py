@@ -82,7 +82,9 @@ class DataConfig:
             "character_coverage must be in (0, 1]",
             character_coverage=self.character_coverage,
         )
-        _check(self.bucket_step >= 1, "bucket_step must be at least 1", bucket_step=self.bucket_step)
+        _check(
+            self.bucket_step >= 1, "bucket_step must be at least 1", bucket_step=self.bucket_step
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +114,11 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _check(self.epochs >= 1, "epochs must be at least 1", epochs=self.epochs)
-        _check(self.learning_rate > 0, "learning_rate must be above 0", learning_rate=self.learning_rate)
+        _check(
+            self.learning_rate > 0,
+            "learning_rate must be above 0",
+            learning_rate=self.learning_rate,
+        )
         _check(
             self.average_checkpoints >= 1,
             "average_checkpoints must be at least 1",

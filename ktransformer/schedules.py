@@ -37,7 +37,9 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps = warmup_steps
 
     @classmethod
-    def noam(cls, d_model: int, warmup_steps: int = 4000, scale: float = 1.0) -> "InverseSquareRoot":
+    def noam(
+        cls, d_model: int, warmup_steps: int = 4000, scale: float = 1.0
+    ) -> "InverseSquareRoot":
         """Creates the paper's schedule, whose peak follows from the model's width.
 
         Args:

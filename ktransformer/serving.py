@@ -130,7 +130,7 @@ class Translator(tf.Module):
         source = self.encode(texts)
         step, state, limits = self._prepare(source, beam_size=1)
         drawn = sample(step, state, limits, SPECIAL_IDS, seed=seed, **options)
-        translations = self._to_texts(source, drawn)
+        translations = self._to_texts(_end_empty(source, drawn))
         return {name: values[:, 0] for name, values in translations.items()}
 
     def encode(self, texts: tf.Tensor) -> tf.Tensor:
@@ -145,22 +145,23 @@ class Translator(tf.Module):
         beam_size, penalty = self.decoding.beam_size, self.decoding.length_penalty
         step, state, limits = self._prepare(source, beam_size)
         if beam_size == 1:
-            return greedy_search(step, state, limits, SPECIAL_IDS, length_penalty=penalty)
-        return beam_search(
-            step,
-            state,
-            limits,
-            SPECIAL_IDS,
-            beam_size=beam_size,
-            n_best=n_best,
-            length_penalty=penalty,
-        )
+            best = greedy_search(step, state, limits, SPECIAL_IDS, length_penalty=penalty)
+        else:
+            best = beam_search(
+                step,
+                state,
+                limits,
+                SPECIAL_IDS,
+                beam_size=beam_size,
+                n_best=n_best,
+                length_penalty=penalty,
+            )
+        return _end_empty(source, best)
 
     def _prepare(self, source: tf.Tensor, beam_size: int) -> tuple[Callable[..., Any], Any, Any]:
         """Encodes the source: the step function, its first state, and the length limits."""
-        lengths = tf.reduce_sum(tf.cast(source != PAD_ID, tf.int32), axis=1)
         limits = length_limits(
-            lengths,
+            _lengths(source),
             ratio=self.decoding.max_length_ratio,
             offset=self.decoding.max_length_offset,
             maximum=self.model.max_length,
@@ -175,19 +176,28 @@ class Translator(tf.Module):
         return step, cache, limits
 
     def _translate_n_best(self, texts: tf.Tensor, n_best: int) -> dict[str, tf.Tensor]:
-        source = self.encode(texts)
-        return self._to_texts(source, self.search(source, n_best))
+        return self._to_texts(self.search(self.encode(texts), n_best))
 
-    def _to_texts(self, source: tf.Tensor, best: Hypotheses) -> dict[str, tf.Tensor]:
-        """Decodes hypotheses; a source that is nothing but its end gives an empty text."""
+    def _to_texts(self, best: Hypotheses) -> dict[str, tf.Tensor]:
         shape = tf.shape(best.ids)  # [B, K, T]
         texts = self.tokenizer.decode(tf.reshape(best.ids, [-1, shape[2]]))
-        texts = tf.reshape(texts, shape[:2])
-        empty = (source[:, 0] == END_ID)[:, None]
-        return {
-            "text": tf.where(empty, "", texts),
-            "score": tf.where(empty, 0.0, best.scores),
-        }
+        return {"text": tf.reshape(texts, shape[:2]), "score": best.scores}
+
+
+def _end_empty(source: tf.Tensor, best: Hypotheses) -> Hypotheses:
+    """Replaces what was found for sources without a token by the end token alone."""
+    empty = (_lengths(source) <= 1)[:, None]  # [B, 1]
+    at_start = tf.range(tf.shape(best.ids)[2]) == 0  # [T]
+    return Hypotheses(
+        ids=tf.where(empty[..., None], tf.where(at_start, END_ID, PAD_ID), best.ids),
+        scores=tf.where(empty, 0.0, best.scores),
+        lengths=tf.where(empty, 1, best.lengths),
+    )
+
+
+def _lengths(ids: tf.Tensor) -> tf.Tensor:
+    """Counts the tokens of padded ids: `[B, S] -> [B]`."""
+    return tf.reduce_sum(tf.cast(ids != PAD_ID, tf.int32), axis=1)
 
 
 def export_saved_model(translator: Translator, path: str | Path) -> Path:

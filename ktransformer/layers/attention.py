@@ -186,9 +186,7 @@ class MultiHeadSelfAttention(_MultiHeadAttention):
 
     def call(self, inputs: Any, mask: Any | None = None, training: bool | None = None) -> Any:
         query, key, value = self.project(inputs)
-        attended = self.attend(
-            query, key, value, self._wide_mask(inputs, mask), training=training
-        )
+        attended = self.attend(query, key, value, self._wide_mask(inputs, mask), training=training)
         return self.merge(attended)
 
     def attention_weights(self, inputs: Any, mask: Any | None = None) -> Any:
@@ -198,9 +196,7 @@ class MultiHeadSelfAttention(_MultiHeadAttention):
 
     def _wide_mask(self, inputs: Any, mask: Any | None) -> Any | None:
         length = ops.shape(inputs)[1]
-        return attention_mask(
-            mask, query_length=length, key_length=length, causal=self.causal
-        )
+        return attention_mask(mask, query_length=length, key_length=length, causal=self.causal)
 
     def empty_cache(self, rows: Any, length: Any) -> tuple[Any, Any]:
         """Makes room for `length` positions: key and value, zeros `[rows, H, length, D/H]`."""

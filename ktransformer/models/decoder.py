@@ -4,13 +4,13 @@ from typing import Any
 
 import keras
 
-from ktransformer.models.encoder import Encoder
+from ktransformer.models.block_stack import BlockStack
 
 KeyValue = tuple[Any, Any]
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
-class Decoder(Encoder):
+class Decoder(BlockStack):
     """Passes vectors through a stack of causal blocks that attend to a memory.
 
     Args:
@@ -44,10 +44,7 @@ class Decoder(Encoder):
 
     def build(self, inputs_shape: Any, memory_shape: Any) -> None:
         """Builds the blocks for inputs `[B, T, D]` and memory `[B, S, D]`."""
-        for block in self.blocks:
-            block.build(inputs_shape, memory_shape)
-        if self.final_norm is not None:
-            self.final_norm.build(inputs_shape)
+        self.build_blocks(inputs_shape, memory_shape)
 
     def call(
         self,
@@ -66,7 +63,7 @@ class Decoder(Encoder):
                 memory_mask=memory_mask,
                 training=training,
             )
-        return hidden if self.final_norm is None else self.final_norm(hidden)
+        return self.finish(hidden)
 
     def empty_cache(self, rows: Any, length: Any) -> list[KeyValue]:
         """Makes an empty cache for `length` positions: a key and a value per block."""
@@ -100,4 +97,4 @@ class Decoder(Encoder):
         for block, block_cache, key_value in zip(self.blocks, cache, key_values, strict=True):
             hidden, block_cache = block.step(hidden, block_cache, index, key_value, memory_mask)
             new_cache.append(block_cache)
-        return hidden if self.final_norm is None else self.final_norm(hidden), new_cache
+        return self.finish(hidden), new_cache

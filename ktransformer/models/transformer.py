@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from ktransformer.layers import DecoderBlock, EncoderBlock, PositionalEmbedding
 from ktransformer.models.decoder import Decoder, KeyValue
@@ -193,9 +192,9 @@ class Transformer(keras.Model):
     def build(self, input_shape: Any = None) -> None:
         """Creates the weights; they do not depend on the shape of the inputs."""
         ids, vectors = (None, None), (None, None, self.d_model)
-        for embedding in {id(e): e for e in (self.source_embedding, self.target_embedding)}.values():
-            embedding.build(ids)
+        self.source_embedding.build(ids)
         if not self.tie_embeddings:
+            self.target_embedding.build(ids)
             self.output_embedding.build(vectors)
         self.encoder.build(vectors)
         self.decoder.build(vectors, vectors)

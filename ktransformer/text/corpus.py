@@ -46,7 +46,7 @@ def _read_file(path: Path) -> Iterator[str]:
             for number, line in enumerate(file, start=1):
                 yield decode_line(line, str(path), number)
     except (gzip.BadGzipFile, EOFError) as error:
-        raise InputError(f"{path} is not a whole gzip file: {error} after line {number}.") from error
+        raise InputError(f"{path}, line {number + 1}: not a whole gzip file: {error}.") from error
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
 

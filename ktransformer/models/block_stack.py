@@ -1,0 +1,57 @@
+"""What the encoder and the decoder share: a list of blocks and a norm after the last."""
+
+from typing import Any
+
+import keras
+
+
+class BlockStack(keras.layers.Layer):
+    """Holds blocks and an optional final norm, and (de)serialises both.
+
+    Args:
+        blocks: The layers, first to last; at least one.
+        final_norm: A layer that norms the last block's output, or None.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: `blocks` is empty.
+    """
+
+    def __init__(
+        self,
+        blocks: list[keras.layers.Layer],
+        *,
+        final_norm: keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not blocks:
+            raise ValueError("blocks must hold at least one layer; got none.")
+        self.blocks = list(blocks)
+        self.final_norm = final_norm
+        self.supports_masking = True
+
+    def build_blocks(self, *shapes: Any) -> None:
+        """Builds every block for `shapes`, and the norm for the first of them."""
+        for block in self.blocks:
+            block.build(*shapes)
+        if self.final_norm is not None:
+            self.final_norm.build(shapes[0])
+
+    def finish(self, hidden: Any) -> Any:
+        """Norms the last block's output, if there is a norm for it."""
+        return hidden if self.final_norm is None else self.final_norm(hidden)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "blocks": [keras.saving.serialize_keras_object(block) for block in self.blocks],
+            "final_norm": keras.saving.serialize_keras_object(self.final_norm),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "BlockStack":
+        """Creates the layer that `get_config` described."""
+        deserialize = keras.saving.deserialize_keras_object
+        blocks = [deserialize(block) for block in config.pop("blocks")]
+        return cls(blocks, final_norm=deserialize(config.pop("final_norm")), **config)
