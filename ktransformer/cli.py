@@ -57,10 +57,9 @@ def _fail(sentence: str, status: int = 2) -> int:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from ktransformer.files import check_new_folder
     from ktransformer.fitting import train
     from ktransformer.models import PRESETS
-    from ktransformer.run import save_run
+    from ktransformer.run import check_run_path, save_run
     from ktransformer.text import read_parallel
 
     if options.preset not in PRESETS:
@@ -69,7 +68,7 @@ def _train(options: argparse.Namespace) -> None:
         raise InputError("--validation-source and --validation-target go together; got one.")
     settings = read_settings(options.config) if options.config else {}
     config = Config().replace({**PRESETS[options.preset], **settings, **_pairs(options.set)})
-    check_new_folder(options.output, overwrite=options.overwrite)
+    check_run_path(options.output, overwrite=options.overwrite)
     text = read_parallel(options.source, options.target)
     validation = None
     if options.validation_source:

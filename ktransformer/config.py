@@ -113,6 +113,7 @@ class TrainingConfig:
     """Seed of weights, dropout and data order."""
 
     def __post_init__(self) -> None:
+        _check(self.seed >= 0, "seed must be at least 0", seed=self.seed)
         _check(self.epochs >= 1, "epochs must be at least 1", epochs=self.epochs)
         _check(
             self.learning_rate > 0,
@@ -255,9 +256,11 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     try:
         if target is bool:
             return {"true": True, "false": False}[str(value).lower()]
-        if isinstance(value, bool) or (target is int and float(value) != int(float(value))):
+        if not isinstance(value, (str, int, float)) or isinstance(value, bool):
             raise ValueError
-        return target(float(value)) if target is int else target(value)
+        if target is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError
+        return target(value)
     except (ValueError, KeyError, TypeError, OverflowError):
         raise InputError(
             f"{name} must be of type {target.__name__}{' or null' if optional else ''}; "

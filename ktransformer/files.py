@@ -23,7 +23,7 @@ def new_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         InputError: `path` exists and `overwrite` is False, or it is a file.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # Of a link, what it points to is replaced.
     check_new_folder(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent))
@@ -31,6 +31,7 @@ def new_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
+        check_new_folder(path, overwrite=overwrite)  # It may have appeared meanwhile.
         if path.exists():
             old = temporary.with_suffix(".old")
             path.rename(old)

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from ktransformer.config import Config, DecodingConfig, TrainingConfig
 from ktransformer.errors import InputError
+from ktransformer.files import new_file
 from ktransformer.losses import SmoothedCrossEntropy
 from ktransformer.metrics import Perplexity, TokenAccuracy
 from ktransformer.models import Transformer
@@ -82,10 +83,9 @@ class LastCheckpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes this epoch's weights beside the others, then drops the oldest."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"epoch-{epoch + 1:04d}.weights.h5"
-        partial = self.folder / "partial.weights.h5"
-        self.model.save_weights(partial)
-        partial.replace(path)
+        path = self.folder / f"epoch-{epoch + 1:04d}.npz"
+        with new_file(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, *self.model.get_weights())
         self.paths.append(path)
         while len(self.paths) > self.keep:
             self.paths.pop(0).unlink()
@@ -96,18 +96,18 @@ def average_checkpoints(model: keras.Model, paths: Sequence[str | Path]) -> None
 
     Args:
         model: The model; its present weights are lost.
-        paths: Files that `model.save_weights` wrote.
+        paths: Files that `LastCheckpoints` wrote.
 
     Raises:
         ValueError: `paths` is empty.
     """
     if not paths:
         raise ValueError("paths must name at least one checkpoint; got none.")
-    sums: list[np.ndarray] = []
+    sums = [np.zeros(weight.shape, "float64") for weight in model.weights]
     for path in paths:
-        model.load_weights(path)
-        weights = [np.asarray(weight, "float64") for weight in model.get_weights()]
-        sums = [a + b for a, b in zip(sums, weights, strict=True)] if sums else weights
+        with np.load(path) as checkpoint:
+            for total, name in zip(sums, checkpoint.files, strict=True):
+                total += checkpoint[name]
     model.set_weights([total / len(paths) for total in sums])
 
 
@@ -189,12 +189,14 @@ def train(
                 keeper,
                 *callbacks,
             ],
+            shuffle=False,  # TokenBatches shuffles.
             verbose=1 if sys.stderr.isatty() else 2,
         )
-    average_checkpoints(model, keeper.paths)
+    trained = make_model(config, tokenizer.vocabulary_size)  # Without the optimizer.
+    average_checkpoints(trained, keeper.paths)
     shutil.rmtree(checkpoints, ignore_errors=True)
     values = {name: [float(v) for v in series] for name, series in history.history.items()}
-    return Run(config, tokenizer, model, values)
+    return Run(config, tokenizer, trained, values)
 
 
 def _prepare(

@@ -2,18 +2,21 @@
 
 import dataclasses
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
+
+import keras
 
 from ktransformer._version import __version__
 from ktransformer.config import Config
 from ktransformer.errors import InputError
-from ktransformer.files import new_folder
+from ktransformer.files import check_new_folder, new_folder
 from ktransformer.models import Transformer
 from ktransformer.text import PAD_ID, Tokenizer
 
 FORMAT_VERSION = 1
-_DESCRIPTION, _TOKENIZER, _WEIGHTS = "run.json", "tokenizer.model", "model.weights.h5"
+_DESCRIPTION, _TOKENIZER, _MODEL = "run.json", "tokenizer.model", "model.keras"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +61,7 @@ def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
         overwrite: Whether a folder that is already there may be replaced.
 
     Raises:
-        InputError: `path` exists and `overwrite` is False.
+        InputError: See `check_run_path`.
     """
     description = {
         "format_version": FORMAT_VERSION,
@@ -67,11 +70,25 @@ def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
         "config": run.config.to_dict(),
         "history": run.history,
     }
+    check_run_path(path, overwrite=overwrite)
     with new_folder(path, overwrite=overwrite) as folder:
         text = json.dumps(description, indent=2, ensure_ascii=False)
         (folder / _DESCRIPTION).write_text(text + "\n", encoding="utf-8")
         run.tokenizer.save(folder / _TOKENIZER)
-        run.model.save_weights(folder / _WEIGHTS)
+        run.model.save(folder / _MODEL)
+
+
+def check_run_path(path: str | Path, *, overwrite: bool = False) -> None:
+    """Checks that a run may be written at `path`, before any work is done for it.
+
+    Raises:
+        InputError: `path` is a file, or a folder that is there while `overwrite` is False, or a
+            folder that holds something else than a run.
+    """
+    path = Path(path)
+    check_new_folder(path, overwrite=overwrite)
+    if path.is_dir() and any(path.iterdir()) and not (path / _DESCRIPTION).is_file():
+        raise InputError(f"{path} is not a run folder, so it is not replaced; name another.")
 
 
 def load_run(path: str | Path) -> Run:
@@ -84,7 +101,7 @@ def load_run(path: str | Path) -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a run folder: there is no such folder.")
-    for name in (_DESCRIPTION, _TOKENIZER, _WEIGHTS):
+    for name in (_DESCRIPTION, _TOKENIZER, _MODEL):
         if not (folder / name).is_file():
             raise InputError(f"{folder} is not a whole run folder: {name} is missing.")
     description = _read_description(folder / _DESCRIPTION)
@@ -95,14 +112,11 @@ def load_run(path: str | Path) -> Run:
             f"{folder / _TOKENIZER} has {tokenizer.vocabulary_size} pieces, but the run was "
             f"trained with {description['vocabulary_size']}."
         )
-    model = make_model(config, tokenizer.vocabulary_size)
     try:
-        model.load_weights(folder / _WEIGHTS)
-    except (OSError, ValueError, KeyError) as error:
+        model = keras.saving.load_model(folder / _MODEL, compile=False)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
-        raise InputError(
-            f"{folder / _WEIGHTS} does not hold this model's weights: {reason}"
-        ) from error
+        raise InputError(f"{folder / _MODEL} does not hold a model: {reason}") from error
     return Run(config, tokenizer, model, description["history"])
 
 

@@ -223,16 +223,19 @@ def export_saved_model(translator: Translator, path: str | Path) -> Path:
     numbers = [int(entry.name) for entry in path.glob("*") if entry.name.isdigit()]
     target = path / str(max(numbers, default=0) + 1)
     with new_folder(target) as folder:
-        tf.saved_model.save(
-            translator,
-            str(folder),
-            signatures={
-                "serving_default": translator.translate,
-                "beam": translator.beam,
-                "score": translator.score,
-                "ids": translator.ids,
-            },
-        )
+        try:
+            tf.saved_model.save(
+                translator,
+                str(folder),
+                signatures={
+                    "serving_default": translator.translate,
+                    "beam": translator.beam,
+                    "score": translator.score,
+                    "ids": translator.ids,
+                },
+            )
+        except tf.errors.OpError as error:  # Of the file system: a full disk, no permission.
+            raise InputError(f"Cannot write {target}: {error.message.splitlines()[0]}") from error
         about = {
             "ktransformer": __version__,
             "vocabulary_size": translator.tokenizer.vocabulary_size,

@@ -90,7 +90,8 @@ def sample(
         raise ValueError(f"top_p must be in (0, 1]; got top_p={top_p}.")
 
     def choose(logits: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-        logits = logits / temperature
+        # The best logit becomes 0: no temperature can push it down to IMPOSSIBLE.
+        logits = (logits - tf.reduce_max(logits, axis=-1, keepdims=True)) / temperature
         if top_k:
             kth = tf.math.top_k(logits, min(top_k, logits.shape[-1])).values[:, -1:]
             logits = tf.where(logits < kth, IMPOSSIBLE, logits)

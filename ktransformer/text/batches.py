@@ -57,7 +57,8 @@ class TokenBatches:
         seed: Seed of that order.
 
     Raises:
-        InputError: No pair is short enough, or `batch_tokens` is below `max_length`.
+        InputError: There is no pair, or none that is short enough, or `batch_tokens` is below
+            `max_length`.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class TokenBatches:
                 "batch_tokens must be at least max_length, or the longest pair has no batch; "
                 f"got batch_tokens={batch_tokens}, max_length={max_length}."
             )
+        if not sources:
+            raise InputError("There is no pair to make batches of.")
         self._sources, self._targets = _Ids.join(sources), _Ids.join(targets)
         self._shuffle, self._seed = shuffle, seed
         lengths = np.maximum(self._sources.lengths, self._targets.lengths)

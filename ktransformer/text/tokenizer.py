@@ -24,10 +24,12 @@ class Tokenizer(tf.Module):
     """A SentencePiece unigram tokenizer that runs in a TensorFlow graph.
 
     Unigram without byte fallback and with SentencePiece's own treatment of spaces: the settings
-    whose LiteRT form is exact. Ids: 0 padding, 1 unknown, 2 start, 3 end.
+    whose LiteRT form gives the same ids, ties between equally probable segmentations aside.
+    Ids: 0 padding, 1 unknown, 2 start, 3 end.
 
-    Text is normalised by NFKC, spaces are trimmed at both ends and runs of them become one;
-    decoding what was encoded gives the text normalised so. A character that was not in the
+    Text is normalised by SentencePiece's `nmt_nfkc`: NFKC, tabs and line ends become spaces, other
+    control characters vanish, spaces are trimmed at both ends and runs of them become one.
+    Decoding what was encoded gives the text normalised so. A character that was not in the
     training text becomes unknown.
 
     Args:
@@ -94,7 +96,7 @@ class Tokenizer(tf.Module):
                 hard_vocab_limit=False,
                 character_coverage=character_coverage,
                 split_digits=split_digits,
-                normalization_rule_name="nfkc",
+                normalization_rule_name="nmt_nfkc",
                 pad_id=PAD_ID,
                 unk_id=UNKNOWN_ID,
                 bos_id=START_ID,
@@ -133,7 +135,7 @@ class Tokenizer(tf.Module):
         normalizer = sentencepiece.SentencePieceNormalizer(
             model_proto=self.model, remove_extra_whitespaces=True
         )
-        return normalizer.normalize(text).replace("\N{LOWER ONE EIGHTH BLOCK}", " ").strip()
+        return normalizer.normalize(text).replace("\N{LOWER ONE EIGHTH BLOCK}", " ").strip(" ")
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Returns the text of each id, a leading space as `▁`."""

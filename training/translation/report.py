@@ -1,0 +1,81 @@
+"""Draws a translation run's loss curve and shows ten of its translations.
+
+    python training/translation/report.py RUN --source F --reference F [--output DIR]
+
+Writes `loss.png` into DIR and prints a Markdown table of ten sentences spread evenly over the
+file, as they came out.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import tensorflow as tf
+
+from ktransformer.errors import InputError
+from ktransformer.run import Run, load_run
+from ktransformer.serving import Translator
+from ktransformer.text import read_parallel
+
+mpl.use("Agg")
+
+from matplotlib import pyplot as plt
+
+
+def main() -> int:
+    """Runs the report; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", metavar="RUN", help="folder of a trained run")
+    parser.add_argument("--source", required=True, metavar="F", help="texts to translate")
+    parser.add_argument("--reference", required=True, metavar="F", help="their translations")
+    parser.add_argument("--output", default=".", metavar="DIR", help="where loss.png goes")
+    options = parser.parse_args()
+    try:
+        run = load_run(options.run)
+        text = read_parallel(options.source, options.reference)
+        draw_losses(run, Path(options.output) / "loss.png")
+        print(translations_table(run, text.sources, text.targets))
+    except (InputError, OSError) as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def draw_losses(run: Run, path: Path) -> None:
+    """Draws training loss, validation loss and validation BLEU by epoch."""
+    epochs = range(1, len(run.history["loss"]) + 1)
+    figure, losses = plt.subplots(figsize=(7, 4), layout="constrained")
+    losses.plot(epochs, run.history["loss"], label="training loss (dropout on)")
+    losses.set_xlabel("epoch")
+    losses.set_ylabel("label-smoothed cross-entropy, nats per token")
+    losses.grid(alpha=0.3)
+    lines = losses.lines
+    if "val_loss" in run.history:
+        losses.plot(epochs, run.history["val_loss"], label="validation loss")
+    if "val_bleu" in run.history:
+        scores = losses.twinx()
+        name = f"BLEU, {run.config.training.bleu_sentences} validation sentences, greedy"
+        scores.plot(epochs, run.history["val_bleu"], color="tab:green", linestyle=":", label=name)
+        scores.set_ylabel("BLEU")
+        lines = [*losses.lines, *scores.lines]
+    losses.legend(lines, [line.get_label() for line in lines], loc="center right")
+    figure.savefig(path, dpi=120)
+
+
+def translations_table(run: Run, sources: list[str], references: list[str]) -> str:
+    """Translates ten sentences spread evenly over the text; a Markdown table."""
+    chosen = np.linspace(0, len(sources) - 1, min(10, len(sources))).astype(int)
+    translator = Translator(run.model, run.tokenizer, run.config.decoding)
+    outputs = translator.translate(tf.constant([sources[i] for i in chosen]))["text"].numpy()
+    rows = [
+        f"| {i + 1} | {sources[i]} | {output.decode()} | {references[i]} |"
+        for i, output in zip(chosen, outputs, strict=True)
+    ]
+    head = ["| line | source | translation | reference |", "| --- | --- | --- | --- |"]
+    return "\n".join(head + rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
