@@ -1,6 +1,7 @@
 """Outputs that appear whole or not at all: written beside, then renamed."""
 
 import contextlib
+import ctypes
 import os
 import shutil
 import tempfile
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ktransformer.errors import InputError
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h and linux/fs.h
 
 
 @contextlib.contextmanager
@@ -33,10 +36,7 @@ def new_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         _sync(temporary)
         check_new_folder(path, overwrite=overwrite)  # It may have appeared meanwhile.
         if path.exists():
-            old = temporary.with_suffix(".old")
-            path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old)
+            _exchange(temporary, path)  # The old folder now has the temporary name.
         else:
             temporary.rename(path)
     finally:
@@ -50,6 +50,9 @@ def check_new_folder(path: str | Path, *, overwrite: bool = False) -> None:
         raise InputError(f"{path} is a file; a folder was to be written there.")
     if path.exists() and not overwrite:
         raise InputError(f"{path} already exists; remove it, name another or add --overwrite.")
+    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"{path} cannot be made: {parent} is not a folder one may write to.")
 
 
 @contextlib.contextmanager
@@ -62,6 +65,23 @@ def new_file(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _exchange(first: Path, second: Path) -> None:
+    """Swaps two folders' names, in one step where the system can (Linux)."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
+    if renameat2 is not None:
+        paths = os.fsencode(first), os.fsencode(second)
+        if renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
+            return
+    aside = first.with_suffix(".old")
+    second.rename(aside)
+    try:
+        first.rename(second)
+    except OSError:
+        aside.rename(second)
+        raise
+    aside.rename(first)
 
 
 def _sync(folder: Path) -> None:

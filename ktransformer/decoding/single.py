@@ -69,7 +69,7 @@ def sample(
         special: The special ids.
         seed: The same seed gives the same sequences; a Python int or a scalar int32.
         temperature: What the logits are divided by, above 0; below 1 sharpens.
-        top_k: Draw from the k most probable tokens only; 0 for all.
+        top_k: Draw from the k most probable tokens only, and those equal to the k-th; 0 for all.
         top_p: Draw from the fewest most probable tokens that together reach this probability,
             in (0, 1].
         length_penalty: See `greedy_search`. Scores are the model's, whatever the temperature.

@@ -57,8 +57,8 @@ class TokenBatches:
         seed: Seed of that order.
 
     Raises:
-        InputError: There is no pair, or none that is short enough, or `batch_tokens` is below
-            `max_length`.
+        InputError: The sides differ in number, there is no pair, none that is short enough, or
+            `batch_tokens` is below `max_length`.
     """
 
     def __init__(
@@ -76,6 +76,11 @@ class TokenBatches:
             raise InputError(
                 "batch_tokens must be at least max_length, or the longest pair has no batch; "
                 f"got batch_tokens={batch_tokens}, max_length={max_length}."
+            )
+        if len(sources) != len(targets):
+            raise InputError(
+                "sources and targets must be as many; "
+                f"got {len(sources)} sources and {len(targets)} targets."
             )
         if not sources:
             raise InputError("There is no pair to make batches of.")

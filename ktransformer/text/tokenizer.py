@@ -27,8 +27,8 @@ class Tokenizer(tf.Module):
     whose LiteRT form gives the same ids, ties between equally probable segmentations aside.
     Ids: 0 padding, 1 unknown, 2 start, 3 end.
 
-    Text is normalised by SentencePiece's `nmt_nfkc`: NFKC, tabs and line ends become spaces, other
-    control characters vanish, spaces are trimmed at both ends and runs of them become one.
+    Text is normalised by SentencePiece's `nmt_nfkc`: NFKC, tabs and line ends become spaces, most
+    other control characters vanish, spaces are trimmed at both ends and runs of them become one.
     Decoding what was encoded gives the text normalised so. A character that was not in the
     training text becomes unknown.
 

@@ -1,0 +1,24 @@
+# Everything below makes its own .venv from the project's files; only Python and pip are needed.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/ready
+	$(BIN)/python training/dates/demo.py
+
+test: .venv/ready
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/ready: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint,tensorboard]'
+	touch $@
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,33 @@
+"""Translates stdin to stdout with an exported SavedModel and nothing of ktransformer.
+
+    python export/client.py MODEL/1 < in > out
+
+What a server needs to do, in plain TensorFlow: the tokenizer and the search are in the graph.
+tensorflow_text is imported for its operations alone.
+"""
+
+import sys
+
+import tensorflow as tf
+import tensorflow_text  # noqa: F401
+
+
+def main() -> int:
+    """Runs the client; returns the exit status."""
+    if len(sys.argv) != 2:
+        print("usage: client.py MODEL/NUMBER < in > out", file=sys.stderr)
+        return 2
+    try:
+        model = tf.saved_model.load(sys.argv[1])
+    except OSError as error:
+        print(f"client: {error}", file=sys.stderr)
+        return 2
+    translate = model.signatures["serving_default"]
+    for line in sys.stdin:
+        (text,) = translate(tf.constant([line.rstrip("\n")]))["text"].numpy()
+        print(text.decode(), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

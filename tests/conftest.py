@@ -1,0 +1,68 @@
+"""One small trained run that all tests share: number words to digits."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.small_run import number_pairs, train_arguments, write_pairs
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `train`, `validation` and `test`, each a `.source` and a `.target`."""
+    folder = tmp_path_factory.mktemp("numbers")
+    for name, count, seed in (("train", 3000, 1), ("validation", 60, 2), ("test", 60, 3)):
+        write_pairs(folder, name, number_pairs(count, seed))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_folder(data_folder: Path) -> Path:
+    """The small run, trained by the command."""
+    from ktransformer.cli import main
+
+    output = data_folder / "run"
+    status = main(
+        train_arguments(
+            data_folder / "train.source",
+            data_folder / "train.target",
+            output,
+            "--validation-source",
+            str(data_folder / "validation.source"),
+            "--validation-target",
+            str(data_folder / "validation.target"),
+        )
+    )
+    assert status == 0
+    return output
+
+
+@pytest.fixture
+def run_copy(run_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the small run that a test may damage."""
+    return Path(shutil.copytree(run_folder, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def translator(run_folder: Path):
+    """The small run's translator."""
+    from ktransformer.run import load_run
+    from ktransformer.serving import Translator
+
+    run = load_run(run_folder)
+    return Translator(run.model, run.tokenizer, run.config.decoding)
+
+
+@pytest.fixture(scope="session")
+def saved_model(run_folder: Path) -> Path:
+    """The small run, exported by the command."""
+    from ktransformer.cli import main
+
+    output = run_folder.parent / "export"
+    assert main(["export", str(run_folder), "--output", str(output)]) == 0
+    return output / "1"

@@ -1,0 +1,160 @@
+"""Token vectors, positions, the mask, and the tied output projection."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ktransformer.layers import PositionalEmbedding, sinusoidal_positions
+from tests.layers.layer_checks import TOLERANCE, array, built, check_layer
+
+IDS = np.array([[5, 9, 3, 0], [2, 5, 0, 0]], "int32")
+POSITIONS = pytest.mark.parametrize(
+    "positions", ["sinusoidal", "sinusoidal_interleaved", "learned"]
+)
+
+# Positions 0 to 2 of width 4: the frequencies are 1 and 1/100.
+SINES = {0: (0.0, 0.0), 1: (0.8414710, 0.0099998), 2: (0.9092974, 0.0199987)}
+COSINES = {0: (1.0, 1.0), 1: (0.5403023, 0.9999500), 2: (-0.4161468, 0.9998000)}
+SINES_FIRST = [[*SINES[p], *COSINES[p]] for p in range(3)]
+INTERLEAVED = [[SINES[p][0], COSINES[p][0], SINES[p][1], COSINES[p][1]] for p in range(3)]
+
+
+def make(positions="sinusoidal", **overrides):
+    arguments = {"max_length": 8, "positions": positions, **overrides}
+    return built(PositionalEmbedding(10, 4, **arguments))
+
+
+@POSITIONS
+def test_it_is_a_layer_like_any_other(positions, tmp_path):
+    check_layer(
+        lambda dtype: PositionalEmbedding(
+            10,
+            4,
+            max_length=4,
+            positions=positions,
+            scale=False,
+            pad_id=2,
+            dropout=0.3,
+            dtype=dtype,
+        ),
+        [np.arange(8, dtype="int32").reshape(2, 4)],
+        (2, 4, 4),
+        tmp_path,
+    )
+
+
+def test_sinusoids_have_all_sines_before_the_cosines():
+    np.testing.assert_allclose(sinusoidal_positions(3, 4), SINES_FIRST, atol=1e-6)
+
+
+def test_interleaved_sinusoids_have_each_sine_beside_its_cosine():
+    np.testing.assert_allclose(sinusoidal_positions(3, 4, interleaved=True), INTERLEAVED, atol=1e-6)
+
+
+def test_sinusoids_of_an_odd_width_are_refused():
+    with pytest.raises(ValueError, match=r"d_model must be even .*; got d_model=3"):
+        sinusoidal_positions(4, 3)
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(True, 2.0), (False, 1.0)])  # sqrt(4) is 2.
+@pytest.mark.parametrize(
+    ("positions", "table"), [("sinusoidal", SINES_FIRST), ("sinusoidal_interleaved", INTERLEAVED)]
+)
+def test_a_vector_is_the_scaled_token_plus_its_position(positions, table, scale, factor):
+    layer = make(positions, scale=scale)
+    tokens = layer.embeddings.numpy()[[7, 1, 7]]
+    np.testing.assert_allclose(
+        array(layer(np.array([[7, 1, 7]])))[0], factor * tokens + table, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(True, 2.0), (False, 1.0)])
+def test_learned_positions_come_from_their_own_table(scale, factor):
+    layer = make("learned", scale=scale)
+    expected = factor * layer.embeddings.numpy()[[7, 1]] + layer.position_embeddings.numpy()[:2]
+    np.testing.assert_allclose(array(layer(np.array([[7, 1]])))[0], expected, atol=1e-5)
+
+
+@POSITIONS
+@pytest.mark.parametrize("policy", TOLERANCE)
+def test_later_ids_are_embedded_at_the_start_index(positions, policy):
+    layer = make(positions, dtype=policy)
+    embed = tf.function(layer.embed)
+    parts = [array(embed(IDS[:, :2])), array(embed(IDS[:, 2:], tf.constant(2)))]
+    np.testing.assert_allclose(
+        np.concatenate(parts, axis=1), array(layer(IDS)), atol=TOLERANCE[policy]
+    )
+
+
+@pytest.mark.parametrize("policy", TOLERANCE)
+def test_logits_are_the_vectors_times_the_table(policy):
+    layer = make(dtype=policy)
+    hidden = array(layer(IDS))
+    logits = layer.logits(layer(IDS))
+    assert keras.backend.standardize_dtype(logits.dtype) == layer.compute_dtype
+    expected = hidden @ layer.embeddings.numpy().T  # Up to about 5.
+    np.testing.assert_allclose(array(logits), expected, atol=5 * TOLERANCE[policy])
+
+
+def test_the_mask_marks_all_but_padding():
+    np.testing.assert_array_equal(
+        make().compute_mask(IDS), [[True, True, True, False], [True, True, False, False]]
+    )
+    np.testing.assert_array_equal(
+        make(pad_id=5).compute_mask(IDS), [[False, True, True, True], [True, False, True, True]]
+    )
+
+
+def test_the_vectors_carry_the_mask():
+    np.testing.assert_array_equal(make()(IDS)._keras_mask, IDS != 0)
+
+
+def test_dropout_zeroes_features_in_training_only():
+    layer = make(dropout=0.5)
+    plain = array(layer(IDS))
+    dropped = array(layer(IDS, training=True))
+    kept = dropped != 0
+    assert 0 < kept.sum() < kept.size
+    np.testing.assert_allclose(dropped[kept], 2 * plain[kept], rtol=1e-6)
+    np.testing.assert_array_equal(array(layer.embed(IDS)), plain)
+
+
+@pytest.mark.parametrize("shape", [(None, None), (2, 5)])
+def test_the_symbolic_output_has_the_shape_and_dtype_of_the_real_one(shape):
+    layer = PositionalEmbedding(10, 4, max_length=8, dtype="mixed_float16")
+    outputs = layer(keras.Input(batch_shape=shape, dtype="int32"))
+    assert outputs.shape == (*shape, 4)
+    assert outputs.dtype == "float16"
+
+
+def test_a_sequence_over_max_length_is_refused():
+    layer = make(max_length=3)
+    layer(np.ones((1, 3), "int32"))
+    with pytest.raises(ValueError, match=r"longer than max_length; got 4 tokens, max_length=3"):
+        layer(np.ones((1, 4), "int32"))
+
+
+@pytest.mark.parametrize("name", ["vocabulary_size", "d_model", "max_length"])
+def test_a_size_below_one_is_refused(name):
+    sizes = {"vocabulary_size": 10, "d_model": 4, "max_length": 8, name: 0}
+    with pytest.raises(ValueError, match=f"{name} must be at least 1; got {name}=0"):
+        PositionalEmbedding(**sizes)
+
+
+def test_unknown_positions_are_refused():
+    with pytest.raises(ValueError, match=r"positions must be one of .*; got positions='rotary'"):
+        PositionalEmbedding(10, 4, max_length=8, positions="rotary")
+
+
+def test_an_odd_width_is_refused_with_sinusoids_only():
+    PositionalEmbedding(10, 3, max_length=8, positions="learned")
+    with pytest.raises(ValueError, match="d_model must be even"):
+        PositionalEmbedding(10, 3, max_length=8)
+
+
+@pytest.mark.xfail(strict=True, reason="PositionalEmbedding leaves its dropout unchecked.")
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
+def test_a_dropout_outside_its_range_is_refused(dropout):
+    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\); got dropout="):
+        PositionalEmbedding(10, 4, max_length=8, dropout=dropout)

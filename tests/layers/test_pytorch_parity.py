@@ -1,0 +1,131 @@
+"""The blocks against PyTorch's layers; parity/make_pytorch_parity.py wrote the numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ktransformer.layers import DecoderBlock, EncoderBlock
+from tests.layers.layer_checks import array
+
+HEADS, HIDDEN = 2, 16
+both_norm_orders = pytest.mark.parametrize("order", ["post", "pre"])
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    with np.load(Path(__file__).parent / "parity" / "pytorch.npz") as stored:
+        return dict(stored)
+
+
+def weights_of(arrays, layer, order):
+    prefix = f"{layer}/{order}/weights/"
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+
+
+def set_dense(dense, kernel, bias):
+    """Loads a PyTorch linear layer, whose kernel is `[out, in]`."""
+    dense.set_weights([kernel.T, bias])
+
+
+def set_self_attention(attention, weights):
+    set_dense(
+        attention.input_projection,
+        weights["self_attn.in_proj_weight"],
+        weights["self_attn.in_proj_bias"],
+    )
+    set_dense(
+        attention.output_projection,
+        weights["self_attn.out_proj.weight"],
+        weights["self_attn.out_proj.bias"],
+    )
+
+
+def set_cross_attention(attention, weights):
+    kernel, bias = (weights[f"multihead_attn.in_proj_{part}"] for part in ("weight", "bias"))
+    d_model = kernel.shape[1]  # The rows of PyTorch's kernel are query, key, value.
+    set_dense(attention.query_projection, kernel[:d_model], bias[:d_model])
+    set_dense(attention.memory_projection, kernel[d_model:], bias[d_model:])
+    set_dense(
+        attention.output_projection,
+        weights["multihead_attn.out_proj.weight"],
+        weights["multihead_attn.out_proj.bias"],
+    )
+
+
+def set_feed_forward(feed_forward, weights):
+    set_dense(feed_forward.hidden_projection, weights["linear1.weight"], weights["linear1.bias"])
+    set_dense(feed_forward.output_projection, weights["linear2.weight"], weights["linear2.bias"])
+
+
+def set_norms(norms, weights):
+    for number, norm in enumerate(norms, 1):
+        norm.set_weights([weights[f"norm{number}.weight"], weights[f"norm{number}.bias"]])
+
+
+def make_encoder_block(arrays, order):
+    weights = weights_of(arrays, "encoder", order)
+    block = EncoderBlock(HEADS, HIDDEN, norm_first=order == "pre")
+    block.build(arrays["inputs"].shape)
+    set_self_attention(block.self_attention, weights)
+    set_feed_forward(block.feed_forward, weights)
+    set_norms([block.self_attention_norm, block.feed_forward_norm], weights)
+    return block
+
+
+def make_decoder_block(arrays, order):
+    weights = weights_of(arrays, "decoder", order)
+    block = DecoderBlock(HEADS, HIDDEN, norm_first=order == "pre")
+    block.build(arrays["inputs"].shape, arrays["memory"].shape)
+    set_self_attention(block.self_attention, weights)
+    set_cross_attention(block.cross_attention, weights)
+    set_feed_forward(block.feed_forward, weights)
+    norms = [block.self_attention_norm, block.cross_attention_norm, block.feed_forward_norm]
+    set_norms(norms, weights)
+    return block
+
+
+@both_norm_orders
+def test_an_encoder_block_equals_pytorch_at_real_positions(arrays, order):
+    outputs = make_encoder_block(arrays, order)(arrays["inputs"], mask=arrays["mask"])
+    real = arrays["mask"]
+    np.testing.assert_allclose(
+        array(outputs)[real], arrays[f"encoder/{order}/outputs"][real], rtol=0, atol=1e-5
+    )
+
+
+@both_norm_orders
+def test_a_decoder_block_equals_pytorch_at_real_positions(arrays, order):
+    outputs = make_decoder_block(arrays, order)(
+        arrays["inputs"],
+        arrays["memory"],
+        inputs_mask=arrays["mask"],
+        memory_mask=arrays["memory_mask"],
+    )
+    real = arrays["mask"]
+    np.testing.assert_allclose(
+        array(outputs)[real], arrays[f"decoder/{order}/outputs"][real], rtol=0, atol=1e-5
+    )
+
+
+@both_norm_orders
+def test_the_cached_steps_of_a_decoder_block_equal_pytorch(arrays, order):
+    block = make_decoder_block(arrays, order)
+    row = int(np.flatnonzero(arrays["mask"].all(axis=1))[0])  # A cache knows no padded targets.
+    inputs, memory = arrays["inputs"][row : row + 1], arrays["memory"][row : row + 1]
+    key_value = block.cross_attention.project_memory(memory)
+    cache = block.self_attention.empty_cache(1, inputs.shape[1])
+    for index in range(inputs.shape[1]):
+        outputs, cache = block.step(
+            inputs[:, index : index + 1],
+            cache,
+            index,
+            key_value,
+            arrays["memory_mask"][row : row + 1],
+        )
+        np.testing.assert_allclose(
+            array(outputs)[0, 0],
+            arrays[f"decoder/{order}/outputs"][row, index],
+            rtol=0,
+            atol=1e-5,
+        )

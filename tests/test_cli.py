@@ -1,0 +1,290 @@
+import dataclasses
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ktransformer.cli import main
+from ktransformer.config import Config
+from tests.small_run import train_arguments
+
+
+def command(*arguments: object, **options) -> subprocess.CompletedProcess:
+    """Runs the command in a process of its own."""
+    line = [sys.executable, "-m", "ktransformer", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, timeout=300, check=False, **options)
+
+
+@pytest.fixture
+def translate(tmp_path, monkeypatch, capfd):
+    """Runs `translate` in this process on a text; returns its status, stdout and stderr."""
+
+    def run(text: str | bytes, *arguments: object) -> tuple[int, str, str]:
+        (tmp_path / "input").write_bytes(text.encode() if isinstance(text, str) else text)
+        with (tmp_path / "input").open() as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            status = main(["translate", *map(str, arguments)])
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def refusal(capsys: pytest.CaptureFixture, *arguments: object) -> str:
+    """Runs the command in this process; it must exit with 2 and one sentence, returned."""
+    assert main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert captured.out == ""
+    assert lines[-1].startswith("ktransformer: ")
+    assert "Traceback" not in captured.err
+    return lines[-1]
+
+
+def test_translate_gives_a_line_for_a_line_in_order(run_folder, translate):
+    status, output, progress = translate("four zero two\n\nnine\none one", run_folder)
+    assert status == 0
+    assert output.splitlines() == ["402", "", "9", "11"]
+    assert progress.endswith("4 lines translated.\n")
+
+
+def test_translate_answers_a_line_before_the_next_one_comes(run_folder):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ktransformer", "translate", str(run_folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    for text, translation in ((b"three\n", b"3\n"), (b"nine\n", b"9\n")):
+        process.stdin.write(text)
+        process.stdin.flush()
+        assert process.stdout.readline() == translation
+    process.stdin.close()
+    assert process.wait(60) == 0
+
+
+def test_translate_prints_n_best_lines_for_each_line(run_folder, translate):
+    text = "four zero two\nnine\n"
+    _, output, _ = translate(text, run_folder, "--n-best", 2, "--beam-size", 4)
+    lines = output.splitlines()
+    assert len(lines) == 4
+    assert (lines[0], lines[2]) == ("402", "9")
+    assert lines[0] != lines[1]
+
+
+def test_translate_reports_lines_that_are_cut(run_folder, translate):
+    _, output, progress = translate("one " * 40 + "\ntwo\n", run_folder)
+    assert "1 were cut to 24 tokens" in progress
+    assert output.splitlines()[1] == "2"
+
+
+def test_translate_stops_quietly_when_its_reader_has_seen_enough(run_folder):
+    line = f"{sys.executable} -m ktransformer translate {run_folder}"
+    result = subprocess.run(
+        f"yes one | head -n 3000 | {line} | head -n 1",
+        shell=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.stdout == b"1\n"
+    assert b"Traceback" not in result.stderr
+
+
+def test_translate_names_the_line_that_is_not_utf8(run_folder, translate):
+    status, _, errors = translate(b"one\n\xff\xfe\n", run_folder)
+    assert status == 2
+    assert "ktransformer: standard input, line 2, is not valid UTF-8" in errors
+
+
+def test_evaluate_prints_one_json_line(run_folder, data_folder, capfd):
+    arguments = [
+        "--source",
+        data_folder / "test.source",
+        "--reference",
+        data_folder / "test.target",
+    ]
+    assert main(["evaluate", str(run_folder), *map(str, arguments)]) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert result["exact_match"] >= 0.9
+    assert result["sentences"] == 60
+    assert "tok:13a" in result["signature"]
+    assert 0 <= result["bleu"] <= 100
+    assert result["chrf"] > 90
+
+
+def test_score_prints_log_probability_and_tokens_of_each_pair(run_folder, tmp_path, capfd):
+    (tmp_path / "s").write_text("four zero two\nfour zero two\n")
+    (tmp_path / "t").write_text("402\n999\n")
+    arguments = ["--source", tmp_path / "s", "--target", tmp_path / "t"]
+    assert main(["score", str(run_folder), *map(str, arguments)]) == 0
+    (right, tokens), (wrong, _) = (line.split("\t") for line in capfd.readouterr().out.splitlines())
+    assert float(wrong) < float(right) < 0
+    assert int(tokens) >= 2
+
+
+def test_export_takes_the_next_free_number(run_folder, tmp_path, capfd):
+    for number in ("1", "2"):
+        assert main(["export", str(run_folder), "--output", str(tmp_path / "model")]) == 0
+        assert capfd.readouterr().out.strip() == str(tmp_path / "model" / number)
+    assert (tmp_path / "model" / "2" / "saved_model.pb").is_file()
+
+
+def test_help_shows_every_setting_and_its_default(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+    settings = capsys.readouterr().out
+    for section in dataclasses.asdict(Config()).values():
+        for name in section:
+            assert f"    {name} = " in settings
+    assert "warmup_steps = 1000" in settings
+
+
+def test_wrong_paths_are_named(run_folder, tmp_path, capsys):
+    absent = tmp_path / "absent"
+    assert "no such folder" in refusal(capsys, "translate", absent)
+    train = ["train", "--source", absent, "--target", absent, "--output", tmp_path / "out"]
+    assert f"Cannot read {absent}" in refusal(capsys, *train)
+    evaluate = ["evaluate", run_folder, "--source", absent, "--reference", absent]
+    assert f"Cannot read {absent}" in refusal(capsys, *evaluate)
+
+
+def test_an_output_below_a_file_is_refused_before_training(data_folder, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    sides = data_folder / "test.source", data_folder / "test.target"
+    message = refusal(capsys, *train_arguments(*sides, tmp_path / "file" / "run"))
+    assert "is not a folder one may write to" in message
+
+
+def test_an_empty_file_is_refused(tmp_path, capsys):
+    (tmp_path / "empty").touch()
+    message = refusal(
+        capsys, *train_arguments(tmp_path / "empty", tmp_path / "empty", tmp_path / "o")
+    )
+    assert "no pair with text on both sides" in message
+    assert not (tmp_path / "o").exists()
+
+
+def test_different_numbers_of_lines_are_refused(data_folder, tmp_path, capsys):
+    sides = data_folder / "train.source", data_folder / "test.target"
+    message = refusal(capsys, *train_arguments(*sides, tmp_path / "run"))
+    assert "got 3000 in" in message
+    assert "and 60 in" in message
+
+
+def test_an_unknown_setting_lists_the_known_ones(data_folder, tmp_path, capsys):
+    sides = data_folder / "test.source", data_folder / "test.target"
+    message = refusal(capsys, *train_arguments(*sides, tmp_path / "run", "--set", "width=3"))
+    assert "Unknown setting 'width'" in message
+    assert "d_model" in message
+
+
+def test_sizes_that_do_not_go_together_are_refused(data_folder, tmp_path, capsys):
+    sides = data_folder / "test.source", data_folder / "test.target"
+    message = refusal(capsys, *train_arguments(*sides, tmp_path / "run", "--set", "num_heads=5"))
+    assert "d_model must be a multiple of num_heads" in message
+
+
+def test_a_run_that_is_already_there_is_not_replaced(run_copy, data_folder, capsys):
+    before = (run_copy / "run.json").read_bytes()
+    sides = data_folder / "test.source", data_folder / "test.target"
+    assert "already exists" in refusal(capsys, *train_arguments(*sides, run_copy))
+    assert (run_copy / "run.json").read_bytes() == before
+
+
+def test_a_folder_that_is_not_a_run_is_not_overwritten(data_folder, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    sides = data_folder / "test.source", data_folder / "test.target"
+    arguments = train_arguments(*sides, tmp_path / "photos", "--overwrite")
+    assert "is not a run folder" in refusal(capsys, *arguments)
+    assert (tmp_path / "photos" / "cat.jpg").exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", "tokenizer.model", "model.keras"])
+def test_a_run_that_lacks_a_file_is_refused(name, run_copy, capsys):
+    (run_copy / name).unlink()
+    assert f"{name} is missing" in refusal(capsys, "translate", run_copy)
+
+
+@pytest.mark.parametrize("name", ["run.json", "tokenizer.model", "model.keras"])
+def test_a_run_with_a_damaged_file_is_refused(name, run_copy, capsys):
+    (run_copy / name).write_bytes(b"\x00 not what it was")
+    refusal(capsys, "translate", run_copy)
+
+
+def test_a_run_of_a_newer_version_is_refused(run_copy, capsys):
+    description = json.loads((run_copy / "run.json").read_text())
+    description |= {"format_version": 999, "ktransformer": "99.0"}
+    (run_copy / "run.json").write_text(json.dumps(description))
+    assert "newer than this one" in refusal(capsys, "translate", run_copy)
+
+
+def _limit_file_size() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+
+def test_a_disk_that_fills_up_leaves_the_old_run_whole(run_copy, data_folder):
+    before = {path.name: path.read_bytes() for path in run_copy.iterdir()}
+    sides = data_folder / "test.source", data_folder / "test.target"
+    result = command(
+        *train_arguments(*sides, run_copy, "--overwrite", "--set", "epochs=1"),
+        preexec_fn=_limit_file_size,  # Writing past it fails as on a full disk.
+    )
+    assert result.returncode == 2
+    assert b"Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith(b"ktransformer: ")
+    assert {path.name: path.read_bytes() for path in run_copy.iterdir()} == before
+    assert not list(run_copy.parent.glob(".run*"))
+
+
+def test_an_export_to_a_full_disk_leaves_nothing_behind(run_folder, tmp_path):
+    result = command(
+        "export", run_folder, "--output", tmp_path / "model", preexec_fn=_limit_file_size
+    )
+    assert result.returncode == 2
+    assert b"Traceback" not in result.stderr
+    assert not list((tmp_path / "model").iterdir())
+
+
+def test_ctrl_c_during_training_leaves_the_old_run_whole(run_copy, data_folder):
+    before = (run_copy / "model.keras").read_bytes()
+    sides = data_folder / "train.source", data_folder / "train.target"
+    arguments = train_arguments(*sides, run_copy, "--overwrite", "--set", "epochs=500")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ktransformer", *arguments], stderr=subprocess.PIPE
+    )
+    checkpoints = run_copy.with_name("run.checkpoints")
+    _wait_for(lambda: list(checkpoints.glob("epoch-*")), process)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+    assert errors.splitlines()[-1].startswith(b"ktransformer: Interrupted")
+    assert (run_copy / "model.keras").read_bytes() == before
+
+
+def _wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "The process ended before it was interrupted."
+        assert time.monotonic() < end, "It took too long."
+        time.sleep(0.2)
+
+
+def test_a_training_that_is_killed_leaves_the_old_run_whole(run_copy, data_folder):
+    before = {path.name: path.read_bytes() for path in run_copy.iterdir()}
+    sides = data_folder / "train.source", data_folder / "train.target"
+    arguments = train_arguments(*sides, run_copy, "--overwrite", "--set", "epochs=500")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ktransformer", *arguments], stderr=subprocess.DEVNULL
+    )
+    _wait_for(lambda: list(Path(f"{run_copy}.checkpoints").glob("epoch-*")), process)
+    process.kill()
+    process.wait()
+    assert {path.name: path.read_bytes() for path in run_copy.iterdir()} == before

@@ -1,0 +1,246 @@
+import dataclasses
+
+import pytest
+
+from ktransformer.config import (
+    Config,
+    DataConfig,
+    DecodingConfig,
+    ModelConfig,
+    TrainingConfig,
+    flatten,
+    read_settings,
+)
+from ktransformer.errors import InputError
+
+FIELDS = [
+    (section.name, field.name)
+    for section in dataclasses.fields(Config)
+    for field in dataclasses.fields(getattr(Config(), section.name))
+]
+OTHER_VALUES = {
+    "num_decoder_layers": 3,
+    "activation": "gelu",
+    "positions": "learned",
+    "dtype": "mixed_bfloat16",
+    "clip_norm": 1.5,
+    "patience": 7,
+    "tensorboard": "logs",
+}
+
+
+def other_value(section, name):
+    """A value that the field accepts and that is not its default."""
+    default = getattr(getattr(Config(), section), name)
+    if name in OTHER_VALUES:
+        return OTHER_VALUES[name]
+    if isinstance(default, bool):
+        return not default
+    return default + 1 if isinstance(default, int) else default / 2 or 0.25
+
+
+@pytest.mark.parametrize("as_word", [False, True], ids=["value", "word"])
+@pytest.mark.parametrize(("section", "name"), FIELDS)
+def test_every_field_can_be_replaced_by_its_name(section, name, as_word):
+    value = other_value(section, name)
+    changed = Config().replace({name: str(value) if as_word else value})
+    expected = Config().to_dict()
+    assert expected[section][name] != value
+    expected[section][name] = value
+    assert changed.to_dict() == expected
+    assert type(getattr(getattr(changed, section), name)) is type(value)
+
+
+def test_every_name_is_in_one_section_only():
+    names = [name for _, name in FIELDS]
+    assert len(names) == len(set(names))
+
+
+def test_an_unknown_setting_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(InputError, match="Unknown setting 'd_modle'; known are ") as error:
+        Config().replace({"d_modle": 64})
+    for _, name in FIELDS:
+        assert name in str(error.value)
+
+
+def test_replace_leaves_the_original_as_it_was():
+    config = Config()
+    config.replace({"d_model": 64})
+    assert config == Config()
+
+
+def test_several_sections_change_at_once():
+    config = Config().replace({"max_length": 5000, "batch_tokens": 6000, "epochs": 3})
+    assert (config.model.max_length, config.data.batch_tokens) == (5000, 6000)
+    assert config.training.epochs == 3
+
+
+@pytest.mark.parametrize("word", ["null", "None", "none", None])
+@pytest.mark.parametrize("name", ["num_decoder_layers", "clip_norm", "patience", "tensorboard"])
+def test_null_unsets_a_field_that_may_be_null(name, word):
+    config = Config().replace({name: OTHER_VALUES[name]}).replace({name: word})
+    assert config == Config()
+
+
+@pytest.mark.parametrize("name", ["epochs", "dropout", "tie_embeddings"])
+def test_null_does_not_fit_another_field(name):
+    with pytest.raises(InputError, match=rf"{name} must be of type \w+; got None"):
+        Config().replace({name: None})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("true", True), ("False", False), (True, True), (False, False)]
+)
+def test_a_bool_is_true_or_false_in_any_case(value, expected):
+    assert Config().replace({"tie_embeddings": value}).model.tie_embeddings is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("seed", "9007199254740993", 9007199254740993),
+        ("epochs", 3.0, 3),
+        ("learning_rate", "2e-3", 0.002),
+    ],
+)
+def test_a_number_keeps_its_value_and_takes_the_type_of_its_field(name, value, expected):
+    changed = Config().replace({name: value})
+    (found,) = (s[name] for s in changed.to_dict().values() if name in s)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("epochs", 2.5, "int"),
+        ("epochs", "many", "int"),
+        ("epochs", "2.5", "int"),
+        ("activation", ["relu"], "str"),
+        ("tensorboard", True, "str or null"),
+        ("epochs", True, "int"),
+        ("epochs", [3], "int"),
+        ("epochs", "inf", "int"),
+        ("epochs", "nan", "int"),
+        ("dropout", "much", "float"),
+        ("dropout", False, "float"),
+        ("tie_embeddings", "yes", "bool"),
+        ("tie_embeddings", 1, "bool"),
+        ("clip_norm", "some", "float or null"),
+    ],
+)
+def test_a_value_of_another_type_is_an_error_that_names_both(name, value, kind):
+    with pytest.raises(InputError) as error:
+        Config().replace({name: value})
+    assert str(error.value) == f"{name} must be of type {kind}; got {value!r}."
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "rule"),
+    [
+        (ModelConfig, "max_length", 1, "max_length must be at least 2; got max_length=1."),
+        (ModelConfig, "dtype", "float8", "dtype must be one of float32, mixed_float16, "),
+        (DataConfig, "vocabulary_size", 4, "vocabulary_size must be at least 5; got "),
+        (DataConfig, "character_coverage", 0.0, "character_coverage must be in (0, 1]; got "),
+        (DataConfig, "character_coverage", 1.1, "character_coverage must be in (0, 1]; got "),
+        (DataConfig, "bucket_step", 0, "bucket_step must be at least 1; got bucket_step=0."),
+        (TrainingConfig, "epochs", 0, "epochs must be at least 1; got epochs=0."),
+        (TrainingConfig, "learning_rate", 0.0, "learning_rate must be above 0; got "),
+        (TrainingConfig, "average_checkpoints", 0, "average_checkpoints must be at least 1; got "),
+        (DecodingConfig, "beam_size", 0, "beam_size must be at least 1; got beam_size=0."),
+        (DecodingConfig, "length_penalty", -0.5, "length_penalty must be at least 0; got "),
+    ],
+)
+def test_a_value_out_of_range_is_an_error_that_names_the_rule(section, name, value, rule):
+    with pytest.raises(InputError) as error:
+        section(**{name: value})
+    assert str(error.value).startswith(rule)
+    assert f"{name}={value!r}" in str(error.value)
+
+
+def test_batches_must_have_room_for_the_longest_pair():
+    with pytest.raises(InputError, match=r"got batch_tokens=100, max_length=256"):
+        Config().replace({"batch_tokens": 100})
+
+
+def test_a_dictionary_gives_the_configuration_back():
+    config = Config().replace({name: other_value(section, name) for section, name in FIELDS})
+    assert Config.from_dict(config.to_dict()) == config
+
+
+def test_what_a_dictionary_lacks_has_its_default():
+    assert Config.from_dict({"model": {"d_model": 64}}) == Config().replace({"d_model": 64})
+
+
+def test_sections_and_plain_settings_flatten_together():
+    nested = {"model": {"d_model": 64}, "training": None, "epochs": 5}
+    assert flatten(nested) == {"d_model": 64, "epochs": 5}
+
+
+def test_an_unknown_section_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(
+        InputError, match="Unknown section 'modle'; known are model, data, training, decoding"
+    ):
+        flatten({"modle": {"d_model": 64}})
+
+
+def test_a_section_that_holds_a_value_is_an_error():
+    with pytest.raises(InputError, match="Section 'model' must hold settings; got 3"):
+        flatten({"model": 3})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "model:\n  d_model: 64\n  tie_embeddings: false\ntraining:\n  clip_norm: null\n",
+        "d_model: 64\ntie_embeddings: false\nclip_norm: null\n",
+        "model: {d_model: 64}\ntie_embeddings: false\ntraining: {clip_norm: null}\ndata:\n",
+    ],
+    ids=["sections", "flat", "mixed"],
+)
+def test_a_yaml_file_may_have_sections_or_not(tmp_path, content):
+    file = tmp_path / "settings.yaml"
+    file.write_text(content)
+    settings = read_settings(file)
+    assert settings == {"d_model": 64, "tie_embeddings": False, "clip_norm": None}
+    assert Config().replace(settings).model.d_model == 64
+
+
+def test_a_number_that_yaml_reads_as_a_string_is_still_a_number(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("learning_rate: 2e-3\n")  # YAML 1.1 wants 2.0e-3.
+    assert Config().replace(read_settings(file)).training.learning_rate == 0.002
+
+
+def test_an_empty_yaml_file_changes_nothing(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("# Nothing yet.\n")
+    assert read_settings(file) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (b"- d_model\n", "must hold settings"),
+        (b"d_model\n", "must hold settings"),
+        (b"d_model: [64\n", "is not valid YAML"),
+        (b"d_model: \xff\n", "is not valid YAML"),
+    ],
+    ids=["a list", "a word", "an open bracket", "not UTF-8"],
+)
+def test_a_file_that_holds_no_settings_is_an_input_error_in_one_line(tmp_path, content, rule):
+    file = tmp_path / "settings.yaml"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=rf"{file} {rule}") as error:
+        read_settings(file)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match=rf"Cannot read {tmp_path}/none.yaml: No such file"):
+        read_settings(tmp_path / "none.yaml")
+
+
+def test_a_configuration_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().model.d_model = 64

@@ -1,0 +1,90 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from ktransformer.config import Config
+from ktransformer.errors import InputError
+from ktransformer.fitting import LastCheckpoints, average_checkpoints, train
+from ktransformer.run import load_run
+from ktransformer.text import ParallelText
+
+
+class SetWeights(keras.callbacks.Callback):
+    """Stands in for training: the weights of epoch n are n everywhere."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.set_weights([np.full(w.shape, epoch, "float32") for w in self.model.weights])
+
+
+def test_the_average_is_over_the_last_epochs_only(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    model.compile("sgd", "mse")
+    model.optimizer.learning_rate = 0.0
+    keeper = LastCheckpoints(tmp_path / "checkpoints", keep=3)
+    data = np.zeros((4, 2)), np.zeros((4, 3))
+    model.fit(*data, epochs=6, callbacks=[SetWeights(), keeper], verbose=0)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 3
+    average_checkpoints(model, keeper.paths)
+    for weight in model.get_weights():
+        np.testing.assert_allclose(weight, 4.0)  # (3 + 4 + 5) / 3
+
+
+def test_training_learns_and_keeps_its_history(run_folder):
+    history = load_run(run_folder).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert history["val_perplexity"][-1] < 1.5
+    assert history["val_bleu"][-1] >= 0
+    assert len(history["loss"]) == 8
+
+
+def test_a_loaded_run_is_the_run_that_was_saved(run_folder):
+    first, second = load_run(run_folder), load_run(run_folder)
+    for a, b in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    description = json.loads((run_folder / "run.json").read_text())
+    assert first.config == Config.from_dict(description["config"])
+
+
+def small(**settings) -> Config:
+    sizes = {"num_layers": 1, "d_model": 16, "hidden_dim": 16, "num_heads": 2, "max_length": 16}
+    return Config().replace(
+        {**sizes, "vocabulary_size": 30, "epochs": 1, "batch_tokens": 64, **settings}
+    )
+
+
+TEXT = ParallelText(["one two", "two", "two one"] * 8, ["1 2", "2", "2 1"] * 8, empty=0)
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path):
+    def weights(seed: int) -> list[np.ndarray]:
+        return train(small(seed=seed), TEXT, checkpoints=tmp_path / "c").model.get_weights()
+
+    first, second, other = weights(1), weights(1), weights(2)
+    assert all(map(np.array_equal, first, second))
+    assert not all(map(np.array_equal, first, other))
+
+
+def test_training_stops_when_validation_no_longer_improves(tmp_path):
+    # A learning rate that changes nothing: the first epoch stays the best.
+    config = small(epochs=30, patience=2, learning_rate=1e-12, bleu_sentences=0)
+    run = train(config, TEXT, TEXT, checkpoints=tmp_path / "c")
+    assert len(run.history["loss"]) == 3
+
+
+def test_patience_needs_validation_text(tmp_path):
+    with pytest.raises(InputError, match="patience needs validation text"):
+        train(small(patience=1), TEXT, checkpoints=tmp_path / "c")
+
+
+def test_tensorboard_logs_are_written(tmp_path):
+    train(small(tensorboard=str(tmp_path / "logs")), TEXT, checkpoints=tmp_path / "c")
+    assert list((tmp_path / "logs").rglob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains(dtype, tmp_path):
+    settings = {"dtype": dtype, "epochs": 12, "learning_rate": 0.01, "warmup_steps": 5}
+    losses = train(small(**settings), TEXT, checkpoints=tmp_path / "c").history["loss"]
+    assert losses[-1] < 0.8 * losses[0]

@@ -1,0 +1,180 @@
+"""What a user replaces in a few lines: the attention's scores, and the feed-forward network."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from ktransformer.layers import DecoderBlock, EncoderBlock, FeedForward, MultiHeadSelfAttention
+from ktransformer.losses import SmoothedCrossEntropy
+from ktransformer.models import Transformer
+
+register = keras.saving.register_keras_serializable(package="tests")
+
+
+@register
+class RelativeSelfAttention(MultiHeadSelfAttention):
+    """Adds a learned bias for each head and each distance up to 4 (farther ones share it)."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.distance_bias = self.add_weight(shape=(9, self.num_heads), initializer="normal")
+
+    def compute_scores(self, query, key, start_index=0):
+        scores = super().compute_scores(query, key, start_index)
+        queries = start_index + ops.arange(ops.shape(query)[2], dtype="int32")
+        keys = ops.arange(ops.shape(key)[2], dtype="int32")
+        distances = ops.clip(keys[None, :] - queries[:, None], -4, 4) + 4  # [T, S], in [0, 8]
+        bias = ops.transpose(ops.take(self.distance_bias, distances, axis=0), (2, 0, 1))
+        return scores + ops.cast(bias, scores.dtype)  # [H, T, S] broadcasts to [B, H, T, S]
+
+
+class RelativeParts:
+    def make_self_attention(self):
+        return RelativeSelfAttention(self.num_heads, causal=self.causal, dtype=self.dtype_policy)
+
+
+@register
+class RelativeEncoderBlock(RelativeParts, EncoderBlock):
+    pass
+
+
+@register
+class RelativeDecoderBlock(RelativeParts, DecoderBlock):
+    pass
+
+
+@register
+class RelativeTransformer(Transformer):
+    def make_encoder_block(self):
+        return RelativeEncoderBlock(**self.block_arguments())
+
+    def make_decoder_block(self):
+        return RelativeDecoderBlock(**self.block_arguments())
+
+
+@register
+class SwiGLU(FeedForward):
+    """Gates the inner layer: `silu(x W_gate) * (x W_hidden)` (Shazeer 2020)."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.gate_projection = self.make_dense(self.hidden_dim, input_shape[-1], "gate")
+
+    def compute_hidden(self, inputs):
+        return ops.silu(self.gate_projection(inputs)) * self.hidden_projection(inputs)
+
+
+class SwiGLUParts:
+    def make_feed_forward(self):
+        return SwiGLU(self.hidden_dim, dropout=self.hidden_dropout, dtype=self.dtype_policy)
+
+
+@register
+class SwiGLUEncoderBlock(SwiGLUParts, EncoderBlock):
+    pass
+
+
+@register
+class SwiGLUDecoderBlock(SwiGLUParts, DecoderBlock):
+    pass
+
+
+@register
+class SwiGLUTransformer(Transformer):
+    def make_encoder_block(self):
+        return SwiGLUEncoderBlock(**self.block_arguments())
+
+    def make_decoder_block(self):
+        return SwiGLUDecoderBlock(**self.block_arguments())
+
+
+SUBCLASSES = pytest.mark.parametrize("subclass", [RelativeTransformer, SwiGLUTransformer])
+
+
+def make_model(subclass, **overrides):
+    """Makes a model of the subclass with random weights, those that start at 0 or 1 included."""
+    keras.utils.set_random_seed(0)
+    arguments = {"num_layers": 2, "d_model": 16, "num_heads": 2, "hidden_dim": 24, "dropout": 0.0}
+    model = subclass(12, **{**arguments, "max_length": 16, **overrides})
+    model.build()
+    generator = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        weight.assign_add(0.2 * generator.normal(size=weight.shape))
+    return model
+
+
+def make_batch(rows=8, length=6):
+    """Makes sources, the same as labels, and what the decoder sees of them (1 starts)."""
+    source = np.random.default_rng(1).integers(3, 12, (rows, length)).astype("int32")
+    source[0, -2:] = 0
+    target = np.concatenate([np.ones((rows, 1), "int32"), source[:, :-1]], axis=1)
+    return {"source": source, "target": target}, source
+
+
+def decode_in_steps(model, inputs):
+    """Feeds the target token by token through the cache: logits `[B, T, V]`."""
+    rows, length = inputs["target"].shape
+    memory, cache = model.prepare_memory(inputs["source"]), model.empty_cache(rows, length)
+    logits = []
+    for index in range(length):
+        step, cache = model.step(inputs["target"][:, index], index, cache, memory)
+        logits.append(step)
+    return ops.convert_to_numpy(ops.stack(logits, axis=1))
+
+
+@SUBCLASSES
+def test_a_subclass_trains(subclass):
+    model, (inputs, labels) = make_model(subclass, num_layers=1), make_batch()
+    optimizer = keras.optimizers.Adam(5e-3)
+    model.compile(optimizer=optimizer, loss=SmoothedCrossEntropy(0.1), run_eagerly=True)
+    losses = model.fit(inputs, labels, batch_size=8, epochs=15, verbose=0).history["loss"]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@SUBCLASSES
+def test_a_subclass_decodes_with_the_cache_as_in_a_full_call(subclass):
+    model, (inputs, _) = make_model(subclass), make_batch()
+    inputs = {name: ids[1:] for name, ids in inputs.items()}  # Row 0 has padding in its target.
+    full = ops.convert_to_numpy(model(inputs))
+    steps = decode_in_steps(model, inputs)
+    np.testing.assert_allclose(steps, full, atol=1e-4)
+    np.testing.assert_array_equal(steps.argmax(-1), full.argmax(-1))
+
+
+@SUBCLASSES
+def test_a_subclass_survives_saving_and_loading(subclass, tmp_path):
+    model, (inputs, _) = make_model(subclass), make_batch()
+    expected = ops.convert_to_numpy(model(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded) is subclass
+    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(inputs)), expected)
+
+
+def test_the_distance_bias_is_added_to_the_scores():
+    attention = RelativeSelfAttention(1)
+    attention.build((None, None, 2))
+    attention.distance_bias.assign(np.arange(9.0)[:, None])  # Distance d from -4 to 4: d + 4.
+    query = key = np.zeros((1, 1, 3, 2), "float32")
+    scores = ops.convert_to_numpy(attention.compute_scores(query, key))
+    np.testing.assert_allclose(scores[0, 0], [[4, 5, 6], [3, 4, 5], [2, 3, 4]])
+    later = ops.convert_to_numpy(attention.compute_scores(query[:, :, :1], key, 2))
+    np.testing.assert_allclose(later[0, 0], [[2, 3, 4]])
+
+
+def test_the_gate_multiplies_the_inner_layer():
+    layer = SwiGLU(1)
+    layer.build((None, None, 1))
+    layer.hidden_projection.kernel.assign([[3.0]])
+    layer.gate_projection.kernel.assign([[1.0]])
+    hidden = ops.convert_to_numpy(layer.compute_hidden(np.array([[[2.0], [-1.0]]], "float32")))
+    # silu(2) * 6 and silu(-1) * -3, with silu(x) = x / (1 + exp(-x)).
+    np.testing.assert_allclose(hidden, [[[10.569565], [0.806824]]], rtol=1e-5)
+
+
+@SUBCLASSES
+def test_the_parts_of_a_subclass_hold_the_new_weights(subclass):
+    added = {RelativeTransformer: 9 * 2, SwiGLUTransformer: 16 * 24 + 24}[subclass]
+    plain = make_model(Transformer).count_params()
+    assert make_model(subclass).count_params() == plain + 4 * added  # 2 + 2 blocks.

@@ -1,0 +1,254 @@
+import unicodedata
+
+import numpy as np
+import pytest
+import sentencepiece
+import tensorflow as tf
+import tensorflow_text
+from sentencepiece import sentencepiece_model_pb2
+
+from ktransformer.errors import InputError
+from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
+
+TRAINING_TEXT = [
+    "Zwei Hunde laufen über die Straße.",
+    "Two dogs are running across the street.",
+    "Zwei junge weiße Männer sind im Freien in der Nähe vieler Büsche.",
+    "Two young, White males are outside near many bushes.",
+    "Ein Mann in einem blauen Hemd steht auf einer Leiter und putzt ein Fenster.",
+    "A man in a blue shirt is standing on a ladder cleaning a window.",
+    "U\u0308ber A\u0308pfel: the marks stand apart.",
+    "\uff26\uff55\uff4c\uff4c \uff57\uff49\uff44\uff54\uff48\uff1a\uff11\uff12\uff13",
+    "the ﬁne ﬂoor, ½ and ²",
+    "  three   spaces    and\u00a0a hard \u3000 one  ",
+    "0123456789",
+]
+ODD_TEXT = [
+    "",
+    " ",
+    "   ",
+    "a",
+    "😀 emoji 中文 in between",
+    "unknown at the end ж",
+    "жжж",
+    "e\u0301\u0301 zero\u200bwidth",
+    "a▁b ▁ ▁▁c",
+    "<s> </s> <unk> <pad>",
+    "Straßenﬁlm" * 20,
+    "12 345 6789",
+]
+
+
+def nfkc_with_single_spaces(text):
+    return " ".join(part for part in unicodedata.normalize("NFKC", text).split(" ") if part)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train(TRAINING_TEXT, 120)
+
+
+@pytest.fixture(scope="module")
+def settings(tokenizer):
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(tokenizer.model)
+    return proto
+
+
+def texts_of(tensor):
+    return [text.decode() for text in tensor.numpy().tolist()]
+
+
+def there_and_back(tokenizer, texts):
+    return texts_of(tokenizer.decode(tokenizer.encode(tf.constant(texts))))
+
+
+def test_decoding_what_was_encoded_gives_the_normalised_text(tokenizer):
+    expected = [nfkc_with_single_spaces(text) for text in TRAINING_TEXT]
+    assert there_and_back(tokenizer, TRAINING_TEXT) == expected
+
+
+def test_a_round_trip_written_by_hand(tokenizer):
+    texts = [
+        "u\u0308ber",
+        "\uff26\uff55\uff4c\uff4c\uff1a\uff11\uff12",
+        "ﬁne ﬂoor",
+        "  a   b ",
+        "a\u00a0b\u3000c",
+        "",
+        "   ",
+    ]
+    expected = ["über", "Full:12", "fine floor", "a b", "a b c", "", ""]
+    assert there_and_back(tokenizer, texts) == expected
+
+
+def test_tabs_and_line_ends_become_spaces(tokenizer):
+    texts = ["a\tdog", "\ta\r\ndog\n", "a \t\n dog"]
+    assert there_and_back(tokenizer, texts) == ["a dog"] * 3
+
+
+def test_control_characters_and_characters_without_a_width_vanish_or_become_spaces(tokenizer):
+    assert there_and_back(tokenizer, ["a\x01d\x07o\x1bg", "a\u200bdog"]) == ["adog", "a dog"]
+
+
+def test_any_order_of_known_characters_survives(tokenizer):
+    characters = sorted(set(nfkc_with_single_spaces("".join(TRAINING_TEXT))))
+    random = np.random.default_rng(0)
+    texts = ["".join(random.choice(characters, size=30)) for _ in range(50)]
+    assert there_and_back(tokenizer, texts) == [nfkc_with_single_spaces(text) for text in texts]
+
+
+def test_normalize_tells_what_a_round_trip_gives(tokenizer):
+    texts = [*TRAINING_TEXT, "", "  ", "a▁b ▁c"]
+    assert [tokenizer.normalize(text) for text in texts] == there_and_back(tokenizer, texts)
+
+
+def test_an_encoded_text_ends_with_the_end_token_and_holds_no_other_special(tokenizer):
+    for ids in tokenizer.encode(tf.constant(TRAINING_TEXT)).to_list():
+        assert ids[-1] == END_ID
+        assert not {PAD_ID, UNKNOWN_ID, START_ID, END_ID} & set(ids[:-1])
+
+
+def test_an_empty_text_is_the_end_token_alone(tokenizer):
+    assert tokenizer.encode(tf.constant(["", "  "])).to_list() == [[END_ID], [END_ID]]
+
+
+def test_a_character_outside_the_training_text_is_unknown(tokenizer):
+    (ids,) = tokenizer.encode(tf.constant(["ж"])).to_list()
+    assert UNKNOWN_ID in ids
+
+
+def test_the_names_of_special_pieces_in_a_text_are_plain_characters(tokenizer):
+    (ids,) = tokenizer.encode(tf.constant(["<s> </s> <pad>"])).to_list()
+    assert not {PAD_ID, START_ID, END_ID} & set(ids[:-1])
+
+
+def test_ids_are_int32(tokenizer):
+    assert tokenizer.encode(tf.constant(["a dog"])).dtype == tf.int32
+
+
+def test_the_special_ids_are_padding_unknown_start_end(settings):
+    kind = sentencepiece_model_pb2.ModelProto.SentencePiece
+    types = [piece.type for piece in settings.pieces[:4]]
+    assert types == [kind.CONTROL, kind.UNKNOWN, kind.CONTROL, kind.CONTROL]
+    assert (PAD_ID, UNKNOWN_ID, START_ID, END_ID) == (0, 1, 2, 3)
+
+
+def test_padding_and_the_end_token_leave_no_trace_in_a_text(tokenizer):
+    ragged = tokenizer.encode(tf.constant(["a dog", "Two dogs are running."]))
+    dense = tf.pad(ragged.to_tensor(default_value=PAD_ID), [[0, 0], [0, 5]])
+    assert texts_of(tokenizer.decode(dense)) == ["a dog", "Two dogs are running."]
+
+
+def test_padding_alone_is_an_empty_text(tokenizer):
+    assert texts_of(tokenizer.decode(tf.zeros([2, 4], tf.int32))) == ["", ""]
+
+
+def test_a_graph_gives_the_same_ids_and_texts(tokenizer):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def graph(texts):
+        ids = tokenizer.encode(texts)
+        return ids, tokenizer.decode(ids.to_tensor(default_value=PAD_ID))
+
+    ids, texts = graph(tf.constant(TRAINING_TEXT))
+    assert ids.to_list() == tokenizer.encode(tf.constant(TRAINING_TEXT)).to_list()
+    assert texts_of(texts) == there_and_back(tokenizer, TRAINING_TEXT)
+
+
+def test_an_empty_batch_works_both_ways(tokenizer):
+    ids = tokenizer.encode(tf.constant([], tf.string))
+    assert ids.to_list() == []
+    assert tokenizer.decode(tf.zeros([0, 3], tf.int32)).shape == (0,)
+
+
+def test_the_model_has_the_settings_that_litert_needs(settings):
+    trainer = settings.trainer_spec
+    assert trainer.model_type == sentencepiece_model_pb2.TrainerSpec.UNIGRAM
+    assert not trainer.byte_fallback
+    assert not trainer.treat_whitespace_as_suffix
+    assert settings.normalizer_spec.add_dummy_prefix
+    assert settings.normalizer_spec.remove_extra_whitespaces
+    assert settings.normalizer_spec.escape_whitespaces
+    kinds = {piece.type for piece in settings.pieces}
+    assert sentencepiece_model_pb2.ModelProto.SentencePiece.BYTE not in kinds
+
+
+@pytest.mark.parametrize("texts", [TRAINING_TEXT, ODD_TEXT], ids=["training", "odd"])
+def test_the_litert_tokenizer_gives_the_same_ids(tokenizer, texts):
+    fast = tensorflow_text.FastSentencepieceTokenizer(tokenizer.model, add_eos=True)
+    expected = tokenizer.encode(tf.constant(texts)).to_list()
+    assert fast.tokenize(tf.constant(texts)).to_list() == expected
+
+
+@pytest.mark.parametrize("space", ["\t", "\n", "\r", "\x0b", "\x0c"])
+def test_the_litert_tokenizer_gives_the_same_ids_for_a_space_character(tokenizer, space):
+    fast = tensorflow_text.FastSentencepieceTokenizer(tokenizer.model, add_eos=True)
+    texts = tf.constant([f"a{space}dog"])
+    assert fast.tokenize(texts).to_list() == tokenizer.encode(texts).to_list()
+
+
+def test_every_digit_is_a_piece_of_its_own_unless_told_otherwise():
+    lines = [f"the year {year}" for year in range(1990, 2020)] * 5
+    split = Tokenizer.train(lines, 40)
+    joined = Tokenizer.train(lines, 40, split_digits=False)
+    (split_ids,) = split.encode(tf.constant(["2013"])).to_list()
+    (joined_ids,) = joined.encode(tf.constant(["2013"])).to_list()
+    assert split.pieces(split_ids[-5:-1]) == ["2", "0", "1", "3"]
+    assert len(joined_ids) < len(split_ids)
+
+
+def test_a_lower_character_coverage_drops_the_rarest_characters():
+    lines = ["aaaa bbbb"] * 200 + ["q"]
+    (everything,) = Tokenizer.train(lines, 20).encode(tf.constant(["q"])).to_list()
+    fewer = Tokenizer.train(lines, 20, character_coverage=0.99)
+    (without,) = fewer.encode(tf.constant(["q"])).to_list()
+    assert UNKNOWN_ID not in everything
+    assert UNKNOWN_ID in without
+
+
+def test_training_twice_gives_the_same_bytes(tokenizer):
+    assert Tokenizer.train(TRAINING_TEXT, 120).model == tokenizer.model
+
+
+def test_a_saved_tokenizer_loads_as_it_was(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "tokenizer.model")
+    loaded = Tokenizer.load(tmp_path / "tokenizer.model")
+    assert loaded.model == tokenizer.model
+    assert loaded.vocabulary_size == tokenizer.vocabulary_size
+    texts = tf.constant(TRAINING_TEXT)
+    assert loaded.encode(texts).to_list() == tokenizer.encode(texts).to_list()
+
+
+def test_the_vocabulary_is_no_larger_than_asked_and_counts_all_ids(tokenizer, settings):
+    assert tokenizer.vocabulary_size == len(settings.pieces) <= 120
+    assert len(tokenizer.pieces(range(tokenizer.vocabulary_size))) == len(settings.pieces)
+
+
+def test_more_characters_than_pieces_is_an_input_error():
+    with pytest.raises(InputError, match=r"No tokenizer of vocabulary_size=8 can be trained on "):
+        Tokenizer.train(TRAINING_TEXT, 8)
+
+
+@pytest.mark.parametrize("lines", [[], ["", "  "]], ids=["no lines", "only spaces"])
+def test_an_empty_training_text_is_an_input_error(lines):
+    with pytest.raises(InputError, match="No tokenizer of vocabulary_size=50 can be trained on "):
+        Tokenizer.train(lines, 50)
+
+
+@pytest.mark.parametrize("content", [b"", b"this is a text file\n" * 20, bytes(range(256))])
+def test_a_file_that_is_no_sentencepiece_model_is_an_input_error(tmp_path, content):
+    (tmp_path / "tokenizer.model").write_bytes(content)
+    with pytest.raises(InputError, match="SentencePiece model"):
+        Tokenizer.load(tmp_path / "tokenizer.model")
+
+
+def test_a_model_with_other_special_ids_is_an_input_error_that_names_them(tmp_path):
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TRAINING_TEXT),
+        model_prefix=str(tmp_path / "other"),
+        vocab_size=120,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    with pytest.raises(InputError, match=r"pad 0, unknown 1, start 2, end 3; got \(-1, 0, 1, 2\)"):
+        Tokenizer.load(tmp_path / "other.model")
