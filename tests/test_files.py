@@ -187,3 +187,13 @@ def test_a_new_file_of_a_block_that_raises_leaves_the_old_one(tmp_path):
     with pytest.raises(RuntimeError):
         write_file_and_raise(file, RuntimeError)
     assert contents(tmp_path) == {"output": "old"}
+
+
+def test_where_names_cannot_be_swapped_in_one_step_they_are_swapped_in_three(tmp_path, monkeypatch):
+    monkeypatch.setattr("ktransformer.files.ctypes.CDLL", lambda name: object())
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "old").touch()
+    with new_folder(tmp_path / "run", overwrite=True) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["new"]

@@ -374,9 +374,9 @@ for index in range(length):
     steps.append(step)
 np.savez(f"{folder}/jax.npz", logits=logits, steps=np.stack(steps, axis=1))
 
-model.compile(optimizer=keras.optimizers.Adam(0.01), loss=SmoothedCrossEntropy(0.1))
+model.compile(optimizer=keras.optimizers.Adam(0.02), loss=SmoothedCrossEntropy(0.1))
 labels = np.concatenate([inputs["target"][:, 1:], np.full((rows, 1), 2, "int32")], axis=1)
-history = model.fit(inputs, labels, batch_size=rows, epochs=10, verbose=0)
+history = model.fit(inputs, labels, batch_size=rows, epochs=20, verbose=0)
 print(json.dumps(history.history["loss"]))
 """
 
