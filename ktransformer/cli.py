@@ -15,6 +15,7 @@ from typing import Any
 from ktransformer._version import __version__
 from ktransformer.config import Config, DecodingConfig
 from ktransformer.errors import InputError
+from ktransformer.quiet import quiet_stderr
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ktransformer").setLevel(logging.INFO)
     try:
-        from ktransformer import commands
-
+        with quiet_stderr():
+            from ktransformer import commands
         getattr(commands, options.command)(options)
         sys.stdout.flush()
     except InputError as error:

@@ -19,6 +19,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "_version": (set(), set()),
     "errors": (set(), set()),
     "files": (set(), set()),
+    "quiet": (set(), set()),
     "config": (set(), {"yaml"}),
     "layers": (set(), {"keras", "numpy"}),
     "models": ({"layers"}, {"keras"}),
@@ -37,7 +38,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"config", "fitting", "models", "run", "serving", "text"},
         {"sacrebleu", "tensorflow"},
     ),
-    "cli": ({"commands", "config"}, set()),
+    "cli": ({"commands", "config", "quiet"}, set()),
     "__main__": ({"cli"}, set()),
 }
 

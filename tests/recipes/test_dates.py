@@ -135,7 +135,9 @@ def test_a_tiny_demo_goes_the_whole_way_and_says_that_it_is_not_good_enough(tmp_
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--output", "."], ". is there and is not a run"),
+        (["--output", "letters"], "letters is not a run folder"),
+        (["--output", "letters/1.txt"], "letters/1.txt is a file"),
+        (["--output", "letters/1.txt/dates"], "letters/1.txt"),
         (["--pairs", "5"], "from 100 to 1000000"),
         (["--epochs", "0"], "epochs must be at least 1"),
         (["--epochs", "many"], "epochs must be of type int"),
@@ -144,6 +146,8 @@ def test_a_tiny_demo_goes_the_whole_way_and_says_that_it_is_not_good_enough(tmp_
 def test_a_bad_argument_is_one_sentence_and_writes_nothing(
     arguments, reason, tmp_path, monkeypatch, capsys
 ):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "1.txt").write_text("Dear reader")
     monkeypatch.syspath_prepend(FOLDER)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["demo.py", *arguments])
@@ -153,4 +157,4 @@ def test_a_bad_argument_is_one_sentence_and_writes_nothing(
     assert captured.out == ""
     assert sentence.startswith("demo.py: ")
     assert reason in sentence
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.rglob("*")] == ["letters", "1.txt"]
