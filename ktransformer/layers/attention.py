@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from ktransformer.layers.checks import check_dropouts, check_heads, check_sizes
 from ktransformer.layers.masks import attention_mask, masked_softmax
 
 
@@ -24,10 +25,8 @@ class _MultiHeadAttention(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if num_heads < 1:
-            raise ValueError(f"num_heads must be at least 1; got num_heads={num_heads}.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1); got dropout={dropout}.")
+        check_sizes(num_heads=num_heads)
+        check_dropouts(dropout=dropout)
         self.num_heads = num_heads
         self.dropout = dropout
         self.use_bias = use_bias
@@ -46,11 +45,7 @@ class _MultiHeadAttention(keras.layers.Layer):
         )
 
     def _set_sizes(self, d_model: int) -> None:
-        if d_model % self.num_heads:
-            raise ValueError(
-                "d_model must be a multiple of num_heads; "
-                f"got d_model={d_model}, num_heads={self.num_heads}."
-            )
+        check_heads(d_model, self.num_heads)
         self.d_model = d_model
         self.head_dim = d_model // self.num_heads
 

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from ktransformer.layers.attention import MultiHeadCrossAttention, MultiHeadSelfAttention
+from ktransformer.layers.checks import check_dropouts, check_sizes
 from ktransformer.layers.feed_forward import FeedForward
 
 
@@ -25,6 +26,10 @@ class _Block(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_sizes(num_heads=num_heads, hidden_dim=hidden_dim)
+        check_dropouts(
+            dropout=dropout, attention_dropout=attention_dropout, hidden_dropout=hidden_dropout
+        )
         self.num_heads = num_heads
         self.hidden_dim = hidden_dim
         self.dropout = dropout
@@ -144,6 +149,10 @@ class EncoderBlock(_Block):
     Returns:
         Float tensor `[B, T, D]`.
 
+    Raises:
+        ValueError: A size is below 1, `num_heads` does not divide D, or a dropout is not in
+            [0, 1).
+
     Masking: padded positions are never attended to; the mask is passed on unchanged.
 
     Example:
@@ -198,6 +207,10 @@ class DecoderBlock(_Block):
 
     Returns:
         Float tensor `[B, T, D]`.
+
+    Raises:
+        ValueError: A size is below 1, `num_heads` does not divide D, or a dropout is not in
+            [0, 1).
 
     Masking: padding is never attended to, nor are later positions; the mask of `inputs` is
         passed on unchanged.

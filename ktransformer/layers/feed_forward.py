@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from ktransformer.layers.checks import check_dropouts, check_sizes
+
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 class FeedForward(keras.layers.Layer):
@@ -48,10 +50,8 @@ class FeedForward(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if hidden_dim < 1:
-            raise ValueError(f"hidden_dim must be at least 1; got hidden_dim={hidden_dim}.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1); got dropout={dropout}.")
+        check_sizes(hidden_dim=hidden_dim)
+        check_dropouts(dropout=dropout)
         self.hidden_dim = hidden_dim
         self.activation = keras.activations.get(activation)
         self.dropout = dropout

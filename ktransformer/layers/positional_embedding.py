@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from ktransformer.layers.checks import check_dropouts, check_sizes
+
 POSITIONS = ("sinusoidal", "sinusoidal_interleaved", "learned")
 
 
@@ -62,8 +64,8 @@ class PositionalEmbedding(keras.layers.Layer):
         Float tensor `[B, T, D]`.
 
     Raises:
-        ValueError: A size is below 1, `positions` is unknown, D is odd with sinusoidal
-            positions, or T (where it is known in advance) is over `max_length`.
+        ValueError: A size is below 1, `dropout` is not in [0, 1), `positions` is unknown, D is odd
+            with sinusoidal positions, or T (where it is known in advance) is over `max_length`.
 
     Masking: starts it: `inputs != pad_id`, `[B, T]`.
 
@@ -90,10 +92,8 @@ class PositionalEmbedding(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        sizes = {"vocabulary_size": vocabulary_size, "d_model": d_model, "max_length": max_length}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1; got {name}={size}.")
+        check_sizes(vocabulary_size=vocabulary_size, d_model=d_model, max_length=max_length)
+        check_dropouts(dropout=dropout)
         if positions not in POSITIONS:
             raise ValueError(f"positions must be one of {POSITIONS}; got positions={positions!r}.")
         self.vocabulary_size = vocabulary_size

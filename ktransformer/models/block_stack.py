@@ -34,8 +34,9 @@ class BlockStack(keras.layers.Layer):
     def build_blocks(self, *shapes: Any) -> None:
         """Builds every block for `shapes`, and the norm for the first of them."""
         for block in self.blocks:
-            block.build(*shapes)
-        if self.final_norm is not None:
+            if not block.built:  # Blocks that a saved model brought along are.
+                block.build(*shapes)
+        if self.final_norm is not None and not self.final_norm.built:
             self.final_norm.build(shapes[0])
 
     def finish(self, hidden: Any) -> Any:

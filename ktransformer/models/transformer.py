@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from ktransformer.layers import DecoderBlock, EncoderBlock, PositionalEmbedding
+from ktransformer.layers.checks import check_heads, check_sizes
 from ktransformer.models.decoder import Decoder, KeyValue
 from ktransformer.models.encoder import Encoder
 
@@ -91,9 +92,9 @@ class Transformer(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         num_decoder_layers = num_layers if num_decoder_layers is None else num_decoder_layers
-        for name, value in (("num_layers", num_layers), ("num_decoder_layers", num_decoder_layers)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1; got {name}={value}.")
+        check_sizes(num_layers=num_layers, num_decoder_layers=num_decoder_layers)
+        check_sizes(num_heads=num_heads)
+        check_heads(d_model, num_heads)
         self.vocabulary_size = vocabulary_size
         self.num_layers = num_layers
         self.num_decoder_layers = num_decoder_layers

@@ -153,7 +153,6 @@ def test_an_odd_width_is_refused_with_sinusoids_only():
         PositionalEmbedding(10, 3, max_length=8)
 
 
-@pytest.mark.xfail(strict=True, reason="PositionalEmbedding leaves its dropout unchecked.")
 @pytest.mark.parametrize("dropout", [-0.1, 1.0])
 def test_a_dropout_outside_its_range_is_refused(dropout):
     with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\); got dropout="):

@@ -26,9 +26,6 @@ SOURCE = np.array([[5, 0, 7, 3, 0, 0], [4, 9, 2, 6, 1, 0]], "int32")
 TARGET = np.array([[1, 6, 0, 4, 0], [1, 2, 3, 7, 8]], "int32")  # A pad in the middle, too.
 SOURCE_MASK, MASK = SOURCE != 0, TARGET != 0
 NORMS = pytest.mark.parametrize("norm_first", [False, True], ids=["post_norm", "pre_norm"])
-LOADING_BUG = pytest.mark.xfail(
-    strict=True, reason="BlockStack builds deserialised blocks a second time."
-)
 
 
 def make_decoder(norm_first=False, policy="float32", **options):
@@ -78,7 +75,6 @@ def functional_decoder(norm_first):
     return keras.Model([source, target], make_decoder(norm_first)(embedding(target), memory))
 
 
-@LOADING_BUG
 @NORMS
 def test_it_is_a_layer_like_any_other(norm_first, tmp_path):
     check_layer(
@@ -185,7 +181,7 @@ def test_steps_through_the_cache_equal_the_full_call(norm_first, policy, mode):
     ("make_model", "saved"),
     [
         (functional_decoder, False),
-        pytest.param(functional_decoder, True, marks=LOADING_BUG),
+        (functional_decoder, True),
         (SubclassedDecoder, False),
         (SubclassedDecoder, True),
     ],

@@ -22,9 +22,6 @@ B, S, D = 2, 6, 8
 IDS = np.array([[5, 0, 7, 3, 0, 0], [4, 9, 2, 6, 1, 0]], "int32")  # A pad in the middle, too.
 MASK = IDS != 0
 NORMS = pytest.mark.parametrize("norm_first", [False, True], ids=["post_norm", "pre_norm"])
-LOADING_BUG = pytest.mark.xfail(
-    strict=True, reason="BlockStack builds deserialised blocks a second time."
-)
 
 
 def make_encoder(norm_first=False, policy="float32", **options):
@@ -70,7 +67,6 @@ def change_padding(model):
     embedding.assign(np.concatenate([normal(1, D, seed=5), array(embedding)[1:]]))
 
 
-@LOADING_BUG
 @NORMS
 def test_it_is_a_layer_like_any_other(norm_first, tmp_path):
     check_layer(
@@ -121,7 +117,7 @@ def test_a_sentence_of_padding_alone_is_finite(norm_first, policy):
     ("make_model", "saved"),
     [
         (functional_encoder, False),
-        pytest.param(functional_encoder, True, marks=LOADING_BUG),
+        (functional_encoder, True),
         (SubclassedEncoder, False),
         (SubclassedEncoder, True),
     ],
