@@ -54,5 +54,6 @@ class BlockStack(keras.layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> "BlockStack":
         """Creates the layer that `get_config` described."""
         deserialize = keras.saving.deserialize_keras_object
-        blocks = [deserialize(block) for block in config.pop("blocks")]
-        return cls(blocks, final_norm=deserialize(config.pop("final_norm")), **config)
+        blocks = [deserialize(block) for block in config["blocks"]]
+        parts = {"blocks": blocks, "final_norm": deserialize(config["final_norm"])}
+        return cls(**{**config, **parts})

@@ -49,6 +49,7 @@ def draw_losses(run: Run, path: Path) -> None:
     figure, losses = plt.subplots(figsize=(7, 4), layout="constrained")
     losses.plot(epochs, run.history["loss"], label="training loss (dropout on)")
     losses.set_xlabel("epoch")
+    losses.xaxis.get_major_locator().set_params(integer=True)
     losses.set_ylabel("label-smoothed cross-entropy, nats per token")
     losses.grid(alpha=0.3)
     lines = losses.lines
