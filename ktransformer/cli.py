@@ -6,6 +6,7 @@ Results go to stdout, progress to stderr. TensorFlow is imported only when a com
 
 import argparse
 import dataclasses
+import io
 import logging
 import os
 import sys
@@ -16,6 +17,9 @@ from ktransformer._version import __version__
 from ktransformer.config import Config, DecodingConfig
 from ktransformer.errors import InputError
 from ktransformer.quiet import quiet_stderr
+
+# Of sacreBLEU, those that need no further package.
+_TOKENIZERS = ("13a", "char", "intl", "none", "zh")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,12 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ktransformer").setLevel(logging.INFO)
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        return 2  # A stream is closed; there may be no place for a sentence.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")  # Texts come in as UTF-8, whatever the locale.
     try:
         with quiet_stderr():
             from ktransformer import commands
         getattr(commands, options.command)(options)
         sys.stdout.flush()
-    except InputError as error:
+    except (InputError, ImportError) as error:
         return _fail(str(error))
     except BrokenPipeError:  # The reader of our output has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run", metavar="RUN", help="folder of a trained run")
     _add_beam_size(command)
     command.add_argument(
-        "--n-best", type=int, default=1, metavar="N", help="lines to print for each line"
+        "--n-best", type=_positive, default=1, metavar="N", help="lines to print for each line"
     )
     _add_batch_size(command)
 
@@ -72,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run", metavar="RUN", help="folder of a trained run")
     command.add_argument("--source", required=True, metavar="FILE", help="texts to translate")
     command.add_argument("--reference", required=True, metavar="FILE", help="their translations")
-    command.add_argument("--tokenize", default="13a", help="sacreBLEU's tokenizer")
+    command.add_argument(
+        "--tokenize", default="13a", choices=_TOKENIZERS, help="sacreBLEU's tokenizer"
+    )
     _add_beam_size(command)
     _add_batch_size(command)
 
@@ -140,21 +151,29 @@ def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
         description=text[0].upper() + text[1:] + ".",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.set_defaults(command=name)
+    parser.set_defaults(command=name, beam_size=None)
     return parser
+
+
+def _positive(word: str) -> int:
+    number = int(word)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1; got {number}")
+    return number
 
 
 def _add_beam_size(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--beam-size",
-        type=int,
+        type=_positive,
         metavar="K",
-        help=f"places of the beam, 1 for greedy; None for the run's own, which is "
-        f"{DecodingConfig().beam_size} unless set in training",
+        default=argparse.SUPPRESS,
+        help="places of the beam, 1 for greedy (default: what the run was trained with, "
+        f"{DecodingConfig().beam_size} unless set)",
     )
 
 
 def _add_batch_size(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--batch-size", type=int, default=32, metavar="N", help="lines translated at once"
+        "--batch-size", type=_positive, default=32, metavar="N", help="lines translated at once"
     )

@@ -17,7 +17,7 @@ from ktransformer.config import Config, read_settings
 from ktransformer.errors import InputError
 from ktransformer.models import PRESETS
 from ktransformer.run import check_run_path, load_run, save_run
-from ktransformer.serving import Translator, export_saved_model
+from ktransformer.serving import Translator, export_saved_model, translate_lines
 from ktransformer.text import read_lines, read_parallel
 from ktransformer.text.corpus import decode_line
 
@@ -34,21 +34,34 @@ def train(options: argparse.Namespace) -> None:
         raise InputError("--validation-source and --validation-target go together; got one.")
     settings = read_settings(options.config) if options.config else {}
     config = Config().replace({**PRESETS[options.preset], **settings, **_pairs(options.set)})
-    check_run_path(options.output, overwrite=options.overwrite)
+    output = Path(options.output).resolve()
+    check_run_path(output, overwrite=options.overwrite)
+    checkpoints = _prepare_checkpoints(output, overwrite=options.overwrite)
     text = read_parallel(options.source, options.target)
     validation = None
     if options.validation_source:
         validation = read_parallel(options.validation_source, options.validation_target)
-    output = Path(options.output)
-    checkpoints = output.with_name(f"{output.name}.checkpoints")
     try:
         run = fitting.train(config, text, validation, checkpoints=checkpoints)
-    except KeyboardInterrupt:
+        save_run(run, output, overwrite=options.overwrite)
+    except (KeyboardInterrupt, OSError):
         if checkpoints.is_dir():
             _log.info("The last epochs' weights are in %s.", checkpoints)
         raise
-    save_run(run, output, overwrite=options.overwrite)
+    fitting.remove_checkpoints(checkpoints)
     _log.info("Wrote %s.", output)
+
+
+def _prepare_checkpoints(output: Path, *, overwrite: bool) -> Path:
+    """Returns the folder for the weights of the last epochs; it must hold none from before."""
+    folder = output.with_name(f"{output.name}.checkpoints")
+    if overwrite:
+        fitting.remove_checkpoints(folder)
+    if folder.exists():
+        raise InputError(
+            f"{folder} is there, from a training that was cut or of another origin; move it away."
+        )
+    return folder
 
 
 def _pairs(settings: Sequence[str]) -> dict[str, str]:
@@ -76,14 +89,16 @@ def translate(options: argparse.Namespace) -> None:
         )
     done = cut = 0
     for lines in _blocks(sys.stdin.fileno()):
-        for translations in _translate_lines(translator, lines, options):
+        for translations in translate_lines(
+            translator, lines, batch_size=options.batch_size, n_best=options.n_best
+        ):
             print("\n".join(translations))
         sys.stdout.flush()
         cut += _count_cut(translator, lines)
         done += len(lines)
         print(f"{done} lines translated", end="\r", file=sys.stderr, flush=True)
-    cut_note = f"; {cut} were cut to {translator.model.max_length} tokens" if cut else ""
-    print(f"{done} lines translated{cut_note}.", file=sys.stderr)
+    print(f"{done} lines translated.", file=sys.stderr)
+    _report_cut(translator, cut)
 
 
 def _blocks(descriptor: int) -> Iterator[list[str]]:
@@ -103,27 +118,14 @@ def _blocks(descriptor: int) -> Iterator[list[str]]:
             return
 
 
-def _translate_lines(
-    translator: Translator, lines: list[str], options: argparse.Namespace
-) -> list[list[str]]:
-    """Translates lines in batches of like length; gives them back in order, n-best each."""
-    order = sorted(range(len(lines)), key=lambda i: len(lines[i]))
-    outputs: list[list[str]] = [[]] * len(lines)
-    for i in range(0, len(order), options.batch_size):
-        chosen = order[i : i + options.batch_size]
-        texts = tf.constant([lines[j] for j in chosen])
-        if options.n_best == 1:
-            rows = translator.translate(texts)["text"].numpy()[:, None]
-        else:
-            rows = translator.beam(texts)["text"].numpy()[:, : options.n_best]
-        for j, row in zip(chosen, rows, strict=True):
-            outputs[j] = [text.decode() for text in row]
-    return outputs
-
-
 def _count_cut(translator: Translator, lines: list[str]) -> int:
     tokens = translator.count_tokens(tf.constant(lines)).numpy()
     return int((tokens > translator.model.max_length).sum())
+
+
+def _report_cut(translator: Translator, cut: int) -> None:
+    if cut:
+        _log.warning("%s texts were cut to %s tokens.", cut, translator.model.max_length)
 
 
 def _load_translator(path: str, beam_size: int | None) -> Translator:
@@ -140,8 +142,10 @@ def evaluate(options: argparse.Namespace) -> None:
     sources, references = list(read_lines(options.source)), list(read_lines(options.reference))
     _check_sides(sources, references, options.source, options.reference)
     translator = _load_translator(options.run, options.beam_size)
-    options.n_best = 1
-    outputs = [best for (best,) in _translate_lines(translator, sources, options)]
+    outputs = [
+        best for (best,) in translate_lines(translator, sources, batch_size=options.batch_size)
+    ]
+    _report_cut(translator, _count_cut(translator, sources))
     bleu, chrf = sacrebleu.BLEU(tokenize=options.tokenize), sacrebleu.CHRF()
     result = {
         "bleu": round(bleu.corpus_score(outputs, [references]).score, 2),
@@ -175,6 +179,7 @@ def score(options: argparse.Namespace) -> None:
             scores["log_probability"].numpy(), scores["tokens"].numpy(), strict=True
         ):
             print(f"{value:.4f}\t{tokens}")
+    _report_cut(translator, _count_cut(translator, sources) + _count_cut(translator, targets))
 
 
 def export(options: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """The configuration of a run: what the commands and recipes can set."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -13,6 +14,29 @@ def _check(ok: bool, rule: str, **values: Any) -> None:
     if not ok:
         got = ", ".join(f"{name}={value!r}" for name, value in values.items())
         raise InputError(f"{rule}; got {got}.")
+
+
+def _check_range(
+    section: Any,
+    name: str,
+    *,
+    least: float,
+    most: float = math.inf,
+    open_below: bool = False,
+    open_above: bool = False,
+) -> None:
+    """Checks that a number is finite and between two bounds; null is always allowed."""
+    value = getattr(section, name)
+    rule = f"{name} must be {'above' if open_below else 'at least'} {least}"
+    if most < math.inf:
+        ends = "(" if open_below else "[", ")" if open_above else "]"
+        rule = f"{name} must be in {ends[0]}{least}, {most}{ends[1]}"
+    inside = value is None or (
+        math.isfinite(value)
+        and (value > least or (value == least and not open_below))
+        and (value < most or (value == most and not open_above))
+    )
+    _check(inside, rule, **{name: value})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,19 +96,9 @@ class DataConfig:
     """Distance between two buckets' lengths, in tokens: fewer shapes against less padding."""
 
     def __post_init__(self) -> None:
-        _check(
-            self.vocabulary_size >= 5,
-            "vocabulary_size must be at least 5",
-            vocabulary_size=self.vocabulary_size,
-        )
-        _check(
-            0 < self.character_coverage <= 1,
-            "character_coverage must be in (0, 1]",
-            character_coverage=self.character_coverage,
-        )
-        _check(
-            self.bucket_step >= 1, "bucket_step must be at least 1", bucket_step=self.bucket_step
-        )
+        _check_range(self, "vocabulary_size", least=5)
+        _check_range(self, "character_coverage", least=0, most=1, open_below=True)
+        _check_range(self, "bucket_step", least=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,18 +127,14 @@ class TrainingConfig:
     """Seed of weights, dropout and data order."""
 
     def __post_init__(self) -> None:
-        _check(self.seed >= 0, "seed must be at least 0", seed=self.seed)
-        _check(self.epochs >= 1, "epochs must be at least 1", epochs=self.epochs)
-        _check(
-            self.learning_rate > 0,
-            "learning_rate must be above 0",
-            learning_rate=self.learning_rate,
-        )
-        _check(
-            self.average_checkpoints >= 1,
-            "average_checkpoints must be at least 1",
-            average_checkpoints=self.average_checkpoints,
-        )
+        for name in ("epochs", "warmup_steps", "average_checkpoints"):
+            _check_range(self, name, least=1)
+        for name in ("patience", "bleu_sentences"):
+            _check_range(self, name, least=0)
+        _check_range(self, "seed", least=0, most=2**32 - 1)
+        _check_range(self, "learning_rate", least=0, open_below=True)
+        _check_range(self, "clip_norm", least=0, open_below=True)
+        _check_range(self, "label_smoothing", least=0, most=1, open_above=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,11 +151,14 @@ class DecodingConfig:
     """... and beyond that."""
 
     def __post_init__(self) -> None:
-        _check(self.beam_size >= 1, "beam_size must be at least 1", beam_size=self.beam_size)
+        _check_range(self, "beam_size", least=1)
+        for name in ("length_penalty", "max_length_ratio", "max_length_offset"):
+            _check_range(self, name, least=0)
         _check(
-            self.length_penalty >= 0,
-            "length_penalty must be at least 0",
-            length_penalty=self.length_penalty,
+            self.max_length_ratio > 0 or self.max_length_offset > 0,
+            "max_length_ratio and max_length_offset must not both be 0",
+            max_length_ratio=self.max_length_ratio,
+            max_length_offset=self.max_length_offset,
         )
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 import sacrebleu
-import tensorflow as tf
 
 from ktransformer.config import Config, DecodingConfig, TrainingConfig
 from ktransformer.errors import InputError
@@ -22,7 +20,7 @@ from ktransformer.metrics import Perplexity, TokenAccuracy
 from ktransformer.models import Transformer
 from ktransformer.run import Run, make_model
 from ktransformer.schedules import InverseSquareRoot
-from ktransformer.serving import Translator
+from ktransformer.serving import Translator, translate_lines
 from ktransformer.text import ParallelText, TokenBatches, Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -57,10 +55,8 @@ class BleuCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds the score to the epoch's logs."""
-        outputs: list[str] = []
-        for i in range(0, len(self.sources), self.batch_size):
-            texts = self.translator.translate(tf.constant(self.sources[i : i + self.batch_size]))
-            outputs += [text.decode() for text in texts["text"].numpy()]
+        lines = translate_lines(self.translator, self.sources, batch_size=self.batch_size)
+        outputs = [best for (best,) in lines]
         score = sacrebleu.corpus_bleu(outputs, [self.references]).score
         if logs is not None:
             logs[self.name] = score
@@ -89,6 +85,28 @@ class LastCheckpoints(keras.callbacks.Callback):
         self.paths.append(path)
         while len(self.paths) > self.keep:
             self.paths.pop(0).unlink()
+
+
+def remove_checkpoints(folder: str | Path) -> None:
+    """Removes what `LastCheckpoints` wrote, and the folder if nothing else is in it."""
+    folder = Path(folder)
+    for path in folder.glob("epoch-*.npz"):
+        path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+class StopAtNaN(keras.callbacks.Callback):
+    """Ends the training with an `InputError` when the loss is no longer a finite number."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the loss; it is a mean over the epoch, which one NaN is enough to spoil."""
+        if not np.isfinite((logs or {}).get("loss", 0.0)):
+            update = int(self.model.optimizer.iterations)
+            raise InputError(
+                f"The loss is not a finite number after update {update}; lower learning_rate, "
+                "raise warmup_steps or set clip_norm."
+            )
 
 
 def average_checkpoints(model: keras.Model, paths: Sequence[str | Path]) -> None:
@@ -148,14 +166,16 @@ def train(
         config: What to train, and how.
         text: The training pairs.
         validation: Pairs for the validation loss and BLEU, or None.
-        checkpoints: Folder for the weights of the last epochs; removed when training is done.
+        checkpoints: Folder for the weights of the last epochs; `remove_checkpoints` it when the
+            run is saved.
         callbacks: Further Keras callbacks.
 
     Returns:
-        The run, its weights averaged over the last epochs.
+        The run, its weights averaged over the last epochs; with `patience` set, over those up to
+        the one with the best validation perplexity.
 
     Raises:
-        InputError: The text or the configuration does not fit (see the message).
+        InputError: The text or the configuration does not fit, or the loss becomes NaN.
     """
     options = config.training
     if validation is None and options.patience is not None:
@@ -176,7 +196,9 @@ def train(
         f"{prepared.train.steps_per_epoch:,}",
     )
     compile_model(model, options)
-    keeper = LastCheckpoints(checkpoints, keep=options.average_checkpoints)
+    keeper = LastCheckpoints(
+        checkpoints, keep=options.average_checkpoints + (options.patience or 0)
+    )
     with _stdout_to_stderr():
         history = model.fit(
             prepared.train.dataset(),
@@ -193,8 +215,9 @@ def train(
             verbose=1 if sys.stderr.isatty() else 2,
         )
     trained = make_model(config, tokenizer.vocabulary_size)  # Without the optimizer.
-    average_checkpoints(trained, keeper.paths)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    later = 0 if options.patience is None else _epochs_after_the_best(history.history)
+    paths = keeper.paths[: len(keeper.paths) - later]
+    average_checkpoints(trained, paths[-options.average_checkpoints :])
     values = {name: [float(v) for v in series] for name, series in history.history.items()}
     return Run(config, tokenizer, trained, values)
 
@@ -206,8 +229,8 @@ def _prepare(
 
     def batches(name: str, pairs: ParallelText, shuffle: bool) -> TokenBatches:
         made = TokenBatches(
-            encode_lines(tokenizer, pairs.sources),
-            encode_lines(tokenizer, pairs.targets),
+            tokenizer.encode_lines(pairs.sources),
+            tokenizer.encode_lines(pairs.targets),
             batch_tokens=config.data.batch_tokens,
             max_length=config.model.max_length,
             bucket_step=config.data.bucket_step,
@@ -230,26 +253,25 @@ def _prepare(
     )
 
 
-def encode_lines(tokenizer: Tokenizer, lines: Sequence[str]) -> list[np.ndarray]:
-    """Encodes lines into int arrays, the end token included."""
-    encoded: list[np.ndarray] = []
-    for i in range(0, len(lines), 10_000):
-        ragged = tokenizer.encode(tf.constant(lines[i : i + 10_000]))
-        encoded += np.split(ragged.flat_values.numpy(), ragged.row_splits.numpy()[1:-1])
-    return encoded
+def _epochs_after_the_best(history: dict[str, list[float]]) -> int:
+    perplexities = history["val_perplexity"]
+    return len(perplexities) - 1 - int(np.argmin(perplexities))
 
 
 def _callbacks(
     options: TrainingConfig, translator: Translator, validation: ParallelText | None
 ) -> list[keras.callbacks.Callback]:
-    callbacks: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN()]
+    callbacks: list[keras.callbacks.Callback] = [StopAtNaN()]
     if validation is not None and options.bleu_sentences:
         chosen = slice(0, options.bleu_sentences)
         callbacks.append(
             BleuCallback(translator, validation.sources[chosen], validation.targets[chosen])
         )
     if options.patience is not None:
-        callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=options.patience))
+        # Not val_loss: Keras weighs a batch's loss by its rows, however few tokens they hold.
+        callbacks.append(
+            keras.callbacks.EarlyStopping("val_perplexity", mode="min", patience=options.patience)
+        )
     if options.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(options.tensorboard))
     return callbacks

@@ -58,7 +58,6 @@ class SmoothedCrossEntropy(keras.losses.Loss):
         label_smoothing: Probability mass spread evenly over the vocabulary, in [0, 1).
         pad_id: The label that marks padding.
         name: Name of the loss.
-        **kwargs: Arguments of `keras.losses.Loss`.
 
     Call arguments:
         y_true: Int tensor `[B, T]`.
@@ -81,9 +80,8 @@ class SmoothedCrossEntropy(keras.losses.Loss):
         *,
         pad_id: int = 0,
         name: str = "smoothed_cross_entropy",
-        **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=name)
         if not 0 <= label_smoothing < 1:
             raise ValueError(
                 f"label_smoothing must be in [0, 1); got label_smoothing={label_smoothing}."
@@ -102,9 +100,9 @@ class SmoothedCrossEntropy(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         return {
-            **super().get_config(),
             "label_smoothing": self.label_smoothing,
             "pad_id": self.pad_id,
+            "name": self.name,
         }
 
 

@@ -9,7 +9,7 @@ from ktransformer.losses import smoothed_cross_entropy, token_weights
 
 
 class _TokenMean(keras.metrics.Metric):
-    """The mean of a value over all real tokens seen since the last reset."""
+    """The mean of a value over all real tokens seen since the last reset, each counted once."""
 
     def __init__(self, *, pad_id: int = 0, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)

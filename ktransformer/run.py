@@ -114,9 +114,11 @@ def load_run(path: str | Path) -> Run:
         )
     try:
         model = keras.saving.load_model(folder / _MODEL, compile=False)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder / _MODEL} does not hold a model: {reason}") from error
+    if not isinstance(model, Transformer):
+        raise InputError(f"{folder / _MODEL} is no Transformer but a {type(model).__name__}.")
     return Run(config, tokenizer, model, description["history"])
 
 
@@ -130,6 +132,8 @@ def _read_description(path: Path) -> dict[str, Any]:
                 f"is newer than this one ({__version__}): upgrade ktransformer to read it."
             )
         missing = {"config", "history", "vocabulary_size"} - description.keys()
+        if not missing:
+            description["config"].items()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise

@@ -1,7 +1,7 @@
 """The translator: text in, text out, in TensorFlow graphs, and its SavedModel."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ class Translator(tf.Module):
 
     The same methods serve the BLEU callback, the commands and the export. A text without any
     token (empty, or spaces alone) gives an empty text with a score of 0. A text of more tokens
-    than the model's `max_length` is cut there; `count_tokens` tells how many it has.
+    than the model's `max_length` is cut there; `count_tokens` tells how many it has. Keep a
+    translator in a variable: a `tf.function` does not keep its object alive.
 
     Args:
         model: A trained `Transformer`, or a subclass of it.
@@ -105,10 +106,14 @@ class Translator(tf.Module):
     def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
         """Translates source ids `[B, S]`, ended and padded, for callers with a tokenizer.
 
+        Ids over the model's `max_length` are cut there and ended, as texts are.
+
         Returns:
             `ids`, int32 `[B, T]`, ended and padded, and `score`, float32 `[B]`.
         """
-        best = self.search(source)
+        limit = self.model.max_length
+        last = tf.where(source[:, limit - 1 : limit] == PAD_ID, PAD_ID, END_ID)
+        best = self.search(tf.concat([source[:, : limit - 1], last], axis=1))
         return {"ids": best.ids[:, 0], "score": best.scores[:, 0]}
 
     @tf.function(input_signature=[_TEXTS])
@@ -127,6 +132,10 @@ class Translator(tf.Module):
         Returns:
             `text`, string `[B]`, and `score`, float32 `[B]`.
         """
+        return self._sample(tf.constant(texts), tf.constant(seed), **options)
+
+    @tf.function
+    def _sample(self, texts: tf.Tensor, seed: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
         source = self.encode(texts)
         step, state, limits = self._prepare(source, beam_size=1)
         drawn = sample(step, state, limits, SPECIAL_IDS, seed=seed, **options)
@@ -182,6 +191,34 @@ class Translator(tf.Module):
         shape = tf.shape(best.ids)  # [B, K, T]
         texts = self.tokenizer.decode(tf.reshape(best.ids, [-1, shape[2]]))
         return {"text": tf.reshape(texts, shape[:2]), "score": best.scores}
+
+
+def translate_lines(
+    translator: Translator, lines: Sequence[str], *, batch_size: int = 32, n_best: int = 1
+) -> list[list[str]]:
+    """Translates lines in batches of like length, and gives them back in order.
+
+    Args:
+        translator: What translates them.
+        lines: The texts.
+        batch_size: Texts translated at once.
+        n_best: Translations of each; at most the translator's beam size.
+
+    Returns:
+        The `n_best` translations of each line, best first.
+    """
+    order = sorted(range(len(lines)), key=lambda i: len(lines[i]))
+    outputs: list[list[str]] = [[] for _ in lines]
+    for i in range(0, len(order), batch_size):
+        chosen = order[i : i + batch_size]
+        texts = tf.constant([lines[j] for j in chosen])
+        if n_best == 1:
+            rows = translator.translate(texts)["text"].numpy()[:, None]
+        else:
+            rows = translator.beam(texts)["text"].numpy()[:, :n_best]
+        for j, row in zip(chosen, rows, strict=True):
+            outputs[j] = [text.decode() for text in row]
+    return outputs
 
 
 def _end_empty(source: tf.Tensor, best: Hypotheses) -> Hypotheses:

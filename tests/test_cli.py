@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import resource
 import signal
@@ -77,9 +78,9 @@ def test_translate_prints_n_best_lines_for_each_line(run_folder, translate):
     assert lines[0] != lines[1]
 
 
-def test_translate_reports_lines_that_are_cut(run_folder, translate):
-    _, output, progress = translate("one " * 40 + "\ntwo\n", run_folder)
-    assert "1 were cut to 24 tokens" in progress
+def test_translate_reports_lines_that_are_cut(run_folder, translate, caplog):
+    _, output, _ = translate("one " * 40 + "\ntwo\n", run_folder)
+    assert "1 texts were cut to 24 tokens" in caplog.text
     assert output.splitlines()[1] == "2"
 
 
@@ -204,6 +205,32 @@ def test_a_folder_that_is_not_a_run_is_not_overwritten(data_folder, tmp_path, ca
     arguments = train_arguments(*sides, tmp_path / "photos", "--overwrite")
     assert "is not a run folder" in refusal(capsys, *arguments)
     assert (tmp_path / "photos" / "cat.jpg").exists()
+
+
+def test_a_run_that_cannot_be_saved_leaves_its_checkpoints(data_folder, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ktransformer.commands.save_run", full)
+    sides = data_folder / "test.source", data_folder / "test.target"
+    assert main(train_arguments(*sides, tmp_path / "run", "--set", "epochs=1")) == 2
+    assert list((tmp_path / "run.checkpoints").glob("epoch-*.npz"))
+
+
+def test_a_folder_in_the_place_of_the_checkpoints_is_left_alone(data_folder, tmp_path, capsys):
+    (tmp_path / "run.checkpoints").mkdir()
+    (tmp_path / "run.checkpoints" / "thesis.txt").touch()
+    sides = data_folder / "test.source", data_folder / "test.target"
+    assert "move it away" in refusal(capsys, *train_arguments(*sides, tmp_path / "run"))
+    assert (tmp_path / "run.checkpoints" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--beam-size", "--n-best"])
+@pytest.mark.parametrize("value", ["0", "-1", "many"])
+def test_a_size_that_is_no_positive_number_is_refused(option, value, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["translate", "run", option, value])
+    assert f"argument {option}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["run.json", "tokenizer.model", "model.keras"])

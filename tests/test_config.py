@@ -98,7 +98,7 @@ def test_a_bool_is_true_or_false_in_any_case(value, expected):
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("seed", "9007199254740993", 9007199254740993),
+        ("vocabulary_size", "9007199254740993", 9007199254740993),
         ("epochs", 3.0, 3),
         ("learning_rate", "2e-3", 0.002),
     ],
@@ -147,6 +147,13 @@ def test_a_value_of_another_type_is_an_error_that_names_both(name, value, kind):
         (TrainingConfig, "epochs", 0, "epochs must be at least 1; got epochs=0."),
         (TrainingConfig, "learning_rate", 0.0, "learning_rate must be above 0; got "),
         (TrainingConfig, "average_checkpoints", 0, "average_checkpoints must be at least 1; got "),
+        (TrainingConfig, "warmup_steps", 0, "warmup_steps must be at least 1; got "),
+        (TrainingConfig, "learning_rate", float("inf"), "learning_rate must be above 0; got "),
+        (TrainingConfig, "label_smoothing", 1.0, "label_smoothing must be in [0, 1); got "),
+        (TrainingConfig, "clip_norm", -1.0, "clip_norm must be above 0; got "),
+        (TrainingConfig, "patience", -1, "patience must be at least 0; got "),
+        (TrainingConfig, "seed", 2**32, "seed must be in [0, 4294967295]; got "),
+        (DecodingConfig, "max_length_ratio", float("nan"), "max_length_ratio must be at least 0"),
         (DecodingConfig, "beam_size", 0, "beam_size must be at least 1; got beam_size=0."),
         (DecodingConfig, "length_penalty", -0.5, "length_penalty must be at least 0; got "),
     ],

@@ -6,7 +6,7 @@ import pytest
 
 from ktransformer.config import Config
 from ktransformer.errors import InputError
-from ktransformer.fitting import LastCheckpoints, average_checkpoints, train
+from ktransformer.fitting import LastCheckpoints, average_checkpoints, remove_checkpoints, train
 from ktransformer.run import load_run
 from ktransformer.text import ParallelText
 
@@ -71,6 +71,41 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path):
     config = small(epochs=30, patience=2, learning_rate=1e-12, bleu_sentences=0)
     run = train(config, TEXT, TEXT, checkpoints=tmp_path / "c")
     assert len(run.history["loss"]) == 3
+
+
+class Record(keras.callbacks.Callback):
+    """Keeps every epoch's weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.weights.append(self.model.get_weights())
+
+
+def test_with_patience_the_average_ends_at_the_best_epoch(tmp_path):
+    # A learning rate so high that validation gets worse again.
+    config = small(epochs=30, patience=2, learning_rate=0.3, warmup_steps=1, average_checkpoints=1)
+    record = Record()
+    run = train(config, TEXT, TEXT, checkpoints=tmp_path / "c", callbacks=[record])
+    best = int(np.argmin(run.history["val_perplexity"]))
+    assert best == len(record.weights) - 3
+    for weight, expected in zip(run.model.get_weights(), record.weights[best], strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-6)
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
+    config = small(learning_rate=1e30, warmup_steps=1, epochs=5)
+    with pytest.raises(InputError, match=r"not a finite number after update \d+; lower"):
+        train(config, TEXT, checkpoints=tmp_path / "c")
+
+
+def test_only_checkpoints_are_removed(tmp_path):
+    (tmp_path / "epoch-0001.npz").touch()
+    (tmp_path / "thesis.txt").touch()
+    remove_checkpoints(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_patience_needs_validation_text(tmp_path):

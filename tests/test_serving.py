@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.serving import Translator, export_saved_model
+from ktransformer.serving import Translator, export_saved_model, translate_lines
 from ktransformer.text import Tokenizer
 from tests.test_subclassing import SwiGLUTransformer
 
@@ -96,6 +96,20 @@ def test_the_ids_signature_agrees_with_the_text_signature(saved_model, translato
     ids = signature(translator.encode(tf.constant(TEXTS)))["ids"]
     texts = translator.tokenizer.decode(ids)
     assert strings(texts) == strings(translator.translate(tf.constant(TEXTS))["text"])
+
+
+def test_ids_over_the_limit_are_cut_as_texts_are(translator):
+    (whole,) = translator.tokenizer.encode_lines(["one " * 60])
+    assert len(whole) > translator.model.max_length
+    ids = translator.ids(tf.constant([whole]))["ids"]
+    text = translator.translate(tf.constant(["one " * 60]))["text"]
+    assert strings(translator.tokenizer.decode(ids)) == strings(text)
+
+
+def test_lines_come_back_in_order_whatever_the_batches(translator):
+    expected = [[text] for text in strings(translator.translate(tf.constant(TEXTS))["text"])]
+    assert translate_lines(translator, TEXTS, batch_size=2) == expected
+    assert translate_lines(translator, []) == []
 
 
 def test_a_text_over_the_limit_is_cut_there(translator):

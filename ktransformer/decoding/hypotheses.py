@@ -58,8 +58,8 @@ def length_limits(
     Returns:
         Int32 `[B]`, the end token included, at least 1.
     """
-    relative = tf.cast(tf.cast(source_lengths, tf.float32) * ratio, tf.int32) + offset
-    return tf.clip_by_value(relative, 1, maximum)
+    relative = tf.cast(source_lengths, tf.float32) * ratio + float(offset)
+    return tf.maximum(tf.cast(tf.minimum(relative, float(maximum)), tf.int32), 1)
 
 
 def suppression(special: SpecialIds, vocabulary_size: int) -> tf.Tensor:

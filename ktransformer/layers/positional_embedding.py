@@ -139,6 +139,7 @@ class PositionalEmbedding(keras.layers.Layer):
                 "A sequence must not be longer than max_length; "
                 f"got {length} tokens, max_length={self.max_length}."
             )
+        ids = ops.cast(ids, "int32")  # Keras saves a model as if every input were a float.
         tokens = ops.take(ops.cast(self.embeddings, self.compute_dtype), ids, axis=0)
         if self.scale:
             tokens = tokens * ops.cast(self.d_model**0.5, self.compute_dtype)

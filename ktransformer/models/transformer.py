@@ -20,7 +20,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Transformer(keras.Model):
     """Predicts each target token from the source and the target tokens before it.
 
-    Override `make_encoder_block` or `make_decoder_block` to build it from other blocks.
+    Override `make_encoder_block`, `make_decoder_block`, `make_embedding` or `make_final_norm` to
+    build it from other parts.
 
     Args:
         vocabulary_size: V, the number of ids, shared by source and target.
@@ -130,28 +131,29 @@ class Transformer(keras.Model):
         return cls(vocabulary_size, **{**PRESETS[preset], **overrides})
 
     def _make_layers(self) -> None:
-        self.source_embedding = self._make_embedding("source_embedding")
+        self.source_embedding = self.make_embedding("source_embedding")
         self.target_embedding = self.source_embedding
         self.output_embedding = self.source_embedding
         if not self.tie_embeddings:
-            self.target_embedding = self._make_embedding("target_embedding")
+            self.target_embedding = self.make_embedding("target_embedding")
             self.output_embedding = keras.layers.Dense(
                 self.vocabulary_size, use_bias=False, dtype=self.dtype_policy, name="output"
             )
         self.encoder = Encoder(
             [self.make_encoder_block() for _ in range(self.num_layers)],
-            final_norm=self._make_final_norm(),
+            final_norm=self.make_final_norm(),
             dtype=self.dtype_policy,
             name="encoder",
         )
         self.decoder = Decoder(
             [self.make_decoder_block() for _ in range(self.num_decoder_layers)],
-            final_norm=self._make_final_norm(),
+            final_norm=self.make_final_norm(),
             dtype=self.dtype_policy,
             name="decoder",
         )
 
-    def _make_embedding(self, name: str) -> PositionalEmbedding:
+    def make_embedding(self, name: str) -> PositionalEmbedding:
+        """Creates an embedding with positions; override it for another one."""
         return PositionalEmbedding(
             self.vocabulary_size,
             self.d_model,
@@ -164,7 +166,8 @@ class Transformer(keras.Model):
             name=name,
         )
 
-    def _make_final_norm(self) -> keras.layers.Layer | None:
+    def make_final_norm(self) -> keras.layers.Layer | None:
+        """Creates the norm after the last block, or None; called once a stack."""
         if not self.norm_first:
             return None
         return keras.layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy)

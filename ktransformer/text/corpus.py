@@ -36,7 +36,7 @@ def read_lines(paths: str | Path | Sequence[str | Path]) -> Iterator[str]:
         InputError: A file is missing, is a folder, is not UTF-8 (the message names the line), or
             is a damaged gzip file.
     """
-    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+    for path in _paths(paths):
         yield from _read_file(Path(path))
 
 
@@ -73,6 +73,18 @@ def read_parallel(
         InputError: The sides have different numbers of lines, no pair is left, or a file cannot
             be read (see `read_lines`).
     """
+    first, second = _paths(source_paths), _paths(target_paths)
+    if len(first) == len(second) > 1:  # File by file: two wrong counts may make a right sum.
+        sides = [_read_sides([a], [b]) for a, b in zip(first, second, strict=True)]
+        sources, targets = ([line for side in sides for line in side[i]] for i in (0, 1))
+    else:
+        sources, targets = _read_sides(first, second)
+    return _pair(zip(sources, targets, strict=True), _names(source_paths))
+
+
+def _read_sides(
+    source_paths: Sequence[str | Path], target_paths: Sequence[str | Path]
+) -> tuple[list[str], list[str]]:
     sources, targets = list(read_lines(source_paths)), list(read_lines(target_paths))
     if len(sources) != len(targets):
         raise InputError(
@@ -80,7 +92,7 @@ def read_parallel(
             f"got {len(sources)} in {_names(source_paths)} and {len(targets)} in "
             f"{_names(target_paths)}."
         )
-    return _pair(zip(sources, targets, strict=True), _names(source_paths))
+    return sources, targets
 
 
 def read_tsv(paths: str | Path | Sequence[str | Path]) -> ParallelText:
@@ -93,7 +105,7 @@ def read_tsv(paths: str | Path | Sequence[str | Path]) -> ParallelText:
 
 
 def _split_tsv(paths: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, str]]:
-    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+    for path in _paths(paths):
         for number, line in enumerate(read_lines(path), start=1):
             fields = line.split("\t")
             if len(fields) != 2:
@@ -115,4 +127,8 @@ def _pair(pairs: Iterable[tuple[str, str]], name: str) -> ParallelText:
 
 
 def _names(paths: str | Path | Sequence[str | Path]) -> str:
-    return str(paths) if isinstance(paths, (str, Path)) else ", ".join(map(str, paths))
+    return ", ".join(map(str, _paths(paths)))
+
+
+def _paths(paths: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    return [paths] if isinstance(paths, (str, Path)) else paths

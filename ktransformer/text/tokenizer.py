@@ -1,10 +1,11 @@
 """The tokenizer: trained from text, the same in training and in the serving graph."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
@@ -123,6 +124,14 @@ class Tokenizer(tf.Module):
     def encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Turns texts `[B]` into ids, the end token included; runs in a graph."""
         return self._graph.tokenize(texts)
+
+    def encode_lines(self, lines: Sequence[str]) -> list[np.ndarray]:
+        """Encodes many lines at once: an int32 array `[S]` each, the end token included."""
+        encoded: list[np.ndarray] = []
+        for i in range(0, len(lines), 10_000):
+            ragged = self.encode(tf.constant(lines[i : i + 10_000]))
+            encoded += np.split(ragged.flat_values.numpy(), ragged.row_splits.numpy()[1:-1])
+        return encoded
 
     def decode(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
         """Turns ids `[B, T]`, dense with padding or ragged, into texts `[B]`; runs in a graph."""

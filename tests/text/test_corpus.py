@@ -95,9 +95,9 @@ def test_lines_with_the_same_number_belong_together(tmp_path):
     assert (len(text), text.empty) == (2, 0)
 
 
-def test_lists_of_files_are_paired_as_one(tmp_path):
+def test_lists_of_different_numbers_of_files_are_paired_as_one(tmp_path):
     source = [write(tmp_path / "1.en", "a\n"), write(tmp_path / "2.en", "b\nc\n")]
-    target = [write(tmp_path / "1.de", "A\nB\n"), write(tmp_path / "2.de", "C\n")]
+    target = [write(tmp_path / "1.de", "A\nB\nC\n")]
     text = read_parallel(source, target)
     assert list(zip(text.sources, text.targets, strict=True)) == [
         ("a", "A"),
@@ -144,3 +144,12 @@ def test_a_tsv_error_counts_the_lines_of_its_own_file(tmp_path):
     bad = write(tmp_path / "bad.tsv", "no tab\n")
     with pytest.raises(InputError, match=rf"{bad}, line 1, "):
         read_tsv([good, bad])
+
+
+def test_files_are_paired_one_by_one(tmp_path):
+    lines = {"a.en": 3, "b.en": 7, "a.de": 4, "b.de": 6}  # 10 lines a side.
+    for name, count in lines.items():
+        (tmp_path / name).write_text("text\n" * count)
+    sides = [[tmp_path / f"{name}.{side}" for name in "ab"] for side in ("en", "de")]
+    with pytest.raises(InputError, match=r"got 3 in .*a\.en and 4 in .*a\.de"):
+        read_parallel(*sides)

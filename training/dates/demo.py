@@ -20,14 +20,13 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
 import data
-import tensorflow as tf
 from attention import draw_attention
 
 from ktransformer.config import Config, read_settings
 from ktransformer.errors import InputError
-from ktransformer.fitting import train
+from ktransformer.fitting import remove_checkpoints, train
 from ktransformer.run import check_run_path, save_run
-from ktransformer.serving import Translator, export_saved_model
+from ktransformer.serving import Translator, export_saved_model, translate_lines
 from ktransformer.text import ParallelText, read_parallel
 
 HERE = Path(__file__).parent
@@ -45,8 +44,12 @@ def main() -> int:
         print(f"demo.py: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"demo.py: {error.filename}: {error.strerror}.", file=sys.stderr)
+        place = error.filename or "Writing the output"
+        print(f"demo.py: {place}: {error.strerror}.", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("demo.py: Interrupted.", file=sys.stderr)
+        return 130
     if score < WANTED:
         print(f"The exact match, {score:.3f}, is below {WANTED:.3f}.", file=sys.stderr)
         return 1
@@ -84,6 +87,7 @@ def demo(output: Path, pairs: int, epochs: str | None) -> float:
         config, parts["train"], parts["validation"], checkpoints=beside(output, "checkpoints")
     )
     save_run(run, output, overwrite=True)
+    remove_checkpoints(beside(output, "checkpoints"))
     print(f"The trained run: {output}")
 
     translator = Translator(run.model, run.tokenizer, run.config.decoding)
@@ -119,13 +123,9 @@ def make_data(pairs: int, folder: Path) -> dict[str, ParallelText]:
     }
 
 
-def translate(translator: Translator, texts: list[str], batch_size: int = 200) -> list[str]:
+def translate(translator: Translator, texts: list[str]) -> list[str]:
     """Translates texts, in order."""
-    outputs: list[str] = []
-    for i in range(0, len(texts), batch_size):
-        batch = translator.translate(tf.constant(texts[i : i + batch_size]))
-        outputs += [text.decode() for text in batch["text"].numpy()]
-    return outputs
+    return [best for (best,) in translate_lines(translator, texts, batch_size=200)]
 
 
 def export(translator: Translator, sources: list[str], outputs: list[str], path: Path) -> None:

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.run import Run, load_run
-from ktransformer.serving import Translator
+from ktransformer.serving import Translator, translate_lines
 from ktransformer.text import read_parallel
 
 mpl.use("Agg")
@@ -44,17 +43,17 @@ def main() -> int:
 
 
 def draw_losses(run: Run, path: Path) -> None:
-    """Draws training loss, validation loss and validation BLEU by epoch."""
+    """Draws the cross-entropy of training and validation, and validation BLEU, by epoch."""
     epochs = range(1, len(run.history["loss"]) + 1)
     figure, losses = plt.subplots(figsize=(7, 4), layout="constrained")
-    losses.plot(epochs, run.history["loss"], label="training loss (dropout on)")
+    losses.plot(epochs, np.log(run.history["perplexity"]), label="training (dropout on)")
     losses.set_xlabel("epoch")
     losses.xaxis.get_major_locator().set_params(integer=True)
-    losses.set_ylabel("label-smoothed cross-entropy, nats per token")
+    losses.set_ylabel("cross-entropy, nats per token")
     losses.grid(alpha=0.3)
     lines = losses.lines
-    if "val_loss" in run.history:
-        losses.plot(epochs, run.history["val_loss"], label="validation loss")
+    if "val_perplexity" in run.history:
+        losses.plot(epochs, np.log(run.history["val_perplexity"]), label="validation")
     if "val_bleu" in run.history:
         scores = losses.twinx()
         name = f"BLEU, {run.config.training.bleu_sentences} validation sentences, greedy"
@@ -69,10 +68,10 @@ def translations_table(run: Run, sources: list[str], references: list[str]) -> s
     """Translates ten sentences spread evenly over the text; a Markdown table."""
     chosen = np.linspace(0, len(sources) - 1, min(10, len(sources))).astype(int)
     translator = Translator(run.model, run.tokenizer, run.config.decoding)
-    outputs = translator.translate(tf.constant([sources[i] for i in chosen]))["text"].numpy()
+    outputs = translate_lines(translator, [sources[i] for i in chosen])
     rows = [
-        f"| {i + 1} | {sources[i]} | {output.decode()} | {references[i]} |"
-        for i, output in zip(chosen, outputs, strict=True)
+        f"| {i + 1} | {sources[i]} | {output} | {references[i]} |"
+        for i, (output,) in zip(chosen, outputs, strict=True)
     ]
     head = ["| line | source | translation | reference |", "| --- | --- | --- | --- |"]
     return "\n".join(head + rows)
