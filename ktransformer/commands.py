@@ -44,7 +44,7 @@ def train(options: argparse.Namespace) -> None:
     try:
         run = fitting.train(config, text, validation, checkpoints=checkpoints)
         save_run(run, output, overwrite=options.overwrite)
-    except (KeyboardInterrupt, OSError):
+    except (KeyboardInterrupt, InputError, OSError):
         if checkpoints.is_dir():
             _log.info("The last epochs' weights are in %s.", checkpoints)
         raise
@@ -129,7 +129,6 @@ def _report_cut(translator: Translator, cut: int) -> None:
 
 
 def _load_translator(path: str, beam_size: int | None) -> Translator:
-
     run = load_run(path)
     decoding = run.config.decoding
     if beam_size is not None:

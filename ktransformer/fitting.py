@@ -196,9 +196,9 @@ def train(
         f"{prepared.train.steps_per_epoch:,}",
     )
     compile_model(model, options)
-    keeper = LastCheckpoints(
-        checkpoints, keep=options.average_checkpoints + (options.patience or 0)
-    )
+    # Keras stops at the first worse epoch at the earliest, also when patience is 0.
+    later = 0 if options.patience is None else max(options.patience, 1)
+    keeper = LastCheckpoints(checkpoints, keep=options.average_checkpoints + later)
     with _stdout_to_stderr():
         history = model.fit(
             prepared.train.dataset(),
@@ -215,7 +215,8 @@ def train(
             verbose=1 if sys.stderr.isatty() else 2,
         )
     trained = make_model(config, tokenizer.vocabulary_size)  # Without the optimizer.
-    later = 0 if options.patience is None else _epochs_after_the_best(history.history)
+    if options.patience is not None:
+        later = _epochs_after_the_best(history.history)
     paths = keeper.paths[: len(keeper.paths) - later]
     average_checkpoints(trained, paths[-options.average_checkpoints :])
     values = {name: [float(v) for v in series] for name, series in history.history.items()}

@@ -84,13 +84,15 @@ class Record(keras.callbacks.Callback):
         self.weights.append(self.model.get_weights())
 
 
-def test_with_patience_the_average_ends_at_the_best_epoch(tmp_path):
+@pytest.mark.parametrize("patience", [0, 2])
+def test_with_patience_the_average_ends_at_the_best_epoch(patience, tmp_path):
     # A learning rate so high that validation gets worse again.
-    config = small(epochs=30, patience=2, learning_rate=0.3, warmup_steps=1, average_checkpoints=1)
+    sizes = {"learning_rate": 0.3, "warmup_steps": 1, "average_checkpoints": 1}
+    config = small(epochs=30, patience=patience, **sizes)
     record = Record()
     run = train(config, TEXT, TEXT, checkpoints=tmp_path / "c", callbacks=[record])
     best = int(np.argmin(run.history["val_perplexity"]))
-    assert best == len(record.weights) - 3
+    assert best == len(record.weights) - 1 - max(patience, 1)
     for weight, expected in zip(run.model.get_weights(), record.weights[best], strict=True):
         np.testing.assert_allclose(weight, expected, rtol=1e-6)
 
