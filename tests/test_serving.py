@@ -132,7 +132,10 @@ def test_a_beam_of_one_is_greedy(translator):
 
 def test_sampling_is_repeatable_and_depends_on_the_seed(translator):
     texts = tf.constant(["four zero two"] * 16)
-    draw = lambda seed: strings(translator.sample(texts, seed=seed, temperature=3.0)["text"])  # noqa: E731
+
+    def draw(seed: int) -> list:
+        return strings(translator.sample(texts, seed=seed, temperature=3.0)["text"])
+
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
 
