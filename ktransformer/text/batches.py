@@ -97,7 +97,6 @@ class TokenBatches:
             if (members := (bucket_lengths == length) & (lengths <= max_length)).any()
         ]
         self.steps_per_epoch = sum(-(-len(rows) // size) for _, size, rows in self._buckets)
-        self.target_tokens = int(self._targets.lengths[lengths <= max_length].sum())
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yields the batches of one epoch, counted from 0.
