@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line; None for the process's own.
 
     Returns:
-        The exit status: 0, 2 where the user can mend what is wrong, 130 after Ctrl-C.
+        The exit status: 0, 1 where `verify` finds too great a difference, 2 where the user can
+        mend what is wrong, 130 after Ctrl-C.
     """
     options = _parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -43,17 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with quiet_stderr():
             from ktransformer import commands
-        getattr(commands, options.command)(options)
+        status: int = getattr(commands, options.command)(options) or 0
         sys.stdout.flush()
     except (InputError, ImportError) as error:
         return _fail(str(error))
     except BrokenPipeError:  # The reader of our output has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         return _fail(f"{error.filename or 'Writing the output'}: {error.strerror or error}.")
     except KeyboardInterrupt:
         return _fail("Interrupted; nothing that was there before has changed.", status=130)
-    return 0
+    return status
 
 
 def _fail(sentence: str, status: int = 2) -> int:
@@ -70,22 +72,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
 
     command = _add(commands, "translate", "translate stdin to stdout, line by line")
-    command.add_argument("run", metavar="RUN", help="folder of a trained run")
-    _add_beam_size(command)
+    _add_engine(command)
     command.add_argument(
         "--n-best", type=_positive, default=1, metavar="N", help="lines to print for each line"
     )
-    _add_batch_size(command)
 
     command = _add(commands, "evaluate", "translate a file and print its BLEU and chrF")
-    command.add_argument("run", metavar="RUN", help="folder of a trained run")
+    _add_engine(command)
     command.add_argument("--source", required=True, metavar="FILE", help="texts to translate")
     command.add_argument("--reference", required=True, metavar="FILE", help="their translations")
     command.add_argument(
         "--tokenize", default="13a", choices=_TOKENIZERS, help="sacreBLEU's tokenizer"
     )
-    _add_beam_size(command)
-    _add_batch_size(command)
 
     command = _add(commands, "score", "print each pair's log-probability and its number of tokens")
     command.add_argument("run", metavar="RUN", help="folder of a trained run")
@@ -93,16 +91,93 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--target", required=True, metavar="FILE", help="target texts")
     _add_batch_size(command)
 
+    _add_export(commands)
+    _add_verify(commands)
+    return parser
+
+
+def _add_engine(command: argparse.ArgumentParser) -> None:
+    """Adds what says which engine translates, and how."""
+    command.add_argument(
+        "model", metavar="MODEL", help="folder of a run, folder of a SavedModel, or .tflite file"
+    )
+    _add_beam_size(command)
+    _add_batch_size(command)
+    _add_threads(command)
+
+
+def _add_export(commands: Any) -> None:
     command = _add(commands, "export", "write a model that needs no ktransformer")
     command.add_argument("run", metavar="RUN", help="folder of a trained run")
     command.add_argument(
-        "--format", choices=["saved_model"], default="saved_model", help="what to write"
+        "--format", choices=["saved_model", "tflite"], default="saved_model", help="what to write"
     )
     command.add_argument(
-        "--output", required=True, metavar="DIR", help="its next free number takes the export"
+        "--output",
+        required=True,
+        metavar="PATH",
+        help="a folder, whose next free number takes the SavedModel, or the .tflite file",
     )
+    command.add_argument("--overwrite", action="store_true", help="replace a .tflite that is there")
     _add_beam_size(command)
-    return parser
+    for side in ("source", "target"):
+        command.add_argument(
+            f"--max-{side}-length",
+            type=_positive,
+            metavar="N",
+            help=f"longest {side} in tokens, the end token included; null for the model's own",
+        )
+    for side in ("source", "target"):
+        command.add_argument(
+            f"--{side}-label",
+            default="",
+            metavar="TEXT",
+            help=f"what the {side} is, a language or any words, for the description",
+        )
+    command.add_argument(
+        "--quantize",
+        choices=["none", "float16", "dynamic_int8"],
+        default="none",
+        help="how a .tflite stores its weights",
+    )
+    command.add_argument(
+        "--signatures",
+        nargs="+",
+        metavar="NAME",
+        help="which go into a .tflite: serving_default, beam, ids, encode, decode_step "
+        "(default: all)",
+    )
+    command.add_argument(
+        "--batch-size",
+        type=_positive,
+        metavar="N",
+        help="fix all shapes of a .tflite to so many texts, for runtimes that cannot resize",
+    )
+
+
+def _add_verify(commands: Any) -> None:
+    command = _add(commands, "verify", "compare exports with the run that they were made from")
+    command.add_argument(
+        "exports", nargs="+", metavar="EXPORT", help="folder of a SavedModel, or .tflite file"
+    )
+    command.add_argument("--run", required=True, metavar="RUN", help="folder of the trained run")
+    command.add_argument("--source", required=True, metavar="FILE", help="texts to translate")
+    command.add_argument("--reference", metavar="FILE", help="their translations, for BLEU")
+    command.add_argument("--json", metavar="FILE", help="write the report there, too")
+    command.add_argument(
+        "--differences", type=_count, default=3, metavar="N", help="texts to show for each export"
+    )
+    for name, text in (
+        ("--min-identical", "least share of identical texts (default for float32: 0.999)"),
+        ("--max-score-difference", "between identical texts' scores (default for float32: 0.001)"),
+    ):
+        command.add_argument(name, type=float, metavar="X", default=argparse.SUPPRESS, help=text)
+    command.set_defaults(min_identical=None, max_score_difference=None)
+    command.add_argument(
+        "--max-bleu-drop", type=float, default=0.3, metavar="X", help="BLEU points to lose at most"
+    )
+    _add_batch_size(command, default=1)
+    _add_threads(command)
 
 
 def _add_train(commands: Any) -> None:
@@ -162,6 +237,13 @@ def _positive(word: str) -> int:
     return number
 
 
+def _count(word: str) -> int:
+    number = int(word)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0; got {number}")
+    return number
+
+
 def _add_beam_size(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--beam-size",
@@ -173,7 +255,22 @@ def _add_beam_size(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_batch_size(command: argparse.ArgumentParser) -> None:
+def _add_batch_size(command: argparse.ArgumentParser, default: int = 32) -> None:
     command.add_argument(
-        "--batch-size", type=_positive, default=32, metavar="N", help="lines translated at once"
+        "--batch-size",
+        type=_positive,
+        default=default,
+        metavar="N",
+        help="lines translated at once",
     )
+
+
+def _add_threads(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="CPU threads (default: one a core)",
+    )
+    command.set_defaults(threads=None)

@@ -1,7 +1,6 @@
 """What each command does: one function a command, on parsed arguments."""
 
 import argparse
-import dataclasses
 import json
 import logging
 import os
@@ -12,12 +11,15 @@ from pathlib import Path
 import sacrebleu
 import tensorflow as tf
 
-from ktransformer import fitting
+from ktransformer import fitting, verification
 from ktransformer.config import Config, read_settings
+from ktransformer.engines import load_engine, load_translator
 from ktransformer.errors import InputError
+from ktransformer.files import check_new_file, new_file
+from ktransformer.lite import SIGNATURES, export_lite
 from ktransformer.models import PRESETS
-from ktransformer.run import check_run_path, load_run, save_run
-from ktransformer.serving import Translator, export_saved_model, translate_lines
+from ktransformer.run import check_run_path, save_run
+from ktransformer.serving import Engine, export_saved_model, translate_lines
 from ktransformer.text import read_lines, read_parallel
 from ktransformer.text.corpus import decode_line
 
@@ -76,29 +78,27 @@ def _pairs(settings: Sequence[str]) -> dict[str, str]:
 
 def translate(options: argparse.Namespace) -> None:
     """Translates stdin to stdout, a line for a line, in order."""
-    if not 1 <= options.n_best <= (options.beam_size or options.n_best):
-        raise InputError(
-            "--n-best must be from 1 to the beam size; "
-            f"got --n-best {options.n_best}, --beam-size {options.beam_size}."
-        )
-    translator = _load_translator(options.run, options.beam_size)
-    if options.n_best > translator.decoding.beam_size:
-        raise InputError(
-            f"--n-best must be at most the run's beam size, {translator.decoding.beam_size}; "
-            f"got {options.n_best}. Give a larger --beam-size."
-        )
+    engine = _load_engine(options)
+    engine.check("serving_default" if options.n_best == 1 else "beam", options.n_best)
     done = cut = 0
     for lines in _blocks(sys.stdin.fileno()):
-        for translations in translate_lines(
-            translator, lines, batch_size=options.batch_size, n_best=options.n_best
+        for translation in translate_lines(
+            engine, lines, batch_size=options.batch_size, n_best=options.n_best
         ):
-            print("\n".join(translations))
+            print("\n".join(translation.texts))
+            cut += translation.truncated
         sys.stdout.flush()
-        cut += _count_cut(translator, lines)
         done += len(lines)
         print(f"{done} lines translated", end="\r", file=sys.stderr, flush=True)
     print(f"{done} lines translated.", file=sys.stderr)
-    _report_cut(translator, cut)
+    _report_cut(cut, engine.description.max_source_length)
+
+
+def _load_engine(options: argparse.Namespace) -> Engine:
+    if options.threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(options.threads)
+    return load_engine(options.model, beam_size=options.beam_size, threads=options.threads)
 
 
 def _blocks(descriptor: int) -> Iterator[list[str]]:
@@ -118,33 +118,20 @@ def _blocks(descriptor: int) -> Iterator[list[str]]:
             return
 
 
-def _count_cut(translator: Translator, lines: list[str]) -> int:
-    tokens = translator.count_tokens(tf.constant(lines)).numpy()
-    return int((tokens > translator.model.max_length).sum())
-
-
-def _report_cut(translator: Translator, cut: int) -> None:
+def _report_cut(cut: int, limit: int) -> None:
     if cut:
-        _log.warning("%s texts were cut to %s tokens.", cut, translator.model.max_length)
-
-
-def _load_translator(path: str, beam_size: int | None) -> Translator:
-    run = load_run(path)
-    decoding = run.config.decoding
-    if beam_size is not None:
-        decoding = dataclasses.replace(decoding, beam_size=beam_size)
-    return Translator(run.model, run.tokenizer, decoding)
+        _log.warning("%s texts were cut to %s tokens.", cut, limit)
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Translates a file and prints its BLEU and chrF as one JSON line."""
     sources, references = list(read_lines(options.source)), list(read_lines(options.reference))
     _check_sides(sources, references, options.source, options.reference)
-    translator = _load_translator(options.run, options.beam_size)
-    outputs = [
-        best for (best,) in translate_lines(translator, sources, batch_size=options.batch_size)
-    ]
-    _report_cut(translator, _count_cut(translator, sources))
+    engine = _load_engine(options)
+    translations = translate_lines(engine, sources, batch_size=options.batch_size)
+    outputs = [translation.text for translation in translations]
+    cut = sum(translation.truncated for translation in translations)
+    _report_cut(cut, engine.description.max_source_length)
     bleu, chrf = sacrebleu.BLEU(tokenize=options.tokenize), sacrebleu.CHRF()
     result = {
         "bleu": round(bleu.corpus_score(outputs, [references]).score, 2),
@@ -170,18 +157,69 @@ def score(options: argparse.Namespace) -> None:
     """Prints each pair's log-probability and number of tokens."""
     sources, targets = list(read_lines(options.source)), list(read_lines(options.target))
     _check_sides(sources, targets, options.source, options.target)
-    translator = _load_translator(options.run, None)
+    translator = load_translator(options.run)
+    cut = 0
     for i in range(0, len(sources), options.batch_size):
         chosen = slice(i, i + options.batch_size)
         scores = translator.score(tf.constant(sources[chosen]), tf.constant(targets[chosen]))
+        cut += int(scores["truncated"].numpy().sum())
         for value, tokens in zip(
             scores["log_probability"].numpy(), scores["tokens"].numpy(), strict=True
         ):
             print(f"{value:.4f}\t{tokens}")
-    _report_cut(translator, _count_cut(translator, sources) + _count_cut(translator, targets))
+    _report_cut(cut, translator.max_source_length)
 
 
 def export(options: argparse.Namespace) -> None:
-    """Writes a run as a SavedModel and prints its folder."""
-    translator = _load_translator(options.run, options.beam_size)
-    print(export_saved_model(translator, options.output))
+    """Writes a run as a SavedModel or a .tflite and prints its path."""
+    labels = {"source_label": options.source_label, "target_label": options.target_label}
+    lite = options.format == "tflite"
+    if not lite and (options.quantize != "none" or options.signatures or options.batch_size):
+        raise InputError("--quantize, --signatures and --batch-size go with --format tflite.")
+    if lite:
+        check_new_file(options.output, overwrite=options.overwrite)
+    translator = load_translator(
+        options.run,
+        options.beam_size,
+        max_source_length=options.max_source_length,
+        max_target_length=options.max_target_length,
+    )
+    if lite:
+        path = export_lite(
+            translator,
+            options.output,
+            signatures=options.signatures or SIGNATURES,
+            quantization=options.quantize,
+            batch_size=options.batch_size,
+            **labels,
+        )
+    else:
+        path = export_saved_model(translator, options.output, **labels)
+    print(path)
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Compares exports with their run on a file; 1 where a tolerance is broken."""
+    sources = list(read_lines(options.source))
+    references = None
+    if options.reference:
+        references = list(read_lines(options.reference))
+        _check_sides(sources, references, options.source, options.reference)
+    report = verification.verify(
+        options.exports,
+        options.run,
+        sources,
+        references,
+        tolerances=verification.Tolerances(
+            min_identical=options.min_identical,
+            max_score_difference=options.max_score_difference,
+            max_bleu_drop=options.max_bleu_drop,
+        ),
+        threads=options.threads,
+        batch_size=options.batch_size,
+    )
+    if options.json:
+        with new_file(options.json) as file:
+            file.write_text(report.to_json(), encoding="utf-8")
+    print(report.to_text(differences=options.differences))
+    return 1 if report.broken else 0

@@ -149,9 +149,15 @@ class DecodingConfig:
     """Target tokens allowed for each source token ..."""
     max_length_offset: int = 20
     """... and beyond that."""
+    max_source_length: int | None = None
+    """Longer texts are cut there, in tokens, the end token included; null for max_length."""
+    max_target_length: int | None = None
+    """No translation is longer, likewise."""
 
     def __post_init__(self) -> None:
         _check_range(self, "beam_size", least=1)
+        _check_range(self, "max_source_length", least=2)
+        _check_range(self, "max_target_length", least=1)
         for name in ("length_penalty", "max_length_ratio", "max_length_offset"):
             _check_range(self, name, least=0)
         _check(

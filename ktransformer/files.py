@@ -50,6 +50,25 @@ def check_new_folder(path: str | Path, *, overwrite: bool = False) -> None:
         raise InputError(f"{path} is a file; a folder was to be written there.")
     if path.exists() and not overwrite:
         raise InputError(f"{path} already exists; remove it, name another or add --overwrite.")
+    _check_parent(path)
+
+
+def check_new_file(path: str | Path, *, overwrite: bool = False) -> None:
+    """Checks that a file may be written at `path`, before any work is done for it.
+
+    Raises:
+        InputError: `path` is a folder, or a file that is there while `overwrite` is False, or it
+            cannot be made.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; a file was to be written there.")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} already exists; remove it, name another or add --overwrite.")
+    _check_parent(path)
+
+
+def _check_parent(path: Path) -> None:
     parent = next(parent for parent in path.absolute().parents if parent.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(f"{path} cannot be made: {parent} is not a folder one may write to.")
@@ -59,9 +78,12 @@ def check_new_folder(path: str | Path, *, overwrite: bool = False) -> None:
 def new_file(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` that takes its name if the block succeeds."""
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from ktransformer.metrics import Perplexity, TokenAccuracy
 from ktransformer.models import Transformer
 from ktransformer.run import Run, make_model
 from ktransformer.schedules import InverseSquareRoot
-from ktransformer.serving import Translator, translate_lines
+from ktransformer.serving import ModelEngine, Translator, translate_lines
 from ktransformer.text import ParallelText, TokenBatches, Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class BleuCallback(keras.callbacks.Callback):
         name: str = "val_bleu",
     ) -> None:
         super().__init__()
-        self.translator = translator
+        self.engine = ModelEngine(translator)
         self.sources = list(sources)
         self.references = list(references)
         self.batch_size = batch_size
@@ -55,8 +55,8 @@ class BleuCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds the score to the epoch's logs."""
-        lines = translate_lines(self.translator, self.sources, batch_size=self.batch_size)
-        outputs = [best for (best,) in lines]
+        lines = translate_lines(self.engine, self.sources, batch_size=self.batch_size)
+        outputs = [line.text for line in lines]
         score = sacrebleu.corpus_bleu(outputs, [self.references]).score
         if logs is not None:
             logs[self.name] = score

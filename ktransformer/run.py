@@ -87,8 +87,13 @@ def check_run_path(path: str | Path, *, overwrite: bool = False) -> None:
     """
     path = Path(path)
     check_new_folder(path, overwrite=overwrite)
-    if path.is_dir() and any(path.iterdir()) and not (path / _DESCRIPTION).is_file():
+    if path.is_dir() and any(path.iterdir()) and not is_run(path):
         raise InputError(f"{path} is not a run folder, so it is not replaced; name another.")
+
+
+def is_run(path: str | Path) -> bool:
+    """Tells whether a path looks like a run's folder."""
+    return (Path(path) / _DESCRIPTION).is_file()
 
 
 def load_run(path: str | Path) -> Run:

@@ -66,3 +66,15 @@ def saved_model(run_folder: Path) -> Path:
     output = run_folder.parent / "export"
     assert main(["export", str(run_folder), "--output", str(output)]) == 0
     return output / "1"
+
+
+@pytest.fixture(scope="session")
+def lite_file(run_folder: Path) -> Path:
+    """The small run, exported by the command as a .tflite with all signatures."""
+    from ktransformer.cli import main
+
+    output = run_folder.parent / "numbers.tflite"
+    labels = ["--source-label", "number words", "--target-label", "digits"]
+    arguments = ["export", str(run_folder), "--format", "tflite", "--output", str(output)]
+    assert main([*arguments, *labels]) == 0
+    return output

@@ -26,6 +26,8 @@ OTHER_VALUES = {
     "clip_norm": 1.5,
     "patience": 7,
     "tensorboard": "logs",
+    "max_source_length": 100,
+    "max_target_length": 90,
 }
 
 

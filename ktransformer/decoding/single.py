@@ -155,4 +155,4 @@ def _follow(
         ),
     )
     scores = totals / penalty(tf.maximum(lengths, 1), length_penalty)
-    return Hypotheses(ids[:, None, :], scores[:, None], lengths[:, None])
+    return Hypotheses(*(tf.expand_dims(found, 1) for found in (ids, scores, lengths)))

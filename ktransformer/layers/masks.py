@@ -35,13 +35,15 @@ def attention_mask(
 
     Reference: Vaswani et al. 2017, section 3.2.3 (the decoder's mask).
     """
-    wide = None if mask is None else ops.cast(mask, "bool")[:, None, None, :]  # [B, 1, 1, S]
+    wide = None
+    if mask is not None:
+        wide = ops.expand_dims(ops.cast(mask, "bool"), (1, 2))  # [B, 1, 1, S]
     if not causal:
         return wide
     query_positions = start_index + ops.arange(query_length, dtype="int32")
     key_positions = ops.arange(key_length, dtype="int32")
     past = key_positions[None, :] <= query_positions[:, None]  # [T, S]
-    past = past[None, None, :, :]
+    past = ops.expand_dims(past, (0, 1))  # [1, 1, T, S]
     return past if wide is None else ops.logical_and(wide, past)
 
 

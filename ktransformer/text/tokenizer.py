@@ -19,14 +19,19 @@ except ImportError as error:  # There is no wheel for Windows.
     ) from error
 
 PAD_ID, UNKNOWN_ID, START_ID, END_ID = 0, 1, 2, 3
+_NORMALIZATION = "nmt_nfkc"
 
 
 class Tokenizer(tf.Module):
     """A SentencePiece unigram tokenizer that runs in a TensorFlow graph.
 
-    Unigram without byte fallback and with SentencePiece's own treatment of spaces: the settings
-    whose LiteRT form gives the same ids, ties between equally probable segmentations aside.
     Ids: 0 padding, 1 unknown, 2 start, 3 end.
+
+    A model that `train` made runs as tensorflow-text's `FastSentencepieceTokenizer`, the one form
+    that TensorFlow and LiteRT share, so that every engine sees the same ids. They are the ids of
+    the sentencepiece package, but where segmentations are equally probable, and for a `▁` that
+    stands alone. Another SentencePiece model, whose fast form would differ, runs in its plain
+    form; `lite_obstacle` then says why it has no LiteRT form.
 
     Text is normalised by SentencePiece's `nmt_nfkc`: NFKC, tabs and line ends become spaces, most
     other control characters vanish, spaces are trimmed at both ends and runs of them become one.
@@ -60,7 +65,11 @@ class Tokenizer(tf.Module):
             )
         self.model = model
         self.vocabulary_size: int = processor.vocab_size()
-        self._graph = tensorflow_text.SentencepieceTokenizer(model=model, add_eos=True)
+        self.lite_obstacle = _lite_obstacle(model)
+        if self.lite_obstacle is None:
+            self._graph = tensorflow_text.FastSentencepieceTokenizer(model, add_eos=True)
+        else:
+            self._graph = tensorflow_text.SentencepieceTokenizer(model, add_eos=True)
 
     @classmethod
     def train(
@@ -97,7 +106,7 @@ class Tokenizer(tf.Module):
                 hard_vocab_limit=False,
                 character_coverage=character_coverage,
                 split_digits=split_digits,
-                normalization_rule_name="nmt_nfkc",
+                normalization_rule_name=_NORMALIZATION,
                 pad_id=PAD_ID,
                 unk_id=UNKNOWN_ID,
                 bos_id=START_ID,
@@ -135,7 +144,10 @@ class Tokenizer(tf.Module):
 
     def decode(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
         """Turns ids `[B, T]`, dense with padding or ragged, into texts `[B]`; runs in a graph."""
-        return self._graph.detokenize(ids)
+        if not isinstance(ids, tf.RaggedTensor):
+            ids = tf.RaggedTensor.from_tensor(ids, row_splits_dtype=tf.int32)
+        # LiteRT does not size the output of detokenize by the batch; the gather does.
+        return tf.gather(self._graph.detokenize(ids), tf.range(ids.nrows()))
 
     def normalize(self, text: str) -> str:
         """Returns what decoding the encoded text gives, unknown characters aside."""
@@ -150,6 +162,31 @@ class Tokenizer(tf.Module):
         """Returns the text of each id, a leading space as `▁`."""
         processor = _processor(self.model)
         return [processor.id_to_piece(int(i)) for i in ids]
+
+
+def _lite_obstacle(model: bytes) -> str | None:
+    """Says why a SentencePiece model and its fast form may give different ids; None if not."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    schema: Any = sentencepiece_model_pb2  # Its classes are made when it is imported.
+    proto = schema.ModelProto.FromString(model)
+    trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
+    kind = schema.TrainerSpec.ModelType.Name(trainer.model_type)
+    spaces = normalizer.add_dummy_prefix and normalizer.remove_extra_whitespaces
+    spaces = spaces and normalizer.escape_whitespaces and not trainer.treat_whitespace_as_suffix
+    types = proto.SentencePiece
+    plain = {types.NORMAL, types.UNKNOWN, types.CONTROL}
+    if kind != "UNIGRAM":
+        return f"its kind is {kind}, not UNIGRAM"
+    if trainer.byte_fallback:
+        return "it spells unknown characters in bytes"
+    if normalizer.name != _NORMALIZATION:
+        return f"its normalisation is {normalizer.name!r}, not {_NORMALIZATION!r}"
+    if not spaces:
+        return "it does not treat spaces in SentencePiece's default way"
+    if not {piece.type for piece in proto.pieces} <= plain:
+        return "it has user-defined or unused pieces"
+    return None
 
 
 def _processor(model: bytes) -> Any:

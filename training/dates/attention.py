@@ -25,7 +25,7 @@ def draw_attention(translator: Translator, text: str, path: str | Path) -> None:
         text: What to translate; the picture's font has to know its letters.
         path: The PNG file to write.
     """
-    source = translator.encode(tf.constant([text]))  # [1, S]
+    source = translator.to_ids(tf.constant([text]))  # [1, S]
     target = translator.ids(source)["ids"]
     target = target[target != PAD_ID][None]  # [1, T]
     # Row t of the weights belongs to the prediction of target piece t, made from those before.

@@ -26,7 +26,7 @@ from ktransformer.config import Config, read_settings
 from ktransformer.errors import InputError
 from ktransformer.fitting import remove_checkpoints, train
 from ktransformer.run import check_run_path, save_run
-from ktransformer.serving import Translator, export_saved_model, translate_lines
+from ktransformer.serving import ModelEngine, Translator, export_saved_model, translate_lines
 from ktransformer.text import ParallelText, read_parallel
 
 HERE = Path(__file__).parent
@@ -125,7 +125,8 @@ def make_data(pairs: int, folder: Path) -> dict[str, ParallelText]:
 
 def translate(translator: Translator, texts: list[str]) -> list[str]:
     """Translates texts, in order."""
-    return [best for (best,) in translate_lines(translator, texts, batch_size=200)]
+    lines = translate_lines(ModelEngine(translator), texts, batch_size=200)
+    return [line.text for line in lines]
 
 
 def export(translator: Translator, sources: list[str], outputs: list[str], path: Path) -> None:

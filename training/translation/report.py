@@ -15,7 +15,7 @@ import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.run import Run, load_run
-from ktransformer.serving import Translator, translate_lines
+from ktransformer.serving import ModelEngine, Translator, translate_lines
 from ktransformer.text import read_parallel
 
 mpl.use("Agg")
@@ -67,11 +67,11 @@ def draw_losses(run: Run, path: Path) -> None:
 def translations_table(run: Run, sources: list[str], references: list[str]) -> str:
     """Translates ten sentences spread evenly over the text; a Markdown table."""
     chosen = np.linspace(0, len(sources) - 1, min(10, len(sources))).astype(int)
-    translator = Translator(run.model, run.tokenizer, run.config.decoding)
-    outputs = translate_lines(translator, [sources[i] for i in chosen])
+    engine = ModelEngine(Translator(run.model, run.tokenizer, run.config.decoding))
+    lines = translate_lines(engine, [sources[i] for i in chosen])
     rows = [
-        f"| {i + 1} | {sources[i]} | {output} | {references[i]} |"
-        for i, (output,) in zip(chosen, outputs, strict=True)
+        f"| {i + 1} | {sources[i]} | {line.text} | {references[i]} |"
+        for i, line in zip(chosen, lines, strict=True)
     ]
     head = ["| line | source | translation | reference |", "| --- | --- | --- | --- |"]
     return "\n".join(head + rows)

@@ -1,5 +1,5 @@
-import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.serving import Translator, export_saved_model, translate_lines
+from ktransformer.errors import InputError
+from ktransformer.serving import SavedModelEngine, Translator, export_saved_model, is_saved_model
 from ktransformer.text import Tokenizer
+from tests.serving.test_translator import TEXTS, strings
 from tests.test_subclassing import SwiGLUTransformer
-
-TEXTS = ["four zero two", "", "nine", "one " * 60, "   ", "qqq é two", "seven seven seven one six"]
 
 # Runs with tensorflow and tensorflow_text alone: what a server has.
 CLIENT = """
@@ -50,10 +50,6 @@ def served(saved_model) -> dict:
     return in_a_fresh_process(saved_model, TEXTS)
 
 
-def strings(tensor: tf.Tensor) -> list:
-    return np.char.decode(tensor.numpy().astype("S"), "utf-8").tolist()
-
-
 def test_the_saved_model_gives_what_the_keras_model_gives(served, translator):
     expected = translator.translate(tf.constant(TEXTS))
     assert served["text"] == strings(expected["text"])
@@ -85,59 +81,11 @@ def test_an_empty_batch_gives_an_empty_batch(saved_model):
     assert in_a_fresh_process(saved_model, [])["text"] == []
 
 
-def test_a_batch_gives_what_its_texts_give_one_by_one(translator):
-    together = strings(translator.translate(tf.constant(TEXTS))["text"])
-    alone = [strings(translator.translate(tf.constant([text]))["text"])[0] for text in TEXTS]
-    assert together == alone
-
-
 def test_the_ids_signature_agrees_with_the_text_signature(saved_model, translator):
     signature = tf.saved_model.load(str(saved_model)).signatures["ids"]
-    ids = signature(translator.encode(tf.constant(TEXTS)))["ids"]
+    ids = signature(translator.to_ids(tf.constant(TEXTS)))["ids"]
     texts = translator.tokenizer.decode(ids)
     assert strings(texts) == strings(translator.translate(tf.constant(TEXTS))["text"])
-
-
-def test_ids_over_the_limit_are_cut_as_texts_are(translator):
-    (whole,) = translator.tokenizer.encode_lines(["one " * 60])
-    assert len(whole) > translator.model.max_length
-    ids = translator.ids(tf.constant([whole]))["ids"]
-    text = translator.translate(tf.constant(["one " * 60]))["text"]
-    assert strings(translator.tokenizer.decode(ids)) == strings(text)
-
-
-def test_lines_come_back_in_order_whatever_the_batches(translator):
-    expected = [[text] for text in strings(translator.translate(tf.constant(TEXTS))["text"])]
-    assert translate_lines(translator, TEXTS, batch_size=2) == expected
-    assert translate_lines(translator, []) == []
-
-
-def test_a_text_over_the_limit_is_cut_there(translator):
-    limit = translator.model.max_length
-    ids = translator.encode(tf.constant(["one " * 60]))
-    assert ids.shape == (1, limit)
-    assert ids[0, -1] == 3
-    assert translator.count_tokens(tf.constant(["one " * 60]))[0] > limit
-
-
-def test_a_beam_of_one_is_greedy(translator):
-    greedy = Translator(
-        translator.model,
-        translator.tokenizer,
-        dataclasses.replace(translator.decoding, beam_size=1),
-    )
-    texts = tf.constant(TEXTS)
-    np.testing.assert_array_equal(greedy.translate(texts)["text"], greedy.beam(texts)["text"][:, 0])
-
-
-def test_sampling_is_repeatable_and_depends_on_the_seed(translator):
-    texts = tf.constant(["four zero two"] * 16)
-
-    def draw(seed: int) -> list:
-        return strings(translator.sample(texts, seed=seed, temperature=3.0)["text"])
-
-    assert draw(1) == draw(1)
-    assert draw(1) != draw(2)
 
 
 def test_a_subclass_of_the_model_exports(tmp_path):
@@ -151,3 +99,35 @@ def test_a_subclass_of_the_model_exports(tmp_path):
     texts = ["one two", "three"]
     expected = strings(translator.translate(tf.constant(texts))["text"])
     assert in_a_fresh_process(folder, texts)["text"] == expected
+
+
+def test_the_folder_of_the_numbered_exports_opens_the_highest(saved_model, tmp_path):
+    shutil.copytree(saved_model, tmp_path / "model" / "9")
+    shutil.copytree(saved_model, tmp_path / "model" / "10")
+    assert is_saved_model(tmp_path / "model")
+    assert SavedModelEngine(tmp_path / "model").path == tmp_path / "model" / "10"
+
+
+def test_the_description_tells_lengths_decoding_and_labels(translator, tmp_path):
+    folder = export_saved_model(translator, tmp_path / "model", source_label="words")
+    about = SavedModelEngine(folder).description
+    assert about.source_label == "words"
+    assert about.decoding == translator.decoding
+    assert (about.max_source_length, about.max_target_length) == (24, 24)
+    assert about.vocabulary_size == translator.tokenizer.vocabulary_size
+    assert about.special_ids["end"] == 3
+
+
+def test_another_folder_is_no_export(tmp_path):
+    assert not is_saved_model(tmp_path)
+    with pytest.raises(InputError, match="is not a SavedModel that ktransformer wrote"):
+        SavedModelEngine(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.index"])
+def test_a_damaged_export_is_refused(saved_model, tmp_path, name):
+    folder = shutil.copytree(saved_model, tmp_path / "model")
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="does not hold a whole SavedModel"):
+        SavedModelEngine(folder)

@@ -1,0 +1,64 @@
+"""Opens whatever translates: a run's folder, a SavedModel or a .tflite."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from ktransformer.config import DecodingConfig
+from ktransformer.errors import InputError
+from ktransformer.lite import LiteTranslator
+from ktransformer.run import is_run, load_run
+from ktransformer.serving import (
+    Engine,
+    ModelEngine,
+    SavedModelEngine,
+    Translator,
+    is_saved_model,
+)
+
+
+def load_engine(
+    path: str | Path, *, beam_size: int | None = None, threads: int | None = None
+) -> Engine:
+    """Opens a run's folder, a SavedModel's folder or a .tflite file.
+
+    Args:
+        path: The folder or file.
+        beam_size: Another beam size than the run's; an export's is fixed.
+        threads: CPU threads of LiteRT; None for as many as there are cores. TensorFlow's are set
+            for the process, by `tf.config.threading`.
+
+    Raises:
+        InputError: It is none of these, or damaged, or its beam size is fixed and another one.
+    """
+    path = Path(path)
+    if is_run(path) or not (path.is_file() or is_saved_model(path)):
+        return ModelEngine(load_translator(path, beam_size))
+    if path.is_file():
+        engine: Engine = LiteTranslator(path, threads=threads or _cores())
+    else:
+        engine = SavedModelEngine(path)
+    fixed = engine.description.decoding.beam_size
+    if beam_size not in (None, fixed):
+        raise InputError(
+            f"{path} was exported with a beam size of {fixed}; another one ({beam_size}) takes "
+            "another export."
+        )
+    return engine
+
+
+def load_translator(
+    path: str | Path, beam_size: int | None = None, **decoding: int | None
+) -> Translator:
+    """Opens a run's folder as a `Translator`; what is not None replaces its decoding settings."""
+    run = load_run(path)
+    changes = {"beam_size": beam_size, **decoding}
+    chosen: DecodingConfig = dataclasses.replace(
+        run.config.decoding,
+        **{name: value for name, value in changes.items() if value is not None},
+    )
+    return Translator(run.model, run.tokenizer, chosen)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,6 @@
+"""One .tflite from text to text: its export, and what runs it."""
+
+from ktransformer.lite.engine import LiteTranslator as LiteTranslator
+from ktransformer.lite.export import QUANTIZATIONS as QUANTIZATIONS
+from ktransformer.lite.export import SIGNATURES as SIGNATURES
+from ktransformer.lite.export import export_lite as export_lite

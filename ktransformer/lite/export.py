@@ -1,0 +1,158 @@
+"""Converts a translator to one .tflite."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ktransformer.errors import InputError
+from ktransformer.files import new_file
+from ktransformer.lite.conversion_check import check_conversion
+from ktransformer.lite.model_file import with_metadata
+from ktransformer.serving import Description, Translator
+from ktransformer.text import PAD_ID
+
+TEXT_SIGNATURES = ("serving_default", "beam")
+SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
+QUANTIZATIONS = ("none", "float16", "dynamic_int8")
+
+
+def export_lite(
+    translator: Translator,
+    path: str | Path,
+    *,
+    signatures: Sequence[str] = SIGNATURES,
+    quantization: str = "none",
+    batch_size: int | None = None,
+    source_label: str = "",
+    target_label: str = "",
+) -> Path:
+    """Writes a translator as one .tflite file; its signatures share their weights.
+
+    A file with `serving_default` or `beam` takes texts and needs tensorflow-text's operations in
+    the interpreter. One without them has builtin operations only; the SentencePiece model that
+    its ids belong to is written beside it, as `FILE.tokenizer.model`.
+
+    Args:
+        translator: What to convert.
+        path: The file to write; one that is there is replaced.
+        signatures: Which of `SIGNATURES` go in.
+        quantization: How weights are stored: `"none"`, `"float16"` or `"dynamic_int8"`.
+        batch_size: None for any number of texts of any length. A number fixes all shapes, for
+            runtimes that cannot resize, such as LiteRT's in browsers: so many texts, sources
+            padded to `max_source_length`, and ids given padded to `max_target_length`.
+        source_label: What the source is, a language or any words; for the description.
+        target_label: What the target is.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: A signature or quantisation is unknown, the tokenizer's LiteRT form would give
+            other ids, or the model does not convert or computes something else when converted.
+    """
+    _check(translator, signatures, quantization)
+    path = Path(path)
+    description = Description.of(
+        translator,
+        batch_size=batch_size,
+        signatures=tuple(name for name in SIGNATURES if name in signatures),
+        source_label=source_label,
+        target_label=target_label,
+        quantization=quantization,
+    )
+    graphs = _trace(translator, description.signatures, batch_size)
+    content = _convert(graphs, quantization)
+    check_conversion(content, translator, description)
+    if not set(TEXT_SIGNATURES) & set(signatures):
+        with new_file(path.with_name(f"{path.name}.tokenizer.model")) as file:
+            translator.tokenizer.save(file)
+    with new_file(path) as file:
+        file.write_bytes(with_metadata(content, description.to_json()))
+    return path
+
+
+def _check(translator: Translator, signatures: Sequence[str], quantization: str) -> None:
+    unknown = [name for name in signatures if name not in SIGNATURES]
+    if unknown or not signatures:
+        raise InputError(f"Signatures are {', '.join(SIGNATURES)}; got {', '.join(unknown)}.")
+    if quantization not in QUANTIZATIONS:
+        raise InputError(
+            f"quantization must be one of {', '.join(QUANTIZATIONS)}; got {quantization!r}."
+        )
+    obstacle = translator.tokenizer.lite_obstacle
+    if obstacle and set(TEXT_SIGNATURES) & set(signatures):
+        raise InputError(
+            f"This tokenizer has no LiteRT form that gives the same ids: {obstacle}. "
+            "Export the signatures ids, encode and decode_step alone, or a SavedModel."
+        )
+
+
+def _trace(translator: Translator, names: Sequence[str], batch_size: int | None) -> dict[str, Any]:
+    """Traces the signatures with every weight as one constant, which they all share."""
+    constants = [(weight, tf.constant(weight.value)) for weight in translator.model.weights]
+
+    def traced(function: Callable[..., Any], *specs: tf.TensorSpec, **state: tf.TensorSpec) -> Any:
+        def frozen(*arguments: tf.Tensor, **more: tf.Tensor) -> Any:
+            with keras.StatelessScope(state_mapping=constants):
+                return function(*arguments, **more)
+
+        return tf.function(frozen).get_concrete_function(*specs, **state)
+
+    def ids(source: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs: dict[str, tf.Tensor] = translator.ids.python_function(source)
+        return _fixed(outputs, batch_size, translator.max_target_length) if batch_size else outputs
+
+    texts = tf.TensorSpec([batch_size], tf.string, "texts")
+    length = translator.max_source_length if batch_size else None
+    source = tf.TensorSpec([batch_size, length], tf.int32, "source")
+    encode = traced(translator.encode.python_function, source)
+    state = {
+        name: tf.TensorSpec(tensor.shape, tensor.dtype, name)
+        for name, tensor in encode.structured_outputs.items()
+        if name != "limits"
+    }
+    makers = {
+        "serving_default": lambda: traced(translator.translate.python_function, texts),
+        "beam": lambda: traced(translator.beam.python_function, texts),
+        "ids": lambda: traced(ids, source),
+        "encode": lambda: encode,
+        "decode_step": lambda: traced(
+            translator.decode_step,
+            tf.TensorSpec([batch_size], tf.int32, "ids"),
+            tf.TensorSpec([], tf.int32, "index"),
+            **state,
+        ),
+    }
+    return {name: makers[name]() for name in names}
+
+
+def _fixed(outputs: dict[str, tf.Tensor], rows: int, length: int) -> dict[str, tf.Tensor]:
+    """Pads ids to `[rows, length]`, so that no shape depends on what is translated."""
+    padding = tf.fill([rows, length], PAD_ID)
+    ids = tf.slice(tf.concat([outputs["ids"], padding], axis=1), [0, 0], [rows, length])
+    return {"ids": ids, "score": tf.ensure_shape(outputs["score"], [rows])}
+
+
+def _convert(signatures: dict[str, Any], quantization: str) -> bytes:
+    module = tf.Module()
+    module.functions = signatures
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=signatures)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=list(signatures)
+        )
+        converter.allow_custom_ops = True  # tensorflow-text's; no Flex, see `target_spec`.
+        if quantization != "none":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantization == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        try:
+            content: bytes = converter.convert()
+        except Exception as error:  # The converter's own ConverterError, and what MLIR raises.
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"LiteRT cannot express this model: {reason}") from error
+    return content

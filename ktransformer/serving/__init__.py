@@ -1,0 +1,12 @@
+"""The translator, its SavedModel, and the engines that run either."""
+
+from ktransformer.serving.description import Description as Description
+from ktransformer.serving.engine import Engine as Engine
+from ktransformer.serving.engine import ModelEngine as ModelEngine
+from ktransformer.serving.engine import Translation as Translation
+from ktransformer.serving.engine import translate_lines as translate_lines
+from ktransformer.serving.saved_model import SavedModelEngine as SavedModelEngine
+from ktransformer.serving.saved_model import export_saved_model as export_saved_model
+from ktransformer.serving.saved_model import is_saved_model as is_saved_model
+from ktransformer.serving.translator import SPECIAL_IDS as SPECIAL_IDS
+from ktransformer.serving.translator import Translator as Translator

@@ -1,0 +1,113 @@
+"""The SavedModel of a translator: written, and run."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from ktransformer.errors import InputError
+from ktransformer.files import new_folder
+from ktransformer.serving.description import Description
+from ktransformer.serving.engine import Engine
+from ktransformer.serving.translator import Translator
+
+_DESCRIPTION = "ktransformer.json"
+
+
+def export_saved_model(
+    translator: Translator, path: str | Path, *, source_label: str = "", target_label: str = ""
+) -> Path:
+    """Writes a translator as a SavedModel that needs only tensorflow and tensorflow_text.
+
+    The signatures: `serving_default` (texts -> text, score, truncated), `beam` (texts -> n-best
+    text and score, truncated), `score` (source, target -> log_probability, tokens, truncated),
+    `ids` (source -> ids, score).
+
+    Args:
+        translator: What to write.
+        path: The model's folder; the export goes into its next free number (`1`, `2`, ...), as
+            TensorFlow Serving expects.
+        source_label: What the source is, a language or any words; for the description.
+        target_label: What the target is.
+
+    Returns:
+        The folder that was written.
+
+    Raises:
+        InputError: `path` is a file.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; a folder was to be written there.")
+    target = path / str(max(_numbers(path), default=0) + 1)
+    signatures = {
+        "serving_default": translator.translate,
+        "beam": translator.beam,
+        "score": translator.score,
+        "ids": translator.ids,
+    }
+    description = Description.of(
+        translator,
+        signatures=tuple(signatures),
+        source_label=source_label,
+        target_label=target_label,
+    )
+    with new_folder(target) as folder:
+        try:
+            tf.saved_model.save(_servable(translator), str(folder), signatures=signatures)
+        except tf.errors.OpError as error:  # Of the file system: a full disk, no permission.
+            raise InputError(f"Cannot write {target}: {error.message.splitlines()[0]}") from error
+        (folder / _DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
+    return target
+
+
+def _servable(translator: Translator) -> tf.Module:
+    """Makes what is saved: the plain variables, without the Keras objects around them.
+
+    Keras gives each of its variables a second handle when it is saved. Python's loader knows the
+    two for one; TensorFlow Serving and the C API restore only the one that no signature reads.
+    """
+    servable = tf.Module()
+    servable.weights = [variable.value for variable in translator.model.variables]
+    servable.tokenizer = translator.tokenizer
+    return servable
+
+
+def _numbers(path: Path) -> list[int]:
+    return [int(entry.name) for entry in path.glob("*") if entry.name.isdigit()]
+
+
+def is_saved_model(path: str | Path) -> bool:
+    """Tells whether a path looks like a SavedModel, or like a folder of numbered ones."""
+    path = Path(path)
+    return (path / "saved_model.pb").is_file() or any(path.glob("[0-9]*/saved_model.pb"))
+
+
+class SavedModelEngine(Engine):
+    """Runs a SavedModel that `export_saved_model` wrote.
+
+    Args:
+        path: Its folder, or the folder of the numbered ones, of which the highest is taken.
+
+    Raises:
+        InputError: There is no such export, or it is damaged or of another kind.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path)
+        if not (path / "saved_model.pb").is_file() and (numbers := _numbers(path)):
+            path = path / str(max(numbers))
+        try:
+            text = (path / _DESCRIPTION).read_bytes()
+        except OSError as error:
+            raise InputError(f"{path} is not a SavedModel that ktransformer wrote.") from error
+        super().__init__(Description.from_json(text, path), path)
+        try:
+            self._model = tf.saved_model.load(str(path))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path} does not hold a whole SavedModel: {reason}") from error
+
+    def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = self._model.signatures[signature](tf.constant(texts, tf.string))
+        return {name: tensor.numpy() for name, tensor in outputs.items()}

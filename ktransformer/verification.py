@@ -1,0 +1,305 @@
+"""Proof that an export says what its run says: both translate a text, and are compared."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sacrebleu
+
+from ktransformer.engines import load_engine, load_translator
+from ktransformer.errors import InputError
+from ktransformer.serving import Engine, ModelEngine, Translation, translate_lines
+
+_UNITS = ("B", "KiB", "MiB", "GiB")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerances:
+    """What an export may differ in from its run.
+
+    Attributes:
+        min_identical: Least share of texts that are the same; None for 0.999 for an export in
+            float32 and for no demand on a quantised one.
+        max_score_difference: Most that the scores of identical texts may differ; None for 0.001
+            and for no demand likewise.
+        max_bleu_drop: Most BLEU points that may be lost against the reference.
+    """
+
+    min_identical: float | None = None
+    max_score_difference: float | None = None
+    max_bleu_drop: float = 0.3
+
+    def for_quantization(self, quantization: str) -> dict[str, float]:
+        """Returns the tolerances that hold for an export, by name."""
+        defaults = {} if quantization != "none" else _FLOAT32
+        stated = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        return {**defaults, **stated}
+
+
+_FLOAT32 = {"min_identical": 0.999, "max_score_difference": 0.001}
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A text that an export translates in another way than its run; lines count from 1."""
+
+    line: int
+    source: str
+    run: str
+    export: str
+    run_score: float
+    export_score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What one engine made of the text.
+
+    Attributes:
+        name: The path of the export or run.
+        kind: `run`, `SavedModel` or `tflite`, and how it is quantised.
+        bytes: Its size on the disk.
+        load_seconds: To open it and translate a first line, without the imports.
+        milliseconds: A sentence, over the whole text, at the batch size of the report.
+        bleu: Against the reference; None without one. sacreBLEU, 13a, cased.
+        chrf: Likewise.
+        identical: Share of texts that are the run's.
+        score_difference: The greatest between identical texts' scores.
+        differences: All texts that differ.
+        broken: The tolerances that do not hold, in words.
+    """
+
+    name: str
+    kind: str
+    bytes: int
+    load_seconds: float
+    milliseconds: float
+    bleu: float | None
+    chrf: float | None
+    identical: float = 1.0
+    score_difference: float = 0.0
+    differences: tuple[Difference, ...] = ()
+    broken: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The comparison of a run with its exports; the run's own result comes first."""
+
+    sentences: int
+    truncated: int
+    batch_size: int
+    threads: int | None
+    results: tuple[Result, ...]
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """All tolerances that do not hold, in words."""
+        return tuple(broken for result in self.results for broken in result.broken)
+
+    def to_json(self) -> str:
+        """Returns the report as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    def to_text(self, *, differences: int = 3) -> str:
+        """Returns a Markdown table, each export's first differences, and the verdict."""
+        lines = [
+            f"{self.sentences} sentences in batches of {self.batch_size}, "
+            f"{self.truncated} of them cut to the longest source.",
+            "",
+            "| what | kind | size | load, s | ms a sentence | identical | score difference "
+            "| BLEU | chrF |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        for result in self.results:
+            lines.append(
+                f"| {result.name} | {result.kind} | {_size(result.bytes)} "
+                f"| {result.load_seconds:.2f} | {result.milliseconds:.1f} "
+                f"| {result.identical:.4f} | {result.score_difference:.6f} "
+                f"| {_score(result.bleu)} | {_score(result.chrf)} |"
+            )
+        for result in self.results:
+            for difference in result.differences[:differences]:
+                lines += ["", f"{result.name}, line {difference.line}: {difference.source}"]
+                lines += [f"  run     {difference.run_score:9.5f}  {difference.run}"]
+                lines += [f"  export  {difference.export_score:9.5f}  {difference.export}"]
+        verdict = [f"BROKEN: {broken}" for broken in self.broken]
+        return "\n".join([*lines, "", *(verdict or ["All tolerances hold."])])
+
+
+def verify(
+    exports: Sequence[str | Path],
+    run: str | Path,
+    sources: Sequence[str],
+    references: Sequence[str] | None = None,
+    *,
+    tolerances: Tolerances | None = None,
+    threads: int | None = None,
+    batch_size: int = 1,
+) -> Report:
+    """Translates a text with a run and with exports of it, and compares.
+
+    Args:
+        exports: SavedModels and .tflite files, exported with the same decoding settings.
+        run: The run's folder.
+        sources: The text, a sentence each.
+        references: Its translations, for BLEU and chrF.
+        tolerances: What may differ.
+        threads: CPU threads of LiteRT.
+        batch_size: Sentences translated at once.
+
+    Raises:
+        InputError: The text is empty, an export is not of this run, or the exports differ in
+            their decoding.
+    """
+    if not sources:
+        raise InputError("There is no text to compare the exports on.")
+    tolerances = tolerances or Tolerances()
+    engines, loading = _open_all(exports, sources[0], threads)
+    start = time.perf_counter()
+    model = _open_run(run, engines, sources[0])
+    seconds = time.perf_counter() - start
+    expected, reference = _translate(run, model, seconds, sources, references, batch_size)
+    results = [reference]
+    for path, engine, seconds in zip(exports, engines, loading, strict=True):
+        translations, result = _translate(path, engine, seconds, sources, references, batch_size)
+        result = _compare(result, sources, expected, translations)
+        limits = tolerances.for_quantization(engine.description.quantization)
+        results.append(dataclasses.replace(result, broken=_broken(result, reference, limits)))
+    truncated = sum(translation.truncated for translation in expected)
+    return Report(len(sources), truncated, batch_size, threads, tuple(results))
+
+
+def _open_all(
+    paths: Sequence[str | Path], text: str, threads: int | None
+) -> tuple[list[Engine], list[float]]:
+    engines, loading = [], []
+    for path in paths:
+        start = time.perf_counter()
+        engine = load_engine(path, threads=threads)
+        if isinstance(engine, ModelEngine):
+            raise InputError(f"{path} is a run; exports of --run were to be named.")
+        engine.translate([text])
+        engines.append(engine)
+        loading.append(time.perf_counter() - start)
+    if len({_decoding(engine) for engine in engines}) > 1:
+        raise InputError("The exports search in different ways: verify them one by one.")
+    return engines, loading
+
+
+def _decoding(engine: Engine) -> Any:
+    about = engine.description
+    return dataclasses.replace(
+        about.decoding,
+        max_source_length=about.max_source_length,
+        max_target_length=about.max_target_length,
+    )
+
+
+def _open_run(path: str | Path, engines: Sequence[Engine], text: str) -> Engine:
+    """Opens the run so that it searches as its exports do."""
+    translator = load_translator(path, **dataclasses.asdict(_decoding(engines[0])))
+    for engine in engines:
+        if engine.description.vocabulary_size != translator.tokenizer.vocabulary_size:
+            raise InputError(
+                f"An export has another vocabulary than {path}: it is not of this run."
+            )
+    engine = ModelEngine(translator)
+    engine.translate([text])
+    return engine
+
+
+def _translate(
+    path: str | Path,
+    engine: Engine,
+    load_seconds: float,
+    sources: Sequence[str],
+    references: Sequence[str] | None,
+    batch_size: int,
+) -> tuple[list[Translation], Result]:
+    start = time.perf_counter()
+    lines = translate_lines(engine, sources, batch_size=batch_size)
+    seconds = time.perf_counter() - start
+    texts = [line.text for line in lines]
+    bleu = chrf = None
+    if references is not None:
+        bleu = sacrebleu.corpus_bleu(texts, [list(references)]).score
+        chrf = sacrebleu.corpus_chrf(texts, [list(references)]).score
+    return lines, Result(
+        name=str(path),
+        kind=_kind(engine),
+        bytes=_bytes(engine.path or Path(path)),
+        load_seconds=load_seconds,
+        milliseconds=1000 * seconds / len(sources),
+        bleu=bleu,
+        chrf=chrf,
+    )
+
+
+def _compare(
+    result: Result,
+    sources: Sequence[str],
+    expected: Sequence[Translation],
+    translations: Sequence[Translation],
+) -> Result:
+    pairs = list(zip(expected, translations, strict=True))
+    same = [abs(a.scores[0] - b.scores[0]) for a, b in pairs if a.text == b.text]
+    return dataclasses.replace(
+        result,
+        identical=len(same) / len(pairs),
+        score_difference=max(same, default=0.0),
+        differences=tuple(
+            Difference(i + 1, sources[i], a.text, b.text, a.scores[0], b.scores[0])
+            for i, (a, b) in enumerate(pairs)
+            if a.text != b.text
+        ),
+    )
+
+
+def _broken(result: Result, run: Result, limits: dict[str, float]) -> tuple[str, ...]:
+    broken = []
+    if result.identical < limits.get("min_identical", 0.0):
+        broken.append(
+            f"{result.name}: {result.identical:.4f} of the texts are identical, "
+            f"at least {limits['min_identical']} were to be."
+        )
+    if result.score_difference > limits.get("max_score_difference", float("inf")):
+        broken.append(
+            f"{result.name}: scores of identical texts differ by {result.score_difference:.6f}, "
+            f"at most {limits['max_score_difference']} was allowed."
+        )
+    if result.bleu is not None and run.bleu is not None:
+        drop = run.bleu - result.bleu
+        if drop > limits["max_bleu_drop"]:
+            broken.append(
+                f"{result.name}: {drop:.2f} BLEU are lost, "
+                f"at most {limits['max_bleu_drop']} were allowed."
+            )
+    return tuple(broken)
+
+
+def _kind(engine: Engine) -> str:
+    name = {"ModelEngine": "run", "SavedModelEngine": "SavedModel", "LiteTranslator": "tflite"}
+    quantization = engine.description.quantization
+    return name[type(engine).__name__] + ("" if quantization == "none" else f", {quantization}")
+
+
+def _bytes(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _size(size: float) -> str:
+    for unit in _UNITS:
+        if size < 1024 or unit == _UNITS[-1]:
+            break
+        size /= 1024
+    return f"{size:.2f} {unit}"
+
+
+def _score(score: float | None) -> str:
+    return "" if score is None else f"{score:.2f}"

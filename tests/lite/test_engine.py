@@ -1,0 +1,86 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ktransformer.errors import InputError
+from ktransformer.lite import LiteTranslator
+from ktransformer.lite.model_file import read_metadata, with_metadata
+
+
+def test_it_translates_on_any_number_of_threads(lite_file):
+    for threads in (1, 2, 4):
+        engine = LiteTranslator(lite_file, threads=threads)
+        assert engine.translate(["four zero two", "nine"]) == ["402", "9"]
+
+
+def test_the_file_says_what_it_is(lite_file, translator):
+    about = LiteTranslator(lite_file).description
+    assert (about.source_label, about.target_label) == ("number words", "digits")
+    assert about.decoding == translator.decoding
+    assert about.vocabulary_size == translator.tokenizer.vocabulary_size
+    assert about.quantization == "none"
+    assert about.signatures == ("serving_default", "beam", "ids", "encode", "decode_step")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x1c\0\0\0TFL3", b"TFL3" * 100, bytes(4096)])
+def test_what_is_no_tflite_is_refused(tmp_path, content):
+    (tmp_path / "model.tflite").write_bytes(content)
+    with pytest.raises(InputError, match=r"not a \.tflite file|damaged|not one that ktransformer"):
+        LiteTranslator(tmp_path / "model.tflite")
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(lite_file, tmp_path, share):
+    content = lite_file.read_bytes()
+    (tmp_path / "model.tflite").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError, match=r"model\.tflite is a \.tflite file, but a damaged one"):
+        LiteTranslator(tmp_path / "model.tflite")
+
+
+def test_another_kind_of_tflite_is_refused(lite_file, tmp_path):
+    description = json.loads(read_metadata(lite_file))
+    text = json.dumps({**description, "kind": "classifier"})
+    path = tmp_path / "model.tflite"
+    # The newest entry of a name comes last; a file of ours has one.
+    path.write_bytes(with_metadata(_without_metadata(lite_file.read_bytes()), text))
+    with pytest.raises(InputError, match="is a classifier, not a translator"):
+        LiteTranslator(path)
+
+
+def test_a_tflite_without_our_metadata_is_refused(lite_file, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(_without_metadata(lite_file.read_bytes()))
+    with pytest.raises(InputError, match="not one that ktransformer wrote"):
+        LiteTranslator(path)
+
+
+def _without_metadata(content: bytes) -> bytes:
+    """Renames the metadata's entry, which hides it."""
+    assert content.count(b"ktransformer\0") == 1
+    return content.replace(b"ktransformer\0", b"otherwriter_\0")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"Cannot read .*absent\.tflite: No such file"):
+        LiteTranslator(tmp_path / "absent.tflite")
+
+
+def test_a_process_that_imports_no_ktransformer_runs_the_text_signatures(lite_file):
+    code = (
+        "import sys\n"
+        "import numpy as np, tensorflow_text\n"
+        "from ai_edge_litert.interpreter import InterpreterWithCustomOps\n"
+        "interpreter = InterpreterWithCustomOps(\n"
+        "    model_path=sys.argv[1],\n"
+        "    custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS,\n"
+        ")\n"
+        "translate = interpreter.get_signature_runner('serving_default')\n"
+        "print(translate(texts=np.array(['four zero two', 'nine'], object))['text'].tolist())\n"
+        "assert not any(name.split('.')[0] == 'ktransformer' for name in sys.modules)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(lite_file)], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "[b'402', b'9']"

@@ -1,0 +1,110 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ktransformer.errors import InputError
+from ktransformer.serving import Translator
+
+TEXTS = ["four zero two", "", "nine", "one " * 60, "   ", "qqq é two", "seven seven seven one six"]
+
+
+def strings(tensor: tf.Tensor) -> list:
+    return np.char.decode(tensor.numpy().astype("S"), "utf-8").tolist()
+
+
+def with_decoding(translator: Translator, **changes) -> Translator:
+    decoding = dataclasses.replace(translator.decoding, **changes)
+    return Translator(translator.model, translator.tokenizer, decoding)
+
+
+def test_a_batch_gives_what_its_texts_give_one_by_one(translator):
+    together = strings(translator.translate(tf.constant(TEXTS))["text"])
+    alone = [strings(translator.translate(tf.constant([text]))["text"])[0] for text in TEXTS]
+    assert together == alone
+
+
+def test_ids_are_the_tokenizers_padded_and_ended(translator):
+    ids = translator.to_ids(tf.constant(["four zero two", "", "nine"]))
+    ragged = translator.tokenizer.encode(tf.constant(["four zero two", "", "nine"]))
+    np.testing.assert_array_equal(ids, ragged.to_tensor(default_value=0))
+
+
+def test_ids_over_the_limit_are_cut_as_texts_are(translator):
+    (whole,) = translator.tokenizer.encode_lines(["one " * 60])
+    assert len(whole) > translator.model.max_length
+    ids = translator.ids(tf.constant([whole]))["ids"]
+    text = translator.translate(tf.constant(["one " * 60]))["text"]
+    assert strings(translator.tokenizer.decode(ids)) == strings(text)
+
+
+def test_a_text_over_the_limit_is_cut_there_and_said_to_be(translator):
+    limit = translator.model.max_length
+    ids = translator.to_ids(tf.constant(["one " * 60]))
+    assert ids.shape == (1, limit)
+    assert ids[0, -1] == 3
+    truncated = translator.translate(tf.constant(TEXTS))["truncated"]
+    assert truncated.numpy().tolist() == [text.startswith("one") for text in TEXTS]
+
+
+def test_a_source_of_just_the_limit_is_not_cut(translator):
+    (ids,) = translator.tokenizer.encode_lines(["four zero two"])
+    for limit, cut in ((len(ids), False), (len(ids) - 1, True)):
+        limited = with_decoding(translator, max_source_length=limit)
+        outputs = limited.translate(tf.constant(["four zero two"]))
+        assert outputs["truncated"].numpy().tolist() == [cut]
+
+
+def test_no_target_is_longer_than_the_limit(translator):
+    limited = with_decoding(translator, max_target_length=3)
+    ids = limited.ids(limited.to_ids(tf.constant(["seven seven seven one six"])))["ids"]
+    assert ids.shape == (1, 3)
+    assert ids[0, -1] == 3
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_length_over_the_position_table_is_refused(translator, side):
+    with pytest.raises(InputError, match=f"max_{side}_length must be at most .* 24; got 25"):
+        with_decoding(translator, **{f"max_{side}_length": 25})
+
+
+def test_score_says_which_texts_were_cut(translator):
+    source, target = tf.constant(["one", "one " * 60, "one"]), tf.constant(["1", "1", "1" * 60])
+    assert translator.score(source, target)["truncated"].numpy().tolist() == [False, True, True]
+
+
+def test_a_loop_over_encode_and_decode_step_is_the_greedy_search(translator):
+    greedy = with_decoding(translator, beam_size=1)
+    source = greedy.to_ids(tf.constant(TEXTS))
+    expected = greedy.ids(source)["ids"].numpy()
+    state = dict(greedy.encode(source))
+    state.pop("limits")
+    newest = tf.fill([len(TEXTS)], 2)
+    chosen = []
+    for index in range(expected.shape[1]):
+        outputs = greedy.decode_step(newest, tf.constant(index), **state)
+        logits = outputs.pop("logits").numpy()
+        logits[:, :3] = -1e9
+        newest = tf.constant(logits.argmax(axis=-1).astype(np.int32))
+        chosen.append(newest.numpy())
+        state |= outputs
+    for i in (0, 2, 6):  # Texts that end by themselves, not at the limit.
+        length = (expected[i] != 0).sum()
+        np.testing.assert_array_equal(np.stack(chosen, axis=1)[i, :length], expected[i, :length])
+
+
+def test_a_beam_of_one_is_greedy(translator):
+    greedy = with_decoding(translator, beam_size=1)
+    texts = tf.constant(TEXTS)
+    np.testing.assert_array_equal(greedy.translate(texts)["text"], greedy.beam(texts)["text"][:, 0])
+
+
+def test_sampling_is_repeatable_and_depends_on_the_seed(translator):
+    texts = tf.constant(["four zero two"] * 16)
+
+    def draw(seed: int) -> list:
+        return strings(translator.sample(texts, seed=seed, temperature=3.0)["text"])
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
