@@ -10,7 +10,7 @@ from ktransformer.decoding.hypotheses import (
     SpecialIds,
     StepFunction,
     penalty,
-    suppression,
+    suppress,
     write_column,
 )
 
@@ -166,7 +166,7 @@ def _expand(
 
     vocabulary_size = logits.shape[-1]
     width = min(2 * beam_size, vocabulary_size)
-    gained, tokens = tf.math.top_k(logits + suppression(special, vocabulary_size), width)
+    gained, tokens = tf.math.top_k(suppress(logits, special), width)
     gained = gained - norms  # [B * K, width]
     # At the limit nothing but the end token, which may not be among the best.
     end_only = tf.one_hot(0, width, on_value=0.0, off_value=IMPOSSIBLE)

@@ -62,11 +62,11 @@ def length_limits(
     return tf.maximum(tf.cast(tf.minimum(relative, float(maximum)), tf.int32), 1)
 
 
-def suppression(special: SpecialIds, vocabulary_size: int) -> tf.Tensor:
-    """Makes what is added to logits `[N, V]` so that suppressed ids are never chosen: `[V]`."""
+def suppress(logits: tf.Tensor, special: SpecialIds) -> tf.Tensor:
+    """Makes the suppressed ids impossible: `[N, V] -> [N, V]`."""
     ids = tf.constant(special.suppressed, tf.int32, shape=(len(special.suppressed),))
-    hits = tf.one_hot(ids, vocabulary_size)  # [suppressed, V]
-    return tf.reduce_sum(hits, axis=0) * IMPOSSIBLE
+    hits = tf.one_hot(ids, logits.shape[-1], on_value=True, off_value=False)  # [suppressed, V]
+    return tf.where(tf.reduce_any(hits, axis=0), IMPOSSIBLE, logits)
 
 
 def write_column(matrix: tf.Tensor, index: tf.Tensor, column: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ from ktransformer.decoding.hypotheses import (
     SpecialIds,
     StepFunction,
     penalty,
-    suppression,
+    suppress,
     write_column,
 )
 
@@ -129,7 +129,7 @@ def _follow(
     def body(index, newest, ids, totals, lengths, done, state):  # type: ignore[no-untyped-def]
         logits, state = step(newest, index, state)
         logits = tf.cast(logits, tf.float32)
-        chosen = choose(logits + suppression(special, logits.shape[-1]), index)
+        chosen = choose(suppress(logits, special), index)
         chosen = tf.where(index >= limits - 1, special.end, chosen)
         gained = tf.gather(logits, chosen, batch_dims=1) - tf.reduce_logsumexp(logits, axis=-1)
         totals = totals + tf.where(done, 0.0, gained)

@@ -49,9 +49,11 @@ class _MultiHeadAttention(keras.layers.Layer):
         self.d_model = d_model
         self.head_dim = d_model // self.num_heads
 
-    def _split_heads(self, projected: Any, parts: int) -> tuple[Any, ...]:
-        """Cuts a fused projection into `parts` tensors: `[B, T, parts*D] -> [B, H, T, D/H]`."""
-        length = ops.shape(projected)[1]
+    def _project(self, dense: keras.layers.Layer, inputs: Any, parts: int) -> tuple[Any, ...]:
+        """Projects and cuts into `parts` tensors: `[B, T, D] -> [B, H, T, D/H]` each."""
+        length = ops.shape(inputs)[1]
+        # Rows, because a Dense on more axes adds ten operations that only compute shapes.
+        projected = dense(ops.reshape(inputs, (-1, inputs.shape[-1])))  # [B*T, parts*D]
         heads = ops.reshape(projected, (-1, length, parts * self.num_heads, self.head_dim))
         heads = ops.transpose(heads, (0, 2, 1, 3))  # [B, parts*H, T, D/H]
         return tuple(ops.split(heads, parts, axis=1))
@@ -106,7 +108,8 @@ class _MultiHeadAttention(keras.layers.Layer):
         """Joins the heads and projects them: `[B, H, T, D/H] -> [B, T, D]`."""
         length = ops.shape(attended)[2]
         joined = ops.transpose(attended, (0, 2, 1, 3))  # [B, T, H, D/H]
-        return self.output_projection(ops.reshape(joined, (-1, length, self.d_model)))
+        outputs = self.output_projection(ops.reshape(joined, (-1, self.d_model)))
+        return ops.reshape(outputs, (-1, length, self.d_model))
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -176,7 +179,7 @@ class MultiHeadSelfAttention(_MultiHeadAttention):
 
         `start_index` is the position of the first input; the projection itself ignores it.
         """
-        query, key, value = self._split_heads(self.input_projection(inputs), 3)
+        query, key, value = self._project(self.input_projection, inputs, 3)
         return query, key, value
 
     def call(self, inputs: Any, mask: Any | None = None, training: bool | None = None) -> Any:
@@ -285,11 +288,11 @@ class MultiHeadCrossAttention(_MultiHeadAttention):
 
     def project_query(self, inputs: Any) -> Any:
         """Makes the queries: `[B, T, D] -> [B, H, T, D/H]`."""
-        return self._split_heads(self.query_projection(inputs), 1)[0]
+        return self._project(self.query_projection, inputs, 1)[0]
 
     def project_memory(self, memory: Any) -> tuple[Any, Any]:
         """Makes key and value, `[B, H, S, D/H]` each, from memory `[B, S, D]`."""
-        key, value = self._split_heads(self.memory_projection(memory), 2)
+        key, value = self._project(self.memory_projection, memory, 2)
         return key, value
 
     def call(

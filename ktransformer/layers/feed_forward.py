@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from ktransformer.layers.checks import check_dropouts, check_sizes
 
@@ -79,12 +80,15 @@ class FeedForward(keras.layers.Layer):
         self.output_projection = self.make_dense(d_model, self.hidden_dim, "output_projection")
 
     def compute_hidden(self, inputs: Any) -> Any:
-        """Computes the inner layer: `[B, T, D] -> [B, T, hidden_dim]`."""
+        """Computes the inner layer at each position, a row each: `[N, D] -> [N, hidden_dim]`."""
         return self.activation(self.hidden_projection(inputs))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        hidden = self.hidden_dropout(self.compute_hidden(inputs), training=training)
-        return self.output_projection(hidden)
+        # Rows, because a Dense on more axes adds ten operations that only compute shapes.
+        rows = ops.reshape(inputs, (-1, inputs.shape[-1]))  # [B*T, D]
+        hidden = self.hidden_dropout(self.compute_hidden(rows), training=training)
+        outputs = self.output_projection(hidden)
+        return ops.reshape(outputs, (-1, *ops.shape(inputs)[1:]))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -10,14 +10,20 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.files import new_file
+from ktransformer.lite.compaction import compact
 from ktransformer.lite.conversion_check import check_conversion
-from ktransformer.lite.model_file import with_metadata
+from ktransformer.lite.model_file import pack, set_metadata, unpack
+from ktransformer.lite.quantization import to_float16, to_int8
 from ktransformer.serving import Description, Translator
 from ktransformer.text import PAD_ID
 
 TEXT_SIGNATURES = ("serving_default", "beam")
 SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
-QUANTIZATIONS = ("none", "float16", "dynamic_int8")
+QUANTIZATIONS: dict[str, Callable[[Any], None]] = {
+    "none": lambda model: None,
+    "float16": to_float16,
+    "dynamic_int8": to_int8,
+}
 
 
 def export_lite(
@@ -64,14 +70,18 @@ def export_lite(
         target_label=target_label,
         quantization=quantization,
     )
-    graphs = _trace(translator, description.signatures, batch_size)
-    content = _convert(graphs, quantization)
+    model = unpack(_convert(_trace(translator, description.signatures, batch_size)))
+    set_metadata(model, description.to_json())
+    if quantization != "none":
+        QUANTIZATIONS[quantization](model)
+        compact(model)
+    content = pack(model)
     check_conversion(content, translator, description)
     if not set(TEXT_SIGNATURES) & set(signatures):
         with new_file(path.with_name(f"{path.name}.tokenizer.model")) as file:
             translator.tokenizer.save(file)
     with new_file(path) as file:
-        file.write_bytes(with_metadata(content, description.to_json()))
+        file.write_bytes(content)
     return path
 
 
@@ -137,7 +147,8 @@ def _fixed(outputs: dict[str, tf.Tensor], rows: int, length: int) -> dict[str, t
     return {"ids": ids, "score": tf.ensure_shape(outputs["score"], [rows])}
 
 
-def _convert(signatures: dict[str, Any], quantization: str) -> bytes:
+def _convert(signatures: dict[str, Any]) -> bytes:
+    """Converts traced signatures, in float32; only builtin and custom operations, no Flex."""
     module = tf.Module()
     module.functions = signatures
     with tempfile.TemporaryDirectory() as folder:
@@ -145,11 +156,7 @@ def _convert(signatures: dict[str, Any], quantization: str) -> bytes:
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=list(signatures)
         )
-        converter.allow_custom_ops = True  # tensorflow-text's; no Flex, see `target_spec`.
-        if quantization != "none":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if quantization == "float16":
-            converter.target_spec.supported_types = [tf.float16]
+        converter.allow_custom_ops = True  # tensorflow-text's; the check refuses others.
         try:
             content: bytes = converter.convert()
         except Exception as error:  # The converter's own ConverterError, and what MLIR raises.

@@ -1,41 +1,60 @@
-"""The .tflite file as a flatbuffer: the metadata in it."""
+"""The .tflite file: its metadata, its operations, and how it is written."""
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from ktransformer.errors import InputError
 
 _METADATA = "ktransformer"
 _IDENTIFIER = b"TFL3"
+_ALIGNMENT = 16  # Of a buffer, in bytes, as the schema asks.
 
 
-def with_metadata(content: bytes, text: str) -> bytes:
-    """Adds a text to the file's metadata, under the name `ktransformer`."""
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    buffer = schema.BufferT()
-    buffer.data = list(text.encode())
-    model.buffers.append(buffer)
-    entry = schema.MetadataT()
-    entry.name = _METADATA
-    entry.buffer = len(model.buffers) - 1
-    model.metadata = [*(model.metadata or []), entry]
-    builder = flatbuffers.Builder(len(content))
+def unpack(content: bytes) -> Any:
+    """Returns a file's contents as objects of the schema, to be changed and packed again."""
+    return schema.ModelT.InitFromPackedBuf(content, 0)
+
+
+def pack(model: Any) -> bytes:
+    """Writes the model; of equal vectors, such as two tensors' shapes, the file has one."""
+    builder = _Builder(1 << 20)
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())
 
 
-def custom_operations(content: bytes) -> set[str]:
-    """Returns the names of the operations that are not LiteRT's own."""
-    model = schema.Model.GetRootAsModel(content, 0)
-    codes = (model.OperatorCodes(i) for i in range(model.OperatorCodesLength()))
-    return {code.CustomCode().decode() for code in codes if code.CustomCode()}
+class _Builder(flatbuffers.Builder):
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._written: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802
+        key = (x.dtype.str, x.tobytes())
+        if key not in self._written:
+            self._written[key] = super().CreateNumpyVector(x)
+        return self._written[key]
+
+    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:  # noqa: N802, N803
+        if elemSize == 1 and numElems >= _ALIGNMENT:
+            alignment = _ALIGNMENT
+        started: int = super().StartVector(elemSize, numElems, alignment)
+        return started
+
+
+def set_metadata(model: Any, text: str, name: str = _METADATA) -> None:
+    """Sets an entry of the model's metadata, a new one or one that is there."""
+    model.buffers.append(schema.BufferT(data=np.frombuffer(text.encode(), np.uint8)))
+    entry = schema.MetadataT(name=name, buffer=len(model.buffers) - 1)
+    others = [other for other in model.metadata or [] if other.name not in (name, name.encode())]
+    model.metadata = [*others, entry]
 
 
 def read_metadata(path: str | Path) -> bytes:
-    """Returns the text that `with_metadata` added.
+    """Returns the description that an export of ktransformer carries.
 
     Raises:
         InputError: There is no such file, or it is not a .tflite, or not one of ktransformer's.
@@ -51,7 +70,14 @@ def read_metadata(path: str | Path) -> bytes:
         for i in range(model.MetadataLength()):
             entry = model.Metadata(i)
             if entry.Name() == _METADATA.encode():
-                return model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
+                return bytes(model.Buffers(entry.Buffer()).DataAsNumpy())
     except (struct.error, IndexError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is a .tflite file, but a damaged one.") from error
     raise InputError(f"{path} is a .tflite file, but not one that ktransformer wrote.")
+
+
+def custom_operations(content: bytes) -> set[str]:
+    """Returns the names of the operations that are not LiteRT's own."""
+    model = schema.Model.GetRootAsModel(content, 0)
+    codes = (model.OperatorCodes(i) for i in range(model.OperatorCodesLength()))
+    return {code.CustomCode().decode() for code in codes if code.CustomCode()}

@@ -6,7 +6,7 @@ import pytest
 
 from ktransformer.errors import InputError
 from ktransformer.lite import LiteTranslator
-from ktransformer.lite.model_file import read_metadata, with_metadata
+from ktransformer.lite.model_file import pack, read_metadata, set_metadata, unpack
 
 
 def test_it_translates_on_any_number_of_threads(lite_file):
@@ -39,27 +39,27 @@ def test_a_truncated_file_is_refused(lite_file, tmp_path, share):
         LiteTranslator(tmp_path / "model.tflite")
 
 
+def with_description(file, text, path):
+    """Writes the file with another text, or none, in the place of its description."""
+    model = unpack(file.read_bytes())
+    set_metadata(model, text)
+    path.write_bytes(pack(model))
+    return path
+
+
 def test_another_kind_of_tflite_is_refused(lite_file, tmp_path):
-    description = json.loads(read_metadata(lite_file))
-    text = json.dumps({**description, "kind": "classifier"})
-    path = tmp_path / "model.tflite"
-    # The newest entry of a name comes last; a file of ours has one.
-    path.write_bytes(with_metadata(_without_metadata(lite_file.read_bytes()), text))
+    text = json.dumps({**json.loads(read_metadata(lite_file)), "kind": "classifier"})
+    path = with_description(lite_file, text, tmp_path / "model.tflite")
     with pytest.raises(InputError, match="is a classifier, not a translator"):
         LiteTranslator(path)
 
 
 def test_a_tflite_without_our_metadata_is_refused(lite_file, tmp_path):
-    path = tmp_path / "model.tflite"
-    path.write_bytes(_without_metadata(lite_file.read_bytes()))
+    model = unpack(lite_file.read_bytes())
+    model.metadata = []
+    (tmp_path / "model.tflite").write_bytes(pack(model))
     with pytest.raises(InputError, match="not one that ktransformer wrote"):
-        LiteTranslator(path)
-
-
-def _without_metadata(content: bytes) -> bytes:
-    """Renames the metadata's entry, which hides it."""
-    assert content.count(b"ktransformer\0") == 1
-    return content.replace(b"ktransformer\0", b"otherwriter_\0")
+        LiteTranslator(tmp_path / "model.tflite")
 
 
 def test_a_missing_file_is_refused(tmp_path):
