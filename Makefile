@@ -7,7 +7,7 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/python training/dates/demo.py
 
-test: .venv/ready
+test: .venv/ready export/web/node_modules/ready
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest
 
 lint: .venv/ready
@@ -20,5 +20,11 @@ lint: .venv/ready
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint,tensorboard]'
 	touch $@
 
+# What the page for browsers runs on; without npm its tests are skipped.
+export/web/node_modules/ready: export/web/package.json
+	mkdir -p $(@D)
+	if command -v npm > /dev/null; then cd export/web && npm install --no-audit --no-fund --silent; fi
+	touch $@
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs export/web/node_modules

@@ -94,10 +94,15 @@ def translate(options: argparse.Namespace) -> None:
     _report_cut(cut, engine.description.max_source_length)
 
 
+def _set_threads(threads: int | None) -> None:
+    """Limits TensorFlow's threads, which is possible until its first operation."""
+    if threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
 def _load_engine(options: argparse.Namespace) -> Engine:
-    if options.threads is not None:
-        tf.config.threading.set_intra_op_parallelism_threads(options.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(options.threads)
+    _set_threads(options.threads)
     return load_engine(options.model, beam_size=options.beam_size, threads=options.threads)
 
 
@@ -200,6 +205,7 @@ def export(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> int:
     """Compares exports with their run on a file; 1 where a tolerance is broken."""
+    _set_threads(options.threads)
     sources = list(read_lines(options.source))
     references = None
     if options.reference:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import sacrebleu
 
 from ktransformer.engines import load_engine, load_translator
 from ktransformer.errors import InputError
-from ktransformer.serving import Engine, ModelEngine, Translation, translate_lines
+from ktransformer.serving import Engine, ModelEngine, Translation
 
 _UNITS = ("B", "KiB", "MiB", "GiB")
 
@@ -63,7 +64,7 @@ class Result:
         kind: `run`, `SavedModel` or `tflite`, and how it is quantised.
         bytes: Its size on the disk.
         load_seconds: To open it and translate a first line, without the imports.
-        milliseconds: A sentence, over the whole text, at the batch size of the report.
+        milliseconds: A sentence, the median over the batches, all engines taking turns.
         bleu: Against the reference; None without one. sacreBLEU, 13a, cased.
         chrf: Likewise.
         identical: Share of texts that are the run's.
@@ -148,7 +149,7 @@ def verify(
         sources: The text, a sentence each.
         references: Its translations, for BLEU and chrF.
         tolerances: What may differ.
-        threads: CPU threads of LiteRT.
+        threads: CPU threads of LiteRT; TensorFlow's are set for the process.
         batch_size: Sentences translated at once.
 
     Raises:
@@ -160,16 +161,24 @@ def verify(
     tolerances = tolerances or Tolerances()
     engines, loading = _open_all(exports, sources[0], threads)
     start = time.perf_counter()
-    model = _open_run(run, engines, sources[0])
-    seconds = time.perf_counter() - start
-    expected, reference = _translate(run, model, seconds, sources, references, batch_size)
-    results = [reference]
-    for path, engine, seconds in zip(exports, engines, loading, strict=True):
-        translations, result = _translate(path, engine, seconds, sources, references, batch_size)
-        result = _compare(result, sources, expected, translations)
-        limits = tolerances.for_quantization(engine.description.quantization)
-        results.append(dataclasses.replace(result, broken=_broken(result, reference, limits)))
-    truncated = sum(translation.truncated for translation in expected)
+    engines.insert(0, _open_run(run, engines, sources[0]))
+    loading.insert(0, time.perf_counter() - start)
+    translations, times = _translate_all(engines, sources, batch_size)
+    results: list[Result] = []
+    for i, path in enumerate([run, *exports]):
+        result = Result(
+            name=str(path),
+            kind=_kind(engines[i]),
+            bytes=_bytes(engines[i].path or Path(path)),
+            load_seconds=loading[i],
+            milliseconds=1000 * times[i],
+            **_scores(translations[i], references),
+            **_differences(sources, translations[0], translations[i]),
+        )
+        limits = tolerances.for_quantization(engines[i].description.quantization)
+        broken = _broken(result, results[0], limits) if results else ()
+        results.append(dataclasses.replace(result, broken=broken))
+    truncated = sum(translation.truncated for translation in translations[0])
     return Report(len(sources), truncated, batch_size, threads, tuple(results))
 
 
@@ -212,51 +221,56 @@ def _open_run(path: str | Path, engines: Sequence[Engine], text: str) -> Engine:
     return engine
 
 
-def _translate(
-    path: str | Path,
-    engine: Engine,
-    load_seconds: float,
-    sources: Sequence[str],
-    references: Sequence[str] | None,
-    batch_size: int,
-) -> tuple[list[Translation], Result]:
-    start = time.perf_counter()
-    lines = translate_lines(engine, sources, batch_size=batch_size)
-    seconds = time.perf_counter() - start
-    texts = [line.text for line in lines]
-    bleu = chrf = None
-    if references is not None:
-        bleu = sacrebleu.corpus_bleu(texts, [list(references)]).score
-        chrf = sacrebleu.corpus_chrf(texts, [list(references)]).score
-    return lines, Result(
-        name=str(path),
-        kind=_kind(engine),
-        bytes=_bytes(engine.path or Path(path)),
-        load_seconds=load_seconds,
-        milliseconds=1000 * seconds / len(sources),
-        bleu=bleu,
-        chrf=chrf,
-    )
+def _translate_all(
+    engines: Sequence[Engine], sources: Sequence[str], batch_size: int
+) -> tuple[list[list[Translation]], list[float]]:
+    """Translates batches of like length, each with every engine in turn.
+
+    Returns:
+        Each engine's translations, in order, and its seconds a sentence, the median of batches:
+        what else the machine does meanwhile slows all engines alike.
+    """
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    found: list[dict[int, Translation]] = [{} for _ in engines]
+    seconds: list[list[float]] = [[] for _ in engines]
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        texts = [sources[i] for i in chosen]
+        for engine, translations, times in zip(engines, found, seconds, strict=True):
+            begin = time.perf_counter()
+            batch = engine.search(texts)
+            times.append((time.perf_counter() - begin) / len(chosen))
+            translations.update(zip(chosen, batch, strict=True))
+    lines = [[translations[i] for i in range(len(sources))] for translations in found]
+    return lines, [statistics.median(times) for times in seconds]
 
 
-def _compare(
-    result: Result,
-    sources: Sequence[str],
-    expected: Sequence[Translation],
-    translations: Sequence[Translation],
-) -> Result:
-    pairs = list(zip(expected, translations, strict=True))
+def _scores(
+    translations: Sequence[Translation], references: Sequence[str] | None
+) -> dict[str, Any]:
+    if references is None:
+        return {"bleu": None, "chrf": None}
+    texts = [translation.text for translation in translations]
+    return {
+        "bleu": sacrebleu.corpus_bleu(texts, [list(references)]).score,
+        "chrf": sacrebleu.corpus_chrf(texts, [list(references)]).score,
+    }
+
+
+def _differences(
+    sources: Sequence[str], expected: Sequence[Translation], found: Sequence[Translation]
+) -> dict[str, Any]:
+    pairs = list(zip(expected, found, strict=True))
     same = [abs(a.scores[0] - b.scores[0]) for a, b in pairs if a.text == b.text]
-    return dataclasses.replace(
-        result,
-        identical=len(same) / len(pairs),
-        score_difference=max(same, default=0.0),
-        differences=tuple(
+    return {
+        "identical": len(same) / len(pairs),
+        "score_difference": max(same, default=0.0),
+        "differences": tuple(
             Difference(i + 1, sources[i], a.text, b.text, a.scores[0], b.scores[0])
             for i, (a, b) in enumerate(pairs)
             if a.text != b.text
         ),
-    )
+    }
 
 
 def _broken(result: Result, run: Result, limits: dict[str, float]) -> tuple[str, ...]:

@@ -20,16 +20,19 @@ _Kind, _Type = schema.BuiltinOperator, schema.TensorType
 def to_float16(model: Any) -> None:
     """Stores large constants as float16; each subgraph starts by widening those it uses.
 
+    A constant that a subgraph gives as it is, such as an empty cache, stays in float32.
+
     Args:
         model: What `unpack` returned; changed in place.
     """
     halved: dict[int, np.ndarray] = {}  # By buffer: tensors of several subgraphs share one.
+    given = {graph.tensors[i].buffer for graph in model.subgraphs for i in graph.outputs}
     for graph in model.subgraphs:
         operators, graph.operators = graph.operators, []
         graph_of = _Graph(model, graph)
-        used = {*graph.outputs, *(i for operator in operators for i in operator.inputs)}
+        used = {i for operator in operators for i in operator.inputs}
         for i, tensor in enumerate(list(graph.tensors)):
-            if not _is_large(model, tensor):
+            if tensor.buffer in given or not _is_large(model, tensor):
                 continue
             if tensor.buffer not in halved:
                 values = model.buffers[tensor.buffer].data.view(np.float32)

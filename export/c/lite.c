@@ -1,0 +1,221 @@
+/* Translates lines of token ids from standard input to standard output with an exported .tflite
+ * model and LiteRT's C API: there is no Python and no TensorFlow in the process.
+ *
+ * The ai-edge-litert package has the library but not its headers, so what is used of them is
+ * declared here, as the headers in litert/c of LiteRT 2.3 have it. Look there again before using
+ * another version: a function can change while its symbol keeps its name. */
+
+#define _POSIX_C_SOURCE 200809L
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct LiteRtEnvironmentT *LiteRtEnvironment;
+typedef struct LiteRtModelT *LiteRtModel;
+typedef struct LiteRtSignatureT *LiteRtSignature;
+typedef struct LiteRtOptionsT *LiteRtOptions;
+typedef struct LiteRtCompiledModelT *LiteRtCompiledModel;
+typedef struct LiteRtTensorBufferT *LiteRtTensorBuffer;
+
+enum { ENV_OPTION_MIN_LOGGER_SEVERITY = 25, ANY_INT = 2, SEVERITY_ERROR = 3 };
+enum { ACCELERATOR_CPU = 1, ELEMENT_FLOAT32 = 1, ELEMENT_INT32 = 2 };
+
+typedef struct {
+  int tag;
+  struct {
+    int type;
+    int64_t value;
+  } any;
+} LiteRtEnvOption;
+
+typedef struct {
+  unsigned int rank : 7;
+  unsigned int has_strides : 1;
+  int32_t dimensions[8];
+  uint32_t strides[8];
+} LiteRtLayout;
+
+typedef struct {
+  int element_type;
+  LiteRtLayout layout;
+} LiteRtRankedTensorType;
+
+static_assert(sizeof(LiteRtEnvOption) == 24, "LiteRT has another LiteRtEnvOption");
+static_assert(sizeof(LiteRtRankedTensorType) == 72, "LiteRT has another LiteRtRankedTensorType");
+
+int LiteRtCreateEnvironment(int count, const LiteRtEnvOption *options, LiteRtEnvironment *);
+int LiteRtCreateModelFromFile(LiteRtEnvironment, const char *path, LiteRtModel *);
+int LiteRtGetNumModelSignatures(LiteRtModel, size_t *count);
+int LiteRtGetModelSignature(LiteRtModel, size_t index, LiteRtSignature *);
+int LiteRtGetSignatureKey(LiteRtSignature, const char **key);
+int LiteRtGetNumSignatureInputs(LiteRtSignature, size_t *count);
+int LiteRtGetNumSignatureOutputs(LiteRtSignature, size_t *count);
+int LiteRtGetSignatureOutputName(LiteRtSignature, size_t index, const char **name);
+int LiteRtCreateOptions(LiteRtOptions *);
+int LiteRtSetOptionsHardwareAccelerators(LiteRtOptions, int accelerators);
+int LiteRtCreateCompiledModel(LiteRtEnvironment, LiteRtModel, LiteRtOptions,
+                              LiteRtCompiledModel *);
+int LiteRtCompiledModelResizeInputTensor(LiteRtCompiledModel, size_t signature, size_t input,
+                                         const int *dims, size_t rank);
+int LiteRtCreateTensorBufferFromHostMemory(const LiteRtRankedTensorType *, void *memory,
+                                           size_t size, void (*deallocate)(void *),
+                                           LiteRtTensorBuffer *);
+int LiteRtRunCompiledModel(LiteRtCompiledModel, size_t signature, size_t inputs,
+                           LiteRtTensorBuffer *, size_t outputs, LiteRtTensorBuffer *);
+void LiteRtDestroyTensorBuffer(LiteRtTensorBuffer);
+void LiteRtDestroyCompiledModel(LiteRtCompiledModel);
+void LiteRtDestroyOptions(LiteRtOptions);
+void LiteRtDestroyModel(LiteRtModel);
+void LiteRtDestroyEnvironment(LiteRtEnvironment);
+
+enum { END_ID = 3 };
+/* How long a translation gets is known only after the run, and LiteRT checks no size while it
+ * writes one: this is more than any model's max_length, which no translation exceeds. */
+enum { MOST_IDS = 1 << 16, ALIGNMENT = 64 };
+
+typedef struct {
+  LiteRtCompiledModel compiled;
+  size_t signature;
+  int32_t *source, *target;
+  LiteRtTensorBuffer outputs[2];
+} Translator;
+
+static _Noreturn void fail(const char *format, ...) {
+  va_list values;
+  va_start(values, format);
+  fputs("lite: ", stderr);
+  vfprintf(stderr, format, values);
+  fputc('\n', stderr);
+  va_end(values);
+  exit(EXIT_FAILURE);
+}
+
+static void check(int status, const char *what) {
+  if (status != 0) fail("%s (LiteRT's status %d).", what, status);
+}
+
+static LiteRtTensorBuffer make_buffer(int element_type, unsigned int rank, size_t length,
+                                      void *memory) {
+  LiteRtRankedTensorType type = {.element_type = element_type};
+  type.layout.rank = rank;
+  type.layout.dimensions[0] = 1;
+  if (rank == 2) type.layout.dimensions[1] = (int32_t)length;
+  LiteRtTensorBuffer buffer;
+  check(LiteRtCreateTensorBufferFromHostMemory(&type, memory, length * sizeof(int32_t), NULL,
+                                               &buffer),
+        "cannot make a tensor");
+  return buffer;
+}
+
+static void *allocate(size_t size) {
+  void *memory = aligned_alloc(ALIGNMENT, size);
+  if (memory == NULL) fail("out of memory.");
+  return memory;
+}
+
+/* Finds the signature and the order of its outputs: only their names are a promise. */
+static LiteRtSignature find_signature(LiteRtModel model, const char *wanted, size_t *index) {
+  size_t count;
+  check(LiteRtGetNumModelSignatures(model, &count), "cannot read the model's signatures");
+  for (*index = 0; *index < count; ++*index) {
+    LiteRtSignature signature;
+    const char *key;
+    check(LiteRtGetModelSignature(model, *index, &signature), "cannot read a signature");
+    check(LiteRtGetSignatureKey(signature, &key), "cannot read a signature's name");
+    if (strcmp(key, wanted) == 0) return signature;
+  }
+  fail("the model has no signature \"%s\".", wanted);
+}
+
+static size_t parse_ids(const char *line, int32_t *ids) {
+  size_t length = 0;
+  for (;;) {
+    line += strspn(line, " \t\r\n");
+    if (*line == '\0') return length;
+    char *end;
+    errno = 0;
+    const long id = strtol(line, &end, 10);
+    if (end == line || errno != 0 || id < 0 || id > INT32_MAX || strchr(" \t\r\n", *end) == NULL)
+      fail("\"%.*s\" is not an id.", (int)strcspn(line, " \t\r\n"), line);
+    /* One place stays free for the end. */
+    if (length == MOST_IDS - 1) fail("a line has over %d ids.", MOST_IDS - 1);
+    ids[length++] = (int32_t)id;
+    line = end;
+  }
+}
+
+static void translate(Translator *translator, size_t length) {
+  if (length == 0) return;
+  translator->source[length++] = END_ID;
+  const int dims[] = {1, (int)length};
+  check(LiteRtCompiledModelResizeInputTensor(translator->compiled, translator->signature, 0, dims,
+                                             2),
+        "cannot resize the input");
+  LiteRtTensorBuffer input = make_buffer(ELEMENT_INT32, 2, length, translator->source);
+  translator->target[0] = END_ID;
+  check(LiteRtRunCompiledModel(translator->compiled, translator->signature, 1, &input, 2,
+                               translator->outputs),
+        "cannot translate");
+  LiteRtDestroyTensorBuffer(input);
+  const int32_t *target = translator->target;
+  for (size_t i = 0; i < MOST_IDS && target[i] != END_ID; i++)
+    printf(i == 0 ? "%d" : " %d", (int)target[i]);
+}
+
+int main(int argc, char **argv) {
+  if (argc != 2) fail("usage: lite MODEL.tflite <source_ids >translation_ids");
+  const LiteRtEnvOption quiet = {ENV_OPTION_MIN_LOGGER_SEVERITY, {ANY_INT, SEVERITY_ERROR}};
+  LiteRtEnvironment environment;
+  LiteRtModel model;
+  LiteRtOptions options;
+  Translator translator;
+  check(LiteRtCreateEnvironment(1, &quiet, &environment), "cannot start LiteRT");
+  if (LiteRtCreateModelFromFile(environment, argv[1], &model) != 0)
+    fail("%s is not a LiteRT model that can be read.", argv[1]);
+  check(LiteRtCreateOptions(&options), "cannot make LiteRT's options");
+  check(LiteRtSetOptionsHardwareAccelerators(options, ACCELERATOR_CPU), "cannot choose the CPU");
+  check(LiteRtCreateCompiledModel(environment, model, options, &translator.compiled),
+        "cannot prepare the model");
+
+  LiteRtSignature signature = find_signature(model, "ids", &translator.signature);
+  size_t inputs, outputs;
+  const char *name;
+  check(LiteRtGetNumSignatureInputs(signature, &inputs), "cannot count the inputs");
+  check(LiteRtGetNumSignatureOutputs(signature, &outputs), "cannot count the outputs");
+  if (inputs != 1 || outputs != 2) fail("the signature \"ids\" is not source -> ids, score.");
+  check(LiteRtGetSignatureOutputName(signature, 0, &name), "cannot read an output's name");
+  const size_t ids = strcmp(name, "ids") == 0 ? 0 : 1;
+  translator.source = allocate(MOST_IDS * sizeof(int32_t));
+  translator.target = allocate(MOST_IDS * sizeof(int32_t));
+  float *score = allocate(ALIGNMENT);
+  translator.outputs[ids] = make_buffer(ELEMENT_INT32, 2, MOST_IDS, translator.target);
+  translator.outputs[1 - ids] = make_buffer(ELEMENT_FLOAT32, 1, 1, score);
+
+  char *line = NULL;
+  size_t capacity = 0;
+  while (getline(&line, &capacity, stdin) >= 0) {
+    translate(&translator, parse_ids(line, translator.source));
+    putchar('\n');
+    /* At once, so that another program can wait for each answer. */
+    if (fflush(stdout) != 0) fail("cannot write the translation: %s.", strerror(errno));
+  }
+  if (ferror(stdin)) fail("cannot read the source: %s.", strerror(errno));
+
+  free(line);
+  LiteRtDestroyTensorBuffer(translator.outputs[0]);
+  LiteRtDestroyTensorBuffer(translator.outputs[1]);
+  LiteRtDestroyCompiledModel(translator.compiled);
+  LiteRtDestroyOptions(options);
+  LiteRtDestroyModel(model);
+  LiteRtDestroyEnvironment(environment);
+  free(translator.source);
+  free(translator.target);
+  free(score);
+  return EXIT_SUCCESS;
+}

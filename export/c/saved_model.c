@@ -1,0 +1,168 @@
+/* Translates standard input to standard output, a line for a line, with an exported SavedModel
+ * and TensorFlow's C API: there is no Python in the process. */
+
+#define _POSIX_C_SOURCE 200809L
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <tensorflow/c/c_api.h>
+#include <tensorflow/c/tf_tstring.h>
+
+/* The field numbers of tensorflow/core/protobuf/meta_graph.proto and of any protobuf map. */
+enum { META_GRAPH_SIGNATURES = 5, SIGNATURE_INPUTS = 1, SIGNATURE_OUTPUTS = 2, TENSOR_NAME = 1 };
+enum { MAP_KEY = 1, MAP_VALUE = 2 };
+
+typedef struct {
+  const uint8_t *data;
+  size_t size;
+} Bytes;
+
+static _Noreturn void fail(const char *format, ...) {
+  va_list values;
+  va_start(values, format);
+  fputs("saved_model: ", stderr);
+  vfprintf(stderr, format, values);
+  fputc('\n', stderr);
+  va_end(values);
+  exit(EXIT_FAILURE);
+}
+
+static void check(const TF_Status *status, const char *what, const char *name) {
+  if (TF_GetCode(status) == TF_OK) return;
+  const char *reason = TF_Message(status);
+  fail("%s %s: %.*s", what, name, (int)strcspn(reason, "\n"), reason);
+}
+
+static uint64_t read_varint(Bytes *rest) {
+  uint64_t value = 0;
+  for (unsigned shift = 0; rest->size > 0 && shift < 64; shift += 7) {
+    const uint8_t byte = *rest->data++;
+    rest->size--;
+    value |= (uint64_t)(byte & 0x7f) << shift;
+    if (byte < 0x80) return value;
+  }
+  fail("the model's signatures cannot be read.");
+}
+
+/* Takes the next field off `rest`; the value of a number stays empty, for none is of use here. */
+static bool next_field(Bytes *rest, uint64_t *field, Bytes *value) {
+  if (rest->size == 0) return false;
+  const uint64_t tag = read_varint(rest);
+  uint64_t size = 0;
+  switch (tag & 7) {
+    case 0: read_varint(rest); break;
+    case 1: size = 8; break;
+    case 2: size = read_varint(rest); break;
+    case 5: size = 4; break;
+    default: size = UINT64_MAX;
+  }
+  if (size > rest->size) fail("the model's signatures cannot be read.");
+  *field = tag >> 3;
+  *value = (Bytes){rest->data, size};
+  rest->data += size;
+  rest->size -= size;
+  return true;
+}
+
+static Bytes get_field(Bytes message, uint64_t wanted) {
+  uint64_t field;
+  Bytes value;
+  while (next_field(&message, &field, &value))
+    if (field == wanted) return value;
+  return (Bytes){NULL, 0};
+}
+
+static Bytes get_map_value(Bytes message, uint64_t map, const char *key) {
+  uint64_t field;
+  Bytes entry;
+  while (next_field(&message, &field, &entry)) {
+    if (field != map) continue;
+    const Bytes name = get_field(entry, MAP_KEY);
+    if (name.size == strlen(key) && memcmp(name.data, key, name.size) == 0)
+      return get_field(entry, MAP_VALUE);
+  }
+  fail("the model's signatures have no \"%s\".", key);
+}
+
+/* The exporter chooses the names in the graph; only the signature's own names are a promise. */
+static TF_Output find_tensor(TF_Graph *graph, Bytes signature, uint64_t side, const char *key) {
+  const Bytes name = get_field(get_map_value(signature, side, key), TENSOR_NAME);
+  char operation[256];
+  if (name.size == 0 || name.size >= sizeof operation) fail("\"%s\" names no tensor.", key);
+  memcpy(operation, name.data, name.size);
+  operation[name.size] = '\0';
+  char *index = strrchr(operation, ':');
+  if (index != NULL) *index++ = '\0';
+  TF_Operation *found = TF_GraphOperationByName(graph, operation);
+  if (found == NULL) fail("\"%s\" is %s, which is not in the graph.", key, operation);
+  const TF_Output tensor = {found, index == NULL ? 0 : atoi(index)};
+  if (TF_OperationOutputType(tensor) != TF_STRING) fail("\"%s\" is no text.", key);
+  return tensor;
+}
+
+static void translate(TF_Session *session, TF_Output texts, TF_Output text, TF_Status *status,
+                      const char *line, size_t size) {
+  const int64_t batch = 1;
+  TF_Tensor *input = TF_AllocateTensor(TF_STRING, &batch, 1, sizeof(TF_TString));
+  TF_Tensor *output = NULL;
+  TF_TString *source = TF_TensorData(input);
+  TF_StringInit(source);
+  TF_StringCopy(source, line, size);
+  TF_SessionRun(session, NULL, &texts, &input, 1, &text, &output, 1, NULL, 0, NULL, status);
+  check(status, "cannot translate", line);
+  const TF_TString *target = TF_TensorData(output);
+  fwrite(TF_StringGetDataPointer(target), 1, TF_StringGetSize(target), stdout);
+  TF_DeleteTensor(output);
+  /* A tensor made here frees its array, but not what a long string keeps outside of it. */
+  TF_StringDealloc(source);
+  TF_DeleteTensor(input);
+}
+
+int main(int argc, char **argv) {
+  if (argc < 2) fail("usage: saved_model MODEL_FOLDER [OPS_LIBRARY]... <source >translation");
+  TF_Status *status = TF_NewStatus();
+  /* Before the model, whose graph has these operations. */
+  for (int i = 2; i < argc; i++) {
+    TF_Library *library = TF_LoadLibrary(argv[i], status);
+    check(status, "cannot load the library", argv[i]);
+    TF_DeleteLibraryHandle(library); /* The library itself stays. */
+  }
+
+  TF_Graph *graph = TF_NewGraph();
+  TF_Buffer *meta_graph = TF_NewBuffer();
+  TF_SessionOptions *options = TF_NewSessionOptions();
+  const char *tags[] = {"serve"};
+  TF_Session *session = TF_LoadSessionFromSavedModel(options, NULL, argv[1], tags, 1, graph,
+                                                     meta_graph, status);
+  check(status, "cannot load the model", argv[1]);
+  const Bytes signature = get_map_value((Bytes){meta_graph->data, meta_graph->length},
+                                        META_GRAPH_SIGNATURES, "serving_default");
+  const TF_Output texts = find_tensor(graph, signature, SIGNATURE_INPUTS, "texts");
+  const TF_Output text = find_tensor(graph, signature, SIGNATURE_OUTPUTS, "text");
+
+  char *line = NULL;
+  size_t capacity = 0;
+  ssize_t size;
+  while ((size = getline(&line, &capacity, stdin)) >= 0) {
+    if (size > 0 && line[size - 1] == '\n') line[--size] = '\0';
+    translate(session, texts, text, status, line, (size_t)size);
+    putchar('\n');
+    /* At once, so that another program can wait for each answer. */
+    if (fflush(stdout) != 0) fail("cannot write the translation: %s.", strerror(errno));
+  }
+  if (ferror(stdin)) fail("cannot read the source: %s.", strerror(errno));
+
+  free(line);
+  TF_CloseSession(session, status);
+  TF_DeleteSession(session, status);
+  TF_DeleteSessionOptions(options);
+  TF_DeleteBuffer(meta_graph);
+  TF_DeleteGraph(graph);
+  TF_DeleteStatus(status);
+  return EXIT_SUCCESS;
+}
