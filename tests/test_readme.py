@@ -61,11 +61,14 @@ def test_the_commands_train_translate_evaluate_score_and_export(after_the_comman
     translated = (after_the_commands / "new.de").read_text(encoding="utf-8")
     assert len(translated.splitlines()) == 3
     assert (after_the_commands / "model" / "1" / "saved_model.pb").is_file()
+    assert (after_the_commands / "mine.tflite").is_file()
 
 
 def test_the_python_code_serves_subclasses_trains_and_exports(after_the_commands):
-    serving, *subclassing = blocks("python")
-    assert run([sys.executable, "-c", serving], after_the_commands).returncode == 0
+    saved_model, lite, *subclassing = blocks("python")
+    for serving in (saved_model, lite):
+        result = run([sys.executable, "-c", serving], after_the_commands)
+        assert result.returncode == 0, result.stderr
     result = run([sys.executable, "-c", "\n".join(subclassing)], after_the_commands)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == str(Path("swiglu") / "1")

@@ -40,7 +40,14 @@ def test_the_page_says_what_the_model_says(check, translator, tmp_path, quantiza
         batch_size=1,
         quantization=quantization,
     )
-    lines = ["four zero two", "", "  nine   one ", "seven seven seven one six", "odd é", "one " * 60]
+    lines = [
+        "four zero two",
+        "",
+        "  nine   one ",
+        "seven seven seven one six",
+        "odd é",
+        "one " * 60,
+    ]
     result = check(file, f"{file}.tokenizer.model", text="\n".join(lines) + "\n")
     assert result.returncode == 0, result.stderr
     assert result.stdout.split("\n")[:-1] == ModelEngine(translator).translate(lines)

@@ -25,6 +25,7 @@ from attention import draw_attention
 from ktransformer.config import Config, read_settings
 from ktransformer.errors import InputError
 from ktransformer.fitting import remove_checkpoints, train
+from ktransformer.lite import LiteTranslator, export_lite
 from ktransformer.run import check_run_path, save_run
 from ktransformer.serving import ModelEngine, Translator, export_saved_model, translate_lines
 from ktransformer.text import ParallelText, read_parallel
@@ -95,6 +96,7 @@ def demo(output: Path, pairs: int, epochs: str | None) -> float:
     outputs = translate(translator, test.sources)
     shown = one_of_each_script(test.sources)
     export(translator, shown, translate(translator, shown), beside(output, "export"))
+    export_one_file(translator, test.sources, outputs, Path(f"{output}.tflite"))
     picture = beside(output, "attention.png")
     draw_attention(translator, shown[0], picture)
     print(f"What the decoder looks at: {picture}")
@@ -144,6 +146,19 @@ def export(translator: Translator, sources: list[str], outputs: list[str], path:
     wanted = [f"{source} -> {output}" for source, output in zip(sources, outputs, strict=True)]
     if served != wanted:
         raise RuntimeError(f"The export says {served}, but the run itself {wanted}.")
+
+
+def export_one_file(
+    translator: Translator, sources: list[str], outputs: list[str], path: Path
+) -> None:
+    """Writes one .tflite, translates with LiteRT, and compares."""
+    file = export_lite(translator, path, signatures=["serving_default", "beam"])
+    lines = translate_lines(LiteTranslator(file), sources, batch_size=200)
+    same = sum(line.text == output for line, output in zip(lines, outputs, strict=True))
+    print(f"The same in one file for LiteRT: {file}")
+    print(f"  {same} of {len(outputs)} texts are the run's")
+    if same < 0.999 * len(outputs):
+        raise RuntimeError(f"The .tflite says the same as the run {same} times only.")
 
 
 def one_of_each_script(texts: list[str]) -> list[str]:

@@ -1,0 +1,37 @@
+"""Translates stdin to stdout with a .tflite and nothing of ktransformer.
+
+    python export/lite_client.py MODEL.tflite [THREADS] < in > out
+
+tensorflow-text gives LiteRT the tokenizer's operations; it needs TensorFlow in the process.
+"""
+
+import sys
+
+import numpy as np
+import tensorflow_text
+from ai_edge_litert.interpreter import InterpreterWithCustomOps
+
+
+def main() -> int:
+    """Runs the client; returns the exit status."""
+    if len(sys.argv) not in (2, 3):
+        print("usage: lite_client.py MODEL.tflite [THREADS] < in > out", file=sys.stderr)
+        return 2
+    try:
+        interpreter = InterpreterWithCustomOps(
+            model_path=sys.argv[1],
+            custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS,
+            num_threads=int(sys.argv[2]) if len(sys.argv) == 3 else 1,
+        )
+    except ValueError as error:
+        print(f"lite_client: {sys.argv[1]}: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 2
+    translate = interpreter.get_signature_runner("serving_default")
+    for line in sys.stdin:
+        (text,) = translate(texts=np.array([line.rstrip("\n")], dtype=object))["text"]
+        print(text.decode(), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ktransformer.lite import export_lite
+from ktransformer.serving import ModelEngine
+
+PROGRAMS = Path(__file__).parents[2] / "export"
+LINES = ["four zero two", "", "nine one", "one " * 60, "odd é"]
+
+
+def run(program: str, *arguments: object, text: str = "") -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, PROGRAMS / program, *map(str, arguments)],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_client_of_the_saved_model_says_what_the_model_says(saved_model, translator):
+    result = run("client.py", saved_model, text="\n".join(LINES))
+    assert result.stdout.split("\n")[:-1] == ModelEngine(translator).translate(LINES)
+
+
+def test_the_client_of_the_tflite_says_what_the_model_says(lite_file, translator):
+    result = run("lite_client.py", lite_file, 2, text="\n".join(LINES))
+    assert result.stdout.split("\n")[:-1] == ModelEngine(translator).translate(LINES)
+
+
+def test_the_client_of_ids_says_what_the_model_says(translator, tmp_path):
+    file = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
+    result = run("lite_ids_client.py", file, text="\n".join(LINES))
+    assert result.stdout.split("\n")[:-1] == ModelEngine(translator).translate(LINES)
+
+
+@pytest.mark.parametrize("program", ["client.py", "lite_client.py", "lite_ids_client.py"])
+def test_a_missing_model_is_said_in_a_sentence(program):
+    result = run(program, "/nowhere")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith(program.removesuffix(".py"))
