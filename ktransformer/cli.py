@@ -125,7 +125,7 @@ def _add_export(commands: Any) -> None:
             f"--max-{side}-length",
             type=_positive,
             metavar="N",
-            help=f"longest {side} in tokens, the end token included; null for the model's own",
+            help=f"longest {side} in tokens, the end token included (default: the run's own)",
         )
     for side in ("source", "target"):
         command.add_argument(
@@ -151,7 +151,8 @@ def _add_export(commands: Any) -> None:
         "--batch-size",
         type=_positive,
         metavar="N",
-        help="fix all shapes of a .tflite to so many texts, for runtimes that cannot resize",
+        help="fix all shapes of a .tflite to so many texts, for runtimes that cannot resize "
+        "(default: any number)",
     )
 
 
@@ -163,7 +164,11 @@ def _add_verify(commands: Any) -> None:
     command.add_argument("--run", required=True, metavar="RUN", help="folder of the trained run")
     command.add_argument("--source", required=True, metavar="FILE", help="texts to translate")
     command.add_argument("--reference", metavar="FILE", help="their translations, for BLEU")
-    command.add_argument("--json", metavar="FILE", help="write the report there, too")
+    command.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write the report there, too; a file that is there is replaced",
+    )
     command.add_argument(
         "--differences", type=_count, default=3, metavar="N", help="texts to show for each export"
     )
@@ -171,8 +176,7 @@ def _add_verify(commands: Any) -> None:
         ("--min-identical", "least share of identical texts (default for float32: 0.999)"),
         ("--max-score-difference", "between identical texts' scores (default for float32: 0.001)"),
     ):
-        command.add_argument(name, type=float, metavar="X", default=argparse.SUPPRESS, help=text)
-    command.set_defaults(min_identical=None, max_score_difference=None)
+        command.add_argument(name, type=float, metavar="X", help=text)
     command.add_argument(
         "--max-bleu-drop", type=float, default=0.3, metavar="X", help="BLEU points to lose at most"
     )
@@ -219,29 +223,37 @@ def _describe_settings() -> str:
     return "\n".join(lines)
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        says_nothing = action.default in (None, False, "")
+        return action.help if says_nothing else super()._get_help_string(action)
+
+
 def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text,
         description=text[0].upper() + text[1:] + ".",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     parser.set_defaults(command=name, beam_size=None)
     return parser
 
 
 def _positive(word: str) -> int:
-    number = int(word)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1; got {number}")
-    return number
+    return _whole_number(word, least=1)
 
 
 def _count(word: str) -> int:
-    number = int(word)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0; got {number}")
-    return number
+    return _whole_number(word, least=0)
+
+
+def _whole_number(word: str, least: int) -> int:
+    if not word.isascii() or not word.isdecimal() or int(word) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {least}; got {word}")
+    return int(word)
 
 
 def _add_beam_size(command: argparse.ArgumentParser) -> None:
@@ -249,7 +261,6 @@ def _add_beam_size(command: argparse.ArgumentParser) -> None:
         "--beam-size",
         type=_positive,
         metavar="K",
-        default=argparse.SUPPRESS,
         help="places of the beam, 1 for greedy (default: what the run was trained with, "
         f"{DecodingConfig().beam_size} unless set)",
     )
@@ -270,7 +281,5 @@ def _add_threads(command: argparse.ArgumentParser) -> None:
         "--threads",
         type=_positive,
         metavar="N",
-        default=argparse.SUPPRESS,
         help="CPU threads (default: one a core)",
     )
-    command.set_defaults(threads=None)

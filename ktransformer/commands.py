@@ -16,7 +16,7 @@ from ktransformer.config import Config, read_settings
 from ktransformer.engines import load_engine, load_translator
 from ktransformer.errors import InputError
 from ktransformer.files import check_new_file, new_file
-from ktransformer.lite import SIGNATURES, export_lite
+from ktransformer.lite import SIGNATURES, export_lite, tokenizer_beside
 from ktransformer.models import PRESETS
 from ktransformer.run import check_run_path, save_run
 from ktransformer.serving import Engine, export_saved_model, translate_lines
@@ -79,7 +79,7 @@ def _pairs(settings: Sequence[str]) -> dict[str, str]:
 def translate(options: argparse.Namespace) -> None:
     """Translates stdin to stdout, a line for a line, in order."""
     engine = _load_engine(options)
-    engine.check("serving_default" if options.n_best == 1 else "beam", options.n_best)
+    engine.find_signature(options.n_best)
     done = cut = 0
     for lines in _blocks(sys.stdin.fileno()):
         for translation in translate_lines(
@@ -179,10 +179,14 @@ def export(options: argparse.Namespace) -> None:
     """Writes a run as a SavedModel or a .tflite and prints its path."""
     labels = {"source_label": options.source_label, "target_label": options.target_label}
     lite = options.format == "tflite"
-    if not lite and (options.quantize != "none" or options.signatures or options.batch_size):
-        raise InputError("--quantize, --signatures and --batch-size go with --format tflite.")
+    for_lite = (options.quantize != "none", options.signatures, options.batch_size)
+    if not lite and (any(for_lite) or options.overwrite):
+        raise InputError(
+            "--quantize, --signatures, --batch-size and --overwrite go with --format tflite."
+        )
     if lite:
-        check_new_file(options.output, overwrite=options.overwrite)
+        for path in (options.output, tokenizer_beside(options.output)):
+            check_new_file(path, overwrite=options.overwrite)
     translator = load_translator(
         options.run,
         options.beam_size,
@@ -206,6 +210,8 @@ def export(options: argparse.Namespace) -> None:
 def verify(options: argparse.Namespace) -> int:
     """Compares exports with their run on a file; 1 where a tolerance is broken."""
     _set_threads(options.threads)
+    if options.json:
+        check_new_file(options.json, overwrite=True)
     sources = list(read_lines(options.source))
     references = None
     if options.reference:
@@ -224,8 +230,8 @@ def verify(options: argparse.Namespace) -> int:
         threads=options.threads,
         batch_size=options.batch_size,
     )
+    print(report.to_text(differences=options.differences))
     if options.json:
         with new_file(options.json) as file:
             file.write_text(report.to_json(), encoding="utf-8")
-    print(report.to_text(differences=options.differences))
     return 1 if report.broken else 0

@@ -57,12 +57,14 @@ def check_new_file(path: str | Path, *, overwrite: bool = False) -> None:
     """Checks that a file may be written at `path`, before any work is done for it.
 
     Raises:
-        InputError: `path` is a folder, or a file that is there while `overwrite` is False, or it
-            cannot be made.
+        InputError: `path` is a folder or a device, or a file that is there while `overwrite` is
+            False, or it cannot be made.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; a file was to be written there.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no regular file, so it is not replaced; name another.")
     if path.exists() and not overwrite:
         raise InputError(f"{path} already exists; remove it, name another or add --overwrite.")
     _check_parent(path)
@@ -76,8 +78,13 @@ def _check_parent(path: Path) -> None:
 
 @contextlib.contextmanager
 def new_file(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` that takes its name if the block succeeds."""
-    path = Path(path)
+    """Yields a temporary path beside `path` that takes its name if the block succeeds.
+
+    Raises:
+        InputError: `path` is a folder or a device.
+    """
+    path = Path(path).resolve()  # Of a link, what it points to is replaced.
+    check_new_file(path, overwrite=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:

@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
+import math
 import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sacrebleu
 
 from ktransformer.engines import load_engine, load_translator
 from ktransformer.errors import InputError
-from ktransformer.serving import Engine, ModelEngine, Translation
+from ktransformer.serving import Engine, ModelEngine, Translation, batches_by_length
 
 _UNITS = ("B", "KiB", "MiB", "GiB")
 
@@ -27,11 +29,21 @@ class Tolerances:
         max_score_difference: Most that the scores of identical texts may differ; None for 0.001
             and for no demand likewise.
         max_bleu_drop: Most BLEU points that may be lost against the reference.
+
+    Raises:
+        InputError: A number is not in its range.
     """
 
     min_identical: float | None = None
     max_score_difference: float | None = None
     max_bleu_drop: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if value is not None and not 0 <= value < math.inf:
+                raise InputError(f"{name} must be a number of at least 0; got {value}.")
+        if self.min_identical is not None and self.min_identical > 1:
+            raise InputError(f"min_identical must be at most 1; got {self.min_identical}.")
 
     def for_quantization(self, quantization: str) -> dict[str, float]:
         """Returns the tolerances that hold for an export, by name."""
@@ -107,9 +119,11 @@ class Report:
 
     def to_text(self, *, differences: int = 3) -> str:
         """Returns a Markdown table, each export's first differences, and the verdict."""
+        threads = f"{self.threads} threads" if self.threads else "a thread a core"
         lines = [
-            f"{self.sentences} sentences in batches of {self.batch_size}, "
-            f"{self.truncated} of them cut to the longest source.",
+            f"{self.sentences} sentences in batches of {self.batch_size}, on {threads}; "
+            f"{self.truncated} of them were cut to the longest source. Load: to open it and "
+            "translate a first line, imports aside.",
             "",
             "| what | kind | size | load, s | ms a sentence | identical | score difference "
             "| BLEU | chrF |",
@@ -153,13 +167,15 @@ def verify(
         batch_size: Sentences translated at once.
 
     Raises:
-        InputError: The text is empty, an export is not of this run, or the exports differ in
-            their decoding.
+        InputError: The text is empty, an export is not of this run, the exports differ in their
+            decoding, or nothing is demanded of one.
     """
     if not sources:
         raise InputError("There is no text to compare the exports on.")
     tolerances = tolerances or Tolerances()
     engines, loading = _open_all(exports, sources[0], threads)
+    if references is None:
+        _check_demands(engines, tolerances)
     start = time.perf_counter()
     engines.insert(0, _open_run(run, engines, sources[0]))
     loading.insert(0, time.perf_counter() - start)
@@ -180,6 +196,17 @@ def verify(
         results.append(dataclasses.replace(result, broken=broken))
     truncated = sum(translation.truncated for translation in translations[0])
     return Report(len(sources), truncated, batch_size, threads, tuple(results))
+
+
+def _check_demands(engines: Sequence[Engine], tolerances: Tolerances) -> None:
+    """Refuses to call an export good of which nothing is demanded."""
+    for engine in engines:
+        demands = tolerances.for_quantization(engine.description.quantization)
+        if not demands.keys() - {"max_bleu_drop"}:
+            raise InputError(
+                f"Of {engine.path} nothing would be demanded, for it is quantised: give "
+                "--reference, --min-identical or --max-score-difference."
+            )
 
 
 def _open_all(
@@ -230,11 +257,9 @@ def _translate_all(
         Each engine's translations, in order, and its seconds a sentence, the median of batches:
         what else the machine does meanwhile slows all engines alike.
     """
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     found: list[dict[int, Translation]] = [{} for _ in engines]
     seconds: list[list[float]] = [[] for _ in engines]
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    for chosen in batches_by_length(sources, batch_size):
         texts = [sources[i] for i in chosen]
         for engine, translations, times in zip(engines, found, seconds, strict=True):
             begin = time.perf_counter()
@@ -264,7 +289,7 @@ def _differences(
     same = [abs(a.scores[0] - b.scores[0]) for a, b in pairs if a.text == b.text]
     return {
         "identical": len(same) / len(pairs),
-        "score_difference": max(same, default=0.0),
+        "score_difference": float(np.max(same, initial=0.0)),  # Not a number if one is not.
         "differences": tuple(
             Difference(i + 1, sources[i], a.text, b.text, a.scores[0], b.scores[0])
             for i, (a, b) in enumerate(pairs)
@@ -274,20 +299,21 @@ def _differences(
 
 
 def _broken(result: Result, run: Result, limits: dict[str, float]) -> tuple[str, ...]:
+    """Says which limits do not hold; each is tested so that NaN breaks it."""
     broken = []
-    if result.identical < limits.get("min_identical", 0.0):
+    if not result.identical >= limits.get("min_identical", 0.0):
         broken.append(
             f"{result.name}: {result.identical:.4f} of the texts are identical, "
             f"at least {limits['min_identical']} were to be."
         )
-    if result.score_difference > limits.get("max_score_difference", float("inf")):
+    if not result.score_difference <= limits.get("max_score_difference", math.inf):
         broken.append(
             f"{result.name}: scores of identical texts differ by {result.score_difference:.6f}, "
-            f"at most {limits['max_score_difference']} was allowed."
+            f"at most {limits.get('max_score_difference', math.inf)} was allowed."
         )
     if result.bleu is not None and run.bleu is not None:
         drop = run.bleu - result.bleu
-        if drop > limits["max_bleu_drop"]:
+        if not drop <= limits["max_bleu_drop"]:
             broken.append(
                 f"{result.name}: {drop:.2f} BLEU are lost, "
                 f"at most {limits['max_bleu_drop']} were allowed."
@@ -296,9 +322,8 @@ def _broken(result: Result, run: Result, limits: dict[str, float]) -> tuple[str,
 
 
 def _kind(engine: Engine) -> str:
-    name = {"ModelEngine": "run", "SavedModelEngine": "SavedModel", "LiteTranslator": "tflite"}
     quantization = engine.description.quantization
-    return name[type(engine).__name__] + ("" if quantization == "none" else f", {quantization}")
+    return engine.kind if quantization == "none" else f"{engine.kind}, {quantization}"
 
 
 def _bytes(path: Path) -> int:

@@ -167,10 +167,13 @@ def test_export_does_not_replace_a_file_unless_told(run_folder, tmp_path, capsys
 
 def test_export_refuses_what_does_not_go_together(run_folder, tmp_path, capsys):
     export = ["export", run_folder, "--output", tmp_path / "model"]
-    message = "--quantize, --signatures and --batch-size go with --format tflite."
-    assert message in refusal(capsys, *export, "--quantize", "float16")
+    message = "--quantize, --signatures, --batch-size and --overwrite go with --format tflite."
+    for option in (["--quantize", "float16"], ["--batch-size", 1], ["--overwrite"]):
+        assert message in refusal(capsys, *export, *option)
     lite = [*export, "--format", "tflite"]
-    assert "Signatures are serving_default" in refusal(capsys, *lite, "--signatures", "stream")
+    assert "signatures must be some of serving_default" in refusal(
+        capsys, *lite, "--signatures", "stream"
+    )
     assert "got 25" in refusal(capsys, *lite, "--max-source-length", 25)
     assert "is a folder" in refusal(capsys, *lite[:2], "--format", "tflite", "--output", tmp_path)
     assert not (tmp_path / "model").exists()

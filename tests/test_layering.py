@@ -38,7 +38,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"ai_edge_litert", "flatbuffers", "keras", "numpy", "tensorflow", "tensorflow_text"},
     ),
     "engines": ({"config", "lite", "run", "serving"}, set()),
-    "verification": ({"engines", "serving"}, {"sacrebleu"}),
+    "verification": ({"engines", "serving"}, {"numpy", "sacrebleu"}),
     "fitting": (
         {"config", "files", "losses", "metrics", "models", "run", "schedules", "serving", "text"},
         {"keras", "numpy", "sacrebleu", "tensorflow"},

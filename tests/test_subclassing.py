@@ -168,9 +168,9 @@ def test_the_gate_multiplies_the_inner_layer():
     layer.build((None, None, 1))
     layer.hidden_projection.kernel.assign([[3.0]])
     layer.gate_projection.kernel.assign([[1.0]])
-    hidden = ops.convert_to_numpy(layer.compute_hidden(np.array([[[2.0], [-1.0]]], "float32")))
+    hidden = ops.convert_to_numpy(layer.compute_hidden(np.array([[2.0], [-1.0]], "float32")))
     # silu(2) * 6 and silu(-1) * -3, with silu(x) = x / (1 + exp(-x)).
-    np.testing.assert_allclose(hidden, [[[10.569565], [0.806824]]], rtol=1e-5)
+    np.testing.assert_allclose(hidden, [[10.569565], [0.806824]], rtol=1e-5)
 
 
 @SUBCLASSES

@@ -1,13 +1,14 @@
 import json
+import math
 
 import pytest
 
 from ktransformer.errors import InputError
 from ktransformer.lite import export_lite
 from ktransformer.run import Run, load_run, make_model, save_run
-from ktransformer.serving import Translator
+from ktransformer.serving import Translation, Translator
 from ktransformer.text import Tokenizer
-from ktransformer.verification import Tolerances, verify
+from ktransformer.verification import Result, Tolerances, _broken, _differences, verify
 from tests.serving.test_translator import with_decoding
 from tests.small_run import number_pairs
 
@@ -89,17 +90,79 @@ def test_a_stated_tolerance_replaces_the_default(run_folder, wrong_file, text):
     assert report.broken == ()
 
 
-def test_lost_bleu_is_found_out(run_folder, wrong_file, text, references):
-    # All translations are one word, so BLEU is 0: a gain is asked for, to see it missed.
-    lenient = Tolerances(min_identical=0.0, max_score_difference=100.0, max_bleu_drop=-1.0)
-    report = verify([wrong_file], run_folder, text, references, tolerances=lenient, batch_size=8)
-    assert "BLEU are lost" in report.broken[0]
+def result(**changes) -> Result:
+    fields = {"name": "x", "kind": "tflite", "bytes": 1, "load_seconds": 1.0, "milliseconds": 1.0}
+    return Result(**{**fields, "bleu": 30.0, "chrf": 50.0, **changes})
 
 
-def test_scores_that_differ_are_found_out(run_folder, lite_file, text):
-    strict = Tolerances(max_score_difference=-1.0)
-    report = verify([lite_file], run_folder, text, tolerances=strict, batch_size=8)
-    assert "scores of identical texts differ by" in report.broken[0]
+LIMITS = {"min_identical": 0.9, "max_score_difference": 0.01, "max_bleu_drop": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bleu": 29.6}, "0.40 BLEU are lost, at most 0.3 were allowed"),
+        ({"bleu": float("nan")}, "BLEU are lost"),
+        ({"identical": 0.89}, "0.8900 of the texts are identical, at least 0.9 were to be"),
+        ({"score_difference": 0.02}, "differ by 0.020000, at most 0.01 was allowed"),
+        ({"score_difference": float("nan")}, "differ by nan"),
+    ],
+)
+def test_each_tolerance_is_broken_by_what_is_beyond_it(changes, words):
+    (broken,) = _broken(result(**changes), result(), LIMITS)
+    assert words in broken
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"bleu": 29.8}, {"bleu": 31.0}, {"identical": 0.9}, {"score_difference": 0.01}]
+)
+def test_each_tolerance_holds_up_to_itself(changes):
+    assert _broken(result(**changes), result(), LIMITS) == ()
+
+
+def test_differences_are_counted_over_texts_and_scores_over_identical_ones():
+    def line(text: str, score: float) -> Translation:
+        return Translation([text], [score], False)
+
+    expected = [line("a", -1.0), line("b", -2.0), line("c", -3.0), line("d", -4.0)]
+    found = [line("a", -1.25), line("x", -9.0), line("c", -3.0), line("d", -4.0)]
+    compared = _differences(["A", "B", "C", "D"], expected, found)
+    assert compared["identical"] == 0.75
+    assert compared["score_difference"] == 0.25
+    (difference,) = compared["differences"]
+    assert (difference.line, difference.source) == (2, "B")
+    assert (difference.run, difference.export) == ("b", "x")
+
+
+def test_a_score_that_is_no_number_is_seen():
+    lines = [Translation(["a"], [score], False) for score in (1.0, float("nan"))]
+    compared = _differences(["A", "A"], [lines[0], lines[0]], lines)
+    assert math.isnan(compared["score_difference"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"min_identical": 2.0}, {"max_score_difference": math.nan}, {"max_bleu_drop": -1.0}],
+)
+def test_a_tolerance_outside_its_range_is_refused(options):
+    with pytest.raises(InputError, match="must be"):
+        Tolerances(**options)
+
+
+def test_a_quantised_export_of_which_nothing_is_demanded_is_refused(
+    run_folder, translator, text, tmp_path
+):
+    file = export_lite(translator, tmp_path / "int8.tflite", quantization="dynamic_int8")
+    with pytest.raises(InputError, match="nothing would be demanded"):
+        verify([file], run_folder, text)
+    stated = Tolerances(min_identical=0.5)
+    assert verify([file], run_folder, text, tolerances=stated, batch_size=8).broken == ()
+
+
+def test_a_file_of_ids_is_verified_too(run_folder, translator, text, tmp_path):
+    file = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"], batch_size=1)
+    report = verify([file], run_folder, text, batch_size=8)
+    assert report.results[1].identical == 1
 
 
 def test_a_quantised_export_is_held_to_what_is_stated_and_to_bleu_alone():

@@ -74,16 +74,16 @@ void LiteRtDestroyOptions(LiteRtOptions);
 void LiteRtDestroyModel(LiteRtModel);
 void LiteRtDestroyEnvironment(LiteRtEnvironment);
 
-enum { END_ID = 3 };
+enum { END_ID = 3, OUTPUTS = 3 };
 /* How long a translation gets is known only after the run, and LiteRT checks no size while it
- * writes one: this is more than any model's max_length, which no translation exceeds. */
+ * writes one: this is the most that ktransformer exports. */
 enum { MOST_IDS = 1 << 16, ALIGNMENT = 64 };
 
 typedef struct {
   LiteRtCompiledModel compiled;
   size_t signature;
-  int32_t *source, *target;
-  LiteRtTensorBuffer outputs[2];
+  int32_t *source, *target, *truncated;
+  LiteRtTensorBuffer outputs[OUTPUTS];
 } Translator;
 
 static _Noreturn void fail(const char *format, ...) {
@@ -150,8 +150,9 @@ static size_t parse_ids(const char *line, int32_t *ids) {
   }
 }
 
-static void translate(Translator *translator, size_t length) {
-  if (length == 0) return;
+/* Prints the translation's ids; tells whether the source was cut for being too long. */
+static int translate(Translator *translator, size_t length) {
+  if (length == 0) return 0;
   translator->source[length++] = END_ID;
   const int dims[] = {1, (int)length};
   check(LiteRtCompiledModelResizeInputTensor(translator->compiled, translator->signature, 0, dims,
@@ -159,13 +160,14 @@ static void translate(Translator *translator, size_t length) {
         "cannot resize the input");
   LiteRtTensorBuffer input = make_buffer(ELEMENT_INT32, 2, length, translator->source);
   translator->target[0] = END_ID;
-  check(LiteRtRunCompiledModel(translator->compiled, translator->signature, 1, &input, 2,
+  check(LiteRtRunCompiledModel(translator->compiled, translator->signature, 1, &input, OUTPUTS,
                                translator->outputs),
         "cannot translate");
   LiteRtDestroyTensorBuffer(input);
   const int32_t *target = translator->target;
   for (size_t i = 0; i < MOST_IDS && target[i] != END_ID; i++)
     printf(i == 0 ? "%d" : " %d", (int)target[i]);
+  return *translator->truncated;
 }
 
 int main(int argc, char **argv) {
@@ -185,37 +187,45 @@ int main(int argc, char **argv) {
 
   LiteRtSignature signature = find_signature(model, "ids", &translator.signature);
   size_t inputs, outputs;
-  const char *name;
   check(LiteRtGetNumSignatureInputs(signature, &inputs), "cannot count the inputs");
   check(LiteRtGetNumSignatureOutputs(signature, &outputs), "cannot count the outputs");
-  if (inputs != 1 || outputs != 2) fail("the signature \"ids\" is not source -> ids, score.");
-  check(LiteRtGetSignatureOutputName(signature, 0, &name), "cannot read an output's name");
-  const size_t ids = strcmp(name, "ids") == 0 ? 0 : 1;
+  if (inputs != 1 || outputs != OUTPUTS) fail("the signature \"ids\" is of another version.");
   translator.source = allocate(MOST_IDS * sizeof(int32_t));
   translator.target = allocate(MOST_IDS * sizeof(int32_t));
+  translator.truncated = allocate(ALIGNMENT);
   float *score = allocate(ALIGNMENT);
-  translator.outputs[ids] = make_buffer(ELEMENT_INT32, 2, MOST_IDS, translator.target);
-  translator.outputs[1 - ids] = make_buffer(ELEMENT_FLOAT32, 1, 1, score);
+  for (size_t i = 0; i < OUTPUTS; i++) {
+    const char *name;
+    check(LiteRtGetSignatureOutputName(signature, i, &name), "cannot read an output's name");
+    if (strcmp(name, "ids") == 0)
+      translator.outputs[i] = make_buffer(ELEMENT_INT32, 2, MOST_IDS, translator.target);
+    else if (strcmp(name, "truncated") == 0)
+      translator.outputs[i] = make_buffer(ELEMENT_INT32, 1, 1, translator.truncated);
+    else
+      translator.outputs[i] = make_buffer(ELEMENT_FLOAT32, 1, 1, score);
+  }
 
   char *line = NULL;
   size_t capacity = 0;
+  long cut = 0;
   while (getline(&line, &capacity, stdin) >= 0) {
-    translate(&translator, parse_ids(line, translator.source));
+    cut += translate(&translator, parse_ids(line, translator.source));
     putchar('\n');
     /* At once, so that another program can wait for each answer. */
     if (fflush(stdout) != 0) fail("cannot write the translation: %s.", strerror(errno));
   }
   if (ferror(stdin)) fail("cannot read the source: %s.", strerror(errno));
+  if (cut > 0) fprintf(stderr, "lite: %ld lines were cut, for they were too long.\n", cut);
 
   free(line);
-  LiteRtDestroyTensorBuffer(translator.outputs[0]);
-  LiteRtDestroyTensorBuffer(translator.outputs[1]);
+  for (size_t i = 0; i < OUTPUTS; i++) LiteRtDestroyTensorBuffer(translator.outputs[i]);
   LiteRtDestroyCompiledModel(translator.compiled);
   LiteRtDestroyOptions(options);
   LiteRtDestroyModel(model);
   LiteRtDestroyEnvironment(environment);
   free(translator.source);
   free(translator.target);
+  free(translator.truncated);
   free(score);
   return EXIT_SUCCESS;
 }

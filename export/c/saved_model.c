@@ -90,7 +90,8 @@ static Bytes get_map_value(Bytes message, uint64_t map, const char *key) {
 }
 
 /* The exporter chooses the names in the graph; only the signature's own names are a promise. */
-static TF_Output find_tensor(TF_Graph *graph, Bytes signature, uint64_t side, const char *key) {
+static TF_Output find_tensor(TF_Graph *graph, Bytes signature, uint64_t side, const char *key,
+                             TF_DataType type) {
   const Bytes name = get_field(get_map_value(signature, side, key), TENSOR_NAME);
   char operation[256];
   if (name.size == 0 || name.size >= sizeof operation) fail("\"%s\" names no tensor.", key);
@@ -101,26 +102,30 @@ static TF_Output find_tensor(TF_Graph *graph, Bytes signature, uint64_t side, co
   TF_Operation *found = TF_GraphOperationByName(graph, operation);
   if (found == NULL) fail("\"%s\" is %s, which is not in the graph.", key, operation);
   const TF_Output tensor = {found, index == NULL ? 0 : atoi(index)};
-  if (TF_OperationOutputType(tensor) != TF_STRING) fail("\"%s\" is no text.", key);
+  if (TF_OperationOutputType(tensor) != type) fail("\"%s\" is of another type.", key);
   return tensor;
 }
 
-static void translate(TF_Session *session, TF_Output texts, TF_Output text, TF_Status *status,
-                      const char *line, size_t size) {
+/* Prints the translation of one line; tells whether the line was cut for being too long. */
+static bool translate(TF_Session *session, TF_Output texts, const TF_Output outputs[2],
+                      TF_Status *status, const char *line, size_t size) {
   const int64_t batch = 1;
   TF_Tensor *input = TF_AllocateTensor(TF_STRING, &batch, 1, sizeof(TF_TString));
-  TF_Tensor *output = NULL;
+  TF_Tensor *values[2] = {NULL, NULL};
   TF_TString *source = TF_TensorData(input);
   TF_StringInit(source);
   TF_StringCopy(source, line, size);
-  TF_SessionRun(session, NULL, &texts, &input, 1, &text, &output, 1, NULL, 0, NULL, status);
+  TF_SessionRun(session, NULL, &texts, &input, 1, outputs, values, 2, NULL, 0, NULL, status);
   check(status, "cannot translate", line);
-  const TF_TString *target = TF_TensorData(output);
+  const TF_TString *target = TF_TensorData(values[0]);
   fwrite(TF_StringGetDataPointer(target), 1, TF_StringGetSize(target), stdout);
-  TF_DeleteTensor(output);
+  const bool truncated = *(const bool *)TF_TensorData(values[1]);
+  TF_DeleteTensor(values[0]);
+  TF_DeleteTensor(values[1]);
   /* A tensor made here frees its array, but not what a long string keeps outside of it. */
   TF_StringDealloc(source);
   TF_DeleteTensor(input);
+  return truncated;
 }
 
 int main(int argc, char **argv) {
@@ -142,20 +147,24 @@ int main(int argc, char **argv) {
   check(status, "cannot load the model", argv[1]);
   const Bytes signature = get_map_value((Bytes){meta_graph->data, meta_graph->length},
                                         META_GRAPH_SIGNATURES, "serving_default");
-  const TF_Output texts = find_tensor(graph, signature, SIGNATURE_INPUTS, "texts");
-  const TF_Output text = find_tensor(graph, signature, SIGNATURE_OUTPUTS, "text");
+  const TF_Output texts = find_tensor(graph, signature, SIGNATURE_INPUTS, "texts", TF_STRING);
+  const TF_Output outputs[] = {
+      find_tensor(graph, signature, SIGNATURE_OUTPUTS, "text", TF_STRING),
+      find_tensor(graph, signature, SIGNATURE_OUTPUTS, "truncated", TF_BOOL),
+  };
 
   char *line = NULL;
-  size_t capacity = 0;
+  size_t capacity = 0, cut = 0;
   ssize_t size;
   while ((size = getline(&line, &capacity, stdin)) >= 0) {
     if (size > 0 && line[size - 1] == '\n') line[--size] = '\0';
-    translate(session, texts, text, status, line, (size_t)size);
+    cut += translate(session, texts, outputs, status, line, (size_t)size);
     putchar('\n');
     /* At once, so that another program can wait for each answer. */
     if (fflush(stdout) != 0) fail("cannot write the translation: %s.", strerror(errno));
   }
   if (ferror(stdin)) fail("cannot read the source: %s.", strerror(errno));
+  if (cut > 0) fprintf(stderr, "saved_model: %zu lines were cut, for they were too long.\n", cut);
 
   free(line);
   TF_CloseSession(session, status);

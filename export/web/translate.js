@@ -16,26 +16,22 @@ export class Translator {
     return translator;
   }
 
-  /** Translates one line; an empty one gives an empty one. */
+  /** Translates one line, cut to the length that the model takes; an empty one gives an empty one. */
   async translate(line) {
-    const source = new Tensor(this.#encode(line), [1, this.sourceLength]);
+    const encoded = this.tokenizer.encodeIds(line);
+    const row = new Int32Array(this.sourceLength);
+    row.set([...encoded.slice(0, this.sourceLength - 1), END_ID]);
+    const truncated = encoded.length >= this.sourceLength;
+    const source = new Tensor(row, [1, this.sourceLength]);
     try {
       const outputs = await this.signature.run({ source });
       const ids = [...outputs.ids.toTypedArray()];
       // Tensors live in WebAssembly memory, which is not garbage-collected.
       Object.values(outputs).forEach((tensor) => tensor.delete());
-      return this.tokenizer.decodeIds(ids.slice(0, ids.indexOf(END_ID)));
+      return { text: this.tokenizer.decodeIds(ids.slice(0, ids.indexOf(END_ID))), truncated };
     } finally {
       source.delete();
     }
-  }
-
-  /** Gives the ids of a line, cut, ended and padded to the length that the model takes. */
-  #encode(line) {
-    const ids = this.tokenizer.encodeIds(line).slice(0, this.sourceLength - 1);
-    const row = new Int32Array(this.sourceLength);
-    row.set([...ids, END_ID]);
-    return row;
   }
 }
 
@@ -109,13 +105,17 @@ async function main() {
     attempt(async () => {
       const lines = source.value.split("\n");
       const translations = [];
+      let cut = 0;
       for (const line of lines) {
         // A turn of the event loop, so that the page shows what is done so far.
         await new Promise((resolve) => setTimeout(resolve));
-        translations.push(await translator.translate(line));
+        const { text, truncated } = await translator.translate(line);
+        translations.push(text);
+        cut += truncated;
         target.value = translations.join("\n");
       }
-      return `Translated ${lines.length} ${lines.length === 1 ? "line" : "lines"}`;
+      const count = `Translated ${lines.length} ${lines.length === 1 ? "line" : "lines"}`;
+      return cut ? `${count}, ${cut} cut for being too long,` : count;
     });
   });
 

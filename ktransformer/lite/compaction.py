@@ -88,8 +88,8 @@ def _renumber_tensors(model: Any, number: int) -> None:
 
 def _once(table: Any, seen: dict[Any, Any]) -> Any:
     """Returns the first of equal tables, made to be written once, wherever it stands."""
-    if table is None:
-        return None
+    if table is None or "Pack" in vars(table):  # It has been here before.
+        return table
     key = (type(table), *(_key(value) for value in vars(table).values()))
     if key not in seen:
         seen[key] = table

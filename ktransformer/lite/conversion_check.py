@@ -13,11 +13,13 @@ from ktransformer.serving import Description, Translator
 from ktransformer.text import END_ID, PAD_ID, START_ID
 
 _TOKENIZER_OPERATIONS = {"TFText>FastSentencepieceTokenize", "TFText>FastSentencepieceDetokenize"}
-_TOLERANCE = 1e-3  # Of scores and logits in float32; a tie may flip, its score stays.
+# Of scores and logits, as a share of the greatest: for rounding, and for weights of few bits. The
+# second only tells what is broken; what quantisation costs is for `verify` on real text.
+_TOLERANCE, _ROUGH_TOLERANCE = 1e-3, 0.25
 
 
 def check_conversion(content: bytes, translator: Translator, description: Description) -> None:
-    """Checks that a converted translator runs and, unless quantised, says what it said before.
+    """Checks that a converted translator runs and says what it said before.
 
     Args:
         content: The .tflite.
@@ -75,13 +77,12 @@ def _compare(
     name: str, expected: dict[str, tf.Tensor], outputs: dict[str, np.ndarray], quantization: str
 ) -> None:
     for key, tensor in expected.items():
+        wanted, got = tensor.numpy(), outputs[key]
         if tensor.dtype.is_floating:
-            wanted, got = tensor.numpy(), outputs[key]
-            near = wanted.shape == got.shape and np.isfinite(got).all()
-            if near and quantization == "none":
-                near = np.allclose(got, wanted, rtol=_TOLERANCE, atol=_TOLERANCE)
-            if not near:
-                raise InputError(
-                    f"The converted {name} gives another {key} than the model: its difference "
-                    f"is {np.abs(got - wanted).max() if got.shape == wanted.shape else got.shape}."
-                )
+            tolerance = _TOLERANCE if quantization == "none" else _ROUGH_TOLERANCE
+            limit = tolerance * max(1.0, np.abs(wanted).max())
+            same = wanted.shape == got.shape and bool((np.abs(got - wanted) <= limit).all())
+        else:  # Ids and texts may differ where a tie flips; their scores may not.
+            same = key in ("ids", "text") or np.array_equal(wanted, got)
+        if not same:
+            raise InputError(f"The converted {name} gives another {key} than the model.")

@@ -1,28 +1,35 @@
 """Runs a .tflite from text to text."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_text
 from ai_edge_litert.interpreter import InterpreterWithCustomOps
 
 from ktransformer.errors import InputError
+from ktransformer.lite.export import TEXT_SIGNATURES, tokenizer_beside
 from ktransformer.lite.model_file import read_metadata
 from ktransformer.serving import Description, Engine
+from ktransformer.text import PAD_ID, Tokenizer
 
 
 class LiteTranslator(Engine):
     """Translates with a .tflite that `export_lite` wrote.
 
     The graph is the file's; this only calls LiteRT's interpreter, with tensorflow-text's
-    operations registered.
+    operations registered. Of a file that takes no text it runs `ids`, with the SentencePiece
+    model that lies beside the file.
 
     Args:
         path: The file.
-        threads: CPU threads of the interpreter.
+        threads: CPU threads of the interpreter, at least 1.
 
     Raises:
-        InputError: It is no .tflite, or a damaged one, or not one of ktransformer's.
+        InputError: It is no .tflite, or a damaged one, or not one of ktransformer's, or what lies
+            beside it is another model's tokenizer.
+        ValueError: `threads` is below 1.
 
     Example:
         ```python
@@ -30,7 +37,11 @@ class LiteTranslator(Engine):
         ```
     """
 
+    kind = "tflite"
+
     def __init__(self, path: str | Path, *, threads: int = 1) -> None:
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1; got threads={threads}.")
         super().__init__(Description.from_json(read_metadata(path), path), Path(path))
         try:
             self._interpreter = InterpreterWithCustomOps(
@@ -38,13 +49,48 @@ class LiteTranslator(Engine):
                 custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS,
                 num_threads=threads,
             )
-        except ValueError as error:
+            self._runners = {
+                name: self._interpreter.get_signature_runner(name)
+                for name in self.description.signatures
+            }
+        except (ValueError, RuntimeError) as error:
             raise InputError(f"{path} is a .tflite file, but a damaged one.") from error
-        self._runners = {
-            name: self._interpreter.get_signature_runner(name)
-            for name in self._interpreter.get_signature_list()
-        }
+        self._tokenizer = self._load_tokenizer()
+
+    def _load_tokenizer(self) -> Tokenizer | None:
+        """Opens the tokenizer of a file that takes ids alone."""
+        names = self.description.signatures
+        beside = tokenizer_beside(self.path or "")
+        if set(TEXT_SIGNATURES) & set(names) or "ids" not in names or not beside.is_file():
+            return None
+        tokenizer = Tokenizer.load(beside)
+        if hashlib.sha256(tokenizer.model).hexdigest() != self.description.tokenizer_sha256:
+            raise InputError(f"{beside} is not the tokenizer of {self.path}.")
+        return tokenizer
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        names = self.description.signatures
+        return names if self._tokenizer is None else (*names, "serving_default")
 
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        outputs: dict[str, np.ndarray] = self._runners[signature](texts=texts)
+        if self._tokenizer is not None:
+            return self._run_ids(self._tokenizer, texts)
+        return self._invoke(signature, texts=texts)
+
+    def _run_ids(self, tokenizer: Tokenizer, texts: np.ndarray) -> dict[str, np.ndarray]:
+        limit = self.description.max_source_length
+        ids, truncated = tokenizer.encode_dense(tf.constant(texts, tf.string), limit)
+        if self.description.batch_size is not None:
+            ids = tf.pad(ids, [[0, 0], [0, limit - ids.shape[1]]], constant_values=PAD_ID)
+        outputs = self._invoke("ids", source=ids.numpy())
+        text = tokenizer.decode(tf.constant(outputs["ids"])).numpy()
+        return {"text": text, "score": outputs["score"], "truncated": truncated.numpy()}
+
+    def _invoke(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        try:
+            outputs: dict[str, np.ndarray] = self._runners[signature](**inputs)
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"LiteRT cannot run {self.path}: {reason}") from error
         return outputs

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.files import new_file
+from ktransformer.files import check_new_file, new_file
 from ktransformer.lite.compaction import compact
 from ktransformer.lite.conversion_check import check_conversion
 from ktransformer.lite.model_file import pack, set_metadata, unpack
@@ -18,6 +18,7 @@ from ktransformer.serving import Description, Translator
 from ktransformer.text import PAD_ID
 
 TEXT_SIGNATURES = ("serving_default", "beam")
+MAX_TARGET_LENGTH = 65_536  # What a client may take for the longest output; export/c/lite.c does.
 SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
 QUANTIZATIONS: dict[str, Callable[[Any], None]] = {
     "none": lambda model: None,
@@ -40,7 +41,8 @@ def export_lite(
 
     A file with `serving_default` or `beam` takes texts and needs tensorflow-text's operations in
     the interpreter. One without them has builtin operations only; the SentencePiece model that
-    its ids belong to is written beside it, as `FILE.tokenizer.model`.
+    its ids belong to is written beside it, as `FILE.tokenizer.model`. A model of mixed precision is
+    converted in float32, for LiteRT has few operations in less.
 
     Args:
         translator: What to convert.
@@ -60,8 +62,10 @@ def export_lite(
         InputError: A signature or quantisation is unknown, the tokenizer's LiteRT form would give
             other ids, or the model does not convert or computes something else when converted.
     """
-    _check(translator, signatures, quantization)
+    _check(translator, signatures, quantization, batch_size)
     path = Path(path)
+    check_new_file(path, overwrite=True)
+    translator = _in_float32(translator)
     description = Description.of(
         translator,
         batch_size=batch_size,
@@ -72,26 +76,40 @@ def export_lite(
     )
     model = unpack(_convert(_trace(translator, description.signatures, batch_size)))
     set_metadata(model, description.to_json())
-    if quantization != "none":
+    if quantization != "none":  # Else the tensors keep their names, which profilers show.
         QUANTIZATIONS[quantization](model)
         compact(model)
     content = pack(model)
     check_conversion(content, translator, description)
     if not set(TEXT_SIGNATURES) & set(signatures):
-        with new_file(path.with_name(f"{path.name}.tokenizer.model")) as file:
+        with new_file(tokenizer_beside(path)) as file:
             translator.tokenizer.save(file)
     with new_file(path) as file:
         file.write_bytes(content)
     return path
 
 
-def _check(translator: Translator, signatures: Sequence[str], quantization: str) -> None:
+def tokenizer_beside(path: str | Path) -> Path:
+    """Returns the path of the SentencePiece model that goes with a file that takes no text."""
+    return Path(f"{path}.tokenizer.model")
+
+
+def _check(
+    translator: Translator, signatures: Sequence[str], quantization: str, batch_size: int | None
+) -> None:
     unknown = [name for name in signatures if name not in SIGNATURES]
-    if unknown or not signatures:
-        raise InputError(f"Signatures are {', '.join(SIGNATURES)}; got {', '.join(unknown)}.")
+    if unknown or not signatures or isinstance(signatures, str):
+        raise InputError(f"signatures must be some of {', '.join(SIGNATURES)}; got {signatures!r}.")
     if quantization not in QUANTIZATIONS:
         raise InputError(
             f"quantization must be one of {', '.join(QUANTIZATIONS)}; got {quantization!r}."
+        )
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size must be at least 1; got {batch_size}.")
+    if translator.max_target_length > MAX_TARGET_LENGTH:
+        raise InputError(
+            f"max_target_length must be at most {MAX_TARGET_LENGTH} in a .tflite; "
+            f"got {translator.max_target_length}."
         )
     obstacle = translator.tokenizer.lite_obstacle
     if obstacle and set(TEXT_SIGNATURES) & set(signatures):
@@ -99,6 +117,17 @@ def _check(translator: Translator, signatures: Sequence[str], quantization: str)
             f"This tokenizer has no LiteRT form that gives the same ids: {obstacle}. "
             "Export the signatures ids, encode and decode_step alone, or a SavedModel."
         )
+
+
+def _in_float32(translator: Translator) -> Translator:
+    """Makes what was trained in mixed precision compute in float32, as its weights are stored."""
+    model = translator.model
+    if model.compute_dtype == "float32":
+        return translator
+    wide = type(model).from_config({**model.get_config(), "dtype": "float32"})
+    wide.build()
+    wide.set_weights(model.get_weights())
+    return Translator(wide, translator.tokenizer, translator.decoding)
 
 
 def _trace(translator: Translator, names: Sequence[str], batch_size: int | None) -> dict[str, Any]:
@@ -144,7 +173,8 @@ def _fixed(outputs: dict[str, tf.Tensor], rows: int, length: int) -> dict[str, t
     """Pads ids to `[rows, length]`, so that no shape depends on what is translated."""
     padding = tf.fill([rows, length], PAD_ID)
     ids = tf.slice(tf.concat([outputs["ids"], padding], axis=1), [0, 0], [rows, length])
-    return {"ids": ids, "score": tf.ensure_shape(outputs["score"], [rows])}
+    fixed = {name: tf.ensure_shape(outputs[name], [rows]) for name in ("score", "truncated")}
+    return {"ids": ids, **fixed}
 
 
 def _convert(signatures: dict[str, Any]) -> bytes:

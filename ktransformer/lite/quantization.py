@@ -171,26 +171,26 @@ def _find_weights(model: Any) -> tuple[dict[int, tuple[int, int]], dict[int, tup
     """Finds the buffers of tables and of weights, and their shapes.
 
     What anything else reads, too, is in neither: it has to stay in float. So does a table that a
-    product with a bias reads, for the bias would be scaled with the outputs.
+    product with a bias or an activation reads, for these would see unscaled outputs.
     """
     tables: dict[int, tuple[int, int]] = {}
     weights: dict[int, tuple[int, int]] = {}
     others: set[int] = set()
-    biased: set[int] = set()
+    finished: set[int] = set()  # By a bias or an activation within the product.
     for graph in model.subgraphs:
         others.update(graph.tensors[i].buffer for i in graph.outputs)
         for operator in graph.operators:
             at = _weight_input(model, operator)
             is_table = _kind(model, operator) == _Kind.GATHER
-            has_bias = len(operator.inputs) > 2 and operator.inputs[2] >= 0
+            is_finished = not is_table and at is not None and _is_finished(operator)
             for i, index in enumerate(operator.inputs):
                 tensor = graph.tensors[index]
                 if i == at and len(tensor.shape) == 2 and _is_large(model, tensor):
                     (tables if is_table else weights)[tensor.buffer] = tuple(tensor.shape)
-                    biased |= {tensor.buffer} if has_bias and not is_table else set()
+                    finished |= {tensor.buffer} if is_finished else set()
                 elif index >= 0:
                     others.add(tensor.buffer)
-    others |= biased & tables.keys()
+    others |= finished & tables.keys()
     return (
         {buffer: shape for buffer, shape in tables.items() if buffer not in others},
         {buffer: shape for buffer, shape in weights.items() if buffer not in others},
@@ -201,8 +201,15 @@ def _weight_input(model: Any, operator: Any) -> int | None:
     """Tells which input of an operator would be its weights or its table."""
     kind, options = _kind(model, operator), operator.builtinOptions
     if kind == _Kind.GATHER:
-        return 0 if options is None or (options.axis, options.batchDims) == (0, 0) else None
+        return 0 if options and (options.axis, options.batchDims) == (0, 0) else None
     return 1 if kind == _Kind.FULLY_CONNECTED else None
+
+
+def _is_finished(product: Any) -> bool:
+    """Tells whether a product adds a bias or applies an activation itself."""
+    has_bias = len(product.inputs) > 2 and product.inputs[2] >= 0
+    none = schema.ActivationFunctionType.NONE
+    return has_bias or product.builtinOptions.fusedActivationFunction != none
 
 
 def _quantize_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from ktransformer.serving.description import Description as Description
 from ktransformer.serving.engine import Engine as Engine
 from ktransformer.serving.engine import ModelEngine as ModelEngine
 from ktransformer.serving.engine import Translation as Translation
+from ktransformer.serving.engine import batches_by_length as batches_by_length
 from ktransformer.serving.engine import translate_lines as translate_lines
 from ktransformer.serving.saved_model import SavedModelEngine as SavedModelEngine
 from ktransformer.serving.saved_model import export_saved_model as export_saved_model

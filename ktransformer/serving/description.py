@@ -1,6 +1,7 @@
 """What an export says about itself."""
 
 import dataclasses
+import hashlib
 import json
 from typing import Any
 
@@ -23,6 +24,7 @@ class Description:
         max_target_length: The longest target, likewise.
         decoding: How it searches, as in the run's configuration.
         special_ids: `start`, `end`, `pad`, and those that are `suppressed`.
+        tokenizer_sha256: Of the SentencePiece model that the ids belong to.
         source_label: What the source is: a language or any words.
         target_label: What the target is.
         tokenizer: The kind of its tokenizer; there is one so far.
@@ -39,6 +41,7 @@ class Description:
     max_target_length: int
     decoding: DecodingConfig
     special_ids: dict[str, Any]
+    tokenizer_sha256: str
     source_label: str = ""
     target_label: str = ""
     tokenizer: str = "sentencepiece"
@@ -57,6 +60,7 @@ class Description:
             max_target_length=translator.max_target_length,
             decoding=translator.decoding,
             special_ids=SPECIAL_IDS._asdict(),
+            tokenizer_sha256=hashlib.sha256(translator.tokenizer.model).hexdigest(),
             **others,
         )
 

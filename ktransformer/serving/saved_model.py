@@ -11,7 +11,7 @@ from ktransformer.serving.description import Description
 from ktransformer.serving.engine import Engine
 from ktransformer.serving.translator import Translator
 
-_DESCRIPTION = "ktransformer.json"
+_DESCRIPTION, _GRAPH = "ktransformer.json", "saved_model.pb"
 
 
 def export_saved_model(
@@ -74,13 +74,22 @@ def _servable(translator: Translator) -> tf.Module:
 
 
 def _numbers(path: Path) -> list[int]:
-    return [int(entry.name) for entry in path.glob("*") if entry.name.isdigit()]
+    """Lists the numbers that are taken in a model's folder, by whatever."""
+    names = (entry.name for entry in path.glob("*"))
+    return [int(name) for name in names if name.isascii() and name.isdecimal()]
 
 
 def is_saved_model(path: str | Path) -> bool:
     """Tells whether a path looks like a SavedModel, or like a folder of numbered ones."""
-    path = Path(path)
-    return (path / "saved_model.pb").is_file() or any(path.glob("[0-9]*/saved_model.pb"))
+    return _find(Path(path)) is not None
+
+
+def _find(path: Path) -> Path | None:
+    """Returns the folder of the SavedModel itself: of numbered ones the highest."""
+    if (path / _GRAPH).is_file():
+        return path
+    numbered = (path / str(number) for number in sorted(_numbers(path), reverse=True))
+    return next((folder for folder in numbered if (folder / _GRAPH).is_file()), None)
 
 
 class SavedModelEngine(Engine):
@@ -93,10 +102,10 @@ class SavedModelEngine(Engine):
         InputError: There is no such export, or it is damaged or of another kind.
     """
 
+    kind = "SavedModel"
+
     def __init__(self, path: str | Path) -> None:
-        path = Path(path)
-        if not (path / "saved_model.pb").is_file() and (numbers := _numbers(path)):
-            path = path / str(max(numbers))
+        path = _find(Path(path)) or Path(path)
         try:
             text = (path / _DESCRIPTION).read_bytes()
         except OSError as error:

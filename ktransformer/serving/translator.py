@@ -104,8 +104,8 @@ class Translator(tf.Module):
             `log_probability`, float32 `[B]`, of the target with its end token; `tokens`, int32
             `[B]`, how many tokens that is; `truncated`, boolean `[B]`, whether either was cut.
         """
-        sources, source_cut = self._tokenize(source, self.max_source_length)
-        labels, target_cut = self._tokenize(target, self.max_target_length)
+        sources, source_cut = self.tokenizer.encode_dense(source, self.max_source_length)
+        labels, target_cut = self.tokenizer.encode_dense(target, self.max_target_length)
         start = tf.fill([tf.shape(labels)[0], 1], START_ID)
         inputs = tf.concat([start, labels[:, :-1]], axis=1)
         logits = self.model({"source": sources, "target": inputs}, training=False)
@@ -124,10 +124,12 @@ class Translator(tf.Module):
         Ids over `max_source_length` are cut there and ended, as texts are.
 
         Returns:
-            `ids`, int32 `[B, T]`, ended and padded, and `score`, float32 `[B]`.
+            `ids`, int32 `[B, T]`, ended and padded; `score`, float32 `[B]`; `truncated`, int32
+            `[B]`, 1 where the source was cut: not every runtime takes booleans.
         """
         best = self.search(self._cut(source))
-        return {"ids": best.ids[:, 0], "score": best.scores[:, 0]}
+        truncated = tf.cast(_lengths(source) > self.max_source_length, tf.int32)
+        return {"ids": best.ids[:, 0], "score": best.scores[:, 0], "truncated": truncated}
 
     @tf.function(input_signature=[_IDS])
     def encode(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -199,19 +201,7 @@ class Translator(tf.Module):
 
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
         """Turns texts `[B]` into ids `[B, S]`, cut to `max_source_length`, ended and padded."""
-        return self._tokenize(texts, self.max_source_length)[0]
-
-    def _tokenize(self, texts: tf.Tensor, limit: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turns texts into ids `[B, S]` of at most `limit` tokens, and says which were cut."""
-        tokens = self.tokenizer.encode(texts)
-        starts = tokens.row_splits[:-1]
-        whole = tokens.row_splits[1:] - starts
-        lengths = tf.minimum(whole, limit)[:, None]
-        # Not `to_tensor`: LiteRT has no operation of its own for it.
-        positions = tf.range(_longest(lengths[:, 0]))  # [S]
-        places = tf.minimum(starts[:, None] + positions, tf.size(tokens.flat_values) - 1)
-        ids = tf.where(positions < lengths, tf.gather(tokens.flat_values, places), PAD_ID)
-        return tf.where(positions == lengths - 1, END_ID, ids), whole > limit
+        return self.tokenizer.encode_dense(texts, self.max_source_length)[0]
 
     def _cut(self, source: tf.Tensor) -> tf.Tensor:
         """Cuts ids `[B, S]` to `max_source_length`, the last of them being the end token."""
@@ -262,7 +252,7 @@ class Translator(tf.Module):
         return step
 
     def _translate_n_best(self, texts: tf.Tensor, n_best: int) -> dict[str, tf.Tensor]:
-        source, truncated = self._tokenize(texts, self.max_source_length)
+        source, truncated = self.tokenizer.encode_dense(texts, self.max_source_length)
         return {**self._to_texts(self.search(source, n_best)), "truncated": truncated}
 
     def _to_texts(self, best: Hypotheses) -> dict[str, tf.Tensor]:

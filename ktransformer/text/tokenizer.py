@@ -134,6 +134,23 @@ class Tokenizer(tf.Module):
         """Turns texts `[B]` into ids, the end token included; runs in a graph."""
         return self._graph.tokenize(texts)
 
+    def encode_dense(self, texts: tf.Tensor, limit: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turns texts `[B]` into ids of at most `limit` tokens each; runs in a graph.
+
+        Returns:
+            Int32 `[B, S]`, ended and padded, and boolean `[B]`, which texts were cut.
+        """
+        tokens = self.encode(texts)
+        starts = tokens.row_splits[:-1]
+        whole = tokens.row_splits[1:] - starts
+        lengths = tf.minimum(whole, limit)[:, None]
+        # Not `to_tensor`: LiteRT has no operation of its own for it.
+        longest = tf.reduce_max(tf.concat([lengths[:, 0], [1]], axis=0))
+        positions = tf.range(longest)  # [S]
+        places = tf.minimum(starts[:, None] + positions, tf.size(tokens.flat_values) - 1)
+        ids = tf.where(positions < lengths, tf.gather(tokens.flat_values, places), PAD_ID)
+        return tf.where(positions == lengths - 1, END_ID, ids), whole > limit
+
     def encode_lines(self, lines: Sequence[str]) -> list[np.ndarray]:
         """Encodes many lines at once: an int32 array `[S]` each, the end token included."""
         encoded: list[np.ndarray] = []

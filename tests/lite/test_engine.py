@@ -1,18 +1,86 @@
 import json
+import random
 import subprocess
 import sys
 
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.lite import LiteTranslator
+from ktransformer.lite import LiteTranslator, export_lite, tokenizer_beside
 from ktransformer.lite.model_file import pack, read_metadata, set_metadata, unpack
+from ktransformer.serving import ModelEngine
+from ktransformer.text import Tokenizer
+from tests.serving.test_translator import TEXTS
 
 
 def test_it_translates_on_any_number_of_threads(lite_file):
     for threads in (1, 2, 4):
         engine = LiteTranslator(lite_file, threads=threads)
         assert engine.translate(["four zero two", "nine"]) == ["402", "9"]
+
+
+@pytest.mark.parametrize("threads", [0, -3])
+def test_a_number_of_threads_below_one_is_refused(lite_file, threads):
+    with pytest.raises(ValueError, match=f"threads must be at least 1; got threads={threads}"):
+        LiteTranslator(lite_file, threads=threads)
+
+
+def test_a_file_of_a_fixed_batch_takes_any_number_of_texts(translator, tmp_path):
+    file = export_lite(translator, tmp_path / "two.tflite", batch_size=2)
+    expected = ModelEngine(translator).search(TEXTS, n_best=2)
+    for line, other in zip(expected, LiteTranslator(file).search(TEXTS, n_best=2), strict=True):
+        assert (other.texts, other.truncated) == (line.texts, line.truncated)
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_a_file_of_ids_translates_with_the_tokenizer_beside_it(translator, tmp_path, batch_size):
+    path = tmp_path / "ids.tflite"
+    engine = LiteTranslator(
+        export_lite(translator, path, signatures=["ids"], batch_size=batch_size)
+    )
+    expected = ModelEngine(translator).search(TEXTS)
+    for line, other in zip(expected, engine.search(TEXTS), strict=True):
+        assert (other.texts, other.truncated) == (line.texts, line.truncated)
+    with pytest.raises(InputError, match="has no signature beam"):
+        engine.search(TEXTS, n_best=2)
+
+
+def test_another_tokenizer_beside_a_file_of_ids_is_found_out(translator, tmp_path):
+    path = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
+    Tokenizer.train(["one two three", "1 2 3"], 30).save(tokenizer_beside(path))
+    with pytest.raises(InputError, match="is not the tokenizer of"):
+        LiteTranslator(path)
+
+
+def test_a_file_with_changed_bytes_is_refused_or_runs(lite_file, tmp_path):
+    content = lite_file.read_bytes()
+    generator = random.Random(5)
+    program = (
+        "import sys\n"
+        "from ktransformer.cli import main\n"
+        "for file in sys.argv[1:]:\n"
+        "    sys.stdin = open('/dev/null')\n"
+        "    print(main(['translate', file]))\n"
+    )
+    files = []
+    for i in range(20):
+        damaged = bytearray(content)
+        for _ in range(3):  # Towards the end, where the graph is; the start is weights.
+            damaged[generator.randrange(len(content) // 2, len(content))] ^= 0xFF
+        files.append(tmp_path / f"{i}.tflite")
+        files[-1].write_bytes(damaged)
+    result = subprocess.run(
+        [sys.executable, "-c", program, *map(str, files)], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert set(result.stdout.split()) <= {"0", "2"}
+
+
+def test_a_description_of_other_signatures_is_damage(lite_file, tmp_path):
+    text = json.dumps({**json.loads(read_metadata(lite_file)), "signatures": ["ids", "other"]})
+    path = with_description(lite_file, text, tmp_path / "model.tflite")
+    with pytest.raises(InputError, match="a damaged one"):
+        LiteTranslator(path)
 
 
 def test_the_file_says_what_it_is(lite_file, translator):

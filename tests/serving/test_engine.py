@@ -1,8 +1,10 @@
+import dataclasses
+
 import pytest
 
 from ktransformer.errors import InputError
 from ktransformer.serving import ModelEngine, translate_lines
-from tests.serving.test_translator import TEXTS, with_decoding
+from tests.serving.test_translator import TEXTS
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +29,28 @@ def test_no_texts_give_no_translations(engine):
     assert translate_lines(engine, []) == []
 
 
-def test_more_than_the_beam_holds_is_refused(engine):
-    with pytest.raises(InputError, match="n_best must be at most the beam size, 3; got 4"):
-        engine.search(["one"], n_best=4)
+@pytest.mark.parametrize("n_best", [4, 0, -1])
+def test_a_number_outside_the_beam_is_refused(engine, n_best):
+    with pytest.raises(InputError, match=f"at most the beam size, 3; got {n_best}"):
+        engine.search(["one"], n_best=n_best)
 
 
-def test_a_missing_signature_is_named(translator):
-    engine = ModelEngine(with_decoding(translator))
-    with pytest.raises(InputError, match="has no signature score, only serving_default, beam"):
-        engine.check("score")
+def test_a_single_string_is_no_list_of_texts(engine):
+    with pytest.raises(TypeError, match="must be a list of strings"):
+        engine.translate("one")
+
+
+def test_the_beam_stands_in_for_a_missing_default(translator):
+    engine = ModelEngine(translator)
+    engine.description = dataclasses.replace(engine.description, signatures=("beam",))
+    assert engine.translate(["nine"]) == ["9"]
+
+
+def test_missing_signatures_are_named(translator):
+    engine = ModelEngine(translator)
+    engine.description = dataclasses.replace(engine.description, signatures=("encode",))
+    with pytest.raises(InputError, match="no signature serving_default or beam, only encode"):
+        engine.translate(["nine"])
 
 
 def test_lines_come_back_in_order_whatever_the_batches(engine):

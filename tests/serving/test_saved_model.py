@@ -104,6 +104,8 @@ def test_a_subclass_of_the_model_exports(tmp_path):
 def test_the_folder_of_the_numbered_exports_opens_the_highest(saved_model, tmp_path):
     shutil.copytree(saved_model, tmp_path / "model" / "9")
     shutil.copytree(saved_model, tmp_path / "model" / "10")
+    (tmp_path / "model" / "\N{SUPERSCRIPT TWO}").mkdir()
+    (tmp_path / "model" / "11").write_text("a file, not an export")
     assert is_saved_model(tmp_path / "model")
     assert SavedModelEngine(tmp_path / "model").path == tmp_path / "model" / "10"
 
