@@ -29,6 +29,7 @@ def translate(tmp_path, monkeypatch, capfd):
         (tmp_path / "input").write_bytes(text.encode() if isinstance(text, str) else text)
         with (tmp_path / "input").open() as stdin:
             monkeypatch.setattr("sys.stdin", stdin)
+            capfd.readouterr()  # What fixtures printed.
             status = main(["translate", *map(str, arguments)])
         captured = capfd.readouterr()
         return status, captured.out, captured.err
