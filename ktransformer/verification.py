@@ -100,7 +100,15 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The comparison of a run with its exports; the run's own result comes first."""
+    """The comparison of a run with its exports.
+
+    Attributes:
+        sentences: How many were translated.
+        truncated: How many of them the run cut to its longest source.
+        batch_size: Sentences translated at once.
+        threads: CPU threads; None for one a core.
+        results: The run's own first, then each export's.
+    """
 
     sentences: int
     truncated: int
@@ -119,9 +127,9 @@ class Report:
 
     def to_text(self, *, differences: int = 3) -> str:
         """Returns a Markdown table, each export's first differences, and the verdict."""
-        threads = f"{self.threads} threads" if self.threads else "a thread a core"
+        threads = f"threads: {self.threads or 'one a core'}"
         lines = [
-            f"{self.sentences} sentences in batches of {self.batch_size}, on {threads}; "
+            f"{self.sentences} sentences in batches of {self.batch_size}, {threads}; "
             f"{self.truncated} of them were cut to the longest source. Load: to open it and "
             "translate a first line, imports aside.",
             "",
@@ -238,14 +246,12 @@ def _decoding(engine: Engine) -> Any:
 def _open_run(path: str | Path, engines: Sequence[Engine], text: str) -> Engine:
     """Opens the run so that it searches as its exports do."""
     translator = load_translator(path, **dataclasses.asdict(_decoding(engines[0])))
+    model = ModelEngine(translator)
     for engine in engines:
-        if engine.description.vocabulary_size != translator.tokenizer.vocabulary_size:
-            raise InputError(
-                f"An export has another vocabulary than {path}: it is not of this run."
-            )
-    engine = ModelEngine(translator)
-    engine.translate([text])
-    return engine
+        if engine.description.tokenizer_sha256 != model.description.tokenizer_sha256:
+            raise InputError(f"{engine.path} has another tokenizer than {path}: not of this run.")
+    model.translate([text])
+    return model
 
 
 def _translate_all(

@@ -195,10 +195,10 @@ def test_no_text_and_a_run_in_the_place_of_an_export_are_refused(run_folder, lit
         verify([run_folder], run_folder, ["one"])
 
 
-def test_an_export_of_another_vocabulary_is_refused(run_copy, lite_file):
+def test_an_export_of_another_tokenizer_is_refused(run_copy, lite_file):
     run = load_run(run_copy)
     tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
     model = make_model(run.config, tokenizer.vocabulary_size)
     save_run(Run(run.config, tokenizer, model, {}), run_copy, overwrite=True)
-    with pytest.raises(InputError, match="has another vocabulary"):
+    with pytest.raises(InputError, match="has another tokenizer than"):
         verify([lite_file], run_copy, ["one"])
