@@ -32,6 +32,8 @@ def load_engine(
         InputError: It is none of these, or damaged, or its beam size is fixed and another one.
     """
     path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder.")
     if is_run(path) or not (path.is_file() or is_saved_model(path)):
         return ModelEngine(load_translator(path, beam_size))
     if path.is_file():

@@ -243,7 +243,8 @@ def test_help_shows_every_setting_and_its_default(capsys):
 
 def test_wrong_paths_are_named(run_folder, tmp_path, capsys):
     absent = tmp_path / "absent"
-    assert "no such folder" in refusal(capsys, "translate", absent)
+    assert "no such file or folder" in refusal(capsys, "translate", absent)
+    assert "no such folder" in refusal(capsys, "export", absent, "--output", tmp_path / "out")
     train = ["train", "--source", absent, "--target", absent, "--output", tmp_path / "out"]
     assert f"Cannot read {absent}" in refusal(capsys, *train)
     evaluate = ["evaluate", run_folder, "--source", absent, "--reference", absent]

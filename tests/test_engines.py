@@ -92,5 +92,5 @@ def test_a_run_takes_another_beam_size_and_an_export_does_not(run_folder, lite_f
 
 
 def test_what_is_not_there_is_said(tmp_path):
-    with pytest.raises(InputError, match="there is no such folder"):
+    with pytest.raises(InputError, match="there is no such file or folder"):
         load_engine(tmp_path / "absent")
