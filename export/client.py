@@ -23,9 +23,10 @@ def main() -> int:
         print(f"client: {error}", file=sys.stderr)
         return 2
     translate = model.signatures["serving_default"]
-    for line in sys.stdin:
-        (text,) = translate(tf.constant([line.rstrip("\n")]))["text"].numpy()
-        print(text.decode(), flush=True)
+    for line in sys.stdin.buffer:
+        (text,) = translate(tf.constant([line.rstrip(b"\n")]))["text"].numpy()
+        sys.stdout.buffer.write(text + b"\n")
+        sys.stdout.flush()
     return 0
 
 

@@ -23,13 +23,14 @@ def main() -> int:
             custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS,
             num_threads=int(sys.argv[2]) if len(sys.argv) == 3 else 1,
         )
-    except ValueError as error:
+        translate = interpreter.get_signature_runner("serving_default")
+    except (ValueError, RuntimeError) as error:
         print(f"lite_client: {sys.argv[1]}: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
-    translate = interpreter.get_signature_runner("serving_default")
-    for line in sys.stdin:
-        (text,) = translate(texts=np.array([line.rstrip("\n")], dtype=object))["text"]
-        print(text.decode(), flush=True)
+    for line in sys.stdin.buffer:
+        (text,) = translate(texts=np.array([line.rstrip(b"\n")], dtype=object))["text"]
+        sys.stdout.buffer.write(text + b"\n")
+        sys.stdout.flush()
     return 0
 
 

@@ -22,10 +22,12 @@ def main() -> int:
     try:
         interpreter = Interpreter(model_path=sys.argv[1])
         tokenizer = sentencepiece.SentencePieceProcessor(f"{sys.argv[1]}.tokenizer.model")
-    except (ValueError, OSError) as error:
+        translate = interpreter.get_signature_runner("ids")
+    except (ValueError, RuntimeError, OSError) as error:
         print(f"lite_ids_client: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
-    translate = interpreter.get_signature_runner("ids")
+    sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    sys.stdout.reconfigure(encoding="utf-8")
     for line in sys.stdin:
         source = np.array([[*tokenizer.encode(line.rstrip("\n")), END_ID]], dtype=np.int32)
         (ids,) = translate(source=source)["ids"].tolist()

@@ -324,6 +324,11 @@ def _broken(result: Result, run: Result, limits: dict[str, float]) -> tuple[str,
                 f"{result.name}: {drop:.2f} BLEU are lost, "
                 f"at most {limits['max_bleu_drop']} were allowed."
             )
+        if run.bleu == 0 and limits.keys() == {"max_bleu_drop"}:
+            broken.append(
+                f"{result.name}: nothing was demanded, for the run's own BLEU is 0: "
+                "state min_identical or max_score_difference."
+            )
     return tuple(broken)
 
 

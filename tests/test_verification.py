@@ -120,6 +120,13 @@ def test_each_tolerance_holds_up_to_itself(changes):
     assert _broken(result(**changes), result(), LIMITS) == ()
 
 
+def test_a_bleu_of_zero_proves_nothing_of_a_quantised_export():
+    zero = result(bleu=0.0)
+    (broken,) = _broken(zero, zero, {"max_bleu_drop": 0.3})
+    assert "nothing was demanded, for the run's own BLEU is 0" in broken
+    assert _broken(zero, zero, {"max_bleu_drop": 0.3, "min_identical": 0.9}) == ()
+
+
 def test_differences_are_counted_over_texts_and_scores_over_identical_ones():
     def line(text: str, score: float) -> Translation:
         return Translation([text], [score], False)

@@ -68,6 +68,15 @@ class LiteTranslator(Engine):
             raise InputError(f"{beside} is not the tokenizer of {self.path}.")
         return tokenizer
 
+    def find_signature(self, n_best: int = 1) -> str:
+        """Returns the name of the signature that gives `n_best` translations; see `Engine`."""
+        if set(self.signatures).isdisjoint(TEXT_SIGNATURES) and "ids" in self.signatures:
+            raise InputError(
+                f"{self.path} takes ids; to translate text, the tokenizer that they belong to has "
+                f"to lie beside it: {tokenizer_beside(self.path or '')}."
+            )
+        return super().find_signature(n_best)
+
     @property
     def signatures(self) -> tuple[str, ...]:
         names = self.description.signatures

@@ -21,7 +21,7 @@ def export_saved_model(
 
     The signatures: `serving_default` (texts -> text, score, truncated), `beam` (texts -> n-best
     text and score, truncated), `score` (source, target -> log_probability, tokens, truncated),
-    `ids` (source -> ids, score).
+    `ids` (source -> ids, score, truncated).
 
     Args:
         translator: What to write.

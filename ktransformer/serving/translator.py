@@ -35,7 +35,7 @@ class Translator(tf.Module):
     variable: a `tf.function` does not keep its object alive.
 
     Args:
-        model: A trained `Transformer`, or a subclass of it.
+        model: A trained `Transformer`, or a subclass of it; built here if it is not yet.
         tokenizer: Its tokenizer.
         decoding: How to search. A beam size of 1 makes `translate` greedy.
 
@@ -57,6 +57,8 @@ class Translator(tf.Module):
         self, model: Transformer, tokenizer: Tokenizer, decoding: DecodingConfig | None = None
     ) -> None:
         super().__init__(name="translator")
+        if not model.built:
+            model.build()
         self.model = model
         self.tokenizer = tokenizer
         self.decoding = decoding or DecodingConfig()

@@ -38,6 +38,26 @@ def test_the_client_of_ids_says_what_the_model_says(translator, tmp_path):
     assert result.stdout.split("\n")[:-1] == ModelEngine(translator).translate(LINES)
 
 
+@pytest.mark.parametrize("client", ["client.py", "lite_client.py", "lite_ids_client.py"])
+def test_bytes_that_are_no_utf8_are_translated_somehow(client, saved_model, lite_file, translator):
+    ids = export_lite(translator, lite_file.with_name("bytes.tflite"), signatures=["ids"])
+    model = {"client.py": saved_model, "lite_client.py": lite_file}.get(client, ids)
+    result = subprocess.run(
+        [sys.executable, PROGRAMS / client, model],
+        input=b"\xff\xfe\nnine\n",
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    assert result.stdout.splitlines()[1] == b"9"
+
+
+def test_a_file_without_the_signature_is_said_in_a_sentence(translator, tmp_path):
+    file = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
+    result = run("lite_client.py", file)
+    assert (result.returncode, "Traceback" in result.stderr) == (2, False)
+
+
 @pytest.mark.parametrize("program", ["client.py", "lite_client.py", "lite_ids_client.py"])
 def test_a_missing_model_is_said_in_a_sentence(program):
     result = run(program, "/nowhere")

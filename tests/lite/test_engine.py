@@ -45,6 +45,13 @@ def test_a_file_of_ids_translates_with_the_tokenizer_beside_it(translator, tmp_p
         engine.search(TEXTS, n_best=2)
 
 
+def test_a_file_of_ids_without_its_tokenizer_says_what_it_lacks(translator, tmp_path):
+    path = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
+    tokenizer_beside(path).unlink()
+    with pytest.raises(InputError, match=r"to lie beside it: .*ids\.tflite\.tokenizer\.model"):
+        LiteTranslator(path).translate(["one"])
+
+
 def test_another_tokenizer_beside_a_file_of_ids_is_found_out(translator, tmp_path):
     path = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
     Tokenizer.train(["one two three", "1 2 3"], 30).save(tokenizer_beside(path))

@@ -5,7 +5,9 @@ import pytest
 import tensorflow as tf
 
 from ktransformer.errors import InputError
+from ktransformer.models import Transformer
 from ktransformer.serving import Translator
+from ktransformer.text import Tokenizer
 
 TEXTS = ["four zero two", "", "nine", "one " * 60, "   ", "qqq é two", "seven seven seven one six"]
 
@@ -61,6 +63,13 @@ def test_no_target_is_longer_than_the_limit(translator):
     ids = limited.ids(limited.to_ids(tf.constant(["seven seven seven one six"])))["ids"]
     assert ids.shape == (1, 3)
     assert ids[0, -1] == 3
+
+
+def test_a_model_that_nothing_was_asked_of_yet_translates():
+    tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
+    model = Transformer.from_preset("tiny", tokenizer.vocabulary_size)
+    translator = Translator(model, tokenizer)
+    assert translator.translate(tf.constant(["one"]))["text"].shape == (1,)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
