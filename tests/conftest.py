@@ -78,3 +78,21 @@ def lite_file(run_folder: Path) -> Path:
     arguments = ["export", str(run_folder), "--format", "tflite", "--output", str(output)]
     assert main([*arguments, *labels]) == 0
     return output
+
+
+@pytest.fixture
+def translate(tmp_path, monkeypatch, capfd):
+    """Runs `translate` in this process on a text; returns its status, stdout and stderr."""
+
+    from ktransformer.cli import main
+
+    def run(text: str | bytes, *arguments: object) -> tuple[int, str, str]:
+        (tmp_path / "input").write_bytes(text.encode() if isinstance(text, str) else text)
+        with (tmp_path / "input").open() as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            capfd.readouterr()  # What fixtures printed.
+            status = main(["translate", *map(str, arguments)])
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    return run

@@ -52,7 +52,7 @@ class _MultiHeadAttention(keras.layers.Layer):
     def _project(self, dense: keras.layers.Layer, inputs: Any, parts: int) -> tuple[Any, ...]:
         """Projects and cuts into `parts` tensors: `[B, T, D] -> [B, H, T, D/H]` each."""
         length = ops.shape(inputs)[1]
-        # Rows, because a Dense on more axes adds ten operations that only compute shapes.
+        # Rows, because a Dense on more axes adds operations that only compute shapes.
         projected = dense(ops.reshape(inputs, (-1, inputs.shape[-1])))  # [B*T, parts*D]
         heads = ops.reshape(projected, (-1, length, parts * self.num_heads, self.head_dim))
         heads = ops.transpose(heads, (0, 2, 1, 3))  # [B, parts*H, T, D/H]

@@ -84,7 +84,7 @@ class FeedForward(keras.layers.Layer):
         return self.activation(self.hidden_projection(inputs))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        # Rows, because a Dense on more axes adds ten operations that only compute shapes.
+        # Rows, because a Dense on more axes adds operations that only compute shapes.
         rows = ops.reshape(inputs, (-1, inputs.shape[-1]))  # [B*T, D]
         hidden = self.hidden_dropout(self.compute_hidden(rows), training=training)
         outputs = self.output_projection(hidden)

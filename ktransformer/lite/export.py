@@ -14,7 +14,7 @@ from ktransformer.lite.compaction import compact
 from ktransformer.lite.conversion_check import check_conversion
 from ktransformer.lite.model_file import pack, set_metadata, unpack
 from ktransformer.lite.quantization import to_float16, to_int8
-from ktransformer.serving import Description, Translator
+from ktransformer.serving import Description, Translator, write_saved_model
 from ktransformer.text import PAD_ID
 
 TEXT_SIGNATURES = ("serving_default", "beam")
@@ -182,7 +182,7 @@ def _convert(signatures: dict[str, Any]) -> bytes:
     module = tf.Module()
     module.functions = signatures
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=signatures)
+        write_saved_model(module, Path(folder), signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=list(signatures)
         )

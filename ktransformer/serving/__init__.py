@@ -9,5 +9,6 @@ from ktransformer.serving.engine import translate_lines as translate_lines
 from ktransformer.serving.saved_model import SavedModelEngine as SavedModelEngine
 from ktransformer.serving.saved_model import export_saved_model as export_saved_model
 from ktransformer.serving.saved_model import is_saved_model as is_saved_model
+from ktransformer.serving.saved_model import write_saved_model as write_saved_model
 from ktransformer.serving.translator import SPECIAL_IDS as SPECIAL_IDS
 from ktransformer.serving.translator import Translator as Translator

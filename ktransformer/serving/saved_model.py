@@ -1,6 +1,7 @@
 """The SavedModel of a translator: written, and run."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -53,12 +54,21 @@ def export_saved_model(
         target_label=target_label,
     )
     with new_folder(target) as folder:
-        try:
-            tf.saved_model.save(_servable(translator), str(folder), signatures=signatures)
-        except tf.errors.OpError as error:  # Of the file system: a full disk, no permission.
-            raise InputError(f"Cannot write {target}: {error.message.splitlines()[0]}") from error
+        write_saved_model(_servable(translator), folder, signatures)
         (folder / _DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
     return target
+
+
+def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any]) -> None:
+    """Writes a module's SavedModel.
+
+    Raises:
+        InputError: The file system refuses: a full disk, no permission.
+    """
+    try:
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+    except tf.errors.OpError as error:
+        raise InputError(f"Cannot write {folder}: {error.message.splitlines()[0]}") from error
 
 
 def _servable(translator: Translator) -> tf.Module:
