@@ -87,27 +87,39 @@ class _Block(keras.layers.Layer):
             self.dropout, dtype=self.dtype_policy, name=f"{name}_dropout"
         )
 
-    def _before(self, norm: keras.layers.Layer, inputs: Any) -> Any:
-        """Returns what the sublayer sees: the normed inputs in pre-norm, else the inputs."""
+    def before_sublayer(self, norm: keras.layers.Layer, inputs: Any) -> Any:
+        """Returns what the sublayer sees: the normed inputs in pre-norm, else the inputs.
+
+        Override this and `after_sublayer` for another place of the norm or another residual.
+        """
         return norm(inputs) if self.norm_first else inputs
 
-    def _after(self, norm: keras.layers.Layer, inputs: Any, outputs: Any) -> Any:
-        """Adds the sublayer's outputs to its inputs, and norms the sum in post-norm."""
+    def after_sublayer(self, norm: keras.layers.Layer, inputs: Any, outputs: Any) -> Any:
+        """Adds the sublayer's outputs to its inputs, and norms the sum in post-norm.
+
+        Args:
+            norm: The norm of this sublayer.
+            inputs: Float tensor `[B, T, D]`, what came into the residual connection.
+            outputs: Float tensor `[B, T, D]`, what the sublayer made of it.
+
+        Returns:
+            Float tensor `[B, T, D]`.
+        """
         return inputs + outputs if self.norm_first else norm(inputs + outputs)
 
     def _attend_to_self(self, inputs: Any, mask: Any | None, training: bool | None) -> Any:
         """Runs the self-attention with its residual: `[B, T, D] -> [B, T, D]`."""
-        seen = self._before(self.self_attention_norm, inputs)
+        seen = self.before_sublayer(self.self_attention_norm, inputs)
         outputs = self.self_attention(seen, mask=mask, training=training)
         outputs = self.self_attention_dropout(outputs, training=training)
-        return self._after(self.self_attention_norm, inputs, outputs)
+        return self.after_sublayer(self.self_attention_norm, inputs, outputs)
 
     def _feed(self, inputs: Any, training: bool | None) -> Any:
         """Runs the feed-forward network with its residual: `[B, T, D] -> [B, T, D]`."""
-        seen = self._before(self.feed_forward_norm, inputs)
+        seen = self.before_sublayer(self.feed_forward_norm, inputs)
         outputs = self.feed_forward(seen, training=training)
         outputs = self.feed_forward_dropout(outputs, training=training)
-        return self._after(self.feed_forward_norm, inputs, outputs)
+        return self.after_sublayer(self.feed_forward_norm, inputs, outputs)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -176,7 +188,7 @@ class EncoderBlock(_Block):
     def attention_weights(self, inputs: Any, mask: Any | None = None) -> Any:
         """Returns the self-attention weights `[B, H, T, T]` for the block's inputs."""
         return self.self_attention.attention_weights(
-            self._before(self.self_attention_norm, inputs), mask=mask
+            self.before_sublayer(self.self_attention_norm, inputs), mask=mask
         )
 
 
@@ -254,13 +266,13 @@ class DecoderBlock(_Block):
     ) -> Any:
         hidden = self._attend_to_self(inputs, inputs_mask, training)
         outputs = self.cross_attention(
-            self._before(self.cross_attention_norm, hidden),
+            self.before_sublayer(self.cross_attention_norm, hidden),
             memory,
             memory_mask=memory_mask,
             training=training,
         )
         outputs = self.cross_attention_dropout(outputs, training=training)
-        hidden = self._after(self.cross_attention_norm, hidden, outputs)
+        hidden = self.after_sublayer(self.cross_attention_norm, hidden, outputs)
         return self._feed(hidden, training)
 
     def step(
@@ -284,12 +296,12 @@ class DecoderBlock(_Block):
             The outputs `[B*K, 1, D]`, equal to what `call` gives at this position, and the cache
             with it written in.
         """
-        seen = self._before(self.self_attention_norm, inputs)
+        seen = self.before_sublayer(self.self_attention_norm, inputs)
         outputs, cache = self.self_attention.step(seen, cache, index)
-        hidden = self._after(self.self_attention_norm, inputs, outputs)
-        seen = self._before(self.cross_attention_norm, hidden)
+        hidden = self.after_sublayer(self.self_attention_norm, inputs, outputs)
+        seen = self.before_sublayer(self.cross_attention_norm, hidden)
         outputs = self.cross_attention.step(seen, key_value, memory_mask)
-        hidden = self._after(self.cross_attention_norm, hidden, outputs)
+        hidden = self.after_sublayer(self.cross_attention_norm, hidden, outputs)
         return self._feed(hidden, training=False), cache
 
     def cross_attention_weights(
@@ -302,5 +314,5 @@ class DecoderBlock(_Block):
         """Returns the cross-attention weights `[B, H, T, S]` for the block's inputs."""
         hidden = self._attend_to_self(inputs, inputs_mask, training=False)
         return self.cross_attention.attention_weights(
-            self._before(self.cross_attention_norm, hidden), memory, memory_mask
+            self.before_sublayer(self.cross_attention_norm, hidden), memory, memory_mask
         )
