@@ -16,7 +16,7 @@ from ktransformer.config import Config, read_settings
 from ktransformer.engines import load_engine, load_translator
 from ktransformer.errors import InputError
 from ktransformer.files import check_new_file, new_file
-from ktransformer.lite import SIGNATURES, export_lite, tokenizer_beside
+from ktransformer.lite import export_lite, tokenizer_beside
 from ktransformer.models import PRESETS
 from ktransformer.run import check_run_path, save_run
 from ktransformer.serving import Engine, export_saved_model, translate_lines
@@ -197,7 +197,7 @@ def export(options: argparse.Namespace) -> None:
         path = export_lite(
             translator,
             options.output,
-            signatures=options.signatures or SIGNATURES,
+            signatures=options.signatures,
             quantization=options.quantize,
             batch_size=options.batch_size,
             **labels,

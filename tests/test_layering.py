@@ -31,7 +31,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "run": ({"config", "files", "models", "text"}, {"keras"}),
     "serving": (
         {"config", "decoding", "files", "losses", "models", "text"},
-        {"numpy", "tensorflow"},
+        {"keras", "numpy", "tensorflow"},
     ),
     "lite": (
         {"files", "serving", "text"},

@@ -2,6 +2,5 @@
 
 from ktransformer.lite.engine import LiteTranslator as LiteTranslator
 from ktransformer.lite.export import QUANTIZATIONS as QUANTIZATIONS
-from ktransformer.lite.export import SIGNATURES as SIGNATURES
 from ktransformer.lite.export import export_lite as export_lite
 from ktransformer.lite.export import tokenizer_beside as tokenizer_beside

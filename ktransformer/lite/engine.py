@@ -1,6 +1,5 @@
 """Runs a .tflite from text to text."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,9 @@ import tensorflow_text
 from ai_edge_litert.interpreter import InterpreterWithCustomOps
 
 from ktransformer.errors import InputError
-from ktransformer.lite.export import TEXT_SIGNATURES, tokenizer_beside
+from ktransformer.lite.export import tokenizer_beside
 from ktransformer.lite.model_file import read_metadata
-from ktransformer.serving import Description, Engine
+from ktransformer.serving import TEXT_SIGNATURES, Engine, TranslatorDescription
 from ktransformer.text import PAD_ID, Tokenizer
 
 
@@ -42,7 +41,7 @@ class LiteTranslator(Engine):
     def __init__(self, path: str | Path, *, threads: int = 1) -> None:
         if threads < 1:
             raise ValueError(f"threads must be at least 1; got threads={threads}.")
-        super().__init__(Description.from_json(read_metadata(path), path), Path(path))
+        super().__init__(TranslatorDescription.from_json(read_metadata(path), path), Path(path))
         try:
             self._interpreter = InterpreterWithCustomOps(
                 model_path=str(path),
@@ -64,7 +63,7 @@ class LiteTranslator(Engine):
         if set(TEXT_SIGNATURES) & set(names) or "ids" not in names or not beside.is_file():
             return None
         tokenizer = Tokenizer.load(beside)
-        if hashlib.sha256(tokenizer.model).hexdigest() != self.description.tokenizer_sha256:
+        if tokenizer.sha256 != self.description.tokenizer_sha256:
             raise InputError(f"{beside} is not the tokenizer of {self.path}.")
         return tokenizer
 

@@ -1,4 +1,4 @@
-"""Converts a translator to one .tflite."""
+"""Converts a model to one .tflite."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,12 +14,8 @@ from ktransformer.lite.compaction import compact
 from ktransformer.lite.conversion_check import check_conversion
 from ktransformer.lite.model_file import pack, set_metadata, unpack
 from ktransformer.lite.quantization import to_float16, to_int8
-from ktransformer.serving import Description, Translator, write_saved_model
-from ktransformer.text import PAD_ID
+from ktransformer.serving import LiteSignature, Servable, write_saved_model
 
-TEXT_SIGNATURES = ("serving_default", "beam")
-MAX_TARGET_LENGTH = 65_536  # What a client may take for the longest output; export/c/lite.c does.
-SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
 QUANTIZATIONS: dict[str, Callable[[Any], None]] = {
     "none": lambda model: None,
     "float16": to_float16,
@@ -28,32 +24,29 @@ QUANTIZATIONS: dict[str, Callable[[Any], None]] = {
 
 
 def export_lite(
-    translator: Translator,
+    servable: Servable,
     path: str | Path,
     *,
-    signatures: Sequence[str] = SIGNATURES,
+    signatures: Sequence[str] | None = None,
     quantization: str = "none",
     batch_size: int | None = None,
-    source_label: str = "",
-    target_label: str = "",
+    **labels: str,
 ) -> Path:
-    """Writes a translator as one .tflite file; its signatures share their weights.
+    """Writes a model as one .tflite file; its signatures share their weights.
 
-    A file with `serving_default` or `beam` takes texts and needs tensorflow-text's operations in
-    the interpreter. One without them has builtin operations only; the SentencePiece model that
-    its ids belong to is written beside it, as `FILE.tokenizer.model`. A model of mixed precision is
+    A file with a signature that takes texts needs tensorflow-text's operations in the
+    interpreter. One without has builtin operations only; the SentencePiece model that its ids
+    belong to is written beside it, as `FILE.tokenizer.model`. A model of mixed precision is
     converted in float32, for LiteRT has few operations in less.
 
     Args:
-        translator: What to convert.
+        servable: What to convert: a `Translator`, a `MaskFiller`, an `ImageClassifier`.
         path: The file to write; one that is there is replaced.
-        signatures: Which of `SIGNATURES` go in.
+        signatures: Which of the servable's `LITE_SIGNATURES` go in; None for all.
         quantization: How weights are stored: `"none"`, `"float16"` or `"dynamic_int8"`.
-        batch_size: None for any number of texts of any length. A number fixes all shapes, for
-            runtimes that cannot resize, such as LiteRT's in browsers: so many texts, sources
-            padded to `max_source_length`, and ids given padded to `max_target_length`.
-        source_label: What the source is, a language or any words; for the description.
-        target_label: What the target is.
+        batch_size: None for any number of inputs, texts of any length. A number fixes all shapes,
+            for runtimes that cannot resize, such as LiteRT's in browsers.
+        **labels: More for the description: a translator's `source_label` and `target_label`.
 
     Returns:
         The file.
@@ -62,28 +55,27 @@ def export_lite(
         InputError: A signature or quantisation is unknown, the tokenizer's LiteRT form would give
             other ids, or the model does not convert or computes something else when converted.
     """
-    _check(translator, signatures, quantization, batch_size)
+    names = _names(servable, signatures)
+    _check(quantization, batch_size)
     path = Path(path)
     check_new_file(path, overwrite=True)
-    translator = _in_float32(translator)
-    description = Description.of(
-        translator,
-        batch_size=batch_size,
-        signatures=tuple(name for name in SIGNATURES if name in signatures),
-        source_label=source_label,
-        target_label=target_label,
-        quantization=quantization,
+    servable = servable.in_float32()
+    chosen = {name: servable.lite_signature(name, batch_size) for name in names}
+    texts = [name for name, signature in chosen.items() if signature.takes_text]
+    _check_tokenizer(servable, texts)
+    description = servable.describe(
+        names, batch_size=batch_size, quantization=quantization, **labels
     )
-    model = unpack(_convert(_trace(translator, description.signatures, batch_size)))
+    model = unpack(_convert(_trace(servable, chosen)))
     set_metadata(model, description.to_json())
     if quantization != "none":  # Else the tensors keep their names, which profilers show.
         QUANTIZATIONS[quantization](model)
         compact(model)
     content = pack(model)
-    check_conversion(content, translator, description)
-    if not set(TEXT_SIGNATURES) & set(signatures):
+    check_conversion(content, chosen, quantization)
+    if servable.tokenizer is not None and not texts:
         with new_file(tokenizer_beside(path)) as file:
-            translator.tokenizer.save(file)
+            servable.tokenizer.save(file)
     with new_file(path) as file:
         file.write_bytes(content)
     return path
@@ -94,87 +86,50 @@ def tokenizer_beside(path: str | Path) -> Path:
     return Path(f"{path}.tokenizer.model")
 
 
-def _check(
-    translator: Translator, signatures: Sequence[str], quantization: str, batch_size: int | None
-) -> None:
-    unknown = [name for name in signatures if name not in SIGNATURES]
+def _names(servable: Servable, signatures: Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the signatures that were asked for, in the servable's order."""
+    known = servable.LITE_SIGNATURES
+    if signatures is None:
+        return known
+    unknown = [name for name in signatures if name not in known]
     if unknown or not signatures or isinstance(signatures, str):
-        raise InputError(f"signatures must be some of {', '.join(SIGNATURES)}; got {signatures!r}.")
+        raise InputError(f"signatures must be some of {', '.join(known)}; got {signatures!r}.")
+    return tuple(name for name in known if name in signatures)
+
+
+def _check(quantization: str, batch_size: int | None) -> None:
     if quantization not in QUANTIZATIONS:
         raise InputError(
             f"quantization must be one of {', '.join(QUANTIZATIONS)}; got {quantization!r}."
         )
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size must be at least 1; got {batch_size}.")
-    if translator.max_target_length > MAX_TARGET_LENGTH:
-        raise InputError(
-            f"max_target_length must be at most {MAX_TARGET_LENGTH} in a .tflite; "
-            f"got {translator.max_target_length}."
-        )
-    obstacle = translator.tokenizer.lite_obstacle
-    if obstacle and set(TEXT_SIGNATURES) & set(signatures):
+
+
+def _check_tokenizer(servable: Servable, texts: Sequence[str]) -> None:
+    """Refuses the signatures `texts` where the tokenizer's LiteRT form would give other ids."""
+    obstacle = servable.tokenizer and servable.tokenizer.lite_obstacle
+    if texts and obstacle:
         raise InputError(
             f"This tokenizer has no LiteRT form that gives the same ids: {obstacle}. "
-            "Export the signatures ids, encode and decode_step alone, or a SavedModel."
+            f"Leave out the signatures that take texts, {', '.join(texts)}, or write a SavedModel."
         )
 
 
-def _in_float32(translator: Translator) -> Translator:
-    """Makes what was trained in mixed precision compute in float32, as its weights are stored."""
-    model = translator.model
-    if model.compute_dtype == "float32":
-        return translator
-    wide = type(model).from_config({**model.get_config(), "dtype": "float32"})
-    wide.build()
-    wide.set_weights(model.get_weights())
-    return Translator(wide, translator.tokenizer, translator.decoding)
-
-
-def _trace(translator: Translator, names: Sequence[str], batch_size: int | None) -> dict[str, Any]:
+def _trace(servable: Servable, chosen: dict[str, LiteSignature]) -> dict[str, Any]:
     """Traces the signatures with every weight as one constant, which they all share."""
-    constants = [(weight, tf.constant(weight.value)) for weight in translator.model.weights]
+    constants = [(weight, tf.constant(weight.value)) for weight in servable.model.weights]
 
-    def traced(function: Callable[..., Any], *specs: tf.TensorSpec, **state: tf.TensorSpec) -> Any:
-        def frozen(*arguments: tf.Tensor, **more: tf.Tensor) -> Any:
+    def traced(function: Callable[..., Any], inputs: dict[str, tf.TensorSpec]) -> Any:
+        def frozen(**tensors: tf.Tensor) -> Any:
             with keras.StatelessScope(state_mapping=constants):
-                return function(*arguments, **more)
+                return getattr(function, "python_function", function)(**tensors)
 
-        return tf.function(frozen).get_concrete_function(*specs, **state)
+        return tf.function(frozen).get_concrete_function(**inputs)
 
-    def ids(source: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs: dict[str, tf.Tensor] = translator.ids.python_function(source)
-        return _fixed(outputs, batch_size, translator.max_target_length) if batch_size else outputs
-
-    texts = tf.TensorSpec([batch_size], tf.string, "texts")
-    length = translator.max_source_length if batch_size else None
-    source = tf.TensorSpec([batch_size, length], tf.int32, "source")
-    encode = traced(translator.encode.python_function, source)
-    state = {
-        name: tf.TensorSpec(tensor.shape, tensor.dtype, name)
-        for name, tensor in encode.structured_outputs.items()
-        if name != "limits"
+    return {
+        name: traced(signature.function, signature.inputs) for name, signature in chosen.items()
     }
-    makers = {
-        "serving_default": lambda: traced(translator.translate.python_function, texts),
-        "beam": lambda: traced(translator.beam.python_function, texts),
-        "ids": lambda: traced(ids, source),
-        "encode": lambda: encode,
-        "decode_step": lambda: traced(
-            translator.decode_step,
-            tf.TensorSpec([batch_size], tf.int32, "ids"),
-            tf.TensorSpec([], tf.int32, "index"),
-            **state,
-        ),
-    }
-    return {name: makers[name]() for name in names}
-
-
-def _fixed(outputs: dict[str, tf.Tensor], rows: int, length: int) -> dict[str, tf.Tensor]:
-    """Pads ids to `[rows, length]`, so that no shape depends on what is translated."""
-    padding = tf.fill([rows, length], PAD_ID)
-    ids = tf.slice(tf.concat([outputs["ids"], padding], axis=1), [0, 0], [rows, length])
-    fixed = {name: tf.ensure_shape(outputs[name], [rows]) for name in ("score", "truncated")}
-    return {"ids": ids, **fixed}
 
 
 def _convert(signatures: dict[str, Any]) -> bytes:

@@ -1,6 +1,11 @@
-"""The translator, its SavedModel, and the engines that run either."""
+"""Models with their data's ways in and out, their SavedModels, and what translates with either."""
 
 from ktransformer.serving.description import Description as Description
+from ktransformer.serving.description import (
+    ImageClassifierDescription as ImageClassifierDescription,
+)
+from ktransformer.serving.description import LanguageModelDescription as LanguageModelDescription
+from ktransformer.serving.description import TranslatorDescription as TranslatorDescription
 from ktransformer.serving.engine import Engine as Engine
 from ktransformer.serving.engine import ModelEngine as ModelEngine
 from ktransformer.serving.engine import Translation as Translation
@@ -10,5 +15,8 @@ from ktransformer.serving.saved_model import SavedModelEngine as SavedModelEngin
 from ktransformer.serving.saved_model import export_saved_model as export_saved_model
 from ktransformer.serving.saved_model import is_saved_model as is_saved_model
 from ktransformer.serving.saved_model import write_saved_model as write_saved_model
+from ktransformer.serving.servable import LiteSignature as LiteSignature
+from ktransformer.serving.servable import Servable as Servable
 from ktransformer.serving.translator import SPECIAL_IDS as SPECIAL_IDS
 from ktransformer.serving.translator import Translator as Translator
+from ktransformer.serving.translator_lite import TEXT_SIGNATURES as TEXT_SIGNATURES

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.serving.description import Description
+from ktransformer.serving.description import TranslatorDescription
 from ktransformer.serving.translator import Translator
 
 
@@ -45,7 +45,7 @@ class Engine(abc.ABC):
 
     kind: str
 
-    def __init__(self, description: Description, path: Path | None = None) -> None:
+    def __init__(self, description: TranslatorDescription, path: Path | None = None) -> None:
         self.description = description
         self.path = path
 
@@ -122,7 +122,7 @@ class ModelEngine(Engine):
     kind = "run"
 
     def __init__(self, translator: Translator) -> None:
-        super().__init__(Description.of(translator, signatures=("serving_default", "beam")))
+        super().__init__(translator.describe(("serving_default", "beam")))
         self.translator = translator
 
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:

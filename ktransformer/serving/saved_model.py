@@ -1,4 +1,4 @@
-"""The SavedModel of a translator: written, and run."""
+"""SavedModels: of any model written, and of a translator run."""
 
 from pathlib import Path
 from typing import Any
@@ -8,28 +8,26 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.files import new_folder
-from ktransformer.serving.description import Description
+from ktransformer.serving.description import TranslatorDescription
 from ktransformer.serving.engine import Engine
-from ktransformer.serving.translator import Translator
+from ktransformer.serving.servable import Servable
 
 _DESCRIPTION, _GRAPH = "ktransformer.json", "saved_model.pb"
 
 
-def export_saved_model(
-    translator: Translator, path: str | Path, *, source_label: str = "", target_label: str = ""
-) -> Path:
-    """Writes a translator as a SavedModel that needs only tensorflow and tensorflow_text.
+def export_saved_model(servable: Servable, path: str | Path, **labels: str) -> Path:
+    """Writes a model as a SavedModel that needs only tensorflow and, for text, tensorflow_text.
 
-    The signatures: `serving_default` (texts -> text, score, truncated), `beam` (texts -> n-best
-    text and score, truncated), `score` (source, target -> log_probability, tokens, truncated),
-    `ids` (source -> ids, score, truncated).
+    A translator has the signatures `serving_default` (texts -> text, score, truncated), `beam`
+    (texts -> n-best text and score, truncated), `score` (source, target -> log_probability,
+    tokens, truncated) and `ids` (source -> ids, score, truncated). Those of a `MaskFiller` and an
+    `ImageClassifier` stand in their docstrings.
 
     Args:
-        translator: What to write.
+        servable: What to write: a `Translator`, a `MaskFiller`, an `ImageClassifier`.
         path: The model's folder; the export goes into its next free number (`1`, `2`, ...), as
             TensorFlow Serving expects.
-        source_label: What the source is, a language or any words; for the description.
-        target_label: What the target is.
+        **labels: More for the description: a translator's `source_label` and `target_label`.
 
     Returns:
         The folder that was written.
@@ -41,20 +39,10 @@ def export_saved_model(
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a folder was to be written there.")
     target = path / str(max(_numbers(path), default=0) + 1)
-    signatures = {
-        "serving_default": translator.translate,
-        "beam": translator.beam,
-        "score": translator.score,
-        "ids": translator.ids,
-    }
-    description = Description.of(
-        translator,
-        signatures=tuple(signatures),
-        source_label=source_label,
-        target_label=target_label,
-    )
+    signatures = servable.saved_model_signatures()
+    description = servable.describe(tuple(signatures), **labels)
     with new_folder(target) as folder:
-        write_saved_model(_servable(translator), folder, signatures)
+        write_saved_model(_saved(servable), folder, signatures)
         (folder / _DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
     return target
 
@@ -71,16 +59,16 @@ def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any
         raise InputError(f"Cannot write {folder}: {error.message.splitlines()[0]}") from error
 
 
-def _servable(translator: Translator) -> tf.Module:
+def _saved(servable: Servable) -> tf.Module:
     """Makes what is saved: the plain variables, without the Keras objects around them.
 
     Keras gives each of its variables a second handle when it is saved. Python's loader knows the
     two for one; TensorFlow Serving and the C API restore only the one that no signature reads.
     """
-    servable = tf.Module()
-    servable.weights = [variable.value for variable in translator.model.variables]
-    servable.tokenizer = translator.tokenizer
-    return servable
+    saved = tf.Module()
+    saved.weights = [variable.value for variable in servable.model.variables]
+    saved.tokenizer = servable.tokenizer
+    return saved
 
 
 def _numbers(path: Path) -> list[int]:
@@ -120,7 +108,7 @@ class SavedModelEngine(Engine):
             text = (path / _DESCRIPTION).read_bytes()
         except OSError as error:
             raise InputError(f"{path} is not a SavedModel that ktransformer wrote.") from error
-        super().__init__(Description.from_json(text, path), path)
+        super().__init__(TranslatorDescription.from_json(text, path), path)
         try:
             self._model = tf.saved_model.load(str(path))
         except (OSError, ValueError, tf.errors.OpError) as error:

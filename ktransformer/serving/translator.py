@@ -1,7 +1,7 @@
 """The translator: text in, text out, in TensorFlow graphs."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import tensorflow as tf
 
@@ -17,6 +17,9 @@ from ktransformer.decoding import (
 from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy, token_weights
 from ktransformer.models import Transformer
+from ktransformer.serving.description import TranslatorDescription
+from ktransformer.serving.servable import LiteSignature, Servable
+from ktransformer.serving.translator_lite import TRANSLATOR_SIGNATURES, translator_lite_signature
 from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
 
 SPECIAL_IDS = SpecialIds(
@@ -26,7 +29,7 @@ _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 _IDS = tf.TensorSpec([None, None], tf.int32, "source")
 
 
-class Translator(tf.Module):
+class Translator(Servable):
     """Tokenizer, model and search in one: every method is a graph from text to text.
 
     The same methods serve the BLEU callback, the commands and the exports. A text without any
@@ -53,14 +56,16 @@ class Translator(tf.Module):
         ```
     """
 
+    LITE_SIGNATURES = TRANSLATOR_SIGNATURES
+    model: Transformer
+    tokenizer: Tokenizer
+
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, decoding: DecodingConfig | None = None
     ) -> None:
-        super().__init__(name="translator")
+        super().__init__(model, tokenizer, name="translator")
         if not model.built:
             model.build()
-        self.model = model
-        self.tokenizer = tokenizer
         self.decoding = decoding or DecodingConfig()
         self.max_source_length = self.decoding.max_source_length or model.max_length
         self.max_target_length = self.decoding.max_target_length or model.max_length
@@ -71,6 +76,32 @@ class Translator(tf.Module):
                     f"max_{side}_length must be at most the model's max_length, "
                     f"{model.max_length}; got {length}."
                 )
+
+    def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "serving_default": self.translate,
+            "beam": self.beam,
+            "score": self.score,
+            "ids": self.ids,
+        }
+
+    def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
+        return translator_lite_signature(self, name, batch_size)
+
+    def describe(self, signatures: Sequence[str], **others: Any) -> TranslatorDescription:
+        return TranslatorDescription(
+            signatures=tuple(signatures),
+            vocabulary_size=self.tokenizer.vocabulary_size,
+            max_source_length=self.max_source_length,
+            max_target_length=self.max_target_length,
+            decoding=self.decoding,
+            special_ids=SPECIAL_IDS._asdict(),
+            tokenizer_sha256=self.tokenizer.sha256,
+            **others,
+        )
+
+    def with_model(self, model: Transformer) -> Self:
+        return type(self)(model, self.tokenizer, self.decoding)
 
     @tf.function(input_signature=[_TEXTS])
     def translate(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -1,5 +1,6 @@
 """The tokenizer: trained from text, the same in training and in the serving graph."""
 
+import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,13 +20,18 @@ except ImportError as error:  # There is no wheel for Windows.
     ) from error
 
 PAD_ID, UNKNOWN_ID, START_ID, END_ID = 0, 1, 2, 3
+MASK = "<mask>"
+"""What stands for a masked token in a text."""
 _NORMALIZATION = "nmt_nfkc"
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's sign of a leading space.
+_UNKNOWN_PENALTY = 10  # How far below the lowest piece SentencePiece scores an unknown character.
 
 
 class Tokenizer(tf.Module):
     """A SentencePiece unigram tokenizer that runs in a TensorFlow graph.
 
-    Ids: 0 padding, 1 unknown, 2 start, 3 end.
+    Ids: 0 padding, 1 unknown, 2 start, 3 end. One trained with `mask=True` also has a mask token,
+    `<mask>` in a text, whose id is `mask_id`.
 
     A model that `train` made runs as tensorflow-text's `FastSentencepieceTokenizer`, the one form
     that TensorFlow and LiteRT share, so that every engine sees the same ids. They are the ids of
@@ -36,7 +42,16 @@ class Tokenizer(tf.Module):
     Text is normalised by SentencePiece's `nmt_nfkc`: NFKC, tabs and line ends become spaces, most
     other control characters vanish, spaces are trimmed at both ends and runs of them become one.
     Decoding what was encoded gives the text normalised so. A character that was not in the
-    training text becomes unknown.
+    training text becomes unknown. A mask token has the same id behind a space and inside a word;
+    decoding puts a space before it.
+
+    Attributes:
+        model: The serialized SentencePiece model.
+        vocabulary_size: The number of ids. Where there is a mask token, the last two are its:
+            `mask_id`, and one that stands for it inside a word and is never given out.
+        mask_id: The id of `<mask>`, or None without one; the ordinary pieces lie between `END_ID`
+            and it.
+        lite_obstacle: Why there is no LiteRT form that gives the same ids, or None.
 
     Args:
         model: A serialized SentencePiece model.
@@ -65,6 +80,7 @@ class Tokenizer(tf.Module):
             )
         self.model = model
         self.vocabulary_size: int = processor.vocab_size()
+        self.mask_id = _mask_id(model)
         self.lite_obstacle = _lite_obstacle(model)
         if self.lite_obstacle is None:
             self._graph = tensorflow_text.FastSentencepieceTokenizer(model, add_eos=True)
@@ -79,16 +95,18 @@ class Tokenizer(tf.Module):
         *,
         split_digits: bool = True,
         character_coverage: float = 1.0,
+        mask: bool = False,
     ) -> "Tokenizer":
         """Trains a tokenizer.
 
         Args:
             lines: The text, a sentence each; both languages for a shared vocabulary.
-            vocabulary_size: The most pieces, the four special ones included. A small text may
-                give fewer.
+            vocabulary_size: The most pieces, the four special ones and two for the mask
+                included. A small text may give fewer.
             split_digits: Whether every digit is a piece of its own.
             character_coverage: Share of the text's characters to keep; the rarest others become
                 unknown. 1 keeps all.
+            mask: Whether there is a mask token, for a masked language model.
 
         Raises:
             InputError: The text is empty, or has more different characters than
@@ -102,7 +120,7 @@ class Tokenizer(tf.Module):
                 sentence_iterator=iter(lines),
                 model_writer=model,
                 model_type="unigram",
-                vocab_size=vocabulary_size,
+                vocab_size=vocabulary_size - 2 * mask,
                 hard_vocab_limit=False,
                 character_coverage=character_coverage,
                 split_digits=split_digits,
@@ -119,12 +137,17 @@ class Tokenizer(tf.Module):
                 f"No tokenizer of vocabulary_size={vocabulary_size} can be trained on this text: "
                 f"{error}"
             ) from error
-        return cls(model.getvalue())
+        return cls(_with_mask(model.getvalue()) if mask else model.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
         """Reads a tokenizer that `save` wrote, or another SentencePiece model with its ids."""
         return cls(Path(path).read_bytes())
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the SentencePiece model, in hexadecimal: which tokenizer this is."""
+        return hashlib.sha256(self.model).hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Writes the SentencePiece model."""
@@ -132,7 +155,11 @@ class Tokenizer(tf.Module):
 
     def encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Turns texts `[B]` into ids, the end token included; runs in a graph."""
-        return self._graph.tokenize(texts)
+        ids = self._graph.tokenize(texts)
+        if self.mask_id is None:
+            return ids
+        # The two pieces of the mask are the last: both become the first of them.
+        return ids.with_flat_values(tf.minimum(ids.flat_values, self.mask_id))
 
     def encode_dense(self, texts: tf.Tensor, limit: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Turns texts `[B]` into ids of at most `limit` tokens each; runs in a graph.
@@ -173,7 +200,7 @@ class Tokenizer(tf.Module):
         normalizer = sentencepiece.SentencePieceNormalizer(
             model_proto=self.model, remove_extra_whitespaces=True
         )
-        return normalizer.normalize(text).replace("\N{LOWER ONE EIGHTH BLOCK}", " ").strip(" ")
+        return normalizer.normalize(text).replace(_SPACE, " ").strip(" ")
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Returns the text of each id, a leading space as `▁`."""
@@ -181,11 +208,35 @@ class Tokenizer(tf.Module):
         return [processor.id_to_piece(int(i)) for i in ids]
 
 
+def _with_mask(model: bytes) -> bytes:
+    """Adds the mask token to a trained model: a piece with a leading space, and one without.
+
+    They are ordinary pieces, for LiteRT's tokenizer knows no user-defined ones. Their score is
+    what makes them sure to be taken: the most probable segmentation is the one with the highest
+    sum, and theirs is above all that its neighbours can lose by it.
+    """
+    proto = _schema().ModelProto.FromString(model)
+    ordinary = [piece for piece in proto.pieces if MASK not in piece.piece]  # If the text had some.
+    lowest = min(piece.score for piece in ordinary) - _UNKNOWN_PENALTY
+    score = -2 * proto.trainer_spec.max_sentencepiece_length * lowest
+    del proto.pieces[:]
+    proto.pieces.extend(ordinary)
+    for text in (_SPACE + MASK, MASK):
+        proto.pieces.add(piece=text, score=score)
+    added: bytes = proto.SerializeToString()
+    return added
+
+
+def _mask_id(model: bytes) -> int | None:
+    """Finds the mask token that `_with_mask` added; None if there is none."""
+    pieces = _schema().ModelProto.FromString(model).pieces
+    last = [(piece.piece, piece.score > 0) for piece in pieces[-2:]]  # Trained scores never are.
+    return len(pieces) - 2 if last == [(_SPACE + MASK, True), (MASK, True)] else None
+
+
 def _lite_obstacle(model: bytes) -> str | None:
     """Says why a SentencePiece model and its fast form may give different ids; None if not."""
-    from sentencepiece import sentencepiece_model_pb2
-
-    schema: Any = sentencepiece_model_pb2  # Its classes are made when it is imported.
+    schema = _schema()
     proto = schema.ModelProto.FromString(model)
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
     kind = schema.TrainerSpec.ModelType.Name(trainer.model_type)
@@ -204,6 +255,12 @@ def _lite_obstacle(model: bytes) -> str | None:
     if not {piece.type for piece in proto.pieces} <= plain:
         return "it has user-defined or unused pieces"
     return None
+
+
+def _schema() -> Any:
+    from sentencepiece import sentencepiece_model_pb2
+
+    return sentencepiece_model_pb2  # Its classes are made when it is imported.
 
 
 def _processor(model: bytes) -> Any:

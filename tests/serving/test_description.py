@@ -3,39 +3,42 @@ import json
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.serving import Description
+from ktransformer.serving import TranslatorDescription
 
 
 @pytest.fixture
 def description(translator):
-    return Description.of(translator, signatures=("ids",), source_label="Wörter")
+    return translator.describe(("ids",), source_label="Wörter")
 
 
 def test_a_description_survives_json(description):
-    assert Description.from_json(description.to_json(), "x").to_json() == description.to_json()
+    assert (
+        TranslatorDescription.from_json(description.to_json(), "x").to_json()
+        == description.to_json()
+    )
     assert "Wörter" in description.to_json()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "no json", '{"kind": "translator"}'])
 def test_other_text_is_no_description(text):
     with pytest.raises(InputError, match="x is not an export of ktransformer, or it is damaged"):
-        Description.from_json(text, "x")
+        TranslatorDescription.from_json(text, "x")
 
 
 def test_a_description_that_lacks_a_field_is_damaged(description):
     fields = json.loads(description.to_json())
     del fields["vocabulary_size"]
     with pytest.raises(InputError, match="damaged"):
-        Description.from_json(json.dumps(fields), "x")
+        TranslatorDescription.from_json(json.dumps(fields), "x")
 
 
 def test_another_kind_of_model_is_named(description):
     text = json.dumps({**json.loads(description.to_json()), "kind": "classifier"})
     with pytest.raises(InputError, match="x is a classifier, not a translator"):
-        Description.from_json(text, "x")
+        TranslatorDescription.from_json(text, "x")
 
 
 def test_another_format_is_to_be_exported_again(description):
     text = json.dumps({**json.loads(description.to_json()), "format_version": 99})
     with pytest.raises(InputError, match="export it again"):
-        Description.from_json(text, "x")
+        TranslatorDescription.from_json(text, "x")

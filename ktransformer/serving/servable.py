@@ -1,0 +1,85 @@
+"""What every export is made of: a model with all that stands between it and its user's data."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
+
+import keras
+import tensorflow as tf
+
+from ktransformer.serving.description import Description
+from ktransformer.text import Tokenizer
+
+
+class LiteSignature(NamedTuple):
+    """One signature of a .tflite.
+
+    Attributes:
+        function: A `tf.function` or plain function of named tensors that returns named tensors.
+        inputs: What it takes, by name.
+        probe: Inputs to try the converted signature on, by name; they may have other shapes than
+            `inputs` where these are open.
+        takes_text: Whether the tokenizer's LiteRT form runs in it.
+    """
+
+    function: Callable[..., dict[str, tf.Tensor]]
+    inputs: dict[str, tf.TensorSpec]
+    probe: dict[str, tf.Tensor]
+    takes_text: bool = False
+
+
+class Servable(tf.Module):
+    """A model from its user's data to its user's answer, in TensorFlow graphs.
+
+    `export_saved_model` and `export_lite` write any of them. A subclass says which signatures
+    there are and how the export is described.
+
+    Args:
+        model: The Keras model, built.
+        tokenizer: Its tokenizer; None where no text comes in.
+        name: Name of the module.
+
+    Attributes:
+        LITE_SIGNATURES: The names of the signatures that a .tflite can have, in their order.
+    """
+
+    LITE_SIGNATURES: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self, model: keras.Model, tokenizer: Tokenizer | None = None, *, name: str
+    ) -> None:
+        super().__init__(name=name)
+        self.model = model
+        self.tokenizer = tokenizer
+
+    def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
+        """Returns the `tf.function`s, with input signatures, that a SavedModel has, by name."""
+        raise NotImplementedError
+
+    def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
+        """Returns one of `LITE_SIGNATURES`.
+
+        Args:
+            name: Which.
+            batch_size: None for any number of inputs; a number fixes all shapes.
+
+        Raises:
+            InputError: This model has no LiteRT form.
+        """
+        raise NotImplementedError
+
+    def describe(self, signatures: Sequence[str], **others: Any) -> Description:
+        """Describes an export with these signatures; `others` are what only the export knows."""
+        raise NotImplementedError
+
+    def with_model(self, model: keras.Model) -> Self:
+        """Returns the same around another model."""
+        raise NotImplementedError
+
+    def in_float32(self) -> Self:
+        """Makes what was trained in mixed precision compute in float32, as its weights are."""
+        if self.model.compute_dtype == "float32":
+            return self
+        wide = type(self.model).from_config({**self.model.get_config(), "dtype": "float32"})
+        wide.build()
+        wide.set_weights(self.model.get_weights())
+        return self.with_model(wide)
