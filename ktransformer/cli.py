@@ -43,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(encoding="utf-8")  # Texts come in as UTF-8, whatever the locale.
     try:
         with quiet_stderr():
-            from ktransformer import commands
-        status: int = getattr(commands, options.command)(options) or 0
+            from ktransformer import commands, export_commands
+        owner = export_commands if options.command in ("export", "verify") else commands
+        status: int = getattr(owner, options.command)(options) or 0
         sys.stdout.flush()
     except (InputError, ImportError) as error:
         return _fail(str(error))
@@ -108,7 +109,11 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
 
 def _add_export(commands: Any) -> None:
     command = _add(commands, "export", "write a model that needs no ktransformer")
-    command.add_argument("run", metavar="RUN", help="folder of a trained run")
+    command.add_argument(
+        "run",
+        metavar="RUN",
+        help="folder of a trained run, masked language model or image classifier",
+    )
     command.add_argument(
         "--format", choices=["saved_model", "tflite"], default="saved_model", help="what to write"
     )
@@ -135,6 +140,12 @@ def _add_export(commands: Any) -> None:
             help=f"what the {side} is, a language or any words, for the description",
         )
     command.add_argument(
+        "--top-k",
+        type=_positive,
+        metavar="K",
+        help="fills that a masked language model gives for a mask (default: 5)",
+    )
+    command.add_argument(
         "--quantize",
         choices=["none", "float16", "dynamic_int8"],
         default="none",
@@ -144,8 +155,8 @@ def _add_export(commands: Any) -> None:
         "--signatures",
         nargs="+",
         metavar="NAME",
-        help="which go into a .tflite: serving_default, beam, ids, encode, decode_step "
-        "(default: all)",
+        help="which go into a .tflite; of a translator: serving_default, beam, ids, encode, "
+        "decode_step (default: all)",
     )
     command.add_argument(
         "--batch-size",
@@ -157,12 +168,22 @@ def _add_export(commands: Any) -> None:
 
 
 def _add_verify(commands: Any) -> None:
-    command = _add(commands, "verify", "compare exports with the run that they were made from")
+    command = _add(commands, "verify", "compare exports with the model that they were made from")
     command.add_argument(
         "exports", nargs="+", metavar="EXPORT", help="folder of a SavedModel, or .tflite file"
     )
-    command.add_argument("--run", required=True, metavar="RUN", help="folder of the trained run")
-    command.add_argument("--source", required=True, metavar="FILE", help="texts to translate")
+    command.add_argument(
+        "--run",
+        required=True,
+        metavar="RUN",
+        help="folder of the trained run, masked language model or image classifier",
+    )
+    command.add_argument(
+        "--source",
+        required=True,
+        metavar="FILE",
+        help="texts; for an image classifier a folder of images",
+    )
     command.add_argument("--reference", metavar="FILE", help="their translations, for BLEU")
     command.add_argument(
         "--json",

@@ -11,15 +11,16 @@ from pathlib import Path
 import sacrebleu
 import tensorflow as tf
 
-from ktransformer import fitting, verification
+from ktransformer import fitting
 from ktransformer.config import Config, read_settings
 from ktransformer.engines import load_engine, load_translator
 from ktransformer.errors import InputError
-from ktransformer.files import check_new_file, new_file
-from ktransformer.lite import export_lite, tokenizer_beside
 from ktransformer.models import PRESETS
 from ktransformer.run import check_run_path, save_run
-from ktransformer.serving import Engine, export_saved_model, translate_lines
+from ktransformer.serving import (
+    Engine,
+    translate_lines,
+)
 from ktransformer.text import read_lines, read_parallel
 from ktransformer.text.corpus import decode_line
 
@@ -94,7 +95,7 @@ def translate(options: argparse.Namespace) -> None:
     _report_cut(cut, engine.description.max_source_length)
 
 
-def _set_threads(threads: int | None) -> None:
+def set_threads(threads: int | None) -> None:
     """Limits TensorFlow's threads, which is possible until its first operation."""
     if threads is not None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -102,7 +103,7 @@ def _set_threads(threads: int | None) -> None:
 
 
 def _load_engine(options: argparse.Namespace) -> Engine:
-    _set_threads(options.threads)
+    set_threads(options.threads)
     return load_engine(options.model, beam_size=options.beam_size, threads=options.threads)
 
 
@@ -131,7 +132,7 @@ def _report_cut(cut: int, limit: int) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Translates a file and prints its BLEU and chrF as one JSON line."""
     sources, references = list(read_lines(options.source)), list(read_lines(options.reference))
-    _check_sides(sources, references, options.source, options.reference)
+    check_sides(sources, references, options.source, options.reference)
     engine = _load_engine(options)
     translations = translate_lines(engine, sources, batch_size=options.batch_size)
     outputs = [translation.text for translation in translations]
@@ -148,7 +149,8 @@ def evaluate(options: argparse.Namespace) -> None:
     print(json.dumps(result))
 
 
-def _check_sides(first: list[str], second: list[str], *names: str) -> None:
+def check_sides(first: list[str], second: list[str], *names: str) -> None:
+    """Checks that two files are as long as each other and not empty; `names` are theirs."""
     if len(first) != len(second):
         raise InputError(
             f"{names[0]} and {names[1]} must have the same number of lines; "
@@ -161,7 +163,7 @@ def _check_sides(first: list[str], second: list[str], *names: str) -> None:
 def score(options: argparse.Namespace) -> None:
     """Prints each pair's log-probability and number of tokens."""
     sources, targets = list(read_lines(options.source)), list(read_lines(options.target))
-    _check_sides(sources, targets, options.source, options.target)
+    check_sides(sources, targets, options.source, options.target)
     translator = load_translator(options.run)
     cut = 0
     for i in range(0, len(sources), options.batch_size):
@@ -173,65 +175,3 @@ def score(options: argparse.Namespace) -> None:
         ):
             print(f"{value:.4f}\t{tokens}")
     _report_cut(cut, translator.max_source_length)
-
-
-def export(options: argparse.Namespace) -> None:
-    """Writes a run as a SavedModel or a .tflite and prints its path."""
-    labels = {"source_label": options.source_label, "target_label": options.target_label}
-    lite = options.format == "tflite"
-    for_lite = (options.quantize != "none", options.signatures, options.batch_size)
-    if not lite and (any(for_lite) or options.overwrite):
-        raise InputError(
-            "--quantize, --signatures, --batch-size and --overwrite go with --format tflite."
-        )
-    if lite:
-        for path in (options.output, tokenizer_beside(options.output)):
-            check_new_file(path, overwrite=options.overwrite)
-    translator = load_translator(
-        options.run,
-        options.beam_size,
-        max_source_length=options.max_source_length,
-        max_target_length=options.max_target_length,
-    )
-    if lite:
-        path = export_lite(
-            translator,
-            options.output,
-            signatures=options.signatures,
-            quantization=options.quantize,
-            batch_size=options.batch_size,
-            **labels,
-        )
-    else:
-        path = export_saved_model(translator, options.output, **labels)
-    print(path)
-
-
-def verify(options: argparse.Namespace) -> int:
-    """Compares exports with their run on a file; 1 where a tolerance is broken."""
-    _set_threads(options.threads)
-    if options.json:
-        check_new_file(options.json, overwrite=True)
-    sources = list(read_lines(options.source))
-    references = None
-    if options.reference:
-        references = list(read_lines(options.reference))
-        _check_sides(sources, references, options.source, options.reference)
-    report = verification.verify(
-        options.exports,
-        options.run,
-        sources,
-        references,
-        tolerances=verification.Tolerances(
-            min_identical=options.min_identical,
-            max_score_difference=options.max_score_difference,
-            max_bleu_drop=options.max_bleu_drop,
-        ),
-        threads=options.threads,
-        batch_size=options.batch_size,
-    )
-    print(report.to_text(differences=options.differences))
-    if options.json:
-        with new_file(options.json) as file:
-            file.write_text(report.to_json(), encoding="utf-8")
-    return 1 if report.broken else 0

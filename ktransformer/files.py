@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ktransformer.errors import InputError
 
+_UNITS = ("B", "KiB", "MiB", "GiB")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h and linux/fs.h
 
 
@@ -94,6 +95,22 @@ def new_file(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def size_on_disk(path: str | Path) -> int:
+    """Returns the bytes of a file, or of all files in a folder."""
+    path = Path(path)
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def readable_size(size: float) -> str:
+    """Writes a number of bytes in the largest unit in which it is at least 1."""
+    for unit in _UNITS[:-1]:
+        if size < 1024:
+            return f"{size:.2f} {unit}"
+        size /= 1024
+    return f"{size:.2f} {_UNITS[-1]}"
 
 
 def _exchange(first: Path, second: Path) -> None:

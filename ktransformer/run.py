@@ -117,14 +117,23 @@ def load_run(path: str | Path) -> Run:
             f"{folder / _TOKENIZER} has {tokenizer.vocabulary_size} pieces, but the run was "
             f"trained with {description['vocabulary_size']}."
         )
-    try:
-        model = keras.saving.load_model(folder / _MODEL, compile=False)
-    except (OSError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder / _MODEL} does not hold a model: {reason}") from error
+    model = load_model(folder / _MODEL)
     if not isinstance(model, Transformer):
         raise InputError(f"{folder / _MODEL} is no Transformer but a {type(model).__name__}.")
     return Run(config, tokenizer, model, description["history"])
+
+
+def load_model(path: str | Path) -> keras.Model:
+    """Reads a `.keras` file, for use and not for further training.
+
+    Raises:
+        InputError: It is missing or damaged, or holds layers that were not registered.
+    """
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} does not hold a model: {reason}") from error
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -14,9 +14,8 @@ import sacrebleu
 
 from ktransformer.engines import load_engine, load_translator
 from ktransformer.errors import InputError
+from ktransformer.files import readable_size, size_on_disk
 from ktransformer.serving import Engine, ModelEngine, Translation, batches_by_length
-
-_UNITS = ("B", "KiB", "MiB", "GiB")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +138,7 @@ class Report:
         ]
         for result in self.results:
             lines.append(
-                f"| {result.name} | {result.kind} | {_size(result.bytes)} "
+                f"| {result.name} | {result.kind} | {readable_size(result.bytes)} "
                 f"| {result.load_seconds:.2f} | {result.milliseconds:.1f} "
                 f"| {result.identical:.4f} | {result.score_difference:.6f} "
                 f"| {_score(result.bleu)} | {_score(result.chrf)} |"
@@ -193,7 +192,7 @@ def verify(
         result = Result(
             name=str(path),
             kind=_kind(engines[i]),
-            bytes=_bytes(engines[i].path or Path(path)),
+            bytes=size_on_disk(engines[i].path or Path(path)),
             load_seconds=loading[i],
             milliseconds=1000 * times[i],
             **_scores(translations[i], references),
@@ -335,20 +334,6 @@ def _broken(result: Result, run: Result, limits: dict[str, float]) -> tuple[str,
 def _kind(engine: Engine) -> str:
     quantization = engine.description.quantization
     return engine.kind if quantization == "none" else f"{engine.kind}, {quantization}"
-
-
-def _bytes(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _size(size: float) -> str:
-    for unit in _UNITS:
-        if size < 1024 or unit == _UNITS[-1]:
-            break
-        size /= 1024
-    return f"{size:.2f} {unit}"
 
 
 def _score(score: float | None) -> str:

@@ -7,5 +7,6 @@ from ktransformer.layers.blocks import EncoderBlock as EncoderBlock
 from ktransformer.layers.feed_forward import FeedForward as FeedForward
 from ktransformer.layers.masks import attention_mask as attention_mask
 from ktransformer.layers.masks import masked_softmax as masked_softmax
+from ktransformer.layers.patch_embedding import PatchEmbedding as PatchEmbedding
 from ktransformer.layers.positional_embedding import PositionalEmbedding as PositionalEmbedding
 from ktransformer.layers.positional_embedding import sinusoidal_positions as sinusoidal_positions

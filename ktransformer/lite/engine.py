@@ -1,15 +1,13 @@
-"""Runs a .tflite from text to text."""
+"""Translates with a .tflite."""
 
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_text
-from ai_edge_litert.interpreter import InterpreterWithCustomOps
 
 from ktransformer.errors import InputError
 from ktransformer.lite.export import tokenizer_beside
-from ktransformer.lite.model_file import read_metadata
+from ktransformer.lite.model import LiteModel
 from ktransformer.serving import TEXT_SIGNATURES, Engine, TranslatorDescription
 from ktransformer.text import PAD_ID, Tokenizer
 
@@ -39,21 +37,8 @@ class LiteTranslator(Engine):
     kind = "tflite"
 
     def __init__(self, path: str | Path, *, threads: int = 1) -> None:
-        if threads < 1:
-            raise ValueError(f"threads must be at least 1; got threads={threads}.")
-        super().__init__(TranslatorDescription.from_json(read_metadata(path), path), Path(path))
-        try:
-            self._interpreter = InterpreterWithCustomOps(
-                model_path=str(path),
-                custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS,
-                num_threads=threads,
-            )
-            self._runners = {
-                name: self._interpreter.get_signature_runner(name)
-                for name in self.description.signatures
-            }
-        except (ValueError, RuntimeError) as error:
-            raise InputError(f"{path} is a .tflite file, but a damaged one.") from error
+        self._model = LiteModel(path, TranslatorDescription, threads=threads)
+        super().__init__(self._model.description, Path(path))
         self._tokenizer = self._load_tokenizer()
 
     def _load_tokenizer(self) -> Tokenizer | None:
@@ -84,21 +69,13 @@ class LiteTranslator(Engine):
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
         if self._tokenizer is not None:
             return self._run_ids(self._tokenizer, texts)
-        return self._invoke(signature, texts=texts)
+        return self._model.run(signature, texts=texts)
 
     def _run_ids(self, tokenizer: Tokenizer, texts: np.ndarray) -> dict[str, np.ndarray]:
         limit = self.description.max_source_length
         ids, truncated = tokenizer.encode_dense(tf.constant(texts, tf.string), limit)
         if self.description.batch_size is not None:
             ids = tf.pad(ids, [[0, 0], [0, limit - ids.shape[1]]], constant_values=PAD_ID)
-        outputs = self._invoke("ids", source=ids.numpy())
+        outputs = self._model.run("ids", source=ids.numpy())
         text = tokenizer.decode(tf.constant(outputs["ids"])).numpy()
         return {"text": text, "score": outputs["score"], "truncated": truncated.numpy()}
-
-    def _invoke(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        try:
-            outputs: dict[str, np.ndarray] = self._runners[signature](**inputs)
-        except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"LiteRT cannot run {self.path}: {reason}") from error
-        return outputs

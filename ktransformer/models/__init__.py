@@ -2,5 +2,8 @@
 
 from ktransformer.models.decoder import Decoder as Decoder
 from ktransformer.models.encoder import Encoder as Encoder
+from ktransformer.models.masked_language_model import MaskedLanguageModel as MaskedLanguageModel
 from ktransformer.models.transformer import PRESETS as PRESETS
 from ktransformer.models.transformer import Transformer as Transformer
+from ktransformer.models.vision_transformer import VISION_PRESETS as VISION_PRESETS
+from ktransformer.models.vision_transformer import VisionTransformer as VisionTransformer

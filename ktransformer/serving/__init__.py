@@ -11,6 +11,10 @@ from ktransformer.serving.engine import ModelEngine as ModelEngine
 from ktransformer.serving.engine import Translation as Translation
 from ktransformer.serving.engine import batches_by_length as batches_by_length
 from ktransformer.serving.engine import translate_lines as translate_lines
+from ktransformer.serving.image_classifier import ImageClassifier as ImageClassifier
+from ktransformer.serving.mask_filler import Fill as Fill
+from ktransformer.serving.mask_filler import MaskFiller as MaskFiller
+from ktransformer.serving.saved_model import SavedModel as SavedModel
 from ktransformer.serving.saved_model import SavedModelEngine as SavedModelEngine
 from ktransformer.serving.saved_model import export_saved_model as export_saved_model
 from ktransformer.serving.saved_model import is_saved_model as is_saved_model

@@ -37,7 +37,7 @@ class Description:
 
     @classmethod
     def from_json(cls, text: str | bytes, origin: object) -> Self:
-        """Reads what `to_json` wrote.
+        """Reads what `to_json` wrote; `Description` itself reads that of any kind.
 
         Args:
             text: The JSON.
@@ -53,7 +53,8 @@ class Description:
             writer = fields["ktransformer"]
         except (ValueError, KeyError, TypeError) as error:
             raise damaged from error
-        if kind != cls.kind:
+        known = {described.kind: described for described in (cls, *cls.__subclasses__())}
+        if kind not in known:
             raise InputError(f"{origin} is a {kind}, not a {cls.kind}.")
         if version != FORMAT_VERSION:
             raise InputError(
@@ -61,7 +62,7 @@ class Description:
                 f"version ({__version__}) reads: export it again."
             )
         try:
-            return cls(**cls._from_fields(fields))
+            return known[kind](**known[kind]._from_fields(fields))
         except (TypeError, KeyError) as error:
             raise damaged from error
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.files import new_folder
-from ktransformer.serving.description import TranslatorDescription
+from ktransformer.serving.description import Description, TranslatorDescription
 from ktransformer.serving.engine import Engine
 from ktransformer.serving.servable import Servable
 
@@ -90,8 +90,50 @@ def _find(path: Path) -> Path | None:
     return next((folder for folder in numbered if (folder / _GRAPH).is_file()), None)
 
 
+class SavedModel:
+    """A SavedModel that `export_saved_model` wrote, opened.
+
+    Attributes:
+        kind: What it is, `SavedModel`.
+        path: The folder that was taken.
+        description: What it says about itself.
+
+    Args:
+        path: Its folder, or the folder of the numbered ones, of which the highest is taken.
+        described: The class of its description; `Description` for any kind of model.
+
+    Raises:
+        InputError: There is no such export, or it is damaged or of another kind.
+    """
+
+    kind = "SavedModel"
+
+    def __init__(self, path: str | Path, described: type[Description] = Description) -> None:
+        self.path = _find(Path(path)) or Path(path)
+        try:
+            text = (self.path / _DESCRIPTION).read_bytes()
+        except OSError as error:
+            raise InputError(f"{self.path} is not a SavedModel that ktransformer wrote.") from error
+        self.description: Any = described.from_json(text, self.path)
+        try:
+            self._model = tf.saved_model.load(str(self.path))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{self.path} does not hold a whole SavedModel: {reason}") from error
+
+    def inputs(self, signature: str) -> list[str]:
+        """Returns the names of what a signature takes."""
+        return sorted(self._model.signatures[signature].structured_input_signature[1])
+
+    def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Runs a signature."""
+        tensors = {name: tf.constant(values) for name, values in inputs.items()}
+        outputs = self._model.signatures[signature](**tensors)
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
 class SavedModelEngine(Engine):
-    """Runs a SavedModel that `export_saved_model` wrote.
+    """Runs a translator's SavedModel that `export_saved_model` wrote.
 
     Args:
         path: Its folder, or the folder of the numbered ones, of which the highest is taken.
@@ -100,21 +142,11 @@ class SavedModelEngine(Engine):
         InputError: There is no such export, or it is damaged or of another kind.
     """
 
-    kind = "SavedModel"
+    kind = SavedModel.kind
 
     def __init__(self, path: str | Path) -> None:
-        path = _find(Path(path)) or Path(path)
-        try:
-            text = (path / _DESCRIPTION).read_bytes()
-        except OSError as error:
-            raise InputError(f"{path} is not a SavedModel that ktransformer wrote.") from error
-        super().__init__(TranslatorDescription.from_json(text, path), path)
-        try:
-            self._model = tf.saved_model.load(str(path))
-        except (OSError, ValueError, tf.errors.OpError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path} does not hold a whole SavedModel: {reason}") from error
+        self._model = SavedModel(path, TranslatorDescription)
+        super().__init__(self._model.description, self._model.path)
 
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = self._model.signatures[signature](tf.constant(texts, tf.string))
-        return {name: tensor.numpy() for name, tensor in outputs.items()}
+        return self._model.run(signature, texts=texts)

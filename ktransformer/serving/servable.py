@@ -39,9 +39,11 @@ class Servable(tf.Module):
         name: Name of the module.
 
     Attributes:
+        kind: What sort of model it is, in words.
         LITE_SIGNATURES: The names of the signatures that a .tflite can have, in their order.
     """
 
+    kind: ClassVar[str]
     LITE_SIGNATURES: ClassVar[tuple[str, ...]]
 
     def __init__(

@@ -56,6 +56,7 @@ class Translator(Servable):
         ```
     """
 
+    kind = TranslatorDescription.kind
     LITE_SIGNATURES = TRANSLATOR_SIGNATURES
     model: Transformer
     tokenizer: Tokenizer

@@ -1,0 +1,148 @@
+"""What `export` and `verify` do, on parsed arguments, for every kind of model."""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from ktransformer import parity, verification
+from ktransformer.commands import check_sides, set_threads
+from ktransformer.errors import InputError
+from ktransformer.files import check_new_file, new_file
+from ktransformer.lite import export_lite, tokenizer_beside
+from ktransformer.run import is_run
+from ktransformer.servables import load_servable
+from ktransformer.serving import (
+    ImageClassifier,
+    MaskFiller,
+    Servable,
+    Translator,
+    export_saved_model,
+)
+from ktransformer.text import read_lines
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
+
+
+def export(options: argparse.Namespace) -> None:
+    """Writes a trained model as a SavedModel or a .tflite and prints its path."""
+    lite = options.format == "tflite"
+    for_lite = (options.quantize != "none", options.signatures, options.batch_size)
+    if not lite and (any(for_lite) or options.overwrite):
+        raise InputError(
+            "--quantize, --signatures, --batch-size and --overwrite go with --format tflite."
+        )
+    if lite:
+        for path in (options.output, tokenizer_beside(options.output)):
+            check_new_file(path, overwrite=options.overwrite)
+    servable, labels = _load_for_export(options)
+    if lite:
+        path = export_lite(
+            servable,
+            options.output,
+            signatures=options.signatures,
+            quantization=options.quantize,
+            batch_size=options.batch_size,
+            **labels,
+        )
+    else:
+        path = export_saved_model(servable, options.output, **labels)
+    print(path)
+
+
+def _load_for_export(options: argparse.Namespace) -> tuple[Servable, dict[str, str]]:
+    """Opens the model, with a translator's decoding settings and labels where they are given."""
+    decoding = {
+        name: getattr(options, name)
+        for name in ("beam_size", "max_source_length", "max_target_length")
+    }
+    labels = {"source_label": options.source_label, "target_label": options.target_label}
+    servable = load_servable(options.run)
+    if options.top_k is not None:
+        if not isinstance(servable, MaskFiller):
+            raise InputError(
+                f"{options.run} is a {servable.kind}: --top-k goes with a masked language model."
+            )
+        servable = MaskFiller(servable.model, servable.tokenizer, options.top_k)
+    if isinstance(servable, Translator):
+        changes = {name: value for name, value in decoding.items() if value is not None}
+        searching = dataclasses.replace(servable.decoding, **changes)
+        return Translator(servable.model, servable.tokenizer, searching), labels
+    if any(value is not None for value in decoding.values()) or any(labels.values()):
+        raise InputError(
+            f"{options.run} is a {servable.kind}: --beam-size, --max-source-length, "
+            "--max-target-length, --source-label and --target-label go with a translator."
+        )
+    return servable, {}
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Compares exports with their model on a file; 1 where a tolerance is broken."""
+    set_threads(options.threads)
+    if options.json:
+        check_new_file(options.json, overwrite=True)
+    if not is_run(options.run):
+        return _verify_other(options)
+    sources = list(read_lines(options.source))
+    references = None
+    if options.reference:
+        references = list(read_lines(options.reference))
+        check_sides(sources, references, options.source, options.reference)
+    report = verification.verify(
+        options.exports,
+        options.run,
+        sources,
+        references,
+        tolerances=verification.Tolerances(
+            min_identical=options.min_identical,
+            max_score_difference=options.max_score_difference,
+            max_bleu_drop=options.max_bleu_drop,
+        ),
+        threads=options.threads,
+        batch_size=options.batch_size,
+    )
+    print(report.to_text(differences=options.differences))
+    if options.json:
+        with new_file(options.json) as file:
+            file.write_text(report.to_json(), encoding="utf-8")
+    return 1 if report.broken else 0
+
+
+def _verify_other(options: argparse.Namespace) -> int:
+    """Compares exports of a masked language model or of an image classifier with it."""
+    servable = load_servable(options.run)
+    if options.reference:
+        raise InputError(f"{options.run} is a {servable.kind}: --reference goes with a translator.")
+    limits = {
+        "min_identical": options.min_identical,
+        "max_difference": options.max_score_difference,
+    }
+    settings = {name: value for name, value in limits.items() if value is not None}
+    settings["batch_size"] = options.batch_size
+    exports = [parity.Export(path, options.threads or 1) for path in options.exports]
+    if isinstance(servable, MaskFiller):
+        texts = list(read_lines(options.source))
+        results = parity.verify_mask_filler(servable, exports, texts, **settings)
+    else:
+        files = _read_images(servable, options.source)
+        results = parity.verify_image_classifier(servable, exports, files, **settings)
+    print(parity.parity_table(results))
+    if options.json:
+        with new_file(options.json) as file:
+            rows = [dataclasses.asdict(result) for result in results]
+            file.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return 1 if any(result.broken for result in results) else 0
+
+
+def _read_images(classifier: ImageClassifier, folder: str) -> list[bytes]:
+    """Reads all images in a folder and its subfolders, in the order of their names."""
+    files = [path for path in sorted(Path(folder).rglob("*")) if path.suffix.lower() in _IMAGES]
+    if not files:
+        raise InputError(f"{folder} holds no image ({', '.join(_IMAGES)}).")
+    contents = [path.read_bytes() for path in files]
+    for path, content in zip(files, contents, strict=True):
+        try:
+            classifier.resized_pixels(content)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+    return contents

@@ -1,0 +1,186 @@
+"""Patches of an image as vectors that know their place: where pixels become a sequence."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from ktransformer.layers.checks import check_dropouts, check_sizes
+
+
+def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Returns an image's height and width; an int means a square.
+
+    Raises:
+        ValueError: `image_size` is neither an int nor two, or is below 1.
+    """
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
+    if len(image_size) != 2:
+        raise ValueError(
+            f"image_size must be an int or (height, width); got image_size={image_size}."
+        )
+    height, width = image_size
+    check_sizes(image_size=min(height, width))
+    return height, width
+
+
+@keras.saving.register_keras_serializable(package="ktransformer")
+class PatchEmbedding(keras.layers.Layer):
+    """Cuts images into square patches and turns each into a vector with a learned position.
+
+    One linear map of a patch's pixels, equal to a convolution whose stride is its kernel's size.
+    Patches come row by row, from the top left; a patch's pixels likewise, each with its channels.
+    The same weights take images of any size that `patch_size` divides: the table of positions is
+    interpolated, bilinearly, to their grid of patches.
+
+    Args:
+        d_model: D, the width of a vector.
+        patch_size: Height and width of a patch, in pixels.
+        image_size: Height and width of the images that the positions are made for, in pixels: an
+            int or `(height, width)`; multiples of `patch_size`.
+        channels: C of an image: 1 for grey, 3 for red, green and blue.
+        class_token: Whether a learned vector that belongs to no patch comes first.
+        dropout: Probability of zeroing a feature of the sum, in [0, 1).
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Float tensor `[B, h, w, C]`, channels last; h and w known in advance.
+        training: Whether dropout is on.
+
+    Returns:
+        Float tensor `[B, N, D]`, N = h * w / `patch_size`^2; `[B, N + 1, D]` with a class token.
+
+    Raises:
+        ValueError: A size is below 1, `dropout` is not in [0, 1), `patch_size` does not divide
+            the height and the width of `image_size` or of the images, these are not known in
+            advance, or the images have other channels.
+
+    Masking: none; every patch is real.
+
+    Example:
+        ```python
+        embedding = PatchEmbedding(192, 16, image_size=224)
+        vectors = embedding(keras.random.normal((2, 224, 224, 3)))  # (2, 197, 192)
+        larger = embedding(keras.random.normal((2, 256, 320, 3)))  # (2, 321, 192)
+        ```
+
+    Reference: Dosovitskiy et al. 2021, section 3.1, equation 1, and section 3.2 (interpolation).
+        Initial values as there: positions normal with 0.02, class token 0.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        patch_size: int,
+        *,
+        image_size: int | tuple[int, int],
+        channels: int = 3,
+        class_token: bool = True,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_sizes(d_model=d_model, patch_size=patch_size, channels=channels)
+        check_dropouts(dropout=dropout)
+        self.d_model = d_model
+        self.patch_size = patch_size
+        self.image_size = height_and_width(image_size)
+        self.channels = channels
+        self.class_token = class_token
+        self.dropout = dropout
+        self.grid_size = self.grid_of("image_size", *self.image_size)
+        self.sum_dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="sum_dropout"
+        )
+        self.supports_masking = True
+
+    def grid_of(self, name: str, height: int, width: int) -> tuple[int, int]:
+        """Returns the rows and columns of patches of an image; `name` is for the error."""
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f"{name} must be a multiple of patch_size in height and width; "
+                f"got {name}={(height, width)}, patch_size={self.patch_size}."
+            )
+        return height // self.patch_size, width // self.patch_size
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the weights; they do not depend on the size of the inputs."""
+        self.projection = keras.layers.Dense(
+            self.d_model,
+            kernel_initializer="lecun_normal",
+            dtype=self.dtype_policy,
+            name="projection",
+        )
+        self.projection.build((None, self.patch_size**2 * self.channels))
+        rows, columns = self.grid_size
+        self.position_embeddings = self.add_weight(
+            shape=(rows * columns + self.class_token, self.d_model),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="position_embeddings",
+        )
+        if self.class_token:
+            self.class_embedding = self.add_weight(
+                shape=(1, self.d_model), initializer="zeros", name="class_embedding"
+            )
+
+    def compute_mask(self, inputs: Any, mask: Any | None = None) -> None:
+        """Starts no mask: every patch is real."""
+        return None
+
+    def flatten_patches(self, images: Any) -> Any:
+        """Lays out the pixels of each patch, a row each: `[B, h, w, C] -> [B*N, P*P*C]`."""
+        size, pixels = self.patch_size, self.patch_size * self.channels
+        columns = images.shape[2] // size
+        # Four axes, B and the rows of patches as one: six are slow or missing on some devices.
+        strips = ops.reshape(images, (-1, size, columns, pixels))
+        patches = ops.transpose(strips, (0, 2, 1, 3))  # [B*rows, columns, P, P*C]
+        return ops.reshape(patches, (-1, size * pixels))
+
+    def positions(self, rows: int, columns: int) -> Any:
+        """Returns the patches' positions `[N, D]` for a grid, interpolated where it is another."""
+        table = ops.cast(self.position_embeddings, self.compute_dtype)
+        table = table[1:] if self.class_token else table
+        if (rows, columns) == self.grid_size:
+            return table
+        grid = ops.reshape(table, (1, *self.grid_size, self.d_model))
+        grid = ops.image.resize(
+            grid, (rows, columns), interpolation="bilinear", data_format="channels_last"
+        )
+        return ops.cast(ops.reshape(grid, (-1, self.d_model)), self.compute_dtype)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        rows, columns = self._grid_of_images(inputs.shape)
+        images = ops.cast(inputs, self.compute_dtype)
+        vectors = self.projection(self.flatten_patches(images))
+        vectors = ops.reshape(vectors, (-1, rows * columns, self.d_model))
+        added = self.positions(rows, columns)
+        if self.class_token:
+            # Zeros in front and one sum: no copies of the class token, whatever B is.
+            vectors = ops.pad(vectors, ((0, 0), (1, 0), (0, 0)))
+            first = ops.cast(self.class_embedding + self.position_embeddings[:1], added.dtype)
+            added = ops.concatenate([first, added], axis=0)
+        return self.sum_dropout(vectors + added, training=training)
+
+    def _grid_of_images(self, shape: Any) -> tuple[int, int]:
+        if len(shape) != 4 or shape[-1] != self.channels:
+            raise ValueError(
+                "The images must have the shape [B, height, width, channels]; "
+                f"got {tuple(shape)}, channels={self.channels}."
+            )
+        if shape[1] is None or shape[2] is None:
+            raise ValueError(
+                f"The images' height and width must be known in advance; got {tuple(shape)}."
+            )
+        return self.grid_of("images", shape[1], shape[2])
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "d_model": self.d_model,
+            "patch_size": self.patch_size,
+            "image_size": self.image_size,
+            "channels": self.channels,
+            "class_token": self.class_token,
+            "dropout": self.dropout,
+        }

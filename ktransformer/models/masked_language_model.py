@@ -1,0 +1,245 @@
+"""The masked language model: an encoder that predicts the tokens that were hidden from it."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from ktransformer.layers import EncoderBlock, PositionalEmbedding
+from ktransformer.layers.checks import check_heads, check_sizes
+from ktransformer.models.encoder import Encoder
+from ktransformer.models.transformer import PRESETS
+
+
+@keras.saving.register_keras_serializable(package="ktransformer")
+class MaskedLanguageModel(keras.Model):
+    """Predicts masked tokens from the tokens on both sides of them.
+
+    Override `make_encoder_block`, `make_embedding` or `make_final_norm` to build it from other
+    parts, and `logits` for another head. The weights of `encoder` fit the encoder of a
+    `Transformer` of the same sizes.
+
+    Args:
+        vocabulary_size: V, the number of ids, that of the mask included.
+        num_layers: Blocks in the encoder.
+        d_model: D, the width.
+        num_heads: H, the attention heads; divides D.
+        hidden_dim: Features of the feed-forward networks' inner layer.
+        dropout: Probability of zeroing a feature of an embedding or of a sublayer's output.
+        attention_dropout: The same for attention weights.
+        hidden_dropout: The same for the feed-forward networks' inner features.
+        activation: Inner activation of the feed-forward networks, and that of the head.
+        norm_first: True for pre-norm, False for post-norm.
+        positions: `"learned"`, `"sinusoidal"` or `"sinusoidal_interleaved"`.
+        scale_embeddings: Whether token vectors are multiplied by sqrt(D).
+        max_length: The longest text, in tokens, the end token included.
+        pad_id: The id of padding.
+        **kwargs: Arguments of `keras.Model`.
+
+    Call arguments:
+        inputs: `{"ids": int [B, T], "positions": int [B, M]}`; `positions` says which tokens of
+            each text to predict. Only these are projected onto the vocabulary.
+        training: Whether dropout is on.
+
+    Returns:
+        Logits `[B, M, V]`.
+
+    Raises:
+        ValueError: A size is below 1, `num_heads` does not divide `d_model`, a dropout is not in
+            [0, 1), or `positions` is unknown.
+
+    Masking: starts in the embedding, at every id that is not `pad_id`. The logits carry none: a
+        row with fewer than M tokens to predict has labels of padding there.
+
+    Example:
+        ```python
+        model = MaskedLanguageModel.from_preset("tiny", vocabulary_size=8000, max_length=128)
+        logits = model({"ids": ids, "positions": positions})
+        sentences = model.embed(ids)
+        ```
+
+    Reference: Devlin et al. 2019. Differences: no sentence pairs, and so no segment embeddings
+        and no next-sentence task; token vectors are scaled by sqrt(D), as in Vaswani et al. 2017,
+        and not normed before the first block.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        *,
+        num_layers: int = 12,
+        d_model: int = 768,
+        num_heads: int = 12,
+        hidden_dim: int = 3072,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.0,
+        hidden_dropout: float = 0.0,
+        activation: str = "gelu",
+        norm_first: bool = False,
+        positions: str = "learned",
+        scale_embeddings: bool = True,
+        max_length: int = 512,
+        pad_id: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_sizes(num_layers=num_layers, num_heads=num_heads)
+        check_heads(d_model, num_heads)
+        self.vocabulary_size = vocabulary_size
+        self.num_layers = num_layers
+        self.d_model = d_model
+        self.num_heads = num_heads
+        self.hidden_dim = hidden_dim
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.hidden_dropout = hidden_dropout
+        self.activation = activation
+        self.norm_first = norm_first
+        self.positions = positions
+        self.scale_embeddings = scale_embeddings
+        self.max_length = max_length
+        self.pad_id = pad_id
+        self._make_layers()
+
+    @classmethod
+    def from_preset(
+        cls, preset: str, vocabulary_size: int, **overrides: Any
+    ) -> "MaskedLanguageModel":
+        """Creates a model of a known size.
+
+        Args:
+            preset: `"tiny"`, `"base"` or `"big"`; the sizes stand in `PRESETS`.
+            vocabulary_size: V, the number of ids.
+            **overrides: Constructor arguments that take the place of the preset's.
+
+        Raises:
+            ValueError: There is no such preset.
+        """
+        if preset not in PRESETS:
+            raise ValueError(f"preset must be one of {sorted(PRESETS)}; got preset={preset!r}.")
+        return cls(vocabulary_size, **{**PRESETS[preset], **overrides})
+
+    def _make_layers(self) -> None:
+        self.embedding = self.make_embedding("embedding")
+        self.encoder = Encoder(
+            [self.make_encoder_block() for _ in range(self.num_layers)],
+            final_norm=self.make_final_norm(),
+            dtype=self.dtype_policy,
+            name="encoder",
+        )
+        self.head_projection = keras.layers.Dense(
+            self.d_model,
+            activation=self.activation,
+            dtype=self.dtype_policy,
+            name="head_projection",
+        )
+        self.head_norm = keras.layers.LayerNormalization(
+            epsilon=1e-5, dtype=self.dtype_policy, name="head_norm"
+        )
+
+    def make_embedding(self, name: str) -> PositionalEmbedding:
+        """Creates the embedding with positions; override it for another one."""
+        return PositionalEmbedding(
+            self.vocabulary_size,
+            self.d_model,
+            max_length=self.max_length,
+            positions=self.positions,
+            scale=self.scale_embeddings,
+            pad_id=self.pad_id,
+            dropout=self.dropout,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def make_final_norm(self) -> keras.layers.Layer | None:
+        """Creates the norm after the last block, or None."""
+        if not self.norm_first:
+            return None
+        return keras.layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy)
+
+    def block_arguments(self) -> dict[str, Any]:
+        """Returns the arguments that the model gives to every block."""
+        return {
+            "num_heads": self.num_heads,
+            "hidden_dim": self.hidden_dim,
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "hidden_dropout": self.hidden_dropout,
+            "activation": self.activation,
+            "norm_first": self.norm_first,
+            "dtype": self.dtype_policy,
+        }
+
+    def make_encoder_block(self) -> keras.layers.Layer:
+        """Creates one block of the encoder; override it for another one."""
+        return EncoderBlock(**self.block_arguments())
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the weights; they do not depend on the shape of the inputs."""
+        vectors = (None, None, self.d_model)
+        self.embedding.build((None, None))
+        self.encoder.build(vectors)
+        self.head_projection.build(vectors)
+        self.head_norm.build(vectors)
+        self.head_bias = self.add_weight(
+            shape=(self.vocabulary_size,), initializer="zeros", name="head_bias"
+        )
+        self.built = True
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        hidden = self.encode(inputs["ids"], training=training)
+        positions = ops.cast(inputs["positions"], "int32")  # Keras loads them as floats.
+        return self.logits(ops.take_along_axis(hidden, ops.expand_dims(positions, axis=-1), axis=1))
+
+    def encode(self, ids: Any, training: bool | None = None) -> Any:
+        """Encodes ids `[B, T]` into a vector for each token, in its context: `[B, T, D]`."""
+        return self.encoder(
+            self.embedding(ids, training=training),
+            mask=self.embedding.compute_mask(ids),
+            training=training,
+        )
+
+    def logits(self, hidden: Any) -> Any:
+        """Predicts the tokens at some encoded positions: `[B, M, D] -> [B, M, V]`.
+
+        Reference: Devlin et al. 2019, section 3.1, and their code: a dense layer, a norm, the
+            table of the embedding, a bias for each id.
+        """
+        hidden = self.head_norm(self.head_projection(hidden))
+        return self.embedding.logits(hidden) + ops.cast(self.head_bias, self.compute_dtype)
+
+    def embed(self, ids: Any, training: bool | None = None) -> Any:
+        """Turns texts into vectors: the mean over their encoded tokens.
+
+        Args:
+            ids: Int tensor `[B, T]`.
+            training: Whether dropout is on.
+
+        Returns:
+            Float tensor `[B, D]`; zeros for a row of padding alone.
+        """
+        # In float32: a sum over many tokens does not fit into float16.
+        hidden = ops.cast(self.encode(ids, training=training), "float32")
+        real = ops.cast(self.embedding.compute_mask(ids), "float32")
+        real = ops.expand_dims(real, axis=-1)  # [B, T, 1]
+        mean = ops.sum(hidden * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1.0)
+        return ops.cast(mean, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        names = (
+            "vocabulary_size",
+            "num_layers",
+            "d_model",
+            "num_heads",
+            "hidden_dim",
+            "dropout",
+            "attention_dropout",
+            "hidden_dropout",
+            "activation",
+            "norm_first",
+            "positions",
+            "scale_embeddings",
+            "max_length",
+            "pad_id",
+        )
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,0 +1,234 @@
+"""The vision Transformer: an image's class from its patches."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from ktransformer.layers import EncoderBlock, PatchEmbedding
+from ktransformer.layers.checks import check_heads, check_sizes
+from ktransformer.layers.patch_embedding import height_and_width
+from ktransformer.models.encoder import Encoder
+
+VISION_PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"num_layers": 12, "d_model": 192, "hidden_dim": 768, "num_heads": 3},
+    "small": {"num_layers": 12, "d_model": 384, "hidden_dim": 1536, "num_heads": 6},
+    "base": {"num_layers": 12, "d_model": 768, "hidden_dim": 3072, "num_heads": 12},
+}
+POOLINGS = ("class_token", "mean")
+
+
+@keras.saving.register_keras_serializable(package="ktransformer")
+class VisionTransformer(keras.Model):
+    """Classifies images with the Transformer's encoder.
+
+    Override `make_patch_embedding`, `make_encoder_block`, `make_final_norm` or `make_head` to
+    build it from other parts.
+
+    Args:
+        num_classes: Number of classes.
+        image_size: Height and width of the images that the positions are made for, in pixels: an
+            int or `(height, width)`; multiples of `patch_size`.
+        patch_size: Height and width of a patch, in pixels.
+        channels: C of an image: 1 for grey, 3 for red, green and blue.
+        num_layers: Blocks of the encoder.
+        d_model: D, the width.
+        num_heads: H, the attention heads; divides D.
+        hidden_dim: Features of the feed-forward networks' inner layer.
+        dropout: Probability of zeroing a feature of an embedding or of a sublayer's output.
+        attention_dropout: The same for attention weights.
+        hidden_dropout: The same for the feed-forward networks' inner features.
+        activation: Inner activation of the feed-forward networks.
+        pooling: What the head sees: `"class_token"`, the encoder's output at an extra first
+            position, or `"mean"`, the mean over the patches, without such a position.
+        epsilon: Added to the variance in the norms.
+        **kwargs: Arguments of `keras.Model`.
+
+    Call arguments:
+        inputs: Float tensor `[B, h, w, C]`, pixels scaled to [-1, 1] by the caller
+            (`pixels / 127.5 - 1`). Height and width may be others than `image_size`, if
+            `patch_size` divides them: the positions are interpolated.
+        training: Whether dropout is on.
+
+    Returns:
+        Logits `[B, num_classes]`.
+
+    Raises:
+        ValueError: A size is below 1, `num_heads` does not divide `d_model`, `patch_size` does
+            not divide a height or a width, a dropout is not in [0, 1), or `pooling` is unknown.
+
+    Masking: none; every patch is real.
+
+    Example:
+        ```python
+        model = VisionTransformer.from_preset("tiny", num_classes=10, image_size=32, patch_size=4)
+        logits = model(images / 127.5 - 1)  # (B, 10)
+        ```
+
+    Reference: Dosovitskiy et al. 2021 (sizes of `base`); Touvron et al. 2021 (`tiny`, `small`).
+        As there, the blocks are pre-norm and the head's weights start at 0.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        image_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        channels: int = 3,
+        num_layers: int = 12,
+        d_model: int = 768,
+        num_heads: int = 12,
+        hidden_dim: int = 3072,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        hidden_dropout: float = 0.0,
+        activation: str = "gelu",
+        pooling: str = "class_token",
+        epsilon: float = 1e-6,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_sizes(num_classes=num_classes, num_layers=num_layers, num_heads=num_heads)
+        check_heads(d_model, num_heads)
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling must be one of {POOLINGS}; got pooling={pooling!r}.")
+        self.num_classes = num_classes
+        self.image_size = height_and_width(image_size)
+        self.patch_size = patch_size
+        self.channels = channels
+        self.num_layers = num_layers
+        self.d_model = d_model
+        self.num_heads = num_heads
+        self.hidden_dim = hidden_dim
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.hidden_dropout = hidden_dropout
+        self.activation = activation
+        self.pooling = pooling
+        self.epsilon = epsilon
+        self._make_layers()
+
+    @classmethod
+    def from_preset(cls, preset: str, num_classes: int, **overrides: Any) -> "VisionTransformer":
+        """Creates a model of a known size.
+
+        Args:
+            preset: `"tiny"`, `"small"` or `"base"`; the sizes stand in `VISION_PRESETS`.
+            num_classes: Number of classes.
+            **overrides: Constructor arguments that take the place of the preset's.
+
+        Raises:
+            ValueError: There is no such preset.
+        """
+        if preset not in VISION_PRESETS:
+            raise ValueError(
+                f"preset must be one of {sorted(VISION_PRESETS)}; got preset={preset!r}."
+            )
+        return cls(num_classes, **{**VISION_PRESETS[preset], **overrides})
+
+    def _make_layers(self) -> None:
+        self.patch_embedding = self.make_patch_embedding()
+        self.encoder = Encoder(
+            [self.make_encoder_block() for _ in range(self.num_layers)],
+            final_norm=self.make_final_norm(),
+            dtype=self.dtype_policy,
+            name="encoder",
+        )
+        self.head = self.make_head()
+
+    def make_patch_embedding(self) -> keras.layers.Layer:
+        """Creates the embedding of the patches; override it for another one."""
+        return PatchEmbedding(
+            self.d_model,
+            self.patch_size,
+            image_size=self.image_size,
+            channels=self.channels,
+            class_token=self.pooling == "class_token",
+            dropout=self.dropout,
+            dtype=self.dtype_policy,
+            name="patch_embedding",
+        )
+
+    def block_arguments(self) -> dict[str, Any]:
+        """Returns the arguments that the model gives to every block."""
+        return {
+            "num_heads": self.num_heads,
+            "hidden_dim": self.hidden_dim,
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "hidden_dropout": self.hidden_dropout,
+            "activation": self.activation,
+            "norm_first": True,
+            "epsilon": self.epsilon,
+            "dtype": self.dtype_policy,
+        }
+
+    def make_encoder_block(self) -> keras.layers.Layer:
+        """Creates one block of the encoder; override it for another one."""
+        return EncoderBlock(**self.block_arguments())
+
+    def make_final_norm(self) -> keras.layers.Layer | None:
+        """Creates the norm after the last block, or None."""
+        return keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy)
+
+    def make_head(self) -> keras.layers.Layer:
+        """Creates the layer from features `[B, D]` to logits; override it for another one."""
+        return keras.layers.Dense(
+            self.num_classes, kernel_initializer="zeros", dtype=self.dtype_policy, name="head"
+        )
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the weights; they do not depend on the shape of the inputs."""
+        height, width = self.image_size
+        self.patch_embedding.build((None, height, width, self.channels))
+        self.encoder.build((None, None, self.d_model))
+        self.head.build((None, self.d_model))
+        self.built = True
+
+    def encode(self, images: Any, training: bool | None = None) -> Any:
+        """Encodes images `[B, h, w, C]`: `[B, N, D]`, the class token first where there is one."""
+        return self.encoder(self.patch_embedding(images, training=training), training=training)
+
+    def features(self, images: Any, training: bool | None = None) -> Any:
+        """Returns one vector an image, what the head sees: `[B, h, w, C] -> [B, D]`."""
+        return self.pool(self.encode(images, training=training))
+
+    def pool(self, encoded: Any) -> Any:
+        """Makes one vector of an image's many: `[B, N, D] -> [B, D]`."""
+        if self.pooling == "class_token":
+            return encoded[:, 0]
+        return ops.mean(encoded, axis=1)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return self.head(self.features(inputs, training=training))
+
+    def attention_weights(self, images: Any) -> list[Any]:
+        """Returns each block's attention weights `[B, H, T, T]`, first block first.
+
+        T is N, or N + 1 with the class token at 0; a row is what one position looks at.
+        """
+        hidden, weights = self.patch_embedding(images, training=False), []
+        for block in self.encoder.blocks:
+            weights.append(block.attention_weights(hidden))
+            hidden = block(hidden, training=False)
+        return weights
+
+    def get_config(self) -> dict[str, Any]:
+        names = (
+            "num_classes",
+            "image_size",
+            "patch_size",
+            "channels",
+            "num_layers",
+            "d_model",
+            "num_heads",
+            "hidden_dim",
+            "dropout",
+            "attention_dropout",
+            "hidden_dropout",
+            "activation",
+            "pooling",
+            "epsilon",
+        )
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,0 +1,248 @@
+"""Proof that an export of any model gives what the model gives: both run on the same inputs."""
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ktransformer.errors import InputError
+from ktransformer.files import readable_size, size_on_disk
+from ktransformer.lite import LiteModel
+from ktransformer.serving import ImageClassifier, MaskFiller, SavedModel
+
+Outputs = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+    """What one export made of the inputs, against the model itself.
+
+    Attributes:
+        name: The path of the export.
+        kind: `SavedModel` or `tflite`, and how it is quantised.
+        signature: Which of its signatures ran.
+        bytes: Its size on the disk.
+        load_seconds: To open it, without the imports.
+        milliseconds: An input, the median over the batches, all exports taking turns.
+        identical: Share of inputs of which all texts, classes and other choices are the model's.
+        difference: The greatest between two numbers of inputs whose choices are the model's.
+        broken: What was demanded and does not hold, in words.
+    """
+
+    name: str
+    kind: str
+    signature: str
+    bytes: int
+    load_seconds: float
+    milliseconds: float
+    identical: float
+    difference: float
+    broken: tuple[str, ...]
+
+
+class Export:
+    """A SavedModel or a .tflite of any kind of model, opened.
+
+    Args:
+        path: Its folder or file.
+        threads: CPU threads of LiteRT; TensorFlow's are set for the process.
+
+    Raises:
+        InputError: There is no export, or a damaged one.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 1) -> None:
+        start = time.perf_counter()
+        file = Path(path).is_file()
+        self.model: Any = LiteModel(path, threads=threads) if file else SavedModel(path)
+        self.load_seconds = time.perf_counter() - start
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """The names of its signatures."""
+        names: tuple[str, ...] = self.model.description.signatures
+        return names
+
+    def run(self, signature: str, inputs: np.ndarray) -> Outputs:
+        """Runs a signature of one input."""
+        (name,) = self.model.inputs(signature)
+        outputs: Outputs = self.model.run(signature, **{name: inputs})
+        return outputs
+
+
+def compare_exports(
+    function: Callable[[tf.Tensor], Mapping[str, tf.Tensor]],
+    exports: Sequence[Export],
+    signature: str,
+    inputs: np.ndarray,
+    *,
+    batch_size: int = 1,
+    min_identical: float = 0.999,
+    max_difference: float = 1e-3,
+) -> list[Parity]:
+    """Runs a model and exports of it on the same inputs, and compares.
+
+    Args:
+        function: A method of the servable that was exported, such as `MaskFiller.fill_texts`.
+        exports: What to compare with it.
+        signature: The name of the signature that does the same.
+        inputs: What they take, `[N, ...]`: texts or images.
+        batch_size: Inputs at once.
+        min_identical: Least share of inputs whose choices are the model's, for exports in float32.
+        max_difference: Most that their numbers may differ, likewise.
+
+    Returns:
+        One `Parity` an export.
+
+    Raises:
+        InputError: There is no input, or an export lacks the signature.
+    """
+    if not len(inputs):
+        raise InputError("There is no input to compare the exports on.")
+    for export in exports:
+        if signature not in export.signatures:
+            known = ", ".join(export.signatures)
+            raise InputError(f"{export.model.path} has no signature {signature}, only {known}.")
+        export.run(signature, inputs[:1])  # What is done once need not be timed.
+    found = [_Found() for _ in exports]
+    for first in range(0, len(inputs), batch_size):
+        batch = inputs[first : first + batch_size]
+        expected = {name: tensor.numpy() for name, tensor in function(tf.constant(batch)).items()}
+        for export, results in zip(exports, found, strict=True):
+            begin = time.perf_counter()
+            outputs = export.run(signature, batch)
+            results.seconds.append((time.perf_counter() - begin) / len(batch))
+            results.add(expected, outputs)
+    limits = _Limits(min_identical, max_difference)
+    return [
+        _judge(export, signature, results, limits)
+        for export, results in zip(exports, found, strict=True)
+    ]
+
+
+def verify_mask_filler(
+    filler: MaskFiller, exports: Sequence[Export], texts: Sequence[str], **options: Any
+) -> list[Parity]:
+    """Compares all signatures of exports of a masked language model on texts.
+
+    Args:
+        filler: The model.
+        exports: Exports of it.
+        texts: Texts with and without masks.
+        **options: What `compare_exports` takes.
+    """
+    inputs = np.array([text.encode() for text in texts], dtype=object)
+    functions = {"serving_default": filler.fill_texts, "embed": filler.embed, "score": filler.score}
+    results: list[Parity] = []
+    for signature, function in functions.items():
+        having = [export for export in exports if signature in export.signatures]
+        results += compare_exports(function, having, signature, inputs, **options)
+    return results
+
+
+def verify_image_classifier(
+    classifier: ImageClassifier, exports: Sequence[Export], files: Sequence[bytes], **options: Any
+) -> list[Parity]:
+    """Compares all signatures of exports of an image classifier on images.
+
+    Args:
+        classifier: The model.
+        exports: Exports of it.
+        files: The images, as the bytes of their files; a .tflite gets their pixels, resized.
+        **options: What `compare_exports` takes.
+
+    Raises:
+        InputError: One of them is no image.
+    """
+    contents = np.array(files, dtype=object)
+    pixels = np.array([classifier.resized_pixels(file) for file in files])
+    units = pixels.astype("float32") / 255
+    lite = [export for export in exports if export.model.kind == LiteModel.kind]
+    saved = [export for export in exports if export not in lite]
+    results: list[Parity] = []
+    for having, signature, function, inputs in (
+        (saved, "serving_default", classifier.classify, contents),
+        (saved, "pixels", classifier.classify_pixels, pixels),
+        (lite, "serving_default", classifier.classify_pixels, pixels),
+        (lite, "unit_pixels", classifier.classify_unit_pixels, units),
+    ):
+        having = [export for export in having if signature in export.signatures]
+        results += compare_exports(function, having, signature, inputs, **options)
+    return results
+
+
+def parity_table(results: Sequence[Parity]) -> str:
+    """Returns a Markdown table of the results, and the verdict as its last line."""
+    lines = [
+        "| what | signature | kind | size | load, s | ms an input | identical | difference |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {result.name} | {result.signature} | {result.kind} | {readable_size(result.bytes)} "
+        f"| {result.load_seconds:.2f} | {result.milliseconds:.2f} | {result.identical:.4f} "
+        f"| {result.difference:.6f} |"
+        for result in results
+    ]
+    broken = [f"BROKEN: {broken}" for result in results for broken in result.broken]
+    return "\n".join([*lines, "", *(broken or ["All tolerances hold."])])
+
+
+@dataclasses.dataclass
+class _Found:
+    """What an export made of the inputs so far."""
+
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    same: list[bool] = dataclasses.field(default_factory=list)
+    difference: float = 0.0
+
+    def add(self, expected: Outputs, outputs: Outputs) -> None:
+        """Compares a batch; numbers are compared where the choices are the same."""
+        shared = sorted(expected.keys() & outputs.keys())
+        rows = len(expected[shared[0]])
+        same = np.ones(rows, bool)
+        for name in shared:
+            if expected[name].dtype.kind != "f":
+                same &= (expected[name] == outputs[name]).reshape(rows, -1).all(axis=1)
+        for name in shared:
+            if expected[name].dtype.kind == "f":
+                gaps = np.abs(expected[name] - outputs[name])[same]
+                self.difference = float(np.max(gaps, initial=self.difference))  # Keeps NaN.
+        self.same += same.tolist()
+
+
+class _Limits(NamedTuple):
+    min_identical: float
+    max_difference: float
+
+
+def _judge(export: Export, signature: str, found: _Found, limits: _Limits) -> Parity:
+    """Holds what was found against the limits, each tested so that NaN breaks it."""
+    model, identical = export.model, statistics.fmean(found.same)
+    exact, broken = model.description.quantization == "none", []
+    if exact and not identical >= limits.min_identical:
+        broken.append(
+            f"{model.path}: {identical:.4f} of the inputs are identical, "
+            f"at least {limits.min_identical} were to be."
+        )
+    if not found.difference <= (limits.max_difference if exact else math.inf):
+        broken.append(
+            f"{model.path}: numbers differ by {found.difference:.6f}, "
+            f"at most {limits.max_difference} was allowed."
+        )
+    return Parity(
+        name=str(model.path),
+        kind=model.kind if exact else f"{model.kind}, {model.description.quantization}",
+        signature=signature,
+        bytes=size_on_disk(model.path),
+        load_seconds=export.load_seconds,
+        milliseconds=1000 * statistics.median(found.seconds),
+        identical=identical,
+        difference=found.difference,
+        broken=tuple(broken),
+    )

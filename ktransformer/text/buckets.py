@@ -1,0 +1,119 @@
+"""Sequences of ids by length: few shapes, a fixed number of tokens, an order that is seeded."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ktransformer.errors import InputError
+from ktransformer.text.tokenizer import PAD_ID
+
+
+@dataclasses.dataclass(frozen=True)
+class JoinedIds:
+    """Sequences of ids one after another, and where each begins."""
+
+    flat: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def join(cls, sequences: Sequence[np.ndarray]) -> "JoinedIds":
+        """Puts sequences, at least one, into one array."""
+        lengths = [len(sequence) for sequence in sequences]
+        return cls(np.concatenate(sequences).astype("int32"), np.cumsum([0, *lengths]))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """The number of ids of each sequence."""
+        return np.diff(self.starts)
+
+    def padded(self, rows: np.ndarray, size: int, length: int) -> np.ndarray:
+        """Returns the sequences at `rows` padded to `length`, then rows of padding alone.
+
+        Returns:
+            Int32 `[size, length]`.
+        """
+        offsets = np.arange(length)
+        inside = offsets[None, :] < self.lengths[rows][:, None]
+        places = np.where(inside, self.starts[rows][:, None] + offsets[None, :], 0)
+        ids = np.where(inside, self.flat[places], PAD_ID).astype("int32")
+        return np.pad(ids, ((0, size - len(rows)), (0, 0)), constant_values=PAD_ID)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """What goes into one batch.
+
+    Attributes:
+        length: Tokens a row.
+        size: Rows, those of padding alone included.
+        rows: Which sequences, at least one and at most `size`.
+    """
+
+    length: int
+    size: int
+    rows: np.ndarray
+
+
+class Buckets:
+    """Sorts what has a length into batches of few shapes.
+
+    Each goes into the first bucket that it fits into. All batches of a bucket have one shape:
+    `batch_tokens // length` rows of `length` tokens.
+
+    Args:
+        lengths: Int array, the tokens of each.
+        unit: What has these lengths, for errors: `"pair"`, for instance.
+        batch_tokens: The most tokens of a batch, padding included.
+        max_length: What is longer is left out; `too_long` counts it.
+        bucket_step: Distance between two buckets' lengths, in tokens.
+        shuffle: Whether every epoch has another order.
+        seed: Seed of that order.
+
+    Raises:
+        InputError: `batch_tokens` is below `max_length`, or nothing is short enough.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        unit: str,
+        *,
+        batch_tokens: int,
+        max_length: int,
+        bucket_step: int,
+        shuffle: bool,
+        seed: int,
+    ) -> None:
+        check_batch_tokens(batch_tokens, max_length, unit)
+        self._shuffle, self._seed = shuffle, seed
+        self.too_long = int((lengths > max_length).sum())
+        if self.too_long == len(lengths):
+            raise InputError(f"No {unit} has at most max_length={max_length} tokens.")
+        bucket_lengths = np.minimum(-(-lengths // bucket_step) * bucket_step, max_length)
+        self._buckets = [
+            (int(length), batch_tokens // int(length), np.flatnonzero(members))
+            for length in np.unique(bucket_lengths)
+            if (members := (bucket_lengths == length) & (lengths <= max_length)).any()
+        ]
+        self.steps_per_epoch = sum(-(-len(rows) // size) for _, size, rows in self._buckets)
+
+    def epoch(self, epoch: int) -> Iterator[Slot]:
+        """Yields what goes into each batch of one epoch, counted from 0."""
+        random = np.random.default_rng([self._seed, epoch])
+        plan = []
+        for length, size, members in self._buckets:
+            rows = random.permutation(members) if self._shuffle else members
+            plan += [Slot(length, size, rows[i : i + size]) for i in range(0, len(rows), size)]
+        if self._shuffle:
+            random.shuffle(plan)
+        yield from plan
+
+
+def check_batch_tokens(batch_tokens: int, max_length: int, unit: str) -> None:
+    """Raises an `InputError` where the longest has no batch."""
+    if batch_tokens < max_length:
+        raise InputError(
+            f"batch_tokens must be at least max_length, or the longest {unit} has no batch; "
+            f"got batch_tokens={batch_tokens}, max_length={max_length}."
+        )

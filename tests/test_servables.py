@@ -1,0 +1,141 @@
+"""Folders of trained models of every kind, and the commands on them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ktransformer.cli import main
+from ktransformer.errors import InputError
+from ktransformer.lite import LiteModel
+from ktransformer.servables import load_servable, save_servable
+from ktransformer.serving import ImageClassifier, MaskFiller, Translator
+from tests.run_command import refusal
+from tests.small_models import drawn_images, small_classifier, small_filler
+
+
+@pytest.fixture(scope="module")
+def filler_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("filler")
+    save_servable(small_filler(), folder)
+    (folder.parent / "texts").write_text("two <mask> five\none\n\n<mask> nine\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classifier")
+    save_servable(small_classifier(), folder)
+    for i, image in enumerate(drawn_images(3, 9, 15)):
+        path = folder.parent / "images" / "any" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tf.io.encode_png(image).numpy())
+    return folder
+
+
+def test_every_kind_of_model_loads_as_what_it_is(run_folder, filler_folder, classifier_folder):
+    kinds = [load_servable(path) for path in (run_folder, filler_folder, classifier_folder)]
+    assert [type(kind) for kind in kinds] == [Translator, MaskFiller, ImageClassifier]
+
+
+def test_a_loaded_model_gives_what_the_saved_one_gave(filler_folder, classifier_folder):
+    text = "two <mask> five"
+    assert load_servable(filler_folder).fill(text, top_k=3) == small_filler().fill(text)
+    images = drawn_images(2, 8, 12)
+    loaded, saved = load_servable(classifier_folder), small_classifier()
+    np.testing.assert_array_equal(
+        loaded.classify_pixels(images)["probabilities"],
+        saved.classify_pixels(images)["probabilities"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "rows"), [("filler", "texts", 6), ("classifier", "images", 4)]
+)
+def test_the_commands_export_and_verify(
+    kind, source, rows, filler_folder, classifier_folder, tmp_path, capfd
+):
+    folder = {"filler": filler_folder, "classifier": classifier_folder}[kind]
+    exports = [tmp_path / "model", tmp_path / "m.tflite"]
+    assert main(["export", str(folder), "--output", str(exports[0])]) == 0
+    assert main(["export", str(folder), "--format", "tflite", "--output", str(exports[1])]) == 0
+    capfd.readouterr()
+    arguments = ["--run", folder, "--source", folder.parent / source, "--json", tmp_path / "j"]
+    assert main(["verify", *map(str, [*exports, *arguments])]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[-1] == "All tolerances hold."
+    assert len(lines) == 2 + rows + 2
+    report = json.loads((tmp_path / "j").read_text())
+    assert [row["identical"] for row in report] == [1.0] * rows
+
+
+def test_an_export_of_another_model_breaks_a_tolerance(filler_folder, tmp_path, capfd):
+    other = small_filler(num_layers=1)
+    save_servable(other, tmp_path)
+    exported = str(tmp_path / "other.tflite")
+    assert main(["export", str(tmp_path), "--format", "tflite", "--output", exported]) == 0
+    texts = str(filler_folder.parent / "texts")
+    assert main(["verify", exported, "--run", str(filler_folder), "--source", texts]) == 1
+    assert "BROKEN" in capfd.readouterr().out
+
+
+def test_the_signatures_and_the_precision_of_a_file_can_be_chosen(filler_folder, tmp_path):
+    file = str(tmp_path / "m.tflite")
+    arguments = ["--signatures", "embed", "--quantize", "float16", "--top-k", "2"]
+    arguments += ["--output", file]
+    assert main(["export", str(filler_folder), "--format", "tflite", *arguments]) == 0
+    about = LiteModel(file).description
+    assert (about.signatures, about.quantization, about.top_k) == (("embed",), "float16", 2)
+
+
+def test_fills_go_with_a_language_model_alone(run_folder, classifier_folder, tmp_path, capsys):
+    for folder in (run_folder, classifier_folder):
+        reason = refusal(capsys, "export", folder, "--top-k", 2, "--output", tmp_path / "model")
+        assert "--top-k goes with a masked language model" in reason
+
+
+def test_what_goes_with_a_translator_alone_is_refused(filler_folder, tmp_path, capsys):
+    output = ["--output", tmp_path / "model"]
+    reason = refusal(capsys, "export", filler_folder, "--beam-size", 2, *output)
+    assert "is a masked language model: --beam-size" in reason
+    assert "from 1 to" in refusal(capsys, "export", filler_folder, "--top-k", 9999, *output)
+    texts = filler_folder.parent / "texts"
+    verify = ["verify", "m.tflite", "--run", filler_folder, "--source", texts]
+    assert "--reference goes with a translator" in refusal(capsys, *verify, "--reference", texts)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "tokenizer.model"])
+def test_a_file_that_is_missing_is_named(name, filler_folder, tmp_path):
+    shutil.copytree(filler_folder, tmp_path / "copy")
+    (tmp_path / "copy" / name).unlink()
+    with pytest.raises(InputError, match=f"{name} is missing"):
+        load_servable(tmp_path / "copy")
+
+
+def test_damaged_names_of_classes_are_refused(classifier_folder, tmp_path):
+    shutil.copytree(classifier_folder, tmp_path / "copy")
+    for content, reason in (
+        ("[", "not JSON"),
+        ('{"a": 1}', "list of names"),
+        ('["a"]', "3 classes"),
+    ):
+        (tmp_path / "copy" / "classes.json").write_text(content)
+        with pytest.raises(InputError, match=reason):
+            load_servable(tmp_path / "copy")
+
+
+def test_a_folder_without_images_or_with_a_damaged_one_is_refused(
+    classifier_folder, tmp_path, capsys
+):
+    file = tmp_path / "m.tflite"
+    assert (
+        main(["export", str(classifier_folder), "--format", "tflite", "--output", str(file)]) == 0
+    )
+    capsys.readouterr()
+    (tmp_path / "images").mkdir()
+    verify = ["verify", file, "--run", classifier_folder, "--source", tmp_path / "images"]
+    assert "holds no image (.png" in refusal(capsys, *verify)
+    (tmp_path / "images" / "bad.png").write_text("no image")
+    assert "bad.png: This is no PNG" in refusal(capsys, *verify)
