@@ -2,13 +2,17 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test claims lint clean
 
 demo: .venv/ready
 	$(BIN)/python training/dates/demo.py
 
 test: .venv/ready export/web/node_modules/ready
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest
+
+# Half an hour: eleven experiments, from which docs/claims.md is written.
+claims: .venv/ready
+	$(BIN)/python training/claims/run.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from ktransformer.models.decoder import Decoder as Decoder
 from ktransformer.models.encoder import Encoder as Encoder
+from ktransformer.models.encoder_model import EncoderModel as EncoderModel
 from ktransformer.models.masked_language_model import MaskedLanguageModel as MaskedLanguageModel
 from ktransformer.models.transformer import PRESETS as PRESETS
 from ktransformer.models.transformer import Transformer as Transformer

@@ -5,14 +5,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from ktransformer.layers import EncoderBlock, PositionalEmbedding
-from ktransformer.layers.checks import check_heads, check_sizes
-from ktransformer.models.encoder import Encoder
+from ktransformer.layers import PositionalEmbedding
+from ktransformer.models.encoder_model import EncoderModel
 from ktransformer.models.transformer import PRESETS
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
-class MaskedLanguageModel(keras.Model):
+class MaskedLanguageModel(EncoderModel):
     """Predicts masked tokens from the tokens on both sides of them.
 
     Override `make_encoder_block`, `make_embedding` or `make_final_norm` to build it from other
@@ -63,6 +62,8 @@ class MaskedLanguageModel(keras.Model):
         and not normed before the first block.
     """
 
+    presets = PRESETS
+
     def __init__(
         self,
         vocabulary_size: int,
@@ -82,51 +83,28 @@ class MaskedLanguageModel(keras.Model):
         pad_id: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        check_sizes(num_layers=num_layers, num_heads=num_heads)
-        check_heads(d_model, num_heads)
+        super().__init__(
+            num_layers=num_layers,
+            d_model=d_model,
+            num_heads=num_heads,
+            hidden_dim=hidden_dim,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            hidden_dropout=hidden_dropout,
+            activation=activation,
+            norm_first=norm_first,
+            **kwargs,
+        )
         self.vocabulary_size = vocabulary_size
-        self.num_layers = num_layers
-        self.d_model = d_model
-        self.num_heads = num_heads
-        self.hidden_dim = hidden_dim
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.hidden_dropout = hidden_dropout
-        self.activation = activation
-        self.norm_first = norm_first
         self.positions = positions
         self.scale_embeddings = scale_embeddings
         self.max_length = max_length
         self.pad_id = pad_id
         self._make_layers()
 
-    @classmethod
-    def from_preset(
-        cls, preset: str, vocabulary_size: int, **overrides: Any
-    ) -> "MaskedLanguageModel":
-        """Creates a model of a known size.
-
-        Args:
-            preset: `"tiny"`, `"base"` or `"big"`; the sizes stand in `PRESETS`.
-            vocabulary_size: V, the number of ids.
-            **overrides: Constructor arguments that take the place of the preset's.
-
-        Raises:
-            ValueError: There is no such preset.
-        """
-        if preset not in PRESETS:
-            raise ValueError(f"preset must be one of {sorted(PRESETS)}; got preset={preset!r}.")
-        return cls(vocabulary_size, **{**PRESETS[preset], **overrides})
-
     def _make_layers(self) -> None:
         self.embedding = self.make_embedding("embedding")
-        self.encoder = Encoder(
-            [self.make_encoder_block() for _ in range(self.num_layers)],
-            final_norm=self.make_final_norm(),
-            dtype=self.dtype_policy,
-            name="encoder",
-        )
+        self.encoder = self.make_encoder()
         self.head_projection = keras.layers.Dense(
             self.d_model,
             activation=self.activation,
@@ -150,29 +128,6 @@ class MaskedLanguageModel(keras.Model):
             dtype=self.dtype_policy,
             name=name,
         )
-
-    def make_final_norm(self) -> keras.layers.Layer | None:
-        """Creates the norm after the last block, or None."""
-        if not self.norm_first:
-            return None
-        return keras.layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy)
-
-    def block_arguments(self) -> dict[str, Any]:
-        """Returns the arguments that the model gives to every block."""
-        return {
-            "num_heads": self.num_heads,
-            "hidden_dim": self.hidden_dim,
-            "dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-            "hidden_dropout": self.hidden_dropout,
-            "activation": self.activation,
-            "norm_first": self.norm_first,
-            "dtype": self.dtype_policy,
-        }
-
-    def make_encoder_block(self) -> keras.layers.Layer:
-        """Creates one block of the encoder; override it for another one."""
-        return EncoderBlock(**self.block_arguments())
 
     def build(self, input_shape: Any = None) -> None:
         """Creates the weights; they do not depend on the shape of the inputs."""
@@ -228,14 +183,6 @@ class MaskedLanguageModel(keras.Model):
     def get_config(self) -> dict[str, Any]:
         names = (
             "vocabulary_size",
-            "num_layers",
-            "d_model",
-            "num_heads",
-            "hidden_dim",
-            "dropout",
-            "attention_dropout",
-            "hidden_dropout",
-            "activation",
             "norm_first",
             "positions",
             "scale_embeddings",

@@ -4,10 +4,10 @@ from typing import Any
 
 import keras
 
-from ktransformer.layers import DecoderBlock, EncoderBlock, PositionalEmbedding
-from ktransformer.layers.checks import check_heads, check_sizes
+from ktransformer.layers import DecoderBlock, PositionalEmbedding
+from ktransformer.layers.checks import check_sizes
 from ktransformer.models.decoder import Decoder, KeyValue
-from ktransformer.models.encoder import Encoder
+from ktransformer.models.encoder_model import EncoderModel
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"num_layers": 4, "d_model": 128, "hidden_dim": 256, "num_heads": 4},
@@ -17,7 +17,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
-class Transformer(keras.Model):
+class Transformer(EncoderModel):
     """Predicts each target token from the source and the target tokens before it.
 
     Override `make_encoder_block`, `make_decoder_block`, `make_embedding` or `make_final_norm` to
@@ -70,6 +70,8 @@ class Transformer(keras.Model):
         the positions' sines come before the cosines by default.
     """
 
+    presets = PRESETS
+
     def __init__(
         self,
         vocabulary_size: int,
@@ -91,44 +93,28 @@ class Transformer(keras.Model):
         pad_id: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(
+            num_layers=num_layers,
+            d_model=d_model,
+            num_heads=num_heads,
+            hidden_dim=hidden_dim,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            hidden_dropout=hidden_dropout,
+            activation=activation,
+            norm_first=norm_first,
+            **kwargs,
+        )
         num_decoder_layers = num_layers if num_decoder_layers is None else num_decoder_layers
-        check_sizes(num_layers=num_layers, num_decoder_layers=num_decoder_layers)
-        check_sizes(num_heads=num_heads)
-        check_heads(d_model, num_heads)
+        check_sizes(num_decoder_layers=num_decoder_layers)
         self.vocabulary_size = vocabulary_size
-        self.num_layers = num_layers
         self.num_decoder_layers = num_decoder_layers
-        self.d_model = d_model
-        self.num_heads = num_heads
-        self.hidden_dim = hidden_dim
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.hidden_dropout = hidden_dropout
-        self.activation = activation
-        self.norm_first = norm_first
         self.positions = positions
         self.scale_embeddings = scale_embeddings
         self.tie_embeddings = tie_embeddings
         self.max_length = max_length
         self.pad_id = pad_id
         self._make_layers()
-
-    @classmethod
-    def from_preset(cls, preset: str, vocabulary_size: int, **overrides: Any) -> "Transformer":
-        """Creates a model of a known size.
-
-        Args:
-            preset: `"tiny"`, `"base"` or `"big"`; the sizes stand in `PRESETS`.
-            vocabulary_size: V, the number of ids.
-            **overrides: Constructor arguments that take the place of the preset's.
-
-        Raises:
-            ValueError: There is no such preset.
-        """
-        if preset not in PRESETS:
-            raise ValueError(f"preset must be one of {sorted(PRESETS)}; got preset={preset!r}.")
-        return cls(vocabulary_size, **{**PRESETS[preset], **overrides})
 
     def _make_layers(self) -> None:
         self.source_embedding = self.make_embedding("source_embedding")
@@ -139,12 +125,7 @@ class Transformer(keras.Model):
             self.output_embedding = keras.layers.Dense(
                 self.vocabulary_size, use_bias=False, dtype=self.dtype_policy, name="output"
             )
-        self.encoder = Encoder(
-            [self.make_encoder_block() for _ in range(self.num_layers)],
-            final_norm=self.make_final_norm(),
-            dtype=self.dtype_policy,
-            name="encoder",
-        )
+        self.encoder = self.make_encoder()
         self.decoder = Decoder(
             [self.make_decoder_block() for _ in range(self.num_decoder_layers)],
             final_norm=self.make_final_norm(),
@@ -165,29 +146,6 @@ class Transformer(keras.Model):
             dtype=self.dtype_policy,
             name=name,
         )
-
-    def make_final_norm(self) -> keras.layers.Layer | None:
-        """Creates the norm after the last block, or None; called once a stack."""
-        if not self.norm_first:
-            return None
-        return keras.layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy)
-
-    def block_arguments(self) -> dict[str, Any]:
-        """Returns the arguments that the model gives to every block."""
-        return {
-            "num_heads": self.num_heads,
-            "hidden_dim": self.hidden_dim,
-            "dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-            "hidden_dropout": self.hidden_dropout,
-            "activation": self.activation,
-            "norm_first": self.norm_first,
-            "dtype": self.dtype_policy,
-        }
-
-    def make_encoder_block(self) -> keras.layers.Layer:
-        """Creates one block of the encoder; override it for another one."""
-        return EncoderBlock(**self.block_arguments())
 
     def make_decoder_block(self) -> keras.layers.Layer:
         """Creates one block of the decoder; override it for another one."""
@@ -294,15 +252,7 @@ class Transformer(keras.Model):
     def get_config(self) -> dict[str, Any]:
         names = (
             "vocabulary_size",
-            "num_layers",
             "num_decoder_layers",
-            "d_model",
-            "num_heads",
-            "hidden_dim",
-            "dropout",
-            "attention_dropout",
-            "hidden_dropout",
-            "activation",
             "norm_first",
             "positions",
             "scale_embeddings",

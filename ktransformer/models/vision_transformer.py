@@ -5,10 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from ktransformer.layers import EncoderBlock, PatchEmbedding
-from ktransformer.layers.checks import check_heads, check_sizes
+from ktransformer.layers import PatchEmbedding
+from ktransformer.layers.checks import check_sizes
 from ktransformer.layers.patch_embedding import height_and_width
-from ktransformer.models.encoder import Encoder
+from ktransformer.models.encoder_model import EncoderModel
 
 VISION_PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"num_layers": 12, "d_model": 192, "hidden_dim": 768, "num_heads": 3},
@@ -19,7 +19,7 @@ POOLINGS = ("class_token", "mean")
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
-class VisionTransformer(keras.Model):
+class VisionTransformer(EncoderModel):
     """Classifies images with the Transformer's encoder.
 
     Override `make_patch_embedding`, `make_encoder_block`, `make_final_norm` or `make_head` to
@@ -69,6 +69,8 @@ class VisionTransformer(keras.Model):
         As there, the blocks are pre-norm and the head's weights start at 0.
     """
 
+    presets = VISION_PRESETS
+
     def __init__(
         self,
         num_classes: int,
@@ -88,53 +90,32 @@ class VisionTransformer(keras.Model):
         epsilon: float = 1e-6,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        check_sizes(num_classes=num_classes, num_layers=num_layers, num_heads=num_heads)
-        check_heads(d_model, num_heads)
+        super().__init__(
+            num_layers=num_layers,
+            d_model=d_model,
+            num_heads=num_heads,
+            hidden_dim=hidden_dim,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            hidden_dropout=hidden_dropout,
+            activation=activation,
+            norm_first=True,
+            epsilon=epsilon,
+            **kwargs,
+        )
+        check_sizes(num_classes=num_classes)
         if pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {POOLINGS}; got pooling={pooling!r}.")
         self.num_classes = num_classes
         self.image_size = height_and_width(image_size)
         self.patch_size = patch_size
         self.channels = channels
-        self.num_layers = num_layers
-        self.d_model = d_model
-        self.num_heads = num_heads
-        self.hidden_dim = hidden_dim
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.hidden_dropout = hidden_dropout
-        self.activation = activation
         self.pooling = pooling
-        self.epsilon = epsilon
         self._make_layers()
-
-    @classmethod
-    def from_preset(cls, preset: str, num_classes: int, **overrides: Any) -> "VisionTransformer":
-        """Creates a model of a known size.
-
-        Args:
-            preset: `"tiny"`, `"small"` or `"base"`; the sizes stand in `VISION_PRESETS`.
-            num_classes: Number of classes.
-            **overrides: Constructor arguments that take the place of the preset's.
-
-        Raises:
-            ValueError: There is no such preset.
-        """
-        if preset not in VISION_PRESETS:
-            raise ValueError(
-                f"preset must be one of {sorted(VISION_PRESETS)}; got preset={preset!r}."
-            )
-        return cls(num_classes, **{**VISION_PRESETS[preset], **overrides})
 
     def _make_layers(self) -> None:
         self.patch_embedding = self.make_patch_embedding()
-        self.encoder = Encoder(
-            [self.make_encoder_block() for _ in range(self.num_layers)],
-            final_norm=self.make_final_norm(),
-            dtype=self.dtype_policy,
-            name="encoder",
-        )
+        self.encoder = self.make_encoder()
         self.head = self.make_head()
 
     def make_patch_embedding(self) -> keras.layers.Layer:
@@ -149,28 +130,6 @@ class VisionTransformer(keras.Model):
             dtype=self.dtype_policy,
             name="patch_embedding",
         )
-
-    def block_arguments(self) -> dict[str, Any]:
-        """Returns the arguments that the model gives to every block."""
-        return {
-            "num_heads": self.num_heads,
-            "hidden_dim": self.hidden_dim,
-            "dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-            "hidden_dropout": self.hidden_dropout,
-            "activation": self.activation,
-            "norm_first": True,
-            "epsilon": self.epsilon,
-            "dtype": self.dtype_policy,
-        }
-
-    def make_encoder_block(self) -> keras.layers.Layer:
-        """Creates one block of the encoder; override it for another one."""
-        return EncoderBlock(**self.block_arguments())
-
-    def make_final_norm(self) -> keras.layers.Layer | None:
-        """Creates the norm after the last block, or None."""
-        return keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy)
 
     def make_head(self) -> keras.layers.Layer:
         """Creates the layer from features `[B, D]` to logits; override it for another one."""
@@ -220,14 +179,6 @@ class VisionTransformer(keras.Model):
             "image_size",
             "patch_size",
             "channels",
-            "num_layers",
-            "d_model",
-            "num_heads",
-            "hidden_dim",
-            "dropout",
-            "attention_dropout",
-            "hidden_dropout",
-            "activation",
             "pooling",
             "epsilon",
         )

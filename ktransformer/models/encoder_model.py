@@ -1,0 +1,125 @@
+"""What the models have in common: an encoder, the sizes of its blocks, and factories for parts."""
+
+from typing import Any, ClassVar, Self
+
+import keras
+
+from ktransformer.layers import EncoderBlock
+from ktransformer.layers.checks import check_heads, check_sizes
+from ktransformer.models.encoder import Encoder
+
+
+class EncoderModel(keras.Model):
+    """Holds the sizes that a model gives to its blocks, and makes the blocks and the encoder.
+
+    A subclass sets `encoder` to what `make_encoder` returns.
+
+    Args:
+        num_layers: Blocks in the encoder.
+        d_model: D, the width.
+        num_heads: H, the attention heads; divides D.
+        hidden_dim: Features of the feed-forward networks' inner layer.
+        dropout: Probability of zeroing a feature of an embedding or of a sublayer's output.
+        attention_dropout: The same for attention weights.
+        hidden_dropout: The same for the feed-forward networks' inner features.
+        activation: Inner activation of the feed-forward networks.
+        norm_first: True for pre-norm, False for post-norm.
+        epsilon: Added to the variance in the norms.
+        **kwargs: Arguments of `keras.Model`.
+
+    Raises:
+        ValueError: A size is below 1, or `num_heads` does not divide `d_model`.
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]]
+
+    def __init__(
+        self,
+        *,
+        num_layers: int,
+        d_model: int,
+        num_heads: int,
+        hidden_dim: int,
+        dropout: float,
+        attention_dropout: float,
+        hidden_dropout: float,
+        activation: str,
+        norm_first: bool,
+        epsilon: float = 1e-5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_sizes(num_layers=num_layers, num_heads=num_heads)
+        check_heads(d_model, num_heads)
+        self.num_layers = num_layers
+        self.d_model = d_model
+        self.num_heads = num_heads
+        self.hidden_dim = hidden_dim
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.hidden_dropout = hidden_dropout
+        self.activation = activation
+        self.norm_first = norm_first
+        self.epsilon = epsilon
+
+    @classmethod
+    def from_preset(cls, preset: str, *arguments: Any, **overrides: Any) -> Self:
+        """Creates a model of a known size.
+
+        Args:
+            preset: One of `presets`.
+            *arguments: What the constructor takes first, such as the vocabulary's size.
+            **overrides: Constructor arguments that take the place of the preset's.
+
+        Raises:
+            ValueError: There is no such preset.
+        """
+        if preset not in cls.presets:
+            raise ValueError(f"preset must be one of {sorted(cls.presets)}; got preset={preset!r}.")
+        return cls(*arguments, **{**cls.presets[preset], **overrides})
+
+    def make_encoder(self) -> Encoder:
+        """Creates the encoder of `num_layers` blocks."""
+        return Encoder(
+            [self.make_encoder_block() for _ in range(self.num_layers)],
+            final_norm=self.make_final_norm(),
+            dtype=self.dtype_policy,
+            name="encoder",
+        )
+
+    def make_encoder_block(self) -> keras.layers.Layer:
+        """Creates one block of the encoder; override it for another one."""
+        return EncoderBlock(**self.block_arguments())
+
+    def make_final_norm(self) -> keras.layers.Layer | None:
+        """Creates the norm after a stack's last block, or None; called once a stack."""
+        if not self.norm_first:
+            return None
+        return keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy)
+
+    def block_arguments(self) -> dict[str, Any]:
+        """Returns the arguments that the model gives to every block."""
+        return {
+            "num_heads": self.num_heads,
+            "hidden_dim": self.hidden_dim,
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "hidden_dropout": self.hidden_dropout,
+            "activation": self.activation,
+            "norm_first": self.norm_first,
+            "epsilon": self.epsilon,
+            "dtype": self.dtype_policy,
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        names = (
+            "num_layers",
+            "d_model",
+            "num_heads",
+            "hidden_dim",
+            "dropout",
+            "attention_dropout",
+            "hidden_dropout",
+            "activation",
+        )
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
