@@ -4,12 +4,19 @@ import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
+from ktransformer.text.piece_model import (
+    NORMALIZATION,
+    SPACE,
+    add_mask,
+    find_mask,
+    lite_obstacle,
+    open_processor,
+)
 
 try:
     import tensorflow_text
@@ -20,11 +27,6 @@ except ImportError as error:  # There is no wheel for Windows.
     ) from error
 
 PAD_ID, UNKNOWN_ID, START_ID, END_ID = 0, 1, 2, 3
-MASK = "<mask>"
-"""What stands for a masked token in a text."""
-_NORMALIZATION = "nmt_nfkc"
-_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's sign of a leading space.
-_UNKNOWN_PENALTY = 10  # How far below the lowest piece SentencePiece scores an unknown character.
 
 
 class Tokenizer(tf.Module):
@@ -71,7 +73,7 @@ class Tokenizer(tf.Module):
 
     def __init__(self, model: bytes) -> None:
         super().__init__(name="tokenizer")
-        processor = _processor(model)
+        processor = open_processor(model)
         ids = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id())
         if ids != (PAD_ID, UNKNOWN_ID, START_ID, END_ID):
             raise InputError(
@@ -80,8 +82,8 @@ class Tokenizer(tf.Module):
             )
         self.model = model
         self.vocabulary_size: int = processor.vocab_size()
-        self.mask_id = _mask_id(model)
-        self.lite_obstacle = _lite_obstacle(model)
+        self.mask_id = find_mask(model)
+        self.lite_obstacle = lite_obstacle(model)
         if self.lite_obstacle is None:
             self._graph = tensorflow_text.FastSentencepieceTokenizer(model, add_eos=True)
         else:
@@ -124,7 +126,7 @@ class Tokenizer(tf.Module):
                 hard_vocab_limit=False,
                 character_coverage=character_coverage,
                 split_digits=split_digits,
-                normalization_rule_name=_NORMALIZATION,
+                normalization_rule_name=NORMALIZATION,
                 pad_id=PAD_ID,
                 unk_id=UNKNOWN_ID,
                 bos_id=START_ID,
@@ -137,7 +139,7 @@ class Tokenizer(tf.Module):
                 f"No tokenizer of vocabulary_size={vocabulary_size} can be trained on this text: "
                 f"{error}"
             ) from error
-        return cls(_with_mask(model.getvalue()) if mask else model.getvalue())
+        return cls(add_mask(model.getvalue()) if mask else model.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
@@ -200,73 +202,9 @@ class Tokenizer(tf.Module):
         normalizer = sentencepiece.SentencePieceNormalizer(
             model_proto=self.model, remove_extra_whitespaces=True
         )
-        return normalizer.normalize(text).replace(_SPACE, " ").strip(" ")
+        return normalizer.normalize(text).replace(SPACE, " ").strip(" ")
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Returns the text of each id, a leading space as `▁`."""
-        processor = _processor(self.model)
+        processor = open_processor(self.model)
         return [processor.id_to_piece(int(i)) for i in ids]
-
-
-def _with_mask(model: bytes) -> bytes:
-    """Adds the mask token to a trained model: a piece with a leading space, and one without.
-
-    They are ordinary pieces, for LiteRT's tokenizer knows no user-defined ones. Their score is
-    what makes them sure to be taken: the most probable segmentation is the one with the highest
-    sum, and theirs is above all that its neighbours can lose by it.
-    """
-    proto = _schema().ModelProto.FromString(model)
-    ordinary = [piece for piece in proto.pieces if MASK not in piece.piece]  # If the text had some.
-    lowest = min(piece.score for piece in ordinary) - _UNKNOWN_PENALTY
-    score = -2 * proto.trainer_spec.max_sentencepiece_length * lowest
-    del proto.pieces[:]
-    proto.pieces.extend(ordinary)
-    for text in (_SPACE + MASK, MASK):
-        proto.pieces.add(piece=text, score=score)
-    added: bytes = proto.SerializeToString()
-    return added
-
-
-def _mask_id(model: bytes) -> int | None:
-    """Finds the mask token that `_with_mask` added; None if there is none."""
-    pieces = _schema().ModelProto.FromString(model).pieces
-    last = [(piece.piece, piece.score > 0) for piece in pieces[-2:]]  # Trained scores never are.
-    return len(pieces) - 2 if last == [(_SPACE + MASK, True), (MASK, True)] else None
-
-
-def _lite_obstacle(model: bytes) -> str | None:
-    """Says why a SentencePiece model and its fast form may give different ids; None if not."""
-    schema = _schema()
-    proto = schema.ModelProto.FromString(model)
-    trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
-    kind = schema.TrainerSpec.ModelType.Name(trainer.model_type)
-    spaces = normalizer.add_dummy_prefix and normalizer.remove_extra_whitespaces
-    spaces = spaces and normalizer.escape_whitespaces and not trainer.treat_whitespace_as_suffix
-    types = proto.SentencePiece
-    plain = {types.NORMAL, types.UNKNOWN, types.CONTROL}
-    if kind != "UNIGRAM":
-        return f"its kind is {kind}, not UNIGRAM"
-    if trainer.byte_fallback:
-        return "it spells unknown characters in bytes"
-    if normalizer.name != _NORMALIZATION:
-        return f"its normalisation is {normalizer.name!r}, not {_NORMALIZATION!r}"
-    if not spaces:
-        return "it does not treat spaces in SentencePiece's default way"
-    if not {piece.type for piece in proto.pieces} <= plain:
-        return "it has user-defined or unused pieces"
-    return None
-
-
-def _schema() -> Any:
-    from sentencepiece import sentencepiece_model_pb2
-
-    return sentencepiece_model_pb2  # Its classes are made when it is imported.
-
-
-def _processor(model: bytes) -> Any:
-    import sentencepiece
-
-    try:
-        return sentencepiece.SentencePieceProcessor(model_proto=model)
-    except RuntimeError as error:
-        raise InputError(f"This is not a SentencePiece model: {error}") from error

@@ -1,0 +1,80 @@
+"""What is read from a SentencePiece model besides its pieces, and the mask that is written in."""
+
+from typing import Any
+
+from ktransformer.errors import InputError
+
+MASK = "<mask>"
+"""What stands for a masked token in a text."""
+NORMALIZATION = "nmt_nfkc"
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's sign of a leading space.
+_UNKNOWN_PENALTY = 10  # How far below the lowest piece SentencePiece scores an unknown character.
+
+
+def add_mask(model: bytes) -> bytes:
+    """Adds the mask token to a trained model: a piece with a leading space, and one without.
+
+    They are ordinary pieces, for LiteRT's tokenizer knows no user-defined ones. Their score is
+    what makes them sure to be taken: the most probable segmentation is the one with the highest
+    sum, and theirs is above all that its neighbours can lose by it.
+    """
+    proto = _schema().ModelProto.FromString(model)
+    ordinary = [piece for piece in proto.pieces if MASK not in piece.piece]  # If the text had some.
+    lowest = min(piece.score for piece in ordinary) - _UNKNOWN_PENALTY
+    score = -2 * proto.trainer_spec.max_sentencepiece_length * lowest
+    del proto.pieces[:]
+    proto.pieces.extend(ordinary)
+    for text in (SPACE + MASK, MASK):
+        proto.pieces.add(piece=text, score=score)
+    added: bytes = proto.SerializeToString()
+    return added
+
+
+def find_mask(model: bytes) -> int | None:
+    """Returns the id of the mask token that `add_mask` added; None if there is none."""
+    pieces = _schema().ModelProto.FromString(model).pieces
+    last = [(piece.piece, piece.score > 0) for piece in pieces[-2:]]  # Trained scores never are.
+    return len(pieces) - 2 if last == [(SPACE + MASK, True), (MASK, True)] else None
+
+
+def lite_obstacle(model: bytes) -> str | None:
+    """Says why a SentencePiece model and its fast form may give different ids; None if not."""
+    schema = _schema()
+    proto = schema.ModelProto.FromString(model)
+    trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
+    kind = schema.TrainerSpec.ModelType.Name(trainer.model_type)
+    spaces = normalizer.add_dummy_prefix and normalizer.remove_extra_whitespaces
+    spaces = spaces and normalizer.escape_whitespaces and not trainer.treat_whitespace_as_suffix
+    types = proto.SentencePiece
+    plain = {types.NORMAL, types.UNKNOWN, types.CONTROL}
+    if kind != "UNIGRAM":
+        return f"its kind is {kind}, not UNIGRAM"
+    if trainer.byte_fallback:
+        return "it spells unknown characters in bytes"
+    if normalizer.name != NORMALIZATION:
+        return f"its normalisation is {normalizer.name!r}, not {NORMALIZATION!r}"
+    if not spaces:
+        return "it does not treat spaces in SentencePiece's default way"
+    if not {piece.type for piece in proto.pieces} <= plain:
+        return "it has user-defined or unused pieces"
+    return None
+
+
+def _schema() -> Any:
+    from sentencepiece import sentencepiece_model_pb2
+
+    return sentencepiece_model_pb2  # Its classes are made when it is imported.
+
+
+def open_processor(model: bytes) -> Any:
+    """Opens a model with the sentencepiece package.
+
+    Raises:
+        InputError: It is no SentencePiece model.
+    """
+    import sentencepiece
+
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=model)
+    except RuntimeError as error:
+        raise InputError(f"This is not a SentencePiece model: {error}") from error

@@ -1,0 +1,197 @@
+"""Trains a vision Transformer to classify images, from one seed or several.
+
+    python training/image_classification/train.py --data digits --output runs/digits
+
+from the repository's root; `--help` lists the options.
+
+Data: scikit-learn's digits, 1,797 images of 8 x 8 pixels, 359 of them held out.
+Hardware: one thread on two shared x86-64 cores, no GPU (AMD EPYC, 2026-11-24).
+Time: 98 to 105 s of processor time a seed, refit included.
+Score: accuracy 0.9833 +- 0.0060 on the 359 held-out images, mean of three seeds.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+
+import numpy as np
+import yaml
+
+from ktransformer.config import read_settings
+from ktransformer.errors import InputError
+from ktransformer.files import check_new_folder, new_folder
+from ktransformer.quiet import quiet_stderr
+
+with quiet_stderr():
+    from fit import Settings, accuracy, fit, make_model
+    from images import KERAS_DATA, Images, Parts, load
+    from pictures import draw_attention, draw_curves
+
+    from ktransformer.models import VisionTransformer
+    from ktransformer.servables import save_servable
+    from ktransformer.serving import ImageClassifier
+
+HERE = Path(__file__).parent
+_log = logging.getLogger("ktransformer.image_classification")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What came of one seed."""
+
+    model: VisionTransformer
+    """The final one: after a refit, the one that saw the validation images as well."""
+    history: dict[str, Any]
+    """By epoch, of the training that was watched on the validation images."""
+    validation: float
+    """Share of right classes on the validation images, of the model that did not see them."""
+    test: float
+    """Share of right classes on the held-out images, of the final model."""
+
+
+def main() -> int:
+    options = parse_arguments()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("ktransformer").setLevel(logging.INFO)
+    try:
+        train(options)
+    except InputError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"train.py: {error.filename or 'The output'}: {error.strerror}.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("train.py: Interrupted.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Train a vision Transformer to classify images.",
+        epilog="settings: " + ", ".join(field.name for field in dataclasses.fields(Settings)),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        help=f"digits, a folder with a subfolder of images a class, or {', '.join(KERAS_DATA)} "
+        "(downloaded)",
+    )
+    parser.add_argument("--output", required=True, metavar="RUN", help="folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace RUN if it is there")
+    parser.add_argument(
+        "--config", metavar="FILE", help="settings in YAML; for digits, digits.yaml is read first"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting, over the file's; may be repeated",
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="a model each")
+    return parser.parse_args()
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains a model a seed, and writes the one that is best on the validation images."""
+    settings = read_all_settings(options)
+    if not all(0 <= seed < 2**28 for seed in options.seeds):
+        raise InputError(f"--seeds must be from 0 to {2**28 - 1}; got {options.seeds}.")
+    check_new_folder(options.output, overwrite=options.overwrite)
+    parts = load(options.data, settings.image_size, settings.channels, settings.split_seed)
+    parameters = make_model(settings, len(parts.classes)).count_params()
+    print(
+        f"{len(parts.classes)} classes; {len(parts.train):,} images to train on, "
+        f"{len(parts.validation):,} for validation, {len(parts.test):,} held out; "
+        f"{parameters:,} parameters"
+    )
+    trained = {seed: train_seed(settings, parts, seed) for seed in dict.fromkeys(options.seeds)}
+    with new_folder(options.output, overwrite=options.overwrite) as folder:
+        write_run(folder, settings, parts, trained)
+    print(f"The model, its classes and two pictures: {options.output}")
+    print(summary([result.test for result in trained.values()], len(parts.test)))
+
+
+def summary(scores: list[float], count: int) -> str:
+    """Says the mean and the standard deviation of the seeds' scores on `count` images."""
+    seeds = "1 seed" if len(scores) == 1 else f"{len(scores)} seeds"
+    return (
+        f"accuracy {np.mean(scores):.4f} +- {np.std(scores):.4f} on {count:,} held-out images "
+        f"(mean and standard deviation of {seeds})"
+    )
+
+
+def read_all_settings(options: argparse.Namespace) -> Settings:
+    """Returns the defaults, changed by digits.yaml, `--config` and `--set`, in this order."""
+    settings = Settings()
+    if options.data == "digits":
+        settings = settings.replace(read_settings(HERE / "digits.yaml"))
+    if options.config:
+        settings = settings.replace(read_settings(options.config))
+    changes = {}
+    for setting in options.set:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set takes key=value; got {setting!r}.")
+        try:
+            changes[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {name} has no value; got {value!r}.") from error
+    return settings.replace(changes)
+
+
+def train_seed(settings: Settings, parts: Parts, seed: int) -> Trained:
+    """Trains one seed's model and looks at the held-out images, once."""
+    _log.info("seed %d", seed)
+    start, start_of_cpu = time.monotonic(), time.process_time()
+    count = len(parts.classes)
+    model, history = fit(settings, count, parts.train, parts.validation, seed=seed)
+    validation = accuracy(model, parts.validation)
+    if settings.refit:
+        _log.info("seed %d, anew on training and validation images", seed)
+        model, _ = fit(settings, count, parts.train + parts.validation, seed=seed)
+    seconds, cpu_seconds = time.monotonic() - start, time.process_time() - start_of_cpu
+    result = Trained(model, history, validation, accuracy(model, parts.test))
+    print(
+        f"seed {seed}: {result.test:.4f} on the held-out images, {validation:.4f} on "
+        f"validation; trained in {seconds:.0f} s ({cpu_seconds:.0f} s of processor time)",
+        flush=True,
+    )
+    return result
+
+
+def write_run(folder: Path, settings: Settings, parts: Parts, trained: dict[int, Trained]) -> None:
+    """Writes the best model with the names of its classes, records and pictures."""
+    best = max(trained.values(), key=lambda result: result.validation)
+    save_servable(ImageClassifier(best.model, parts.classes), folder)
+    write_json(folder / "settings.json", dataclasses.asdict(settings))
+    histories = {seed: result.history for seed, result in trained.items()}
+    write_json(folder / "history.json", histories)
+    draw_curves(histories, folder / "curves.png")
+    chosen = one_of_each_class(parts.test, len(parts.classes), at_most=8)
+    draw_attention(best.model, chosen, parts.classes, folder / "attention.png")
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def one_of_each_class(images: Images, num_classes: int, at_most: int) -> Images:
+    """Returns the first image of each class, in the classes' order."""
+    firsts = [np.flatnonzero(images.labels == label)[:1] for label in range(num_classes)]
+    return images.take(np.concatenate(firsts)[:at_most])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Scores a masked language model against a unigram and a bigram model.
+
+    python training/masked_lm/evaluate.py RUN --text FILE... --on FILE
+
+`--text` is the training text, which the unigram and the bigram model are counted on. All three
+predict the same masked tokens of the other file, drawn ten times over. The two baselines are given
+the true piece to the left, also where it is masked for the language model.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+
+import numpy as np
+from baselines import Bigrams, Targets
+from keras import ops
+from language_model import load
+
+from ktransformer.errors import InputError
+from ktransformer.losses import smoothed_cross_entropy
+from ktransformer.serving import MaskFiller
+from ktransformer.text import PAD_ID, START_ID, MaskedBatches, read_lines
+
+DRAWS = 10
+"""How many times tokens to mask are drawn from the text."""
+
+
+def main() -> int:
+    """Runs the evaluation; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", metavar="RUN", help="folder of a trained language model")
+    parser.add_argument("--text", nargs="+", required=True, metavar="FILE", help="training text")
+    parser.add_argument("--on", required=True, metavar="FILE", help="text to score on")
+    options = parser.parse_args()
+    try:
+        filler = load(options.run)
+        print(comparison(filler, list(read_lines(options.text)), list(read_lines(options.on))))
+    except (InputError, OSError) as error:
+        print(f"evaluate.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def comparison(filler: MaskFiller, training: Sequence[str], lines: Sequence[str]) -> str:
+    """Scores the three on the same masked tokens of `lines`; a Markdown table.
+
+    Raises:
+        InputError: No line is short enough for the model.
+    """
+    tokenizer, model = filler.tokenizer, filler.model
+    batches = MaskedBatches(
+        tokenizer.encode_lines(lines),
+        mask_id=tokenizer.mask_id,
+        batch_tokens=max(4096, model.max_length),
+        max_length=model.max_length,
+    )
+    targets, losses, predicted = predictions(filler, batches)
+    bigrams = Bigrams(tokenizer.encode_lines(training), tokenizer.vocabulary_size)
+    rows = {
+        "unigram": (-np.log(bigrams.unigram(targets)), bigrams.best_unigram(targets)),
+        "bigram": (-np.log(bigrams.bigram(targets)), bigrams.best_bigram(targets)),
+        "masked language model": (losses, predicted),
+    }
+    return "\n".join(
+        [
+            f"| {len(targets.token):,} masked tokens | perplexity | accuracy |",
+            "| --- | --- | --- |",
+            *(
+                f"| {name} | {np.exp(loss.mean()):.1f} | {(best == targets.token).mean():.3f} |"
+                for name, (loss, best) in rows.items()
+            ),
+        ]
+    )
+
+
+def predictions(
+    filler: MaskFiller, batches: MaskedBatches
+) -> tuple[Targets, np.ndarray, np.ndarray]:
+    """Has the model predict the masked tokens of some epochs.
+
+    Returns:
+        The tokens, the model's cross-entropy for each in nats, and its best guess, both `[N]`.
+    """
+    parts = []
+    for inputs, labels in (batch for draw in range(DRAWS) for batch in batches.epoch(draw)):
+        logits = filler.model(inputs, training=False)
+        losses = ops.convert_to_numpy(smoothed_cross_entropy(labels, logits))
+        best = ops.convert_to_numpy(ops.argmax(logits, axis=-1))
+        chosen = labels != PAD_ID
+        left = left_of(inputs["ids"], inputs["positions"], labels)
+        parts.append([array[chosen] for array in (left, labels, losses, best)])
+    left, token, losses, best = map(np.concatenate, zip(*parts, strict=True))
+    return Targets(left, token), losses, best
+
+
+def left_of(ids: np.ndarray, positions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Finds the true piece to the left of each position `[B, M]`: the start token at the first."""
+    rows, columns = np.nonzero(labels != PAD_ID)
+    whole = np.pad(ids, ((0, 0), (1, 0)), constant_values=START_ID)
+    whole[rows, positions[rows, columns] + 1] = labels[rows, columns]
+    return np.take_along_axis(whole, positions, axis=1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

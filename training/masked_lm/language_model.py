@@ -1,0 +1,117 @@
+"""Fits a masked language model to lines of text."""
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+from settings import Settings
+
+from ktransformer.errors import InputError
+from ktransformer.fitting import LastCheckpoints, StopAtNaN, average_checkpoints
+from ktransformer.losses import SmoothedCrossEntropy
+from ktransformer.metrics import Perplexity, TokenAccuracy
+from ktransformer.models import MaskedLanguageModel
+from ktransformer.schedules import InverseSquareRoot
+from ktransformer.servables import load_servable
+from ktransformer.serving import MaskFiller
+from ktransformer.text import MaskedBatches, Tokenizer
+
+History = dict[str, list[float]]
+
+
+def load(path: str | Path) -> MaskFiller:
+    """Reads the folder that `train.py` wrote.
+
+    Raises:
+        InputError: It is damaged, or holds another kind of model.
+    """
+    filler = load_servable(path)
+    if not isinstance(filler, MaskFiller):
+        raise InputError(f"{path} holds no masked language model.")
+    return filler
+
+
+def make_model(settings: Settings, vocabulary_size: int) -> MaskedLanguageModel:
+    """Creates the model of the settings, built, with fresh weights.
+
+    Raises:
+        InputError: The sizes do not go together.
+    """
+    names = ("num_layers", "d_model", "num_heads", "hidden_dim", "dropout", "activation")
+    sizes = {name: getattr(settings, name) for name in (*names, "positions", "max_length")}
+    try:
+        model = MaskedLanguageModel(vocabulary_size, name="masked_language_model", **sizes)
+        model.build()
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return model
+
+
+def make_batches(
+    settings: Settings, tokenizer: Tokenizer, lines: Sequence[str], *, fixed: bool = False
+) -> MaskedBatches:
+    """Encodes lines and cuts them into batches.
+
+    Raises:
+        InputError: The lines and the settings do not go together.
+    """
+    try:
+        return MaskedBatches(
+            tokenizer.encode_lines(lines),
+            mask_id=tokenizer.mask_id,
+            batch_tokens=settings.batch_tokens,
+            max_length=settings.max_length,
+            masked_share=settings.masked_share,
+            fixed=fixed,
+            seed=settings.seed,
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def fit_language_model(
+    settings: Settings, tokenizer: Tokenizer, lines: Sequence[str], validation: Sequence[str]
+) -> tuple[MaskedLanguageModel, History]:
+    """Trains a model.
+
+    Returns:
+        The model, its weights the mean of the last epochs', and the metrics of each epoch.
+
+    Raises:
+        InputError: The text and the settings do not go together, or the loss becomes NaN.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    batches = make_batches(settings, tokenizer, lines)
+    fixed = make_batches(settings, tokenizer, validation, fixed=True)
+    model = make_model(settings, tokenizer.vocabulary_size)
+    print(
+        f"{model.count_params():,} parameters, {tokenizer.vocabulary_size:,} pieces, "
+        f"{batches.steps_per_epoch:,} updates an epoch; {batches.too_long:,} lines left out.",
+        file=sys.stderr,
+    )
+    schedule = InverseSquareRoot(settings.learning_rate, settings.warmup_steps)
+    model.compile(
+        keras.optimizers.Adam(schedule, beta_2=0.98, epsilon=1e-9),
+        SmoothedCrossEntropy(label_smoothing=0.0),
+        metrics=[TokenAccuracy(), Perplexity()],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        keeper = LastCheckpoints(folder, keep=settings.average_checkpoints)
+        with contextlib.redirect_stdout(sys.stderr):
+            history = model.fit(
+                batches.dataset(),
+                steps_per_epoch=batches.steps_per_epoch,
+                epochs=settings.epochs,
+                validation_data=fixed.dataset(),
+                validation_steps=fixed.steps_per_epoch,
+                callbacks=[StopAtNaN(), keeper],
+                shuffle=False,  # MaskedBatches shuffles.
+                verbose=1 if sys.stderr.isatty() else 2,
+            )
+        trained = make_model(settings, tokenizer.vocabulary_size)  # Without the optimizer.
+        average_checkpoints(trained, keeper.paths)
+    values = {name: [float(v) for v in series] for name, series in history.history.items()}
+    return trained, values

@@ -1,0 +1,102 @@
+"""Trains a masked language model on lines of text.
+
+    python training/masked_lm/train.py --text FILE... --validation FILE --output RUN
+
+`--config` and `--set` change settings. RUN is a folder with `model.keras`, `tokenizer.model`,
+`history.json` and `curve.png`. Progress goes to stderr; the table that is printed at the end
+compares the model with a unigram and a bigram model (see `evaluate.py`). The README has what came
+of it on Multi30k.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+
+import matplotlib as mpl
+import numpy as np
+from evaluate import comparison
+from language_model import History, fit_language_model
+from settings import Settings, add_settings, chosen_settings
+
+from ktransformer.errors import InputError
+from ktransformer.files import check_new_folder, new_folder
+from ktransformer.servables import save_servable
+from ktransformer.serving import MaskFiller
+from ktransformer.text import Tokenizer, read_lines
+
+mpl.use("Agg")
+
+from matplotlib import pyplot as plt
+
+
+def main() -> int:
+    """Runs the training; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--text", nargs="+", required=True, metavar="FILE", help="training text")
+    parser.add_argument("--validation", required=True, metavar="FILE", help="validation text")
+    parser.add_argument("--output", required=True, metavar="RUN", help="the folder to make")
+    add_settings(parser)
+    options = parser.parse_args()
+    try:
+        check_new_folder(options.output)
+        settings = chosen_settings(options.config, options.set)
+        print(train(settings, options.text, options.validation, Path(options.output)))
+    except (InputError, OSError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("train.py: Interrupted.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def train(settings: Settings, paths: list[str], validation_path: str, output: Path) -> str:
+    """Trains tokenizer and model, writes the folder, and returns the comparison on validation."""
+    lines = read_text(paths)
+    validation = read_text([validation_path])
+    tokenizer = Tokenizer.train(lines, settings.vocabulary_size, mask=True)
+    model, history = fit_language_model(settings, tokenizer, lines, validation)
+    filler = MaskFiller(model, tokenizer)
+    with new_folder(output) as folder:
+        save_servable(filler, folder)
+        text = json.dumps(history, indent=2)
+        (folder / "history.json").write_text(text + "\n", encoding="utf-8")
+        draw_curve(history, folder / "curve.png")
+    return comparison(filler, lines, validation)
+
+
+def read_text(paths: list[str]) -> list[str]:
+    """Reads the lines that hold some text.
+
+    Raises:
+        InputError: A file cannot be read, or there is no such line.
+    """
+    lines = [line for line in read_lines(paths) if line.strip()]
+    if not lines:
+        raise InputError(f"{', '.join(paths)} holds no text.")
+    return lines
+
+
+def draw_curve(history: History, path: Path) -> None:
+    """Draws the cross-entropy and the accuracy on masked tokens by epoch."""
+    epochs = range(1, len(history["loss"]) + 1)
+    figure, (losses, accuracies) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for name, prefix in (("training (dropout on)", ""), ("validation", "val_")):
+        losses.plot(epochs, np.log(history[f"{prefix}perplexity"]), label=name)
+        accuracies.plot(epochs, history[f"{prefix}accuracy"], label=name)
+    losses.set_ylabel("cross-entropy, nats per masked token")
+    accuracies.set_ylabel("accuracy on masked tokens")
+    for axes in (losses, accuracies):
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
