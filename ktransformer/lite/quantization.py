@@ -114,16 +114,25 @@ class _Graph:
         self.add_into(output, _Kind.MUL, [wide, own], schema.MulOptionsT())
 
     def multiply(self, product: Any, scales: int | None, rows: int) -> None:
-        """Multiplies by int8 weights; with `scales`, those of a table, scales the outputs."""
+        """Multiplies by int8 weights; with `scales`, those of a table, scales the outputs.
+
+        A bias comes after the scales then, in an operator of its own.
+        """
         product.opcodeIndex = self._code(_Kind.FULLY_CONNECTED, _HYBRID_VERSION)
         product.builtinOptions.asymmetricQuantizeInputs = True  # As TensorFlow's converter does.
         self.graph.operators.append(product)
         if scales is not None:
             (output,) = product.outputs
-            unscaled = self.add_tensor(_shape(self.graph.tensors[output]))
+            shape = _shape(self.graph.tensors[output])
+            unscaled, row = self.add_tensor(shape), self.add_tensor([rows], buffer=scales)
+            values, weights, *bias = product.inputs
+            product.inputs = np.array([values, weights, -1], np.int32)
             product.outputs = np.array([unscaled], np.int32)
-            row = self.add_tensor([rows], buffer=scales)
-            self.add_into(output, _Kind.MUL, [unscaled, row], schema.MulOptionsT())
+            has_bias = any(i >= 0 for i in bias)
+            scaled = self.add_tensor(shape) if has_bias else output
+            self.add_into(scaled, _Kind.MUL, [unscaled, row], schema.MulOptionsT())
+            if has_bias:
+                self.add_into(output, _Kind.ADD, [scaled, *bias], schema.AddOptionsT())
 
     def add_tensor(self, shape: list[int], type_: int = _Type.FLOAT32, buffer: int = 0) -> int:
         """Appends a tensor and returns its index; -1 stands for an unknown size."""
@@ -171,12 +180,12 @@ def _find_weights(model: Any) -> tuple[dict[int, tuple[int, int]], dict[int, tup
     """Finds the buffers of tables and of weights, and their shapes.
 
     What anything else reads, too, is in neither: it has to stay in float. So does a table that a
-    product with a bias or an activation reads, for these would see unscaled outputs.
+    product with an activation reads, for that would see unscaled outputs.
     """
     tables: dict[int, tuple[int, int]] = {}
     weights: dict[int, tuple[int, int]] = {}
     others: set[int] = set()
-    finished: set[int] = set()  # By a bias or an activation within the product.
+    finished: set[int] = set()  # By an activation within the product.
     for graph in model.subgraphs:
         others.update(graph.tensors[i].buffer for i in graph.outputs)
         for operator in graph.operators:
@@ -206,10 +215,9 @@ def _weight_input(model: Any, operator: Any) -> int | None:
 
 
 def _is_finished(product: Any) -> bool:
-    """Tells whether a product adds a bias or applies an activation itself."""
-    has_bias = len(product.inputs) > 2 and product.inputs[2] >= 0
-    none = schema.ActivationFunctionType.NONE
-    return has_bias or product.builtinOptions.fusedActivationFunction != none
+    """Tells whether a product applies an activation itself."""
+    activation: int = product.builtinOptions.fusedActivationFunction
+    return activation != schema.ActivationFunctionType.NONE
 
 
 def _quantize_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

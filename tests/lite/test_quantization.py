@@ -4,11 +4,13 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from ktransformer.errors import InputError
-from ktransformer.lite import export_lite, quantization
+from ktransformer.lite import LiteModel, export_lite, quantization
 from ktransformer.lite.model_file import unpack
 from ktransformer.models import Transformer
 from ktransformer.serving import Translator
 from ktransformer.text import Tokenizer
+from tests.layers.layer_checks import normal
+from tests.small_models import small_filler
 
 SIGNATURES = ("ids", "encode", "decode_step")
 TYPE = schema.TensorType
@@ -114,7 +116,7 @@ def test_a_broken_quantisation_is_found_out_before_the_file_is_written(tmp_path,
     assert not (tmp_path / "x.tflite").exists()
 
 
-def test_a_table_that_a_product_with_a_bias_reads_stays_in_float():
+def test_a_table_that_a_product_with_an_activation_reads_stays_in_float():
     def operator(code: int, inputs: list[int], options: object) -> object:
         return schema.OperatorT(
             opcodeIndex=code,
@@ -146,5 +148,22 @@ def test_a_table_that_a_product_with_a_bias_reads_stays_in_float():
 
     activations = schema.ActivationFunctionType
     assert quantization._find_weights(model(-1, activations.NONE))[0] == {1: (64, 32)}
-    assert quantization._find_weights(model(3, activations.NONE)) == ({}, {})
+    assert quantization._find_weights(model(3, activations.NONE))[0] == {1: (64, 32)}
     assert quantization._find_weights(model(-1, activations.RELU6)) == ({}, {})
+
+
+def test_a_table_that_is_also_a_projection_with_a_bias_is_stored_in_int8(tmp_path):
+    filler = small_filler(d_model=64)
+    bias = filler.model.head_bias
+    bias.assign(2 * normal(*bias.shape))
+    contents, outputs = {}, {}
+    text = np.array([b"two <mask> five", b"one"], object)
+    for name in ("none", "dynamic_int8"):
+        path = tmp_path / f"{name}.tflite"
+        model = LiteModel(export_lite(filler, path, quantization=name))
+        outputs[name] = model.run("score", texts=text)["log_probability"]
+        contents[name] = path.read_bytes()
+    row = filler.model.embedding.embeddings.numpy()[5].tobytes()
+    assert row in contents["none"]
+    assert row not in contents["dynamic_int8"]
+    np.testing.assert_allclose(outputs["dynamic_int8"], outputs["none"], atol=0.3)
