@@ -1,0 +1,246 @@
+"""Claim 7: multiplying embeddings by sqrt(d_model) keeps positions from drowning them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import figures
+import keras
+import loop
+import numpy as np
+import tasks
+from finding import Finding, table
+from language_model import CausalBlock, LanguageModel
+
+from ktransformer.layers import PositionalEmbedding, sinusoidal_positions
+
+NAME, NUMBER, SERIAL = "embedding_scaling", 7, False
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is measured."""
+
+    seeds: tuple[int, ...] = (1, 2, 3)
+    widths: tuple[int, ...] = (16, 64, 256)
+    """d_model."""
+    num_layers: int = 2
+    steps: int = 300
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+
+
+QUICK = Settings(seeds=(1,), widths=(16,), num_layers=1, steps=2)
+
+
+class WideEmbedding(PositionalEmbedding):
+    """A table whose components have a deviation of 1, where the library's have d_model**-0.5."""
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the table and scales what was drawn."""
+        super().build(input_shape)
+        self.embeddings.assign(self.embeddings * self.d_model**0.5)
+
+
+SCALED = "small table, times √d_model"
+SMALL = "small table, not scaled"
+WIDE = "table of deviation 1, not scaled"
+EMBEDDINGS = {
+    SCALED: (PositionalEmbedding, True),
+    SMALL: (PositionalEmbedding, False),
+    WIDE: (WideEmbedding, False),
+}
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """Trains models of each width with each embedding."""
+    task = tasks.sentences(32)
+    return {
+        "settings": dataclasses.asdict(settings),
+        "runs": {
+            name: [train(settings, name, width) for width in settings.widths] for name in EMBEDDINGS
+        },
+        "frequencies": loop.frequency_loss(
+            task.train, task.validation, task.tokenizer.vocabulary_size
+        ),
+    }
+
+
+def train(settings: Settings, name: str, width: int) -> list[dict[str, float]]:
+    """Trains language models of one width.
+
+    Returns:
+        For each seed: how many times the size of the positions the tokens have, before and after
+        training; the training loss at the start; and the validation loss.
+    """
+    task = tasks.sentences(32)
+    kind, scale = EMBEDDINGS[name]
+
+    def make_model() -> keras.Model:
+        vocabulary_size = task.tokenizer.vocabulary_size
+        return LanguageModel(
+            vocabulary_size,
+            settings.num_layers,
+            lambda: CausalBlock(4, 2 * width, norm_first=True),
+            final_norm=keras.layers.LayerNormalization(epsilon=1e-5),
+            embedding=kind(vocabulary_size, width, max_length=64, scale=scale),
+        )
+
+    trainer = loop.Trainer(make_model, task.train, batch_size=settings.batch_size)
+    runs = []
+    for seed in settings.seeds:
+        start = relative_size(trainer.restart(seed), task.train)
+        losses = trainer.train(
+            steps=settings.steps, learning_rate=settings.learning_rate, seed=seed
+        )
+        runs.append(
+            {
+                "start": start,
+                "end": relative_size(trainer.model, task.train),
+                "first_loss": losses[0],
+                "validation": trainer.evaluate(task.validation).loss,
+            }
+        )
+    return runs
+
+
+def relative_size(model: LanguageModel, split: tasks.Split) -> float:
+    """Returns the size of the token vectors over that of the positions (root mean squares).
+
+    Over all real tokens of the training text, so that a frequent token counts often.
+    """
+    embedding = model.embedding
+    ids = split.inputs
+    positions = sinusoidal_positions(ids.shape[1], embedding.d_model)
+    tokens = np.asarray(embedding.embed(ids)) - positions
+    real = np.asarray(embedding.compute_mask(ids))
+    places = np.broadcast_to(positions, tokens.shape)[real]
+    return float(np.sqrt((tokens[real] ** 2).mean() / (places**2).mean()))
+
+
+def draw(measurements: dict[str, Any], path: str | Path) -> None:
+    """Draws the sizes before and after training, and the loss, against the width."""
+    widths = measurements["settings"]["widths"]
+    figure, axes = figures.panels(3, height=4.0)
+    for index, name in enumerate(EMBEDDINGS):
+        style = "--" if name == WIDE else "-"  # At the start it lies over the first line.
+        for axis, key in zip(axes, ("start", "end", "validation"), strict=True):
+            runs = values(measurements, name, key)
+            figures.band(axis, widths, runs, name, index, linestyle=style)
+    for axis, when in ((axes[0], "before training"), (axes[1], "after training")):
+        figures.label(axis, when, "d_model (log)", "size of tokens / size of positions (log)")
+        axis.axhline(1, color=figures.MUTED, linewidth=1, linestyle=":")
+        axis.set_yscale("log")
+    axes[1].sharey(axes[0])
+    figures.label(
+        axes[2],
+        f"after {measurements['settings']['steps']} steps",
+        "d_model (log)",
+        "validation loss, nats per token",
+    )
+    for axis in axes:
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(widths, map(str, widths))
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        fontsize=8.5,
+        frameon=False,
+    )
+    figures.save(figure, path)
+
+
+def values(measurements: dict[str, Any], name: str, key: str) -> np.ndarray:
+    """Returns one measure of one embedding, `[seeds, widths]`."""
+    return np.array([[run[key] for run in runs] for runs in measurements["runs"][name]]).T
+
+
+def outcome(measurements: dict[str, Any]) -> str:
+    """Returns the table of what came out, by the means of the seeds."""
+    widths = measurements["settings"]["widths"]
+    rows = []
+    for i, width in enumerate(widths):
+        for name in EMBEDDINGS:
+            start, end, first, loss = (
+                values(measurements, name, key).mean(axis=0)[i]
+                for key in ("start", "end", "first_loss", "validation")
+            )
+            row = [f"{start:.2f}", f"{end:.2f}", f"{first:.1f}", f"{loss:.2f}"]
+            rows.append([f"{width}, {name}", *row])
+    head = ["d_model, embedding", "tokens / positions", "after training", "first loss", "last loss"]
+    return (
+        "The size of the tokens over that of the positions, the very first training loss, and the "
+        "validation loss at the end (token frequencies alone give "
+        f"{measurements['frequencies']:.2f}):\n\n" + table(head, rows)
+    )
+
+
+def conclude(measurements: dict[str, Any]) -> Finding:
+    """Judges sizes at the start, and the loss, at the greatest width.
+
+    Drowned means that tokens have less than half the size of the positions before training. The
+    claim holds if tokens of the small table are drowned without the factor and not with it, if
+    every seed's loss with it is lower than any without, and if no other table does without it.
+    If the table of deviation 1 is not drowned without the factor, it holds only for the small
+    table.
+    """
+    settings = measurements["settings"]
+    seeds = len(settings["seeds"])
+    start = {name: values(measurements, name, "start").mean(axis=0)[-1] for name in EMBEDDINGS}
+    losses = {name: values(measurements, name, "validation") for name in EMBEDDINGS}
+    drowned = {name: start[name] < 0.5 for name in EMBEDDINGS}
+    helps = losses[SCALED][:, -1].max() < losses[SMALL][:, -1].min()
+    if not drowned[SMALL] or drowned[SCALED] or not helps:
+        verdict, condition = "does not hold", ""
+    elif drowned[WIDE]:
+        verdict, condition = "holds", ""
+    else:
+        verdict = "holds only when"
+        condition = (
+            "the table is drawn small, with a deviation near 1/√d_model, as one that is also the "
+            "output projection has to be"
+        )
+    return Finding(
+        title="Multiplying embeddings by √d_model",
+        claim=(
+            "Token embeddings must be multiplied by √d_model, or the positions that are added "
+            "drown them."
+        ),
+        measured=(
+            f"Causal language models of {settings['num_layers']} layers on English sentences, "
+            f"d_model {', '.join(map(str, settings['widths']))}, sinusoidal positions, the "
+            "embedding table tied to the output projection. The table is drawn with deviation "
+            "1/√d_model and scaled, drawn so and not scaled, or drawn with deviation 1 and not "
+            "scaled. Measured: the size (root mean square) of the token vectors over that of the "
+            f"positions before and after {settings['steps']} steps of training, and the validation "
+            f"loss. {seeds} seeds. The variants are the layer's argument `scale` and a subclass "
+            "that draws another table."
+        ),
+        outcome=outcome(measurements),
+        verdict=verdict,
+        condition=condition,
+        explanation=(
+            "The components of sinusoidal positions are sines and cosines: their size is 1/√2, "
+            "whatever the width. How large a token's vector is depends on how the table is drawn, "
+            "and that is what the usual answer leaves out. A table that is shared with the output "
+            "has to be small: a logit is a sum of d_model products with a normed vector of size "
+            "1 a component, and only with a deviation near 1/√d_model do the logits begin with a "
+            "size near 1. Such a table, looked up, gives vectors that are √d_model times too "
+            "small for the sum with positions; the factor brings them back to size 1. It makes "
+            "one table fit two uses. A table of deviation 1 needs no factor to be seen beside the "
+            "positions, but as an output projection it begins with logits about √d_model too "
+            "large: see the first loss. Training changes the sizes too, but an optimizer "
+            "like Adam moves a component by no more than about the learning rate in a step: "
+            "compare the two panels of sizes to see how far it came."
+        ),
+        alt=(
+            "Three panels against d_model for the three tables: the size of tokens over that of "
+            "positions before and after training, and the validation loss."
+        ),
+        reference=(
+            "Vaswani et al. 2017, Attention Is All You Need, section 3.4 (the factor, without a "
+            "reason given) and 3.5; Press and Wolf 2017, Using the Output Embedding to Improve "
+            "Language Models (tying)."
+        ),
+    )

@@ -1,0 +1,92 @@
+"""Ways to run a decoder: over a target that is known, and writing one, with a cache or without."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ktransformer.decoding import SpecialIds, greedy_search
+from ktransformer.models import Transformer
+from ktransformer.text import END_ID, PAD_ID, START_ID
+
+WAYS = ("one pass", "steps with a cache", "steps without a cache")
+"""To compute the logits of a known target."""
+
+
+def known_target_ways(model: Transformer) -> dict[str, Any]:
+    """Returns a function for each of `WAYS`: `(source, target) -> logits [B, T, V]`.
+
+    In a graph; the embedding has to be the output projection too.
+    """
+
+    def one_pass(source: Any, target: Any) -> Any:
+        return model({"source": source, "target": target}, training=False)
+
+    def cached_steps(source: Any, target: Any) -> Any:
+        memory = model.prepare_memory(source)
+        rows, length = tf.shape(target)[0], tf.shape(target)[1]
+        cache = model.empty_cache(rows, length)
+        logits = tf.TensorArray(tf.float32, size=length)
+        for index in tf.range(length):
+            newest, cache = model.step(target[:, index], index, cache, memory)
+            logits = logits.write(index, newest)
+        return tf.transpose(logits.stack(), (1, 0, 2))
+
+    def uncached_steps(source: Any, target: Any) -> Any:
+        memory = model.encode(source, training=False)
+        mask = model.source_embedding.compute_mask(source)
+        length = tf.shape(target)[1]
+        logits = tf.TensorArray(tf.float32, size=length)
+        for index in tf.range(length):
+            known = model.target_embedding(target[:, : index + 1], training=False)
+            hidden = model.decoder(known, memory, memory_mask=mask, training=False)
+            newest = model.output_embedding.logits(hidden[:, -1:])  # [B, 1, V]
+            logits = logits.write(index, newest[:, 0])
+        return tf.transpose(logits.stack(), (1, 0, 2))
+
+    return dict(zip(WAYS, (one_pass, cached_steps, uncached_steps), strict=True))
+
+
+def greedy(model: Transformer, source: Any, length: int) -> Any:
+    """Writes the first `length` tokens for each source, with the cache; runs in a graph.
+
+    No token is ruled out, nor is the end forced: what is taken is the most probable one alone.
+
+    Args:
+        model: The model.
+        source: Int tensor `[B, S]`.
+        length: T.
+
+    Returns:
+        Int32 tensor `[B, T]`, padded after the end.
+    """
+    memory = model.prepare_memory(source)
+    rows = tf.shape(source)[0]
+    found = greedy_search(
+        lambda ids, index, cache: model.step(ids, index, cache, memory),
+        model.empty_cache(rows, length + 1),
+        tf.fill([rows], length + 1),  # At its limit a search forces the end.
+        SpecialIds(START_ID, END_ID, PAD_ID),
+    )
+    return found.ids[:, 0, :length]
+
+
+def write_by_recomputing(predict: Any, source: np.ndarray, length: int) -> np.ndarray:
+    """Writes greedily without a cache: every step is a whole pass over what there is so far.
+
+    So a model can write whose positions also look ahead, for which no cache is possible.
+
+    Args:
+        predict: Takes `{"source": [B, S], "target": [B, t]}`, returns logits `[B, t, V]`.
+        source: Int array `[B, S]`.
+        length: T.
+
+    Returns:
+        Int array `[B, T]`; what follows an end token is of no meaning.
+    """
+    target = np.full((len(source), 1), START_ID, "int32")
+    for _ in range(length):
+        logits = predict({"source": source, "target": target})
+        newest = np.argmax(logits[:, -1], axis=-1).astype("int32")
+        target = np.concatenate([target, newest[:, None]], axis=1)
+    return target[:, 1:]

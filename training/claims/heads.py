@@ -1,0 +1,282 @@
+"""Do heads see different things: quality by their number, likeness, and the price of each."""
+
+import dataclasses
+import functools
+import itertools
+from pathlib import Path
+from typing import Any
+
+import figures
+import loop
+import numpy as np
+import scores
+import tasks
+from attention_maps import KINDS, attention_maps, queries_of
+from finding import Finding
+from prunable import PrunableTransformer
+
+from ktransformer.schedules import InverseSquareRoot
+
+NAME = "heads"
+NUMBER = 4
+SERIAL = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is trained, and how it is looked into."""
+
+    seeds: tuple[int, ...] = (1, 2, 3)
+    head_counts: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Numbers of heads to train with, at equal width."""
+    pruned_count: int = 8
+    """The number of heads of the model whose heads are switched off, one at a time."""
+    d_model: int = 64
+    num_layers: int = 2
+    steps: int = 700
+    batch_size: int = 64
+    examples: int = 200
+    """Validation dates whose attention weights are compared."""
+
+
+QUICK = Settings(
+    seeds=(1,), head_counts=(1, 4), pruned_count=4, d_model=16, num_layers=1, steps=20, examples=8
+)
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """Trains a model for each number of heads and seed, compares its heads and prunes some."""
+    task = tasks.dates()
+    some = task.validation.rows(slice(0, settings.examples)).inputs
+    runs = []
+    for count in settings.head_counts:
+        make = functools.partial(_model, count, task.tokenizer.vocabulary_size, settings)
+        trainer = loop.Trainer(make, task.train, batch_size=settings.batch_size)
+        predict = scores.predictor(trainer.model)
+        for seed in settings.seeds:
+            run = {"seed": seed, "heads": count, "before": overlaps(trainer.restart(seed), some)}
+            trainer.train(
+                steps=settings.steps,
+                learning_rate=InverseSquareRoot(4e-3, warmup_steps=60),
+                seed=seed,
+            )
+            run["after"] = overlaps(trainer.model, some)
+            run["quality"] = dataclasses.asdict(trainer.evaluate(task.validation))
+            if count == settings.pruned_count:
+                run["pruned"] = prune_each(trainer.model, predict, task.validation)
+            runs.append(run)
+    return {**dataclasses.asdict(settings), "pairs": len(task.train), "runs": runs}
+
+
+def _model(count: int, vocabulary_size: int, settings: Settings) -> PrunableTransformer:
+    return PrunableTransformer(
+        vocabulary_size,
+        num_layers=settings.num_layers,
+        d_model=settings.d_model,
+        num_heads=count,
+        hidden_dim=2 * settings.d_model,
+        dropout=0.0,
+        max_length=64,
+    )
+
+
+def overlaps(model: PrunableTransformer, inputs: dict[str, Any]) -> dict[str, float | None]:
+    """Computes how alike the heads of a layer are, by the kind of attention.
+
+    Two heads' overlap at a query is the attention that they have in common, the sum over the
+    keys of the smaller weight: 1 for the same weights, 0 for no common key.
+
+    Returns:
+        The mean over queries, pairs of heads and layers; None where there is only one head.
+    """
+    if model.num_heads == 1:
+        return dict.fromkeys(KINDS)
+    found = {}
+    for kind, layers in attention_maps(model, inputs).items():
+        real = queries_of(kind, inputs)
+        if kind == KINDS[1]:
+            real[:, 0] = False  # The first position sees only itself: all heads agree.
+        pairs = itertools.combinations(range(model.num_heads), 2)
+        common = [
+            np.minimum(weights[:, one], weights[:, other]).sum(axis=-1)[real].mean()
+            for one, other in pairs
+            for weights in layers
+        ]
+        found[kind] = float(np.mean(common))
+    return found
+
+
+def prune_each(
+    model: PrunableTransformer, predict: Any, split: tasks.Split
+) -> dict[str, list[Any]]:
+    """Switches off one head at a time; `predict` is the model, compiled.
+
+    Returns:
+        For each kind of attention and each of its heads, layer by layer, the loss and the exact
+        match without it.
+    """
+    found: dict[str, list[Any]] = {}
+    for kind, layers in model.attentions().items():
+        found[kind] = []
+        for layer, head in itertools.product(layers, range(model.num_heads)):
+            layer.kept.assign(1.0 - np.eye(model.num_heads, dtype="float32")[head])
+            quality = scores.evaluation(predict(split.inputs), split.labels)
+            found[kind].append(dataclasses.asdict(quality))
+            layer.kept.assign(np.ones(model.num_heads, "float32"))
+    return found
+
+
+def of_count(measurements: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Returns the runs with a number of heads, one a seed."""
+    return [run for run in measurements["runs"] if run["heads"] == count]
+
+
+def draw(measurements: dict[str, Any], path: str | Path) -> None:
+    """Draws quality and likeness against the number of heads, and what each head is worth."""
+    counts = measurements["head_counts"]
+    several = [count for count in counts if count > 1]
+    figure, (quality, alike, pruned) = figures.panels(3)
+    runs = np.array([[r["quality"]["exact"] for r in of_count(measurements, c)] for c in counts])
+    figures.band(quality, counts, runs.T, "validation dates", 0)
+    figures.label(
+        quality,
+        f"quality, width {measurements['d_model']} in all",
+        "heads a layer",
+        "share of dates right as a whole",
+    )
+    for index, kind in enumerate(KINDS):
+        for moment, style in (("before", ":"), ("after", "-")):
+            runs = np.array([[r[moment][kind] for r in of_count(measurements, c)] for c in several])
+            name = kind if moment == "after" else ""  # The line of the legend below says it.
+            figures.band(alike, several, runs.T, name, index, linestyle=style)
+    alike.plot([], [], color=figures.MUTED, linestyle=":", label="dotted: before training")
+    alike.set_ylim(0, 1.25)
+    alike.set_yticks(np.arange(0, 1.01, 0.2))
+    figures.label(alike, "how alike a layer's heads are", "heads a layer", "overlap, 1 = the same")
+    for axis, places in ((quality, counts), (alike, several)):
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(places, places)
+    for index, kind in enumerate(KINDS):
+        costs = [np.sort(run)[::-1] for run in pruning_costs(measurements)[kind]]
+        figures.band(pruned, np.arange(len(costs[0])) + 1, costs, kind, index)
+    figures.label(
+        pruned,
+        f"one head switched off, of {measurements['pruned_count']} a layer",
+        "head, the dearest first",
+        "share of dates lost",
+    )
+    pruned.xaxis.get_major_locator().set_params(integer=True)
+    for axis in (alike, pruned):
+        figures.legend(axis, loc="upper right")
+    figures.save(figure, path)
+
+
+def pruning_costs(measurements: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Computes the share of dates that are lost without each head: `[seeds, heads]` by kind."""
+    runs = of_count(measurements, measurements["pruned_count"])
+    return {
+        kind: np.array(
+            [
+                [run["quality"]["exact"] - one["exact"] for one in run["pruned"][kind]]
+                for run in runs
+            ]
+        )
+        for kind in KINDS
+    }
+
+
+def conclude(measurements: dict[str, Any]) -> Finding:
+    """Asks whether heads differ, whether several do better than one, and whether all are needed.
+
+    It holds if training makes heads less alike in every kind of attention, the best number of
+    heads is better than one in every seed, and the greatest number is not worse than the best by
+    more than the seeds of one number differ (their range, in the mean). It holds only up to a
+    number of heads if that last part fails, and not at all without the first or the second.
+    """
+    counts = measurements["head_counts"]
+    several = [count for count in counts if count > 1]
+    exact = {c: [r["quality"]["exact"] for r in of_count(measurements, c)] for c in counts}
+    mean = {count: float(np.mean(values)) for count, values in exact.items()}
+    best = max(several, key=mean.__getitem__)
+    likeness = {
+        moment: {
+            kind: float(
+                np.mean([r[moment][kind] for c in several for r in of_count(measurements, c)])
+            )
+            for kind in KINDS
+        }
+        for moment in ("before", "after")
+    }
+    differ = all(likeness["after"][kind] < likeness["before"][kind] for kind in KINDS)
+    better = all(np.array(exact[best]) > np.array(exact[counts[0]]))
+    noise = float(np.mean([np.ptp(values) for values in exact.values()]))
+    more = mean[best] - mean[counts[-1]] <= noise
+    verdict = ("holds" if more else "holds only when") if differ and better else "does not hold"
+    costs = np.concatenate(list(pruning_costs(measurements).values()), axis=1)
+    overlaps_text = ", ".join(
+        f"{likeness['before'][kind]:.2f} to {likeness['after'][kind]:.2f} in {kind}"
+        for kind in KINDS
+    )
+    return Finding(
+        title="Heads see different things",
+        claim="Several heads are better than one, since each looks at something of its own.",
+        measured=(
+            f"Models of {measurements['num_layers']} + {measurements['num_layers']} layers and "
+            f"width {measurements['d_model']} that read dates ({measurements['steps']} updates), "
+            f"with {', '.join(map(str, counts))} heads a layer that share the width, so that all "
+            "have as many weights. How alike two heads of a layer are: the attention they have in "
+            "common (their overlap), averaged over queries, pairs and layers. What a head is "
+            f"worth: validation dates lost when it is switched off in the trained model with "
+            f"{measurements['pruned_count']} heads."
+        ),
+        outcome=(
+            f"The seeds of one number of heads differ by {noise:.1%} of the dates. From before "
+            f"training to after it the overlap goes from {overlaps_text}. Without one of its "
+            f"{costs.shape[1]} heads a model loses {np.median(costs):.1%} of the dates in the "
+            f"median, {costs.max():.1%} in the worst case, and at most 1% for "
+            f"{np.mean(costs <= 0.01):.0%} of the heads.\n\n{_table(measurements)}"
+        ),
+        verdict=verdict,
+        condition=(
+            f"the heads are not too many for the width: {best} did best here, and {counts[-1]}, of "
+            f"{measurements['d_model'] // counts[-1]} dimensions each, worse"
+            if verdict == "holds only when"
+            else ""
+        ),
+        explanation=(
+            "A head's weights over a text add up to 1, so one head that should look at the year "
+            "and at the month looks at a mixture of both. Several heads can look at several places "
+            "and keep apart what they find. Nothing in training asks that heads differ: they "
+            "start from different random numbers, each looking almost everywhere (hence the great "
+            "overlap before training), and it pays to share the work. But equal width means that "
+            "H heads have d/H dimensions each to tell positions apart, so that more heads are not "
+            "better and better. Nor is each head indispensable: a few are worth "
+            "much, many little, since others do the same or the next layer makes up for them. "
+            "That heads differ is not the same as that each has a task that one can name; to "
+            "switch off one head is not the same as to switch off many; and a trained model may "
+            "miss at once what it could have been trained to do without (claim 10)."
+        ),
+        alt=(
+            "Three panels: the share of right dates against the number of heads; the overlap of "
+            "heads before and after training for the three kinds of attention; and the share of "
+            "dates lost with each head switched off, in falling order."
+        ),
+        reference=(
+            "Vaswani et al. 2017, section 3.2.2 and table 3 (A); Michel et al. 2019 and Voita et "
+            "al. 2019 (pruning)."
+        ),
+    )
+
+
+def _table(measurements: dict[str, Any]) -> str:
+    """Shows the quality by the number of heads, in Markdown."""
+    lines = [
+        "| heads | dimensions a head | dates right as a whole | nats per token |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
+    for count in measurements["head_counts"]:
+        qualities = [run["quality"] for run in of_count(measurements, count)]
+        exact, loss = (np.mean([one[key] for one in qualities]) for key in ("exact", "loss"))
+        width = measurements["d_model"] // count
+        lines.append(f"| {count} | {width} | {exact:.1%} | {loss:.3f} |")
+    return "\n".join(lines)

@@ -1,0 +1,330 @@
+"""Claim 3: LayerNorm allows a higher learning rate, steadies training and regularises somewhat."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import figures
+import keras
+import loop
+import numpy as np
+import tasks
+from finding import Finding, table
+from language_model import CausalBlock, LanguageModel
+from overfitting import at_equal_training, overfit
+from plain_blocks import UnnormedBlock
+
+NAME, NUMBER, SERIAL = "learning_rates", 3, False
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is measured."""
+
+    seeds: tuple[int, ...] = (1, 2, 3)
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+    num_layers: int = 6
+    d_model: int = 32
+    steps: int = 120
+    warmup_steps: int = 40
+    batch_size: int = 16
+    checked_every: int = 10
+    """Steps between two looks at the loss on a fixed part of the validation texts."""
+    few: int = 200
+    """Texts of the small training set, on which the models overfit."""
+    few_parts: int = 6
+    """How often a training on them is judged."""
+    few_steps: int = 40
+    """Steps before each judgement."""
+
+
+QUICK = Settings(
+    seeds=(1,),
+    learning_rates=(1e-3, 1e-2),
+    num_layers=1,
+    d_model=16,
+    steps=2,
+    checked_every=1,
+    warmup_steps=1,
+    few_parts=2,
+    few_steps=2,
+)
+
+PRE, POST, NONE = "pre-norm", "post-norm", "no norm"
+VARIANTS = {PRE: (CausalBlock, True), POST: (CausalBlock, False), NONE: (UnnormedBlock, False)}
+WARM = {PRE: "pre-norm, warm-up", POST: "post-norm, warm-up"}
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """Trains each variant at each learning rate, and each with a norm with warm-up too."""
+    task = tasks.sentences(32)
+    sweeps = {name: sweep(settings, name) for name in VARIANTS}
+    runs = {name: sweeps[name]["constant"] for name in VARIANTS}
+    runs |= {warm: sweeps[name]["warm"] for name, warm in WARM.items()}
+    rates = {name: best_rate(settings, runs[name]) for name in (PRE, NONE)}
+    return {
+        "settings": dataclasses.asdict(settings),
+        "runs": runs,
+        "few": {name: measure_overfitting(settings, name, rate) for name, rate in rates.items()},
+        "few_rates": rates,
+        "frequencies": loop.frequency_loss(
+            task.train, task.validation, task.tokenizer.vocabulary_size
+        ),
+    }
+
+
+def make_model(settings: Settings, name: str) -> LanguageModel:
+    """Makes a language model of one variant."""
+    block, norm_first = VARIANTS[name]
+    return LanguageModel(
+        tasks.sentences(32).tokenizer.vocabulary_size,
+        settings.num_layers,
+        lambda: block(4, 2 * settings.d_model, norm_first=norm_first),
+        d_model=settings.d_model,
+        final_norm=keras.layers.LayerNormalization(epsilon=1e-5) if name == PRE else None,
+    )
+
+
+def warmed_up(peak: float, steps: int) -> Callable[[int], float]:
+    """Returns a schedule that rises linearly for some steps, and then stays at its peak."""
+    return lambda step: peak * min(1.0, (step + 1) / steps)
+
+
+def sweep(settings: Settings, name: str) -> dict[str, list[list[dict[str, float]]]]:
+    """Trains one variant at each learning rate, `constant` and, with a norm, also `warm`.
+
+    Returns:
+        For each seed and rate, the validation loss and `risen`: by how much the loss on the same
+        100 validation texts rose between two looks, all rises together. It would be 0 if every
+        look found a lower loss.
+    """
+    task = tasks.sentences(32)
+    trainer = loop.Trainer(
+        lambda: make_model(settings, name), task.train, batch_size=settings.batch_size
+    )
+    probe = task.validation.rows(slice(0, 100))
+
+    def judge(split: tasks.Split) -> float:
+        return loop.capped(trainer.evaluate(split).loss, task.tokenizer.vocabulary_size)
+
+    def run(rate: Callable[[int], float], seed: int) -> dict[str, float]:
+        trainer.restart(seed)
+        looks = []
+        for start in range(0, settings.steps, settings.checked_every):
+            later = functools.partial(_later, rate, start)
+            trainer.train(steps=settings.checked_every, learning_rate=later, seed=(seed, start))
+            looks.append(judge(probe))
+        risen = float(np.maximum(np.diff(looks), 0.0).sum())
+        return {"validation": judge(task.validation), "risen": risen}
+
+    def runs(warmup_steps: int) -> list[list[dict[str, float]]]:
+        schedules = [warmed_up(rate, warmup_steps) for rate in settings.learning_rates]
+        return [[run(schedule, seed) for schedule in schedules] for seed in settings.seeds]
+
+    found = {"constant": runs(1)}
+    if name in WARM:
+        found["warm"] = runs(settings.warmup_steps)
+    return found
+
+
+def _later(schedule: Callable[[int], float], start: int, step: int) -> float:
+    return schedule(start + step)
+
+
+def best_rate(settings: Settings, runs: list[list[dict[str, float]]]) -> float:
+    """Returns the learning rate of the lowest mean validation loss."""
+    losses = np.array([[point["validation"] for point in run] for run in runs])
+    return settings.learning_rates[int(losses.mean(axis=0).argmin())]
+
+
+def measure_overfitting(settings: Settings, name: str, rate: float) -> list[dict[str, Any]]:
+    """Trains one variant on a few texts, until they are learned by heart; a curve a seed."""
+    task = tasks.sentences(32)
+    few = task.train.rows(slice(0, settings.few))
+    trainer = loop.Trainer(lambda: make_model(settings, name), few, batch_size=settings.batch_size)
+    return [
+        overfit(
+            trainer,
+            {"training": few, "validation": task.validation},
+            parts=settings.few_parts,
+            steps=settings.few_steps,
+            learning_rate=rate,
+            seed=seed,
+        )
+        for seed in settings.seeds
+    ]
+
+
+def draw(measurements: dict[str, Any], path: str | Path) -> None:
+    """Draws the loss against the learning rate, and validation against training loss."""
+    settings = measurements["settings"]
+    rates = settings["learning_rates"]
+    figure, axes = figures.panels(3, height=4.2)
+    colors = {PRE: 0, POST: 1, NONE: 2}
+    for name, index in colors.items():
+        figures.band(axes[0], rates, losses_of(measurements, name), name, index)
+    for name in (PRE, POST):
+        index = colors[name]
+        figures.band(axes[1], rates, losses_of(measurements, name), name, index)
+        warm = losses_of(measurements, WARM[name])
+        figures.band(axes[1], rates, warm, WARM[name], index, linestyle="--", markerfacecolor="w")
+    for axis, title in ((axes[0], "with and without norm"), (axes[1], "with and without warm-up")):
+        figures.label(axis, title, "learning rate (log)", "validation loss, nats per token")
+        axis.set_xscale("log")
+        axis.axhline(measurements["frequencies"], color=figures.MUTED, linewidth=1, linestyle=":")
+        axis.annotate(
+            "token frequencies alone",
+            (rates[0], measurements["frequencies"]),
+            xytext=(0, 4),
+            textcoords="offset points",
+            fontsize=8,
+            color=figures.MUTED,
+        )
+        figures.legend(axis)
+    axes[1].sharey(axes[0])
+    for name in (PRE, NONE):
+        for seed, curve in enumerate(measurements["few"][name]):
+            axes[2].plot(
+                curve["training"],
+                curve["validation"],
+                color=figures.COLORS[colors[name]],
+                marker=figures.MARKERS[colors[name]],
+                markersize=4,
+                linewidth=1.2,
+                label=name if seed == 0 else None,
+            )
+    figures.label(
+        axes[2],
+        f"learning {settings['few']} texts by heart (a line a seed)",
+        "loss on these texts, nats per token",
+        "validation loss, nats per token",
+    )
+    axes[2].invert_xaxis()
+    figures.legend(axes[2])
+    figures.save(figure, path)
+
+
+def losses_of(measurements: dict[str, Any], name: str) -> np.ndarray:
+    """Returns the validation losses of one variant, `[seeds, rates]`."""
+    return np.array([[p["validation"] for p in run] for run in measurements["runs"][name]])
+
+
+def highest_rate(measurements: dict[str, Any], name: str) -> float | None:
+    """Returns the highest rate at which every seed learned more than token frequencies.
+
+    That is a loss at least 0.1 below theirs; None if there is no such rate.
+    """
+    learned = (losses_of(measurements, name) < measurements["frequencies"] - 0.1).all(axis=0)
+    rates = measurements["settings"]["learning_rates"]
+    return max((rate for rate, good in zip(rates, learned, strict=True) if good), default=None)
+
+
+def conclude(measurements: dict[str, Any]) -> Finding:
+    """Judges the three parts of the claim one by one, for pre-norm against no norm.
+
+    A higher rate: the highest at which every seed learned is higher with the norm. Steadier: at
+    the best rate of the model without norm, the loss on fixed texts rises less in all with the
+    norm, in the mean of the seeds. Regularisation: at equal
+    training loss on a few texts, every seed's validation loss is lower with the norm. All three:
+    the claim holds; the first and some other: it holds for those.
+    """
+    settings, seeds = measurements["settings"], len(measurements["settings"]["seeds"])
+    highest = {name: highest_rate(measurements, name) for name in measurements["runs"]}
+    best = {name: losses_of(measurements, name).mean(axis=0).min() for name in highest}
+    best_rates = {
+        name: settings["learning_rates"][losses_of(measurements, name).mean(axis=0).argmin()]
+        for name in highest
+    }
+    place = settings["learning_rates"].index(best_rates[NONE])
+    risen = {
+        name: float(np.mean([run[place]["risen"] for run in measurements["runs"][name]]))
+        for name in (PRE, NONE)
+    }
+    few = at_equal_training(measurements["few"])
+    parts = {
+        "a higher learning rate": (highest[PRE] or 0) > (highest[NONE] or 0),
+        "steadier training": risen[PRE] < risen[NONE],
+        "regularisation": bool((few[PRE] < few[NONE]).all()),
+    }
+    shown = [part for part, is_so in parts.items() if is_so]
+    missing = [part for part, is_so in parts.items() if not is_so]
+    if not parts["a higher learning rate"]:
+        verdict, condition = "does not hold", ""
+    elif not missing:
+        verdict, condition = "holds", ""
+    else:
+        verdict = "holds only when"
+        condition = f"it speaks of {' and '.join(shown)}, not of {' or '.join(missing)}"
+    return Finding(
+        title="What LayerNorm does for training",
+        claim=(
+            "LayerNorm allows a higher learning rate, makes training steadier and regularises "
+            "somewhat."
+        ),
+        measured=(
+            f"Causal language models of {settings['num_layers']} layers, width "
+            f"{settings['d_model']}, on English sentences, with pre-norm, with post-norm and with "
+            f"no norm at all, {settings['steps']} steps of Adam at constant learning rates from "
+            f"{settings['learning_rates'][0]:g} to {settings['learning_rates'][-1]:g}; the two "
+            f"with a norm also with a warm-up of {settings['warmup_steps']} steps. For "
+            "regularisation, pre-norm and no norm, each at its best rate, on "
+            f"{settings['few']} texts alone, until they are nearly learned by heart: the "
+            f"validation loss at equal training loss. {seeds} seeds. The variants are the "
+            "argument `norm_first` and an override of `make_norm`."
+        ),
+        outcome=(
+            f"At a rate of {best_rates[NONE]:g} the loss on the same 100 validation texts, looked "
+            f"at every {settings['checked_every']} steps, rises by {risen[PRE]:.3f} in all with "
+            f"pre-norm and by {risen[NONE]:.3f} "
+            f"without norm. On {settings['few']} texts, at equal training loss, the validation "
+            f"loss is {few[PRE].mean():.2f} with pre-norm and {few[NONE].mean():.2f} without "
+            f"(by seed: {_pairs(few)}). The rates:\n\n"
+            + table(
+                ["block", "every seed learns up to", "best rate", "its loss"],
+                [
+                    [name, _rate(highest[name]), f"{best_rates[name]:g}", f"{best[name]:.2f}"]
+                    for name in highest
+                ],
+            )
+            + "\n\nTo learn means a validation loss at least 0.1 below that of token "
+            f"frequencies, {measurements['frequencies']:.2f}."
+        ),
+        verdict=verdict,
+        condition=condition,
+        explanation=(
+            "After a norm the size of the weights before it no longer matters, only their "
+            "direction; a step that is too large makes the weights larger, and so the next step "
+            "relatively smaller. That is why a norm forgives a high rate. Where it stands matters "
+            "as much as that it is there. In pre-norm the sum of all layers is never normed, so a "
+            "direct path leads from the loss to each layer. In post-norm every layer norms the "
+            "sum: at the start the gradient of the layers near the output is large, and Adam, "
+            "whose averages are still empty, steps too far; a warm-up keeps the first steps small. "
+            "As for regularisation: BatchNorm regularises because a text's output depends on its "
+            "random companions, which is noise. LayerNorm takes nothing from other texts, so "
+            "that reason is not there; what remains is a milder one, that the output no longer "
+            "depends on the size of a vector. To call lower validation loss regularisation, it "
+            "must be compared at equal training loss: a model that merely learns faster is not "
+            "regularised."
+        ),
+        alt=(
+            "Three panels. Validation loss against learning rate for pre-norm, post-norm and no "
+            "norm; the same for pre-norm and post-norm with and without warm-up; and, on a few "
+            "texts, validation loss against training loss with pre-norm and without norm."
+        ),
+        reference=(
+            "Ba et al. 2016, Layer Normalization; Xiong et al. 2020, On Layer Normalization in the "
+            "Transformer Architecture; Xu et al. 2019, Understanding and Improving Layer "
+            "Normalization."
+        ),
+    )
+
+
+def _rate(rate: float | None) -> str:
+    return "none" if rate is None else f"{rate:g}"
+
+
+def _pairs(few: dict[str, np.ndarray]) -> str:
+    pairs = zip(few[PRE], few[NONE], strict=True)
+    return ", ".join(f"{normed:.2f} and {bare:.2f}" for normed, bare in pairs)

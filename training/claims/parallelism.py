@@ -1,0 +1,284 @@
+"""One pass over a known text against a step for each token: the same logits, another time."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import figures
+import keras
+import loop
+import numpy as np
+import scores
+import tasks
+import tensorflow as tf
+from finding import Finding
+from generation import WAYS, greedy, known_target_ways
+from timing import medians
+
+from ktransformer.models import Transformer
+from ktransformer.schedules import InverseSquareRoot
+from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+
+NAME = "parallelism"
+NUMBER = 8
+SERIAL = True
+TOLERANCE = 1e-4
+"""How far two logits may differ and count as equal: float32 adds up in another order."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is timed, and what is trained."""
+
+    seeds: tuple[int, ...] = (1, 2, 3)
+    lengths: tuple[int, ...] = (8, 16, 32, 64, 128)
+    """T, target tokens."""
+    batch_sizes: tuple[int, ...] = (1, 16)
+    source_length: int = 16
+    d_model: int = 64
+    num_layers: int = 2
+    vocabulary_size: int = 300
+    rounds: int = 5
+    """How often each way is timed, each seed."""
+    steps: int = 300
+    """Updates of the model that reads dates."""
+
+
+QUICK = Settings(
+    seeds=(1,), lengths=(4, 8), batch_sizes=(1,), d_model=8, num_layers=1, rounds=1, steps=10
+)
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """Compares the ways on random ids, then both judgements of models that read dates."""
+    keras.utils.set_random_seed(settings.seeds[0])
+    model = _model(settings.vocabulary_size, settings)
+    model.build()
+    ways = {
+        name: tf.function(way, reduce_retracing=True)
+        for name, way in known_target_ways(model).items()
+    }
+    timed = [
+        {"batch_size": rows, "length": length, **_compare(ways, rows, length, seed, settings)}
+        for rows, length, seed in itertools.product(
+            settings.batch_sizes, settings.lengths, settings.seeds
+        )
+    ]
+    judged = [_judge(seed, settings) for seed in settings.seeds]
+    return {**dataclasses.asdict(settings), "timed": timed, "judged": judged}
+
+
+def _model(vocabulary_size: int, settings: Settings) -> Transformer:
+    return Transformer(
+        vocabulary_size,
+        num_layers=settings.num_layers,
+        d_model=settings.d_model,
+        num_heads=4,
+        hidden_dim=4 * settings.d_model,
+        dropout=0.0,
+        max_length=128,
+    )
+
+
+def _compare(
+    ways: dict[str, Any], rows: int, length: int, seed: int, settings: Settings
+) -> dict[str, Any]:
+    """Times the ways on random ids, and finds the greatest difference of their logits."""
+    draw = np.random.default_rng(seed)
+    lowest = max(PAD_ID, UNKNOWN_ID, START_ID, END_ID) + 1
+    source, target = (
+        tf.constant(draw.integers(lowest, settings.vocabulary_size, (rows, size)), tf.int32)
+        for size in (settings.source_length, length)
+    )
+    logits = [ways[name](source, target).numpy() for name in WAYS]
+    calls = {name: lambda way=way: way(source, target).numpy() for name, way in ways.items()}
+    return {
+        "seed": seed,
+        "difference": max(float(np.abs(other - logits[0]).max()) for other in logits[1:]),
+        "seconds": medians(calls, rounds=settings.rounds),
+    }
+
+
+def _judge(seed: int, settings: Settings) -> dict[str, Any]:
+    """Judges a model with the true tokens before each one, and with its own."""
+    task = tasks.dates()
+    keras.utils.set_random_seed(seed)
+    model = _model(task.tokenizer.vocabulary_size, settings)
+    loop.fit(
+        model,
+        task.train,
+        steps=settings.steps,
+        batch_size=64,
+        learning_rate=InverseSquareRoot(4e-3, warmup_steps=60),
+        seed=seed,
+    )
+    source, labels = task.validation.inputs["source"], task.validation.labels
+    forced = scores.predictor(model)
+    generate = tf.function(lambda source: greedy(model, source, labels.shape[1]))
+    predicted = np.argmax(forced(task.validation.inputs), axis=-1)
+    written = generate(source).numpy()
+    real = labels != PAD_ID
+    whole = [((tokens == labels) | ~real).all(axis=1) for tokens in (predicted, written)]
+    calls = {
+        "forced": lambda: forced(task.validation.inputs).numpy(),
+        "generated": lambda: generate(source).numpy(),
+    }
+    return {
+        "seed": seed,
+        "tokens": [float((t == labels)[real].mean()) for t in (predicted, written)],
+        "exact": [float(right.mean()) for right in whole],
+        "agree": float((whole[0] == whole[1]).mean()),
+        "seconds": medians(calls, rounds=settings.rounds),
+    }
+
+
+def ratios(measurements: dict[str, Any], way: str, rows: int) -> np.ndarray:
+    """Returns how many times as long as one pass a way took, `[seeds, lengths]`."""
+    return np.array(
+        [
+            [
+                run["seconds"][way] / run["seconds"][WAYS[0]]
+                for run in measurements["timed"]
+                if (run["seed"], run["batch_size"]) == (seed, rows)
+            ]
+            for seed in measurements["seeds"]
+        ]
+    )
+
+
+def draw(measurements: dict[str, Any], path: str | Path) -> None:
+    """Draws the times, their ratios, and what both judgements say of the same models."""
+    lengths, first = measurements["lengths"], measurements["batch_sizes"][0]
+    figure, (times, slower, judged) = figures.panels(3)
+    for index, way in enumerate(WAYS):
+        runs = [
+            [
+                1e3 * run["seconds"][way]
+                for run in measurements["timed"]
+                if (run["seed"], run["batch_size"]) == (seed, first)
+            ]
+            for seed in measurements["seeds"]
+        ]
+        figures.band(times, lengths, runs, way, index)
+    figures.label(
+        times, f"time for T tokens, batch {first}", "T, target tokens", "milliseconds, one thread"
+    )
+    for index, rows in enumerate(measurements["batch_sizes"]):
+        runs = ratios(measurements, WAYS[1], rows)
+        figures.band(slower, lengths, runs, f"with a cache, batch {rows}", 2 * index + 1)
+    figures.band(
+        slower, lengths, ratios(measurements, WAYS[2], first), f"without, batch {first}", 2
+    )
+    slower.axhline(1, color=figures.MUTED, linestyle=":", label="as long as one pass")
+    figures.label(slower, "steps against one pass", "T, target tokens", "times as long")
+    for axis in (times, slower):
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(lengths, lengths)
+        axis.set_yscale("log")
+        figures.legend(axis)
+    names = ("true tokens before", "its own before")
+    for index, name in enumerate(names):
+        values = np.array(
+            [[run["tokens"][index], run["exact"][index]] for run in measurements["judged"]]
+        )
+        mean = values.mean(axis=0)
+        judged.bar(
+            np.arange(2) + 0.4 * index - 0.2,
+            mean,
+            0.36,
+            yerr=[mean - values.min(axis=0), values.max(axis=0) - mean],
+            color=figures.COLORS[index],
+            label=name,
+        )
+    judged.set_xticks(range(2), ["tokens right", "whole dates right"])
+    judged.set_ylim(0, 1.3)
+    figures.label(judged, "the same models judged in two ways", "", "share of validation dates")
+    figures.legend(judged, loc="upper right")
+    figures.save(figure, path)
+
+
+def conclude(measurements: dict[str, Any]) -> Finding:
+    """Asks whether the logits are equal, and how much slower the steps are.
+
+    It does not hold if the logits or the greedy results differ, or if the steps are at most 1.2
+    times as slow at the greatest length whatever the batch. It holds only when the batch is small
+    if they are at most twice as slow in the largest batch.
+    """
+    longest = measurements["lengths"][-1]
+    difference = max(run["difference"] for run in measurements["timed"])
+    agree = min(run["agree"] for run in measurements["judged"])
+    slower = {
+        rows: float(ratios(measurements, WAYS[1], rows)[:, -1].mean())
+        for rows in measurements["batch_sizes"]
+    }
+    uncached = float(ratios(measurements, WAYS[2], measurements["batch_sizes"][0])[:, -1].mean())
+    equal = difference <= TOLERANCE and agree == 1
+    if not equal or max(slower.values()) <= 1.2:
+        verdict = "does not hold"
+    else:
+        verdict = "holds" if slower[max(slower)] > 2 else "holds only when"
+    tokens, exact, seconds = _judgements(measurements)
+    times = ", ".join(f"{value:.1f} in a batch of {rows}" for rows, value in slower.items())
+    return Finding(
+        title="Parallel in training, serial in decoding",
+        claim=(
+            "A Transformer is trained on all positions of a text at once, but writes one token "
+            "after the other."
+        ),
+        measured=(
+            f"An encoder-decoder of {measurements['num_layers']} + {measurements['num_layers']} "
+            f"layers, width {measurements['d_model']}: logits of a known target of "
+            f"{measurements['lengths'][0]} to {longest} random tokens, from one pass, from a step "
+            "a token with a cache of keys and values, and from a step a token that computes "
+            f"everything before it again. Then models that read dates ({measurements['steps']} "
+            "updates): validation with the true tokens before each one (teacher forcing), and with "
+            "the model's own."
+        ),
+        outcome=(
+            f"The logits differ by {difference:.0e} at most. The time for {longest} tokens in "
+            f"steps with a cache, as a multiple of one pass: {times}. Without a cache: "
+            f"{uncached:.0f} in a batch of {measurements['batch_sizes'][0]}. Of the "
+            f"validation dates {exact[0]:.1%} are right as a whole with the true tokens before "
+            f"each, {exact[1]:.1%} in greedy generation, and it is the same answer for "
+            f"{agree:.0%} of them. Of the single tokens {tokens[0]:.1%} are right after true "
+            f"tokens, {tokens[1]:.1%} after the model's own. One pass over the validation dates "
+            f"takes {1e3 * seconds[0]:.0f} ms, generation {1e3 * seconds[1]:.0f} ms."
+        ),
+        verdict=verdict,
+        condition=(
+            "a step leaves the machine something to do besides, as with one text at a time; in a "
+            f"batch of {max(slower)} one thread is busy either way"
+            if verdict == "holds only when"
+            else ""
+        ),
+        explanation=(
+            "In training the target is known. So the input of every position is known, too, and "
+            "the positions are rows of the same matrix products; the causal mask lets each row see "
+            "only what it would see when writing. That is why the logits are equal. In decoding a "
+            "token must be chosen before the next step can begin: T steps wait for each other. "
+            "This is not about the amount of arithmetic, which with a cache is nearly the same; "
+            "it is about the length of the chain. What one thread gains by a pass is that the "
+            "weights are read once and products are large; a processor that can do thousands of "
+            "things at once gains far more. Without a cache the amount grows too, about T/2 times. "
+            "Loss, perplexity and token accuracy on validation data come from one parallel pass as "
+            "in training. Even the exact match of greedy search does: a text in which each token "
+            "is the best after the true ones is what greedy search writes. But token accuracy "
+            "after true tokens says nothing about how a model goes on after its first mistake, and "
+            "BLEU or a beam need real writing."
+        ),
+        alt=(
+            "Three panels: milliseconds for T target tokens in one pass, in steps with and without "
+            "a cache; how many times as long as one pass the steps take; and the share of right "
+            "tokens and dates after true tokens and after the model's own."
+        ),
+        reference="Vaswani et al. 2017, sections 1 and 3.1; Williams and Zipser 1989.",
+    )
+
+
+def _judgements(measurements: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the means over seeds, after true and own tokens: tokens, dates, seconds."""
+    runs = measurements["judged"]
+    tokens, exact = (np.mean([run[key] for run in runs], axis=0) for key in ("tokens", "exact"))
+    seconds = [np.mean([run["seconds"][way] for run in runs]) for way in ("forced", "generated")]
+    return tokens, exact, np.array(seconds)

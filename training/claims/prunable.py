@@ -1,0 +1,75 @@
+"""A Transformer whose heads can be switched off one by one, made by subclassing the layers."""
+
+from typing import Any
+
+import keras
+from attention_maps import KINDS
+from keras import ops
+
+from ktransformer.layers import (
+    DecoderBlock,
+    EncoderBlock,
+    MultiHeadCrossAttention,
+    MultiHeadSelfAttention,
+)
+from ktransformer.models import Transformer
+
+
+class _Prunable:
+    """An attention whose heads can be switched off one by one, trained or not."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.kept = self.add_weight(
+            shape=(self.num_heads,), initializer="ones", trainable=False, name="kept"
+        )
+
+    def attend(self, *arguments: Any, **options: Any) -> Any:
+        attended = super().attend(*arguments, **options)  # [B, H, T, D/H]
+        return attended * ops.reshape(self.kept, (1, -1, 1, 1))
+
+
+class PrunableSelfAttention(_Prunable, MultiHeadSelfAttention):
+    """Self-attention with a switch for each head."""
+
+
+class PrunableCrossAttention(_Prunable, MultiHeadCrossAttention):
+    """Cross-attention with a switch for each head."""
+
+
+class _PrunableParts:
+    def make_self_attention(self) -> keras.layers.Layer:
+        return PrunableSelfAttention(self.num_heads, causal=self.causal)
+
+
+class PrunableEncoderBlock(_PrunableParts, EncoderBlock):
+    """An encoder block whose heads can be switched off."""
+
+
+class PrunableDecoderBlock(_PrunableParts, DecoderBlock):
+    """A decoder block whose heads can be switched off."""
+
+    def make_cross_attention(self) -> keras.layers.Layer:
+        """Creates the cross-attention with switches."""
+        return PrunableCrossAttention(self.num_heads)
+
+
+class PrunableTransformer(Transformer):
+    """A Transformer whose heads can be switched off."""
+
+    def make_encoder_block(self) -> keras.layers.Layer:
+        """Creates an encoder block with switches."""
+        return PrunableEncoderBlock(**self.block_arguments())
+
+    def make_decoder_block(self) -> keras.layers.Layer:
+        """Creates a decoder block with switches."""
+        return PrunableDecoderBlock(**self.block_arguments())
+
+    def attentions(self) -> dict[str, list[Any]]:
+        """Returns the attention layers of each kind, first to last."""
+        decoder = self.decoder.blocks
+        return {
+            KINDS[0]: [block.self_attention for block in self.encoder.blocks],
+            KINDS[1]: [block.self_attention for block in decoder],
+            KINDS[2]: [block.cross_attention for block in decoder],
+        }

@@ -1,0 +1,286 @@
+"""Claim 1: residual connections keep gradients alive in deep models."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import figures
+import keras
+import loop
+import numpy as np
+import tasks
+import tensorflow as tf
+from finding import Finding, table
+from language_model import CausalBlock, LanguageModel
+from plain_blocks import PlainBlock, PreNormBlock, UnnormedBlock, UnnormedPlainBlock
+
+from ktransformer.losses import SmoothedCrossEntropy
+
+NAME, NUMBER, SERIAL = "residuals", 1, False
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is measured."""
+
+    seeds: tuple[int, ...] = (1, 2, 3)
+    depths: tuple[int, ...] = (2, 6, 12, 24)
+    """Layers of the models whose gradients are measured before training."""
+    trained_depths: tuple[int, ...] = (2, 8, 24)
+    """Layers of those that are trained."""
+    d_model: int = 32
+    steps: int = 120
+    batch_size: int = 16
+    learning_rate: float = 3e-3
+
+
+QUICK = Settings(seeds=(1,), depths=(2,), trained_depths=(1,), d_model=16, steps=2)
+
+BLOCKS = {
+    "residual around the norm (pre-norm)": PreNormBlock,
+    "residual, then norm (post-norm)": CausalBlock,
+    "residual, no norm": UnnormedBlock,
+    "norm, no residual": PlainBlock,
+    "neither": UnnormedPlainBlock,
+}
+PRE, POST, BARE, NORM, NEITHER = BLOCKS
+WITH = (PRE, POST, BARE)
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """Measures models before training, and the validation loss after it."""
+    task = tasks.sentences(32)
+    return {
+        "settings": dataclasses.asdict(settings),
+        "start": {
+            name: [
+                [measure_start(settings, name, depth, seed) for depth in settings.depths]
+                for seed in settings.seeds
+            ]
+            for name in BLOCKS
+        },
+        "trained": {
+            name: [train(settings, name, depth) for depth in settings.trained_depths]
+            for name in BLOCKS
+        },
+        "frequencies": loop.frequency_loss(
+            task.train, task.validation, task.tokenizer.vocabulary_size
+        ),
+    }
+
+
+def make_model(settings: Settings, name: str, depth: int) -> LanguageModel:
+    """Makes a language model of one kind of block."""
+    return LanguageModel(
+        tasks.sentences(32).tokenizer.vocabulary_size,
+        depth,
+        lambda: BLOCKS[name](4, 2 * settings.d_model),
+        d_model=settings.d_model,
+        final_norm=keras.layers.LayerNormalization(epsilon=1e-5) if name == PRE else None,
+    )
+
+
+def measure_start(settings: Settings, name: str, depth: int, seed: int) -> dict[str, Any]:
+    """Measures a model before training.
+
+    Returns:
+        The norm of the gradient of each layer's weights, first to last, and how alike the
+        positions of a text are after the last layer: their mean cosine, without the diagonal.
+    """
+    keras.utils.set_random_seed(seed)
+    split = tasks.sentences(32).train
+    model = loop.build(make_model(settings, name, depth), split)
+    rows = np.random.default_rng(seed).choice(len(split), settings.batch_size, replace=False)
+    batch = split.rows(rows)
+    weights = [block.trainable_weights for block in model.encoder.blocks]
+    with tf.GradientTape() as tape:
+        loss = SmoothedCrossEntropy(0.0)(batch.labels, model(batch.inputs))
+    gradients = tape.gradient(loss, [[w.value for w in layer] for layer in weights])
+    return {
+        "gradients": [float(tf.linalg.global_norm(layer)) for layer in gradients],
+        "alike": mean_cosine(model, batch.inputs),
+    }
+
+
+def mean_cosine(model: LanguageModel, inputs: np.ndarray) -> float:
+    """Returns the mean cosine between two different real positions of the same text."""
+    mask = model.embedding.compute_mask(inputs)
+    hidden = np.asarray(model.encoder(model.embedding(inputs), mask=mask))  # [B, T, D]
+    units = hidden / np.maximum(np.linalg.norm(hidden, axis=-1, keepdims=True), 1e-30)
+    cosines = units @ units.transpose(0, 2, 1)  # [B, T, T]
+    real = np.asarray(mask)
+    pairs = real[:, :, None] & real[:, None, :] & ~np.eye(real.shape[1], dtype=bool)
+    return float(cosines[pairs].mean())
+
+
+def train(settings: Settings, name: str, depth: int) -> list[float]:
+    """Trains language models; returns each seed's validation loss."""
+    task = tasks.sentences(32)
+    vocabulary_size = task.tokenizer.vocabulary_size
+    trainer = loop.Trainer(
+        lambda: make_model(settings, name, depth), task.train, batch_size=settings.batch_size
+    )
+    losses = []
+    for seed in settings.seeds:
+        trainer.fit(steps=settings.steps, learning_rate=settings.learning_rate, seed=seed)
+        losses.append(loop.capped(trainer.evaluate(task.validation).loss, vocabulary_size))
+    return losses
+
+
+def draw(measurements: dict[str, Any], path: str | Path) -> None:
+    """Draws the gradient by layer, how alike positions are, and the loss, against depth."""
+    settings = measurements["settings"]
+    figure, axes = figures.panels(2, rows=2, height=3.5)
+    deepest = settings["depths"][-1]
+    for index, name in enumerate(BLOCKS):
+        layers = range(1, deepest + 1)
+        gradients = [run[-1]["gradients"] for run in measurements["start"][name]]
+        figures.band(axes[0], layers, gradients, name, index, geometric=True, markersize=3)
+        ratios = shares(measurements, name)
+        figures.band(axes[1], settings["depths"], ratios, name, index, geometric=True)
+        alike = [[start["alike"] for start in run] for run in measurements["start"][name]]
+        figures.band(axes[2], settings["depths"], alike, name, index)
+        losses = np.transpose(measurements["trained"][name])
+        figures.band(axes[3], settings["trained_depths"], losses, name, index)
+    axes[3].axhline(measurements["frequencies"], color=figures.MUTED, linewidth=1, linestyle=":")
+    axes[3].annotate(
+        "token frequencies alone",
+        (settings["trained_depths"][-1], measurements["frequencies"]),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=figures.MUTED,
+    )
+    figures.label(
+        axes[0],
+        f"{deepest} layers, before training",
+        "layer, 1 is nearest the input",
+        "gradient norm of its weights (log)",
+    )
+    figures.label(
+        axes[1], "before training", "layers", "first layer's gradient / last layer's (log)"
+    )
+    figures.label(axes[2], "before training", "layers", "mean cosine of two positions of a text")
+    figures.label(
+        axes[3],
+        f"after {settings['steps']} steps",
+        "layers",
+        "validation loss, nats per token",
+    )
+    axes[0].set_yscale("log")
+    axes[1].set_yscale("log")
+    for axis, depths in zip(axes[1:], ("depths", "depths", "trained_depths"), strict=True):
+        axis.set_xticks(settings[depths])
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        fontsize=8.5,
+        frameon=False,
+    )
+    figures.save(figure, path)
+
+
+def shares(measurements: dict[str, Any], name: str) -> list[list[float]]:
+    """Returns the first layer's gradient norm over the last layer's, `[seeds, depths]`."""
+    return [
+        [start["gradients"][0] / start["gradients"][-1] for start in run]
+        for run in measurements["start"][name]
+    ]
+
+
+def deepest_share(measurements: dict[str, Any], name: str) -> float:
+    """Returns the share at the greatest depth, the geometric mean of the seeds."""
+    return float(np.exp(np.log(shares(measurements, name))[:, -1].mean()))
+
+
+def outcome(measurements: dict[str, Any]) -> str:
+    """Returns the table of what came out, by the means of the seeds."""
+    settings = measurements["settings"]
+    deepest, depths = settings["depths"][-1], settings["trained_depths"]
+    rows = []
+    for name in BLOCKS:
+        alike = np.mean([run[-1]["alike"] for run in measurements["start"][name]])
+        losses = np.mean(measurements["trained"][name], axis=1)
+        share = f"{deepest_share(measurements, name):.3g}"
+        rows.append([name, share, f"{alike:.3f}", *(f"{loss:.2f}" for loss in losses)])
+    head = ["block", f"gradient ratio, {deepest} layers", f"cosine, {deepest} layers"]
+    return (
+        "The gradient ratio is the first layer's gradient norm over the last layer's; the cosine "
+        "is that of two positions of a text, 1 if they are the same vector. Both are measured "
+        "before training. The losses come after it: token frequencies alone give "
+        f"{measurements['frequencies']:.2f}, and a loss above that of guessing evenly is counted "
+        "as that.\n\n" + table([*head, *(f"loss, {depth} layers" for depth in depths)], rows)
+    )
+
+
+def conclude(measurements: dict[str, Any]) -> Finding:
+    """Judges at the greatest depth.
+
+    A gradient is alive if the first layer's norm is at least a tenth of the last layer's (mean of
+    the seeds, of the logarithms), dead if it is below a thousandth. A model has learned if every
+    seed's loss is at least 0.1 below that of token frequencies alone. The claim holds if without
+    residual and norm the gradient is dead, with each kind of residual it is alive, and exactly the
+    models with a residual learn. It holds under a condition if some of those learn, and none
+    without.
+    """
+    settings, seeds = measurements["settings"], len(measurements["settings"]["seeds"])
+    deepest, trained = settings["depths"][-1], settings["trained_depths"][-1]
+    share = {name: deepest_share(measurements, name) for name in BLOCKS}
+    losses = {name: np.array(measurements["trained"][name][-1]) for name in BLOCKS}
+    bound = measurements["frequencies"] - 0.1
+    learned = [name for name in BLOCKS if (losses[name] < bound).all()]
+    helped = share[NEITHER] < 1e-3 and all(share[name] >= 0.1 for name in WITH)
+    if not helped or not learned or set(learned) - set(WITH):
+        verdict, condition = "does not hold", ""
+    elif set(learned) == set(WITH):
+        verdict, condition = "holds", ""
+    else:
+        verdict = "holds only when"
+        condition = (
+            f"the norm goes with it in the right place: of the {trained}-layer models only "
+            f"{' and '.join(f'“{name}”' for name in learned)} learned"
+        )
+    return Finding(
+        title="Residual connections",
+        claim="Residual connections keep the gradient alive on its way down through many layers.",
+        measured=(
+            f"Causal language models of width {settings['d_model']} on English sentences, "
+            f"{settings['depths'][0]} to {deepest} layers, in five forms: with a residual around "
+            "the norm, with one before the norm, with one and no norm, with a norm and no "
+            "residual, and with neither. Before training: the norm of the gradient of each "
+            "layer's weights, and how alike the vectors of a text's positions are after the last "
+            f"layer. Then the validation loss after {settings['steps']} steps of Adam at a "
+            f"learning rate of {settings['learning_rate']:g}, without warm-up, with "
+            f"{', '.join(map(str, settings['trained_depths']))} layers. {seeds} seeds. "
+            "The variants override `before_sublayer`, `after_sublayer` and `make_norm`."
+        ),
+        outcome=outcome(measurements),
+        verdict=verdict,
+        condition=condition,
+        explanation=(
+            "Going back through a layer multiplies the gradient by that layer's derivative. If "
+            "that makes it a little smaller each time, many layers make it vanish. With `x + f(x)` "
+            "the derivative is 1 plus that of f, so there is always a path on which nothing is "
+            "lost. That much is the usual answer. It leaves out that the sum also grows: without "
+            "a norm the gradient does not vanish but may explode, which is as bad. And a norm "
+            "alone already rescales the gradient at each layer, so that its size says little: "
+            "look at the cosine. Attention averages over positions, and if nothing carries a "
+            "position's own vector past it, the positions of a text become the same vector, from "
+            "which no layer above can tell them apart, however large the gradient is. The "
+            "residual is what keeps them different. Where the norm comes after the sum "
+            "(post-norm), it shrinks the direct path at every layer; deep post-norm models need "
+            "warm-up (claim 3)."
+        ),
+        alt=(
+            f"Four panels, five forms of block. The gradient norm of each of {deepest} layers; the "
+            "first layer's gradient norm over the last layer's against depth; the mean cosine "
+            "between positions against depth; and the validation loss after training against depth."
+        ),
+        reference=(
+            "He et al. 2016, Deep Residual Learning; Xiong et al. 2020, On Layer Normalization in "
+            "the Transformer Architecture; Dong et al. 2021, Attention Is Not All You Need: Pure "
+            "Attention Loses Rank Doubly Exponentially with Depth."
+        ),
+    )

@@ -1,0 +1,154 @@
+"""Measures the eleven claims and writes the page about them.
+
+    make claims
+
+or `python training/claims/run.py` from the repository's root; `--help` lists the options.
+
+Each experiment runs in a process of its own with one thread, two at a time; those that measure
+time run alone, before the others. What they write, `docs/claims/NAME.json` and `NAME.png`, is
+replaced only when a new one is whole, and `docs/claims.md` is written from all that are there.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+
+import experiments
+import page
+
+from ktransformer.errors import InputError
+from ktransformer.quiet import quiet_stderr
+
+MEASURE = Path(__file__).with_name("measure.py")
+AT_A_TIME = 2
+
+
+def main() -> int:
+    """Runs what the arguments say; returns the exit status."""
+    options = parse_arguments()
+    output = Path(options.output or ("runs" if options.quick else "docs"))
+    names = options.names or list(experiments.EXPERIMENTS)
+    try:
+        check_names(names)
+        with quiet_stderr():
+            modules = [experiments.load(name) for name in names]
+        if options.page_only:
+            page.draw_again(output)
+            failed = 0
+        else:
+            failed = run_all(modules, options.quick, output)
+        page.write(output)
+    except InputError as error:
+        print(f"claims: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("claims: Interrupted.", file=sys.stderr)
+        return 130
+    return 1 if failed else 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure the claims and write docs/claims.md.")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which; all if none: {experiments.EXPERIMENTS}"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="the whole way in seconds; it shows nothing"
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="for claims.md and claims/; docs, or runs with --quick"
+    )
+    parser.add_argument(
+        "--page-only", action="store_true", help="draw and write again from what was measured"
+    )
+    return parser.parse_args()
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises an `InputError` for a name that is no experiment's."""
+    for name in names:
+        if name not in experiments.EXPERIMENTS:
+            known = ", ".join(experiments.EXPERIMENTS)
+            raise InputError(f"There is no experiment {name!r}; there are {known}.")
+
+
+def run_all(modules: Sequence, quick: bool, output: Path) -> int:
+    """Runs experiments, those that measure time first and alone; prints a line for each.
+
+    Returns:
+        How many failed.
+    """
+    start = time.monotonic()
+    serial = [module.NAME for module in modules if module.SERIAL]
+    others = [module.NAME for module in modules if not module.SERIAL]
+    failed = 0
+    for names, at_a_time in ((serial, 1), (others, AT_A_TIME)):
+        for name, failure in run_processes(names, quick, output, at_a_time):
+            failed += failure is not None
+            report(name, failure, output)
+    minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    print(f"{len(modules)} experiments in {minutes} min {seconds} s, {failed} failed", flush=True)
+    return failed
+
+
+def report(name: str, failure: str | None, output: Path) -> None:
+    """Prints how an experiment ended."""
+    if failure is None:
+        record = page.read_record(output, name)
+        verdict = experiments.load(name).conclude(record["measurements"]).sentence()
+        print(f"{name}: {verdict} ({record['seconds']:.0f} s)", flush=True)
+    else:
+        print(f"claims: {name} failed, its earlier finding is kept: {failure}", file=sys.stderr)
+
+
+def run_processes(
+    names: Sequence[str], quick: bool, output: Path, at_a_time: int
+) -> Iterator[tuple[str, str | None]]:
+    """Runs each experiment in a process of its own, some at a time.
+
+    Yields:
+        A name and the last line of what went wrong, or None, as each one ends.
+    """
+    waiting = list(names)
+    running: dict[str, subprocess.Popen] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_a_time:
+                    name = waiting.pop(0)
+                    running[name] = _start(name, quick, output, Path(folder, name))
+                for name, process in list(running.items()):
+                    if process.poll() is not None:
+                        del running[name]
+                        yield name, _failure(process, Path(folder, name))
+                time.sleep(0.1)
+        finally:
+            for process in running.values():
+                process.terminate()
+                process.wait()
+
+
+def _start(name: str, quick: bool, output: Path, errors: Path) -> subprocess.Popen:
+    """Starts one experiment; what it says on stderr goes into a file."""
+    command = [sys.executable, str(MEASURE), name, "--output", str(output)]
+    with errors.open("wb") as file:
+        return subprocess.Popen([*command, *(["--quick"] * quick)], stderr=file)
+
+
+def _failure(process: subprocess.Popen, errors: Path) -> str | None:
+    """Returns the last line that a failed process wrote to stderr; None if it did not fail."""
+    if process.returncode == 0:
+        return None
+    lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit status {process.returncode}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""What the experiments train on, from what is at hand on any machine.
+
+`dates`: pairs of a date in words and its ISO form, made with Babel by the recipe in
+`training/dates`. `sentences`: English prose from the documentation that every Python carries.
+"""
+
+import dataclasses
+import datetime
+import functools
+import importlib.util
+import pydoc_data.topics
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from keras import tree
+
+from ktransformer.text import END_ID, PAD_ID, START_ID, Tokenizer
+
+_DATES = Path(__file__).parents[1] / "dates" / "data.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Examples, as a model takes them: arrays whose first axis has one row an example."""
+
+    inputs: Any
+    """An int array `[N, T]`, or a dictionary of several."""
+    labels: np.ndarray
+    """Int array `[N, T]`; `PAD_ID` where nothing is to be predicted."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, rows: np.ndarray | slice) -> "Split":
+        """Returns some of the examples."""
+        return Split(tree.map_structure(lambda array: array[rows], self.inputs), self.labels[rows])
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What to train on, what to judge by, and the tokenizer that both were made with."""
+
+    train: Split
+    validation: Split
+    tokenizer: Tokenizer
+
+
+@functools.cache
+def dates(train: int = 5000, validation: int = 500, vocabulary_size: int = 300) -> Task:
+    """Makes pairs of dates as `{"source": [N, S], "target": [N, T]}` and labels `[N, T]`.
+
+    Args:
+        train: Pairs to train on.
+        validation: Pairs to judge by; none is among the former.
+        vocabulary_size: The most pieces, shared by both sides; at least 250, since the dates are
+            written in many scripts.
+
+    Returns:
+        The task. Target is the labels shifted by one, behind the start token.
+    """
+    data = _dates_recipe()
+    parts = data.generate(data.Generation(train=train, validation=validation, test=1))
+    text = [*parts["train"].sources, *parts["train"].targets]
+    tokenizer = Tokenizer.train(text, vocabulary_size, character_coverage=0.999)
+    encoded = {
+        name: [tokenizer.encode_lines(side) for side in (pairs.sources, pairs.targets)]
+        for name, pairs in parts.items()
+    }
+    kept = (encoded["train"], encoded["validation"])
+    lengths = [max(len(ids) for sides in kept for ids in sides[side]) for side in (0, 1)]
+    splits = [
+        _translation_split(padded(sources, lengths[0]), padded(targets, lengths[1]))
+        for sources, targets in kept
+    ]
+    return Task(*splits, tokenizer)
+
+
+def _translation_split(source: np.ndarray, labels: np.ndarray) -> Split:
+    return Split({"source": source, "target": shifted(labels)}, labels)
+
+
+def turned(task: Task) -> Task:
+    """Turns the task around: targets become sources, so that a date has many right answers."""
+    splits = [
+        Split(
+            {"source": split.labels, "target": shifted(split.inputs["source"])},
+            split.inputs["source"],
+        )
+        for split in (task.train, task.validation)
+    ]
+    return Task(*splits, task.tokenizer)
+
+
+@functools.cache
+def written_forms(date: str) -> frozenset[str]:
+    """Returns the texts that the recipe may write for an ISO date; none if it is no date."""
+    data = _dates_recipe()
+    try:
+        day = datetime.date.fromisoformat(date)
+    except ValueError:
+        return frozenset()
+    return frozenset(
+        data.write_date(day, pattern, locale)
+        for locale in data.LOCALES
+        for pattern in data.date_patterns(locale)
+    )
+
+
+@functools.cache
+def _dates_recipe() -> ModuleType:
+    """Imports the recipe's data, which is in no package."""
+    spec = importlib.util.spec_from_file_location("dates_data", _DATES)
+    data = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(data)
+    return data
+
+
+@functools.cache
+def sentences(
+    max_length: int = 32,
+    *,
+    min_length: int = 8,
+    vocabulary_size: int = 500,
+    validation: int = 300,
+    seed: int = 1,
+) -> Task:
+    """Makes English sentences, to predict each token from those before it.
+
+    Args:
+        max_length: The most tokens of an example, from 8 to 64. A longer sentence gives several:
+            it is cut after every `max_length` tokens.
+        min_length: The fewest; shorter ends are left out.
+        vocabulary_size: The most pieces.
+        validation: Examples to judge by, or a few more; none is trained on.
+        seed: Seed of which those are.
+
+    Returns:
+        The task: inputs int `[N, max_length]`, which begin with the start token, and labels
+        `[N, max_length]`, the sentences, padded; a sentence that is not cut ends with the end
+        token.
+    """
+    lines = prose()
+    order = np.random.default_rng(seed).permutation(len(lines))
+    tokenizer = _sentence_tokenizer(vocabulary_size)
+    held_out: dict[tuple[int, ...], None] = {}
+    train: dict[tuple[int, ...], None] = {}
+    for sentence in tokenizer.encode_lines([lines[i] for i in order]):
+        part = held_out if len(held_out) < validation else train
+        for cut in np.split(sentence, range(max_length, len(sentence), max_length)):
+            if len(cut) >= min_length and tuple(cut) not in held_out:
+                part[tuple(cut)] = None
+    ids = [padded([np.array(cut) for cut in part], max_length) for part in (train, held_out)]
+    return Task(*(Split(shifted(part), part) for part in ids), tokenizer)
+
+
+@functools.cache
+def _sentence_tokenizer(vocabulary_size: int) -> Tokenizer:
+    return Tokenizer.train(prose(), vocabulary_size, character_coverage=0.9999)
+
+
+@functools.cache
+def prose() -> tuple[str, ...]:
+    """Returns the different sentences of Python's own documentation, without code and tables."""
+    found: dict[str, None] = {}
+    for topic in pydoc_data.topics.topics.values():
+        for paragraph in re.split(r"\n\s*\n", topic):
+            if _is_prose(paragraph):
+                whole_words = re.sub(r"(?<=\w)-\n\s*", "-", paragraph)
+                text = " ".join(whole_words.split())
+                found.update(dict.fromkeys(re.split(r"(?<=[.!?]) (?=[A-Z])", text)))
+    return tuple(sentence for sentence in found if len(sentence.split()) >= 4)
+
+
+def _is_prose(paragraph: str) -> bool:
+    """Tells whether a paragraph is text: a whole sentence or more, and almost all letters."""
+    if re.search(r"^\s*(>>>|\.\.\.|[|+*=~^-]{3})|::=", paragraph, re.MULTILINE):
+        return False
+    if not re.search(r"[.!?:]\)?$", paragraph.strip()):
+        return False
+    letters = sum(character.isalpha() or character.isspace() for character in paragraph)
+    return letters >= 0.8 * len(paragraph)
+
+
+def padded(sequences: list[np.ndarray], length: int) -> np.ndarray:
+    """Joins int arrays `[S]` into one, int32 `[N, length]`."""
+    ids = np.full((len(sequences), length), PAD_ID, "int32")
+    for row, sequence in zip(ids, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return ids
+
+
+def shifted(labels: np.ndarray) -> np.ndarray:
+    """Returns what a model sees when it predicts `labels` `[N, T]`: the start token, then them."""
+    start = np.full((len(labels), 1), START_ID, labels.dtype)
+    before = np.concatenate([start, labels[:, :-1]], axis=1)
+    return np.where((labels == PAD_ID) | (before == END_ID), PAD_ID, before).astype("int32")
