@@ -88,8 +88,8 @@ def test_layer_norm_wins_by_independence_and_lower_losses(layer, batch, companio
     assert (found.condition == "a batch has 2 texts") == (verdict == "holds only when")
 
 
-def rate_measurements(with_norm, without, jumps, validation):
-    """One seed, rates 0.001 and 0.01; token frequencies give 5."""
+def rate_measurements(with_norm, without, jumps, validation, shallow=(4, 6)):
+    """One seed, rates 0.001 and 0.01; token frequencies give 5. `shallow` is without a norm."""
     settings = learning_rates.Settings(seeds=(1,), learning_rates=(1e-3, 1e-2))
 
     def run(losses, jump):
@@ -104,6 +104,7 @@ def rate_measurements(with_norm, without, jumps, validation):
     return {
         "settings": dataclasses.asdict(settings),
         "runs": {**dict.fromkeys(names, normed), learning_rates.NONE: run(without, jumps[1])},
+        "shallow": {learning_rates.PRE: run((4, 4), 0), learning_rates.NONE: run(shallow, 0)},
         "few": curves,
         "frequencies": 5.0,
     }
@@ -122,6 +123,11 @@ def rate_measurements(with_norm, without, jumps, validation):
             rate_measurements((4, 4), (4, 6), (0.2, 0.1), (3.0, 4.0)),
             "holds only when",
             "not of steadier training",
+        ),
+        (
+            rate_measurements((4, 4), (4, 6), (0.1, 0.2), (3.0, 4.0), shallow=(4, 4)),
+            "holds only when",
+            "the model is deep (6 layers here)",
         ),
         (rate_measurements((4, 6), (4, 6), (0.1, 0.2), (3.0, 4.0)), "does not hold", ""),
         (rate_measurements((6, 6), (6, 6), (0.1, 0.2), (3.0, 4.0)), "does not hold", ""),

@@ -26,9 +26,11 @@ class Settings:
     seeds: tuple[int, ...] = (1, 2, 3)
     learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
     num_layers: int = 6
+    shallow_layers: int = 2
+    """Of models that pre-norm and no norm are compared in as well."""
     d_model: int = 32
-    steps: int = 120
-    warmup_steps: int = 40
+    steps: int = 300
+    warmup_steps: int = 100
     batch_size: int = 16
     checked_every: int = 10
     """Steps between two looks at the loss on a fixed part of the validation texts."""
@@ -44,6 +46,7 @@ QUICK = Settings(
     seeds=(1,),
     learning_rates=(1e-3, 1e-2),
     num_layers=1,
+    shallow_layers=1,
     d_model=16,
     steps=2,
     checked_every=1,
@@ -60,13 +63,17 @@ WARM = {PRE: "pre-norm, warm-up", POST: "post-norm, warm-up"}
 def measure(settings: Settings) -> dict[str, Any]:
     """Trains each variant at each learning rate, and each with a norm with warm-up too."""
     task = tasks.sentences(32)
-    sweeps = {name: sweep(settings, name) for name in VARIANTS}
-    runs = {name: sweeps[name]["constant"] for name in VARIANTS}
-    runs |= {warm: sweeps[name]["warm"] for name, warm in WARM.items()}
+    runs = {}
+    for name in VARIANTS:
+        runs |= sweep(settings, name, settings.num_layers, with_warmup=name in WARM)
+    shallow = {}
+    for name in (PRE, NONE):
+        shallow |= sweep(settings, name, settings.shallow_layers)
     rates = {name: best_rate(settings, runs[name]) for name in (PRE, NONE)}
     return {
         "settings": dataclasses.asdict(settings),
         "runs": runs,
+        "shallow": shallow,
         "few": {name: measure_overfitting(settings, name, rate) for name, rate in rates.items()},
         "few_rates": rates,
         "frequencies": loop.frequency_loss(
@@ -75,12 +82,12 @@ def measure(settings: Settings) -> dict[str, Any]:
     }
 
 
-def make_model(settings: Settings, name: str) -> LanguageModel:
+def make_model(settings: Settings, name: str, num_layers: int) -> LanguageModel:
     """Makes a language model of one variant."""
     block, norm_first = VARIANTS[name]
     return LanguageModel(
         tasks.sentences(32).tokenizer.vocabulary_size,
-        settings.num_layers,
+        num_layers,
         lambda: block(4, 2 * settings.d_model, norm_first=norm_first),
         d_model=settings.d_model,
         final_norm=keras.layers.LayerNormalization(epsilon=1e-5) if name == PRE else None,
@@ -92,17 +99,19 @@ def warmed_up(peak: float, steps: int) -> Callable[[int], float]:
     return lambda step: peak * min(1.0, (step + 1) / steps)
 
 
-def sweep(settings: Settings, name: str) -> dict[str, list[list[dict[str, float]]]]:
-    """Trains one variant at each learning rate, `constant` and, with a norm, also `warm`.
+def sweep(
+    settings: Settings, name: str, num_layers: int, *, with_warmup: bool = False
+) -> dict[str, list[list[dict[str, float]]]]:
+    """Trains one variant at each learning rate, kept constant and perhaps also warmed up.
 
     Returns:
-        For each seed and rate, the validation loss and `risen`: by how much the loss on the same
-        100 validation texts rose between two looks, all rises together. It would be 0 if every
-        look found a lower loss.
+        By the name of the variant, for each seed and rate, the validation loss and `risen`: by how
+        much the loss on the same 100 validation texts rose between two looks, all rises together.
+        It would be 0 if every look found a lower loss.
     """
     task = tasks.sentences(32)
     trainer = loop.Trainer(
-        lambda: make_model(settings, name), task.train, batch_size=settings.batch_size
+        lambda: make_model(settings, name, num_layers), task.train, batch_size=settings.batch_size
     )
     probe = task.validation.rows(slice(0, 100))
 
@@ -123,9 +132,9 @@ def sweep(settings: Settings, name: str) -> dict[str, list[list[dict[str, float]
         schedules = [warmed_up(rate, warmup_steps) for rate in settings.learning_rates]
         return [[run(schedule, seed) for schedule in schedules] for seed in settings.seeds]
 
-    found = {"constant": runs(1)}
-    if name in WARM:
-        found["warm"] = runs(settings.warmup_steps)
+    found = {name: runs(1)}
+    if with_warmup:
+        found[WARM[name]] = runs(settings.warmup_steps)
     return found
 
 
@@ -143,7 +152,9 @@ def measure_overfitting(settings: Settings, name: str, rate: float) -> list[dict
     """Trains one variant on a few texts, until they are learned by heart; a curve a seed."""
     task = tasks.sentences(32)
     few = task.train.rows(slice(0, settings.few))
-    trainer = loop.Trainer(lambda: make_model(settings, name), few, batch_size=settings.batch_size)
+    trainer = loop.Trainer(
+        lambda: make_model(settings, name, settings.num_layers), few, batch_size=settings.batch_size
+    )
     return [
         overfit(
             trainer,
@@ -206,17 +217,17 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     figures.save(figure, path)
 
 
-def losses_of(measurements: dict[str, Any], name: str) -> np.ndarray:
+def losses_of(measurements: dict[str, Any], name: str, depth: str = "runs") -> np.ndarray:
     """Returns the validation losses of one variant, `[seeds, rates]`."""
-    return np.array([[p["validation"] for p in run] for run in measurements["runs"][name]])
+    return np.array([[p["validation"] for p in run] for run in measurements[depth][name]])
 
 
-def highest_rate(measurements: dict[str, Any], name: str) -> float | None:
+def highest_rate(measurements: dict[str, Any], name: str, depth: str = "runs") -> float | None:
     """Returns the highest rate at which every seed learned more than token frequencies.
 
     That is a loss at least 0.1 below theirs; None if there is no such rate.
     """
-    learned = (losses_of(measurements, name) < measurements["frequencies"] - 0.1).all(axis=0)
+    learned = (losses_of(measurements, name, depth) < measurements["frequencies"] - 0.1).all(axis=0)
     rates = measurements["settings"]["learning_rates"]
     return max((rate for rate, good in zip(rates, learned, strict=True) if good), default=None)
 
@@ -227,8 +238,9 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     A higher rate: the highest at which every seed learned is higher with the norm. Steadier: at
     the best rate of the model without norm, the loss on fixed texts rises less in all with the
     norm, in the mean of the seeds. Regularisation: at equal
-    training loss on a few texts, every seed's validation loss is lower with the norm. All three:
-    the claim holds; the first and some other: it holds for those.
+    training loss on a few texts, every seed's validation loss is lower with the norm. All three,
+    and a higher rate in the shallow model too: the claim holds; the first and some other: it
+    holds for those.
     """
     settings, seeds = measurements["settings"], len(measurements["settings"]["seeds"])
     highest = {name: highest_rate(measurements, name) for name in measurements["runs"]}
@@ -242,6 +254,10 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         name: float(np.mean([run[place]["risen"] for run in measurements["runs"][name]]))
         for name in (PRE, NONE)
     }
+    shallow = {name: highest_rate(measurements, name, "shallow") for name in (PRE, NONE)}
+    shallow_best = {
+        name: losses_of(measurements, name, "shallow").mean(axis=0).min() for name in shallow
+    }
     few = at_equal_training(measurements["few"])
     parts = {
         "a higher learning rate": (highest[PRE] or 0) > (highest[NONE] or 0),
@@ -250,13 +266,16 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     }
     shown = [part for part, is_so in parts.items() if is_so]
     missing = [part for part, is_so in parts.items() if not is_so]
+    conditions = []
+    if missing:
+        conditions.append(f"it speaks of {' and '.join(shown)}, not of {' or '.join(missing)}")
+    if not (shallow[PRE] or 0) > (shallow[NONE] or 0):
+        conditions.append(f"the model is deep ({settings['num_layers']} layers here)")
     if not parts["a higher learning rate"]:
         verdict, condition = "does not hold", ""
-    elif not missing:
-        verdict, condition = "holds", ""
     else:
-        verdict = "holds only when"
-        condition = f"it speaks of {' and '.join(shown)}, not of {' or '.join(missing)}"
+        verdict = "holds only when" if conditions else "holds"
+        condition = " and ".join(conditions)
     return Finding(
         title="What LayerNorm does for training",
         claim=(
@@ -268,7 +287,8 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             f"{settings['d_model']}, on English sentences, with pre-norm, with post-norm and with "
             f"no norm at all, {settings['steps']} steps of Adam at constant learning rates from "
             f"{settings['learning_rates'][0]:g} to {settings['learning_rates'][-1]:g}; the two "
-            f"with a norm also with a warm-up of {settings['warmup_steps']} steps. For "
+            f"with a norm also with a warm-up of {settings['warmup_steps']} steps. Pre-norm and no "
+            f"norm also in models of {settings['shallow_layers']} layers. For "
             "regularisation, pre-norm and no norm, each at its best rate, on "
             f"{settings['few']} texts alone, until they are nearly learned by heart: the "
             f"validation loss at equal training loss. {seeds} seeds. The variants are the "
@@ -288,7 +308,10 @@ def conclude(measurements: dict[str, Any]) -> Finding:
                     for name in highest
                 ],
             )
-            + "\n\nTo learn means a validation loss at least 0.1 below that of token "
+            + f"\n\nIn models of {settings['shallow_layers']} layers every seed learns up to "
+            f"{_rate(shallow[PRE])} with pre-norm and {_rate(shallow[NONE])} without norm; the "
+            f"best losses are {shallow_best[PRE]:.2f} and {shallow_best[NONE]:.2f}."
+            + " To learn means a validation loss at least 0.1 below that of token "
             f"frequencies, {measurements['frequencies']:.2f}."
         ),
         verdict=verdict,
