@@ -51,3 +51,14 @@ class Encoder(BlockStack):
         for block in self.blocks:
             hidden = block(hidden, mask=mask, training=training)
         return self.finish(hidden)
+
+    def attention_weights(self, inputs: Any, mask: Any | None = None) -> list[Any]:
+        """Returns each block's attention weights `[B, H, S, S]`, first block first.
+
+        Takes what `call` takes; the blocks must be `EncoderBlock`s or have the same method.
+        """
+        hidden, weights = inputs, []
+        for block in self.blocks:
+            weights.append(block.attention_weights(hidden, mask=mask))
+            hidden = block(hidden, mask=mask, training=False)
+        return weights

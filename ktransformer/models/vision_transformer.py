@@ -167,11 +167,7 @@ class VisionTransformer(EncoderModel):
 
         T is N, or N + 1 with the class token at 0; a row is what one position looks at.
         """
-        hidden, weights = self.patch_embedding(images, training=False), []
-        for block in self.encoder.blocks:
-            weights.append(block.attention_weights(hidden))
-            hidden = block(hidden, training=False)
-        return weights
+        return self.encoder.attention_weights(self.patch_embedding(images, training=False))
 
     def get_config(self) -> dict[str, Any]:
         names = (

@@ -11,6 +11,7 @@ from ktransformer.serving.engine import ModelEngine as ModelEngine
 from ktransformer.serving.engine import Translation as Translation
 from ktransformer.serving.engine import batches_by_length as batches_by_length
 from ktransformer.serving.engine import translate_lines as translate_lines
+from ktransformer.serving.id_translator import SPECIAL_IDS as SPECIAL_IDS
 from ktransformer.serving.image_classifier import ImageClassifier as ImageClassifier
 from ktransformer.serving.mask_filler import Fill as Fill
 from ktransformer.serving.mask_filler import MaskFiller as MaskFiller
@@ -21,6 +22,5 @@ from ktransformer.serving.saved_model import is_saved_model as is_saved_model
 from ktransformer.serving.saved_model import write_saved_model as write_saved_model
 from ktransformer.serving.servable import LiteSignature as LiteSignature
 from ktransformer.serving.servable import Servable as Servable
-from ktransformer.serving.translator import SPECIAL_IDS as SPECIAL_IDS
+from ktransformer.serving.translator import TEXT_SIGNATURES as TEXT_SIGNATURES
 from ktransformer.serving.translator import Translator as Translator
-from ktransformer.serving.translator_lite import TEXT_SIGNATURES as TEXT_SIGNATURES

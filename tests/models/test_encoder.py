@@ -156,3 +156,12 @@ def test_any_layer_that_keeps_the_shape_may_be_a_block(tmp_path):
 def test_no_blocks_are_refused():
     with pytest.raises(ValueError, match="blocks must hold at least one layer; got none"):
         Encoder([])
+
+
+def test_the_attention_weights_are_those_of_each_block_on_what_reaches_it():
+    encoder, inputs = built(make_encoder(), (None, None, D)), normal(B, S, D)
+    first, second = encoder.attention_weights(inputs, mask=MASK)
+    np.testing.assert_array_equal(first, encoder.blocks[0].attention_weights(inputs, mask=MASK))
+    reached = encoder.blocks[0](inputs, mask=MASK)
+    np.testing.assert_array_equal(second, encoder.blocks[1].attention_weights(reached, mask=MASK))
+    assert not np.any(array(second)[~np.broadcast_to(MASK[:, None, None], (B, 2, S, S))])

@@ -23,6 +23,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
 import numpy as np
+import tensorflow as tf
 import yaml
 
 from ktransformer.config import read_settings
@@ -179,18 +180,27 @@ def write_run(folder: Path, settings: Settings, parts: Parts, trained: dict[int,
     histories = {seed: result.history for seed, result in trained.items()}
     write_json(folder / "history.json", histories)
     draw_curves(histories, folder / "curves.png")
-    chosen = one_of_each_class(parts.test, len(parts.classes), at_most=8)
+    chosen = first_of_each_class(parts.test, min(8, len(parts.classes)), 1)
     draw_attention(best.model, chosen, parts.classes, folder / "attention.png")
+    write_examples(first_of_each_class(parts.test, len(parts.classes), 20), parts, folder)
 
 
 def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def one_of_each_class(images: Images, num_classes: int, at_most: int) -> Images:
-    """Returns the first image of each class, in the classes' order."""
-    firsts = [np.flatnonzero(images.labels == label)[:1] for label in range(num_classes)]
-    return images.take(np.concatenate(firsts)[:at_most])
+def first_of_each_class(images: Images, num_classes: int, at_most: int) -> Images:
+    """Returns the first images of each class, in the classes' order."""
+    firsts = [np.flatnonzero(images.labels == label)[:at_most] for label in range(num_classes)]
+    return images.take(np.concatenate(firsts))
+
+
+def write_examples(images: Images, parts: Parts, folder: Path) -> None:
+    """Writes images as `examples/CLASS/NUMBER.png`, to try an export on."""
+    for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
+        path = folder / "examples" / parts.classes[label] / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tf.io.encode_png(pixels).numpy())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,209 @@
+"""The translator of ids: from source ids to target ids, whole or a step at a time."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import tensorflow as tf
+
+from ktransformer.config import DecodingConfig
+from ktransformer.decoding import (
+    Hypotheses,
+    SpecialIds,
+    beam_search,
+    greedy_search,
+    length_limits,
+)
+from ktransformer.errors import InputError
+from ktransformer.models import Transformer
+from ktransformer.serving.servable import Servable
+from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
+
+SPECIAL_IDS = SpecialIds(
+    start=START_ID, end=END_ID, pad=PAD_ID, suppressed=(PAD_ID, START_ID, UNKNOWN_ID)
+)
+_IDS = tf.TensorSpec([None, None], tf.int32, "source")
+
+
+class IdTranslator(Servable):
+    """Model and search in one: the part of a `Translator` that knows no text.
+
+    Args:
+        model: A trained `Transformer`, or a subclass of it; built here if it is not yet.
+        tokenizer: The tokenizer that the ids belong to.
+        decoding: How to search; see `Translator`.
+
+    Attributes:
+        max_source_length: The longest source, in tokens, the end token included.
+        max_target_length: The longest target, likewise.
+
+    Raises:
+        InputError: `decoding` allows texts longer than the model's `max_length`.
+    """
+
+    model: Transformer
+    tokenizer: Tokenizer
+
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, decoding: DecodingConfig | None = None
+    ) -> None:
+        super().__init__(model, tokenizer, name="translator")
+        if not model.built:
+            model.build()
+        self.decoding = decoding or DecodingConfig()
+        self.max_source_length = self.decoding.max_source_length or model.max_length
+        self.max_target_length = self.decoding.max_target_length or model.max_length
+        for side in ("source", "target"):
+            length = getattr(self, f"max_{side}_length")
+            if length > model.max_length:
+                raise InputError(
+                    f"max_{side}_length must be at most the model's max_length, "
+                    f"{model.max_length}; got {length}."
+                )
+
+    def with_model(self, model: Transformer) -> Self:
+        return type(self)(model, self.tokenizer, self.decoding)
+
+    @tf.function(input_signature=[_IDS])
+    def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Translates source ids `[B, S]`, ended and padded, for callers with a tokenizer.
+
+        Ids over `max_source_length` are cut there and ended, as texts are.
+
+        Returns:
+            `ids`, int32 `[B, T]`, ended and padded; `score`, float32 `[B]`; `truncated`, int32
+            `[B]`, 1 where the source was cut: not every runtime takes booleans.
+        """
+        best = self.search(self._cut(source))
+        truncated = tf.cast(lengths_of(source) > self.max_source_length, tf.int32)
+        return {"ids": best.ids[:, 0], "score": best.scores[:, 0], "truncated": truncated}
+
+    @tf.function(input_signature=[_IDS])
+    def encode(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Starts the decoding of source ids `[B, S]`, for callers who drive the loop.
+
+        Returns:
+            `limits`, int32 `[B]`, the most tokens of each target; `memory_0`, `memory_1`, ...,
+            what the decoder looks at, booleans as int32, which more runtimes take; `cache_0`,
+            `cache_1`, ..., its cache for `max_target_length` tokens of one hypothesis a text:
+            zeros. A beam repeats the rows of the cache.
+        """
+        source = self._cut(source)
+        memory = self.model.prepare_memory(source)
+        cache = self.model.empty_cache(tf.shape(source)[0], self.max_target_length)
+        memory = tf.nest.map_structure(_without_booleans, memory)
+        return {
+            "limits": self._limits(source),
+            **_numbered("memory", memory),
+            **_numbered("cache", cache),
+        }
+
+    def decode_step(
+        self, ids: tf.Tensor, index: tf.Tensor, **state: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Predicts the token after the newest one, for callers who drive the loop.
+
+        Args:
+            ids: Int32 `[N]`, the newest token of every hypothesis; the start token at first.
+            index: Int32 scalar, its position, from 0.
+            **state: The `memory_*` that `encode` returned, and the `cache_*` that it or the last
+                step returned.
+
+        Returns:
+            `logits`, float32 `[N, V]`, and the next `cache_0`, `cache_1`, ...
+        """
+        like, cache = self._state_structure()
+        memory = tf.nest.pack_sequence_as(like, _values(state, "memory"))
+        memory = tf.nest.map_structure(lambda new, old: tf.cast(new, old.dtype), memory, like)
+        cache = tf.nest.pack_sequence_as(cache, _values(state, "cache"))
+        logits, cache = self.model.step(ids, index, cache, memory)
+        return {"logits": tf.cast(logits, tf.float32), **_numbered("cache", cache)}
+
+    def _state_structure(self) -> tuple[Any, Any]:
+        """Returns some source's memory and cache, for how this model nests its tensors."""
+        with tf.init_scope():  # Eagerly, outside the graph that is being traced.
+            memory = self.model.prepare_memory(tf.constant([[START_ID, END_ID]]))
+            return memory, self.model.empty_cache(1, 1)
+
+    def _cut(self, source: tf.Tensor) -> tf.Tensor:
+        """Cuts ids `[B, S]` to `max_source_length`, the last of them being the end token."""
+        limit = self.max_source_length
+        last = tf.where(source[:, limit - 1 : limit] == PAD_ID, PAD_ID, END_ID)
+        return tf.concat([source[:, : limit - 1], last], axis=1)
+
+    def search(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
+        """Finds the `n_best` target sequences of source ids `[B, S]`."""
+        beam_size, penalty = self.decoding.beam_size, self.decoding.length_penalty
+        memory, cache, limits = self.prepare(source, beam_size)
+        step = self.step_function(memory)
+        if beam_size == 1:
+            best = greedy_search(step, cache, limits, SPECIAL_IDS, length_penalty=penalty)
+        else:
+            best = beam_search(
+                step,
+                cache,
+                limits,
+                SPECIAL_IDS,
+                beam_size=beam_size,
+                n_best=n_best,
+                length_penalty=penalty,
+            )
+        return end_empty(source, best)
+
+    def prepare(self, source: tf.Tensor, beam_size: int) -> tuple[Any, Any, tf.Tensor]:
+        """Encodes the source: the memory, the first cache, and the length limits `[B]`."""
+        limits = self._limits(source)
+        memory = self.model.prepare_memory(source)
+        cache = self.model.empty_cache(tf.shape(source)[0] * beam_size, _longest(limits))
+        return memory, cache, limits
+
+    def _limits(self, source: tf.Tensor) -> tf.Tensor:
+        return length_limits(
+            lengths_of(source),
+            ratio=self.decoding.max_length_ratio,
+            offset=self.decoding.max_length_offset,
+            maximum=self.max_target_length,
+        )
+
+    def step_function(self, memory: Any) -> Callable[..., tuple[tf.Tensor, Any]]:
+        """Makes the step function of a search that looks at `memory`."""
+
+        def step(ids: tf.Tensor, index: tf.Tensor, cache: Any) -> tuple[tf.Tensor, Any]:
+            return self.model.step(ids, index, cache, memory)
+
+        return step
+
+
+def _numbered(name: str, state: Any) -> dict[str, tf.Tensor]:
+    """Names the tensors of a nest `name_0`, `name_1`, ..."""
+    return {f"{name}_{i}": tensor for i, tensor in enumerate(tf.nest.flatten(state))}
+
+
+def _without_booleans(tensor: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tensor, tf.int32) if tensor.dtype == tf.bool else tensor
+
+
+def _values(state: dict[str, tf.Tensor], name: str) -> list[tf.Tensor]:
+    """Returns `name_0`, `name_1`, ... in that order."""
+    count = sum(key.startswith(f"{name}_") for key in state)
+    return [state[f"{name}_{i}"] for i in range(count)]
+
+
+def _longest(lengths: tf.Tensor) -> tf.Tensor:
+    """Returns the greatest of the lengths `[B]`; 1 for an empty batch."""
+    return tf.reduce_max(tf.concat([lengths, [1]], axis=0))
+
+
+def end_empty(source: tf.Tensor, best: Hypotheses) -> Hypotheses:
+    """Replaces what was found for sources without a token by the end token alone."""
+    empty = tf.expand_dims(lengths_of(source) <= 1, 1)  # [B, 1]
+    at_start = tf.range(tf.shape(best.ids)[2]) == 0  # [T]
+    return Hypotheses(
+        ids=tf.where(tf.expand_dims(empty, 2), tf.where(at_start, END_ID, PAD_ID), best.ids),
+        scores=tf.where(empty, 0.0, best.scores),
+        lengths=tf.where(empty, 1, best.lengths),
+    )
+
+
+def lengths_of(ids: tf.Tensor) -> tf.Tensor:
+    """Counts the tokens of padded ids: `[B, S] -> [B]`."""
+    return tf.reduce_sum(tf.cast(ids != PAD_ID, tf.int32), axis=1)
