@@ -10,7 +10,7 @@ demo: .venv/ready
 test: .venv/ready export/web/node_modules/ready
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest
 
-# Half an hour: eleven experiments, from which docs/claims.md is written.
+# A quarter of an hour: eleven experiments, from which docs/claims.md is written.
 claims: .venv/ready
 	$(BIN)/python training/claims/run.py
 
