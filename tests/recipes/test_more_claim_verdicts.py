@@ -47,14 +47,22 @@ def heads_measurements(exact, after):
         ((0.7, 0.8, 0.8), 0.4, "holds"),
         ((0.7, 0.8, 0.79), 0.4, "holds"),
         ((0.7, 0.8, 0.75), 0.4, "holds only when"),
-        ((0.8, 0.8, 0.75), 0.4, "does not hold"),
+        ((0.8, 0.8, 0.75), 0.4, "holds only when"),
         ((0.7, 0.8, 0.8), 0.7, "does not hold"),
     ],
 )
 def test_heads_hold_if_they_come_to_differ_and_several_do_better(exact, after, verdict):
     found = heads.conclude(heads_measurements(exact, after))
     assert found.verdict == verdict
+    assert ("is not shown" in found.condition) == (exact[0] == 0.8)
     assert "50.0%" not in found.outcome  # What is lost without a head, not what is left.
+
+
+def test_a_gain_within_two_standard_errors_is_not_shown():
+    measurements = heads_measurements((0.78, 0.8, 0.8), 0.4)
+    assert heads.conclude(measurements).verdict == "holds"  # The same gain in both seeds.
+    measurements["runs"][0]["quality"]["exact"] += 0.03  # One head, the first seed.
+    assert "is not shown" in heads.conclude(measurements).condition
 
 
 def directions_measurements(filled, sums, perplexity):
