@@ -65,12 +65,12 @@ def test_an_experiment_goes_the_whole_way_quickly(name, quick):
 
 
 @pytest.mark.parametrize("name", experiments.EXPERIMENTS)
-def test_an_experiment_has_a_slug_a_number_and_three_seeds(name):
+def test_an_experiment_has_a_slug_a_number_and_at_least_three_seeds(name):
     module = experiments.load(name)
     assert name == module.NAME
     assert isinstance(module.SERIAL, bool)
     assert dataclasses.is_dataclass(module.Settings)
-    assert module.Settings().seeds == (1, 2, 3)
+    assert module.Settings().seeds[:3] == (1, 2, 3)
 
 
 def test_the_experiments_are_in_the_order_of_their_numbers():

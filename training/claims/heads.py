@@ -41,7 +41,7 @@ class Settings:
 
 
 QUICK = Settings(
-    seeds=(1,), head_counts=(1, 4), pruned_count=4, d_model=16, num_layers=1, steps=20, examples=8
+    seeds=(1, 2), head_counts=(1, 4), pruned_count=4, d_model=16, num_layers=1, steps=20, examples=8
 )
 
 
@@ -281,9 +281,7 @@ def conclude(measurements: dict[str, Any]) -> Finding:
 
 
 def standard_error(values: np.ndarray) -> float:
-    """Returns the standard error of the mean of values, infinite for a single one."""
-    if len(values) < 2:
-        return float("inf")
+    """Returns the standard error of the mean of values, at least two."""
     return float(values.std(ddof=1) / len(values) ** 0.5)
 
 
