@@ -18,6 +18,7 @@ from ktransformer.serving import (
     Servable,
     Translator,
     export_saved_model,
+    with_article,
 )
 from ktransformer.text import read_lines
 
@@ -60,20 +61,20 @@ def _load_for_export(options: argparse.Namespace) -> tuple[Servable, dict[str, s
     servable = load_servable(options.run)
     if options.top_k is not None:
         if not isinstance(servable, MaskFiller):
-            raise InputError(
-                f"{options.run} is a {servable.kind}: --top-k goes with a masked language model."
-            )
+            raise _misplaced(options.run, servable, "--top-k goes with a masked language model")
         servable = MaskFiller(servable.model, servable.tokenizer, options.top_k)
     if isinstance(servable, Translator):
         changes = {name: value for name, value in decoding.items() if value is not None}
         searching = dataclasses.replace(servable.decoding, **changes)
         return Translator(servable.model, servable.tokenizer, searching), labels
     if any(value is not None for value in decoding.values()) or any(labels.values()):
-        raise InputError(
-            f"{options.run} is a {servable.kind}: --beam-size, --max-source-length, "
-            "--max-target-length, --source-label and --target-label go with a translator."
-        )
+        options_of_one = "--beam-size, --max-source-length, --max-target-length and the labels go"
+        raise _misplaced(options.run, servable, f"{options_of_one} with a translator")
     return servable, {}
+
+
+def _misplaced(run: str, servable: Servable, rule: str) -> InputError:
+    return InputError(f"{run} is {with_article(servable.kind)}: {rule}.")
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -112,7 +113,9 @@ def _verify_other(options: argparse.Namespace) -> int:
     """Compares exports of a masked language model or of an image classifier with it."""
     servable = load_servable(options.run)
     if options.reference:
-        raise InputError(f"{options.run} is a {servable.kind}: --reference goes with a translator.")
+        raise InputError(
+            f"{options.run} is {with_article(servable.kind)}: --reference goes with a translator."
+        )
     limits = {
         "min_identical": options.min_identical,
         "max_difference": options.max_score_difference,
@@ -120,6 +123,13 @@ def _verify_other(options: argparse.Namespace) -> int:
     settings = {name: value for name, value in limits.items() if value is not None}
     settings["batch_size"] = options.batch_size
     exports = [parity.Export(path, options.threads or 1) for path in options.exports]
+    for export in exports:
+        kind = export.model.description.kind
+        if kind != servable.kind:
+            raise InputError(
+                f"{export.model.path} is {with_article(kind)}, "
+                f"not {with_article(servable.kind)} as {options.run} is."
+            )
     if isinstance(servable, MaskFiller):
         texts = list(read_lines(options.source))
         results = parity.verify_mask_filler(servable, exports, texts, **settings)

@@ -58,6 +58,8 @@ class Export:
     """
 
     def __init__(self, path: str | Path, threads: int = 1) -> None:
+        if not Path(path).exists():
+            raise InputError(f"{path}: there is no such file or folder.")
         start = time.perf_counter()
         file = Path(path).is_file()
         self.model: Any = LiteModel(path, threads=threads) if file else SavedModel(path)

@@ -104,6 +104,16 @@ def test_what_goes_with_a_translator_alone_is_refused(filler_folder, tmp_path, c
     texts = filler_folder.parent / "texts"
     verify = ["verify", "m.tflite", "--run", filler_folder, "--source", texts]
     assert "--reference goes with a translator" in refusal(capsys, *verify, "--reference", texts)
+    assert "m.tflite: there is no such file" in refusal(capsys, *verify)
+
+
+def test_an_export_of_another_kind_is_refused(filler_folder, classifier_folder, tmp_path, capsys):
+    file = str(tmp_path / "m.tflite")
+    assert main(["export", str(classifier_folder), "--format", "tflite", "--output", file]) == 0
+    capsys.readouterr()
+    texts = filler_folder.parent / "texts"
+    reason = refusal(capsys, "verify", file, "--run", filler_folder, "--source", texts)
+    assert "m.tflite is an image classifier, not a masked language model as" in reason
 
 
 @pytest.mark.parametrize("name", ["model.keras", "tokenizer.model"])

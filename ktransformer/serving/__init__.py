@@ -6,6 +6,7 @@ from ktransformer.serving.description import (
 )
 from ktransformer.serving.description import LanguageModelDescription as LanguageModelDescription
 from ktransformer.serving.description import TranslatorDescription as TranslatorDescription
+from ktransformer.serving.description import with_article as with_article
 from ktransformer.serving.engine import Engine as Engine
 from ktransformer.serving.engine import ModelEngine as ModelEngine
 from ktransformer.serving.engine import Translation as Translation

@@ -55,7 +55,7 @@ class Description:
             raise damaged from error
         known = {described.kind: described for described in (cls, *cls.__subclasses__())}
         if kind not in known:
-            raise InputError(f"{origin} is a {kind}, not a {cls.kind}.")
+            raise InputError(f"{origin} is {with_article(kind)}, not {with_article(cls.kind)}.")
         if version != FORMAT_VERSION:
             raise InputError(
                 f"{origin} was written by ktransformer {writer}, in another format than this "
@@ -147,3 +147,8 @@ class ImageClassifierDescription(Description):
         fields = super()._from_fields(fields)
         sizes = {name: tuple(fields[name]) for name in ("image_size", "classes")}
         return {**fields, **sizes}
+
+
+def with_article(kind: str) -> str:
+    """Puts "a" or "an" before a kind of model."""
+    return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
