@@ -124,14 +124,13 @@ def _verify_other(options: argparse.Namespace) -> int:
     settings["batch_size"] = options.batch_size
     exports = [parity.Export(path, options.threads or 1) for path in options.exports]
     for export in exports:
-        kind = export.model.description.kind
-        if kind != servable.kind:
-            raise InputError(
-                f"{export.model.path} is {with_article(kind)}, "
-                f"not {with_article(servable.kind)} as {options.run} is."
-            )
+        _check_origin(export, servable, options.run)
     if isinstance(servable, MaskFiller):
         texts = list(read_lines(options.source))
+        counts = {export.model.description.top_k for export in exports}
+        if len(counts) > 1:
+            raise InputError("The exports give different numbers of fills: verify them one by one.")
+        servable = MaskFiller(servable.model, servable.tokenizer, counts.pop())
         results = parity.verify_mask_filler(servable, exports, texts, **settings)
     else:
         files = _read_images(servable, options.source)
@@ -142,6 +141,19 @@ def _verify_other(options: argparse.Namespace) -> int:
             rows = [dataclasses.asdict(result) for result in results]
             file.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return 1 if any(result.broken for result in results) else 0
+
+
+def _check_origin(export: parity.Export, servable: Servable, run: str) -> None:
+    """Refuses an export of another kind, or of a model with other pieces or classes."""
+    about, expected = export.model.description, servable.describe(())
+    if about.kind != expected.kind:
+        raise InputError(
+            f"{export.model.path} is {with_article(about.kind)}, "
+            f"not {with_article(expected.kind)} as {run} is."
+        )
+    for name in ("tokenizer_sha256", "max_length", "classes", "image_size", "channels"):
+        if getattr(about, name, None) != getattr(expected, name, None):
+            raise InputError(f"{export.model.path} has another {name} than {run}: not of it.")
 
 
 def _read_images(classifier: ImageClassifier, folder: str) -> list[bytes]:

@@ -72,10 +72,19 @@ class Export:
         return names
 
     def run(self, signature: str, inputs: np.ndarray) -> Outputs:
-        """Runs a signature of one input."""
+        """Runs a signature of one input, in batches of the size that the export is fixed to."""
         (name,) = self.model.inputs(signature)
-        outputs: Outputs = self.model.run(signature, **{name: inputs})
-        return outputs
+        size = self.model.description.batch_size
+        if size is None:
+            outputs: Outputs = self.model.run(signature, **{name: inputs})
+            return outputs
+        parts: list[Outputs] = []
+        for start in range(0, len(inputs), size):
+            chosen = inputs[start : start + size]
+            missing = np.repeat(chosen[:1], size - len(chosen), axis=0)
+            found = self.model.run(signature, **{name: np.concatenate([chosen, missing])})
+            parts.append({key: values[: len(chosen)] for key, values in found.items()})
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def compare_exports(
@@ -85,8 +94,8 @@ def compare_exports(
     inputs: np.ndarray,
     *,
     batch_size: int = 1,
-    min_identical: float = 0.999,
-    max_difference: float = 1e-3,
+    min_identical: float | None = None,
+    max_difference: float | None = None,
 ) -> list[Parity]:
     """Runs a model and exports of it on the same inputs, and compares.
 
@@ -96,8 +105,9 @@ def compare_exports(
         signature: The name of the signature that does the same.
         inputs: What they take, `[N, ...]`: texts or images.
         batch_size: Inputs at once.
-        min_identical: Least share of inputs whose choices are the model's, for exports in float32.
-        max_difference: Most that their numbers may differ, likewise.
+        min_identical: Least share of inputs whose choices are the model's; None for 0.999 for an
+            export in float32 and for no demand on a quantised one.
+        max_difference: Most that their numbers may differ; None for 0.001 and no demand likewise.
 
     Returns:
         One `Parity` an export.
@@ -121,9 +131,9 @@ def compare_exports(
             outputs = export.run(signature, batch)
             results.seconds.append((time.perf_counter() - begin) / len(batch))
             results.add(expected, outputs)
-    limits = _Limits(min_identical, max_difference)
+    stated = _Limits(min_identical, max_difference)
     return [
-        _judge(export, signature, results, limits)
+        _judge(export, signature, results, stated)
         for export, results in zip(exports, found, strict=True)
     ]
 
@@ -205,9 +215,12 @@ class _Found:
 
     def add(self, expected: Outputs, outputs: Outputs) -> None:
         """Compares a batch; numbers are compared where the choices are the same."""
+        rows = len(next(iter(expected.values())))
+        same = np.full(rows, expected.keys() - outputs.keys() <= _ONLY_IN_SAVED_MODELS)
         shared = sorted(expected.keys() & outputs.keys())
-        rows = len(expected[shared[0]])
-        same = np.ones(rows, bool)
+        shared = [name for name in shared if expected[name].shape == outputs[name].shape]
+        if len(shared) < len(expected.keys() & outputs.keys()):
+            same[:] = False
         for name in shared:
             if expected[name].dtype.kind != "f":
                 same &= (expected[name] == outputs[name]).reshape(rows, -1).all(axis=1)
@@ -218,24 +231,36 @@ class _Found:
         self.same += same.tolist()
 
 
+_ONLY_IN_SAVED_MODELS = {"label"}
+
+
 class _Limits(NamedTuple):
-    min_identical: float
-    max_difference: float
+    min_identical: float | None
+    max_difference: float | None
+
+    def resolved(self, exact: bool) -> tuple[float, float]:
+        """Returns both; of a quantised export nothing is demanded that is not stated."""
+        least, most = (0.999, 1e-3) if exact else (0.0, math.inf)
+        least = least if self.min_identical is None else self.min_identical
+        return least, most if self.max_difference is None else self.max_difference
 
 
-def _judge(export: Export, signature: str, found: _Found, limits: _Limits) -> Parity:
+def _judge(export: Export, signature: str, found: _Found, stated: _Limits) -> Parity:
     """Holds what was found against the limits, each tested so that NaN breaks it."""
     model, identical = export.model, statistics.fmean(found.same)
     exact, broken = model.description.quantization == "none", []
-    if exact and not identical >= limits.min_identical:
+    least, most = stated.resolved(exact)
+    difference = found.difference if any(found.same) else math.nan
+    if not identical >= least:
         broken.append(
             f"{model.path}: {identical:.4f} of the inputs are identical, "
-            f"at least {limits.min_identical} were to be."
+            f"at least {least} were to be."
         )
-    if not found.difference <= (limits.max_difference if exact else math.inf):
+    if not any(found.same):
+        broken.append(f"{model.path}: on no input are the choices the model's.")
+    elif not difference <= most:
         broken.append(
-            f"{model.path}: numbers differ by {found.difference:.6f}, "
-            f"at most {limits.max_difference} was allowed."
+            f"{model.path}: numbers differ by {difference:.6f}, at most {most} was allowed."
         )
     return Parity(
         name=str(model.path),
@@ -245,6 +270,6 @@ def _judge(export: Export, signature: str, found: _Found, limits: _Limits) -> Pa
         load_seconds=export.load_seconds,
         milliseconds=1000 * statistics.median(found.seconds),
         identical=identical,
-        difference=found.difference,
+        difference=difference,
         broken=tuple(broken),
     )

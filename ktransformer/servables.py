@@ -18,6 +18,7 @@ def save_servable(servable: MaskFiller | ImageClassifier, folder: str | Path) ->
 
     Args:
         servable: What to write. A translator's folder is a run: see `ktransformer.run.save_run`.
+            A filler's `top_k` is a setting of its export and not kept.
         folder: A folder that is there; `ktransformer.files.new_folder` makes one that appears
             whole or not at all.
     """

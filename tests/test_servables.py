@@ -107,6 +107,22 @@ def test_what_goes_with_a_translator_alone_is_refused(filler_folder, tmp_path, c
     assert "m.tflite: there is no such file" in refusal(capsys, *verify)
 
 
+def test_a_file_of_a_fixed_batch_and_another_number_of_fills_is_verified(filler_folder, tmp_path):
+    file, texts = str(tmp_path / "m.tflite"), str(filler_folder.parent / "texts")
+    arguments = ["--batch-size", "3", "--top-k", "2", "--output", file]
+    assert main(["export", str(filler_folder), "--format", "tflite", *arguments]) == 0
+    assert main(["verify", file, "--run", str(filler_folder), "--source", texts]) == 0
+
+
+def test_what_is_stated_is_demanded_of_a_quantised_file_too(filler_folder, tmp_path, capfd):
+    file, texts = str(tmp_path / "m.tflite"), str(filler_folder.parent / "texts")
+    arguments = ["--quantize", "dynamic_int8", "--output", file]
+    assert main(["export", str(filler_folder), "--format", "tflite", *arguments]) == 0
+    verify = ["verify", file, "--run", str(filler_folder), "--source", texts]
+    assert main([*verify, "--max-score-difference", "1e-9"]) == 1
+    assert "BROKEN" in capfd.readouterr().out
+
+
 def test_an_export_of_another_kind_is_refused(filler_folder, classifier_folder, tmp_path, capsys):
     file = str(tmp_path / "m.tflite")
     assert main(["export", str(classifier_folder), "--format", "tflite", "--output", file]) == 0
@@ -148,4 +164,4 @@ def test_a_folder_without_images_or_with_a_damaged_one_is_refused(
     verify = ["verify", file, "--run", classifier_folder, "--source", tmp_path / "images"]
     assert "holds no image (.png" in refusal(capsys, *verify)
     (tmp_path / "images" / "bad.png").write_text("no image")
-    assert "bad.png: This is no PNG" in refusal(capsys, *verify)
+    assert "bad.png: This is no image" in refusal(capsys, *verify)

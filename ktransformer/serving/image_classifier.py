@@ -22,8 +22,8 @@ class ImageClassifier(Servable):
 
     As a SavedModel it has these signatures, B images and n classes:
 
-    - `serving_default`: `images`, string `[B]`, each the bytes of a PNG, JPEG, GIF (its first
-      frame) or BMP file.
+    - `serving_default`: `images`, string `[B]`, each the bytes of a PNG or JPEG file; where C is
+      3, of a GIF (its first frame) or a BMP file of three channels, too.
     - `pixels`: `images`, uint8 `[B, h, w, C]`, of any height and width.
 
     As a .tflite, which decodes and resizes nothing, h and w being the model's:
@@ -128,7 +128,10 @@ class ImageClassifier(Servable):
         try:
             image = self._decode(tf.constant(content))
         except tf.errors.InvalidArgumentError as error:
-            raise InputError("This is no PNG, JPEG, GIF or BMP image, or a damaged one.") from error
+            raise InputError(
+                f"This is no image that {self.model.channels} channels can be read from, or a "
+                "damaged one: PNG and JPEG will do."
+            ) from error
         return np.rint(image.numpy()).astype(np.uint8)
 
     def _decode(self, content: tf.Tensor) -> tf.Tensor:

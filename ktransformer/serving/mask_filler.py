@@ -44,7 +44,7 @@ class MaskFiller(Servable):
     `truncated`, boolean `[B]`, says which texts were cut to the model's `max_length`.
 
     Of several masks in a text the first is filled and the others stay, so that the text can be
-    given again. A text without one comes back as it is, with empty pieces and probabilities of 0.
+    given again. A text without one comes back normalised, with empty pieces and probabilities of 0.
 
     Args:
         model: A trained `MaskedLanguageModel`, or a subclass of it; built here if it is not yet.
@@ -52,8 +52,8 @@ class MaskFiller(Servable):
         top_k: K, how many fills the signature gives.
 
     Raises:
-        InputError: The tokenizer has no mask token, or `top_k` is not from 1 to the number of
-            ordinary pieces.
+        InputError: The tokenizer has no mask token or another number of pieces than the model, or
+            `top_k` is not from 1 to the number of ordinary pieces.
 
     Example:
         ```python
@@ -74,6 +74,11 @@ class MaskFiller(Servable):
         super().__init__(model, tokenizer, name="mask_filler")
         if tokenizer.mask_id is None:
             raise InputError(f"This tokenizer has no mask token: train it to have {MASK}.")
+        if tokenizer.vocabulary_size != model.vocabulary_size:
+            raise InputError(
+                f"The tokenizer has {tokenizer.vocabulary_size} pieces, but the model "
+                f"{model.vocabulary_size}."
+            )
         if not model.built:
             model.build()
         self.mask_id = tokenizer.mask_id

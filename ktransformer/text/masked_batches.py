@@ -36,8 +36,8 @@ class MaskedBatches:
             `too_long` counts them.
         bucket_step: Distance between two buckets' lengths, in tokens.
         masked_share: Share of a line's tokens to choose, in (0, 1].
-        fixed: True for validation text: every epoch has the order of the text, and the same
-            tokens are masked.
+        fixed: True for validation text: every epoch has the same order and the same tokens
+            masked.
         seed: Seed of the order and of the masks.
 
     Raises:
