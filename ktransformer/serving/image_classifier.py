@@ -41,6 +41,7 @@ class ImageClassifier(Servable):
 
     Raises:
         InputError: There are not as many names as classes.
+        TypeError: `classes` is a single string.
 
     Example:
         ```python
@@ -55,6 +56,8 @@ class ImageClassifier(Servable):
 
     def __init__(self, model: VisionTransformer, classes: Sequence[str]) -> None:
         super().__init__(model, name="image_classifier")
+        if isinstance(classes, str):
+            raise TypeError("classes must be a list of names; got one string.")
         if len(classes) != model.num_classes:
             raise InputError(
                 f"There must be a name for each of the {model.num_classes} classes; "

@@ -1,5 +1,6 @@
 """What every export is made of: a model with all that stands between it and its user's data."""
 
+import abc
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -27,7 +28,7 @@ class LiteSignature(NamedTuple):
     takes_text: bool = False
 
 
-class Servable(tf.Module):
+class Servable(tf.Module, abc.ABC):
     """A model from its user's data to its user's answer, in TensorFlow graphs.
 
     `export_saved_model` and `export_lite` write any of them. A subclass says which signatures
@@ -53,29 +54,29 @@ class Servable(tf.Module):
         self.model = model
         self.tokenizer = tokenizer
 
+    @abc.abstractmethod
     def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
         """Returns the `tf.function`s, with input signatures, that a SavedModel has, by name."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
         """Returns one of `LITE_SIGNATURES`.
 
         Args:
             name: Which.
-            batch_size: None for any number of inputs; a number fixes all shapes.
+            batch_size: How many inputs at once; None for any number.
 
         Raises:
-            InputError: This model has no LiteRT form.
+            InputError: This model, or its batch size, has no LiteRT form.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def describe(self, signatures: Sequence[str], **others: Any) -> Description:
         """Describes an export with these signatures; `others` are what only the export knows."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def with_model(self, model: keras.Model) -> Self:
         """Returns the same around another model."""
-        raise NotImplementedError
 
     def in_float32(self) -> Self:
         """Makes what was trained in mixed precision compute in float32, as its weights are."""

@@ -86,6 +86,8 @@ class Buckets:
         seed: int,
     ) -> None:
         check_batch_tokens(batch_tokens, max_length, unit)
+        if bucket_step < 1:
+            raise InputError(f"bucket_step must be at least 1; got {bucket_step}.")
         self._shuffle, self._seed = shuffle, seed
         self.too_long = int((lengths > max_length).sum())
         if self.too_long == len(lengths):
