@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from ktransformer.layers import DecoderBlock, EncoderBlock, FeedForward, MultiHeadSelfAttention
+from ktransformer.layers import (
+    DecoderBlock,
+    EncoderBlock,
+    FeedForward,
+    MultiHeadSelfAttention,
+    Positions,
+)
 from ktransformer.losses import SmoothedCrossEntropy
 from ktransformer.models import Transformer
 
@@ -20,11 +26,10 @@ class RelativeSelfAttention(MultiHeadSelfAttention):
         super().build(input_shape)
         self.distance_bias = self.add_weight(shape=(9, self.num_heads), initializer="normal")
 
-    def compute_scores(self, query, key, start_index=0):
-        scores = super().compute_scores(query, key, start_index)
-        queries = start_index + ops.arange(ops.shape(query)[2], dtype="int32")
-        keys = ops.arange(ops.shape(key)[2], dtype="int32")
-        distances = ops.clip(keys[None, :] - queries[:, None], -4, 4) + 4  # [T, S], in [0, 8]
+    def compute_scores(self, query, key, positions):
+        scores = super().compute_scores(query, key, positions)
+        distances = positions.keys[None, :] - positions.queries[:, None]  # [T, S]
+        distances = ops.clip(distances, -4, 4) + 4  # In [0, 8].
         bias = ops.transpose(ops.take(self.distance_bias, distances, axis=0), (2, 0, 1))
         return scores + ops.cast(bias, scores.dtype)  # [H, T, S] broadcasts to [B, H, T, S]
 
@@ -115,7 +120,7 @@ def make_batch(rows=8, length=6):
 def decode_in_steps(model, inputs):
     """Feeds the target token by token through the cache: logits `[B, T, V]`."""
     rows, length = inputs["target"].shape
-    memory, cache = model.prepare_memory(inputs["source"]), model.empty_cache(rows, length)
+    memory, cache = model.prepare_memory(inputs["source"]), model.empty_state(rows, length)
     logits = []
     for index in range(length):
         step, cache = model.step(inputs["target"][:, index], index, cache, memory)
@@ -157,9 +162,11 @@ def test_the_distance_bias_is_added_to_the_scores():
     attention.build((None, None, 2))
     attention.distance_bias.assign(np.arange(9.0)[:, None])  # Distance d from -4 to 4: d + 4.
     query = key = np.zeros((1, 1, 3, 2), "float32")
-    scores = ops.convert_to_numpy(attention.compute_scores(query, key))
+    positions = Positions(np.arange(3), np.arange(3))
+    scores = ops.convert_to_numpy(attention.compute_scores(query, key, positions))
     np.testing.assert_allclose(scores[0, 0], [[4, 5, 6], [3, 4, 5], [2, 3, 4]])
-    later = ops.convert_to_numpy(attention.compute_scores(query[:, :, :1], key, 2))
+    later = Positions(np.array([2]), np.arange(3))
+    later = ops.convert_to_numpy(attention.compute_scores(query[:, :, :1], key, later))
     np.testing.assert_allclose(later[0, 0], [[2, 3, 4]])
 
 

@@ -1,13 +1,8 @@
 """What every search takes and returns."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
-
-# Takes the newest ids [N], their position (a scalar) and a state; returns the logits [N, V] of
-# the tokens after them and the next state. A state is a nest of tensors whose first axis is N.
-StepFunction = Callable[[tf.Tensor, tf.Tensor, Any], tuple[tf.Tensor, Any]]
 
 # A log-probability that no sequence reaches. Finite, because -inf - -inf is not a number.
 IMPOSSIBLE = -1e9

@@ -1,24 +1,41 @@
 """Searches that follow one hypothesis a sentence: greedy, and sampling."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from ktransformer.decoding.candidates import find_candidates
+from ktransformer.decoding.chunks import search_in_chunks
 from ktransformer.decoding.hypotheses import (
     IMPOSSIBLE,
     Hypotheses,
     SpecialIds,
-    StepFunction,
     penalty,
     suppress,
     write_column,
 )
+from ktransformer.decoding.search_model import SearchModel
+
+
+class _Texts(NamedTuple):
+    """What is known of the sentences. Letters: B sentences, T tokens."""
+
+    limits: tf.Tensor  # [B]
+    newest: tf.Tensor  # [B]
+    ids: tf.Tensor  # [B, T]
+    totals: tf.Tensor  # [B], log-probabilities.
+    lengths: tf.Tensor  # [B]
+    done: tf.Tensor  # [B]
+
+
+# Takes the position, what is known of the sentences and their logits [B, V]; returns the chosen
+# tokens [B] and the totals with them.
+Choice = Callable[[tf.Tensor, _Texts, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def greedy_search(
-    step: StepFunction,
-    state: Any,
+    model: SearchModel,
     limits: tf.Tensor,
     special: SpecialIds,
     *,
@@ -30,8 +47,7 @@ def greedy_search(
     asks for it, so that a score is always the model's own for the whole sequence.
 
     Args:
-        step: Predicts the next token; N is B.
-        state: What `step` starts from.
+        model: Predicts the next token.
         limits: Int32 `[B]`, the most tokens of each target, the end token included.
         special: The special ids.
         length_penalty: Exponent of the length that a log-probability is divided by; only the
@@ -41,16 +57,16 @@ def greedy_search(
         `Hypotheses` with K = 1.
     """
 
-    def choose(logits: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-        del index
-        return tf.argmax(logits, axis=-1, output_type=tf.int32)
+    def choose(index: tf.Tensor, texts: _Texts, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        at_limit = index >= texts.limits - 1
+        best = find_candidates(logits, texts.totals[:, None], at_limit, 1, special)
+        return best.tokens[:, 0], best.totals[:, 0]
 
-    return _follow(step, state, limits, special, choose, length_penalty)
+    return _follow(model, limits, special, choose, length_penalty)
 
 
 def sample(
-    step: StepFunction,
-    state: Any,
+    model: SearchModel,
     limits: tf.Tensor,
     special: SpecialIds,
     *,
@@ -63,8 +79,7 @@ def sample(
     """Draws each token from the model's distribution, or from the head of it.
 
     Args:
-        step: Predicts the next token; N is B.
-        state: What `step` starts from.
+        model: Predicts the next token.
         limits: Int32 `[B]`, the most tokens of each target, the end token included.
         special: The special ids.
         seed: The same seed gives the same sequences; a Python int or a scalar int32.
@@ -89,21 +104,27 @@ def sample(
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p must be in (0, 1]; got top_p={top_p}.")
 
-    def choose(logits: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    def choose(index: tf.Tensor, texts: _Texts, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # The best logit becomes 0: no temperature can push it down to IMPOSSIBLE.
-        logits = (logits - tf.reduce_max(logits, axis=-1, keepdims=True)) / temperature
+        allowed = suppress(logits, special)
+        allowed = allowed - tf.reduce_max(allowed, axis=-1, keepdims=True)
+        allowed = allowed / temperature
         if top_k:
-            kth = tf.math.top_k(logits, min(top_k, logits.shape[-1])).values[:, -1:]
-            logits = tf.where(logits < kth, IMPOSSIBLE, logits)
+            kth = tf.math.top_k(allowed, min(top_k, logits.shape[-1])).values[:, -1:]
+            allowed = tf.where(allowed < kth, IMPOSSIBLE, allowed)
         if top_p < 1:
-            logits = _keep_nucleus(logits, top_p)
+            allowed = _keep_nucleus(allowed, top_p)
         # Drawing by Gumbel noise: the argmax of logits + noise follows the softmax.
         uniform = tf.random.stateless_uniform(
             tf.shape(logits), tf.stack([seed, index]), minval=1e-20
         )
-        return tf.argmax(logits - tf.math.log(-tf.math.log(uniform)), -1, output_type=tf.int32)
+        noise = -tf.math.log(-tf.math.log(uniform))
+        chosen = tf.argmax(allowed + noise, axis=-1, output_type=tf.int32)
+        chosen = tf.where(index >= texts.limits - 1, special.end, chosen)
+        gained = tf.gather(logits, chosen, batch_dims=1) - tf.reduce_logsumexp(logits, axis=-1)
+        return chosen, texts.totals + gained
 
-    return _follow(step, state, limits, special, choose, length_penalty)
+    return _follow(model, limits, special, choose, length_penalty)
 
 
 def _keep_nucleus(logits: tf.Tensor, top_p: float) -> tf.Tensor:
@@ -116,43 +137,38 @@ def _keep_nucleus(logits: tf.Tensor, top_p: float) -> tf.Tensor:
 
 
 def _follow(
-    step: StepFunction,
-    state: Any,
+    model: SearchModel,
     limits: tf.Tensor,
     special: SpecialIds,
-    choose: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    choose: Choice,
     length_penalty: float,
 ) -> Hypotheses:
+    def advance(index: tf.Tensor, texts: _Texts, state: Any) -> tuple[_Texts, Any]:
+        logits, state = model.step(texts.newest, index, state, None)
+        chosen, totals = choose(index, texts, tf.cast(logits, tf.float32))
+        chosen = tf.where(texts.done, special.pad, chosen)
+        return _Texts(
+            limits=texts.limits,
+            newest=chosen,
+            ids=write_column(texts.ids, index, chosen),
+            totals=tf.where(texts.done, texts.totals, totals),
+            lengths=texts.lengths + tf.where(texts.done, 0, 1),
+            done=texts.done | (chosen == special.end),
+        ), state
+
+    texts = search_in_chunks(model, 1, _start(limits, special), advance)
+    scores = texts.totals / penalty(tf.maximum(texts.lengths, 1), length_penalty)
+    return Hypotheses(*(tf.expand_dims(found, 1) for found in (texts.ids, scores, texts.lengths)))
+
+
+def _start(limits: tf.Tensor, special: SpecialIds) -> _Texts:
     rows = tf.shape(limits)[0]
     longest = tf.reduce_max(tf.concat([limits, [1]], axis=0))  # Of an empty batch, too.
-
-    def body(index, newest, ids, totals, lengths, done, state):  # type: ignore[no-untyped-def]
-        logits, state = step(newest, index, state)
-        logits = tf.cast(logits, tf.float32)
-        chosen = choose(suppress(logits, special), index)
-        chosen = tf.where(index >= limits - 1, special.end, chosen)
-        gained = tf.gather(logits, chosen, batch_dims=1) - tf.reduce_logsumexp(logits, axis=-1)
-        totals = totals + tf.where(done, 0.0, gained)
-        lengths = lengths + tf.where(done, 0, 1)
-        chosen = tf.where(done, special.pad, chosen)
-        ids = write_column(ids, index, chosen)
-        return index + 1, chosen, ids, totals, lengths, done | (chosen == special.end), state
-
-    def goes_on(index, newest, ids, totals, lengths, done, state):  # type: ignore[no-untyped-def]
-        return (index < longest) & ~tf.reduce_all(done)
-
-    _, _, ids, totals, lengths, _, _ = tf.while_loop(
-        goes_on,
-        body,
-        (
-            tf.constant(0),
-            tf.fill([rows], special.start),
-            tf.fill([rows, longest], special.pad),
-            tf.zeros([rows]),
-            tf.zeros([rows], tf.int32),
-            tf.zeros([rows], tf.bool),
-            state,
-        ),
+    return _Texts(
+        limits=limits,
+        newest=tf.fill([rows], special.start),
+        ids=tf.fill([rows, longest], special.pad),
+        totals=tf.zeros([rows]),
+        lengths=tf.zeros([rows], tf.int32),
+        done=tf.zeros([rows], tf.bool),
     )
-    scores = totals / penalty(tf.maximum(lengths, 1), length_penalty)
-    return Hypotheses(*(tf.expand_dims(found, 1) for found in (ids, scores, lengths)))

@@ -4,6 +4,12 @@ from ktransformer.layers.attention import MultiHeadCrossAttention as MultiHeadCr
 from ktransformer.layers.attention import MultiHeadSelfAttention as MultiHeadSelfAttention
 from ktransformer.layers.blocks import DecoderBlock as DecoderBlock
 from ktransformer.layers.blocks import EncoderBlock as EncoderBlock
+from ktransformer.layers.cache import Cache as Cache
+from ktransformer.layers.cache import DecoderState as DecoderState
+from ktransformer.layers.cache import KeyValues as KeyValues
+from ktransformer.layers.cache import Positions as Positions
+from ktransformer.layers.cache import StepPlace as StepPlace
+from ktransformer.layers.cache import Unseen as Unseen
 from ktransformer.layers.feed_forward import FeedForward as FeedForward
 from ktransformer.layers.masks import attention_mask as attention_mask
 from ktransformer.layers.masks import masked_softmax as masked_softmax

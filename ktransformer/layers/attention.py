@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from ktransformer.layers.cache import Cache, KeyValues, Positions, StepPlace
 from ktransformer.layers.checks import check_dropouts, check_heads, check_sizes
 from ktransformer.layers.masks import attention_mask, masked_softmax
 
@@ -53,31 +54,36 @@ class _MultiHeadAttention(keras.layers.Layer):
         """Projects and cuts into `parts` tensors: `[B, T, D] -> [B, H, T, D/H]` each."""
         length = ops.shape(inputs)[1]
         # Rows, because a Dense on more axes adds operations that only compute shapes.
-        projected = dense(ops.reshape(inputs, (-1, inputs.shape[-1])))  # [B*T, parts*D]
-        heads = ops.reshape(projected, (-1, length, parts * self.num_heads, self.head_dim))
-        heads = ops.transpose(heads, (0, 2, 1, 3))  # [B, parts*H, T, D/H]
-        return tuple(ops.split(heads, parts, axis=1))
+        heads = dense(ops.reshape(inputs, (-1, inputs.shape[-1])))  # [B*T, parts*D]
+        if isinstance(length, int) and length == 1:  # Then there is nothing to transpose.
+            heads = ops.reshape(heads, (-1, parts * self.num_heads, 1, self.head_dim))
+        else:
+            heads = ops.reshape(heads, (-1, length, parts * self.num_heads, self.head_dim))
+            heads = ops.transpose(heads, (0, 2, 1, 3))  # [B, parts*H, T, D/H]
+        return (heads,) if parts == 1 else tuple(ops.split(heads, parts, axis=1))
 
-    def compute_scores(self, query: Any, key: Any, start_index: Any = 0) -> Any:
+    def compute_scores(self, query: Any, key: Any, positions: Positions) -> Any:
         """Says how much each query looks for each key, before the mask and the softmax.
 
         Args:
             query: Float tensor `[B, H, T, D/H]`.
             key: Float tensor `[B, H, S, D/H]`.
-            start_index: Position of the first query (the keys start at 0): T is 1 and this is
-                the step's index while decoding with a cache. Always 0 in cross-attention.
+            positions: Where the queries `[T]` and the keys `[S]` stand, each in its own sequence.
+                While decoding, T is the number of hypotheses, all at one position, and several
+                keys may stand at one.
 
         Returns:
             Float tensor `[B, H, T, S]`: `q k^T / sqrt(d_k)`.
 
         Reference: Vaswani et al. 2017, section 3.2.1, equation 1.
         """
+        del positions
         scale = ops.cast(self.head_dim**-0.5, query.dtype)
         return ops.matmul(query * scale, ops.transpose(key, (0, 1, 3, 2)))
 
-    def compute_weights(self, query: Any, key: Any, mask: Any | None, start_index: Any = 0) -> Any:
-        """Turns queries and keys into attention weights `[B, H, T, S]` under a wide mask."""
-        return masked_softmax(self.compute_scores(query, key, start_index), mask)
+    def compute_weights(self, scores: Any, mask: Any | None) -> Any:
+        """Turns scores `[B, H, T, S]` into attention weights, under a wide mask or none."""
+        return masked_softmax(scores, mask)
 
     def attend(
         self,
@@ -85,7 +91,6 @@ class _MultiHeadAttention(keras.layers.Layer):
         key: Any,
         value: Any,
         mask: Any | None,
-        start_index: Any = 0,
         training: bool | None = None,
     ) -> Any:
         """Sums the values by the attention weights.
@@ -95,19 +100,32 @@ class _MultiHeadAttention(keras.layers.Layer):
             key: Float tensor `[B, H, S, D/H]`.
             value: Float tensor `[B, H, S, D/H]`.
             mask: Boolean tensor that broadcasts to `[B, H, T, S]`, or None.
-            start_index: Position of the first query; see `compute_scores`.
             training: Whether dropout is on.
 
         Returns:
             Float tensor `[B, H, T, D/H]`.
         """
-        weights = self.compute_weights(query, key, mask, start_index)
+        weights = self._weights(query, key, mask)
         return ops.matmul(self.weights_dropout(weights, training=training), value)
+
+    def _weights(self, query: Any, key: Any, mask: Any | None) -> Any:
+        """Returns the weights `[B, H, T, S]` of whole sequences, without dropout."""
+        positions = Positions.from_start(ops.shape(query)[2], ops.shape(key)[2])
+        return self.compute_weights(self.compute_scores(query, key, positions), mask)
+
+    def _unseen_scores(
+        self, query: Any, transposed_key: Any, unseen: Any, positions: Positions
+    ) -> Any:
+        """Computes scores in float32, far below all others at what is unseen."""
+        key = ops.transpose(transposed_key, (0, 1, 3, 2))
+        return ops.cast(self.compute_scores(query, key, positions), "float32") - unseen
 
     def merge(self, attended: Any) -> Any:
         """Joins the heads and projects them: `[B, H, T, D/H] -> [B, T, D]`."""
         length = ops.shape(attended)[2]
-        joined = ops.transpose(attended, (0, 2, 1, 3))  # [B, T, H, D/H]
+        joined = attended
+        if not isinstance(length, int) or length > 1:
+            joined = ops.transpose(attended, (0, 2, 1, 3))  # [B, T, H, D/H]
         outputs = self.output_projection(ops.reshape(joined, (-1, self.d_model)))
         return ops.reshape(outputs, (-1, length, self.d_model))
 
@@ -127,7 +145,7 @@ class MultiHeadSelfAttention(_MultiHeadAttention):
 
     Query, key and value come out of one fused projection. Override `compute_scores` for another
     score (a relative bias, say) or `project` for other queries and keys (rotary positions): both
-    are told the position, so that `call` and the cached `step` go on agreeing.
+    are told the positions, so that `call` and the cached `step` go on agreeing.
 
     Args:
         num_heads: H, the number of heads; divides the width of the input.
@@ -174,63 +192,84 @@ class MultiHeadSelfAttention(_MultiHeadAttention):
         self.input_projection.build(input_shape)
         self.output_projection.build(input_shape)
 
-    def project(self, inputs: Any, start_index: Any = 0) -> tuple[Any, Any, Any]:
+    def project(self, inputs: Any, positions: Any) -> tuple[Any, Any, Any]:
         """Makes query, key and value, `[B, H, T, D/H]` each, from inputs `[B, T, D]`.
 
-        `start_index` is the position of the first input; the projection itself ignores it.
+        `positions`, ints `[T]`, say where the inputs stand; the projection itself ignores them.
         """
+        del positions
         query, key, value = self._project(self.input_projection, inputs, 3)
         return query, key, value
 
     def call(self, inputs: Any, mask: Any | None = None, training: bool | None = None) -> Any:
-        query, key, value = self.project(inputs)
-        attended = self.attend(query, key, value, self._wide_mask(inputs, mask), training=training)
+        query, key, value = self.project(inputs, ops.arange(ops.shape(inputs)[1]))
+        attended = self.attend(query, key, value, self._wide_mask(inputs, mask), training)
         return self.merge(attended)
 
     def attention_weights(self, inputs: Any, mask: Any | None = None) -> Any:
         """Returns the weights `[B, H, T, T]` that `call` uses, without dropout."""
-        query, key, _ = self.project(inputs)
-        return self.compute_weights(query, key, self._wide_mask(inputs, mask))
+        query, key, _ = self.project(inputs, ops.arange(ops.shape(inputs)[1]))
+        return self._weights(query, key, self._wide_mask(inputs, mask))
 
     def _wide_mask(self, inputs: Any, mask: Any | None) -> Any | None:
         length = ops.shape(inputs)[1]
         return attention_mask(mask, query_length=length, key_length=length, causal=self.causal)
 
-    def empty_cache(self, rows: Any, length: Any) -> tuple[Any, Any]:
-        """Makes room for `length` positions: key and value, zeros `[rows, H, length, D/H]`."""
-        shape = (rows, self.num_heads, length, self.head_dim)
-        return ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
+    def empty_cache(
+        self, rows: Any, length: Any, *, beam_size: int = 1, growing: bool = False
+    ) -> Cache:
+        """Makes room for `length` positions of `beam_size` hypotheses each; see `Cache`."""
+        shape = (rows, self.num_heads, length * beam_size, self.head_dim)
+        recent = KeyValues(
+            ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
+        )
+        if not growing:
+            return Cache((), recent)
+        # LiteRT has no attention over nothing: the past begins with a position nobody sees.
+        shape = (rows, self.num_heads, beam_size, self.head_dim)
+        value = ops.zeros(shape, self.compute_dtype)
+        return Cache(KeyValues(ops.transpose(value, (0, 1, 3, 2)), value), recent)
 
-    def step(self, inputs: Any, cache: tuple[Any, Any], index: Any) -> tuple[Any, tuple[Any, Any]]:
-        """Attends from new positions to themselves and to all that the cache already holds.
+    def step(self, inputs: Any, cache: Cache, at: StepPlace) -> tuple[Any, Cache]:
+        """Attends from the newest position of every hypothesis to what it comes from.
+
+        The K hypotheses of a sentence share one cache, in which nothing moves: `at` says which
+        of its entries each of them may see.
 
         Args:
-            inputs: Float tensor `[N, T, D]`, the new positions; T is 1 in a decoding loop.
-            cache: Key and value `[N, H, L, D/H]`, filled up to `index`.
-            index: Position of the first new input, an int or a scalar int32 tensor.
+            inputs: Float tensor `[B, K, D]`.
+            cache: Filled up to the newest position.
+            at: Where the inputs stand; see `StepPlace`.
 
         Returns:
-            The outputs `[N, T, D]`, equal to what `call` gives at these positions, and the cache
-            with the new positions written into it.
+            The outputs `[B, K, D]`, equal to what `call` gives at this position, and the cache
+            with it written in.
 
         Raises:
             ValueError: The layer is not causal: earlier outputs would depend on later inputs.
         """
         if not self.causal:
             raise ValueError("A cache needs causal attention; got causal=False.")
-        query, key, value = self.project(inputs, start_index=index)
+        query, key, value = self.project(inputs, at.positions)
         zero = ops.zeros((), "int32")
-        start = ops.stack([zero, zero, ops.cast(index, "int32"), zero])
-        keys = ops.slice_update(cache[0], start, key)
-        values = ops.slice_update(cache[1], start, value)
-        mask = attention_mask(
-            None,
-            query_length=ops.shape(inputs)[1],
-            key_length=ops.shape(keys)[2],
-            causal=True,
-            start_index=index,
+        start = ops.stack([zero, zero, at.slot, zero])
+        recent = KeyValues(
+            ops.slice_update(cache.recent.key, start, key),
+            ops.slice_update(cache.recent.value, start, value),
         )
-        return self.merge(self.attend(query, keys, values, mask, index)), (keys, values)
+        keys = ops.transpose(recent.key, (0, 1, 3, 2))
+        scores = self._unseen_scores(query, keys, at.recent_unseen, at.recent_positions)
+        if not cache.past:
+            weights = ops.cast(self.compute_weights(scores, None), value.dtype)
+            return self.merge(ops.matmul(weights, recent.value)), Cache((), recent)
+        past = self._unseen_scores(query, cache.past.key, at.past_unseen, at.past_positions)
+        weights = self.compute_weights(ops.concatenate([scores, past], axis=-1), None)
+        weights = ops.cast(weights, value.dtype)
+        slots = recent.key.shape[2]
+        attended = ops.matmul(weights[..., :slots], recent.value)
+        # Not `+`: LiteRT's converter (2.21) breaks on a sum of two products of slices.
+        attended = attended - ops.matmul(-weights[..., slots:], cache.past.value)
+        return self.merge(attended), Cache(cache.past, recent)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "causal": self.causal}
@@ -302,44 +341,47 @@ class MultiHeadCrossAttention(_MultiHeadAttention):
         memory_mask: Any | None = None,
         training: bool | None = None,
     ) -> Any:
-        return self._attend_memory(inputs, self.project_memory(memory), memory_mask, training)
+        key, value = self.project_memory(memory)
+        mask = self._wide_mask(inputs, key, memory_mask)
+        return self.merge(self.attend(self.project_query(inputs), key, value, mask, training))
 
     def attention_weights(self, inputs: Any, memory: Any, memory_mask: Any | None = None) -> Any:
         """Returns the weights `[B, H, T, S]` that `call` uses, without dropout."""
         key, _ = self.project_memory(memory)
         mask = self._wide_mask(inputs, key, memory_mask)
-        return self.compute_weights(self.project_query(inputs), key, mask)
+        return self._weights(self.project_query(inputs), key, mask)
 
-    def step(self, inputs: Any, key_value: tuple[Any, Any], memory_mask: Any | None = None) -> Any:
-        """Attends from one new position of every hypothesis to its sentence's memory.
+    def remember(self, memory: Any, memory_mask: Any) -> KeyValues:
+        """Computes what all steps of decoding need of the memory `[B, S, D]`, once.
+
+        `memory_mask` is boolean, `[B, S]`. Where it hides everything, the values are 0, so that
+        nothing is attended to, as in `call`.
+        """
+        key, value = self.project_memory(memory)
+        anything = ops.cast(ops.any(memory_mask, axis=1), value.dtype)  # [B]
+        anything = ops.reshape(anything, (-1, 1, 1, 1))
+        return KeyValues(ops.transpose(key, (0, 1, 3, 2)), value * anything)
+
+    def step(self, inputs: Any, memory: KeyValues, at: StepPlace) -> Any:
+        """Attends from the newest position of every hypothesis to its sentence's memory.
 
         The K hypotheses of a sentence share one memory: they are its K queries, so that nothing
         is copied K times.
 
         Args:
-            inputs: Float tensor `[B*K, 1, D]`, a sentence's hypotheses next to each other.
-            key_value: What `project_memory` returned, `[B, H, S, D/H]` each.
-            memory_mask: Boolean tensor `[B, S]`.
+            inputs: Float tensor `[B, K, D]`.
+            memory: What `remember` returned.
+            at: Where the inputs stand; its `memory_unseen` hides padding.
 
         Returns:
-            Float tensor `[B*K, 1, D]`.
+            Float tensor `[B, K, D]`.
         """
-        rows = ops.shape(key_value[0])[0]
-        queries = ops.reshape(inputs, (rows, -1, self.d_model))  # [B, K, D]
-        outputs = self._attend_memory(queries, key_value, memory_mask)
-        return ops.reshape(outputs, (-1, 1, self.d_model))
-
-    def _attend_memory(
-        self,
-        inputs: Any,
-        key_value: tuple[Any, Any],
-        memory_mask: Any | None,
-        training: bool | None = None,
-    ) -> Any:
-        key, value = key_value
-        mask = self._wide_mask(inputs, key, memory_mask)
         query = self.project_query(inputs)
-        return self.merge(self.attend(query, key, value, mask, training=training))
+        keys = ops.arange(ops.shape(memory.key)[3], dtype="int32")
+        positions = Positions(at.positions, keys)
+        scores = self._unseen_scores(query, memory.key, at.memory_unseen, positions)
+        weights = ops.cast(self.compute_weights(scores, None), query.dtype)
+        return self.merge(ops.matmul(weights, memory.value))
 
     def _wide_mask(self, inputs: Any, key: Any, memory_mask: Any | None) -> Any | None:
         return attention_mask(

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from ktransformer.layers.attention import MultiHeadCrossAttention, MultiHeadSelfAttention
+from ktransformer.layers.cache import Cache, KeyValues, StepPlace
 from ktransformer.layers.checks import check_dropouts, check_sizes
 from ktransformer.layers.feed_forward import FeedForward
 
@@ -276,31 +277,25 @@ class DecoderBlock(_Block):
         return self._feed(hidden, training)
 
     def step(
-        self,
-        inputs: Any,
-        cache: tuple[Any, Any],
-        index: Any,
-        key_value: tuple[Any, Any],
-        memory_mask: Any | None = None,
-    ) -> tuple[Any, tuple[Any, Any]]:
+        self, inputs: Any, cache: Cache, memory: KeyValues, at: StepPlace
+    ) -> tuple[Any, Cache]:
         """Decodes one new position of every hypothesis.
 
         Args:
-            inputs: Float tensor `[B*K, 1, D]`, a sentence's hypotheses next to each other.
-            cache: The self-attention's key and value `[B*K, H, L, D/H]`, filled up to `index`.
-            index: Position of the inputs, an int or a scalar int32 tensor.
-            key_value: The cross-attention's key and value `[B, H, S, D/H]` of the memory.
-            memory_mask: Boolean tensor `[B, S]`.
+            inputs: Float tensor `[B, K, D]`, the K hypotheses of each sentence.
+            cache: The self-attention's, filled up to the newest position.
+            memory: What the cross-attention's `remember` returned.
+            at: Where the inputs stand and what they may see.
 
         Returns:
-            The outputs `[B*K, 1, D]`, equal to what `call` gives at this position, and the cache
+            The outputs `[B, K, D]`, equal to what `call` gives at this position, and the cache
             with it written in.
         """
         seen = self.before_sublayer(self.self_attention_norm, inputs)
-        outputs, cache = self.self_attention.step(seen, cache, index)
+        outputs, cache = self.self_attention.step(seen, cache, at)
         hidden = self.after_sublayer(self.self_attention_norm, inputs, outputs)
         seen = self.before_sublayer(self.cross_attention_norm, hidden)
-        outputs = self.cross_attention.step(seen, key_value, memory_mask)
+        outputs = self.cross_attention.step(seen, memory, at)
         hidden = self.after_sublayer(self.cross_attention_norm, hidden, outputs)
         return self._feed(hidden, training=False), cache
 

@@ -155,10 +155,15 @@ class PositionalEmbedding(keras.layers.Layer):
         return keras.KerasTensor((*inputs.shape, self.d_model), dtype=self.compute_dtype)
 
     def logits(self, hidden: Any) -> Any:
-        """Projects vectors `[B, T, D]` onto the vocabulary by the same table: `[B, T, V]`."""
+        """Projects vectors onto the vocabulary by the same table.
+
+        Vectors `[B, T, D]` give `[B, T, V]`, rows `[N, D]` give `[N, V]`.
+        """
         table = ops.cast(self.embeddings, self.compute_dtype)
         rows = ops.reshape(hidden, (-1, self.d_model))  # A plain matrix product is the fastest.
         product = ops.matmul(rows, ops.transpose(table))
+        if len(hidden.shape) == 2:
+            return product
         return ops.reshape(product, (-1, ops.shape(hidden)[1], self.vocabulary_size))
 
     def get_config(self) -> dict[str, Any]:

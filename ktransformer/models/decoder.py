@@ -4,9 +4,8 @@ from typing import Any
 
 import keras
 
+from ktransformer.layers import DecoderState, KeyValues, StepPlace, Unseen
 from ktransformer.models.block_stack import BlockStack
-
-KeyValue = tuple[Any, Any]
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -65,36 +64,45 @@ class Decoder(BlockStack):
             )
         return self.finish(hidden)
 
-    def empty_cache(self, rows: Any, length: Any) -> list[KeyValue]:
-        """Makes an empty cache for `length` positions: a key and a value per block."""
-        return [block.self_attention.empty_cache(rows, length) for block in self.blocks]
+    def empty_state(
+        self, rows: Any, length: Any, *, beam_size: int = 1, growing: bool = False
+    ) -> DecoderState:
+        """Makes the state before the first step; see `Transformer.empty_state`."""
+        caches = (
+            block.self_attention.empty_cache(rows, length, beam_size=beam_size, growing=growing)
+            for block in self.blocks
+        )
+        unseen = Unseen.nothing(rows, length, beam_size=beam_size, growing=growing)
+        return DecoderState(tuple(caches), unseen)
 
-    def project_memory(self, memory: Any) -> list[KeyValue]:
+    def remember(self, memory: Any, memory_mask: Any) -> list[KeyValues]:
         """Computes each block's cross-attention key and value of the memory `[B, S, D]`."""
-        return [block.cross_attention.project_memory(memory) for block in self.blocks]
+        return [block.cross_attention.remember(memory, memory_mask) for block in self.blocks]
 
     def step(
         self,
         inputs: Any,
-        cache: list[KeyValue],
+        state: DecoderState,
         index: Any,
-        key_values: list[KeyValue],
-        memory_mask: Any | None = None,
-    ) -> tuple[Any, list[KeyValue]]:
+        memories: list[KeyValues],
+        memory_unseen: Any,
+    ) -> tuple[Any, DecoderState]:
         """Decodes one new position of every hypothesis.
 
         Args:
-            inputs: Float tensor `[B*K, 1, D]`, a sentence's hypotheses next to each other.
-            cache: What `empty_cache` or the last step returned.
+            inputs: Float tensor `[B, K, D]`, the K hypotheses of each sentence.
+            state: What `empty_state` or the last step returned.
             index: Position of the inputs, an int or a scalar int32 tensor.
-            key_values: What `project_memory` returned for the B sentences.
-            memory_mask: Boolean tensor `[B, S]`.
+            memories: What `remember` returned for the B sentences.
+            memory_unseen: Float32 `[B, 1, 1, S]`, 0 at real positions and 1e9 at padding.
 
         Returns:
-            The outputs `[B*K, 1, D]` and the cache with this position written in.
+            The outputs `[B, K, D]` and the state with this position written in.
         """
-        hidden, new_cache = inputs, []
-        for block, block_cache, key_value in zip(self.blocks, cache, key_values, strict=True):
-            hidden, block_cache = block.step(hidden, block_cache, index, key_value, memory_mask)
-            new_cache.append(block_cache)
-        return self.finish(hidden), new_cache
+        unseen = state.unseen.show_own_slots(index)
+        at = StepPlace.at(index, unseen, memory_unseen)
+        hidden, caches = inputs, []
+        for block, cache, memory in zip(self.blocks, state.caches, memories, strict=True):
+            hidden, cache = block.step(hidden, cache, memory, at)
+            caches.append(cache)
+        return self.finish(hidden), DecoderState(tuple(caches), unseen)

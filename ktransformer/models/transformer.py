@@ -3,10 +3,12 @@
 from typing import Any
 
 import keras
+from keras import ops
 
-from ktransformer.layers import DecoderBlock, PositionalEmbedding
+from ktransformer.layers import DecoderBlock, DecoderState, PositionalEmbedding
+from ktransformer.layers.cache import unseen_memory
 from ktransformer.layers.checks import check_sizes
-from ktransformer.models.decoder import Decoder, KeyValue
+from ktransformer.models.decoder import Decoder
 from ktransformer.models.encoder_model import EncoderModel
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -198,43 +200,53 @@ class Transformer(EncoderModel):
             source: Int tensor `[B, S]`.
 
         Returns:
-            `key_values`, each decoder block's cross-attention key and value `[B, H, S, D/H]`,
-            and `mask`, boolean `[B, S]`.
+            `key_values`, what each decoder block's cross-attention needs, and `unseen`, float32
+            `[B, 1, 1, S]`: 0 at real tokens, 1e9 at padding.
         """
+        mask = self.source_embedding.compute_mask(source)
         return {
-            "key_values": self.decoder.project_memory(self.encode(source, training=False)),
-            "mask": self.source_embedding.compute_mask(source),
+            "key_values": self.decoder.remember(self.encode(source, training=False), mask),
+            "unseen": unseen_memory(mask),
         }
 
-    def empty_cache(self, rows: Any, length: Any) -> list[KeyValue]:
-        """Makes the cache of `rows` hypotheses of at most `length` tokens.
+    def empty_state(
+        self, rows: Any, length: Any, *, beam_size: int = 1, growing: bool = False
+    ) -> DecoderState:
+        """Makes the decoder's state before the first step.
 
-        Returns:
-            A key and a value `[rows, H, length, D/H]` per decoder block.
+        Args:
+            rows: B, the number of sentences.
+            length: Tokens that there is room for.
+            beam_size: K, the hypotheses of each sentence.
+            growing: Whether `settle` can make room for another `length` tokens.
         """
-        return self.decoder.empty_cache(rows, length)
+        return self.decoder.empty_state(rows, length, beam_size=beam_size, growing=growing)
 
     def step(
-        self, ids: Any, index: Any, cache: list[KeyValue], memory: dict[str, Any]
-    ) -> tuple[Any, list[KeyValue]]:
+        self, ids: Any, index: Any, state: DecoderState, memory: dict[str, Any]
+    ) -> tuple[Any, DecoderState]:
         """Predicts the token after the newest one.
 
         Args:
             ids: Int tensor `[B*K]`, the newest token of every hypothesis, those of one sentence
                 next to each other.
             index: Its position, 0 for the start token; an int or a scalar int32 tensor.
-            cache: What `empty_cache` or the last step returned.
+            state: What `empty_state` or the last step returned.
             memory: What `prepare_memory` returned for the B sentences.
 
         Returns:
             Logits `[B*K, V]`, equal to what a call on the whole target gives at `index`, and the
-            cache with this token written in.
+            state with this token written in.
         """
         embedded = self.target_embedding.embed(ids[:, None], index)  # [B*K, 1, D]
-        hidden, cache = self.decoder.step(
-            embedded, cache, index, memory["key_values"], memory["mask"]
+        hidden, state = self.decoder.step(
+            ops.reshape(embedded, (-1, state.unseen.beam_size, self.d_model)),
+            state,
+            index,
+            memory["key_values"],
+            memory["unseen"],
         )
-        return self._project(hidden)[:, 0, :], cache
+        return self._project(ops.reshape(hidden, (-1, self.d_model))), state
 
     def cross_attention_weights(self, inputs: dict[str, Any]) -> list[Any]:
         """Returns each decoder block's cross-attention weights `[B, H, T, S]`."""

@@ -1,6 +1,5 @@
 """The translator of ids: from source ids to target ids, whole or a step at a time."""
 
-from collections.abc import Callable
 from typing import Any, Self
 
 import tensorflow as tf
@@ -8,6 +7,7 @@ import tensorflow as tf
 from ktransformer.config import DecodingConfig
 from ktransformer.decoding import (
     Hypotheses,
+    SearchModel,
     SpecialIds,
     beam_search,
     greedy_search,
@@ -83,14 +83,12 @@ class IdTranslator(Servable):
 
         Returns:
             `limits`, int32 `[B]`, the most tokens of each target; `memory_0`, `memory_1`, ...,
-            what the decoder looks at, booleans as int32, which more runtimes take; `cache_0`,
-            `cache_1`, ..., its cache for `max_target_length` tokens of one hypothesis a text:
-            zeros. A beam repeats the rows of the cache.
+            what the decoder looks at; `cache_0`, `cache_1`, ..., its state for
+            `max_target_length` tokens of one hypothesis a text. A beam repeats the rows of all.
         """
         source = self._cut(source)
         memory = self.model.prepare_memory(source)
-        cache = self.model.empty_cache(tf.shape(source)[0], self.max_target_length)
-        memory = tf.nest.map_structure(_without_booleans, memory)
+        cache = self.model.empty_state(tf.shape(source)[0], self.max_target_length)
         return {
             "limits": self._limits(source),
             **_numbered("memory", memory),
@@ -111,18 +109,17 @@ class IdTranslator(Servable):
         Returns:
             `logits`, float32 `[N, V]`, and the next `cache_0`, `cache_1`, ...
         """
-        like, cache = self._state_structure()
-        memory = tf.nest.pack_sequence_as(like, _values(state, "memory"))
-        memory = tf.nest.map_structure(lambda new, old: tf.cast(new, old.dtype), memory, like)
+        memory, cache = self._state_structure()
+        memory = tf.nest.pack_sequence_as(memory, _values(state, "memory"))
         cache = tf.nest.pack_sequence_as(cache, _values(state, "cache"))
         logits, cache = self.model.step(ids, index, cache, memory)
         return {"logits": tf.cast(logits, tf.float32), **_numbered("cache", cache)}
 
     def _state_structure(self) -> tuple[Any, Any]:
-        """Returns some source's memory and cache, for how this model nests its tensors."""
+        """Returns some source's memory and state, for how this model nests its tensors."""
         with tf.init_scope():  # Eagerly, outside the graph that is being traced.
             memory = self.model.prepare_memory(tf.constant([[START_ID, END_ID]]))
-            return memory, self.model.empty_cache(1, 1)
+            return memory, self.model.empty_state(1, 1)
 
     def _cut(self, source: tf.Tensor) -> tf.Tensor:
         """Cuts ids `[B, S]` to `max_source_length`, the last of them being the end token."""
@@ -133,14 +130,12 @@ class IdTranslator(Servable):
     def search(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
         """Finds the `n_best` target sequences of source ids `[B, S]`."""
         beam_size, penalty = self.decoding.beam_size, self.decoding.length_penalty
-        memory, cache, limits = self.prepare(source, beam_size)
-        step = self.step_function(memory)
+        limits, model = self._limits(source), TransformerSearch(self.model, source)
         if beam_size == 1:
-            best = greedy_search(step, cache, limits, SPECIAL_IDS, length_penalty=penalty)
+            best = greedy_search(model, limits, SPECIAL_IDS, length_penalty=penalty)
         else:
             best = beam_search(
-                step,
-                cache,
+                model,
                 limits,
                 SPECIAL_IDS,
                 beam_size=beam_size,
@@ -148,13 +143,6 @@ class IdTranslator(Servable):
                 length_penalty=penalty,
             )
         return end_empty(source, best)
-
-    def prepare(self, source: tf.Tensor, beam_size: int) -> tuple[Any, Any, tf.Tensor]:
-        """Encodes the source: the memory, the first cache, and the length limits `[B]`."""
-        limits = self._limits(source)
-        memory = self.model.prepare_memory(source)
-        cache = self.model.empty_cache(tf.shape(source)[0] * beam_size, _longest(limits))
-        return memory, cache, limits
 
     def _limits(self, source: tf.Tensor) -> tf.Tensor:
         return length_limits(
@@ -164,13 +152,39 @@ class IdTranslator(Servable):
             maximum=self.max_target_length,
         )
 
-    def step_function(self, memory: Any) -> Callable[..., tuple[tf.Tensor, Any]]:
-        """Makes the step function of a search that looks at `memory`."""
 
-        def step(ids: tf.Tensor, index: tf.Tensor, cache: Any) -> tuple[tf.Tensor, Any]:
-            return self.model.step(ids, index, cache, memory)
+class TransformerSearch(SearchModel):
+    """What a search drives to translate: a `Transformer` and the memory of its sources.
 
-        return step
+    The hypotheses of a sentence share one cache, in which nothing is moved when the search
+    reorders them: only what each of them may see of it is.
+
+    Args:
+        model: The model.
+        source: Int32 `[B, S]`.
+    """
+
+    def __init__(self, model: Transformer, source: tf.Tensor) -> None:
+        self._model = model
+        self._source = source
+
+    def start(self, beam_size: int) -> Any:
+        rows = tf.shape(self._source)[0]
+        state = self._model.empty_state(rows, self.chunk, beam_size=beam_size, growing=True)
+        return {"memory": self._model.prepare_memory(self._source), "decoder": state}
+
+    def step(
+        self, ids: tf.Tensor, index: tf.Tensor, state: Any, parents: tf.Tensor | None
+    ) -> tuple[tf.Tensor, Any]:
+        decoder = state["decoder"]
+        if parents is not None:
+            unseen = (tf.gather(part, parents, batch_dims=1) for part in decoder.unseen)
+            decoder = decoder._replace(unseen=decoder.unseen._make(unseen))
+        logits, decoder = self._model.step(ids, index, decoder, state["memory"])
+        return logits, {**state, "decoder": decoder}
+
+    def settle(self, state: Any) -> Any:
+        return {**state, "decoder": state["decoder"].settle()}
 
 
 def _numbered(name: str, state: Any) -> dict[str, tf.Tensor]:
@@ -178,19 +192,10 @@ def _numbered(name: str, state: Any) -> dict[str, tf.Tensor]:
     return {f"{name}_{i}": tensor for i, tensor in enumerate(tf.nest.flatten(state))}
 
 
-def _without_booleans(tensor: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tensor, tf.int32) if tensor.dtype == tf.bool else tensor
-
-
 def _values(state: dict[str, tf.Tensor], name: str) -> list[tf.Tensor]:
     """Returns `name_0`, `name_1`, ... in that order."""
     count = sum(key.startswith(f"{name}_") for key in state)
     return [state[f"{name}_{i}"] for i in range(count)]
-
-
-def _longest(lengths: tf.Tensor) -> tf.Tensor:
-    """Returns the greatest of the lengths `[B]`; 1 for an empty batch."""
-    return tf.reduce_max(tf.concat([lengths, [1]], axis=0))
 
 
 def end_empty(source: tf.Tensor, best: Hypotheses) -> Hypotheses:

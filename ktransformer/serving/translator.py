@@ -10,7 +10,12 @@ from ktransformer.decoding import Hypotheses, sample
 from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy, token_weights
 from ktransformer.serving.description import TranslatorDescription
-from ktransformer.serving.id_translator import SPECIAL_IDS, IdTranslator, end_empty
+from ktransformer.serving.id_translator import (
+    SPECIAL_IDS,
+    IdTranslator,
+    TransformerSearch,
+    end_empty,
+)
 from ktransformer.serving.servable import LiteSignature
 from ktransformer.text import END_ID, PAD_ID, START_ID
 
@@ -112,8 +117,8 @@ class Translator(IdTranslator):
     @tf.function
     def _sample(self, texts: tf.Tensor, seed: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
         source = self.to_ids(texts)
-        memory, cache, limits = self.prepare(source, beam_size=1)
-        drawn = sample(self.step_function(memory), cache, limits, SPECIAL_IDS, seed=seed, **options)
+        model, limits = TransformerSearch(self.model, source), self._limits(source)
+        drawn = sample(model, limits, SPECIAL_IDS, seed=seed, **options)
         outputs = self._to_texts(end_empty(source, drawn))
         return {name: values[:, 0] for name, values in outputs.items()}
 

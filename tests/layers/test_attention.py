@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from ktransformer.layers import MultiHeadCrossAttention, MultiHeadSelfAttention
+from ktransformer.layers import MultiHeadCrossAttention, MultiHeadSelfAttention, StepPlace, Unseen
+from ktransformer.layers.cache import unseen_memory
 from tests.layers.layer_checks import (
     MODES,
     POLICIES,
@@ -27,6 +28,14 @@ def make_self_attention(**options):
 
 def make_cross_attention(**options):
     return built(MultiHeadCrossAttention(H, **options), (None, None, D), (None, None, D))
+
+
+def step_over(layer, inputs, memory, mask):
+    """Runs one step of cross-attention over a memory."""
+    vectors = keras.ops.convert_to_tensor(memory, layer.compute_dtype)
+    unseen = Unseen.nothing(len(inputs), 1, beam_size=inputs.shape[1])
+    at = StepPlace.at(0, unseen, unseen_memory(mask))
+    return array(layer.step(inputs, layer.remember(vectors, mask), at))
 
 
 def attend_by_loops(query, key, value, visible):
@@ -136,8 +145,7 @@ def test_padded_memory_does_not_change_the_outputs(path, policy):
     def attend(memory):
         if path == "call":
             return array(layer(inputs, memory, memory_mask=MEMORY_MASK))
-        vectors = keras.ops.convert_to_tensor(memory, layer.compute_dtype)
-        return array(layer.step(inputs, layer.project_memory(vectors), MEMORY_MASK))
+        return step_over(layer, inputs, memory, MEMORY_MASK)
 
     np.testing.assert_allclose(
         attend(corrupt_padding(memory, MEMORY_MASK)), attend(memory), atol=TOLERANCE[policy]
@@ -206,12 +214,12 @@ def test_a_sentence_of_padding_alone_gives_the_output_bias(policy, mode):
 @pytest.mark.parametrize("path", ["call", "step"])
 def test_a_memory_of_padding_alone_gives_the_output_bias(path, policy):
     layer = make_cross_attention(dtype=policy)
-    memory = keras.ops.convert_to_tensor(normal(B, S, D), layer.compute_dtype)
+    memory = normal(B, S, D)
     inputs, mask = normal(B, 1, D, seed=1), np.zeros((B, S), bool)
     if path == "call":
         outputs = layer(inputs, memory, memory_mask=mask)
     else:
-        outputs = layer.step(inputs, layer.project_memory(memory), mask)
+        outputs = step_over(layer, inputs, memory, mask)
     bias = np.broadcast_to(layer.get_weights()[-1], (B, 1, D))
     np.testing.assert_allclose(array(outputs), bias, rtol=TOLERANCE[policy], atol=1e-6)
     weights = array(layer.attention_weights(inputs, memory, mask))
@@ -219,56 +227,84 @@ def test_a_memory_of_padding_alone_gives_the_output_bias(path, policy):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("width", [1, 2])
-def test_steps_through_the_cache_equal_the_full_call(width, policy):
+@pytest.mark.parametrize("chunk", [6, 2])
+def test_steps_through_the_cache_equal_the_full_call(chunk, policy):
     layer = make_self_attention(causal=True, dtype=policy)
     inputs = normal(B, 6, D)
-    cache = layer.empty_cache(B, 6)
+    room = {"growing": chunk < 6}
+    cache, unseen = layer.empty_cache(B, chunk, **room), Unseen.nothing(B, chunk, **room)
     parts = []
-    for index in range(0, 6, width):
-        outputs, cache = layer.step(inputs[:, index : index + width], cache, index)
+    for index in range(6):
+        if index and index % chunk == 0:
+            cache, unseen = cache.settle(), unseen.settle()
+        unseen = unseen.show_own_slots(index)
+        at = StepPlace.at(index, unseen)
+        outputs, cache = layer.step(inputs[:, index : index + 1], cache, at)
         parts.append(array(outputs))
     np.testing.assert_allclose(
         np.concatenate(parts, axis=1), array(layer(inputs)), atol=TOLERANCE[policy]
     )
 
 
+@pytest.mark.parametrize("growing", [False, True])
+def test_hypotheses_that_share_a_cache_see_their_own_ancestors_alone(growing):
+    layer = make_self_attention(causal=True)
+    # Two hypotheses; at step 2 both continue the first, at step 3 they change places.
+    tokens = normal(B, 4, 2, D)  # [B, T, K, D]
+    parents = {0: [0, 1], 1: [0, 1], 2: [0, 0], 3: [1, 0]}
+    chunk = 2 if growing else 4
+    room = {"beam_size": 2, "growing": growing}
+    cache, unseen = layer.empty_cache(B, chunk, **room), Unseen.nothing(B, chunk, **room)
+    histories = [[], []]
+    for index in range(4):
+        if growing and index == 2:
+            cache, unseen = cache.settle(), unseen.settle()
+        order = parents[index]
+        unseen = keras.tree.map_structure(lambda x, order=order: array(x)[:, order], unseen)
+        histories = [[*histories[order[k]], tokens[:, index, k]] for k in range(2)]
+        unseen = unseen.show_own_slots(index)
+        outputs, cache = layer.step(tokens[:, index], cache, StepPlace.at(index, unseen))
+        for k in range(2):
+            alone = array(layer(np.stack(histories[k], axis=1)))[:, -1]
+            np.testing.assert_allclose(array(outputs)[:, k], alone, atol=1e-5)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_step_does_not_see_what_the_cache_holds_after_it(policy):
     layer = make_self_attention(causal=True, dtype=policy)
-    inputs = normal(B, 1, D)
-    clean = layer.empty_cache(B, 4)
-    dirty = tuple(part + 7 for part in clean)
+    inputs, clean = normal(B, 1, D), layer.empty_cache(B, 4)
+    dirty = keras.tree.map_structure(lambda part: part + 7, clean)
+    at = StepPlace.at(0, Unseen.nothing(B, 4).show_own_slots(0))
     np.testing.assert_array_equal(
-        array(layer.step(inputs, dirty, 0)[0]), array(layer.step(inputs, clean, 0)[0])
+        array(layer.step(inputs, dirty, at)[0]), array(layer.step(inputs, clean, at)[0])
     )
 
 
 def test_a_cache_is_in_the_dtype_that_the_layer_computes_in():
     layer = make_self_attention(causal=True, dtype="mixed_bfloat16")
-    for part in layer.empty_cache(3, 7):
-        assert part.shape == (3, H, 7, D // H)
-        assert part.dtype == "bfloat16"
+    cache = layer.empty_cache(3, 7, beam_size=2, growing=True)
+    assert [part.shape for part in cache.recent] == [(3, H, 14, D // H)] * 2
+    assert [part.shape for part in cache.past] == [(3, H, D // H, 2), (3, H, 2, D // H)]
+    dtypes = {keras.backend.standardize_dtype(part.dtype) for part in keras.tree.flatten(cache)}
+    assert dtypes == {"bfloat16"}
 
 
 def test_a_cache_for_attention_that_is_not_causal_is_an_error():
     layer = make_self_attention()
+    at = StepPlace.at(0, Unseen.nothing(B, 4))
     with pytest.raises(ValueError, match="needs causal attention; got causal=False"):
-        layer.step(normal(B, 1, D), layer.empty_cache(B, 4), 0)
+        layer.step(normal(B, 1, D), layer.empty_cache(B, 4), at)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_hypotheses_that_share_a_memory_equal_separate_calls(policy):
     layer = make_cross_attention(dtype=policy)
-    hypotheses = 3
-    inputs = normal(B * hypotheses, 1, D)
-    memory = keras.ops.convert_to_tensor(normal(B, S, D, seed=1), layer.compute_dtype)
-    outputs = array(layer.step(inputs, layer.project_memory(memory), MEMORY_MASK))
-    assert outputs.shape == (B * hypotheses, 1, D)
-    for row in range(B * hypotheses):
-        sentence = slice(row // hypotheses, row // hypotheses + 1)
-        alone = layer(inputs[row : row + 1], memory[sentence], memory_mask=MEMORY_MASK[sentence])
-        np.testing.assert_allclose(outputs[row : row + 1], array(alone), atol=TOLERANCE[policy])
+    inputs, memory = normal(B, 3, D), normal(B, S, D, seed=1)
+    outputs = step_over(layer, inputs, memory, MEMORY_MASK)
+    assert outputs.shape == (B, 3, D)
+    for k in range(3):
+        alone = layer(inputs[:, k : k + 1], memory, memory_mask=MEMORY_MASK)
+        np.testing.assert_allclose(outputs[:, k : k + 1], array(alone), atol=TOLERANCE[policy])
 
 
 def test_self_attention_takes_the_mask_that_keras_carries():

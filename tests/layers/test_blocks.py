@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from ktransformer.layers import DecoderBlock, EncoderBlock
+from ktransformer.layers import DecoderBlock, EncoderBlock, StepPlace, Unseen
+from ktransformer.layers.cache import unseen_memory
 from tests.layers.layer_checks import (
     POLICIES,
     TOLERANCE,
@@ -178,12 +179,12 @@ def test_steps_through_the_cache_equal_the_full_call(norm_first, policy):
     inputs = keras.ops.convert_to_tensor(normal(B, T, D), dtype)
     memory = keras.ops.convert_to_tensor(normal(B, S, D, seed=1), dtype)
     expected = array(block(inputs, memory, memory_mask=MEMORY_MASK))
-    cache = block.self_attention.empty_cache(B, T)
-    key_value = block.cross_attention.project_memory(memory)
+    cache, unseen = block.self_attention.empty_cache(B, T), Unseen.nothing(B, T)
+    key_values = block.cross_attention.remember(memory, MEMORY_MASK)
     for index in range(T):
-        outputs, cache = block.step(
-            inputs[:, index : index + 1], cache, index, key_value, MEMORY_MASK
-        )
+        unseen = unseen.show_own_slots(index)
+        at = StepPlace.at(index, unseen, unseen_memory(MEMORY_MASK))
+        outputs, cache = block.step(inputs[:, index : index + 1], cache, key_values, at)
         np.testing.assert_allclose(array(outputs)[:, 0], expected[:, index], atol=TOLERANCE[policy])
 
 

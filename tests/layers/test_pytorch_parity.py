@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ktransformer.layers import DecoderBlock, EncoderBlock
+from ktransformer.layers import DecoderBlock, EncoderBlock, StepPlace, Unseen
+from ktransformer.layers.cache import unseen_memory
 from tests.layers.layer_checks import array
 
 HEADS, HIDDEN = 2, 16
@@ -113,16 +114,13 @@ def test_the_cached_steps_of_a_decoder_block_equal_pytorch(arrays, order):
     block = make_decoder_block(arrays, order)
     row = int(np.flatnonzero(arrays["mask"].all(axis=1))[0])  # A cache knows no padded targets.
     inputs, memory = arrays["inputs"][row : row + 1], arrays["memory"][row : row + 1]
-    key_value = block.cross_attention.project_memory(memory)
-    cache = block.self_attention.empty_cache(1, inputs.shape[1])
-    for index in range(inputs.shape[1]):
-        outputs, cache = block.step(
-            inputs[:, index : index + 1],
-            cache,
-            index,
-            key_value,
-            arrays["memory_mask"][row : row + 1],
-        )
+    length, memory_mask = inputs.shape[1], arrays["memory_mask"][row : row + 1]
+    key_values = block.cross_attention.remember(memory, memory_mask)
+    cache, unseen = block.self_attention.empty_cache(1, length), Unseen.nothing(1, length)
+    for index in range(length):
+        unseen = unseen.show_own_slots(index)
+        at = StepPlace.at(index, unseen, unseen_memory(memory_mask))
+        outputs, cache = block.step(inputs[:, index : index + 1], cache, key_values, at)
         np.testing.assert_allclose(
             array(outputs)[0, 0],
             arrays[f"decoder/{order}/outputs"][row, index],

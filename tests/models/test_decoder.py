@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from ktransformer.layers import DecoderBlock, EncoderBlock, PositionalEmbedding
+from ktransformer.layers.cache import unseen_memory
 from ktransformer.models import Decoder, Encoder
 from tests.layers.layer_checks import (
     MODES,
@@ -146,10 +147,10 @@ def test_masks_that_show_nothing_give_finite_outputs(norm_first, policy):
     vectors = ops.cast(memory, decoder.compute_dtype)
     outputs, _ = decoder.step(
         ops.cast(inputs[:, :1], decoder.compute_dtype),
-        decoder.empty_cache(B, T),
+        decoder.empty_state(B, T),
         0,
-        decoder.project_memory(vectors),
-        nothing["memory_mask"],
+        decoder.remember(vectors, nothing["memory_mask"]),
+        unseen_memory(nothing["memory_mask"]),
     )
     assert np.isfinite(array(outputs)).all()
 
@@ -160,15 +161,15 @@ def test_steps_through_the_cache_equal_the_full_call(norm_first, policy, mode):
     decoder = built_decoder(norm_first, policy)
     inputs = ops.cast(normal(B, T, D), decoder.compute_dtype)
     memory = ops.cast(normal(B, S, D, seed=1), decoder.compute_dtype)
-    key_values, cache = decoder.project_memory(memory), decoder.empty_cache(B, T)
+    memories, state = decoder.remember(memory, SOURCE_MASK), decoder.empty_state(B, T)
 
-    def decode(vectors, cache, index):
-        return decoder.step(vectors, cache, index, key_values, SOURCE_MASK)
+    def decode(vectors, state, index):
+        return decoder.step(vectors, state, index, memories, unseen_memory(SOURCE_MASK))
 
     decode, outputs = compiled(decode, mode), []
     for index in range(T):
         position = ops.convert_to_tensor(index, "int32")
-        output, cache = decode(inputs[:, index : index + 1], cache, position)
+        output, state = decode(inputs[:, index : index + 1], state, position)
         outputs.append(array(output))
     np.testing.assert_allclose(
         np.concatenate(outputs, axis=1),

@@ -56,7 +56,7 @@ def tolerance_of(logits, policy):
 def decode_in_steps(model, inputs, step=None):
     """Feeds the target token by token through the cache: logits `[B, T, V]`."""
     rows, length = inputs["target"].shape
-    memory, cache = model.prepare_memory(inputs["source"]), model.empty_cache(rows, length)
+    memory, cache = model.prepare_memory(inputs["source"]), model.empty_state(rows, length)
     logits, step = [], step or model.step
     for index in range(length):
         newest = ops.convert_to_tensor(inputs["target"][:, index])
@@ -180,7 +180,7 @@ def test_compiled_and_half_precision_steps_equal_the_full_call(policy, mode):
 
 def test_the_hypotheses_of_a_sentence_step_as_they_would_alone():
     model = make_model()
-    memory, cache = model.prepare_memory(SOURCE), model.empty_cache(6, 5)
+    memory, cache = model.prepare_memory(SOURCE), model.empty_state(2, 5, beam_size=3)
     newest = np.array([1, 2, 3, 4, 5, 6], "int32")  # Three hypotheses for each of two sentences.
     logits = array(model.step(newest, 0, cache, memory)[0])
     for row in range(6):
@@ -365,7 +365,7 @@ model.build()
 model.load_weights(f"{folder}/model.weights.h5")
 logits = model(inputs)
 rows, length = inputs["target"].shape
-memory, cache, steps = model.prepare_memory(inputs["source"]), model.empty_cache(rows, length), []
+memory, cache, steps = model.prepare_memory(inputs["source"]), model.empty_state(rows, length), []
 for index in range(length):
     step, cache = model.step(inputs["target"][:, index], index, cache, memory)
     steps.append(step)

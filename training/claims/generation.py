@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.decoding import SpecialIds, greedy_search
+from ktransformer.decoding import Reordered, SpecialIds, greedy_search
 from ktransformer.models import Transformer
 from ktransformer.text import END_ID, PAD_ID, START_ID
 
@@ -25,10 +25,10 @@ def known_target_ways(model: Transformer) -> dict[str, Any]:
     def cached_steps(source: Any, target: Any) -> Any:
         memory = model.prepare_memory(source)
         rows, length = tf.shape(target)[0], tf.shape(target)[1]
-        cache = model.empty_cache(rows, length)
+        state = model.empty_state(rows, length)
         logits = tf.TensorArray(tf.float32, size=length)
         for index in tf.range(length):
-            newest, cache = model.step(target[:, index], index, cache, memory)
+            newest, state = model.step(target[:, index], index, state, memory)
             logits = logits.write(index, newest)
         return tf.transpose(logits.stack(), (1, 0, 2))
 
@@ -60,11 +60,15 @@ def greedy(model: Transformer, source: Any, length: int) -> Any:
     Returns:
         Int32 tensor `[B, T]`, padded after the end.
     """
-    memory = model.prepare_memory(source)
     rows = tf.shape(source)[0]
+
+    def step(ids: Any, index: Any, state: Any) -> Any:
+        logits, decoder = model.step(ids, index, state["decoder"], state["memory"])
+        return logits, {**state, "decoder": decoder}
+
+    memory, decoder = model.prepare_memory(source), model.empty_state(rows, length + 1)
     found = greedy_search(
-        lambda ids, index, cache: model.step(ids, index, cache, memory),
-        model.empty_cache(rows, length + 1),
+        Reordered(step, {"memory": memory, "decoder": decoder}),
         tf.fill([rows], length + 1),  # At its limit a search forces the end.
         SpecialIds(START_ID, END_ID, PAD_ID),
     )

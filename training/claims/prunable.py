@@ -24,9 +24,9 @@ class _Prunable:
             shape=(self.num_heads,), initializer="ones", trainable=False, name="kept"
         )
 
-    def attend(self, *arguments: Any, **options: Any) -> Any:
-        attended = super().attend(*arguments, **options)  # [B, H, T, D/H]
-        return attended * ops.reshape(self.kept, (1, -1, 1, 1))
+    def merge(self, attended: Any) -> Any:
+        """Joins the heads that are left, `[B, H, T, D/H] -> [B, T, D]`."""
+        return super().merge(attended * ops.reshape(self.kept, (1, -1, 1, 1)))
 
 
 class PrunableSelfAttention(_Prunable, MultiHeadSelfAttention):

@@ -43,8 +43,8 @@ QUICK = Settings(seeds=(1,), widths=(4, 64), keys=16, d_model=16, heads=(1,), nu
 class UnscaledAttention(MultiHeadSelfAttention):
     """Scores without the division: `q k^T`."""
 
-    def compute_scores(self, query: Any, key: Any, start_index: Any = 0) -> Any:
-        return super().compute_scores(query * self.head_dim**0.5, key, start_index)
+    def compute_scores(self, query: Any, key: Any, positions: Any) -> Any:
+        return super().compute_scores(query * self.head_dim**0.5, key, positions)
 
 
 class UnscaledBlock(CausalBlock):
@@ -88,7 +88,7 @@ def draw_scores(attention_class: type, width: int, keys: int, seed: int) -> dict
     attention.build((None, None, width))
     draw = np.random.default_rng(seed)
     query, key = draw.normal(size=(2, 1, 1, keys, width)).astype("float32")
-    scores = np.asarray(attention.compute_scores(query, key), "float64")
+    scores = np.asarray(attention.compute_scores(query, key, None), "float64")
     weights = np.asarray(tf.nn.softmax(scores))
     logs = np.log(np.maximum(weights, 1e-300))
     jacobians = weights[..., None] * (np.eye(keys) - weights[..., None, :])  # diag(p) - p p^T

@@ -1,0 +1,128 @@
+"""The most probable next tokens, without sorting the whole vocabulary.
+
+A vocabulary is cut into blocks. The n best tokens lie in the n blocks with the greatest maxima, so
+that one pass of `max` over the logits leaves a few blocks to sort.
+"""
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from ktransformer.decoding.hypotheses import IMPOSSIBLE, SpecialIds
+
+_BLOCK_SIZES = range(64, 257)
+
+
+class Candidates(NamedTuple):
+    """The C best continuations of each sentence's hypotheses, best first.
+
+    Attributes:
+        totals: Float32 `[B, C]`, log-probability with the new token.
+        tokens: Int32 `[B, C]`.
+        parents: Int32 `[B, C]`, which hypothesis each one continues.
+    """
+
+    totals: tf.Tensor
+    tokens: tf.Tensor
+    parents: tf.Tensor
+
+
+class _Blocks(NamedTuple):
+    """Logits `[B * K, V]` cut into blocks; of equal logits a lower id comes first."""
+
+    values: tf.Tensor  # [B, K * blocks, size]
+    maxima: tf.Tensor  # [B, K * blocks]
+
+
+def find_candidates(
+    logits: tf.Tensor, totals: tf.Tensor, at_limit: tf.Tensor, count: int, special: SpecialIds
+) -> Candidates:
+    """Finds the `count` best continuations of each sentence.
+
+    Args:
+        logits: Float32 `[B * K, V]`.
+        totals: Float32 `[B, K]`, log-probabilities of the hypotheses.
+        at_limit: Boolean `[B]`, where nothing but the end token is left, which may not be among
+            the best.
+        count: C.
+        special: Its `suppressed` ids are no candidates.
+
+    Returns:
+        `Candidates`; what is impossible has a total of `IMPOSSIBLE`.
+    """
+    beam_size = totals.shape[1]
+    blocks = _cut(logits, beam_size)
+    number = blocks.maxima.shape[1] // beam_size
+    maxima = tf.reduce_max(tf.reshape(blocks.maxima, [-1, beam_size, number]), axis=2)  # [B, K]
+    bases = totals - _norms(logits, maxima)  # [B, K]
+    found = _best(blocks, bases, count, special)
+    ends = bases + tf.reshape(logits[:, special.end], [-1, beam_size])  # [B, K]
+    ends = tf.concat([ends, tf.fill([tf.shape(ends)[0], count], IMPOSSIBLE)], axis=1)
+    end_totals, parents = tf.math.top_k(ends, count)
+    at_limit = tf.expand_dims(at_limit, 1)
+    return Candidates(
+        totals=tf.maximum(tf.where(at_limit, end_totals, found.totals), IMPOSSIBLE),
+        tokens=tf.where(at_limit, special.end, found.tokens),
+        parents=tf.where(at_limit, tf.minimum(parents, beam_size - 1), found.parents),
+    )
+
+
+def _best(blocks: _Blocks, bases: tf.Tensor, count: int, special: SpecialIds) -> Candidates:
+    """Finds the best of all tokens; `bases` `[B, K]` is what is added to a hypothesis' logits."""
+    beam_size, every, size = bases.shape[1], blocks.maxima.shape[1], blocks.values.shape[2]
+    number = every // beam_size
+    with_suppressed = len({i // size for i in special.suppressed})
+    keep = min(count + beam_size * with_suppressed, every)
+
+    maxima = tf.reshape(blocks.maxima, [-1, beam_size, number]) + tf.expand_dims(bases, 2)
+    _, best = tf.math.top_k(tf.reshape(maxima, [-1, every]), keep)  # [B, keep]
+    best = -tf.math.top_k(-best, keep).values  # In order, so that ties go to the lower id.
+    parents, block = best // number, best % number
+    values = tf.gather(blocks.values, best, batch_dims=1)  # [B, keep, size]
+    values = values + tf.expand_dims(tf.gather(bases, parents, batch_dims=1), 2)
+
+    more = min(count + beam_size * len(special.suppressed), keep * size)
+    found, places = tf.math.top_k(tf.reshape(values, [-1, keep * size]), more)  # [B, more]
+    tokens = tf.gather(block, places // size, batch_dims=1) * size + places % size
+    parents = tf.gather(parents, places // size, batch_dims=1)
+    if special.suppressed:
+        suppressed = tf.constant(special.suppressed, tf.int32)
+        hidden = tf.reduce_any(tf.expand_dims(tokens, 2) == suppressed, axis=2)
+        found, order = tf.math.top_k(tf.where(hidden, IMPOSSIBLE, found), count)
+        tokens = tf.gather(tokens, order, batch_dims=1)
+        parents = tf.gather(parents, order, batch_dims=1)
+    return Candidates(found, tokens, parents)
+
+
+def _cut(logits: tf.Tensor, beam_size: int) -> _Blocks:
+    size = _block_size(logits.shape[-1])
+    excess = -logits.shape[-1] % size
+    if excess:
+        logits = tf.pad(logits, [[0, 0], [0, excess]], constant_values=logits.dtype.min)
+    every = beam_size * (logits.shape[-1] // size)
+    # A computed size makes LiteRT reshape in place; XNNPACK, which needs constants, would copy.
+    shape = tf.stack([tf.shape(logits)[0] // beam_size, every, size])
+    values = tf.ensure_shape(tf.reshape(logits, shape), [None, every, size])
+    return _Blocks(values, tf.reduce_max(values, axis=2))
+
+
+def _block_size(vocabulary_size: int) -> int:
+    """Chooses what divides the vocabulary, near its square root; else pads it."""
+    root = math.sqrt(vocabulary_size)
+    if vocabulary_size < 2 * min(_BLOCK_SIZES):
+        return vocabulary_size
+    return min(
+        _BLOCK_SIZES, key=lambda size: (vocabulary_size % size != 0, abs(math.log(size / root)))
+    )
+
+
+def _norms(logits: tf.Tensor, maxima: tf.Tensor) -> tf.Tensor:
+    """Computes the logarithm of each row's sum of exponentials: `[B * K, V] -> [B, K]`.
+
+    `maxima` `[B, K]` are the rows' greatest logits, whose probability is 1 / sum(exp(logits -
+    maximum)). `softmax` is one operation, which reads a row while it is in the processor's cache;
+    a sum of exponentials would be three passes over all rows.
+    """
+    best = tf.reduce_max(tf.nn.softmax(logits), axis=1)
+    return maxima - tf.math.log(tf.reshape(best, [-1, maxima.shape[1]]))

@@ -1,0 +1,178 @@
+"""What decoding keeps from step to step, and what each hypothesis may see of it.
+
+Letters: B sentences, K hypotheses of each, H heads, D the width. A slot is the cache's entry for
+one hypothesis at one position; position p of hypothesis k is slot p * K + k. A search that reorders
+its hypotheses moves nothing in the cache: it changes which slots each of them sees.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+# Subtracted from a score, it makes exp() of it exactly 0, in float32 and for any score. (Why not
+# added: TensorFlow 2.21 on oneDNN fuses a product with a sum behind it, and in a loop the fused
+# graph may return nothing at all.)
+UNSEEN = 1e9
+
+
+def unseen_memory(mask: Any) -> Any:
+    """Turns a memory's mask, boolean `[B, S]`, into what steps subtract: `[B, 1, 1, S]`."""
+    return ops.expand_dims(ops.where(mask, 0.0, UNSEEN), (1, 2))
+
+
+class Positions(NamedTuple):
+    """Where queries `[T]` and keys `[S]` stand, as ints, each in its own sequence."""
+
+    queries: Any
+    keys: Any
+
+    @classmethod
+    def from_start(cls, query_length: Any, key_length: Any) -> "Positions":
+        """Returns the positions of whole sequences."""
+        return cls(ops.arange(query_length, dtype="int32"), ops.arange(key_length, dtype="int32"))
+
+
+class KeyValues(NamedTuple):
+    """Keys and values of some positions.
+
+    Attributes:
+        key: Float tensor; of a memory and of a cache's past `[B, H, D/H, S]`, transposed as the
+            matrix product wants it, which would else be done at every step; of what is recent
+            `[B, H, S, D/H]`.
+        value: Float tensor `[B, H, S, D/H]`.
+    """
+
+    key: Any
+    value: Any
+
+
+class Cache(NamedTuple):
+    """What one self-attention remembers.
+
+    A step writes into `recent`, which has room for a few positions, because what a loop changes
+    is copied at every step. From time to time `settle` moves them to the end of `past`, which no
+    step changes.
+
+    Attributes:
+        past: `KeyValues`; an empty tuple where `recent` has room for all there will be.
+        recent: `KeyValues`.
+    """
+
+    past: Any
+    recent: KeyValues
+
+    def settle(self) -> "Cache":
+        """Moves what is recent to the end of the past, and leaves its slots to be overwritten."""
+        recent_key = ops.transpose(self.recent.key, (0, 1, 3, 2))
+        key = ops.concatenate([self.past.key, recent_key], axis=3)
+        value = ops.concatenate([self.past.value, self.recent.value], axis=2)
+        return Cache(KeyValues(key, value), self.recent)
+
+
+class Unseen(NamedTuple):
+    """Which slots each hypothesis does not descend from: 1e9 there, 0 where it does.
+
+    Attributes:
+        past: Float32 `[B, K, slots]`, of a cache's past; an empty tuple where it has none.
+        recent: Float32 `[B, K, slots]`, of what is recent.
+    """
+
+    past: Any
+    recent: Any
+
+    @classmethod
+    def nothing(
+        cls, rows: Any, length: Any, *, beam_size: int = 1, growing: bool = False
+    ) -> "Unseen":
+        """Hides all of an empty cache; see `MultiHeadSelfAttention.empty_cache`."""
+
+        def hidden(positions: Any) -> Any:
+            return ops.full((rows, beam_size, positions * beam_size), UNSEEN, "float32")
+
+        return cls(hidden(1) if growing else (), hidden(length))
+
+    @property
+    def beam_size(self) -> int:
+        """K, the hypotheses of a sentence."""
+        beam_size: int = self.recent.shape[1]
+        return beam_size
+
+    @property
+    def settled(self) -> Any:
+        """How many positions are past."""
+        if isinstance(self.past, tuple):
+            return 0
+        return ops.shape(self.past)[2] // self.beam_size - 1
+
+    def show_own_slots(self, index: Any) -> "Unseen":
+        """Lets every hypothesis see the slot that it fills at position `index`."""
+        first = (ops.cast(index, "int32") - self.settled) * self.beam_size
+        own = ops.expand_dims(first + ops.arange(self.beam_size, dtype="int32"), 1)  # [K, 1]
+        slots = ops.arange(ops.shape(self.recent)[2], dtype="int32")
+        return Unseen(self.past, ops.where(slots == own, 0.0, self.recent))
+
+    def settle(self) -> "Unseen":
+        """Follows `Cache.settle`."""
+        past = ops.concatenate([self.past, self.recent], axis=2)
+        return Unseen(past, ops.full_like(self.recent, UNSEEN))
+
+
+class DecoderState(NamedTuple):
+    """All that a decoder changes from step to step; the first axis of every tensor is B.
+
+    Attributes:
+        caches: A `Cache` per block.
+        unseen: What each hypothesis may not see of them.
+    """
+
+    caches: tuple[Cache, ...]
+    unseen: Unseen
+
+    def settle(self) -> "DecoderState":
+        """Makes room for new positions, when what is recent is full."""
+        return DecoderState(tuple(cache.settle() for cache in self.caches), self.unseen.settle())
+
+
+class StepPlace(NamedTuple):
+    """Where a step stands and what it may see: the same for every block.
+
+    Attributes:
+        positions: Int32 `[K]`, the step's position, once for each hypothesis.
+        slot: Int32 scalar, the first of the recent slots that the step fills.
+        past_unseen: Float32 `[B, 1, K, slots]`, subtracted from the scores; an empty
+            tuple without a past.
+        recent_unseen: The same for what is recent.
+        memory_unseen: Float32 `[B, 1, 1, S]`, subtracted from those of cross-attention.
+        past_positions: Where the hypotheses and the slots of the past stand.
+        recent_positions: The same for what is recent.
+    """
+
+    positions: Any
+    slot: Any
+    past_unseen: Any
+    recent_unseen: Any
+    memory_unseen: Any
+    past_positions: Positions
+    recent_positions: Positions
+
+    @classmethod
+    def at(cls, index: Any, unseen: Unseen, memory_unseen: Any = ()) -> "StepPlace":
+        """Places a step at position `index`, whose own slots `unseen` does not hide."""
+        beam_size, settled = unseen.beam_size, unseen.settled
+        index = ops.cast(index, "int32")
+        positions = index + ops.zeros((beam_size,), "int32")
+        recent_slots = ops.arange(ops.shape(unseen.recent)[2], dtype="int32")
+        past_unseen, past_keys = (), ()
+        if not isinstance(unseen.past, tuple):
+            past_unseen = ops.expand_dims(unseen.past, 1)
+            past_slots = ops.arange(ops.shape(unseen.past)[2], dtype="int32")
+            past_keys = past_slots // beam_size - 1
+        return cls(
+            positions=positions,
+            slot=(index - settled) * beam_size,
+            past_unseen=past_unseen,
+            recent_unseen=ops.expand_dims(unseen.recent, 1),
+            memory_unseen=memory_unseen,
+            past_positions=Positions(positions, past_keys),
+            recent_positions=Positions(positions, settled + recent_slots // beam_size),
+        )

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ktransformer.decoding import SpecialIds
+from ktransformer.decoding.candidates import find_candidates
+
+SPECIAL = SpecialIds(start=2, end=3, pad=0, suppressed=(0, 1, 2))
+
+
+def find(logits, totals, count, *, at_limit=False, special=SPECIAL):
+    """What `find_candidates` gives for logits `[B, K, V]`, as NumPy arrays."""
+    rows = logits.reshape(-1, logits.shape[-1]).astype("float32")
+    at_limit = tf.fill([len(logits)], at_limit)
+    found = find_candidates(tf.constant(rows), tf.constant(totals), at_limit, count, special)
+    return [tensor.numpy() for tensor in found]
+
+
+def sort_everything(logits, totals, count, special=SPECIAL):
+    """The same by sorting the whole vocabulary in float64; of equal ones the first comes first."""
+    logits = logits.astype("float64")
+    scores = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)) + totals[..., None]
+    scores[..., list(special.suppressed)] = -np.inf
+    flat = scores.reshape(len(scores), -1)
+    order = np.argsort(-np.round(flat, 5), axis=1, kind="stable")[:, :count]
+    parents, tokens = np.divmod(order, logits.shape[-1])
+    return np.take_along_axis(flat, order, axis=1), tokens, parents
+
+
+@pytest.mark.parametrize("vocabulary_size", [7, 127, 1000, 1009, 10_000])
+@pytest.mark.parametrize(("beam_size", "count"), [(1, 1), (3, 6)])
+def test_candidates_are_those_of_a_whole_sort(vocabulary_size, beam_size, count):
+    random = np.random.default_rng(vocabulary_size)
+    logits = random.normal(size=(5, beam_size, vocabulary_size)) * 3
+    logits[1, :, -1] = 30  # The last token, after which a vocabulary of odd size is padded.
+    logits[2, :, :3] = 30  # The suppressed ones.
+    totals = -random.uniform(0, 5, (5, beam_size)).astype("float32")
+    found = find(logits, totals, count)
+    expected = sort_everything(logits, totals, count)
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-4)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_array_equal(found[2], expected[2])
+
+
+def test_of_equal_tokens_the_lower_ids_come_first():
+    logits, totals = np.zeros((1, 2, 1000)), np.zeros((1, 2), "float32")
+    logits[0, 1, [990, 500, 20]] = 5
+    _, tokens, parents = find(logits, totals, 5)
+    # The second hypothesis' favourites make everything else of it less probable.
+    assert tokens.tolist() == [[20, 500, 990, 3, 4]]
+    assert parents.tolist() == [[1, 1, 1, 0, 0]]
+
+
+def test_at_the_limit_only_the_end_is_left_at_its_own_price():
+    logits = np.random.default_rng(0).normal(size=(2, 3, 500))
+    logits[..., SPECIAL.end] = -40
+    totals = np.array([[-3, -1, -2], [-1e9, -1, -1e9]], "float32")
+    found, tokens, parents = find(logits, totals, 6, at_limit=True)
+    norms = np.log(np.exp(logits).sum(axis=-1))
+    expected = totals + logits[..., SPECIAL.end] - norms
+    np.testing.assert_allclose(found[0, :3], np.sort(expected[0])[::-1], rtol=1e-5)
+    assert parents[0, :3].tolist() == np.argsort(-expected[0]).tolist()
+    assert (tokens == SPECIAL.end).all()
+    assert (found[0, 3:] == -1e9).all()
+    assert parents[1, 0] == 1
+
+
+def test_totals_stay_exact_where_the_best_token_is_certain():
+    logits = np.full((1, 1, 300), -80.0)
+    logits[0, 0, 7] = 80
+    found, tokens, _ = find(logits, np.zeros((1, 1), "float32"), 1)
+    assert tokens.tolist() == [[7]]
+    assert found.tolist() == [[0.0]]
