@@ -10,8 +10,9 @@ from ktransformer.decoding.hypotheses import (
     IMPOSSIBLE,
     Hypotheses,
     SpecialIds,
+    number_positions,
     penalty,
-    write_column,
+    write_token,
 )
 from ktransformer.decoding.search_model import SearchModel
 
@@ -20,6 +21,7 @@ class _Beams(NamedTuple):
     """What is known of the sentences. Letters: B sentences, K places, T tokens."""
 
     limits: tf.Tensor  # [B]
+    positions: tf.Tensor  # [B, T]: 0, 1, ...
     open_ids: tf.Tensor  # [B, K, T]
     open_totals: tf.Tensor  # [B, K], log-probabilities, best first.
     parents: tf.Tensor  # [B, K], which place of the step before each open one continues.
@@ -79,7 +81,7 @@ def beam_search(
     def _select(index: tf.Tensor, beams: _Beams, found: Candidates) -> _Beams:
         length = index + 1
         ids = tf.gather(beams.open_ids, found.parents, batch_dims=1)  # [B, 2K, T]
-        ids = write_column(ids, index, found.tokens)
+        ids = write_token(ids, tf.expand_dims(beams.positions, 1), index, found.tokens)
         is_end = found.tokens == special.end
         ends = is_end & (found.totals > IMPOSSIBLE / 2) & ~beams.done[:, None]
         ends = ends & (tf.range(2 * beam_size) < beam_size)  # [B, 2K]
@@ -96,6 +98,7 @@ def beam_search(
         reachable = open_totals[:, 0] / penalty(beams.limits, length_penalty)
         return _Beams(
             limits=beams.limits,
+            positions=beams.positions,
             open_ids=tf.gather(ids, chosen, batch_dims=1),
             open_totals=open_totals,
             parents=tf.gather(found.parents, chosen, batch_dims=1),
@@ -124,6 +127,7 @@ def _start(limits: tf.Tensor, special: SpecialIds, beam_size: int) -> _Beams:
     first = tf.one_hot(tf.zeros([rows], tf.int32), beam_size, on_value=0.0, off_value=IMPOSSIBLE)
     return _Beams(
         limits=limits,
+        positions=number_positions(rows, longest),
         open_ids=nothing,
         open_totals=first,
         parents=tf.zeros([rows, beam_size], tf.int32) + tf.range(beam_size),

@@ -58,7 +58,7 @@ def find_candidates(
     bases = totals - _norms(logits, maxima)  # [B, K]
     found = _best(blocks, bases, count, special)
     ends = bases + tf.reshape(logits[:, special.end], [-1, beam_size])  # [B, K]
-    ends = tf.concat([ends, tf.fill([tf.shape(ends)[0], count], IMPOSSIBLE)], axis=1)
+    ends = tf.pad(ends, [[0, 0], [0, count]], constant_values=IMPOSSIBLE)
     end_totals, parents = tf.math.top_k(ends, count)
     at_limit = tf.expand_dims(at_limit, 1)
     return Candidates(
@@ -101,9 +101,7 @@ def _cut(logits: tf.Tensor, beam_size: int) -> _Blocks:
     if excess:
         logits = tf.pad(logits, [[0, 0], [0, excess]], constant_values=logits.dtype.min)
     every = beam_size * (logits.shape[-1] // size)
-    # A computed size makes LiteRT reshape in place; XNNPACK, which needs constants, would copy.
-    shape = tf.stack([tf.shape(logits)[0] // beam_size, every, size])
-    values = tf.ensure_shape(tf.reshape(logits, shape), [None, every, size])
+    values = tf.reshape(logits, [-1, every, size])
     return _Blocks(values, tf.reduce_max(values, axis=2))
 
 

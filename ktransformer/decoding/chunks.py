@@ -14,8 +14,8 @@ Advance = Callable[[tf.Tensor, Any, Any], tuple[Any, Any]]
 def search_in_chunks(model: SearchModel, beam_size: int, sentences: Any, advance: Advance) -> Any:
     """Advances until all sentences are done.
 
-    Between two chunks of steps the sentences that are done leave the batch, so that they cost
-    nothing any more, and the model settles its state.
+    The model settles its state after each chunk of steps. Between two chunks the sentences that
+    are done leave the batch, if they are many enough to be worth the copy.
 
     Args:
         model: What predicts.
@@ -29,55 +29,60 @@ def search_in_chunks(model: SearchModel, beam_size: int, sentences: Any, advance
     state = model.start(beam_size)
     order = tf.range(tf.shape(sentences.done)[0])
     nothing = _take((order, sentences), tf.zeros([0], tf.int32))
+    shapes = _open_shapes(sentences), model.shapes(state)
+    size = tf.TensorShape([])
 
-    def chunk(index: tf.Tensor, finished: Any, order: tf.Tensor, sentences: Any, state: Any) -> Any:
+    def drop(index: tf.Tensor, finished: Any, order: tf.Tensor, sentences: Any, state: Any) -> Any:
         finished = _append(finished, _take((order, sentences), _places(sentences.done)))
         order, sentences, state = _take((order, sentences, state), _places(~sentences.done))
-        index, sentences, state = _steps(model, index, sentences, state, advance)
-        return index, finished, order, sentences, model.settle(state)
+        index, sentences, state = _loop(
+            lambda index, sentences: ~_many(sentences.done),
+            settle,
+            (index, sentences, state),
+            (size, *shapes),
+        )
+        return index, finished, order, sentences, state
 
-    def goes_on(
-        index: tf.Tensor, finished: Any, order: tf.Tensor, sentences: Any, state: Any
-    ) -> Any:
-        return ~tf.reduce_all(sentences.done)
+    def settle(index: tf.Tensor, sentences: Any, state: Any) -> Any:
+        end = index + model.chunk
+
+        def step(index: tf.Tensor, sentences: Any, state: Any) -> Any:
+            sentences, state = advance(index, sentences, state)
+            return index + 1, sentences, state
+
+        index, sentences, state = _loop(
+            lambda index, sentences: (index < end) & ~tf.reduce_all(sentences.done),
+            step,
+            (index, sentences, state),
+            (size, *shapes),
+        )
+        return index, sentences, model.settle(state)
 
     _, finished, order, sentences, _ = tf.while_loop(
-        goes_on,
-        chunk,
+        lambda index, finished, order, sentences, state: ~tf.reduce_all(sentences.done),
+        drop,
         (tf.constant(0), nothing, order, sentences, state),
-        shape_invariants=(
-            tf.TensorShape([]),
-            _open_shapes(nothing),
-            tf.TensorShape([None]),
-            _open_shapes(sentences),
-            model.shapes(state),
-        ),
+        shape_invariants=(size, _open_shapes(nothing), tf.TensorShape([None]), *shapes),
     )
     order, sentences = _append(finished, (order, sentences))
     back = tf.math.top_k(-order, tf.size(order)).indices
     return _take(sentences, back)
 
 
-def _steps(
-    model: SearchModel, index: tf.Tensor, sentences: Any, state: Any, advance: Advance
-) -> tuple[tf.Tensor, Any, Any]:
-    """Makes a chunk of steps, fewer if all sentences are done before."""
-    end = index + model.chunk
-
-    def body(index: tf.Tensor, sentences: Any, state: Any) -> Any:
-        sentences, state = advance(index, sentences, state)
-        return index + 1, sentences, state
-
-    def goes_on(index: tf.Tensor, sentences: Any, state: Any) -> Any:
-        return (index < end) & ~tf.reduce_all(sentences.done)
-
-    result: tuple[tf.Tensor, Any, Any] = tf.while_loop(
-        goes_on,
+def _loop(goes_on: Callable[..., tf.Tensor], body: Any, start: Any, shapes: Any) -> Any:
+    """Runs a loop whose condition looks at the position and the sentences alone."""
+    return tf.while_loop(
+        lambda index, sentences, state: goes_on(index, sentences),
         body,
-        (index, sentences, state),
-        shape_invariants=(tf.TensorShape([]), _open_shapes(sentences), model.shapes(state)),
+        start,
+        shape_invariants=shapes,
     )
-    return result
+
+
+def _many(done: tf.Tensor) -> tf.Tensor:
+    """Tells whether at least an eighth of the sentences, and one, is done."""
+    count = tf.reduce_sum(tf.cast(done, tf.int32))
+    return (count > 0) & (8 * count >= tf.size(done))
 
 
 def _places(chosen: tf.Tensor) -> tf.Tensor:

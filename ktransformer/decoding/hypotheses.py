@@ -64,10 +64,20 @@ def suppress(logits: tf.Tensor, special: SpecialIds) -> tf.Tensor:
     return tf.where(tf.reduce_any(hits, axis=0), IMPOSSIBLE, logits)
 
 
-def write_column(matrix: tf.Tensor, index: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
-    """Replaces `matrix[..., index]`: `[..., T]` and `[...]`."""
-    here = tf.range(tf.shape(matrix)[-1]) == index
-    return tf.where(here, column[..., None], matrix)
+def number_positions(rows: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    """Returns 0, 1, ... in each row: int32 `[rows, length]`.
+
+    For `write_token`. A `tf.range` in a loop has a size that LiteRT learns when it runs, so that it
+    would plan its memory anew at every step.
+    """
+    return tf.zeros([rows, 1], tf.int32) + tf.range(length)
+
+
+def write_token(
+    ids: tf.Tensor, positions: tf.Tensor, index: tf.Tensor, tokens: tf.Tensor
+) -> tf.Tensor:
+    """Replaces `ids[..., index]`: `[..., T]`, with `positions` of like shape and tokens `[...]`."""
+    return tf.where(positions == index, tf.expand_dims(tokens, -1), ids)
 
 
 def penalty(length: tf.Tensor, length_penalty: float) -> tf.Tensor:

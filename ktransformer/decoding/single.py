@@ -11,9 +11,10 @@ from ktransformer.decoding.hypotheses import (
     IMPOSSIBLE,
     Hypotheses,
     SpecialIds,
+    number_positions,
     penalty,
     suppress,
-    write_column,
+    write_token,
 )
 from ktransformer.decoding.search_model import SearchModel
 
@@ -22,6 +23,7 @@ class _Texts(NamedTuple):
     """What is known of the sentences. Letters: B sentences, T tokens."""
 
     limits: tf.Tensor  # [B]
+    positions: tf.Tensor  # [B, T]: 0, 1, ...
     newest: tf.Tensor  # [B]
     ids: tf.Tensor  # [B, T]
     totals: tf.Tensor  # [B], log-probabilities.
@@ -149,8 +151,9 @@ def _follow(
         chosen = tf.where(texts.done, special.pad, chosen)
         return _Texts(
             limits=texts.limits,
+            positions=texts.positions,
             newest=chosen,
-            ids=write_column(texts.ids, index, chosen),
+            ids=write_token(texts.ids, texts.positions, index, chosen),
             totals=tf.where(texts.done, texts.totals, totals),
             lengths=texts.lengths + tf.where(texts.done, 0, 1),
             done=texts.done | (chosen == special.end),
@@ -166,6 +169,7 @@ def _start(limits: tf.Tensor, special: SpecialIds) -> _Texts:
     longest = tf.reduce_max(tf.concat([limits, [1]], axis=0))  # Of an empty batch, too.
     return _Texts(
         limits=limits,
+        positions=number_positions(rows, longest),
         newest=tf.fill([rows], special.start),
         ids=tf.fill([rows, longest], special.pad),
         totals=tf.zeros([rows]),
