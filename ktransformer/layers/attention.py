@@ -251,12 +251,7 @@ class MultiHeadSelfAttention(_MultiHeadAttention):
         if not self.causal:
             raise ValueError("A cache needs causal attention; got causal=False.")
         query, key, value = self.project(inputs, at.positions)
-        zero = ops.zeros((), "int32")
-        start = ops.stack([zero, zero, at.slot, zero])
-        recent = KeyValues(
-            ops.slice_update(cache.recent.key, start, key),
-            ops.slice_update(cache.recent.value, start, value),
-        )
+        recent = cache.write(key, value, at.writer)
         keys = ops.transpose(recent.key, (0, 1, 3, 2))
         scores = self._unseen_scores(query, keys, at.recent_unseen, at.recent_positions)
         if not cache.past:

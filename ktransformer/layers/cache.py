@@ -61,12 +61,24 @@ class Cache(NamedTuple):
     past: Any
     recent: KeyValues
 
+    def write(self, key: Any, value: Any, writer: Any) -> KeyValues:
+        """Returns what is recent with a step's keys and values, `[B, H, K, D/H]`, in their slots.
+
+        `writer`, floats `[slots, K]`, is 1 where a slot is that of a hypothesis. Their product,
+        because TensorFlow compiles an update of a slice anew for every shape.
+        """
+        writer = ops.cast(writer, key.dtype)
+        return KeyValues(
+            self.recent.key + ops.matmul(writer, key), self.recent.value + ops.matmul(writer, value)
+        )
+
     def settle(self) -> "Cache":
-        """Moves what is recent to the end of the past, and leaves its slots to be overwritten."""
+        """Moves what is recent to the end of the past, and empties its slots."""
         recent_key = ops.transpose(self.recent.key, (0, 1, 3, 2))
         key = ops.concatenate([self.past.key, recent_key], axis=3)
         value = ops.concatenate([self.past.value, self.recent.value], axis=2)
-        return Cache(KeyValues(key, value), self.recent)
+        empty = KeyValues(ops.zeros_like(self.recent.key), ops.zeros_like(self.recent.value))
+        return Cache(KeyValues(key, value), empty)
 
 
 class Unseen(NamedTuple):
@@ -104,12 +116,15 @@ class Unseen(NamedTuple):
             return 0
         return ops.shape(self.past)[2] // self.beam_size - 1
 
-    def show_own_slots(self, index: Any) -> "Unseen":
-        """Lets every hypothesis see the slot that it fills at position `index`."""
+    def own_slots(self, index: Any) -> Any:
+        """Tells which recent slot each hypothesis fills at position `index`: `[K, slots]`."""
         first = (ops.cast(index, "int32") - self.settled) * self.beam_size
         own = ops.expand_dims(first + ops.arange(self.beam_size, dtype="int32"), 1)  # [K, 1]
-        slots = ops.arange(ops.shape(self.recent)[2], dtype="int32")
-        return Unseen(self.past, ops.where(slots == own, 0.0, self.recent))
+        return own == ops.arange(ops.shape(self.recent)[2], dtype="int32")
+
+    def show_own_slots(self, index: Any) -> "Unseen":
+        """Lets every hypothesis see the slot that it fills at position `index`."""
+        return Unseen(self.past, ops.where(self.own_slots(index), 0.0, self.recent))
 
     def settle(self) -> "Unseen":
         """Follows `Cache.settle`."""
@@ -138,7 +153,7 @@ class StepPlace(NamedTuple):
 
     Attributes:
         positions: Int32 `[K]`, the step's position, once for each hypothesis.
-        slot: Int32 scalar, the first of the recent slots that the step fills.
+        writer: Float32 `[slots, K]`, 1 where a recent slot is the one that a hypothesis fills.
         past_unseen: Float32 `[B, 1, K, slots]`, subtracted from the scores; an empty
             tuple without a past.
         recent_unseen: The same for what is recent.
@@ -148,7 +163,7 @@ class StepPlace(NamedTuple):
     """
 
     positions: Any
-    slot: Any
+    writer: Any
     past_unseen: Any
     recent_unseen: Any
     memory_unseen: Any
@@ -169,7 +184,7 @@ class StepPlace(NamedTuple):
             past_keys = past_slots // beam_size - 1
         return cls(
             positions=positions,
-            slot=(index - settled) * beam_size,
+            writer=ops.cast(ops.transpose(unseen.own_slots(index)), "float32"),
             past_unseen=past_unseen,
             recent_unseen=ops.expand_dims(unseen.recent, 1),
             memory_unseen=memory_unseen,
