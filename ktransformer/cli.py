@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ktransformer._version import __version__
-from ktransformer.config import Config, DecodingConfig
+from ktransformer.config import BatchingConfig, Config, DecodingConfig
 from ktransformer.errors import InputError
 from ktransformer.quiet import quiet_stderr
 
@@ -164,6 +164,26 @@ def _add_export(commands: Any) -> None:
         metavar="N",
         help="fix all shapes of a .tflite to so many texts, for runtimes that cannot resize "
         "(default: any number)",
+    )
+    command.add_argument(
+        "--batch-requests",
+        type=_positive,
+        metavar="N",
+        help="let a SavedModel join the texts of concurrent requests, at most N in a batch "
+        "(default: every request by itself)",
+    )
+    command.add_argument(
+        "--batch-timeout-ms",
+        type=float,
+        metavar="MS",
+        help="with --batch-requests: how long a batch waits to be filled (default: "
+        f"{BatchingConfig().timeout_ms:g})",
+    )
+    command.add_argument(
+        "--batch-threads",
+        type=_positive,
+        metavar="N",
+        help=f"with --batch-requests: batches run at a time (default: {BatchingConfig().threads})",
     )
 
 

@@ -169,6 +169,28 @@ class DecodingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class BatchingConfig:
+    """How an export joins the texts of concurrent requests into batches.
+
+    A batch starts when it is full or its first text has waited for `timeout_ms`, as soon as one of
+    `threads` is free; while all are busy, requests gather. A request that comes alone waits the
+    whole time for others: with 0 it waits for a free thread at most.
+    """
+
+    max_texts: int = 32
+    """Texts in a batch at most."""
+    timeout_ms: float = 0.0
+    """Milliseconds that a batch waits to be filled."""
+    threads: int = 1
+    """Batches run at a time."""
+
+    def __post_init__(self) -> None:
+        _check_range(self, "max_texts", least=1, most=1024)
+        _check_range(self, "timeout_ms", least=0, most=60_000)
+        _check_range(self, "threads", least=1, most=1024)
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that a training run can set, by section."""
 

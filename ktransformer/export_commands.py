@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ktransformer import parity, verification
 from ktransformer.commands import check_sides, set_threads
+from ktransformer.config import BatchingConfig
 from ktransformer.errors import InputError
 from ktransformer.files import check_new_file, new_file
 from ktransformer.lite import export_lite, tokenizer_beside
@@ -33,7 +34,12 @@ def export(options: argparse.Namespace) -> None:
         raise InputError(
             "--quantize, --signatures, --batch-size and --overwrite go with --format tflite."
         )
+    batching = _batching(options)
     if lite:
+        if batching is not None:
+            raise InputError(
+                "--batch-requests goes with a SavedModel: a .tflite has one caller at a time."
+            )
         for path in (options.output, tokenizer_beside(options.output)):
             check_new_file(path, overwrite=options.overwrite)
     servable, labels = _load_for_export(options)
@@ -47,8 +53,19 @@ def export(options: argparse.Namespace) -> None:
             **labels,
         )
     else:
-        path = export_saved_model(servable, options.output, **labels)
+        path = export_saved_model(servable, options.output, batching=batching, **labels)
     print(path)
+
+
+def _batching(options: argparse.Namespace) -> BatchingConfig | None:
+    """Returns how the export is to join concurrent requests, None for not at all."""
+    settings = {"timeout_ms": options.batch_timeout_ms, "threads": options.batch_threads}
+    given = {name: value for name, value in settings.items() if value is not None}
+    if options.batch_requests is not None:
+        return BatchingConfig(max_texts=options.batch_requests, **given)
+    if given:
+        raise InputError("--batch-timeout-ms and --batch-threads go with --batch-requests.")
+    return None
 
 
 def _load_for_export(options: argparse.Namespace) -> tuple[Servable, dict[str, str]]:

@@ -58,6 +58,23 @@ def test_export_refuses_what_does_not_go_together(run_folder, tmp_path, capsys):
     assert not (tmp_path / "model").exists()
 
 
+def test_an_export_joins_requests_where_it_is_told_to(run_folder, tmp_path):
+    export = ["export", str(run_folder), "--output", str(tmp_path / "model")]
+    assert main([*export, "--batch-requests", "4", "--batch-timeout-ms", "2.5"]) == 0
+    about = json.loads((tmp_path / "model" / "1" / "ktransformer.json").read_text())
+    assert about["batching"] == {"max_texts": 4, "timeout_ms": 2.5, "threads": 1}
+
+
+def test_requests_are_not_joined_where_they_cannot_be(run_folder, tmp_path, capsys):
+    export = ["export", run_folder, "--output", tmp_path / "model"]
+    lite = [*export, "--format", "tflite", "--batch-requests", 8]
+    assert "goes with a SavedModel: a .tflite has one caller at a time" in refusal(capsys, *lite)
+    alone = "--batch-timeout-ms and --batch-threads go with --batch-requests."
+    assert alone in refusal(capsys, *export, "--batch-timeout-ms", 5)
+    assert "max_texts must be in [1, 1024]" in refusal(capsys, *export, "--batch-requests", 2000)
+    assert not (tmp_path / "model").exists()
+
+
 def test_verify_prints_a_table_and_writes_a_report(
     run_folder, lite_file, data_folder, tmp_path, capfd
 ):

@@ -31,7 +31,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "run": ({"config", "files", "models", "text"}, {"keras"}),
     "serving": (
         {"config", "decoding", "files", "losses", "models", "text"},
-        {"keras", "numpy", "tensorflow"},
+        {"google", "keras", "numpy", "tensorflow"},
     ),
     "lite": (
         {"files", "serving", "text"},
@@ -52,6 +52,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "export_commands": (
         {
             "commands",
+            "config",
             "files",
             "lite",
             "parity",

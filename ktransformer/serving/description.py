@@ -5,7 +5,7 @@ import json
 from typing import Any, Self
 
 from ktransformer._version import __version__
-from ktransformer.config import DecodingConfig
+from ktransformer.config import BatchingConfig, DecodingConfig
 from ktransformer.errors import InputError
 
 FORMAT_VERSION = 1
@@ -20,6 +20,7 @@ class Description:
         signatures: The names of its signatures.
         quantization: How its weights are stored: `none`, `float16` or `dynamic_int8`.
         batch_size: How many inputs it takes at once; None for any number.
+        batching: How it joins the texts of concurrent requests; None where it doesn't.
         format_version: Of this description and of the signatures.
         ktransformer: The version that wrote it.
     """
@@ -28,6 +29,7 @@ class Description:
     signatures: tuple[str, ...]
     quantization: str = "none"
     batch_size: int | None = None
+    batching: BatchingConfig | None = None
     format_version: int = FORMAT_VERSION
     ktransformer: str = __version__
 
@@ -69,7 +71,12 @@ class Description:
     @classmethod
     def _from_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
         """Turns what JSON has back into what the constructor takes."""
-        return {**fields, "signatures": tuple(fields["signatures"])}
+        batching = fields.get("batching")  # Older exports lack it.
+        return {
+            **fields,
+            "signatures": tuple(fields["signatures"]),
+            "batching": None if batching is None else BatchingConfig(**batching),
+        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.serving.description import TranslatorDescription
-from ktransformer.serving.translator import Translator
+from ktransformer.serving.translator import TEXT_SIGNATURES, Translator
 
 
 class Translation(NamedTuple):
@@ -52,6 +52,13 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
         """Runs a signature of texts, an array `[B]` of bytes, at least one."""
+
+    def warmup(self) -> None:
+        """Runs every signature of texts once, so that no user's request is the first."""
+        texts = np.array([b"a"] * (self.description.batch_size or 1), dtype=object)
+        for name in TEXT_SIGNATURES:
+            if name in self.signatures:
+                self.run(name, texts)
 
     def translate(self, texts: Sequence[str]) -> list[str]:
         """Returns the best translation of each text."""

@@ -6,45 +6,71 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ktransformer.config import BatchingConfig
 from ktransformer.errors import InputError
 from ktransformer.files import new_folder
-from ktransformer.serving.description import Description, TranslatorDescription
+from ktransformer.serving.batching import join_requests, takes_texts
+from ktransformer.serving.description import Description, TranslatorDescription, with_article
 from ktransformer.serving.engine import Engine
 from ktransformer.serving.servable import Servable
+from ktransformer.serving.warmup_requests import read_warmup, warmup_requests, write_warmup
 
 _DESCRIPTION, _GRAPH = "ktransformer.json", "saved_model.pb"
 
 
-def export_saved_model(servable: Servable, path: str | Path, **labels: str) -> Path:
+def export_saved_model(
+    servable: Servable, path: str | Path, *, batching: BatchingConfig | None = None, **labels: Any
+) -> Path:
     """Writes a model as a SavedModel that needs only tensorflow and, for text, tensorflow_text.
 
     A translator has the signatures `serving_default` (texts -> text, score, truncated), `beam`
     (texts -> n-best text and score, truncated), `score` (source, target -> log_probability,
     tokens, truncated) and `ids` (source -> ids, score, truncated). Those of a `MaskFiller` and an
-    `ImageClassifier` stand in their docstrings.
+    `ImageClassifier` stand in their docstrings. Beside those that take texts lie requests with
+    which TensorFlow Serving, and `SavedModel.warmup`, run them before the first user does.
 
     Args:
         servable: What to write: a `Translator`, a `MaskFiller`, an `ImageClassifier`.
         path: The model's folder; the export goes into its next free number (`1`, `2`, ...), as
             TensorFlow Serving expects.
+        batching: How the signatures that take texts join the texts of concurrent requests; None
+            for every request by itself.
         **labels: More for the description: a translator's `source_label` and `target_label`.
 
     Returns:
         The folder that was written.
 
     Raises:
-        InputError: `path` is a file.
+        InputError: `path` is a file, or `batching` is for a model that takes no texts.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a folder was to be written there.")
     target = path / str(max(_numbers(path), default=0) + 1)
     signatures = servable.saved_model_signatures()
+    of_texts = _of_texts(servable, signatures)
+    if batching is not None:
+        if not of_texts:  # Images that cannot be read would fail those of other callers.
+            raise InputError(
+                f"Only requests of texts are joined, and {with_article(servable.kind)} takes none."
+            )
+        joined = {name: join_requests(each, batching) for name, each in of_texts.items()}
+        signatures = {**signatures, **joined}
+        labels = {**labels, "batching": batching}
     description = servable.describe(tuple(signatures), **labels)
     with new_folder(target) as folder:
         write_saved_model(_saved(servable), folder, signatures)
+        if servable.tokenizer is not None:
+            write_warmup(warmup_requests(of_texts, servable.tokenizer), folder)
         (folder / _DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
     return target
+
+
+def _of_texts(servable: Servable, signatures: dict[str, Any]) -> dict[str, Any]:
+    """Picks the signatures that take texts; strings are something else without a tokenizer."""
+    if servable.tokenizer is None:
+        return {}
+    return {name: function for name, function in signatures.items() if takes_texts(function)}
 
 
 def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any]) -> None:
@@ -131,6 +157,14 @@ class SavedModel:
         outputs = self._model.signatures[signature](**tensors)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
+    def warmup(self) -> None:
+        """Runs the requests that lie in the export, so that no user's is the first.
+
+        An export that takes no texts, or of a version that wrote none, has no requests.
+        """
+        for signature, inputs in read_warmup(self.path):
+            self.run(signature, **inputs)
+
 
 class SavedModelEngine(Engine):
     """Runs a translator's SavedModel that `export_saved_model` wrote.
@@ -150,3 +184,6 @@ class SavedModelEngine(Engine):
 
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
         return self._model.run(signature, texts=texts)
+
+    def warmup(self) -> None:
+        self._model.warmup()

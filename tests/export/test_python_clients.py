@@ -64,3 +64,22 @@ def test_a_missing_model_is_said_in_a_sentence(program):
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith(program.removesuffix(".py"))
+
+
+def test_the_load_test_prints_a_row_for_every_number_of_callers(saved_model):
+    options = ["--callers", 1, 4, "--seconds", 0.2]
+    rows = run("load_test.py", saved_model, *options, text="\n".join(LINES)).stdout.splitlines()
+    assert [row.split("\t")[0] for row in rows] == ["callers", "1", "4"]
+    assert all(float(value) > 0 for row in rows[1:] for value in row.split("\t")[1:4])
+
+
+def test_the_first_requests_of_an_export_are_measured(lite_file):
+    result = run("first_requests.py", lite_file, "--warmup", text="\n".join(LINES))
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [
+        "open",
+        "warm-up",
+        "request",
+        "slowest",
+        "requests",
+        "memory:",
+    ]

@@ -1,0 +1,87 @@
+"""Measures a SavedModel under concurrent callers, with nothing of ktransformer.
+
+    python export/load_test.py MODEL/1 [MODEL/2 ...] --callers 1 8 64 --seconds 10 < TEXTS
+
+Every caller is a thread that sends one text, waits for its translation and sends the next. The
+models take turns, and each is run by all callers once, unmeasured, before. A table goes to stdout:
+texts a second, and the median and the 99th percentile of the milliseconds that a caller waited.
+Python gives way to TensorFlow while a request runs, so that the threads do run at once.
+"""
+
+import argparse
+import itertools
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import tensorflow as tf
+import tensorflow_text  # noqa: F401
+
+Signature = Callable[..., dict[str, tf.Tensor]]
+
+
+def main() -> int:
+    """Runs the measurement; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Measure SavedModels under concurrent callers.")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="folder of a SavedModel")
+    parser.add_argument("--callers", type=int, nargs="+", default=[1, 8, 64], metavar="N")
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="for each row")
+    parser.add_argument("--signature", default="serving_default", metavar="NAME")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="TensorFlow's own")
+    options = parser.parse_args()
+    texts = [line.rstrip(b"\n") for line in sys.stdin.buffer]
+    if not texts or min(options.callers) < 1:
+        print("load_test: give texts on standard input, and at least 1 caller.", file=sys.stderr)
+        return 2
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    try:
+        signatures = [tf.saved_model.load(m).signatures[options.signature] for m in options.models]
+    except (OSError, KeyError) as error:
+        print(f"load_test: {error}", file=sys.stderr)
+        return 2
+    print("callers\ttexts/s\tp50 ms\tp99 ms\tmodel")
+    for callers in options.callers:
+        for path, signature in zip(options.models, signatures, strict=True):
+            call_at_once(signature, texts, callers, seconds=0)
+            waits, seconds = call_at_once(signature, texts, callers, options.seconds)
+            ms = sorted(1000 * wait for wait in waits)
+            p50, p99 = statistics.median(ms), ms[int(0.99 * (len(ms) - 1))]
+            print(callers, f"{len(ms) / seconds:.1f}", f"{p50:.1f}", f"{p99:.1f}", path, sep="\t")
+            sys.stdout.flush()
+    return 0
+
+
+def call_at_once(
+    signature: Signature, texts: list[bytes], callers: int, seconds: float
+) -> tuple[list[float], float]:
+    """Lets callers send texts for so long, at least one each.
+
+    Returns:
+        The seconds that each request took, and the seconds from the first to the last of them.
+    """
+    waits: list[float] = []
+    numbers = itertools.count()
+    start = time.perf_counter()
+
+    def call() -> None:
+        while True:
+            text = texts[next(numbers) % len(texts)]
+            sent = time.perf_counter()
+            signature(tf.constant([text]))["text"].numpy()
+            answered = time.perf_counter()
+            waits.append(answered - sent)
+            if answered - start >= seconds:
+                return
+
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return waits, time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Requests that a server runs before the first of its users: TensorFlow Serving's warm-up file.
+
+TensorFlow Serving reads `assets.extra/tf_serving_warmup_requests` beside a SavedModel when it
+loads it, and runs what it finds. The file is a TFRecord of `PredictionLog` messages. Their Python
+classes are in a package that nothing else here needs, so the few fields used are described below,
+with their numbers in TensorFlow Serving's `prediction_log.proto`, `predict.proto` and
+`model.proto`.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from ktransformer.text import END_ID, Tokenizer
+
+_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+_BATCH_SIZES, _LENGTHS = (1, 4, 16), (5, 20)
+
+
+# What is used of three files of TensorFlow Serving, as a schema of protobuf. The names of messages
+# are not written, so they have a package of ours and do not collide with the real ones.
+_SCHEMA = """
+name: "ktransformer/warmup.proto"
+package: "ktransformer.warmup"
+syntax: "proto3"
+dependency: "tensorflow/core/framework/tensor.proto"
+message_type {
+  name: "ModelSpec"
+  field { name: "signature_name" number: 3 label: LABEL_OPTIONAL type: TYPE_STRING }
+}
+message_type {
+  name: "PredictRequest"
+  nested_type {
+    name: "InputsEntry"
+    options { map_entry: true }
+    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field { name: "value" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE
+            type_name: ".tensorflow.TensorProto" }
+  }
+  field { name: "model_spec" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE
+          type_name: ".ktransformer.warmup.ModelSpec" }
+  field { name: "inputs" number: 2 label: LABEL_REPEATED type: TYPE_MESSAGE
+          type_name: ".ktransformer.warmup.PredictRequest.InputsEntry" }
+}
+message_type {
+  name: "PredictLog"
+  field { name: "request" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE
+          type_name: ".ktransformer.warmup.PredictRequest" }
+}
+message_type {
+  name: "PredictionLog"
+  field { name: "predict_log" number: 6 label: LABEL_OPTIONAL type: TYPE_MESSAGE
+          type_name: ".ktransformer.warmup.PredictLog" }
+}
+"""
+
+
+def _message_class(name: str) -> Any:
+    """Returns the class of one of the messages that `_SCHEMA` describes."""
+    file = text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto())
+    pool = descriptor_pool.Default()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{file.package}.{name}"))
+
+
+_PREDICTION_LOG = _message_class("PredictionLog")
+
+
+class Request(NamedTuple):
+    """A call of a signature.
+
+    Attributes:
+        signature: Its name.
+        inputs: What it takes, by name.
+    """
+
+    signature: str
+    inputs: dict[str, np.ndarray]
+
+
+def warmup_requests(signatures: Mapping[str, Any], tokenizer: Tokenizer) -> list[Request]:
+    """Makes requests of 1, 4 and 16 texts of about 5 and 20 tokens.
+
+    Args:
+        signatures: `tf.function`s of texts `[B]`, with an input signature, by name.
+        tokenizer: Makes the texts, of pieces from all over the vocabulary.
+
+    Returns:
+        The requests, the smallest first.
+    """
+    requests = []
+    for length in _LENGTHS:
+        text = _text(tokenizer, length)
+        for size in _BATCH_SIZES:
+            texts = np.array([text] * size, dtype=object)
+            for name, function in signatures.items():
+                inputs = {spec.name: texts for spec in function.input_signature}
+                requests.append(Request(name, inputs))
+    return requests
+
+
+def _text(tokenizer: Tokenizer, length: int) -> bytes:
+    """Makes a text of about `length` tokens, the end token included; no mask among them."""
+    last = tokenizer.vocabulary_size - (1 if tokenizer.mask_id is None else 3)
+    ids = np.linspace(END_ID + 1, last, length - 1).astype(np.int32)
+    text: bytes = tokenizer.decode(tf.constant(ids[None])).numpy()[0]
+    return text
+
+
+def write_warmup(requests: list[Request], folder: Path) -> None:
+    """Writes requests where TensorFlow Serving looks for them in a SavedModel's folder."""
+    path = folder / _FILE
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in requests:
+            log = _PREDICTION_LOG()
+            request = log.predict_log.request
+            request.model_spec.signature_name = signature
+            for name, values in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
+            writer.write(log.SerializeToString(deterministic=True))
+
+
+def read_warmup(folder: Path) -> Iterator[Request]:
+    """Yields the requests in a SavedModel's folder; none where it has no such file."""
+    if not (folder / _FILE).is_file():
+        return
+    for record in tf.data.TFRecordDataset(str(folder / _FILE)).as_numpy_iterator():
+        request = _PREDICTION_LOG.FromString(record).predict_log.request
+        inputs = {name: tf.make_ndarray(values) for name, values in request.inputs.items()}
+        yield Request(request.model_spec.signature_name, inputs)
