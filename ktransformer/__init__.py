@@ -17,6 +17,7 @@ _SUBMODULES = (
     "losses",
     "metrics",
     "models",
+    "pruning",
     "run",
     "schedules",
     "serving",
