@@ -22,7 +22,8 @@ def prune_run(run: Run, texts: Iterable[str], *, min_count: int = 1) -> Run:
 
     The weights that stay are the run's own, so the scores of the pieces that stay are, too. With
     `min_count=1` the corpus is encoded into the same pieces as before. What a text needs beyond
-    them is written in shorter pieces, down to single characters.
+    them is written in shorter pieces, down to single characters; the model has seldom seen words
+    written so, and translates them worse.
 
     Args:
         run: A trained run; it is not changed.
