@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--target", required=True, metavar="FILE", help="target texts")
     _add_batch_size(command)
 
+    _add_prune(commands)
     _add_export(commands)
     _add_verify(commands)
     return parser
@@ -105,6 +106,30 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
     _add_beam_size(command)
     _add_batch_size(command)
     _add_threads(command)
+
+
+def _add_prune(commands: Any) -> None:
+    command = _add(commands, "prune", "cut a run's vocabulary to what a corpus needs")
+    command.add_argument("run", metavar="RUN", help="folder of a trained run")
+    command.add_argument(
+        "--corpus",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="FILE",
+        help="text like that to translate, and like its translations; .gz is unpacked",
+    )
+    command.add_argument("--output", required=True, metavar="RUN", help="folder to write")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace that RUN if it is there (default: refuse)"
+    )
+    command.add_argument(
+        "--min-count",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="keep the pieces that the corpus uses at least N times, and all single characters",
+    )
 
 
 def _add_export(commands: Any) -> None:

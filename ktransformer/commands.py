@@ -16,7 +16,8 @@ from ktransformer.config import Config, read_settings
 from ktransformer.engines import load_engine, load_translator
 from ktransformer.errors import InputError
 from ktransformer.models import PRESETS
-from ktransformer.run import check_run_path, save_run
+from ktransformer.pruning import count_pieces, prune_run
+from ktransformer.run import check_run_path, load_run, save_run
 from ktransformer.serving import (
     Engine,
     translate_lines,
@@ -175,3 +176,20 @@ def score(options: argparse.Namespace) -> None:
         ):
             print(f"{value:.4f}\t{tokens}")
     _report_cut(cut, translator.max_source_length)
+
+
+def prune(options: argparse.Namespace) -> None:
+    """Writes a run whose vocabulary is cut to a corpus, and says how much smaller it is."""
+    output = Path(options.output).resolve()
+    check_run_path(output, overwrite=options.overwrite)
+    texts = list(read_lines(options.corpus))
+    run = load_run(options.run)
+    pruned = prune_run(run, texts, min_count=options.min_count)
+    save_run(pruned, output, overwrite=options.overwrite)
+    for name, before, after in (
+        ("pieces", run.tokenizer.vocabulary_size, pruned.tokenizer.vocabulary_size),
+        ("parameters", run.model.count_params(), pruned.model.count_params()),
+        ("tokens of the corpus", *(count_pieces(r.tokenizer, texts).sum() for r in (run, pruned))),
+    ):
+        print(f"{name}: {before:,} -> {after:,}")
+    _log.info("Wrote %s.", output)

@@ -41,12 +41,14 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "servables": ({"engines", "models", "run", "serving", "text"}, set()),
     "parity": ({"files", "lite", "serving"}, {"numpy", "tensorflow"}),
     "verification": ({"engines", "files", "serving"}, {"numpy", "sacrebleu"}),
+    "lexicon": ({"text"}, {"numpy"}),
+    "pruning": ({"layers", "models", "run", "text"}, {"keras", "numpy"}),
     "fitting": (
         {"config", "files", "losses", "metrics", "models", "run", "schedules", "serving", "text"},
         {"keras", "numpy", "sacrebleu", "tensorflow"},
     ),
     "commands": (
-        {"config", "engines", "files", "fitting", "models", "run", "serving", "text"},
+        {"config", "engines", "files", "fitting", "models", "pruning", "run", "serving", "text"},
         {"sacrebleu", "tensorflow"},
     ),
     "export_commands": (

@@ -1,5 +1,6 @@
-"""What is read from a SentencePiece model besides its pieces, and the mask that is written in."""
+"""SentencePiece models as such: what is read from one, the mask added, pieces left out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ktransformer.errors import InputError
@@ -35,6 +36,46 @@ def find_mask(model: bytes) -> int | None:
     pieces = _schema().ModelProto.FromString(model).pieces
     last = [(piece.piece, piece.score > 0) for piece in pieces[-2:]]  # Trained scores never are.
     return len(pieces) - 2 if last == [(SPACE + MASK, True), (MASK, True)] else None
+
+
+def essential_pieces(model: bytes) -> list[int]:
+    """Returns the ids that no smaller vocabulary can do without, ascending.
+
+    These are all that is no ordinary piece (the special ones and a user's own), the mask's two,
+    every single character, so that any text of known characters can be written, and the piece of
+    the lowest score, from which SentencePiece sets that of an unknown character.
+
+    Raises:
+        InputError: The model's kind is not unigram.
+    """
+    schema = _schema()
+    proto = schema.ModelProto.FromString(model)
+    kind = schema.TrainerSpec.ModelType.Name(proto.trainer_spec.model_type)
+    if kind != "UNIGRAM":  # Of BPE, a piece that no text shows may be a step to one that it does.
+        raise InputError(f"Only a unigram tokenizer can lose pieces; this one's kind is {kind}.")
+    ordinary = {
+        i: piece for i, piece in enumerate(proto.pieces) if piece.type == proto.SentencePiece.NORMAL
+    }
+    essential = {i for i in range(len(proto.pieces)) if i not in ordinary}
+    essential |= {i for i, piece in ordinary.items() if len(piece.piece) == 1}
+    essential |= {min(ordinary, key=lambda i: ordinary[i].score)} if ordinary else set()
+    mask = find_mask(model)
+    return sorted(essential | (set() if mask is None else {mask, mask + 1}))
+
+
+def select_pieces(model: bytes, ids: Sequence[int]) -> bytes:
+    """Returns a model of some of the pieces alone, in the order given, with their scores."""
+    proto = _schema().ModelProto.FromString(model)
+    kept = [proto.pieces[i] for i in ids]
+    smaller = _schema().ModelProto()
+    smaller.trainer_spec.CopyFrom(proto.trainer_spec)
+    smaller.normalizer_spec.CopyFrom(proto.normalizer_spec)
+    if proto.HasField("denormalizer_spec"):
+        smaller.denormalizer_spec.CopyFrom(proto.denormalizer_spec)
+    smaller.pieces.extend(kept)
+    smaller.trainer_spec.vocab_size = len(kept)
+    serialized: bytes = smaller.SerializeToString()
+    return serialized
 
 
 def lite_obstacle(model: bytes) -> str | None:
