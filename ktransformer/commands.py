@@ -1,11 +1,13 @@
 """What each command does: one function a command, on parsed arguments."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
+import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import sacrebleu
@@ -13,19 +15,15 @@ import tensorflow as tf
 
 from ktransformer import fitting
 from ktransformer.config import Config, read_settings
-from ktransformer.engines import load_engine, load_translator
+from ktransformer.engines import available_cores, load_engine, load_translator
 from ktransformer.errors import InputError
 from ktransformer.models import PRESETS
+from ktransformer.progress import Progress
 from ktransformer.pruning import count_pieces, prune_run
 from ktransformer.run import check_run_path, load_run, save_run
-from ktransformer.serving import (
-    Engine,
-    translate_lines,
-)
+from ktransformer.serving import Engine, translate_blocks, translate_lines
 from ktransformer.text import read_lines, read_parallel
-from ktransformer.text.corpus import decode_line
-
-_READ_BYTES = 1 << 16
+from ktransformer.text.line_blocks import read_blocks
 
 _log = logging.getLogger(__name__)
 
@@ -82,18 +80,30 @@ def translate(options: argparse.Namespace) -> None:
     """Translates stdin to stdout, a line for a line, in order."""
     engine = _load_engine(options)
     engine.find_signature(options.n_best)
-    done = cut = 0
-    for lines in _blocks(sys.stdin.fileno()):
-        for translation in translate_lines(
-            engine, lines, batch_size=options.batch_size, n_best=options.n_best
-        ):
+    descriptor = sys.stdin.fileno()
+    progress = Progress(sys.stderr, _bytes_ahead(descriptor))
+    cut = 0
+    for translations in translate_blocks(
+        engine,
+        read_blocks(descriptor, "standard input"),
+        batch_size=options.batch_size,
+        n_best=options.n_best,
+        on_batch=progress.add,
+    ):
+        for translation in translations:
             print("\n".join(translation.texts))
             cut += translation.truncated
         sys.stdout.flush()
-        done += len(lines)
-        print(f"{done} lines translated", end="\r", file=sys.stderr, flush=True)
-    print(f"{done} lines translated.", file=sys.stderr)
+    progress.finish()
     _report_cut(cut, engine.description.max_source_length)
+
+
+def _bytes_ahead(descriptor: int) -> int | None:
+    """Returns how much of a regular file is left to read; None for a pipe or a terminal."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return status.st_size - os.lseek(descriptor, 0, os.SEEK_CUR)
 
 
 def set_threads(threads: int | None) -> None:
@@ -104,25 +114,15 @@ def set_threads(threads: int | None) -> None:
 
 
 def _load_engine(options: argparse.Namespace) -> Engine:
-    set_threads(options.threads)
-    return load_engine(options.model, beam_size=options.beam_size, threads=options.threads)
-
-
-def _blocks(descriptor: int) -> Iterator[list[str]]:
-    """Reads a stream as it comes: every block is the whole lines that are there by now."""
-    number, rest = 0, b""
-    while True:
-        data = os.read(descriptor, _READ_BYTES)
-        *whole, rest = (rest + data).split(b"\n")
-        if not data and rest:  # The last line has no end.
-            whole, rest = [rest], b""
-        if whole:
-            yield [
-                decode_line(line, "standard input", number + i + 1) for i, line in enumerate(whole)
-            ]
-            number += len(whole)
-        if not data:
-            return
+    """Opens what translates many lines: a batch on each thread, not all threads on a batch."""
+    with contextlib.suppress(RuntimeError):  # TensorFlow runs already, with threads of its own.
+        set_threads(1)
+    return load_engine(
+        options.model,
+        beam_size=options.beam_size,
+        threads=1,
+        concurrency=options.threads or available_cores(),
+    )
 
 
 def _report_cut(cut: int, limit: int) -> None:

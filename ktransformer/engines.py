@@ -16,17 +16,25 @@ from ktransformer.serving import (
     is_saved_model,
 )
 
+_MAX_REPLICAS = 8  # A .tflite's replica holds weights of its own.
+
 
 def load_engine(
-    path: str | Path, *, beam_size: int | None = None, threads: int | None = None
+    path: str | Path,
+    *,
+    beam_size: int | None = None,
+    threads: int | None = None,
+    concurrency: int = 1,
 ) -> Engine:
     """Opens a run's folder, a SavedModel's folder or a .tflite file.
 
     Args:
         path: The folder or file.
         beam_size: Another beam size than the run's; an export's is fixed.
-        threads: CPU threads of LiteRT; None for as many as there are cores. TensorFlow's are set
-            for the process, by `tf.config.threading`.
+        threads: CPU threads of LiteRT for a batch; None for as many as there are cores.
+            TensorFlow's are set for the process, by `tf.config.threading`.
+        concurrency: Batches that `translate_blocks` and `translate_lines` run at the same time,
+            on `threads` threads each; of a .tflite at most 8, which share the threads of the rest.
 
     Raises:
         InputError: It is none of these, or damaged, or its beam size is fixed and another one.
@@ -35,11 +43,16 @@ def load_engine(
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder.")
     if is_run(path) or not (path.is_file() or is_saved_model(path)):
-        return ModelEngine(load_translator(path, beam_size))
+        engine: Engine = ModelEngine(load_translator(path, beam_size))
+        engine.concurrency = concurrency
+        return engine
     if path.is_file():
-        engine: Engine = LiteTranslator(path, threads=threads or _cores())
+        replicas = min(concurrency, _MAX_REPLICAS)
+        threads = (threads or available_cores()) * concurrency // replicas
+        engine = LiteTranslator(path, threads=threads, replicas=replicas)
     else:
         engine = SavedModelEngine(path)
+        engine.concurrency = concurrency
     fixed = engine.description.decoding.beam_size
     if beam_size not in (None, fixed):
         raise InputError(
@@ -62,5 +75,6 @@ def load_translator(
     return Translator(run.model, run.tokenizer, chosen)
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """Returns how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -20,6 +20,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "files": (set(), set()),
     "quiet": (set(), set()),
+    "progress": (set(), set()),
     "config": (set(), {"yaml"}),
     "layers": (set(), {"keras", "numpy"}),
     "models": ({"layers"}, {"keras"}),
@@ -48,7 +49,18 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"keras", "numpy", "sacrebleu", "tensorflow"},
     ),
     "commands": (
-        {"config", "engines", "files", "fitting", "models", "pruning", "run", "serving", "text"},
+        {
+            "config",
+            "engines",
+            "files",
+            "fitting",
+            "models",
+            "progress",
+            "pruning",
+            "run",
+            "serving",
+            "text",
+        },
         {"sacrebleu", "tensorflow"},
     ),
     "export_commands": (

@@ -21,12 +21,14 @@ class LiteTranslator(Engine):
 
     Args:
         path: The file.
-        threads: CPU threads of the interpreter, at least 1.
+        threads: CPU threads of each interpreter, at least 1.
+        replicas: Interpreters, at least 1, which `translate_blocks` and `translate_lines` keep
+            busy with a batch each. For many texts, two of one thread are faster than one of two.
 
     Raises:
         InputError: It is no .tflite, or a damaged one, or not one of ktransformer's, or what lies
             beside it is another model's tokenizer.
-        ValueError: `threads` is below 1.
+        ValueError: `threads` or `replicas` is below 1.
 
     Example:
         ```python
@@ -36,9 +38,10 @@ class LiteTranslator(Engine):
 
     kind = "tflite"
 
-    def __init__(self, path: str | Path, *, threads: int = 1) -> None:
-        self._model = LiteModel(path, TranslatorDescription, threads=threads)
+    def __init__(self, path: str | Path, *, threads: int = 1, replicas: int = 1) -> None:
+        self._model = LiteModel(path, TranslatorDescription, threads=threads, replicas=replicas)
         super().__init__(self._model.description, Path(path))
+        self.concurrency = replicas
         self._tokenizer = self._load_tokenizer()
 
     def _load_tokenizer(self) -> Tokenizer | None:

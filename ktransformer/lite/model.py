@@ -1,5 +1,6 @@
 """A .tflite that is opened and runs."""
 
+import queue
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ class LiteModel:
     """A .tflite that `export_lite` wrote, opened.
 
     The graph is the file's; this only calls LiteRT's interpreter, with tensorflow-text's
-    operations registered.
+    operations registered. `run` may be called from as many threads as it has replicas at once;
+    further ones wait for their turn.
 
     Attributes:
         kind: What it is, `tflite`.
@@ -26,39 +28,54 @@ class LiteModel:
     Args:
         path: The file.
         described: The class of its description; `Description` for any kind of model.
-        threads: CPU threads of the interpreter, at least 1.
+        threads: CPU threads of each interpreter, at least 1.
+        replicas: Interpreters of the file, at least 1. Its pages are read once for all of them;
+            what they compute, and the weights as their kernels pack them, is each one's own.
 
     Raises:
         InputError: It is no .tflite, or a damaged one, or not one of ktransformer's, or of another
             kind.
-        ValueError: `threads` is below 1.
+        ValueError: `threads` or `replicas` is below 1.
     """
 
     kind = "tflite"
 
     def __init__(
-        self, path: str | Path, described: type[Description] = Description, *, threads: int = 1
+        self,
+        path: str | Path,
+        described: type[Description] = Description,
+        *,
+        threads: int = 1,
+        replicas: int = 1,
     ) -> None:
-        if threads < 1:
-            raise ValueError(f"threads must be at least 1; got threads={threads}.")
+        for name, value in (("threads", threads), ("replicas", replicas)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1; got {name}={value}.")
         self.path = Path(path)
         self.description: Any = described.from_json(read_metadata(path), path)
+        self._replicas = [self._open_runners(threads) for _ in range(replicas)]
+        # The last one used is the next: where one batch runs at a time, only one takes memory.
+        self._idle: queue.LifoQueue[dict[str, Any]] = queue.LifoQueue()
+        for runners in self._replicas:
+            self._idle.put(runners)
+
+    def _open_runners(self, threads: int) -> dict[str, Any]:
+        """Opens an interpreter; its runners, by signature, keep it alive."""
         try:
-            self._interpreter = InterpreterWithCustomOps(
-                model_path=str(path),
+            interpreter = InterpreterWithCustomOps(
+                model_path=str(self.path),
                 custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS,
                 num_threads=threads,
             )
-            self._runners = {
-                name: self._interpreter.get_signature_runner(name)
-                for name in self.description.signatures
+            return {
+                name: interpreter.get_signature_runner(name) for name in self.description.signatures
             }
         except (ValueError, RuntimeError) as error:
-            raise InputError(f"{path} is a .tflite file, but a damaged one.") from error
+            raise InputError(f"{self.path} is a .tflite file, but a damaged one.") from error
 
     def inputs(self, signature: str) -> list[str]:
         """Returns the names of what a signature takes."""
-        return sorted(self._runners[signature].get_input_details())
+        return sorted(self._replicas[0][signature].get_input_details())
 
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Runs a signature.
@@ -66,11 +83,14 @@ class LiteModel:
         Raises:
             InputError: The file cannot be run: it is damaged, or the inputs do not fit it.
         """
+        runners = self._idle.get()
         try:
-            outputs: dict[str, np.ndarray] = self._runners[signature](**inputs)
+            outputs: dict[str, np.ndarray] = runners[signature](**inputs)
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"LiteRT cannot run {self.path}: {reason}") from error
+        finally:
+            self._idle.put(runners)
         return outputs
 
     def warmup(self) -> None:

@@ -11,6 +11,7 @@ from ktransformer.serving.engine import Engine as Engine
 from ktransformer.serving.engine import ModelEngine as ModelEngine
 from ktransformer.serving.engine import Translation as Translation
 from ktransformer.serving.engine import batches_by_length as batches_by_length
+from ktransformer.serving.engine import translate_blocks as translate_blocks
 from ktransformer.serving.engine import translate_lines as translate_lines
 from ktransformer.serving.id_translator import SPECIAL_IDS as SPECIAL_IDS
 from ktransformer.serving.image_classifier import ImageClassifier as ImageClassifier

@@ -1,7 +1,8 @@
 """What runs a translator, whatever its form: strings of Python in, strings of Python out."""
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.serving.description import TranslatorDescription
 from ktransformer.serving.translator import TEXT_SIGNATURES, Translator
+
+BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: what a batch of long lines is held to.
 
 
 class Translation(NamedTuple):
@@ -37,6 +40,8 @@ class Engine(abc.ABC):
 
     Attributes:
         kind: What runs: `run`, `SavedModel` or `tflite`.
+        concurrency: Batches that `translate_blocks` runs at the same time, from a thread each; 1
+            unless the engine was opened for more.
 
     Args:
         description: What is run: lengths, beam size, signatures.
@@ -48,6 +53,7 @@ class Engine(abc.ABC):
     def __init__(self, description: TranslatorDescription, path: Path | None = None) -> None:
         self.description = description
         self.path = path
+        self.concurrency = 1
 
     @abc.abstractmethod
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
@@ -151,15 +157,62 @@ def translate_lines(
     Returns:
         What became of each line.
     """
-    translations: dict[int, Translation] = {}
-    for chosen in batches_by_length(lines, batch_size):
-        batch = engine.search([lines[i] for i in chosen], n_best)
-        translations.update(zip(chosen, batch, strict=True))
-    return [translations[i] for i in range(len(lines))]
+    (translations,) = translate_blocks(engine, [lines], batch_size=batch_size, n_best=n_best)
+    return translations
+
+
+def translate_blocks(
+    engine: Engine,
+    blocks: Iterable[Sequence[str]],
+    *,
+    batch_size: int = 32,
+    n_best: int = 1,
+    on_batch: Callable[[list[str]], object] = lambda texts: None,
+) -> Iterator[list[Translation]]:
+    """Translates a stream of any length, of which it holds one block at a time.
+
+    Within a block, lines of like length go together and `engine.concurrency` batches run at the
+    same time. Neither changes what a line becomes.
+
+    Args:
+        engine: What translates them.
+        blocks: Lines that are there together. The larger a block, the more alike its batches.
+        batch_size: Texts in a batch, which also holds at most `BATCH_CHARACTERS`.
+        n_best: Translations of each; at most the engine's beam size.
+        on_batch: Called in this thread with the texts of each batch that is done.
+
+    Yields:
+        What became of each line, for each block.
+
+    Raises:
+        InputError: As `Engine.search`; batches that have not begun are dropped.
+    """
+    with ThreadPoolExecutor(engine.concurrency) as pool:
+        run = pool.map if engine.concurrency > 1 else map
+        for lines in blocks:
+            # Longest first: at the end of a block no thread waits long for another.
+            batches = list(batches_by_length(lines, batch_size))[::-1]
+            texts = [[lines[i] for i in chosen] for chosen in batches]
+            found: dict[int, Translation] = {}
+            results = run(lambda batch: engine.search(batch, n_best), texts)
+            for chosen, batch, translations in zip(batches, texts, results, strict=True):
+                found.update(zip(chosen, translations, strict=True))
+                on_batch(batch)
+            yield [found[i] for i in range(len(lines))]
 
 
 def batches_by_length(lines: Sequence[str], batch_size: int) -> Iterator[list[int]]:
-    """Yields the places of lines of like length, `batch_size` at once, shortest first."""
-    order = sorted(range(len(lines)), key=lambda i: len(lines[i]))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    """Yields the places of lines of like length, shortest first.
+
+    A batch has `batch_size` lines, or fewer where these, padded to the longest of them, would have
+    more than `BATCH_CHARACTERS`; a longer line is a batch of its own.
+    """
+    chosen: list[int] = []
+    for i in sorted(range(len(lines)), key=lambda i: len(lines[i])):
+        full = (len(chosen) + 1) * len(lines[i]) > BATCH_CHARACTERS
+        if chosen and (full or len(chosen) == batch_size):
+            yield chosen
+            chosen = []
+        chosen.append(i)
+    if chosen:
+        yield chosen
