@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test claims lint clean
+.PHONY: demo test claims benchmark-decoding lint clean
 
 demo: .venv/ready
 	$(BIN)/python training/dates/demo.py
@@ -14,6 +14,11 @@ test: .venv/ready export/web/node_modules/ready
 claims: .venv/ready
 	$(BIN)/python training/claims/run.py
 
+# Half an hour: our exports against CTranslate2, Hugging Face and KerasHub, whose environments take
+# 6 GB. DATA=FOLDER of Multi30k, RUN=RUN of a trained model, OPTIONS="..." as its --help says.
+benchmark-decoding: .venv/ready .peers/vt/ready .peers/vk/ready
+	$(BIN)/python export/benchmark/decoding.py $(if $(DATA),--data $(DATA)) $(if $(RUN),--run $(RUN)) $(OPTIONS)
+
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -24,9 +29,16 @@ lint: .venv/ready
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint,tensorboard]'
 	touch $@
 
+.peers/vt/ready: export/benchmark/requirements-torch.txt
+.peers/vk/ready: export/benchmark/requirements-tensorflow.txt
+.peers/%/ready:
+	$(PYTHON) -m venv .peers/$*
+	.peers/$*/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
 # What the page for browsers runs on; where npm cannot bring it, its tests are skipped.
 export/web/node_modules/ready: export/web/package-lock.json
 	cd export/web && npm ci --silent && touch node_modules/ready || echo "no page for browsers"
 
 clean:
-	rm -rf .venv runs export/web/node_modules
+	rm -rf .venv .peers runs export/web/node_modules

@@ -1,0 +1,231 @@
+"""Measures decoding with our exports against CTranslate2, Hugging Face and KerasHub.
+
+    make benchmark-decoding DATA=FOLDER [RUN=runs/multi30k] [OPTIONS="--models T --rounds 3"]
+
+FOLDER holds Multi30k; `--help` lists the options. Results as they come go to stderr; what a whole
+run gives is written to `results.md` beside this file, and `results.json` of the work folder. The
+last line on stdout is the verdict.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+
+import machine
+from measuring import Cell, Effort, EngineProcess, engines, measure_cell
+from registry import ENGINES, EngineSpec
+from results import page, verdict
+
+from ktransformer.errors import InputError
+from ktransformer.files import new_file
+from ktransformer.quiet import quiet_stderr
+
+HERE = Path(__file__).parent
+MODELS, TRAINED = ("T", "B"), "trained"
+BEAMS, BATCHES = (1, 4), (1, 16, 64)
+# Sentences of a pass by batch size: as few as say something.
+COUNTS = {"T": {1: 16, 16: 32, 64: 128}, "B": {1: 4, 16: 16, 64: 64}}
+
+
+def main() -> int:
+    """Runs what the arguments say; returns the exit status."""
+    options = parse_arguments()
+    try:
+        check(options)
+        for model in models_of(options):
+            if not options.reuse:
+                prepare(model, options)
+        rows = measure_all(options)
+        write(rows, options)
+    except InputError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("benchmark: Interrupted.", file=sys.stderr)
+        return 130
+    if options.run is not None:
+        print(verdict(rows, [TRAINED]))
+    print(verdict(rows, MODELS))
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description="Measure decoding against the peers.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    names = [name for name, spec in ENGINES.items() if spec.default]
+    add = parser.add_argument
+    add("--data", metavar="DIR", type=Path, help="Multi30k: train.{en,de}, test_2016_flickr.en")
+    add("--run", metavar="RUN", type=Path, help="a trained run, measured too")
+    add("--models", nargs="*", choices=MODELS, default=MODELS, help="sizes, random weights")
+    add("--beams", nargs="+", type=int, default=BEAMS, help="1 is greedy search")
+    add("--batches", nargs="+", type=int, default=BATCHES, help="sentences in a batch")
+    add("--sentences", type=int, help="of a pass; by the size and the batch if not given")
+    add("--engines", nargs="+", choices=ENGINES, default=names, metavar="ENGINE", help="which")
+    add("--rounds", type=int, default=5, help="samples of an engine in a cell")
+    add("--seconds", type=float, default=6.0, help="an engine's time for them, but at least two")
+    add("--max-foreign", type=float, default=0.15, help="cores others may use in a clean sample")
+    add("--peers", metavar="DIR", type=Path, default=Path(".peers"), help="environments vt, vk")
+    add("--work", metavar="DIR", type=Path, default=Path("runs/benchmark"), help="for the models")
+    add("--reuse", action="store_true", help="take the models that are in the work folder")
+    add("--output", metavar="FILE", type=Path, help="the page; beside this program if all is run")
+    return parser.parse_args()
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises an `InputError` for what is missing, before any work is done."""
+    if options.data is None or not options.data.is_dir():
+        what = f"{options.data} is no folder" if options.data else "DATA is not given"
+        raise InputError(
+            f"{what}: it must name the folder of Multi30k, which training/translation/README.md "
+            "says how to get."
+        )
+    for number in (*options.beams, *options.batches, options.rounds, options.sentences or 1):
+        if number < 1:
+            raise InputError(f"Beams, batches, sentences and rounds must be at least 1: {number}.")
+    for name in options.engines:
+        python = ENGINES[name].python(options.peers)
+        if not python.is_file():
+            raise InputError(
+                f"The engine {name} needs the environment {python.parents[1]}, which is not "
+                "there: `make benchmark-decoding` makes it."
+            )
+    if options.reuse:
+        for model in models_of(options):
+            if not (options.work / model / "hf").is_dir():
+                raise InputError(f"--reuse: there is no whole model in {options.work / model}.")
+
+
+def models_of(options: argparse.Namespace) -> list[str]:
+    """Lists the models to measure."""
+    return [*options.models, *([TRAINED] if options.run is not None else [])]
+
+
+def prepare(model: str, options: argparse.Namespace) -> None:
+    """Makes a model's exports, and the same weights in the peers' formats."""
+    say(f"{model}: exporting")
+    with quiet_stderr():
+        import prepare as exports  # TensorFlow, which a run with --reuse does without.
+
+        folder = options.work / model
+        if model == TRAINED:
+            exports.prepare_trained(options.run, options.data, options.beams, folder)
+        else:
+            exports.prepare_random(model, options.data, options.beams, folder)
+    if not any(ENGINES[name].environment == "vt" for name in options.engines):
+        return
+    command = [str(options.peers / "vt/bin/python"), str(HERE / "convert_peers.py"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise InputError(f"The model {model} could not be given to the peers: {lines[-1]}")
+
+
+def measure_all(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measures every cell; saves what there is after each one."""
+    rows: list[dict[str, Any]] = []
+    versions: dict[str, str] = {}
+    for model in models_of(options):
+        for beam in options.beams:
+            folder, logs = options.work / model, options.work / "logs"
+            chosen = chosen_engines(model, options)
+            with engines(chosen, folder, beam, peers=options.peers, logs=logs) as running:
+                for engine in running:
+                    versions.update(engine.started["versions"])
+                for batch in options.batches:
+                    rows += measure(model, beam, batch, running, options)
+                    save(rows, versions, options)
+    return rows
+
+
+def chosen_engines(model: str, options: argparse.Namespace) -> dict[str, EngineSpec]:
+    """Returns the engines that were asked for and can run the model."""
+    specs = {name: spec for name, spec in ENGINES.items() if name in options.engines}
+    return {name: spec for name, spec in specs.items() if spec.ends or model != TRAINED}
+
+
+def measure(
+    model: str,
+    beam: int,
+    batch: int,
+    running: list[EngineProcess],
+    options: argparse.Namespace,
+) -> list[dict[str, Any]]:
+    """Measures one cell and says what came out."""
+    counts = COUNTS.get(model, COUNTS["T"])
+    count = options.sentences or counts.get(batch, max(batch, counts[1]))
+    cell = Cell(model, beam, batch, max(batch, count))
+    effort = Effort(options.rounds, options.seconds, options.max_foreign)
+    say(f"{model} {cell}, {cell.count} sentences")
+    rows = measure_cell(running, cell, effort)
+    for row in rows:
+        same = "" if row["identical"] is None else f", {row['identical']:.2f} identical"
+        say(
+            f"  {row['engine']:20} {row['tokens_per_second']:9,.0f} tokens/s, "
+            f"first call {row['first_call_seconds']:.2f} s, {row['resident_mb']:.0f} MB, "
+            f"clean {row['clean']}/{row['samples']}{same}"
+        )
+    return rows
+
+
+def save(rows: list[dict[str, Any]], versions: dict[str, str], options: argparse.Namespace) -> None:
+    """Writes `results.json`: everything, also of a run that is cut short."""
+    about = {
+        "command": command_of(options),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine.describe(),
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
+    }
+    with new_file(options.work / "results.json") as file:
+        file.write_text(json.dumps({"about": about, "rows": rows}, indent=1), encoding="utf-8")
+
+
+def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """Writes the page: into the repository only if every default cell was measured."""
+    if not rows:
+        raise InputError(f"No engine could be measured; {options.work / 'logs'} may say why.")
+    about = json.loads((options.work / "results.json").read_text(encoding="utf-8"))["about"]
+    output = options.output or (HERE if is_whole(options) else options.work) / "results.md"
+    with new_file(output) as file:
+        file.write_text(page(rows, about), encoding="utf-8")
+    say(f"written: {output}")
+
+
+def is_whole(options: argparse.Namespace) -> bool:
+    """Tells whether all default models, beams, batches and engines are measured."""
+    names = {name for name, spec in ENGINES.items() if spec.default}
+    pairs = (
+        (MODELS, options.models),
+        (BEAMS, options.beams),
+        (BATCHES, options.batches),
+        (names, options.engines),
+    )
+    return options.sentences is None and all(set(all_) <= set(some) for all_, some in pairs)
+
+
+def command_of(options: argparse.Namespace) -> str:
+    """Returns the command line, without where the data lie."""
+    arguments = sys.argv[1:]
+    for flag, name in (("--data", "DATA"), ("--run", "RUN")):
+        if flag in arguments:
+            arguments[arguments.index(flag) + 1] = name
+    return f"export/benchmark/decoding.py {shlex.join(arguments)}"
+
+
+def say(line: str) -> None:
+    """Prints progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""Makes what the benchmark decodes: exports, the same weights for the peers, sentences."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from workload import Workload
+
+from ktransformer.config import DecodingConfig
+from ktransformer.errors import InputError
+from ktransformer.files import new_folder
+from ktransformer.lite import export_lite
+from ktransformer.models import Transformer
+from ktransformer.run import load_run
+from ktransformer.serving import Translator, export_saved_model
+from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer, read_lines
+
+SIZES = {"T": ("tiny", 10_000), "B": ("base", 32_000)}  # Preset and vocabulary.
+FORCED_TOKENS = 32
+PIECES = 10_000
+TRAINED = "trained"
+SPECIAL = {"pad": PAD_ID, "unknown": UNKNOWN_ID, "start": START_ID, "end": END_ID}
+QUANTIZATIONS = {"float32": "none", "int8": "dynamic_int8"}
+
+_SUBLAYERS = {
+    "self_attention": ("input_projection", "output_projection"),
+    "cross_attention": ("query_projection", "memory_projection", "output_projection"),
+    "feed_forward": ("hidden_projection", "output_projection"),
+}
+
+
+def prepare_random(name: str, data: Path, beams: Sequence[int], folder: Path) -> None:
+    """Makes size T or B with random weights, of which every sentence gets `FORCED_TOKENS`.
+
+    Args:
+        name: `T` or `B`.
+        data: Multi30k's folder: the tokenizer comes from its training text, the sentences are
+            its English test set.
+        beams: Which beam sizes to export.
+        folder: Where to; replaced if it is there.
+    """
+    preset, vocabulary_size = SIZES[name]
+    keras.utils.set_random_seed(0)
+    model = Transformer.from_preset(preset, vocabulary_size, max_length=128)
+    model.build()
+    draw_endless_weights(model)
+    decoding = DecodingConfig(max_length_ratio=0, max_length_offset=FORCED_TOKENS)
+    _write(name, model, tokenizer_of(data, folder.parent), decoding, data, beams, folder)
+
+
+def prepare_trained(run: Path, data: Path, beams: Sequence[int], folder: Path) -> None:
+    """Makes the same of a trained run, whose sentences end by themselves."""
+    trained = load_run(run)
+    model = trained.model
+    plain = not model.norm_first and model.tie_embeddings and model.scale_embeddings
+    if not plain or model.positions != "sinusoidal" or model.activation != "relu":
+        raise InputError(
+            f"{run} has no counterpart among the peers: they have post-norm, tied and scaled "
+            "embeddings, sinusoidal positions and relu."
+        )
+    _write(TRAINED, model, trained.tokenizer, trained.config.decoding, data, beams, folder)
+
+
+def draw_endless_weights(model: Transformer) -> None:
+    """Draws weights with which no special id is ever chosen.
+
+    The decoder's last norm adds a vector to every hidden state, and the embeddings of padding,
+    unknown and end, which are also rows of the output projection, point against it. That of the
+    start, which the decoder sees, is zero: its logit is, too, and the best of thousands is far
+    above. No engine has to be told to forbid the end, so none pays for it.
+    """
+    generator = np.random.default_rng(0)
+    for weight in model.weights:
+        if len(weight.shape) == 2:
+            weight.assign(generator.normal(0, 0.05, weight.shape).astype(np.float32))
+    direction = 0.3 * np.sign(generator.normal(size=model.d_model)).astype(np.float32)
+    model.decoder.blocks[-1].feed_forward_norm.beta.assign(direction)
+    table = np.array(model.source_embedding.embeddings)
+    table[[PAD_ID, UNKNOWN_ID, END_ID]] = -5 * direction
+    table[START_ID] = 0
+    model.source_embedding.embeddings.assign(table)
+
+
+def tokenizer_of(data: Path, cache: Path) -> Tokenizer:
+    """Trains the tokenizer of the sizes T and B, or takes the one that is in `cache`."""
+    path = cache / "tokenizer.model"
+    if not path.is_file():
+        texts = [find_text(data, f"train.{language}") for language in ("en", "de")]
+        tokenizer = Tokenizer.train(read_lines(texts), PIECES)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(path)
+    return Tokenizer.load(path)
+
+
+def find_text(data: Path, name: str) -> Path:
+    """Finds a text of the data set, gzipped or not.
+
+    Raises:
+        InputError: There is none.
+    """
+    for path in (data / f"{name}.gz", data / name):
+        if path.is_file():
+            return path
+    raise InputError(
+        f"There is no {name}.gz in {data}; training/translation/README.md says how to "
+        "get Multi30k, and DATA=FOLDER where it is."
+    )
+
+
+def _write(
+    name: str,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    decoding: DecodingConfig,
+    data: Path,
+    beams: Sequence[int],
+    folder: Path,
+) -> None:
+    """Writes the exports of each beam size, the weights, and the workload."""
+    lines = list(read_lines(find_text(data, "test_2016_flickr.en")))
+    with new_folder(folder, overwrite=True) as new:
+        for beam in beams:
+            _export(model, tokenizer, decoding, beam, new)
+        np.savez(new / "weights.npz", **weights_of(model))
+        (new / "tokenizer.model").write_bytes(tokenizer.model)
+        Workload(
+            new,
+            name=name,
+            sizes=sizes_of(model),
+            decoding={
+                "max_length_ratio": decoding.max_length_ratio,
+                "max_length_offset": decoding.max_length_offset,
+                "max_target_length": decoding.max_target_length or model.max_length,
+                "length_penalty": decoding.length_penalty,
+            },
+            special=SPECIAL,
+            forced_tokens=None if name == TRAINED else FORCED_TOKENS,
+            sentences=[ids.tolist() for ids in tokenizer.encode_lines(lines)],
+        ).save()
+
+
+def _export(
+    model: Transformer, tokenizer: Tokenizer, decoding: DecodingConfig, beam: int, folder: Path
+) -> None:
+    """Writes `beamK/1`, `beamK.float32.tflite` and `beamK.int8.tflite`."""
+    translator = Translator(model, tokenizer, dataclasses.replace(decoding, beam_size=beam))
+    export_saved_model(translator, folder / f"beam{beam}")
+    for weights, quantization in QUANTIZATIONS.items():
+        path = folder / f"beam{beam}.{weights}.tflite"
+        export_lite(translator, path, signatures=["ids"], quantization=quantization)
+
+
+def sizes_of(model: Transformer) -> dict[str, int]:
+    """Returns the sizes that the peers need to know."""
+    names = ("vocabulary_size", "num_layers", "num_decoder_layers", "d_model", "num_heads")
+    return {name: getattr(model, name) for name in (*names, "hidden_dim", "max_length")}
+
+
+def weights_of(model: Transformer) -> dict[str, np.ndarray]:
+    """Returns every weight under a name such as `decoder/0/self_attention/input_projection/bias`.
+
+    Kernels are `[in, out]`; the fused ones hold query, key and value, or key and value, side by
+    side.
+    """
+    arrays = {"embeddings": np.array(model.source_embedding.embeddings)}
+    for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
+        for i, block in enumerate(stack.blocks):
+            for path, weight in _block_weights(block).items():
+                arrays[f"{side}/{i}/{path}"] = np.array(weight)
+    return arrays
+
+
+def _block_weights(block: Any) -> dict[str, Any]:
+    found = {}
+    for sublayer, projections in _SUBLAYERS.items():
+        if not hasattr(block, sublayer):
+            continue  # An encoder's block has no cross-attention.
+        for projection in projections:
+            dense = getattr(getattr(block, sublayer), projection)
+            found[f"{sublayer}/{projection}/kernel"] = dense.kernel
+            found[f"{sublayer}/{projection}/bias"] = dense.bias
+        norm = getattr(block, f"{sublayer}_norm")
+        found[f"{sublayer}_norm/gamma"], found[f"{sublayer}_norm/beta"] = norm.gamma, norm.beta
+    return found

@@ -1,0 +1,104 @@
+"""The engines that are measured, by name."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+THREADS = 2  # Every engine's, where its name does not say otherwise.
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineSpec:
+    """One engine in one mode.
+
+    Attributes:
+        title: What it is, for people.
+        environment: `.venv`, which has TensorFlow and LiteRT, or one of the peers' in `.peers`.
+        module: Which file in `engines/`.
+        options: Arguments of the module's `Engine`.
+        threads: How many the whole process has.
+        together: Whether it gets all batches at once and keeps several in flight.
+        least_batch: It has no part in cells with smaller batches.
+        ends: Whether it can run a trained model, whose sentences end by themselves.
+        default: Whether it is measured when nothing else is asked for.
+    """
+
+    title: str
+    environment: str
+    module: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    threads: int = THREADS
+    together: bool = False
+    least_batch: int = 1
+    ends: bool = True
+    default: bool = True
+
+    def python(self, peers: Path) -> Path:
+        """Returns the interpreter of its environment."""
+        if self.environment == ".venv":
+            return Path(sys.executable)
+        return peers / self.environment / "bin" / "python"
+
+    def arguments(self, folder: Path, beam: int) -> list[str]:
+        """Returns what `worker.py` is called with."""
+        return [self.module, str(folder), str(beam), json.dumps(self.options)]
+
+
+def _lite(weights: str) -> dict[str, EngineSpec]:
+    title = f"ours, .tflite {weights}"
+    each = {"weights": weights, "threads": 1}
+    pair = {**each, "interpreters": 2}
+    return {
+        f"lite-{weights}": EngineSpec(
+            f"{title}, 2 threads", ".venv", "lite", {"weights": weights, "threads": THREADS}
+        ),
+        f"lite-{weights}-split": EngineSpec(
+            f"{title}, a batch split between 2 interpreters", ".venv", "lite", pair, least_batch=2
+        ),
+        f"lite-{weights}-2x1": EngineSpec(
+            f"{title}, 2 batches in flight", ".venv", "lite", pair, together=True
+        ),
+        f"lite-{weights}-1t": EngineSpec(
+            f"{title}, 1 thread", ".venv", "lite", each, threads=1, default=False
+        ),
+    }
+
+
+def _ct2(weights: str) -> dict[str, EngineSpec]:
+    title = f"CTranslate2 {weights}"
+    each = {"weights": weights, "threads": 1}
+    return {
+        f"ct2-{weights}-2x1": EngineSpec(
+            f"{title}, 2 replicas on 1 thread", "vt", "ct2", {**each, "replicas": 2}, together=True
+        ),
+        f"ct2-{weights}-1t": EngineSpec(
+            f"{title}, 1 thread", "vt", "ct2", each, threads=1, default=weights == "int8"
+        ),
+    }
+
+
+BASE = "ct2-float32"
+ENGINES: dict[str, EngineSpec] = {
+    "saved-model": EngineSpec("ours, SavedModel float32", ".venv", "saved_model"),
+    **_lite("float32"),
+    BASE: EngineSpec("CTranslate2 float32, 1 replica on 2 threads", "vt", "ct2"),
+    **_ct2("float32"),
+    **_lite("int8"),
+    **_ct2("int8"),
+    "hf": EngineSpec("Hugging Face Marian", "vt", "marian"),
+    "kerashub-xla": EngineSpec("KerasHub, XLA", "vk", "kerashub", ends=False),
+}
+
+# What a cell's ratios compare: the fastest of the first names with the fastest of the others.
+# One batch at a time, as many threads on both sides; int8 in whatever mode is each one's best.
+RATIOS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "CTranslate2 float32": (("saved-model", "lite-float32", "lite-float32-split"), (BASE,)),
+    "CTranslate2 int8": (
+        ("lite-int8", "lite-int8-split", "lite-int8-2x1"),
+        ("ct2-int8-2x1", "ct2-int8-1t"),
+    ),
+    "Hugging Face": (("saved-model", "lite-float32", "lite-float32-split"), ("hf",)),
+    "KerasHub XLA": (("saved-model", "lite-float32", "lite-float32-split"), ("kerashub-xla",)),
+}

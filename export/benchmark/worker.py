@@ -1,0 +1,124 @@
+"""Serves one engine over stdin and stdout, so that the benchmark can let engines take turns.
+
+    python worker.py ENGINE FOLDER BEAM OPTIONS
+
+A request is a line of JSON, the arguments of `measure`; a reply is a line of JSON behind `@@`.
+This is the process that is measured: it imports the engine's own packages, and never ktransformer.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+START = time.perf_counter()
+for _name in ("OMP", "MKL", "OPENBLAS", "TF"):
+    _variable = "TF_NUM_INTRAOP_THREADS" if _name == "TF" else f"{_name}_NUM_THREADS"
+    os.environ[_variable] = os.environ.setdefault("BENCHMARK_THREADS", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from meter import CpuMeter, memory  # noqa: E402
+from workload import Ids, Workload  # noqa: E402
+
+
+def main() -> int:
+    """Loads the engine, then answers requests until stdin ends."""
+    name, folder, beam, options = sys.argv[1:]
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # What libraries print goes to stderr.
+
+    def reply(fields: dict[str, Any]) -> None:
+        print(f"@@{json.dumps(fields)}", file=replies, flush=True)
+
+    work = Workload.load(Path(folder))
+    try:
+        module = importlib.import_module(f"engines.{name}")
+        imported = time.perf_counter()
+        engine = module.Engine(work, int(beam), **json.loads(options))
+        loaded = time.perf_counter()
+        if "ktransformer" in sys.modules:
+            raise RuntimeError("ktransformer was imported into a process that must do without it.")
+        reply(
+            {
+                "import_seconds": imported - START,
+                "load_seconds": loaded - imported,
+                "versions": engine.versions(),
+                **memory(),
+            }
+        )
+        for line in sys.stdin:
+            reply(measure(engine, work, **json.loads(line)))
+    except Exception as error:
+        traceback.print_exc()
+        reply({"error": f"{type(error).__name__}: {error}"[:500]})
+        return 1
+    return 0
+
+
+def measure(
+    engine: Any,
+    work: Workload,
+    *,
+    batch: int,
+    count: int,
+    together: bool,
+    first_only: bool = False,
+    least_seconds: float = 0.0,
+    with_ids: bool = False,
+) -> dict[str, Any]:
+    """Decodes a cell's sentences, again and again where they take less than `least_seconds`.
+
+    Args:
+        engine: What decodes.
+        work: What is decoded.
+        batch: Sentences in a batch.
+        count: Sentences in all.
+        together: Whether the engine is given all batches at once, to keep several in flight.
+        first_only: Decode only the first batch: what a first call takes.
+        least_seconds: A sample that is shorter is too short for the meter of foreign work.
+        with_ids: Whether the reply holds what was decoded.
+
+    Returns:
+        What `Sample` in `measuring.py` describes.
+    """
+    batches = work.batches(batch, count)[: 1 if first_only else None]
+    latencies: list[float] = []
+    passes, found = 0, []
+    with CpuMeter() as meter:
+        start = time.perf_counter()
+        while passes == 0 or time.perf_counter() - start < least_seconds:
+            found = _decode(engine, batches, together, latencies)
+            passes += 1
+    latencies.sort()
+    return {
+        "seconds": meter.seconds / passes,
+        "own_cores": meter.own_cores,
+        "foreign_cores": meter.foreign_cores,
+        "tokens": sum(map(len, found)),
+        "median_latency": latencies[len(latencies) // 2] if latencies else None,
+        "ids": found if with_ids else None,
+        **memory(),
+    }
+
+
+def _decode(
+    engine: Any, batches: list[list[Ids]], together: bool, latencies: list[float]
+) -> list[Ids]:
+    """Decodes all batches once; notes what each took, unless they ran together."""
+    if together:
+        found: list[Ids] = engine.decode_all(batches)
+        return found
+    found = []
+    for batch in batches:
+        start = time.perf_counter()
+        found += engine.decode(batch)
+        latencies.append(time.perf_counter() - start)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
