@@ -97,12 +97,14 @@ class LiteModel:
         """Runs every signature of a single input once, so that no user's run is the first.
 
         LiteRT lays out a signature's memory and packs its weights when it is first run. What takes
-        the state of another signature, as `decode_step` does, is left out.
+        the state of another signature, as `decode_step` does, is left out. Call it before other
+        threads use the model.
         """
-        for signature in self._runners:
-            details = self._runners[signature].get_input_details()
-            if len(details) == 1:
-                self.run(signature, **{name: _smallest(each) for name, each in details.items()})
+        for runners in self._replicas:
+            for runner in runners.values():
+                details = runner.get_input_details()
+                if len(details) == 1:
+                    runner(**{name: _smallest(each) for name, each in details.items()})
 
 
 def _smallest(details: dict[str, Any]) -> np.ndarray:
