@@ -227,10 +227,9 @@ def summarise(samples: Sequence[dict[str, Any]], max_foreign: float) -> dict[str
 
 
 def identical(found: Sequence[Ids], base: Sequence[Ids]) -> float:
-    """Returns the share of sentences that are the same but for the end token.
+    """Returns the share of sentences that are the same, the last token aside.
 
-    Where tokens are forced, ours is the end at the limit and theirs any token: the last of
-    equally long ones is left out.
+    At the limit ours is the end token, theirs may be any.
     """
     pairs = list(zip(found, base, strict=True))
-    return sum(a[:-1] == b[:-1] for a, b in pairs) / len(pairs)
+    return sum(len(a) == len(b) and a[:-1] == b[:-1] for a, b in pairs) / len(pairs)

@@ -80,6 +80,7 @@ def _ct2(weights: str) -> dict[str, EngineSpec]:
 
 
 BASE = "ct2-float32"
+_CT2_INT8 = {"weights": "int8", "threads": THREADS}
 ENGINES: dict[str, EngineSpec] = {
     "saved-model": EngineSpec("ours, SavedModel float32", ".venv", "saved_model"),
     **_lite("float32"),
@@ -87,6 +88,9 @@ ENGINES: dict[str, EngineSpec] = {
     **_ct2("float32"),
     **_lite("int8"),
     **_ct2("int8"),
+    "ct2-int8": EngineSpec(
+        "CTranslate2 int8, 1 replica on 2 threads", "vt", "ct2", _CT2_INT8, default=False
+    ),
     "hf": EngineSpec("Hugging Face Marian", "vt", "marian"),
     "kerashub-xla": EngineSpec("KerasHub, XLA", "vk", "kerashub", ends=False),
 }

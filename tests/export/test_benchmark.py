@@ -1,0 +1,123 @@
+"""The benchmark of decoding: what it sums up, and that our engines decode what the model does."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from ktransformer.serving import Translator
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "export" / "benchmark"))
+
+import measuring
+import results
+
+FOLDER = Path(measuring.__file__).parent
+sys.path.remove(str(FOLDER))
+
+
+def benchmark(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, FOLDER / "decoding.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def row(engine: str, beam: int, batch: int, speed: float, model: str = "T") -> dict:
+    cell = {"model": model, "beam": beam, "batch": batch, "count": 8}
+    return {"engine": engine, **cell, "tokens_per_second": speed}
+
+
+def sample(seconds: float, foreign: float) -> dict:
+    return {
+        "seconds": seconds,
+        "foreign_cores": foreign,
+        "own_cores": 2.0,
+        "tokens": 600,
+        "median_latency": None,
+        "resident_mb": 50.0,
+        "peak_mb": 60.0,
+    }
+
+
+def test_the_verdict_is_the_better_export_in_the_worst_cell():
+    rows = [
+        row("lite-float32", 1, 1, 300),
+        row("ct2-float32", 1, 1, 200),
+        row("saved-model", 4, 64, 150),
+        row("lite-float32-split", 4, 64, 140),
+        row("ct2-float32", 4, 64, 200),
+        row("lite-float32", 1, 16, 250, "B"),
+        row("lite-int8", 1, 16, 900, "B"),  # Not float32.
+        row("lite-float32-2x1", 1, 16, 900, "B"),  # More than one batch at a time.
+        row("ct2-float32", 1, 16, 100, "B"),
+    ]
+    assert results.verdict(rows, ["T", "B"]) == (
+        "worst ratio to CTranslate2 float32: T 0.75 (beam 4 batch 64), B 2.50 (greedy batch 16)"
+    )
+
+
+def test_disturbed_samples_are_left_out_of_the_median():
+    samples = [sample(1.0, 0.0), sample(9.0, 1.0), sample(3.0, 0.1)]
+    summary = measuring.summarise(samples, max_foreign=0.15)
+    assert (summary["tokens_per_second"], summary["clean"]) == (300, 2)
+
+
+def test_without_two_undisturbed_samples_the_least_disturbed_count():
+    samples = [sample(9.0, 1.0), sample(2.0, 0.3), sample(4.0, 0.2)]
+    summary = measuring.summarise(samples, max_foreign=0.15)
+    assert (summary["tokens_per_second"], summary["clean"]) == (200, 0)
+
+
+def test_missing_data_are_said_in_a_sentence():
+    result = benchmark("--data", "/nowhere")
+    assert result.returncode == 2
+    assert result.stderr == (
+        "benchmark: /nowhere is no folder: it must name the folder of Multi30k, which "
+        "training/translation/README.md says how to get.\n"
+    )
+
+
+def test_a_missing_environment_is_said_in_a_sentence(tmp_path):
+    result = benchmark("--data", tmp_path, "--peers", tmp_path, "--engines", "hf")
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "make benchmark-decoding" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def work(run_folder, data_folder, tmp_path_factory):
+    """The benchmark of the small run, our engines alone; the folder of what it found."""
+    data, work = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("work")
+    (data / "test_2016_flickr.en").write_bytes((data_folder / "test.source").read_bytes())
+    options = ["--data", data, "--run", run_folder, "--work", work, "--models"]
+    engines = ["lite-float32", "lite-float32-split", "lite-float32-2x1", "saved-model"]
+    effort = ["--beams", 1, "--batches", 4, "--sentences", 60, "--rounds", 1, "--seconds", 0]
+    result = benchmark(*options, "--engines", *engines, *effort)
+    assert result.returncode == 0, result.stderr
+    return work
+
+
+def test_our_engines_produce_the_tokens_of_the_model(work, translator, data_folder):
+    lines = (data_folder / "test.source").read_text().splitlines()
+    greedy = dataclasses.replace(translator.decoding, beam_size=1)
+    reference = Translator(translator.model, translator.tokenizer, greedy)
+    source = reference.tokenizer.encode(tf.constant(lines)).to_tensor()
+    found = reference.ids(source)["ids"]
+    expected = int(tf.math.count_nonzero(found))
+    rows = json.loads((work / "results.json").read_text())["rows"]
+    assert {row["engine"]: row["tokens"] for row in rows} == dict.fromkeys(
+        ["saved-model", "lite-float32", "lite-float32-split", "lite-float32-2x1"], expected
+    )
+
+
+def test_the_page_has_a_line_for_each_engine(work):
+    page = (work / "results.md").read_text()
+    assert page.count("\n| ours, .tflite float32, 2 batches in flight | ") == 2
