@@ -14,7 +14,6 @@ _SUBMODULES = (
     "decoding",
     "fitting",
     "layers",
-    "lexicon",
     "losses",
     "metrics",
     "models",

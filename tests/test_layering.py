@@ -42,7 +42,6 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "servables": ({"engines", "models", "run", "serving", "text"}, set()),
     "parity": ({"files", "lite", "serving"}, {"numpy", "tensorflow"}),
     "verification": ({"engines", "files", "serving"}, {"numpy", "sacrebleu"}),
-    "lexicon": ({"text"}, {"numpy"}),
     "pruning": ({"layers", "models", "run", "text"}, {"keras", "numpy"}),
     "fitting": (
         {"config", "files", "losses", "metrics", "models", "run", "schedules", "serving", "text"},

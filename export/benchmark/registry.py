@@ -20,7 +20,6 @@ class EngineSpec:
         options: Arguments of the module's `Engine`.
         threads: How many the whole process has.
         together: Whether it gets all batches at once and keeps several in flight.
-        least_batch: It has no part in cells with smaller batches.
         ends: Whether it can run a trained model, whose sentences end by themselves.
         default: Whether it is measured when nothing else is asked for.
     """
@@ -31,7 +30,6 @@ class EngineSpec:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     threads: int = THREADS
     together: bool = False
-    least_batch: int = 1
     ends: bool = True
     default: bool = True
 
@@ -55,7 +53,7 @@ def _lite(weights: str) -> dict[str, EngineSpec]:
             f"{title}, 2 threads", ".venv", "lite", {"weights": weights, "threads": THREADS}
         ),
         f"lite-{weights}-split": EngineSpec(
-            f"{title}, a batch split between 2 interpreters", ".venv", "lite", pair, least_batch=2
+            f"{title}, a batch split between 2 interpreters of 1 thread", ".venv", "lite", pair
         ),
         f"lite-{weights}-2x1": EngineSpec(
             f"{title}, 2 batches in flight", ".venv", "lite", pair, together=True
