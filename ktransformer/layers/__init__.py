@@ -1,7 +1,5 @@
 """The Transformer's layers, in `keras.ops` alone: they run on every Keras backend."""
 
-from ktransformer.layers.attention import MultiHeadCrossAttention as MultiHeadCrossAttention
-from ktransformer.layers.attention import MultiHeadSelfAttention as MultiHeadSelfAttention
 from ktransformer.layers.blocks import DecoderBlock as DecoderBlock
 from ktransformer.layers.blocks import EncoderBlock as EncoderBlock
 from ktransformer.layers.cache import Cache as Cache
@@ -10,9 +8,11 @@ from ktransformer.layers.cache import KeyValues as KeyValues
 from ktransformer.layers.cache import Positions as Positions
 from ktransformer.layers.cache import StepPlace as StepPlace
 from ktransformer.layers.cache import Unseen as Unseen
+from ktransformer.layers.cross_attention import MultiHeadCrossAttention as MultiHeadCrossAttention
 from ktransformer.layers.feed_forward import FeedForward as FeedForward
 from ktransformer.layers.masks import attention_mask as attention_mask
 from ktransformer.layers.masks import masked_softmax as masked_softmax
 from ktransformer.layers.patch_embedding import PatchEmbedding as PatchEmbedding
 from ktransformer.layers.positional_embedding import PositionalEmbedding as PositionalEmbedding
 from ktransformer.layers.positional_embedding import sinusoidal_positions as sinusoidal_positions
+from ktransformer.layers.self_attention import MultiHeadSelfAttention as MultiHeadSelfAttention

@@ -4,10 +4,11 @@ from typing import Any
 
 import keras
 
-from ktransformer.layers.attention import MultiHeadCrossAttention, MultiHeadSelfAttention
 from ktransformer.layers.cache import Cache, KeyValues, StepPlace
 from ktransformer.layers.checks import check_dropouts, check_sizes
+from ktransformer.layers.cross_attention import MultiHeadCrossAttention
 from ktransformer.layers.feed_forward import FeedForward
+from ktransformer.layers.self_attention import MultiHeadSelfAttention
 
 
 class _Block(keras.layers.Layer):

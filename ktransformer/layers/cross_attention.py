@@ -1,0 +1,124 @@
+"""Multi-head attention over an encoder's memory."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from ktransformer.layers.attention import MultiHeadAttention
+from ktransformer.layers.cache import KeyValues, Positions, StepPlace
+from ktransformer.layers.masks import attention_mask
+
+
+@keras.saving.register_keras_serializable(package="ktransformer")
+class MultiHeadCrossAttention(MultiHeadAttention):
+    """Lets every position of a sequence look at an encoder's memory.
+
+    Key and value come out of one fused projection of the memory, which decoding computes once.
+
+    Args:
+        num_heads: H, the number of heads; divides the width of the input.
+        dropout: Probability of zeroing an attention weight, in [0, 1).
+        use_bias: Whether the projections have a bias.
+        kernel_initializer: Initializer of the projections.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Float tensor `[B, T, D]`, where the queries come from.
+        memory: Float tensor `[B, S, D]`, where keys and values come from.
+        memory_mask: Boolean tensor `[B, S]`, True at real positions; filled in by Keras.
+        training: Whether dropout is on.
+
+    Returns:
+        Float tensor `[B, T, D]`.
+
+    Raises:
+        ValueError: `num_heads` is below 1 or does not divide D, or `dropout` is not in [0, 1).
+
+    Masking: padded memory is never attended to; the mask of `inputs` is passed on unchanged.
+
+    Example:
+        ```python
+        attention = MultiHeadCrossAttention(4)
+        outputs = attention(keras.random.normal((2, 7, 64)), keras.random.normal((2, 9, 64)))
+        ```
+
+    Reference: Vaswani et al. 2017, section 3.2.3 ("encoder-decoder attention").
+    """
+
+    def __init__(self, num_heads: int, **kwargs: Any) -> None:
+        super().__init__(num_heads, **kwargs)
+        self.supports_masking = True
+
+    def build(self, inputs_shape: Any, memory_shape: Any) -> None:
+        """Creates the projections for inputs `[B, T, D]` and memory `[B, S, D]`."""
+        self._set_sizes(inputs_shape[-1])
+        self.query_projection = self._dense(self.d_model, "query_projection")
+        self.memory_projection = self._dense(2 * self.d_model, "memory_projection")
+        self.output_projection = self._dense(self.d_model, "output_projection")
+        self.query_projection.build(inputs_shape)
+        self.memory_projection.build(memory_shape)
+        self.output_projection.build(inputs_shape)
+
+    def project_query(self, inputs: Any) -> Any:
+        """Makes the queries: `[B, T, D] -> [B, H, T, D/H]`."""
+        return self._project(self.query_projection, inputs, 1)[0]
+
+    def project_memory(self, memory: Any) -> tuple[Any, Any]:
+        """Makes key and value, `[B, H, S, D/H]` each, from memory `[B, S, D]`."""
+        key, value = self._project(self.memory_projection, memory, 2)
+        return key, value
+
+    def call(
+        self,
+        inputs: Any,
+        memory: Any,
+        memory_mask: Any | None = None,
+        training: bool | None = None,
+    ) -> Any:
+        key, value = self.project_memory(memory)
+        mask = self._wide_mask(inputs, key, memory_mask)
+        return self.merge(self.attend(self.project_query(inputs), key, value, mask, training))
+
+    def attention_weights(self, inputs: Any, memory: Any, memory_mask: Any | None = None) -> Any:
+        """Returns the weights `[B, H, T, S]` that `call` uses, without dropout."""
+        key, _ = self.project_memory(memory)
+        mask = self._wide_mask(inputs, key, memory_mask)
+        return self._weights(self.project_query(inputs), key, mask)
+
+    def remember(self, memory: Any, memory_mask: Any) -> KeyValues:
+        """Computes what all steps of decoding need of the memory `[B, S, D]`, once.
+
+        `memory_mask` is boolean, `[B, S]`. Where it hides everything, the values are 0, so that
+        nothing is attended to, as in `call`.
+        """
+        key, value = self.project_memory(memory)
+        anything = ops.cast(ops.any(memory_mask, axis=1), value.dtype)  # [B]
+        anything = ops.reshape(anything, (-1, 1, 1, 1))
+        return KeyValues(ops.transpose(key, (0, 1, 3, 2)), value * anything)
+
+    def step(self, inputs: Any, memory: KeyValues, at: StepPlace) -> Any:
+        """Attends from the newest position of every hypothesis to its sentence's memory.
+
+        The K hypotheses of a sentence share one memory: they are its K queries, so that nothing
+        is copied K times.
+
+        Args:
+            inputs: Float tensor `[B, K, D]`.
+            memory: What `remember` returned.
+            at: Where the inputs stand; its `memory_unseen` hides padding.
+
+        Returns:
+            Float tensor `[B, K, D]`.
+        """
+        query = self.project_query(inputs)
+        keys = ops.arange(ops.shape(memory.key)[3], dtype="int32")
+        positions = Positions(at.positions, keys)
+        scores = self._step_scores(query, memory.key, at.memory_unseen, positions)
+        weights = ops.cast(self.compute_weights(scores, None), query.dtype)
+        return self.merge(ops.matmul(weights, memory.value))
+
+    def _wide_mask(self, inputs: Any, key: Any, memory_mask: Any | None) -> Any | None:
+        return attention_mask(
+            memory_mask, query_length=ops.shape(inputs)[1], key_length=ops.shape(key)[2]
+        )
