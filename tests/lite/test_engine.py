@@ -1,16 +1,19 @@
 import json
+import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ktransformer.errors import InputError
 from ktransformer.lite import LiteTranslator, export_lite, tokenizer_beside
 from ktransformer.lite.model_file import pack, read_metadata, set_metadata, unpack
-from ktransformer.serving import ModelEngine
+from ktransformer.serving import ModelEngine, translate_blocks
 from ktransformer.text import Tokenizer
 from tests.serving.test_translator import TEXTS
+from tests.small_run import number_pairs
 
 
 def test_it_translates_on_any_number_of_threads(lite_file):
@@ -23,6 +26,35 @@ def test_it_translates_on_any_number_of_threads(lite_file):
 def test_a_number_of_threads_below_one_is_refused(lite_file, threads):
     with pytest.raises(ValueError, match=f"threads must be at least 1; got threads={threads}"):
         LiteTranslator(lite_file, threads=threads)
+    with pytest.raises(ValueError, match=f"replicas must be at least 1; got replicas={threads}"):
+        LiteTranslator(lite_file, replicas=threads)
+
+
+def test_the_number_of_replicas_changes_no_translation(lite_file):
+    lines = [*TEXTS, *(source for source, _ in number_pairs(200, seed=8))]
+    expected, *others = (
+        list(translate_blocks(LiteTranslator(lite_file, replicas=n), [lines], batch_size=8))
+        for n in (1, 2, 3)
+    )
+    assert others == [expected, expected]
+
+
+def test_memory_does_not_grow_with_the_length_of_the_stream(lite_file):
+    engine = LiteTranslator(lite_file, replicas=2)
+    padding = " " * 60_000  # It is no token, but what a stream must not hold on to.
+    blocks = ([f"{text}{padding}" for text, _ in number_pairs(20, seed)] for seed in range(120))
+    resident = []
+    for translations in translate_blocks(engine, blocks):
+        assert len(translations) == 20
+        resident.append(_resident_bytes())
+    assert len(resident) == 120
+    # The whole is 144 MB of text; what the allocators keep varies by some.
+    assert max(resident[20:]) - max(resident[:20]) < 40e6
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_file_of_a_fixed_batch_takes_any_number_of_texts(translator, tmp_path):

@@ -3,8 +3,15 @@ import dataclasses
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.serving import ModelEngine, translate_lines
+from ktransformer.serving import (
+    ModelEngine,
+    Translator,
+    batches_by_length,
+    translate_blocks,
+    translate_lines,
+)
 from tests.serving.test_translator import TEXTS
+from tests.small_run import number_pairs
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +64,52 @@ def test_lines_come_back_in_order_whatever_the_batches(engine):
     expected = engine.translate(TEXTS)
     lines = translate_lines(engine, TEXTS, batch_size=2)
     assert [line.text for line in lines] == expected
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_stream_gives_what_each_line_gives_alone(translator, concurrency):
+    lines = [*TEXTS, *(source for source, _ in number_pairs(40, seed=7)), "one " * 40]
+    engine = ModelEngine(Translator(translator.model, translator.tokenizer, translator.decoding))
+    engine.concurrency = concurrency  # The graph is traced by several threads at once, too.
+    blocks = [lines[:20], [], lines[20:21], lines[21:]]
+    translated = list(translate_blocks(engine, blocks, batch_size=4, n_best=2))
+    assert [len(block) for block in translated] == [len(block) for block in blocks]
+    found = [translation for block in translated for translation in block]
+    for line, translation in zip(lines, found, strict=True):
+        (alone,) = engine.search([line], n_best=2)
+        assert (translation.texts, translation.truncated) == (alone.texts, alone.truncated)
+        assert translation.scores == pytest.approx(alone.scores, abs=1e-4)
+
+
+def test_a_block_is_translated_before_the_next_is_asked_for(engine):
+    asked = []
+
+    def blocks():
+        for text in ("one", "two"):
+            asked.append(text)
+            yield [text]
+
+    stream = translate_blocks(engine, blocks())
+    assert [translation.text for translation in next(stream)] == ["1"]
+    assert asked == ["one"]
+
+
+def test_every_batch_is_reported_when_it_is_done(engine):
+    done = []
+    list(translate_blocks(engine, [TEXTS, TEXTS], batch_size=2, on_batch=done.append))
+    assert max(map(len, done)) == 2
+    assert sorted(text for batch in done for text in batch) == sorted([*TEXTS, *TEXTS])
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_what_goes_wrong_in_a_batch_ends_the_stream(translator, concurrency):
+    engine = ModelEngine(translator)
+    engine.concurrency = concurrency
+    with pytest.raises(InputError, match="at most the beam size, 3; got 9"):
+        list(translate_blocks(engine, [["one"] * 9], batch_size=2, n_best=9))
+
+
+def test_long_lines_make_small_batches():
+    lines = ["x" * length for length in (10, 20_000, 4000, 10, 4000, 4000, 5000, 4000)]
+    batches = [[len(lines[i]) for i in chosen] for chosen in batches_by_length(lines, 4)]
+    assert batches == [[10, 10, 4000, 4000], [4000, 4000, 5000], [20_000]]

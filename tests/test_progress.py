@@ -1,0 +1,46 @@
+import io
+import re
+
+from ktransformer.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_it_says_lines_speed_and_share():
+    stream = io.StringIO()
+    progress = Progress(stream, total_bytes=16, interval_seconds=0)
+    progress.add(["one", "zwölf"[:3]])  # 4 and 5 bytes with their ends, ö being two.
+    progress.add(["seven!"])
+    progress.finish()
+    first, second, last = stream.getvalue().splitlines()
+    assert re.fullmatch(r"2 lines translated, [\d.]+ a second, 56\.2% of the file", first)
+    assert second.endswith("100.0% of the file")
+    assert re.fullmatch(r"3 lines translated, [\d.]+ a second\.", last)
+
+
+def test_a_stream_of_unknown_length_has_no_share():
+    stream = io.StringIO()
+    Progress(stream, interval_seconds=0).add(["one"])
+    assert "%" not in stream.getvalue()
+    assert stream.getvalue().startswith("1 lines translated")
+
+
+def test_on_a_terminal_a_report_replaces_the_one_before():
+    stream = Terminal()
+    progress = Progress(stream, interval_seconds=0)
+    progress.add(["one"])
+    progress.finish()
+    assert stream.getvalue().count("\n") == 1
+    assert stream.getvalue().count("\r\x1b[K") == 2
+
+
+def test_a_log_is_not_filled_with_reports():
+    stream = io.StringIO()
+    progress = Progress(stream)
+    for _ in range(1000):
+        progress.add(["one"])
+    progress.finish()
+    assert len(stream.getvalue().splitlines()) == 1
