@@ -203,9 +203,7 @@ class Translator(IdTranslator):
             found: dict[str, Any] = self.ids.python_function(source)
             shape = [batch_size, self.max_target_length]
             ids = tf.concat([found["ids"], tf.fill(shape, PAD_ID)], axis=1)
-            fixed = {
-                name: tf.ensure_shape(found[name], shape[:1]) for name in ("score", "truncated")
-            }
+            fixed = {name: tf.reshape(found[name], shape[:1]) for name in ("score", "truncated")}
             return {"ids": tf.slice(ids, [0, 0], shape), **fixed}
 
         return self.ids if batch_size is None else fixed_ids
