@@ -110,11 +110,26 @@ def test_warming_a_saved_model_up_runs_all_its_requests(saved_model, served, mon
     assert ran == [name for name, _, _ in served]
 
 
-def test_warming_a_tflite_up_runs_all_that_one_input_runs(lite_file, monkeypatch):
-    model = LiteModel(lite_file)
-    ran = count_runs(model, monkeypatch)
+def test_warming_a_tflite_up_runs_all_that_one_input_runs_in_each_replica(lite_file):
+    model, ran = LiteModel(lite_file, replicas=2), []
+
+    class Spy:
+        def __init__(self, replica, name, runner):
+            self.names, self.runner = (replica, name), runner
+
+        def get_input_details(self):
+            return self.runner.get_input_details()
+
+        def __call__(self, **inputs):
+            ran.append(self.names)
+            return self.runner(**inputs)
+
+    for i, runners in enumerate(model._replicas):
+        for name, runner in runners.items():
+            runners[name] = Spy(i, name, runner)
     model.warmup()
-    assert ran == ["serving_default", "beam", "ids", "encode"]
+    names = ["serving_default", "beam", "ids", "encode"]
+    assert ran == [(i, name) for i in range(2) for name in names]
 
 
 @pytest.mark.parametrize("kind", ["run", "tflite"])
