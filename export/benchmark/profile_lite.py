@@ -30,13 +30,11 @@ KINDS = (
     ("memmove", "copies"),
     ("memset", "copies"),
     ("page_fault", "fresh memory from the system"),
-    ("softmax", "softmax"),
-    ("contiguous_reduce", "maxima and means"),
-    ("topk", "top-k"),
-    ("SimpleMemoryArena", "planning memory"),
+    ("raddstoreexp", "softmax and maxima"),
+    ("rmax", "softmax and maxima"),
     ("xnn_", "elementwise operations and XNNPACK's own"),
-    ("tflite::ops::builtin", "other LiteRT operations"),
-    ("tflite::", "LiteRT's own"),
+    ("TopK", "top-k"),
+    ("tflite::", "LiteRT's other operations and its own"),
 )
 
 
