@@ -18,7 +18,7 @@ TYPE = schema.TensorType
 
 
 def make_translator(**options) -> Translator:
-    keras.utils.set_random_seed(0)  # Int8 may choose another text where two are nearly tied.
+    keras.utils.set_random_seed(0)  # A near tie may fall the other way once converted.
     tokenizer = Tokenizer.train(["one two three four five", "1 2 3 4 5"], 40)
     model = Transformer(
         tokenizer.vocabulary_size, num_layers=2, d_model=64, num_heads=4, hidden_dim=96, **options
