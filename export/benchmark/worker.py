@@ -15,14 +15,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from meter import CpuMeter, memory
+from workload import Ids, Workload
+
 START = time.perf_counter()
 for _name in ("OMP", "MKL", "OPENBLAS", "TF"):
     _variable = "TF_NUM_INTRAOP_THREADS" if _name == "TF" else f"{_name}_NUM_THREADS"
     os.environ[_variable] = os.environ.setdefault("BENCHMARK_THREADS", "2")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-from meter import CpuMeter, memory  # noqa: E402
-from workload import Ids, Workload  # noqa: E402
 
 
 def main() -> int:

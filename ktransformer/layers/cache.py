@@ -84,6 +84,8 @@ class Cache(NamedTuple):
 class Unseen(NamedTuple):
     """Which slots each hypothesis does not descend from: 1e9 there, 0 where it does.
 
+    Subtracted from scores; see `UNSEEN`.
+
     Attributes:
         past: Float32 `[B, K, slots]`, of a cache's past; an empty tuple where it has none.
         recent: Float32 `[B, K, slots]`, of what is recent.
@@ -116,16 +118,6 @@ class Unseen(NamedTuple):
             return 0
         return ops.shape(self.past)[2] // self.beam_size - 1
 
-    def own_slots(self, index: Any) -> Any:
-        """Tells which recent slot each hypothesis fills at position `index`: `[K, slots]`."""
-        first = (ops.cast(index, "int32") - self.settled) * self.beam_size
-        own = ops.expand_dims(first + ops.arange(self.beam_size, dtype="int32"), 1)  # [K, 1]
-        return own == ops.arange(ops.shape(self.recent)[2], dtype="int32")
-
-    def show_own_slots(self, index: Any) -> "Unseen":
-        """Lets every hypothesis see the slot that it fills at position `index`."""
-        return Unseen(self.past, ops.where(self.own_slots(index), 0.0, self.recent))
-
     def settle(self) -> "Unseen":
         """Follows `Cache.settle`."""
         past = ops.concatenate([self.past, self.recent], axis=2)
@@ -154,40 +146,38 @@ class StepPlace(NamedTuple):
     Attributes:
         positions: Int32 `[K]`, the step's position, once for each hypothesis.
         writer: Float32 `[slots, K]`, 1 where a recent slot is the one that a hypothesis fills.
-        past_unseen: Float32 `[B, 1, K, slots]`, subtracted from the scores; an empty
-            tuple without a past.
-        recent_unseen: The same for what is recent.
-        memory_unseen: Float32 `[B, 1, 1, S]`, subtracted from those of cross-attention.
-        past_positions: Where the hypotheses and the slots of the past stand.
-        recent_positions: The same for what is recent.
+        unseen: What each hypothesis may not see of a cache; its own new slot is not among it.
+        memory_unseen: Float32 `[B, 1, 1, S]`, what `unseen_memory` gave.
     """
 
     positions: Any
     writer: Any
-    past_unseen: Any
-    recent_unseen: Any
+    unseen: Unseen
     memory_unseen: Any
-    past_positions: Positions
-    recent_positions: Positions
 
     @classmethod
     def at(cls, index: Any, unseen: Unseen, memory_unseen: Any = ()) -> "StepPlace":
-        """Places a step at position `index`, whose own slots `unseen` does not hide."""
-        beam_size, settled = unseen.beam_size, unseen.settled
-        index = ops.cast(index, "int32")
-        positions = index + ops.zeros((beam_size,), "int32")
-        recent_slots = ops.arange(ops.shape(unseen.recent)[2], dtype="int32")
-        past_unseen, past_keys = (), ()
-        if not isinstance(unseen.past, tuple):
-            past_unseen = ops.expand_dims(unseen.past, 1)
-            past_slots = ops.arange(ops.shape(unseen.past)[2], dtype="int32")
-            past_keys = past_slots // beam_size - 1
+        """Places a step at position `index`, after the steps that led to `unseen`."""
+        beam_size, index = unseen.beam_size, ops.cast(index, "int32")
+        hypotheses = ops.arange(beam_size, dtype="int32")
+        own = (index - unseen.settled) * beam_size + hypotheses  # [K]
+        slots = ops.arange(ops.shape(unseen.recent)[2], dtype="int32")
+        is_own = slots == ops.expand_dims(own, 1)  # [K, slots]
         return cls(
-            positions=positions,
-            writer=ops.cast(ops.transpose(unseen.own_slots(index)), "float32"),
-            past_unseen=past_unseen,
-            recent_unseen=ops.expand_dims(unseen.recent, 1),
+            positions=index + ops.zeros_like(hypotheses),
+            writer=ops.cast(ops.transpose(is_own), "float32"),
+            unseen=Unseen(unseen.past, ops.where(is_own, 0.0, unseen.recent)),
             memory_unseen=memory_unseen,
-            past_positions=Positions(positions, past_keys),
-            recent_positions=Positions(positions, settled + recent_slots // beam_size),
         )
+
+    @property
+    def recent_positions(self) -> Positions:
+        """Where the hypotheses and the recent slots stand."""
+        slots = ops.arange(ops.shape(self.unseen.recent)[2], dtype="int32")
+        return Positions(self.positions, self.unseen.settled + slots // self.unseen.beam_size)
+
+    @property
+    def past_positions(self) -> Positions:
+        """Where the hypotheses and the slots of the past stand; the first slot is nobody's."""
+        slots = ops.arange(ops.shape(self.unseen.past)[2], dtype="int32")
+        return Positions(self.positions, slots // self.unseen.beam_size - 1)

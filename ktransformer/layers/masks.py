@@ -19,7 +19,6 @@ def attention_mask(
     query_length: Any,
     key_length: Any,
     causal: bool = False,
-    start_index: Any = 0,
 ) -> Any | None:
     """Widens a padding mask for attention scores and adds causality.
 
@@ -28,7 +27,6 @@ def attention_mask(
         query_length: T, the number of queries.
         key_length: S, the number of keys.
         causal: Whether a query sees only the keys at its own position and before it.
-        start_index: Position of the first query; above 0 when the keys come from a cache.
 
     Returns:
         Boolean tensor that broadcasts to `[B, H, T, S]`, or None when everything is visible.
@@ -40,7 +38,7 @@ def attention_mask(
         wide = ops.expand_dims(ops.cast(mask, "bool"), (1, 2))  # [B, 1, 1, S]
     if not causal:
         return wide
-    query_positions = start_index + ops.arange(query_length, dtype="int32")
+    query_positions = ops.arange(query_length, dtype="int32")
     key_positions = ops.arange(key_length, dtype="int32")
     past = key_positions[None, :] <= query_positions[:, None]  # [T, S]
     past = ops.expand_dims(past, (0, 1))  # [1, 1, T, S]

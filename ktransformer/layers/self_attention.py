@@ -124,11 +124,13 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         query, key, value = self.project(inputs, at.positions)
         recent = cache.write(key, value, at.writer)
         keys = ops.transpose(recent.key, (0, 1, 3, 2))
-        scores = self._step_scores(query, keys, at.recent_unseen, at.recent_positions)
+        unseen = ops.expand_dims(at.unseen.recent, 1)  # [B, 1, K, slots]
+        scores = self._step_scores(query, keys, unseen, at.recent_positions)
         if not cache.past:
             weights = ops.cast(self.compute_weights(scores, None), value.dtype)
             return self.merge(ops.matmul(weights, recent.value)), Cache((), recent)
-        past = self._step_scores(query, cache.past.key, at.past_unseen, at.past_positions)
+        unseen = ops.expand_dims(at.unseen.past, 1)
+        past = self._step_scores(query, cache.past.key, unseen, at.past_positions)
         weights = self.compute_weights(ops.concatenate([scores, past], axis=-1), None)
         weights = ops.cast(weights, value.dtype)
         slots = recent.key.shape[2]

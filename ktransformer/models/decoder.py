@@ -99,10 +99,9 @@ class Decoder(BlockStack):
         Returns:
             The outputs `[B, K, D]` and the state with this position written in.
         """
-        unseen = state.unseen.show_own_slots(index)
-        at = StepPlace.at(index, unseen, memory_unseen)
+        at = StepPlace.at(index, state.unseen, memory_unseen)
         hidden, caches = inputs, []
         for block, cache, memory in zip(self.blocks, state.caches, memories, strict=True):
             hidden, cache = block.step(hidden, cache, memory, at)
             caches.append(cache)
-        return self.finish(hidden), DecoderState(tuple(caches), unseen)
+        return self.finish(hidden), DecoderState(tuple(caches), at.unseen)

@@ -237,9 +237,9 @@ def test_steps_through_the_cache_equal_the_full_call(chunk, policy):
     for index in range(6):
         if index and index % chunk == 0:
             cache, unseen = cache.settle(), unseen.settle()
-        unseen = unseen.show_own_slots(index)
         at = StepPlace.at(index, unseen)
         outputs, cache = layer.step(inputs[:, index : index + 1], cache, at)
+        unseen = at.unseen
         parts.append(array(outputs))
     np.testing.assert_allclose(
         np.concatenate(parts, axis=1), array(layer(inputs)), atol=TOLERANCE[policy]
@@ -262,8 +262,9 @@ def test_hypotheses_that_share_a_cache_see_their_own_ancestors_alone(growing):
         order = parents[index]
         unseen = keras.tree.map_structure(lambda x, order=order: array(x)[:, order], unseen)
         histories = [[*histories[order[k]], tokens[:, index, k]] for k in range(2)]
-        unseen = unseen.show_own_slots(index)
-        outputs, cache = layer.step(tokens[:, index], cache, StepPlace.at(index, unseen))
+        at = StepPlace.at(index, unseen)
+        outputs, cache = layer.step(tokens[:, index], cache, at)
+        unseen = at.unseen
         for k in range(2):
             alone = array(layer(np.stack(histories[k], axis=1)))[:, -1]
             np.testing.assert_allclose(array(outputs)[:, k], alone, atol=1e-5)
@@ -275,7 +276,7 @@ def test_a_step_does_not_see_what_the_cache_holds_after_it(policy):
     inputs, clean = normal(B, 1, D), layer.empty_cache(B, 4)
     later = np.arange(4)[:, None] > 0
     dirty = keras.tree.map_structure(lambda x: x + keras.ops.cast(7 * later, x.dtype), clean)
-    at = StepPlace.at(0, Unseen.nothing(B, 4).show_own_slots(0))
+    at = StepPlace.at(0, Unseen.nothing(B, 4))
     np.testing.assert_array_equal(
         array(layer.step(inputs, dirty, at)[0]), array(layer.step(inputs, clean, at)[0])
     )

@@ -182,9 +182,9 @@ def test_steps_through_the_cache_equal_the_full_call(norm_first, policy):
     cache, unseen = block.self_attention.empty_cache(B, T), Unseen.nothing(B, T)
     key_values = block.cross_attention.remember(memory, MEMORY_MASK)
     for index in range(T):
-        unseen = unseen.show_own_slots(index)
         at = StepPlace.at(index, unseen, unseen_memory(MEMORY_MASK))
         outputs, cache = block.step(inputs[:, index : index + 1], cache, key_values, at)
+        unseen = at.unseen
         np.testing.assert_allclose(array(outputs)[:, 0], expected[:, index], atol=TOLERANCE[policy])
 
 

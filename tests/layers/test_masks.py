@@ -36,20 +36,6 @@ def test_a_causal_mask_hides_padding_too():
     )
 
 
-def test_the_first_query_of_a_cached_step_stands_at_the_start_index():
-    wide = attention_mask(None, query_length=2, key_length=5, causal=True, start_index=2)
-    np.testing.assert_array_equal(wide, [[[[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]]])
-
-
-def test_the_start_index_may_be_a_tensor():
-    @tf.function(jit_compile=True)
-    def mask(index):
-        return attention_mask(None, query_length=1, key_length=4, causal=True, start_index=index)
-
-    np.testing.assert_array_equal(mask(tf.constant(0)), [[[[1, 0, 0, 0]]]])
-    np.testing.assert_array_equal(mask(tf.constant(2)), [[[[1, 1, 1, 0]]]])
-
-
 @DTYPES
 def test_visible_scores_share_the_weight_and_hidden_ones_get_exactly_none(dtype):
     scores = ops.cast(np.log([[[[1.0, 3.0, 50.0], [2.0, 2.0, 4.0]]]]), dtype)

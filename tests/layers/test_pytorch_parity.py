@@ -118,9 +118,9 @@ def test_the_cached_steps_of_a_decoder_block_equal_pytorch(arrays, order):
     key_values = block.cross_attention.remember(memory, memory_mask)
     cache, unseen = block.self_attention.empty_cache(1, length), Unseen.nothing(1, length)
     for index in range(length):
-        unseen = unseen.show_own_slots(index)
         at = StepPlace.at(index, unseen, unseen_memory(memory_mask))
         outputs, cache = block.step(inputs[:, index : index + 1], cache, key_values, at)
+        unseen = at.unseen
         np.testing.assert_allclose(
             array(outputs)[0, 0],
             arrays[f"decoder/{order}/outputs"][row, index],

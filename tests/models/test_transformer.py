@@ -1,9 +1,4 @@
-"""The whole model: masks, causality, the cache, sizes, saving, and the other backend."""
-
-import json
-import os
-import subprocess
-import sys
+"""The whole model: masks, causality, the cache, sizes and saving."""
 
 import keras
 import numpy as np
@@ -348,66 +343,3 @@ def test_weights_alone_load_into_another_model(tmp_path):
     model.save_weights(tmp_path / "model.weights.h5")
     other.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(array(other(INPUTS)), array(model(INPUTS)))
-
-
-_ON_JAX = """
-import json, sys
-import keras, numpy as np
-from ktransformer.losses import SmoothedCrossEntropy
-from ktransformer.models import Transformer
-
-assert keras.backend.backend() == "jax"
-keras.utils.set_random_seed(0)
-folder, sizes = sys.argv[1], json.loads(sys.argv[2])
-inputs = dict(np.load(f"{folder}/inputs.npz"))
-model = Transformer(**sizes)
-model.build()
-model.load_weights(f"{folder}/model.weights.h5")
-logits = model(inputs)
-rows, length = inputs["target"].shape
-memory, cache, steps = model.prepare_memory(inputs["source"]), model.empty_state(rows, length), []
-for index in range(length):
-    step, cache = model.step(inputs["target"][:, index], index, cache, memory)
-    steps.append(step)
-np.savez(f"{folder}/jax.npz", logits=logits, steps=np.stack(steps, axis=1))
-
-model.compile(optimizer=keras.optimizers.Adam(0.02), loss=SmoothedCrossEntropy(0.1))
-labels = np.concatenate([inputs["target"][:, 1:], np.full((rows, 1), 2, "int32")], axis=1)
-history = model.fit(inputs, labels, batch_size=rows, epochs=40, verbose=0)
-print(json.dumps(history.history["loss"]))
-"""
-
-
-@pytest.fixture(scope="module")
-def on_jax(tmp_path_factory):
-    """A model here, and what JAX, in a process of its own, made of its weights."""
-    folder = tmp_path_factory.mktemp("jax")
-    model = make_model()
-    model.save_weights(folder / "model.weights.h5")
-    np.savez(folder / "inputs.npz", **INPUTS)
-    losses = subprocess.run(
-        [sys.executable, "-c", _ON_JAX, str(folder), json.dumps(SIZES)],
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
-    with np.load(folder / "jax.npz") as file:
-        return model, dict(file), json.loads(losses.splitlines()[-1])
-
-
-def test_jax_computes_the_same_logits_from_the_same_weights(on_jax):
-    model, outputs, _ = on_jax
-    expected = array(model(INPUTS))
-    np.testing.assert_allclose(outputs["logits"], expected, atol=1e-5, rtol=1e-5)
-
-
-def test_jax_decodes_with_the_cache_as_tensorflow_does(on_jax):
-    model, outputs, _ = on_jax
-    expected = decode_in_steps(model, INPUTS)
-    np.testing.assert_allclose(outputs["steps"], expected, atol=1e-5, rtol=1e-5)
-
-
-def test_a_model_fits_on_jax(on_jax):
-    losses = on_jax[2]
-    assert losses[-1] < 0.8 * losses[0]
