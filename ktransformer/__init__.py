@@ -14,6 +14,7 @@ _SUBMODULES = (
     "decoding",
     "fitting",
     "layers",
+    "lexicon",
     "losses",
     "metrics",
     "models",

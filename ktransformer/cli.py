@@ -210,6 +210,21 @@ def _add_export(commands: Any) -> None:
         metavar="N",
         help=f"with --batch-requests: batches run at a time (default: {BatchingConfig().threads})",
     )
+    command.add_argument(
+        "--shortlist",
+        nargs=2,
+        metavar=("SOURCE", "TARGET"),
+        help="parallel text, from which to learn the pieces that a batch's translations are likely "
+        "to need, and search in these alone: faster, and not always the same (default: search in "
+        "all)",
+    )
+    command.add_argument(
+        "--shortlist-size",
+        type=_positive,
+        default=1000,
+        metavar="C",
+        help="with --shortlist: pieces to search in",
+    )
 
 
 def _add_verify(commands: Any) -> None:

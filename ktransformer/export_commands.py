@@ -10,6 +10,7 @@ from ktransformer.commands import check_sides, set_threads
 from ktransformer.config import BatchingConfig
 from ktransformer.errors import InputError
 from ktransformer.files import check_new_file, new_file
+from ktransformer.lexicon import train_lexicon
 from ktransformer.lite import export_lite, tokenizer_beside
 from ktransformer.run import is_run
 from ktransformer.servables import load_servable
@@ -17,11 +18,12 @@ from ktransformer.serving import (
     ImageClassifier,
     MaskFiller,
     Servable,
+    Shortlist,
     Translator,
     export_saved_model,
     with_article,
 )
-from ktransformer.text import read_lines
+from ktransformer.text import Tokenizer, read_lines, read_parallel
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
 
@@ -83,11 +85,24 @@ def _load_for_export(options: argparse.Namespace) -> tuple[Servable, dict[str, s
     if isinstance(servable, Translator):
         changes = {name: value for name, value in decoding.items() if value is not None}
         searching = dataclasses.replace(servable.decoding, **changes)
-        return Translator(servable.model, servable.tokenizer, searching), labels
+        shortlist = _shortlist(options, servable.tokenizer)
+        return Translator(servable.model, servable.tokenizer, searching, shortlist), labels
+    if options.shortlist is not None:
+        raise _misplaced(options.run, servable, "--shortlist goes with a translator")
     if any(value is not None for value in decoding.values()) or any(labels.values()):
         options_of_one = "--beam-size, --max-source-length, --max-target-length and the labels go"
         raise _misplaced(options.run, servable, f"{options_of_one} with a translator")
     return servable, {}
+
+
+def _shortlist(options: argparse.Namespace, tokenizer: Tokenizer) -> Shortlist | None:
+    """Learns from parallel text what a search may leave out; None where nothing is to be."""
+    if options.shortlist is None:
+        return None
+    text = read_parallel(*options.shortlist)
+    sources, targets = map(tokenizer.encode_lines, (text.sources, text.targets))
+    lexicon = train_lexicon(sources, targets, tokenizer.vocabulary_size)
+    return Shortlist(lexicon, options.shortlist_size)
 
 
 def _misplaced(run: str, servable: Servable, rule: str) -> InputError:

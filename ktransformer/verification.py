@@ -15,7 +15,13 @@ import sacrebleu
 from ktransformer.engines import load_engine, load_translator
 from ktransformer.errors import InputError
 from ktransformer.files import readable_size, size_on_disk
-from ktransformer.serving import Engine, ModelEngine, Translation, batches_by_length
+from ktransformer.serving import (
+    Engine,
+    ModelEngine,
+    Translation,
+    TranslatorDescription,
+    batches_by_length,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Tolerances:
 
     Attributes:
         min_identical: Least share of texts that are the same; None for 0.999 for an export in
-            float32 and for no demand on a quantised one.
+            float32 and for no demand on a quantised one or one with a shortlist.
         max_score_difference: Most that the scores of identical texts may differ; None for 0.001
             and for no demand likewise.
         max_bleu_drop: Most BLEU points that may be lost against the reference.
@@ -44,9 +50,10 @@ class Tolerances:
         if self.min_identical is not None and self.min_identical > 1:
             raise InputError(f"min_identical must be at most 1; got {self.min_identical}.")
 
-    def for_quantization(self, quantization: str) -> dict[str, float]:
+    def of(self, export: TranslatorDescription) -> dict[str, float]:
         """Returns the tolerances that hold for an export, by name."""
-        defaults = {} if quantization != "none" else _FLOAT32
+        exact = export.quantization == "none" and export.shortlist is None
+        defaults = _FLOAT32 if exact else {}
         stated = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
         return {**defaults, **stated}
 
@@ -198,7 +205,7 @@ def verify(
             **_scores(translations[i], references),
             **_differences(sources, translations[0], translations[i]),
         )
-        limits = tolerances.for_quantization(engines[i].description.quantization)
+        limits = tolerances.of(engines[i].description)
         broken = _broken(result, results[0], limits) if results else ()
         results.append(dataclasses.replace(result, broken=broken))
     truncated = sum(translation.truncated for translation in translations[0])
@@ -208,7 +215,7 @@ def verify(
 def _check_demands(engines: Sequence[Engine], tolerances: Tolerances) -> None:
     """Refuses to call an export good of which nothing is demanded."""
     for engine in engines:
-        demands = tolerances.for_quantization(engine.description.quantization)
+        demands = tolerances.of(engine.description)
         if not demands.keys() - {"max_bleu_drop"}:
             raise InputError(
                 f"Of {engine.path} nothing would be demanded, for it is quantised: give "
@@ -332,8 +339,12 @@ def _broken(result: Result, run: Result, limits: dict[str, float]) -> tuple[str,
 
 
 def _kind(engine: Engine) -> str:
-    quantization = engine.description.quantization
-    return engine.kind if quantization == "none" else f"{engine.kind}, {quantization}"
+    about, words = engine.description, [engine.kind]
+    if about.quantization != "none":
+        words.append(about.quantization)
+    if about.shortlist is not None:
+        words.append(f"shortlist of {about.shortlist}")
+    return ", ".join(words)
 
 
 def _score(score: float | None) -> str:

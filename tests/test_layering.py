@@ -30,8 +30,9 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "text": (set(), {"numpy", "tensorflow", "tensorflow_text", "sentencepiece"}),
     "decoding": (set(), {"tensorflow"}),
     "run": ({"config", "files", "models", "text"}, {"keras"}),
+    "lexicon": ({"text"}, {"numpy"}),
     "serving": (
-        {"config", "decoding", "files", "losses", "models", "text"},
+        {"config", "decoding", "files", "lexicon", "losses", "models", "text"},
         {"google", "keras", "numpy", "tensorflow"},
     ),
     "lite": (
@@ -67,6 +68,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "commands",
             "config",
             "files",
+            "lexicon",
             "lite",
             "parity",
             "run",

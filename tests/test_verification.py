@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -172,11 +173,14 @@ def test_a_file_of_ids_is_verified_too(run_folder, translator, text, tmp_path):
     assert report.results[1].identical == 1
 
 
-def test_a_quantised_export_is_held_to_what_is_stated_and_to_bleu_alone():
-    assert Tolerances().for_quantization("dynamic_int8") == {"max_bleu_drop": 0.3}
-    stated = Tolerances(min_identical=0.8).for_quantization("dynamic_int8")
+def test_a_quantised_export_is_held_to_what_is_stated_and_to_bleu_alone(translator):
+    exact = translator.describe(("serving_default",))
+    int8 = dataclasses.replace(exact, quantization="dynamic_int8")
+    assert Tolerances().of(int8) == {"max_bleu_drop": 0.3}
+    assert Tolerances().of(dataclasses.replace(exact, shortlist=9)) == {"max_bleu_drop": 0.3}
+    stated = Tolerances(min_identical=0.8).of(int8)
     assert stated == {"max_bleu_drop": 0.3, "min_identical": 0.8}
-    assert Tolerances().for_quantization("none")["min_identical"] == 0.999
+    assert Tolerances().of(exact)["min_identical"] == 0.999
 
 
 def test_the_run_searches_as_its_export_does(run_folder, translator, text, tmp_path):

@@ -222,8 +222,21 @@ class Transformer(EncoderModel):
         """
         return self.decoder.empty_state(rows, length, beam_size=beam_size, growing=growing)
 
+    def output_columns(self, ids: Any) -> Any:
+        """Returns the output projection of some ids alone: ints `[C]` -> floats `[D, C]`."""
+        if self.tie_embeddings:
+            table = ops.cast(self.output_embedding.embeddings, self.compute_dtype)
+            return ops.transpose(ops.take(table, ids, axis=0))
+        kernel = ops.cast(self.output_embedding.kernel, self.compute_dtype)
+        return ops.take(kernel, ids, axis=1)
+
     def step(
-        self, ids: Any, index: Any, state: DecoderState, memory: dict[str, Any]
+        self,
+        ids: Any,
+        index: Any,
+        state: DecoderState,
+        memory: dict[str, Any],
+        columns: Any | None = None,
     ) -> tuple[Any, DecoderState]:
         """Predicts the token after the newest one.
 
@@ -233,10 +246,11 @@ class Transformer(EncoderModel):
             index: Its position, 0 for the start token; an int or a scalar int32 tensor.
             state: What `empty_state` or the last step returned.
             memory: What `prepare_memory` returned for the B sentences.
+            columns: What `output_columns` returned, for the logits of those ids alone.
 
         Returns:
-            Logits `[B*K, V]`, equal to what a call on the whole target gives at `index`, and the
-            state with this token written in.
+            Logits `[B*K, V]`, or `[B*K, C]` of some ids, equal to what a call on the whole target
+            gives at `index`, and the state with this token written in.
         """
         embedded = self.target_embedding.embed(ids[:, None], index)  # [B*K, 1, D]
         hidden, state = self.decoder.step(
@@ -246,7 +260,8 @@ class Transformer(EncoderModel):
             memory["key_values"],
             memory["unseen"],
         )
-        return self._project(ops.reshape(hidden, (-1, self.d_model))), state
+        rows = ops.reshape(hidden, (-1, self.d_model))
+        return self._project(rows) if columns is None else ops.matmul(rows, columns), state
 
     def cross_attention_weights(self, inputs: dict[str, Any]) -> list[Any]:
         """Returns each decoder block's cross-attention weights `[B, H, T, S]`."""

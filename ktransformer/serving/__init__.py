@@ -24,5 +24,6 @@ from ktransformer.serving.saved_model import is_saved_model as is_saved_model
 from ktransformer.serving.saved_model import write_saved_model as write_saved_model
 from ktransformer.serving.servable import LiteSignature as LiteSignature
 from ktransformer.serving.servable import Servable as Servable
+from ktransformer.serving.shortlist import Shortlist as Shortlist
 from ktransformer.serving.translator import TEXT_SIGNATURES as TEXT_SIGNATURES
 from ktransformer.serving.translator import Translator as Translator

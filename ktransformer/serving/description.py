@@ -88,6 +88,7 @@ class TranslatorDescription(Description):
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
         decoding: How it searches, as in the run's configuration.
+        shortlist: Pieces of the vocabulary that a batch is searched in; None for all of them.
         special_ids: `start`, `end`, `pad`, and those that are `suppressed`.
         tokenizer_sha256: Of the SentencePiece model that the ids belong to.
         source_label: What the source is: a language or any words.
@@ -104,6 +105,7 @@ class TranslatorDescription(Description):
     tokenizer_sha256: str
     source_label: str = ""
     target_label: str = ""
+    shortlist: int | None = None
     tokenizer: str = "sentencepiece"
 
     @classmethod

@@ -16,6 +16,7 @@ from ktransformer.decoding import (
 from ktransformer.errors import InputError
 from ktransformer.models import Transformer
 from ktransformer.serving.servable import Servable
+from ktransformer.serving.shortlist import Shortlist
 from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
 
 SPECIAL_IDS = SpecialIds(
@@ -31,6 +32,7 @@ class IdTranslator(Servable):
         model: A trained `Transformer`, or a subclass of it; built here if it is not yet.
         tokenizer: The tokenizer that the ids belong to.
         decoding: How to search; see `Translator`.
+        shortlist: What chooses the part of the vocabulary to search in; None for all of it.
 
     Attributes:
         max_source_length: The longest source, in tokens, the end token included.
@@ -44,12 +46,17 @@ class IdTranslator(Servable):
     tokenizer: Tokenizer
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, decoding: DecodingConfig | None = None
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        decoding: DecodingConfig | None = None,
+        shortlist: Shortlist | None = None,
     ) -> None:
         super().__init__(model, tokenizer, name="translator")
         if not model.built:
             model.build()
         self.decoding = decoding or DecodingConfig()
+        self.shortlist = shortlist
         self.max_source_length = self.decoding.max_source_length or model.max_length
         self.max_target_length = self.decoding.max_target_length or model.max_length
         for side in ("source", "target"):
@@ -61,7 +68,7 @@ class IdTranslator(Servable):
                 )
 
     def with_model(self, model: Transformer) -> Self:
-        return type(self)(model, self.tokenizer, self.decoding)
+        return type(self)(model, self.tokenizer, self.decoding, self.shortlist)
 
     @tf.function(input_signature=[_IDS])
     def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -130,7 +137,8 @@ class IdTranslator(Servable):
     def search(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
         """Finds the `n_best` target sequences of source ids `[B, S]`."""
         beam_size, penalty = self.decoding.beam_size, self.decoding.length_penalty
-        limits, model = self._limits(source), TransformerSearch(self.model, source)
+        chosen = None if self.shortlist is None else self.shortlist.choose(source)
+        limits, model = self._limits(source), TransformerSearch(self.model, source, chosen)
         if beam_size == 1:
             best = greedy_search(model, limits, SPECIAL_IDS, length_penalty=penalty)
         else:
@@ -142,6 +150,8 @@ class IdTranslator(Servable):
                 n_best=n_best,
                 length_penalty=penalty,
             )
+        if chosen is not None:
+            best = best._replace(ids=tf.gather(chosen, best.ids))
         return end_empty(source, best)
 
     def _limits(self, source: tf.Tensor) -> tf.Tensor:
@@ -162,11 +172,17 @@ class TransformerSearch(SearchModel):
     Args:
         model: The model.
         source: Int32 `[B, S]`.
+        chosen: Int32 `[C]`, ids to search in, ascending and the special ones among them, so that
+            these keep their numbers; the search's ids are places in it. None for all.
     """
 
-    def __init__(self, model: Transformer, source: tf.Tensor) -> None:
+    def __init__(
+        self, model: Transformer, source: tf.Tensor, chosen: tf.Tensor | None = None
+    ) -> None:
         self._model = model
         self._source = source
+        self._chosen = chosen
+        self._columns = None if chosen is None else model.output_columns(chosen)
 
     def start(self, beam_size: int) -> Any:
         rows = tf.shape(self._source)[0]
@@ -180,7 +196,9 @@ class TransformerSearch(SearchModel):
         if parents is not None:
             unseen = (tf.gather(part, parents, batch_dims=1) for part in decoder.unseen)
             decoder = decoder._replace(unseen=decoder.unseen._make(unseen))
-        logits, decoder = self._model.step(ids, index, decoder, state["memory"])
+        if self._chosen is not None:
+            ids = tf.gather(self._chosen, ids)
+        logits, decoder = self._model.step(ids, index, decoder, state["memory"], self._columns)
         return logits, {**state, "decoder": decoder}
 
     def settle(self, state: Any) -> Any:

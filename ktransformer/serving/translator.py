@@ -36,6 +36,8 @@ class Translator(IdTranslator):
         model: A trained `Transformer`, or a subclass of it; built here if it is not yet.
         tokenizer: Its tokenizer.
         decoding: How to search. A beam size of 1 makes `translate` greedy.
+        shortlist: What chooses the part of the vocabulary that a batch is searched in; None for
+            all of it. `score` and `sample` know the whole vocabulary.
 
     Attributes:
         max_source_length: The longest source, in tokens, the end token included.
@@ -215,6 +217,7 @@ class Translator(IdTranslator):
             max_source_length=self.max_source_length,
             max_target_length=self.max_target_length,
             decoding=self.decoding,
+            shortlist=None if self.shortlist is None else self.shortlist.size,
             special_ids=SPECIAL_IDS._asdict(),
             tokenizer_sha256=self.tokenizer.sha256,
             **others,

@@ -1,0 +1,108 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ktransformer.cli import main
+from ktransformer.decoding import beam_search
+from ktransformer.errors import InputError
+from ktransformer.lexicon import Lexicon, train_lexicon
+from ktransformer.lite import LiteTranslator, export_lite
+from ktransformer.models import Transformer
+from ktransformer.serving import Shortlist, Translator
+from ktransformer.serving.id_translator import SPECIAL_IDS, TransformerSearch
+from tests.small_run import number_pairs
+
+TEXTS = ["four zero two", "", "nine", "seven seven seven one six"]
+
+
+def lexicon_of(translator, *, best=4, frequent=3) -> Lexicon:
+    pairs = number_pairs(500, seed=1)
+    sides = (translator.tokenizer.encode_lines(side) for side in zip(*pairs, strict=True))
+    size = translator.tokenizer.vocabulary_size
+    return train_lexicon(*sides, size, best=best, frequent=frequent)
+
+
+def with_shortlist(translator, size=24, **decoding) -> Translator:
+    decoding = dataclasses.replace(translator.decoding, **decoding)
+    shortlist = Shortlist(lexicon_of(translator), size)
+    return Translator(translator.model, translator.tokenizer, decoding, shortlist)
+
+
+def test_the_special_and_frequent_pieces_come_first_then_the_likeliest_translations():
+    translations = np.zeros((12, 2), np.int32)
+    translations[5], translations[6], translations[7] = [8, 9], [10, 8], [11, 0]
+    lexicon = Lexicon(translations, frequent=np.array([4], np.int32))
+
+    def choose(size, *sources):
+        return Shortlist(lexicon, size).choose(tf.constant(sources)).numpy().tolist()
+
+    # 8 has a vote of 1 and one of 1/2, 10 one of 1, 9 one of 1/2; padding has none.
+    assert choose(6, [5, 3, 0], [6, 3, 0]) == [0, 1, 2, 3, 4, 8]
+    assert choose(7, [5, 3, 0], [6, 3, 0]) == [0, 1, 2, 3, 4, 8, 10]
+    assert choose(6, [7, 3]) == [0, 1, 2, 3, 4, 11]
+
+
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_a_search_is_that_of_the_whole_vocabulary_with_the_rest_ruled_out(
+    tie_embeddings, translator
+):
+    tokenizer = translator.tokenizer
+    model = Transformer(
+        tokenizer.vocabulary_size,
+        num_layers=1,
+        d_model=16,
+        num_heads=2,
+        hidden_dim=16,
+        max_length=16,
+        tie_embeddings=tie_embeddings,
+    )
+    model.build()
+    narrow = with_shortlist(Translator(model, tokenizer), max_length_offset=3, beam_size=3)
+    source = narrow.to_ids(tf.constant(TEXTS[:1]))
+    chosen = narrow.shortlist.choose(source).numpy()
+    others = np.setdiff1d(np.arange(tokenizer.vocabulary_size), chosen)
+
+    class OnlyTheChosen(TransformerSearch):
+        """All logits, of which the others' are as good as minus infinity."""
+
+        def step(self, *arguments):
+            logits, state = super().step(*arguments)
+            far = np.where(np.isin(np.arange(logits.shape[-1]), others), 1e4, 0.0)
+            return logits - far.astype("float32"), state
+
+    found = narrow.search(source)
+    limits = narrow._limits(source)
+    wanted = beam_search(OnlyTheChosen(model, source), limits, SPECIAL_IDS, beam_size=3)
+    np.testing.assert_array_equal(found.ids, wanted.ids)
+    np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-4)
+    assert np.isin(found.ids, chosen).all()
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_shortlist_that_holds_the_translations_gives_them(beam_size, translator, tmp_path):
+    narrow = with_shortlist(translator, beam_size=beam_size)
+    expected = narrow.translate(tf.constant(TEXTS))["text"].numpy().tolist()
+    assert expected == [b"402", b"", b"9", b"77716"]
+    path = export_lite(narrow, tmp_path / "narrow.tflite", signatures=["serving_default"])
+    engine = LiteTranslator(path)
+    assert engine.description.shortlist == 24
+    assert engine.translate(TEXTS) == ["402", "", "9", "77716"]
+
+
+@pytest.mark.parametrize("size", [6, 1000])
+def test_a_size_without_room_or_without_effect_is_an_error(size, translator):
+    with pytest.raises(InputError, match=f"at least 7 pieces.*; got {size}"):
+        with_shortlist(translator, size)
+
+
+def test_the_command_exports_with_a_shortlist(run_folder, data_folder, tmp_path, capsys):
+    text = [str(data_folder / f"train.{side}") for side in ("source", "target")]
+    options = ["export", str(run_folder), "--output", str(tmp_path / "model"), "--shortlist", *text]
+    assert main([*options, "--shortlist-size", "10000"]) == 2
+    assert "A shortlist must have" in capsys.readouterr().err
+    assert main([*options, "--shortlist-size", "39"]) == 0
+    about = json.loads((tmp_path / "model" / "1" / "ktransformer.json").read_text())
+    assert about["shortlist"] == 39

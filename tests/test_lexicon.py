@@ -1,0 +1,132 @@
+import collections
+
+import numpy as np
+import pytest
+
+from ktransformer.errors import InputError
+from ktransformer.lexicon import Lexicon, train_lexicon
+from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from tests.small_run import WORDS, number_pairs
+
+SPECIAL = {PAD_ID, UNKNOWN_ID, START_ID, END_ID}
+
+
+def ids(*sequences: list[int]) -> list[np.ndarray]:
+    """Sequences as a tokenizer gives them, with the end token."""
+    return [np.array([*sequence, END_ID], np.int32) for sequence in sequences]
+
+
+def drawn_pairs(count: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Sources of ids from 4 to 12; each has a translation, 10 above, that may be left out."""
+    generator = np.random.default_rng(0)
+    sources = [generator.integers(4, 13, generator.integers(1, 6)) for _ in range(count)]
+    targets = [[i + 10 for i in source if generator.random() < 0.7] for source in sources]
+    return ids(*sources), ids(*targets)
+
+
+def plain_probabilities(sources, targets, iterations):
+    """IBM model 1 as in a textbook: loops over sentences, p[source][target]; 0 is no source."""
+    p = collections.defaultdict(lambda: collections.defaultdict(lambda: 1.0))
+    for _ in range(iterations):
+        counts = collections.defaultdict(lambda: collections.defaultdict(float))
+        for source, target in zip(sources, targets, strict=True):
+            words = [PAD_ID, *source[:-1]]
+            for t in target[:-1]:
+                total = sum(p[s][t] for s in words)
+                for s in words:
+                    counts[s][t] += p[s][t] / total
+        p = {s: {t: c / sum(row.values()) for t, c in row.items()} for s, row in counts.items()}
+    return p
+
+
+def test_two_passes_by_hand():
+    sources, targets = ids([4, 5], [4]), ids([6, 7], [6])
+    # Pass 1: of 5, 6 and 7 get a third each, and the lower id comes first. p(6|4) = 5/7.
+    once = train_lexicon(sources, targets, 8, best=2, iterations=1).translations
+    # Pass 2: 6 has 1/2 / (1/2 + 2 * 5/7) = 0.26 from 5, but 7 has 1/2 / (1/2 + 2 * 2/7) = 0.47.
+    twice = train_lexicon(sources, targets, 8, best=2, iterations=2).translations
+    assert once[4:].tolist() == [[6, 7], [6, 7], [0, 0], [0, 0]]
+    assert twice[4:].tolist() == [[6, 7], [7, 6], [0, 0], [0, 0]]
+    assert (once.dtype, once[:4].any()) == (np.int32, False)
+
+
+def test_the_best_translations_are_those_of_a_plain_implementation():
+    sources, targets = drawn_pairs(200)
+    table = train_lexicon(sources, targets, 30, best=4, iterations=4).translations
+    for source, row in plain_probabilities(sources, targets, 4).items():
+        if source != PAD_ID:
+            found = [row[target] for target in table[source]]
+            np.testing.assert_allclose(found, sorted(row.values(), reverse=True)[:4], rtol=1e-9)
+
+
+def test_number_words_find_their_digits():
+    pairs = number_pairs(300, seed=1)
+    sources = ids(*([4 + WORDS.index(word) for word in source.split()] for source, _ in pairs))
+    targets = ids(*([14 + int(digit) for digit in target] for _, target in pairs))
+    table = train_lexicon(sources, targets, 24, best=1).translations
+    np.testing.assert_array_equal(table[4:14, 0], np.arange(14, 24))
+
+
+def test_special_ids_are_neither_translated_nor_translations():
+    sources, targets = ids([UNKNOWN_ID, 4], [4]), ids([6, UNKNOWN_ID], [6])
+    lexicon = train_lexicon(sources, targets, 8, best=3, frequent=9)
+    assert lexicon.translations[4].tolist() == [6, PAD_ID, PAD_ID]
+    assert not lexicon.translations[sorted(SPECIAL)].any()
+    assert lexicon.frequent.tolist() == [6]
+
+
+def test_the_most_frequent_target_pieces_come_in_their_order():
+    sources, targets = ids([4], [4], [5]), ids([9, 7], [7, 8, 7], [9])
+    assert train_lexicon(sources, targets, 10, frequent=2).frequent.tolist() == [7, 9]
+    assert train_lexicon(sources, targets, 10, frequent=0).frequent.tolist() == []
+
+
+def test_a_pair_with_an_empty_side_changes_nothing():
+    sources, targets = drawn_pairs(20)
+    alone = train_lexicon(sources, targets, 30, best=4)
+    more = train_lexicon([*sources, *ids([4], [])], [*targets, *ids([], [14])], 30, best=4)
+    np.testing.assert_array_equal(more.translations, alone.translations)
+
+
+@pytest.fixture
+def lexicon():
+    translations = np.zeros((8, 2), np.int32)
+    translations[4:] = [[6, 5], [7, PAD_ID], [4, 6], [PAD_ID, PAD_ID]]
+    return Lexicon(translations, frequent=np.array([5], np.int32))
+
+
+def test_a_shortlist_has_the_likely_the_frequent_and_the_end(lexicon):
+    assert lexicon.shortlist(np.array([6, END_ID])).tolist() == [END_ID, 4, 5, 6]
+    assert lexicon.shortlist(np.array([END_ID])).tolist() == [END_ID, 5]
+
+
+def test_padding_adds_nothing_to_a_shortlist(lexicon):
+    batch = np.array([[5, 6, END_ID], [5, END_ID, PAD_ID]])
+    assert lexicon.shortlist(batch).tolist() == [END_ID, 4, 5, 6, 7]
+
+
+def test_coverage_is_the_share_of_target_tokens_in_their_sources_shortlist(lexicon):
+    sources, targets = ids([5], [6, 4]), ids([7, 6, 7], [4, 7])
+    assert lexicon.coverage(sources, targets) == 3 / 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"best": 0}, "best must be at least 1; got best=0"),
+        ({"frequent": -1}, "frequent must be at least 0"),
+        ({"iterations": 0}, "iterations must be at least 1"),
+    ],
+)
+def test_a_number_below_its_least_is_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        train_lexicon(ids([4]), ids([5]), 6, **options)
+
+
+def test_sides_that_differ_or_have_no_token_are_refused(lexicon):
+    with pytest.raises(InputError, match="got 2 sources and 1 targets"):
+        train_lexicon(ids([4], [4]), ids([5]), 6)
+    with pytest.raises(InputError, match="no pair with a token on both sides"):
+        train_lexicon(ids([4], []), ids([], [5]), 6)
+    with pytest.raises(InputError, match="no target token to cover"):
+        lexicon.coverage(ids([4]), ids([]))
