@@ -281,6 +281,12 @@ def _add_train(commands: Any) -> None:
         "--overwrite", action="store_true", help="replace RUN if it is there (default: refuse)"
     )
     command.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with a training of the same RUN, data and settings that was cut; it ends as if "
+        "it had not been, to the bit (default: begin anew)",
+    )
+    command.add_argument(
         "--preset", default="tiny", metavar="NAME", help="tiny, base or big (default: tiny)"
     )
     command.add_argument("--config", metavar="FILE", help="settings in YAML, over the preset")

@@ -38,30 +38,35 @@ def train(options: argparse.Namespace) -> None:
     config = Config().replace({**PRESETS[options.preset], **settings, **_pairs(options.set)})
     output = Path(options.output).resolve()
     check_run_path(output, overwrite=options.overwrite)
-    checkpoints = _prepare_checkpoints(output, overwrite=options.overwrite)
+    checkpoints = _prepare_checkpoints(output, options)
     text = read_parallel(options.source, options.target)
     validation = None
     if options.validation_source:
         validation = read_parallel(options.validation_source, options.validation_target)
     try:
-        run = fitting.train(config, text, validation, checkpoints=checkpoints)
+        run = fitting.train(
+            config, text, validation, checkpoints=checkpoints, resume=options.resume
+        )
         save_run(run, output, overwrite=options.overwrite)
     except (KeyboardInterrupt, InputError, OSError):
         if checkpoints.is_dir():
-            _log.info("The last epochs' weights are in %s.", checkpoints)
+            _log.info("The training's state is in %s; --resume goes on from it.", checkpoints)
         raise
     fitting.remove_checkpoints(checkpoints)
     _log.info("Wrote %s.", output)
 
 
-def _prepare_checkpoints(output: Path, *, overwrite: bool) -> Path:
-    """Returns the folder for the weights of the last epochs; it must hold none from before."""
+def _prepare_checkpoints(output: Path, options: argparse.Namespace) -> Path:
+    """Returns the folder for what a training keeps; what is there must be meant to be used."""
     folder = output.with_name(f"{output.name}.checkpoints")
-    if overwrite:
+    if options.resume:
+        return folder
+    if options.overwrite:
         fitting.remove_checkpoints(folder)
     if folder.exists():
         raise InputError(
-            f"{folder} is there, from a training that was cut or of another origin; move it away."
+            f"{folder} is there, from a training that was cut or of another origin; go on with "
+            "--resume, or move it away."
         )
     return folder
 

@@ -119,6 +119,8 @@ class TrainingConfig:
     """The final weights are the mean over the last so many epochs."""
     patience: int | None = None
     """Stop after so many epochs without a better validation loss; null for never."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between two writings of the training's state within an epoch; 0 for every update."""
     bleu_sentences: int = 200
     """Validation sentences that are translated greedily after each epoch; 0 for none."""
     tensorboard: str | None = None
@@ -129,7 +131,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "warmup_steps", "average_checkpoints"):
             _check_range(self, name, least=1)
-        for name in ("patience", "bleu_sentences"):
+        for name in ("patience", "bleu_sentences", "checkpoint_minutes"):
             _check_range(self, name, least=0)
         _check_range(self, "seed", least=0, most=2**32 - 1)
         _check_range(self, "learning_rate", least=0, open_below=True)

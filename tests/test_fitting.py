@@ -26,7 +26,7 @@ def test_the_average_is_over_the_last_epochs_only(tmp_path):
     data = np.zeros((4, 2)), np.zeros((4, 3))
     model.fit(*data, epochs=6, callbacks=[SetWeights(), keeper], verbose=0)
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3
-    average_checkpoints(model, keeper.paths)
+    average_checkpoints(model, keeper.last(3, 6))
     for weight in model.get_weights():
         np.testing.assert_allclose(weight, 4.0)  # (3 + 4 + 5) / 3
 

@@ -68,13 +68,13 @@ class TokenBatches:
         self.too_long = self._buckets.too_long
         self.steps_per_epoch = self._buckets.steps_per_epoch
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yields the batches of one epoch, counted from 0.
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yields the batches of one epoch, counted from 0, from one of its steps on.
 
         Each is `({"source": [B, S], "target": [B, T]}, labels [B, T])`: the target is the labels
         shifted by one, behind the start token.
         """
-        for slot in self._buckets.epoch(epoch):
+        for slot in itertools.islice(self._buckets.epoch(epoch), first_step, None):
             yield self._batch(slot)
 
     def _batch(self, slot: Slot) -> Batch:
@@ -86,11 +86,17 @@ class TokenBatches:
         target = np.where(labels == PAD_ID, PAD_ID, target).astype("int32")
         return {"source": source, "target": target}, labels
 
-    def dataset(self) -> tf.data.Dataset:
-        """Returns epoch after epoch without an end; `fit` needs `steps_per_epoch` with it."""
+    def dataset(self, first_update: int = 0) -> tf.data.Dataset:
+        """Returns epoch after epoch without an end; `fit` needs `steps_per_epoch` with it.
+
+        Args:
+            first_update: Where to begin: the number of batches before, over all epochs.
+        """
 
         def batches() -> Iterator[Batch]:
-            for epoch in itertools.count():
+            first_epoch, first_step = divmod(first_update, self.steps_per_epoch)
+            yield from self.epoch(first_epoch, first_step)
+            for epoch in itertools.count(first_epoch + 1):
                 yield from self.epoch(epoch)
 
         ids = tf.TensorSpec((None, None), tf.int32)

@@ -112,6 +112,6 @@ def fit_language_model(
                 verbose=1 if sys.stderr.isatty() else 2,
             )
         trained = make_model(settings, tokenizer.vocabulary_size)  # Without the optimizer.
-        average_checkpoints(trained, keeper.paths)
+        average_checkpoints(trained, keeper.last(settings.average_checkpoints, settings.epochs))
     values = {name: [float(v) for v in series] for name, series in history.history.items()}
     return trained, values

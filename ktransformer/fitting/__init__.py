@@ -1,0 +1,22 @@
+"""Training: `fit` with what surrounds it, from parallel text and a configuration to a run."""
+
+from ktransformer.fitting.averaging import (
+    LastCheckpoints,
+    average_checkpoints,
+    remove_checkpoints,
+)
+from ktransformer.fitting.bleu import BleuCallback
+from ktransformer.fitting.resuming import StopAtNaN, TrainingState, fit
+from ktransformer.fitting.training import compile_model, train
+
+__all__ = [
+    "BleuCallback",
+    "LastCheckpoints",
+    "StopAtNaN",
+    "TrainingState",
+    "average_checkpoints",
+    "compile_model",
+    "fit",
+    "remove_checkpoints",
+    "train",
+]

@@ -1,0 +1,71 @@
+"""The weights of a training's last epochs, and their mean."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ktransformer.files import new_file
+
+
+class LastCheckpoints(keras.callbacks.Callback):
+    """Saves the weights after each epoch and keeps the last few.
+
+    Args:
+        folder: Where to; made if missing.
+        keep: How many epochs' weights to keep.
+    """
+
+    def __init__(self, folder: str | Path, *, keep: int) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.keep = keep
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes this epoch's weights beside the others, then drops the oldest."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with new_file(self.path(epoch + 1)) as temporary, temporary.open("wb") as file:
+            np.savez(file, *self.model.get_weights())
+        self.path(epoch + 1 - self.keep).unlink(missing_ok=True)
+
+    def path(self, epoch: int) -> Path:
+        """Returns where the weights of an epoch are, counted from 1."""
+        return self.folder / f"epoch-{epoch:04d}.npz"
+
+    def last(self, count: int, epoch: int) -> list[Path]:
+        """Returns the files of at most `count` epochs, the last of them `epoch`."""
+        paths = [self.path(number) for number in range(epoch - count + 1, epoch + 1)]
+        return [path for path in paths if path.is_file()]
+
+
+def remove_checkpoints(folder: str | Path) -> None:
+    """Removes what a training kept in its folder, and the folder if nothing else is in it."""
+    folder = Path(folder)
+    # The state goes first: it must not be found without the weights of its epochs.
+    for pattern in ("training.npz", "epoch-*.npz", ".*.npz.*.new"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def average_checkpoints(model: keras.Model, paths: Sequence[str | Path]) -> None:
+    """Sets a model's weights to the mean of several checkpoints'.
+
+    Args:
+        model: The model; its present weights are lost.
+        paths: Files that `LastCheckpoints` wrote.
+
+    Raises:
+        ValueError: `paths` is empty.
+    """
+    if not paths:
+        raise ValueError("paths must name at least one checkpoint; got none.")
+    sums = [np.zeros(weight.shape, "float64") for weight in model.weights]
+    for path in paths:
+        with np.load(path) as checkpoint:
+            for total, name in zip(sums, checkpoint.files, strict=True):
+                total += checkpoint[name]
+    model.set_weights([total / len(paths) for total in sums])

@@ -1,0 +1,222 @@
+"""A training that can be killed at any moment and goes on to the bit."""
+
+import contextlib
+import json
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ktransformer.errors import InputError
+from ktransformer.files import new_file
+
+FORMAT_VERSION = 1
+History = dict[str, list[float]]
+
+
+class TrainingState(keras.callbacks.Callback):
+    """Keeps all that the next update of a training depends on, in one file.
+
+    That is: the weights, the optimizer's variables, the seeds of dropout, the metrics of the epoch
+    that is running, the number of updates, and the metrics of the epochs before. With batches
+    that are functions of the update's number, a training that goes on from it is, to the bit, the
+    one that was never cut. The file is written beside and renamed: whoever is killed meanwhile, or
+    finds the disk full, leaves the one before.
+
+    Args:
+        path: The file.
+        minutes: Time between two writings within an epoch; the end of an epoch is written too.
+        about: What the training is of, as JSON can hold it; goes into the file.
+
+    Attributes:
+        update: Updates made.
+        history: The metrics of each whole epoch.
+    """
+
+    def __init__(
+        self, path: str | Path, *, minutes: float = 5.0, about: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self.minutes = minutes
+        self.about = about or {}
+        self.update = 0
+        self.history: History = {}
+        self._variables: list[np.ndarray] = []  # What was read and is not the model's yet;
+        self._metrics: list[np.ndarray] = []  # so is this, where an epoch goes on.
+        self._written = time.monotonic()
+
+    def read(self) -> dict[str, Any]:
+        """Reads the file, so that `fit` goes on from there.
+
+        Returns:
+            `about`, as it was when the file was written.
+
+        Raises:
+            InputError: The file is damaged, or of a newer version.
+        """
+        try:
+            with np.load(self.path) as file:
+                head, *arrays = (file[name] for name in file.files)
+            saved = json.loads(head.tobytes())
+            version, about = saved["format_version"], saved["about"]
+            self.update, self.history = saved["update"], saved["history"]
+            self._variables = arrays[: saved["variables"]]
+            self._metrics = arrays[saved["variables"] :]
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{self.path} is not the whole state of a training.") from error
+        if version > FORMAT_VERSION:
+            raise InputError(f"{self.path} is of a newer ktransformer: upgrade it to go on.")
+        return about
+
+    def restore(self, model: keras.Model, batch: tuple[Any, Any]) -> None:
+        """Gives a model and its optimizer what was read, if anything was.
+
+        Args:
+            model: Built and compiled.
+            batch: Inputs and labels, of which Keras learns the shapes of the metrics.
+
+        Raises:
+            InputError: The file is of another model or optimizer.
+        """
+        if not self._variables:
+            return
+        model.test_on_batch(*batch)  # Metrics have variables from the first batch on.
+        model.optimizer.build(model.trainable_variables)
+        try:
+            _assign(_lasting_variables(model), self._variables)
+        except ValueError as error:
+            raise InputError(f"{self.path} is the state of another model: {error}") from error
+        self._variables = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Goes on with the metrics of an epoch that was cut; Keras has just reset them."""
+        if self._metrics:
+            _assign(self.model.metrics_variables, self._metrics)
+            self._metrics = []
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts the update, and writes the file if it is time to.
+
+        Not after an epoch's last one: the epoch is not over before it has been evaluated.
+        """
+        self.update += 1
+        is_last = batch + 1 == self.params["steps"]
+        if not is_last and time.monotonic() - self._written >= 60 * self.minutes:
+            self._write(self.model.metrics_variables)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds the epoch's metrics to the history and writes the file."""
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(float(value))
+        self._write([])
+
+    def _write(self, metrics: Sequence[Any]) -> None:
+        variables = _lasting_variables(self.model)
+        arrays = [keras.ops.convert_to_numpy(v) for v in [*variables, *metrics]]
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise _not_finite(self.update)
+        head = {
+            "format_version": FORMAT_VERSION,
+            "about": self.about,
+            "update": self.update,
+            "history": self.history,
+            "variables": len(variables),
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(self.path) as temporary, temporary.open("wb") as file:
+            np.savez(file, np.frombuffer(json.dumps(head).encode(), "uint8"), *arrays)
+        self._written = time.monotonic()
+
+
+def _lasting_variables(model: keras.Model) -> list[Any]:
+    """Returns what lives longer than an epoch: weights, dropout's seeds, the optimizer's state."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _assign(variables: Sequence[Any], arrays: Sequence[np.ndarray]) -> None:
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+class StopAtNaN(keras.callbacks.Callback):
+    """Ends the training with an `InputError` when the loss is no longer a finite number."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the loss; it is a mean over the epoch, which one NaN is enough to spoil."""
+        if not np.isfinite((logs or {}).get("loss", 0.0)):
+            raise _not_finite(int(self.model.optimizer.iterations))
+
+
+def _not_finite(update: int) -> InputError:
+    return InputError(
+        f"The loss is not a finite number after update {update}; lower learning_rate, "
+        "raise warmup_steps or set clip_norm."
+    )
+
+
+class Batches(Protocol):
+    """Batches that are functions of the update's number, as `TokenBatches`."""
+
+    steps_per_epoch: int
+
+    def dataset(self, first_update: int = 0) -> tf.data.Dataset:
+        """Returns the batches from an update on, without an end."""
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Any, Any]]:
+        """Yields the batches of an epoch."""
+
+
+def fit(
+    model: keras.Model,
+    batches: Batches,
+    state: TrainingState,
+    *,
+    epochs: int,
+    enough: Callable[[History], bool] = lambda history: False,
+    validation: Batches | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> None:
+    """Fits a model from where its state is, and keeps the state.
+
+    Args:
+        model: Compiled.
+        batches: What to fit it to.
+        state: A new one, or one that has been `read`; its `history` is the training's.
+        epochs: Passes over the batches in all, those before included.
+        enough: Tells from the history whether to end earlier; asked after each epoch.
+        validation: What to evaluate it on after each epoch.
+        callbacks: Keras callbacks; of what they add to an epoch's logs, `state` keeps all.
+
+    Raises:
+        InputError: The state is of another model, or the loss becomes NaN.
+    """
+    state.restore(model, next(batches.epoch(0)))
+    steps = batches.steps_per_epoch
+    model.stop_training = enough(state.history)
+
+    def stop_where_it_is_enough(epoch: int, logs: Any) -> None:
+        model.stop_training |= enough(state.history)
+
+    last = keras.callbacks.LambdaCallback(on_epoch_end=stop_where_it_is_enough)
+    while state.update < epochs * steps and not model.stop_training:
+        epoch, step = divmod(state.update, steps)
+        # What is left of an epoch is fitted alone, for Keras gives all epochs as many steps.
+        with contextlib.redirect_stdout(sys.stderr):  # Keras' progress; stdout is for results.
+            model.fit(
+                batches.dataset(state.update),
+                initial_epoch=epoch,
+                epochs=epoch + 1 if step else epochs,
+                steps_per_epoch=steps - step,
+                validation_data=validation and validation.dataset(),
+                validation_steps=validation and validation.steps_per_epoch,
+                callbacks=[StopAtNaN(), *callbacks, state, last],
+                shuffle=False,  # The batches are in their order.
+                verbose=1 if sys.stderr.isatty() else 2,
+            )

@@ -1,0 +1,199 @@
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from ktransformer.errors import InputError
+from ktransformer.fitting import train
+from ktransformer.run import load_run
+from tests.run_command import command, limit_file_size
+from tests.small_run import number_pairs, train_arguments, write_pairs
+from tests.test_fitting import TEXT, small
+
+STEPS = 4  # Updates an epoch of TEXT with 64 tokens a batch.
+EVERY_UPDATE = {"checkpoint_minutes": 0, "dropout": 0.2, "attention_dropout": 0.1, "epochs": 5}
+
+
+class CutError(Exception):
+    """Stands in for a kill."""
+
+
+class CutAfter(keras.callbacks.Callback):
+    """Ends a training after so many updates, before the state of the last of them is written.
+
+    With 0 updates, at the end of the epoch, when it has been evaluated.
+    """
+
+    def __init__(self, updates: int) -> None:
+        super().__init__()
+        self.updates = updates
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.updates -= 1
+        if not self.updates:
+            raise CutError
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.updates < 0:
+            raise CutError
+
+
+def state_of(folder: Path) -> list[np.ndarray]:
+    """Everything in a training's state: position and history first, then every variable."""
+    with np.load(folder / "training.npz") as file:
+        return [file[name] for name in file.files]
+
+
+def assert_same(first, second) -> None:
+    for a, b in zip(first, second, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("settings", [{}, {"dtype": "mixed_float16"}, {"patience": 1}])
+def test_a_training_that_was_cut_ends_as_if_it_had_not_been(settings, tmp_path):
+    config = small(**EVERY_UPDATE, **settings)
+    whole = train(config, TEXT, TEXT, checkpoints=tmp_path / "whole")
+    cut = tmp_path / "cut"
+    for updates in (3, 0, 3 + STEPS):
+        with pytest.raises(CutError):
+            train(config, TEXT, TEXT, checkpoints=cut, resume=True, callbacks=[CutAfter(updates)])
+    run = train(config, TEXT, TEXT, checkpoints=cut, resume=True)
+    assert_same(state_of(cut), state_of(tmp_path / "whole"))
+    assert_same(run.model.get_weights(), whole.model.get_weights())
+    assert run.history == whole.history
+
+
+def test_a_training_that_is_over_is_not_gone_on_with(tmp_path):
+    config = small(**EVERY_UPDATE, learning_rate=1e-12, patience=1)
+    first = train(config, TEXT, TEXT, checkpoints=tmp_path)
+    again = train(config, TEXT, TEXT, checkpoints=tmp_path, resume=True)
+    assert again.history == first.history
+    assert len(first.history["loss"]) == 2
+    assert_same(again.model.get_weights(), first.model.get_weights())
+
+
+def test_more_epochs_go_on_where_fewer_ended(tmp_path):
+    long, short = (small(**{**EVERY_UPDATE, "epochs": epochs}) for epochs in (4, 2))
+    whole = train(long, TEXT, checkpoints=tmp_path / "whole")
+    train(short, TEXT, checkpoints=tmp_path / "short")
+    more = train(long, TEXT, checkpoints=tmp_path / "short", resume=True)
+    assert more.history == whole.history
+    assert_same(more.model.get_weights(), whole.model.get_weights())
+
+
+class Spoil(keras.callbacks.Callback):
+    """Puts a NaN into the weights after so many updates, before the state is written."""
+
+    def __init__(self, updates: int) -> None:
+        super().__init__()
+        self.updates = updates
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.updates -= 1
+        if not self.updates:
+            weight = self.model.trainable_variables[-1]
+            weight.assign(np.full(weight.shape, np.nan))
+
+
+def test_weights_that_are_no_numbers_leave_the_last_good_state(tmp_path):
+    config = small(**EVERY_UPDATE)
+    with pytest.raises(InputError, match="not a finite number after update 7; lower"):
+        train(config, TEXT, checkpoints=tmp_path, callbacks=[Spoil(7)])
+    head, *arrays = state_of(tmp_path)
+    assert json.loads(head.tobytes())["update"] == 6
+    assert all(np.isfinite(array).all() for array in arrays)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "message"),
+    [
+        ({"dropout": 0.3}, TEXT, "is of a training with dropout=0.2; got dropout=0.3"),
+        ({"seed": 7}, TEXT, "is of a training with seed=1; got seed=7"),
+        ({}, type(TEXT)(TEXT.sources[:-3], TEXT.targets[:-3], 0), "with other text pairs"),
+    ],
+)
+def test_another_training_is_not_gone_on_with(settings, text, message, tmp_path):
+    train(small(**{**EVERY_UPDATE, "epochs": 1}), TEXT, checkpoints=tmp_path)
+    with pytest.raises(InputError, match=message):
+        train(small(**{**EVERY_UPDATE, **settings}), text, checkpoints=tmp_path, resume=True)
+
+
+def test_a_damaged_state_is_named(tmp_path):
+    train(small(**{**EVERY_UPDATE, "epochs": 1}), TEXT, checkpoints=tmp_path)
+    path = tmp_path / "training.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"training\.npz is not the whole state of a training"):
+        train(small(**EVERY_UPDATE), TEXT, checkpoints=tmp_path, resume=True)
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    """The command line of a training of some seconds that writes its state at every update."""
+    files = write_pairs(tmp_path, "text", number_pairs(1000, seed=5))
+    names = ("validation-source", "validation-target")
+    validation = [
+        word for name, file in zip(names, files, strict=True) for word in (f"--{name}", str(file))
+    ]
+    settings = ("epochs=30", "checkpoint_minutes=0", "bleu_sentences=20", "average_checkpoints=3")
+    more = [word for setting in settings for word in ("--set", setting)]
+
+    def make(output: Path, *options: str) -> list[str]:
+        return train_arguments(*files, output, *validation, *more, *options)
+
+    return make
+
+
+def start(arguments: list[str], state: Path) -> subprocess.Popen:
+    """Starts a training and waits until it has written its state."""
+    written = _written(state)
+    line = [sys.executable, "-m", "ktransformer", *arguments]
+    process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
+    while process.poll() is None and _written(state) == written:
+        time.sleep(0.01)
+    return process
+
+
+def _written(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+def test_a_training_killed_at_ten_random_moments_ends_as_if_it_had_not_been(arguments, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    state = tmp_path / "killed.checkpoints" / "training.npz"
+    assert command(*arguments(whole)).returncode == 0
+    moments = random.Random(0)
+    for _ in range(10):
+        process = start(arguments(killed, "--resume"), state)
+        time.sleep(moments.uniform(0, 0.7))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    result = command(*arguments(killed, "--resume"))
+    assert result.returncode == 0, result.stderr.decode()
+    assert b"Going on after update" in result.stderr
+    first, second = load_run(whole), load_run(killed)
+    assert_same(first.model.get_weights(), second.model.get_weights())
+    assert first.history == second.history
+    assert not state.parent.exists()
+
+
+def test_a_full_disk_leaves_the_state_before(arguments, tmp_path):
+    state = tmp_path / "run.checkpoints" / "training.npz"
+    process = start(arguments(tmp_path / "run"), state)
+    process.kill()
+    process.wait()
+    before = state.read_bytes()
+    line = arguments(tmp_path / "run", "--resume")
+    result = command(*line, preexec_fn=limit_file_size)  # Writing past it fails as on a full disk.
+    assert result.returncode == 2
+    assert (
+        result.stderr.decode().splitlines()[-1]
+        == "ktransformer: Writing the output: File too large."
+    )
+    assert state.read_bytes() == before
