@@ -94,11 +94,14 @@ class DataConfig:
     """The most tokens of a batch on each side, padding included."""
     bucket_step: int = 4
     """Distance between two buckets' lengths, in tokens: fewer shapes against less padding."""
+    subword_alpha: float | None = None
+    """Subword sampling: segment the training text anew each epoch, with P^alpha; null for never."""
 
     def __post_init__(self) -> None:
         _check_range(self, "vocabulary_size", least=5)
         _check_range(self, "character_coverage", least=0, most=1, open_below=True)
         _check_range(self, "bucket_step", least=1)
+        _check_range(self, "subword_alpha", least=0, open_below=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ktransformer.models import Transformer
 from ktransformer.run import Run, make_model
 from ktransformer.schedules import InverseSquareRoot
 from ktransformer.serving import Translator
-from ktransformer.text import ParallelText, TokenBatches, Tokenizer
+from ktransformer.text import ParallelText, SubwordSampler, TokenBatches, Tokenizer
 
 _log = logging.getLogger(__name__)
 
@@ -163,7 +163,16 @@ def _prepare(
 ) -> _Prepared:
     """Encodes the text and says what is left out of it."""
 
-    def batches(name: str, pairs: ParallelText, shuffle: bool) -> TokenBatches:
+    def batches(
+        name: str, pairs: ParallelText, shuffle: bool, alpha: float | None = None
+    ) -> TokenBatches:
+        samplers = None
+        if alpha is not None:
+            source, target = (
+                SubwordSampler(tokenizer, side, alpha=alpha)
+                for side in (pairs.sources, pairs.targets)
+            )
+            samplers = source, target
         made = TokenBatches(
             tokenizer.encode_lines(pairs.sources),
             tokenizer.encode_lines(pairs.targets),
@@ -172,6 +181,7 @@ def _prepare(
             bucket_step=config.data.bucket_step,
             shuffle=shuffle,
             seed=config.training.seed,
+            samplers=samplers,
         )
         _log.info(
             "%s: %s pairs; left out: %s with an empty side, %s over %s tokens.",
@@ -184,7 +194,7 @@ def _prepare(
         return made
 
     return _Prepared(
-        batches("Training text", text, shuffle=True),
+        batches("Training text", text, shuffle=True, alpha=config.data.subword_alpha),
         None if validation is None else batches("Validation text", validation, shuffle=False),
     )
 

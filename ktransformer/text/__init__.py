@@ -7,6 +7,7 @@ from ktransformer.text.corpus import read_parallel as read_parallel
 from ktransformer.text.corpus import read_tsv as read_tsv
 from ktransformer.text.masked_batches import MaskedBatches as MaskedBatches
 from ktransformer.text.piece_model import MASK as MASK
+from ktransformer.text.sampling import SubwordSampler as SubwordSampler
 from ktransformer.text.tokenizer import END_ID as END_ID
 from ktransformer.text.tokenizer import PAD_ID as PAD_ID
 from ktransformer.text.tokenizer import START_ID as START_ID

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.text.buckets import Buckets, JoinedIds, Slot
+from ktransformer.text.sampling import SubwordSampler
 from ktransformer.text.tokenizer import PAD_ID, START_ID
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray]
@@ -22,6 +23,10 @@ class TokenBatches:
     at the end of a bucket are filled with padding, which neither the model nor the loss sees.
     A batch is a function of seed, epoch and step alone.
 
+    With `samplers` every epoch has segmentations of its own. Which pairs make a batch still goes by
+    `sources` and `targets`; the batch is as long as what was drawn needs, in steps of
+    `bucket_step`. A pair whose draw is longer than `max_length` is not drawn.
+
     Args:
         sources: Int arrays `[S]`, one a pair, the end token included.
         targets: Int arrays `[T]`, likewise.
@@ -30,7 +35,8 @@ class TokenBatches:
             left out; `too_long` counts them.
         bucket_step: Distance between two buckets' lengths, in tokens.
         shuffle: Whether every epoch has another order.
-        seed: Seed of that order.
+        seed: Seed of that order, and of what `samplers` draw.
+        samplers: Of the sources and of the targets, for the same lines.
 
     Raises:
         InputError: The sides differ in number, there is no pair, none that is short enough, or
@@ -47,6 +53,7 @@ class TokenBatches:
         bucket_step: int = 4,
         shuffle: bool = True,
         seed: int = 0,
+        samplers: tuple[SubwordSampler, SubwordSampler] | None = None,
     ) -> None:
         if len(sources) != len(targets):
             raise InputError(
@@ -55,9 +62,11 @@ class TokenBatches:
             )
         if not sources:
             raise InputError("There is no pair to make batches of.")
-        self._sources, self._targets = JoinedIds.join(sources), JoinedIds.join(targets)
+        self._sides = JoinedIds.join(sources), JoinedIds.join(targets)
+        self._samplers, self._seed = samplers, seed
+        self._max_length, self._step = max_length, bucket_step
         self._buckets = Buckets(
-            np.maximum(self._sources.lengths, self._targets.lengths),
+            np.maximum(*(side.lengths for side in self._sides)),
             "pair",
             batch_tokens=batch_tokens,
             max_length=max_length,
@@ -74,12 +83,30 @@ class TokenBatches:
         Each is `({"source": [B, S], "target": [B, T]}, labels [B, T])`: the target is the labels
         shifted by one, behind the start token.
         """
+        sides = self._sides if self._samplers is None else self._sample(epoch)
         for slot in itertools.islice(self._buckets.epoch(epoch), first_step, None):
-            yield self._batch(slot)
+            yield self._batch(slot, *sides)
 
-    def _batch(self, slot: Slot) -> Batch:
-        source = self._sources.padded(slot.rows, slot.size, slot.length)
-        labels = self._targets.padded(slot.rows, slot.size, slot.length)
+    def _sample(self, epoch: int) -> tuple[JoinedIds, JoinedIds]:
+        """Draws an epoch's ids of both sides."""
+        draws = []
+        for i, sampler in enumerate(self._samplers or ()):
+            random = np.random.default_rng([self._seed, epoch, i])
+            draws.append(sampler.sample(random))
+        fits = np.maximum(*(draw.lengths for draw in draws)) <= self._max_length
+        source, target = (
+            JoinedIds.choose(fits, draw, side)
+            for draw, side in zip(draws, self._sides, strict=True)
+        )
+        return source, target
+
+    def _batch(self, slot: Slot, sources: JoinedIds, targets: JoinedIds) -> Batch:
+        length = slot.length
+        if self._samplers is not None:
+            longest = max(side.lengths[slot.rows].max() for side in (sources, targets))
+            length = min(-(-longest // self._step) * self._step, self._max_length)
+        source = sources.padded(slot.rows, slot.size, length)
+        labels = targets.padded(slot.rows, slot.size, length)
         start = np.full((slot.size, 1), START_ID, "int32")
         target = np.concatenate([start, labels[:, :-1]], axis=1)
         # In a row of padding alone the start token is padding too.

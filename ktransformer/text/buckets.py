@@ -27,6 +27,26 @@ class JoinedIds:
         """The number of ids of each sequence."""
         return np.diff(self.starts)
 
+    @classmethod
+    def choose(cls, first: np.ndarray, one: "JoinedIds", other: "JoinedIds") -> "JoinedIds":
+        """Takes each sequence from `one` where `first`, boolean `[N]`, is True, else `other`."""
+        if first.all():
+            return one
+        both = JoinedIds(
+            np.concatenate([one.flat, other.flat]),
+            np.concatenate([one.starts, len(one.flat) + other.starts[1:]]),
+        )
+        rows = np.arange(len(first))
+        return both.take(np.where(first, rows, rows + len(first)))
+
+    def take(self, rows: np.ndarray) -> "JoinedIds":
+        """Returns the sequences at `rows`, one after another."""
+        lengths = self.lengths[rows]
+        ends = np.cumsum(lengths)
+        within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+        flat = self.flat[np.repeat(self.starts[rows], lengths) + within]
+        return JoinedIds(flat, np.concatenate([[0], ends]))
+
     def padded(self, rows: np.ndarray, size: int, length: int) -> np.ndarray:
         """Returns the sequences at `rows` padded to `length`, then rows of padding alone.
 

@@ -197,12 +197,16 @@ class Tokenizer(tf.Module):
 
     def normalize(self, text: str) -> str:
         """Returns what decoding the encoded text gives, unknown characters aside."""
+        return self.normalize_lines([text])[0]
+
+    def normalize_lines(self, lines: Sequence[str]) -> list[str]:
+        """Normalises many lines at once, as `normalize` does one."""
         import sentencepiece
 
         normalizer = sentencepiece.SentencePieceNormalizer(
             model_proto=self.model, remove_extra_whitespaces=True
         )
-        return normalizer.normalize(text).replace(SPACE, " ").strip(" ")
+        return [normalizer.normalize(line).replace(SPACE, " ").strip(" ") for line in lines]
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Returns the text of each id, a leading space as `▁`."""
