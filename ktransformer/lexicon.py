@@ -24,39 +24,6 @@ class Lexicon:
     translations: np.ndarray
     frequent: np.ndarray
 
-    def shortlist(self, source: np.ndarray) -> np.ndarray:
-        """Returns the target pieces that a source may need, with the end token.
-
-        Args:
-            source: Int array `[S]`, or of any shape: a batch's sources have one shortlist.
-
-        Returns:
-            Int32 array, ascending, each id once.
-        """
-        likely = self.translations[np.unique(source)]
-        ids = np.unique(np.concatenate([likely.ravel(), self.frequent, [END_ID]]))
-        return ids[ids != PAD_ID].astype(np.int32)
-
-    def coverage(self, sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> float:
-        """Returns the share of target tokens, in [0, 1], that lie in their source's shortlist.
-
-        Args:
-            sources: Int arrays `[S]`, one a pair.
-            targets: Int arrays `[T]`, likewise; the end token is not counted.
-
-        Raises:
-            InputError: The sides differ in number, or the targets hold no token.
-        """
-        _check_sides(sources, targets)
-        found = total = 0
-        for source, target in zip(sources, targets, strict=True):
-            words = target[target > END_ID]
-            found += int(np.isin(words, self.shortlist(source)).sum())
-            total += len(words)
-        if not total:
-            raise InputError("There is no target token to cover.")
-        return found / total
-
 
 def train_lexicon(
     sources: Sequence[np.ndarray],
@@ -89,7 +56,7 @@ def train_lexicon(
         ```python
         sources, targets = map(tokenizer.encode_lines, (text.sources, text.targets))
         lexicon = train_lexicon(sources, targets, tokenizer.vocabulary_size)
-        lexicon.shortlist(sources[0])
+        tokenizer.pieces(lexicon.translations[sources[0][0]])
         ```
 
     Reference: Brown et al. 1993, section 4.1 (model 1, with the empty cept).

@@ -19,6 +19,7 @@ FIELDS = [
     for field in dataclasses.fields(getattr(Config(), section.name))
 ]
 OTHER_VALUES = {
+    "subword_alpha": 0.3,
     "num_decoder_layers": 3,
     "activation": "gelu",
     "positions": "learned",

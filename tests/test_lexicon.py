@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.lexicon import Lexicon, train_lexicon
+from ktransformer.lexicon import train_lexicon
 from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 from tests.small_run import WORDS, number_pairs
 
@@ -88,28 +88,6 @@ def test_a_pair_with_an_empty_side_changes_nothing():
     np.testing.assert_array_equal(more.translations, alone.translations)
 
 
-@pytest.fixture
-def lexicon():
-    translations = np.zeros((8, 2), np.int32)
-    translations[4:] = [[6, 5], [7, PAD_ID], [4, 6], [PAD_ID, PAD_ID]]
-    return Lexicon(translations, frequent=np.array([5], np.int32))
-
-
-def test_a_shortlist_has_the_likely_the_frequent_and_the_end(lexicon):
-    assert lexicon.shortlist(np.array([6, END_ID])).tolist() == [END_ID, 4, 5, 6]
-    assert lexicon.shortlist(np.array([END_ID])).tolist() == [END_ID, 5]
-
-
-def test_padding_adds_nothing_to_a_shortlist(lexicon):
-    batch = np.array([[5, 6, END_ID], [5, END_ID, PAD_ID]])
-    assert lexicon.shortlist(batch).tolist() == [END_ID, 4, 5, 6, 7]
-
-
-def test_coverage_is_the_share_of_target_tokens_in_their_sources_shortlist(lexicon):
-    sources, targets = ids([5], [6, 4]), ids([7, 6, 7], [4, 7])
-    assert lexicon.coverage(sources, targets) == 3 / 5
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -123,10 +101,8 @@ def test_a_number_below_its_least_is_refused(options, message):
         train_lexicon(ids([4]), ids([5]), 6, **options)
 
 
-def test_sides_that_differ_or_have_no_token_are_refused(lexicon):
+def test_sides_that_differ_or_have_no_token_are_refused():
     with pytest.raises(InputError, match="got 2 sources and 1 targets"):
         train_lexicon(ids([4], [4]), ids([5]), 6)
     with pytest.raises(InputError, match="no pair with a token on both sides"):
         train_lexicon(ids([4], []), ids([], [5]), 6)
-    with pytest.raises(InputError, match="no target token to cover"):
-        lexicon.coverage(ids([4]), ids([]))
