@@ -170,8 +170,8 @@ class Tokenizer(tf.Module):
             Int32 `[B, S]`, ended and padded, and boolean `[B]`, which texts were cut.
         """
         tokens = self.encode(texts)
-        starts = tokens.row_splits[:-1]
-        whole = tokens.row_splits[1:] - starts
+        splits = tf.cast(tokens.row_splits, tf.int32)  # The plain form has them in int64.
+        starts, whole = splits[:-1], splits[1:] - splits[:-1]
         lengths = tf.minimum(whole, limit)[:, None]
         # Not `to_tensor`: LiteRT has no operation of its own for it.
         longest = tf.reduce_max(tf.concat([lengths[:, 0], [1]], axis=0))

@@ -1,3 +1,4 @@
+import io
 import unicodedata
 
 import numpy as np
@@ -357,3 +358,33 @@ def test_pieces_across_the_ends_of_a_mask_do_not_hide_it():
 def test_a_saved_tokenizer_still_knows_its_mask(masking_tokenizer, tmp_path):
     masking_tokenizer.save(tmp_path / "tokenizer.model")
     assert Tokenizer.load(tmp_path / "tokenizer.model").mask_id == masking_tokenizer.mask_id
+
+
+@pytest.fixture(scope="module")
+def bpe_tokenizer():
+    """Another's SentencePiece model, which has no fast form."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TRAINING_TEXT),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=100,
+        pad_id=PAD_ID,
+        unk_id=UNKNOWN_ID,
+        bos_id=START_ID,
+        eos_id=END_ID,
+        minloglevel=2,
+    )
+    return Tokenizer(model.getvalue())
+
+
+def test_another_s_model_encodes_in_its_plain_form(bpe_tokenizer):
+    assert bpe_tokenizer.lite_obstacle == "its kind is BPE, not UNIGRAM"
+    processor = sentencepiece.SentencePieceProcessor(model_proto=bpe_tokenizer.model)
+    texts = TRAINING_TEXT[:3]
+    expected = [[*processor.encode(text), END_ID] for text in texts]
+    assert bpe_tokenizer.encode(tf.constant(texts)).to_list() == expected
+    ids, cut = bpe_tokenizer.encode_dense(tf.constant(texts), limit=20)
+    assert [row[:19] for row in ids.numpy().tolist()] == [row[:19] for row in expected]
+    assert ids[:, 19].numpy().tolist() == [END_ID] * 3
+    assert cut.numpy().all()
