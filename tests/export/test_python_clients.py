@@ -83,3 +83,12 @@ def test_the_first_requests_of_an_export_are_measured(lite_file):
         "requests",
         "memory:",
     ]
+
+
+def test_the_speeds_of_exports_come_in_a_table(saved_model, lite_file, data_folder):
+    result = run("speed.py", lite_file, saved_model, "--source", data_folder / "test.source")
+    header, _, *rows = result.stdout.splitlines()
+    assert header.startswith("| 60 texts in batches of 1 |")
+    names, times, speeds = zip(*(row.strip("| ").split(" | ") for row in rows), strict=True)
+    assert names == (str(lite_file), str(saved_model))
+    assert float(speeds[1]) == pytest.approx(float(times[0]) / float(times[1]), abs=0.06)
