@@ -71,6 +71,8 @@ class ModelConfig:
     """One table for source, target and output projection."""
     max_length: int = 256
     """The longest source and target in tokens, the end token included."""
+    remat: bool = False
+    """Compute a block's activations again for the gradient: less memory, more time."""
     dtype: str = "float32"
     """float32, mixed_float16 or mixed_bfloat16."""
 
@@ -118,6 +120,8 @@ class TrainingConfig:
     """Probability mass spread over the vocabulary, in [0, 1)."""
     clip_norm: float | None = None
     """The most the gradient's global norm may be; null for no limit."""
+    accumulate_batches: int = 1
+    """Batches whose mean gradient makes one update."""
     average_checkpoints: int = 5
     """The final weights are the mean over the last so many epochs."""
     patience: int | None = None
@@ -132,7 +136,7 @@ class TrainingConfig:
     """Seed of weights, dropout and data order."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "warmup_steps", "average_checkpoints"):
+        for name in ("epochs", "warmup_steps", "accumulate_batches", "average_checkpoints"):
             _check_range(self, name, least=1)
         for name in ("patience", "bleu_sentences", "checkpoint_minutes"):
             _check_range(self, name, least=0)

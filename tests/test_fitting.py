@@ -125,3 +125,14 @@ def test_mixed_precision_trains(dtype, tmp_path):
     settings = {"dtype": dtype, "epochs": 12, "learning_rate": 0.01, "warmup_steps": 5}
     losses = train(small(**settings), TEXT, checkpoints=tmp_path / "c").history["loss"]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_two_batches_accumulated_make_the_update_of_one_twice_as_large(tmp_path):
+    # Two batches of the same pairs in a different order: their mean gradient is that of either.
+    settings = {"dropout": 0.0, "batch_tokens": 256, "epochs": 4, "bucket_step": 16}
+    whole = train(small(**settings), TEXT, checkpoints=tmp_path / "whole")
+    halves = {**settings, "accumulate_batches": 2, "epochs": 8}
+    accumulated = train(small(**halves), TEXT, checkpoints=tmp_path / "halves")
+    assert len(whole.history["loss"]) == len(accumulated.history["loss"]) / 2
+    for a, b in zip(whole.model.get_weights(), accumulated.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)

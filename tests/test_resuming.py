@@ -56,7 +56,14 @@ def assert_same(first, second) -> None:
         assert a.tobytes() == b.tobytes()
 
 
-@pytest.mark.parametrize("settings", [{}, {"dtype": "mixed_float16"}, {"patience": 1}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"accumulate_batches": 3, "subword_alpha": 0.3},
+        {"dtype": "mixed_float16", "remat": True},
+        {"patience": 1},
+    ],
+)
 def test_a_training_that_was_cut_ends_as_if_it_had_not_been(settings, tmp_path):
     config = small(**EVERY_UPDATE, **settings)
     whole = train(config, TEXT, TEXT, checkpoints=tmp_path / "whole")

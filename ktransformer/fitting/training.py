@@ -35,6 +35,9 @@ def compile_model(model: Transformer, config: TrainingConfig) -> None:
             beta_2=0.98,
             epsilon=1e-9,
             global_clipnorm=config.clip_norm,
+            gradient_accumulation_steps=(
+                None if config.accumulate_batches == 1 else config.accumulate_batches
+            ),
         ),
         loss=SmoothedCrossEntropy(config.label_smoothing),
         metrics=[TokenAccuracy(), Perplexity()],

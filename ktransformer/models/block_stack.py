@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from ktransformer.models.rematerialization import call_rematerialized
+
 
 class BlockStack(keras.layers.Layer):
     """Holds blocks and an optional final norm, and (de)serialises both.
@@ -11,6 +13,8 @@ class BlockStack(keras.layers.Layer):
     Args:
         blocks: The layers, first to last; at least one.
         final_norm: A layer that norms the last block's output, or None.
+        remat: Whether a block's activations are computed again for the gradient, instead of being
+            kept: less memory for more time; dropout and results are the same.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
@@ -22,6 +26,7 @@ class BlockStack(keras.layers.Layer):
         blocks: list[keras.layers.Layer],
         *,
         final_norm: keras.layers.Layer | None = None,
+        remat: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -29,6 +34,7 @@ class BlockStack(keras.layers.Layer):
             raise ValueError("blocks must hold at least one layer; got none.")
         self.blocks = list(blocks)
         self.final_norm = final_norm
+        self.remat = remat
         self.supports_masking = True
 
     def build_blocks(self, *shapes: Any) -> None:
@@ -39,6 +45,14 @@ class BlockStack(keras.layers.Layer):
         if self.final_norm is not None and not self.final_norm.built:
             self.final_norm.build(shapes[0])
 
+    def call_block(
+        self, block: keras.layers.Layer, *inputs: Any, training: bool | None, **masks: Any
+    ) -> Any:
+        """Calls one of the blocks, in the way that `remat` says."""
+        if self.remat and training:
+            return call_rematerialized(block, *inputs, training=training, **masks)
+        return block(*inputs, training=training, **masks)
+
     def finish(self, hidden: Any) -> Any:
         """Norms the last block's output, if there is a norm for it."""
         return hidden if self.final_norm is None else self.final_norm(hidden)
@@ -48,6 +62,7 @@ class BlockStack(keras.layers.Layer):
             **super().get_config(),
             "blocks": [keras.saving.serialize_keras_object(block) for block in self.blocks],
             "final_norm": keras.saving.serialize_keras_object(self.final_norm),
+            "remat": self.remat,
         }
 
     @classmethod

@@ -15,6 +15,7 @@ class Decoder(BlockStack):
     Args:
         blocks: `DecoderBlock`s or layers with the same methods, first to last; at least one.
         final_norm: A layer that norms the last block's output, or None.
+        remat: See `BlockStack`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -55,7 +56,8 @@ class Decoder(BlockStack):
     ) -> Any:
         hidden = inputs
         for block in self.blocks:
-            hidden = block(
+            hidden = self.call_block(
+                block,
                 hidden,
                 memory,
                 inputs_mask=inputs_mask,

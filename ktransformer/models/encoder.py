@@ -18,6 +18,7 @@ class Encoder(BlockStack):
         blocks: The layers, first to last; at least one.
         final_norm: A layer that norms the last block's output, or None. Pre-norm blocks need
             one: nothing else bounds the sum of their residuals.
+        remat: See `BlockStack`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -49,7 +50,7 @@ class Encoder(BlockStack):
     def call(self, inputs: Any, mask: Any | None = None, training: bool | None = None) -> Any:
         hidden = inputs
         for block in self.blocks:
-            hidden = block(hidden, mask=mask, training=training)
+            hidden = self.call_block(block, hidden, mask=mask, training=training)
         return self.finish(hidden)
 
     def attention_weights(self, inputs: Any, mask: Any | None = None) -> list[Any]:

@@ -25,6 +25,7 @@ class EncoderModel(keras.Model):
         activation: Inner activation of the feed-forward networks.
         norm_first: True for pre-norm, False for post-norm.
         epsilon: Added to the variance in the norms.
+        remat: Whether a block's activations are computed again for the gradient; see `BlockStack`.
         **kwargs: Arguments of `keras.Model`.
 
     Raises:
@@ -46,6 +47,7 @@ class EncoderModel(keras.Model):
         activation: str,
         norm_first: bool,
         epsilon: float = 1e-5,
+        remat: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -61,6 +63,7 @@ class EncoderModel(keras.Model):
         self.activation = activation
         self.norm_first = norm_first
         self.epsilon = epsilon
+        self.remat = remat
 
     @classmethod
     def from_preset(cls, preset: str, *arguments: Any, **overrides: Any) -> Self:
@@ -83,6 +86,7 @@ class EncoderModel(keras.Model):
         return Encoder(
             [self.make_encoder_block() for _ in range(self.num_layers)],
             final_norm=self.make_final_norm(),
+            remat=self.remat,
             dtype=self.dtype_policy,
             name="encoder",
         )
@@ -121,5 +125,6 @@ class EncoderModel(keras.Model):
             "attention_dropout",
             "hidden_dropout",
             "activation",
+            "remat",
         )
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

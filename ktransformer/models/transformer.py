@@ -45,6 +45,8 @@ class Transformer(EncoderModel):
         max_length: The longest source and the longest target, in tokens, the end token and the
             start token included.
         pad_id: The id of padding.
+        remat: Whether a block's activations are computed again for the gradient, instead of being
+            kept: less memory for more time, and the same results.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
@@ -93,6 +95,7 @@ class Transformer(EncoderModel):
         tie_embeddings: bool = True,
         max_length: int = 512,
         pad_id: int = 0,
+        remat: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -105,6 +108,7 @@ class Transformer(EncoderModel):
             hidden_dropout=hidden_dropout,
             activation=activation,
             norm_first=norm_first,
+            remat=remat,
             **kwargs,
         )
         num_decoder_layers = num_layers if num_decoder_layers is None else num_decoder_layers
@@ -131,6 +135,7 @@ class Transformer(EncoderModel):
         self.decoder = Decoder(
             [self.make_decoder_block() for _ in range(self.num_decoder_layers)],
             final_norm=self.make_final_norm(),
+            remat=self.remat,
             dtype=self.dtype_policy,
             name="decoder",
         )

@@ -1,0 +1,121 @@
+"""Activations that are computed again: the same training, in less memory."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from ktransformer.losses import SmoothedCrossEntropy
+from ktransformer.models import MaskedLanguageModel, Transformer, VisionTransformer
+from tests.models.test_transformer import INPUTS, SIZES, TARGET
+
+
+def fitted(make, inputs, labels, loss):
+    """The losses and the weights of a short training with dropout."""
+    keras.utils.set_random_seed(0)
+    model = make()
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    losses = model.fit(inputs, labels, batch_size=2, epochs=4, verbose=0).history["loss"]
+    return losses, model.get_weights()
+
+
+TRANSFORMER = {**SIZES, "attention_dropout": 0.2, "hidden_dropout": 0.2}
+LANGUAGE_MODEL = {k: v for k, v in TRANSFORMER.items() if k != "num_decoder_layers"}
+VISION = {k: v for k, v in LANGUAGE_MODEL.items() if k not in ("vocabulary_size", "max_length")} | {
+    "num_classes": 3,
+    "image_size": 8,
+    "patch_size": 4,
+}
+LOGITS_LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+MASKED = {"ids": TARGET, "positions": np.array([[0, 2], [1, 3]], "int32")}
+IMAGES = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "inputs", "labels", "loss"),
+    [
+        (Transformer, TRANSFORMER, INPUTS, TARGET, SmoothedCrossEntropy(0.1)),
+        (MaskedLanguageModel, LANGUAGE_MODEL, MASKED, TARGET[:, :2], SmoothedCrossEntropy(0.1)),
+        (VisionTransformer, VISION, IMAGES, np.array([0, 2]), LOGITS_LOSS),
+    ],
+)
+def test_the_losses_and_the_weights_are_the_same_dropout_included(
+    kind, sizes, inputs, labels, loss
+):
+    plain, again = (
+        fitted(lambda remat=remat: kind(**sizes, remat=remat), inputs, labels, loss)
+        for remat in (False, True)
+    )
+    assert plain[0] == again[0]
+    assert plain[0][-1] < plain[0][0]
+    for a, b in zip(plain[1], again[1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_a_saved_model_remembers_it(tmp_path):
+    model = Transformer(**SIZES, remat=True)
+    model.build()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert (loaded.remat, loaded.encoder.remat, loaded.decoder.remat) == (True, True, True)
+
+
+_ON_JAX = """
+import json, sys
+import keras
+from tests.models.test_rematerialization import TRANSFORMER, fitted
+from tests.models.test_transformer import INPUTS, TARGET
+from ktransformer.losses import SmoothedCrossEntropy
+from ktransformer.models import Transformer
+assert keras.backend.backend() == "jax"
+loss = SmoothedCrossEntropy(0.1)
+make = lambda remat: lambda: Transformer(**TRANSFORMER, remat=remat)
+print(json.dumps([fitted(make(remat), INPUTS, TARGET, loss)[0] for remat in (False, True)]))
+"""
+
+
+def test_the_losses_are_the_same_on_jax():
+    output = subprocess.run(
+        [sys.executable, "-c", _ON_JAX],
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    plain, again = json.loads(output.splitlines()[-1])
+    np.testing.assert_allclose(again, plain, rtol=1e-5)
+    assert plain[-1] < plain[0]
+
+
+_PEAK = """
+import resource, sys
+import keras, tensorflow as tf
+from ktransformer.layers import EncoderBlock
+from ktransformer.models import Encoder
+encoder = Encoder([EncoderBlock(4, 256) for _ in range(12)], remat=sys.argv[1] == "True")
+inputs = tf.random.normal((32, 128, 64))
+encoder.build(inputs.shape)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+@tf.function
+def gradients():
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(encoder(inputs, training=True) ** 2)
+    return tape.gradient(loss, [v.value for v in encoder.trainable_variables])
+
+gradients()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_less_memory_is_needed():
+    def peak(remat: bool) -> float:
+        line = [sys.executable, "-c", _PEAK, str(remat)]
+        output = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout
+        return float(output.splitlines()[-1])  # MiB above what was there before.
+
+    assert peak(True) < 0.6 * peak(False)
