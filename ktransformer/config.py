@@ -118,6 +118,8 @@ class TrainingConfig:
     """Updates until the peak."""
     label_smoothing: float = 0.1
     """Probability mass spread over the vocabulary, in [0, 1)."""
+    rdrop_alpha: float = 0.0
+    """R-Drop: weight of the divergence between two passes of each batch; 0 for one pass."""
     clip_norm: float | None = None
     """The most the gradient's global norm may be; null for no limit."""
     accumulate_batches: int = 1
@@ -138,7 +140,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "warmup_steps", "accumulate_batches", "average_checkpoints"):
             _check_range(self, name, least=1)
-        for name in ("patience", "bleu_sentences", "checkpoint_minutes"):
+        for name in ("rdrop_alpha", "patience", "bleu_sentences", "checkpoint_minutes"):
             _check_range(self, name, least=0)
         _check_range(self, "seed", least=0, most=2**32 - 1)
         _check_range(self, "learning_rate", least=0, open_below=True)

@@ -3,10 +3,12 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ktransformer.config import Config
 from ktransformer.errors import InputError
 from ktransformer.fitting import LastCheckpoints, average_checkpoints, remove_checkpoints, train
+from ktransformer.losses import RDrop, SmoothedCrossEntropy
 from ktransformer.run import load_run
 from ktransformer.text import ParallelText
 
@@ -136,3 +138,16 @@ def test_two_batches_accumulated_make_the_update_of_one_twice_as_large(tmp_path)
     assert len(whole.history["loss"]) == len(accumulated.history["loss"]) / 2
     for a, b in zip(whole.model.get_weights(), accumulated.model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_r_drop_draws_two_passes_together(tmp_path):
+    def divergence(alpha: float) -> float:
+        settings = {"dropout": 0.3, "epochs": 12, "learning_rate": 0.01, "warmup_steps": 5}
+        run = train(small(rdrop_alpha=alpha, **settings), TEXT, checkpoints=tmp_path)
+        assert run.history["loss"][-1] < 0.9 * run.history["loss"][0]
+        ids = run.tokenizer.encode(tf.constant(TEXT.targets)).to_tensor()
+        twice = tf.concat([ids, ids], axis=0)
+        logits = run.model({"source": twice, "target": twice}, training=True)
+        return float(RDrop(alpha=4.0)(twice, logits) - SmoothedCrossEntropy()(twice, logits))
+
+    assert 0 < divergence(5.0) < 0.5 * divergence(0.01)

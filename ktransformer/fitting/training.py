@@ -15,7 +15,7 @@ from ktransformer.errors import InputError
 from ktransformer.fitting.averaging import LastCheckpoints, average_checkpoints
 from ktransformer.fitting.bleu import BleuCallback
 from ktransformer.fitting.resuming import TrainingState, fit
-from ktransformer.losses import SmoothedCrossEntropy
+from ktransformer.losses import RDrop, SmoothedCrossEntropy
 from ktransformer.metrics import Perplexity, TokenAccuracy
 from ktransformer.models import Transformer
 from ktransformer.run import Run, make_model
@@ -39,7 +39,11 @@ def compile_model(model: Transformer, config: TrainingConfig) -> None:
                 None if config.accumulate_batches == 1 else config.accumulate_batches
             ),
         ),
-        loss=SmoothedCrossEntropy(config.label_smoothing),
+        loss=(
+            RDrop(config.label_smoothing, alpha=config.rdrop_alpha)
+            if config.rdrop_alpha
+            else SmoothedCrossEntropy(config.label_smoothing)
+        ),
         metrics=[TokenAccuracy(), Perplexity()],
     )
 
@@ -185,6 +189,7 @@ def _prepare(
             shuffle=shuffle,
             seed=config.training.seed,
             samplers=samplers,
+            copies=2 if config.training.rdrop_alpha else 1,
         )
         _log.info(
             "%s: %s pairs; left out: %s with an empty side, %s over %s tokens.",

@@ -37,6 +37,8 @@ class TokenBatches:
         shuffle: Whether every epoch has another order.
         seed: Seed of that order, and of what `samplers` draw.
         samplers: Of the sources and of the targets, for the same lines.
+        copies: How often a batch holds its rows, all of them one after the other each time; 2 is
+            what `RDrop` wants. `batch_tokens` counts them once.
 
     Raises:
         InputError: The sides differ in number, there is no pair, none that is short enough, or
@@ -54,6 +56,7 @@ class TokenBatches:
         shuffle: bool = True,
         seed: int = 0,
         samplers: tuple[SubwordSampler, SubwordSampler] | None = None,
+        copies: int = 1,
     ) -> None:
         if len(sources) != len(targets):
             raise InputError(
@@ -63,7 +66,7 @@ class TokenBatches:
         if not sources:
             raise InputError("There is no pair to make batches of.")
         self._sides = JoinedIds.join(sources), JoinedIds.join(targets)
-        self._samplers, self._seed = samplers, seed
+        self._samplers, self._seed, self._copies = samplers, seed, copies
         self._max_length, self._step = max_length, bucket_step
         self._buckets = Buckets(
             np.maximum(*(side.lengths for side in self._sides)),
@@ -111,6 +114,9 @@ class TokenBatches:
         target = np.concatenate([start, labels[:, :-1]], axis=1)
         # In a row of padding alone the start token is padding too.
         target = np.where(labels == PAD_ID, PAD_ID, target).astype("int32")
+        source, target, labels = (
+            np.tile(ids, (self._copies, 1)) for ids in (source, target, labels)
+        )
         return {"source": source, "target": target}, labels
 
     def dataset(self, first_update: int = 0) -> tf.data.Dataset:

@@ -204,3 +204,12 @@ def test_no_pair_that_is_short_enough_is_an_input_error():
 def test_no_pair_at_all_is_an_input_error():
     with pytest.raises(InputError, match="There is no pair to make batches of"):
         TokenBatches([], [], batch_tokens=8, max_length=3)
+
+
+def test_copies_follow_each_other_in_a_batch(pairs):
+    once, twice = (TokenBatches(*pairs, **OPTIONS, seed=5, copies=copies) for copies in (1, 2))
+    assert once.steps_per_epoch == twice.steps_per_epoch
+    for (inputs, labels), (more, more_labels) in zip(once.epoch(0), twice.epoch(0), strict=True):
+        np.testing.assert_array_equal(more_labels, np.concatenate([labels, labels]))
+        for name, ids in inputs.items():
+            np.testing.assert_array_equal(more[name], np.concatenate([ids, ids]))
