@@ -73,9 +73,12 @@ def test_each_epoch_has_every_pair_in_segmentations_of_its_own(tokenizer, drawn_
     processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
     epochs = [pairs_of(drawn_batches.epoch(epoch)) for epoch in (0, 1)]
     for pairs in epochs:
-        for side in zip(*pairs, strict=True):
-            spelled = [processor.decode(ids[:-1]).replace(" ⁇ ", "") for ids in side]
-            assert sorted(spelled) == texts
+        sources, targets = (
+            [processor.decode(ids[:-1]).replace(" ⁇ ", "") for ids in side]
+            for side in zip(*pairs, strict=True)
+        )
+        assert sources == targets
+        assert sorted(sources) == texts
     assert sorted(epochs[0]) != sorted(epochs[1])
     assert any(source != target for source, target in epochs[0])
     longest = max(inputs["source"].shape[1] for inputs, _ in drawn_batches.epoch(0))
