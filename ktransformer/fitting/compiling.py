@@ -1,0 +1,50 @@
+"""How a Transformer is compiled: loss, optimizer, schedule and metrics of a configuration."""
+
+import keras
+
+from ktransformer.config import TrainingConfig
+from ktransformer.losses import SmoothedCrossEntropy
+from ktransformer.metrics import Perplexity, TokenAccuracy
+from ktransformer.models import Transformer
+from ktransformer.schedules import InverseSquareRoot
+
+
+def compile_model(model: Transformer, config: TrainingConfig) -> None:
+    """Compiles a model with the loss, optimizer, schedule and metrics of a configuration.
+
+    Under a `tf.distribute` strategy, loss and gradient are those of the whole batch.
+
+    Raises:
+        InputError: The strategy has several replicas, and the model computes in float16.
+    """
+    loss, adam = SmoothedCrossEntropy, keras.optimizers.Adam
+    if keras.backend.backend() == "tensorflow" and count_devices() > 1:
+        from ktransformer.fitting import replicas
+
+        replicas.check_dtype(model)
+        loss, adam = replicas.ReplicaCrossEntropy, replicas.ReplicaAdam
+    model.compile(
+        optimizer=adam(
+            InverseSquareRoot(config.learning_rate, config.warmup_steps),
+            beta_1=0.9,
+            beta_2=0.98,
+            epsilon=1e-9,
+            global_clipnorm=config.clip_norm,
+        ),
+        loss=loss(config.label_smoothing),
+        metrics=[TokenAccuracy(), Perplexity()],
+    )
+
+
+def count_devices() -> int:
+    """Returns how many devices share a batch in the scope in which this is called.
+
+    On TensorFlow these are the replicas of the `tf.distribute` strategy, on JAX the devices of the
+    `keras.distribution`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        from ktransformer.fitting import replicas
+
+        return replicas.count_replicas()
+    distribution = keras.distribution.distribution()
+    return 1 if distribution is None else int(distribution.device_mesh.devices.size)
