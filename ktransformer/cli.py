@@ -287,6 +287,14 @@ def _add_train(commands: Any) -> None:
         "it had not been, to the bit (default: begin anew)",
     )
     command.add_argument(
+        "--devices",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="devices that share every batch: the first N GPUs, or, where TensorFlow sees none, N "
+        "parts of the CPU, for a trial (default: 1)",
+    )
+    command.add_argument(
         "--preset", default="tiny", metavar="NAME", help="tiny, base or big (default: tiny)"
     )
     command.add_argument("--config", metavar="FILE", help="settings in YAML, over the preset")

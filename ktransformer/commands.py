@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import sacrebleu
 import tensorflow as tf
@@ -43,10 +44,14 @@ def train(options: argparse.Namespace) -> None:
     validation = None
     if options.validation_source:
         validation = read_parallel(options.validation_source, options.validation_target)
+    one_or_more: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if options.devices > 1:
+        one_or_more = fitting.mirrored_strategy(options.devices).scope()
     try:
-        run = fitting.train(
-            config, text, validation, checkpoints=checkpoints, resume=options.resume
-        )
+        with one_or_more:
+            run = fitting.train(
+                config, text, validation, checkpoints=checkpoints, resume=options.resume
+            )
         save_run(run, output, overwrite=options.overwrite)
     except (KeyboardInterrupt, InputError, OSError):
         if checkpoints.is_dir():

@@ -93,7 +93,14 @@ class SmoothedCrossEntropy(keras.losses.Loss):
         """Returns the mean over real tokens, each counted by its `sample_weight` if given."""
         losses = smoothed_cross_entropy(y_true, y_pred, self.label_smoothing)
         weights = token_weights(y_true, self.pad_id, sample_weight)
-        return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1.0)
+        return ops.sum(losses * weights) / ops.maximum(self.total_weight(weights), 1.0)
+
+    def total_weight(self, weights: Any) -> Any:
+        """Returns what the sum of the losses is divided by, from `weights`, float `[B, T]`.
+
+        A subclass overrides it where `weights` are of a part of the batch alone.
+        """
+        return ops.sum(weights)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return smoothed_cross_entropy(y_true, y_pred, self.label_smoothing)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -13,7 +13,10 @@ from ktransformer.config import Config
 from ktransformer.errors import InputError
 from ktransformer.files import check_new_folder, new_folder
 from ktransformer.models import Transformer
-from ktransformer.text import PAD_ID, Tokenizer
+from ktransformer.text import PAD_ID
+
+if TYPE_CHECKING:
+    from ktransformer.text import Tokenizer
 
 FORMAT_VERSION = 1
 _DESCRIPTION, _TOKENIZER, _MODEL = "run.json", "tokenizer.model", "model.keras"
@@ -31,7 +34,7 @@ class Run:
     """
 
     config: Config
-    tokenizer: Tokenizer
+    tokenizer: "Tokenizer"
     model: Transformer
     history: dict[str, list[float]]
 
@@ -103,6 +106,8 @@ def load_run(path: str | Path) -> Run:
         InputError: The folder or one of its files is missing or damaged, or it was written by a
             newer version.
     """
+    from ktransformer.text import Tokenizer
+
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a run folder: there is no such folder.")

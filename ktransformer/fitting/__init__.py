@@ -1,22 +1,56 @@
-"""Training: `fit` with what surrounds it, from parallel text and a configuration to a run."""
+"""Training: `fit` with what surrounds it, from parallel text and a configuration to a run.
 
-from ktransformer.fitting.averaging import (
-    LastCheckpoints,
-    average_checkpoints,
-    remove_checkpoints,
-)
-from ktransformer.fitting.bleu import BleuCallback
-from ktransformer.fitting.resuming import StopAtNaN, TrainingState, fit
-from ktransformer.fitting.training import compile_model, train
+What trains from ids, `fit_transformer`, is imported without TensorFlow and runs on JAX as well.
+"""
+
+from typing import TYPE_CHECKING
+
+from ktransformer.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ktransformer.fitting.averaging import (
+        LastCheckpoints,
+        average_checkpoints,
+        remove_checkpoints,
+    )
+    from ktransformer.fitting.bleu import BleuCallback
+    from ktransformer.fitting.compiling import compile_model, count_devices
+    from ktransformer.fitting.encoded import Fitted, fit_transformer
+    from ktransformer.fitting.replicas import mirrored_strategy
+    from ktransformer.fitting.resuming import StopAtNaN, TrainingState, fit
+    from ktransformer.fitting.training import train
 
 __all__ = [
     "BleuCallback",
+    "Fitted",
     "LastCheckpoints",
     "StopAtNaN",
     "TrainingState",
     "average_checkpoints",
     "compile_model",
+    "count_devices",
     "fit",
+    "fit_transformer",
+    "mirrored_strategy",
     "remove_checkpoints",
     "train",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "LastCheckpoints": "averaging",
+        "average_checkpoints": "averaging",
+        "remove_checkpoints": "averaging",
+        "BleuCallback": "bleu",
+        "compile_model": "compiling",
+        "count_devices": "compiling",
+        "Fitted": "encoded",
+        "fit_transformer": "encoded",
+        "mirrored_strategy": "replicas",
+        "StopAtNaN": "resuming",
+        "TrainingState": "resuming",
+        "fit": "resuming",
+        "train": "training",
+    },
+)

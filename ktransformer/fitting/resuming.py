@@ -7,14 +7,16 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.files import new_file
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 FORMAT_VERSION = 1
 History = dict[str, list[float]]
@@ -166,8 +168,11 @@ class Batches(Protocol):
 
     steps_per_epoch: int
 
-    def dataset(self, first_update: int = 0) -> tf.data.Dataset:
-        """Returns the batches from an update on, without an end."""
+    def dataset(self, first_update: int = 0) -> "tf.data.Dataset":
+        """Returns the batches from an update on, without an end; called on TensorFlow alone."""
+
+    def stream(self, first_update: int = 0) -> Iterator[tuple[Any, Any]]:
+        """Yields the same; called on another backend alone."""
 
     def epoch(self, epoch: int) -> Iterator[tuple[Any, Any]]:
         """Yields the batches of an epoch."""
@@ -210,13 +215,20 @@ def fit(
         # What is left of an epoch is fitted alone, for Keras gives all epochs as many steps.
         with contextlib.redirect_stdout(sys.stderr):  # Keras' progress; stdout is for results.
             model.fit(
-                batches.dataset(state.update),
+                _feed(batches, state.update),
                 initial_epoch=epoch,
                 epochs=epoch + 1 if step else epochs,
                 steps_per_epoch=steps - step,
-                validation_data=validation and validation.dataset(),
+                validation_data=validation and _feed(validation, 0),
                 validation_steps=validation and validation.steps_per_epoch,
                 callbacks=[StopAtNaN(), *callbacks, state, last],
                 shuffle=False,  # The batches are in their order.
                 verbose=1 if sys.stderr.isatty() else 2,
             )
+
+
+def _feed(batches: Batches, first_update: int) -> Any:
+    """Returns the batches from an update on as the backend's trainer takes them."""
+    if keras.backend.backend() == "tensorflow":
+        return batches.dataset(first_update)
+    return batches.stream(first_update)

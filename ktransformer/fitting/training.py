@@ -3,49 +3,21 @@
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
 
 from ktransformer.config import Config, DecodingConfig, TrainingConfig
 from ktransformer.errors import InputError
-from ktransformer.fitting.averaging import LastCheckpoints, average_checkpoints
 from ktransformer.fitting.bleu import BleuCallback
-from ktransformer.fitting.resuming import TrainingState, fit
-from ktransformer.losses import RDrop, SmoothedCrossEntropy
-from ktransformer.metrics import Perplexity, TokenAccuracy
-from ktransformer.models import Transformer
+from ktransformer.fitting.compiling import count_devices
+from ktransformer.fitting.encoded import fit_transformer
 from ktransformer.run import Run, make_model
-from ktransformer.schedules import InverseSquareRoot
 from ktransformer.serving import Translator
 from ktransformer.text import ParallelText, SubwordSampler, TokenBatches, Tokenizer
 
 _log = logging.getLogger(__name__)
-
-
-def compile_model(model: Transformer, config: TrainingConfig) -> None:
-    """Compiles a model with the loss, optimizer, schedule and metrics of a configuration."""
-    model.compile(
-        optimizer=keras.optimizers.Adam(
-            InverseSquareRoot(config.learning_rate, config.warmup_steps),
-            beta_1=0.9,
-            beta_2=0.98,
-            epsilon=1e-9,
-            global_clipnorm=config.clip_norm,
-            gradient_accumulation_steps=(
-                None if config.accumulate_batches == 1 else config.accumulate_batches
-            ),
-        ),
-        loss=(
-            RDrop(config.label_smoothing, alpha=config.rdrop_alpha)
-            if config.rdrop_alpha
-            else SmoothedCrossEntropy(config.label_smoothing)
-        ),
-        metrics=[TokenAccuracy(), Perplexity()],
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +38,9 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
     """Trains a tokenizer and a Transformer on parallel text.
+
+    In the scope of a `tf.distribute.MirroredStrategy` its replicas share the rows of every batch.
+    The updates are those of a single device up to rounding, but for dropout, which differs.
 
     Args:
         config: What to train, and how.
@@ -97,46 +72,20 @@ def train(
     )
     prepared = _prepare(config, tokenizer, text, validation)
     model = make_model(config, tokenizer.vocabulary_size)
-    _log.info(
-        "Training %s parameters, a vocabulary of %s, %s updates an epoch.",
-        f"{model.count_params():,}",
-        f"{tokenizer.vocabulary_size:,}",
-        f"{prepared.train.steps_per_epoch:,}",
-    )
-    compile_model(model, options)
-    state = TrainingState(
-        Path(checkpoints) / "training.npz",
-        minutes=options.checkpoint_minutes,
-        about={
-            "config": config.to_dict(),
-            "text": _digest(text),
-            "validation": validation and _digest(validation),
-        },
-    )
-    if resume and state.path.is_file():
-        _check_same(state.read(), state)
-        _log.info("Going on after update %s.", f"{state.update:,}")
-    later = 0 if options.patience is None else max(options.patience, 1)  # Epochs after the best.
-    keeper = LastCheckpoints(checkpoints, keep=options.average_checkpoints + later)
-    fit(
+    fitted = fit_transformer(
         model,
+        config,
         prepared.train,
-        state,
-        epochs=options.epochs,
-        enough=lambda history: later > 0 and _epochs_after_the_best(history) >= later,
-        validation=prepared.validation,
+        prepared.validation,
+        checkpoints=checkpoints,
+        resume=resume,
+        about={"text": _digest(text), "validation": validation and _digest(validation)},
         callbacks=[
             *_callbacks(options, Translator(model, tokenizer, _greedy(config)), validation),
-            keeper,
             *callbacks,
         ],
     )
-    trained = make_model(config, tokenizer.vocabulary_size)  # Without the optimizer.
-    last = len(state.history["loss"])
-    if later:
-        last -= _epochs_after_the_best(state.history)
-    average_checkpoints(trained, keeper.last(options.average_checkpoints, last))
-    return Run(config, tokenizer, trained, state.history)
+    return Run(config, tokenizer, fitted.model, fitted.history)
 
 
 def _digest(text: ParallelText) -> str:
@@ -145,24 +94,6 @@ def _digest(text: ParallelText) -> str:
     for line in (*text.sources, *text.targets):
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()
-
-
-# What may be another when a training goes on: it changes nothing that was already done.
-_FREE = ("epochs", "patience", "checkpoint_minutes", "tensorboard")
-
-
-def _check_same(saved: Mapping[str, Any], state: TrainingState) -> None:
-    """Checks that a training that goes on is the one that was cut."""
-    for name in ("text", "validation"):
-        if saved[name] != state.about[name]:
-            raise InputError(f"{state.path} is of a training with other {name} pairs.")
-    for section, values in state.about["config"].items():
-        for name, value in values.items():
-            before = saved["config"][section].get(name)
-            if before != value and section != "decoding" and name not in _FREE:
-                raise InputError(
-                    f"{state.path} is of a training with {name}={before!r}; got {name}={value!r}."
-                )
 
 
 def _prepare(
@@ -190,6 +121,7 @@ def _prepare(
             seed=config.training.seed,
             samplers=samplers,
             copies=2 if config.training.rdrop_alpha else 1,
+            row_multiple=count_devices(),
         )
         _log.info(
             "%s: %s pairs; left out: %s with an empty side, %s over %s tokens.",
@@ -205,12 +137,6 @@ def _prepare(
         batches("Training text", text, shuffle=True, alpha=config.data.subword_alpha),
         None if validation is None else batches("Validation text", validation, shuffle=False),
     )
-
-
-def _epochs_after_the_best(history: Mapping[str, list[float]]) -> int:
-    # Not by val_loss: Keras weighs a batch's loss by its rows, however few tokens they hold.
-    perplexities = history.get("val_perplexity", [np.inf])
-    return len(perplexities) - 1 - int(np.argmin(perplexities))
 
 
 def _callbacks(

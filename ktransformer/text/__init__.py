@@ -1,15 +1,48 @@
-"""Text in and out: the tokenizer, parallel corpora, and batches of them for training."""
+"""Text in and out: the tokenizer, parallel corpora, and batches of them for training.
 
-from ktransformer.text.batches import TokenBatches as TokenBatches
-from ktransformer.text.corpus import ParallelText as ParallelText
-from ktransformer.text.corpus import read_lines as read_lines
-from ktransformer.text.corpus import read_parallel as read_parallel
-from ktransformer.text.corpus import read_tsv as read_tsv
-from ktransformer.text.masked_batches import MaskedBatches as MaskedBatches
-from ktransformer.text.piece_model import MASK as MASK
-from ktransformer.text.sampling import SubwordSampler as SubwordSampler
-from ktransformer.text.tokenizer import END_ID as END_ID
-from ktransformer.text.tokenizer import PAD_ID as PAD_ID
-from ktransformer.text.tokenizer import START_ID as START_ID
-from ktransformer.text.tokenizer import UNKNOWN_ID as UNKNOWN_ID
-from ktransformer.text.tokenizer import Tokenizer as Tokenizer
+What is NumPy alone, `TokenBatches` of ids above all, is imported without TensorFlow.
+"""
+
+from typing import TYPE_CHECKING
+
+from ktransformer.lazy import lazy_names
+from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+
+if TYPE_CHECKING:
+    from ktransformer.text.batches import TokenBatches
+    from ktransformer.text.corpus import ParallelText, read_lines, read_parallel, read_tsv
+    from ktransformer.text.masked_batches import MaskedBatches
+    from ktransformer.text.piece_model import MASK
+    from ktransformer.text.sampling import SubwordSampler
+    from ktransformer.text.tokenizer import Tokenizer
+
+__all__ = [
+    "END_ID",
+    "MASK",
+    "PAD_ID",
+    "START_ID",
+    "UNKNOWN_ID",
+    "MaskedBatches",
+    "ParallelText",
+    "SubwordSampler",
+    "TokenBatches",
+    "Tokenizer",
+    "read_lines",
+    "read_parallel",
+    "read_tsv",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "TokenBatches": "batches",
+        "ParallelText": "corpus",
+        "read_lines": "corpus",
+        "read_parallel": "corpus",
+        "read_tsv": "corpus",
+        "MaskedBatches": "masked_batches",
+        "MASK": "piece_model",
+        "SubwordSampler": "sampling",
+        "Tokenizer": "tokenizer",
+    },
+)

@@ -2,15 +2,18 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.text.buckets import Buckets, JoinedIds, Slot
-from ktransformer.text.sampling import SubwordSampler
-from ktransformer.text.tokenizer import PAD_ID, START_ID
+from ktransformer.text.special_ids import PAD_ID, START_ID
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from ktransformer.text.sampling import SubwordSampler
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray]
 
@@ -39,6 +42,10 @@ class TokenBatches:
         samplers: Of the sources and of the targets, for the same lines.
         copies: How often a batch holds its rows, all of them one after the other each time; 2 is
             what `RDrop` wants. `batch_tokens` counts them once.
+        row_multiple: What the number of rows of every batch must divide by, for devices that
+            share it: rows of padding alone are added. Which pairs make a batch stays the same.
+        share: `(index, count)`: of every batch the rows of one of `count` processes, `index` from
+            0; `count` divides `row_multiple`.
 
     Raises:
         InputError: The sides differ in number, there is no pair, none that is short enough, or
@@ -55,8 +62,10 @@ class TokenBatches:
         bucket_step: int = 4,
         shuffle: bool = True,
         seed: int = 0,
-        samplers: tuple[SubwordSampler, SubwordSampler] | None = None,
+        samplers: "tuple[SubwordSampler, SubwordSampler] | None" = None,
         copies: int = 1,
+        row_multiple: int = 1,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         if len(sources) != len(targets):
             raise InputError(
@@ -67,7 +76,7 @@ class TokenBatches:
             raise InputError("There is no pair to make batches of.")
         self._sides = JoinedIds.join(sources), JoinedIds.join(targets)
         self._samplers, self._seed, self._copies = samplers, seed, copies
-        self._max_length, self._step = max_length, bucket_step
+        self._max_length, self._step, self._share = max_length, bucket_step, share
         self._buckets = Buckets(
             np.maximum(*(side.lengths for side in self._sides)),
             "pair",
@@ -76,6 +85,7 @@ class TokenBatches:
             bucket_step=bucket_step,
             shuffle=shuffle,
             seed=seed,
+            row_multiple=row_multiple,
         )
         self.too_long = self._buckets.too_long
         self.steps_per_epoch = self._buckets.steps_per_epoch
@@ -114,24 +124,31 @@ class TokenBatches:
         target = np.concatenate([start, labels[:, :-1]], axis=1)
         # In a row of padding alone the start token is padding too.
         target = np.where(labels == PAD_ID, PAD_ID, target).astype("int32")
+        index, count = self._share
+        own = slice(index * slot.size // count, (index + 1) * slot.size // count)
         source, target, labels = (
-            np.tile(ids, (self._copies, 1)) for ids in (source, target, labels)
+            np.tile(ids[own], (self._copies, 1)) for ids in (source, target, labels)
         )
         return {"source": source, "target": target}, labels
 
-    def dataset(self, first_update: int = 0) -> tf.data.Dataset:
-        """Returns epoch after epoch without an end; `fit` needs `steps_per_epoch` with it.
+    def stream(self, first_update: int = 0) -> Iterator[Batch]:
+        """Yields epoch after epoch without an end; `fit` needs `steps_per_epoch` with it.
 
         Args:
             first_update: Where to begin: the number of batches before, over all epochs.
         """
+        first_epoch, first_step = divmod(first_update, self.steps_per_epoch)
+        yield from self.epoch(first_epoch, first_step)
+        for epoch in itertools.count(first_epoch + 1):
+            yield from self.epoch(epoch)
 
-        def batches() -> Iterator[Batch]:
-            first_epoch, first_step = divmod(first_update, self.steps_per_epoch)
-            yield from self.epoch(first_epoch, first_step)
-            for epoch in itertools.count(first_epoch + 1):
-                yield from self.epoch(epoch)
+    def dataset(self, first_update: int = 0) -> "tf.data.Dataset":
+        """Returns the batches of `stream` as TensorFlow's trainer takes them."""
+        import tensorflow as tf
 
         ids = tf.TensorSpec((None, None), tf.int32)
         signature: Any = ({"source": ids, "target": ids}, ids)
-        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(4)
+        batches = tf.data.Dataset.from_generator(
+            lambda: self.stream(first_update), output_signature=signature
+        )
+        return batches.prefetch(4)

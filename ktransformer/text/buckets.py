@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.text.tokenizer import PAD_ID
+from ktransformer.text.special_ids import PAD_ID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,8 @@ class Buckets:
     """Sorts what has a length into batches of few shapes.
 
     Each goes into the first bucket that it fits into. All batches of a bucket have one shape:
-    `batch_tokens // length` rows of `length` tokens.
+    `batch_tokens // length` rows of `length` tokens, and rows of padding alone up to a multiple of
+    `row_multiple`.
 
     Args:
         lengths: Int array, the tokens of each.
@@ -89,6 +90,7 @@ class Buckets:
         bucket_step: Distance between two buckets' lengths, in tokens.
         shuffle: Whether every epoch has another order.
         seed: Seed of that order.
+        row_multiple: What the number of rows must divide by.
 
     Raises:
         InputError: `batch_tokens` is below `max_length`, or nothing is short enough.
@@ -104,11 +106,12 @@ class Buckets:
         bucket_step: int,
         shuffle: bool,
         seed: int,
+        row_multiple: int = 1,
     ) -> None:
         check_batch_tokens(batch_tokens, max_length, unit)
         if bucket_step < 1:
             raise InputError(f"bucket_step must be at least 1; got {bucket_step}.")
-        self._shuffle, self._seed = shuffle, seed
+        self._shuffle, self._seed, self._row_multiple = shuffle, seed, row_multiple
         self.too_long = int((lengths > max_length).sum())
         if self.too_long == len(lengths):
             raise InputError(f"No {unit} has at most max_length={max_length} tokens.")
@@ -126,7 +129,10 @@ class Buckets:
         plan = []
         for length, size, members in self._buckets:
             rows = random.permutation(members) if self._shuffle else members
-            plan += [Slot(length, size, rows[i : i + size]) for i in range(0, len(rows), size)]
+            with_padding = -(-size // self._row_multiple) * self._row_multiple
+            plan += [
+                Slot(length, with_padding, rows[i : i + size]) for i in range(0, len(rows), size)
+            ]
         if self._shuffle:
             random.shuffle(plan)
         yield from plan

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.text.buckets import Buckets, JoinedIds
-from ktransformer.text.tokenizer import END_ID, PAD_ID
+from ktransformer.text.special_ids import END_ID, PAD_ID
 
 _AS_MASK, _AS_ANOTHER = 0.8, 0.1  # The rest stays as it is.
 

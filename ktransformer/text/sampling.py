@@ -7,7 +7,8 @@ import numpy as np
 from ktransformer.errors import InputError
 from ktransformer.text.buckets import JoinedIds
 from ktransformer.text.piece_model import open_processor
-from ktransformer.text.tokenizer import END_ID, Tokenizer
+from ktransformer.text.special_ids import END_ID
+from ktransformer.text.tokenizer import Tokenizer
 
 
 class SubwordSampler:

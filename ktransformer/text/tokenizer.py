@@ -17,16 +17,15 @@ from ktransformer.text.piece_model import (
     lite_obstacle,
     open_processor,
 )
+from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
 try:
     import tensorflow_text
 except ImportError as error:  # There is no wheel for Windows.
     raise ImportError(
-        "ktransformer.text needs tensorflow-text, which is not installed "
+        "ktransformer.text.Tokenizer needs tensorflow-text, which is not installed "
         "(it has no release for Windows: use Linux, macOS or WSL there)."
     ) from error
-
-PAD_ID, UNKNOWN_ID, START_ID, END_ID = 0, 1, 2, 3
 
 
 class Tokenizer(tf.Module):

@@ -1,0 +1,62 @@
+"""How a Transformer is compiled: loss, optimizer, schedule and metrics of a configuration."""
+
+import keras
+
+from ktransformer.config import TrainingConfig
+from ktransformer.errors import InputError
+from ktransformer.losses import RDrop, SmoothedCrossEntropy
+from ktransformer.metrics import Perplexity, TokenAccuracy
+from ktransformer.models import Transformer
+from ktransformer.schedules import InverseSquareRoot
+
+
+def compile_model(model: Transformer, config: TrainingConfig) -> None:
+    """Compiles a model with the loss, optimizer, schedule and metrics of a configuration.
+
+    Under a `tf.distribute` strategy, loss and gradient are those of the whole batch.
+
+    Raises:
+        InputError: Several devices share a batch, and `config` has R-Drop or accumulates batches,
+            or they are replicas of a strategy, and the model computes in float16.
+    """
+    several = count_devices() > 1
+    if several and (config.rdrop_alpha or config.accumulate_batches > 1):
+        raise InputError("rdrop_alpha and accumulate_batches train on one device alone.")
+    loss, adam = SmoothedCrossEntropy, keras.optimizers.Adam
+    if several and keras.backend.backend() == "tensorflow":
+        from ktransformer.fitting import replicas
+
+        replicas.check_dtype(model)
+        loss, adam = replicas.ReplicaCrossEntropy, replicas.ReplicaAdam
+    model.compile(
+        optimizer=adam(
+            InverseSquareRoot(config.learning_rate, config.warmup_steps),
+            beta_1=0.9,
+            beta_2=0.98,
+            epsilon=1e-9,
+            global_clipnorm=config.clip_norm,
+            gradient_accumulation_steps=(
+                config.accumulate_batches if config.accumulate_batches > 1 else None
+            ),
+        ),
+        loss=(
+            RDrop(config.label_smoothing, alpha=config.rdrop_alpha)
+            if config.rdrop_alpha
+            else loss(config.label_smoothing)
+        ),
+        metrics=[TokenAccuracy(), Perplexity()],
+    )
+
+
+def count_devices() -> int:
+    """Returns how many devices share a batch in the scope in which this is called.
+
+    On TensorFlow these are the replicas of the `tf.distribute` strategy, on JAX the devices of the
+    `keras.distribution`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        from ktransformer.fitting import replicas
+
+        return replicas.count_replicas()
+    distribution = keras.distribution.distribution()
+    return 1 if distribution is None else int(distribution.device_mesh.devices.size)

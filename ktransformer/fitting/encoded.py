@@ -1,0 +1,134 @@
+"""Training from batches of ids: all of it that needs no tokenizer, and so no TensorFlow."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ktransformer.config import Config
+from ktransformer.errors import InputError
+from ktransformer.fitting.averaging import LastCheckpoints, average_checkpoints
+from ktransformer.fitting.compiling import compile_model, count_devices
+from ktransformer.fitting.resuming import Batches, History, TrainingState, fit
+from ktransformer.models import Transformer
+from ktransformer.run import make_model
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """What a training ends with.
+
+    Attributes:
+        model: The Transformer with its final weights, not compiled.
+        history: The metrics of each epoch, `{"loss": [...], "val_loss": [...], ...}`.
+    """
+
+    model: Transformer
+    history: History
+
+
+def fit_transformer(
+    model: Transformer,
+    config: Config,
+    batches: Batches,
+    validation: Batches | None = None,
+    *,
+    checkpoints: str | Path,
+    resume: bool = False,
+    about: Mapping[str, Any],
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Fitted:
+    """Fits a Transformer to batches of ids as a configuration says.
+
+    Works on TensorFlow, in the scope of a `tf.distribute` strategy too, and on JAX, under a
+    `keras.distribution` too: model and batches are made under it, the rows of every batch are a
+    multiple of `count_devices()`.
+
+    Args:
+        model: What `make_model` made of `config`; it is trained.
+        config: How to train it.
+        batches: The training pairs.
+        validation: Pairs for the validation loss, or None.
+        checkpoints: Folder for the state of the training and the weights of its last epochs;
+            `remove_checkpoints` it when the result is saved.
+        resume: Whether to go on from the state in `checkpoints`, if one is there.
+        about: What the batches are of, by name, as JSON can hold it: a training goes on only with
+            the same.
+        callbacks: Further Keras callbacks.
+
+    Returns:
+        A model with the weights' mean over the last epochs; with `patience` set, over those up to
+        the one with the best validation perplexity.
+
+    Raises:
+        InputError: `patience` is set without `validation`, the state is of another training, or
+            the loss becomes NaN.
+    """
+    options = config.training
+    if validation is None and options.patience is not None:
+        raise InputError("patience needs validation text to watch; got none.")
+    _log.info(
+        "Training %s parameters, a vocabulary of %s, %s updates an epoch.",
+        f"{model.count_params():,}",
+        f"{model.vocabulary_size:,}",
+        f"{batches.steps_per_epoch:,}",
+    )
+    compile_model(model, options)
+    state = TrainingState(
+        Path(checkpoints) / "training.npz",
+        minutes=options.checkpoint_minutes,
+        about={"config": config.to_dict(), "devices": count_devices(), **about},
+    )
+    if resume and state.path.is_file():
+        _check_same(state.read(), state)
+        _log.info("Going on after update %s.", f"{state.update:,}")
+    later = 0 if options.patience is None else max(options.patience, 1)  # Epochs after the best.
+    keeper = LastCheckpoints(checkpoints, keep=options.average_checkpoints + later)
+    fit(
+        model,
+        batches,
+        state,
+        epochs=options.epochs,
+        enough=lambda history: later > 0 and _epochs_after_the_best(history) >= later,
+        validation=validation,
+        callbacks=[keeper, *callbacks],
+    )
+    trained = make_model(config, model.vocabulary_size)  # Without the optimizer.
+    last = len(state.history["loss"])
+    if later:
+        last -= _epochs_after_the_best(state.history)
+    average_checkpoints(trained, keeper.last(options.average_checkpoints, last))
+    return Fitted(trained, state.history)
+
+
+# What may be another when a training goes on: it changes nothing that was already done.
+_FREE = ("epochs", "patience", "checkpoint_minutes", "tensorboard")
+
+
+def _check_same(saved: Mapping[str, Any], state: TrainingState) -> None:
+    """Checks that a training that goes on is the one that was cut."""
+    before, now = saved.get("devices", 1), state.about["devices"]
+    if before != now:
+        raise InputError(f"{state.path} is of a training with devices={before}; got devices={now}.")
+    for name in state.about.keys() - {"config", "devices"}:
+        if saved[name] != state.about[name]:
+            raise InputError(f"{state.path} is of a training with other {name} pairs.")
+    for section, values in state.about["config"].items():
+        for name, value in values.items():
+            before = saved["config"][section].get(name)
+            if before != value and section != "decoding" and name not in _FREE:
+                raise InputError(
+                    f"{state.path} is of a training with {name}={before!r}; got {name}={value!r}."
+                )
+
+
+def _epochs_after_the_best(history: Mapping[str, list[float]]) -> int:
+    # Not by val_loss: Keras weighs a batch's loss by its rows, however few tokens they hold.
+    perplexities = history.get("val_perplexity", [np.inf])
+    return len(perplexities) - 1 - int(np.argmin(perplexities))

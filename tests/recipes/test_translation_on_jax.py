@@ -1,0 +1,130 @@
+"""`training/translation/on_jax.py`: trained without TensorFlow, used with it."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from ktransformer.cli import main
+from ktransformer.fitting import compile_model
+from ktransformer.run import load_run
+from ktransformer.text import TokenBatches, read_parallel
+from tests.small_run import TRAINING_SETTINGS, number_pairs, write_pairs
+
+RECIPE = Path(__file__).parents[2] / "training" / "translation" / "on_jax.py"
+# One shape, of 39 rows, so that two devices add one; no mean over epochs, no dropout.
+SETTINGS = (
+    *TRAINING_SETTINGS,
+    "dropout=0",
+    "bucket_step=24",
+    "batch_tokens=936",
+    "epochs=2",
+    "average_checkpoints=1",
+)
+_WITHOUT_TENSORFLOW = (
+    "import runpy, sys; "
+    "sys.modules['tensorflow'] = sys.modules['tensorflow_text'] = None; "
+    "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Files of source and target."""
+    return write_pairs(tmp_path_factory.mktemp("on-jax"), "text", number_pairs(120, seed=5))
+
+
+@pytest.fixture(scope="module")
+def ids(text):
+    """What `prepare` writes of them."""
+    source, target = map(str, text)
+    path = text[0].with_name("ids.npz")
+    files = ["--source", source, "--target", target]
+    files += ["--validation-source", source, "--validation-target", target]
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    line = [sys.executable, str(RECIPE), "prepare", *files, *settings, "--output", str(path)]
+    subprocess.run(line, check=True, capture_output=True)
+    return path
+
+
+def start(ids: Path, name: str, **environment: str) -> subprocess.Popen:
+    """Starts a training on JAX in a process of its own, without TensorFlow."""
+    line = [sys.executable, "-c", _WITHOUT_TENSORFLOW, str(RECIPE), "train", str(ids)]
+    line += ["--output", str(ids.with_name(name))]
+    return subprocess.Popen(
+        line,
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(ids):
+    """Runs that were trained on one device, on two, and by two processes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    two = "--xla_force_host_platform_device_count=2"
+    together = {"JOB_ADDRESSES": address, "NUM_PROCESSES": "2"}
+    together = {f"KERAS_DISTRIBUTION_{name}": value for name, value in together.items()}
+    found = {}
+    for name, environments in {
+        "one": [{}],
+        "devices": [{"XLA_FLAGS": two}],
+        "processes": [{**together, "KERAS_DISTRIBUTION_PROCESS_ID": str(i)} for i in range(2)],
+    }.items():
+        processes = [start(ids, name, **environment) for environment in environments]
+        errors = [process.communicate(timeout=300)[1] for process in processes]
+        assert [process.returncode for process in processes] == [0] * len(processes), errors
+        found[name] = load_run(ids.with_name(name))
+    return found
+
+
+@pytest.mark.parametrize("name", ["devices", "processes"])
+def test_what_shares_the_batches_trains_the_model_of_one_device(runs, name):
+    for metric, values in runs["one"].history.items():
+        if "loss" not in metric:  # Keras' mean loss over batches counts rows of padding.
+            np.testing.assert_allclose(runs[name].history[metric], values, rtol=1e-5)
+    for one, other in zip(
+        runs["one"].model.get_weights(), runs[name].model.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(other, one, atol=1e-4)
+
+
+def test_tensorflow_finds_the_perplexity_that_jax_found(runs, text):
+    run = runs["processes"]
+    pairs = read_parallel(*text)
+    batches = TokenBatches(
+        run.tokenizer.encode_lines(pairs.sources),
+        run.tokenizer.encode_lines(pairs.targets),
+        batch_tokens=run.config.data.batch_tokens,
+        max_length=run.config.model.max_length,
+    )
+    assert keras.backend.backend() == "tensorflow"
+    compile_model(run.model, run.config.training)
+    found = run.model.evaluate(
+        batches.dataset(), steps=batches.steps_per_epoch, return_dict=True, verbose=0
+    )
+    history = run.history["val_perplexity"]
+    np.testing.assert_allclose(found["perplexity"], history[-1], rtol=1e-4)
+    assert history[-1] < history[0]
+
+
+def test_a_run_of_jax_is_exported_and_says_the_same(runs, ids, text, tmp_path):
+    run = ids.with_name("devices")
+    assert main(["export", str(run), "--output", str(tmp_path / "export")]) == 0
+    export = str(tmp_path / "export" / "1")
+    assert main(["verify", export, "--run", str(run), "--source", str(text[0])]) == 0
+
+
+def test_tensorflow_is_not_asked_to_be_jax(ids, tmp_path):
+    line = [sys.executable, str(RECIPE), "train", str(ids), "--output", str(tmp_path / "run")]
+    result = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "Set the environment variable KERAS_BACKEND=jax" in result.stderr.splitlines()[-1]

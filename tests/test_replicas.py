@@ -1,0 +1,139 @@
+"""Training under `tf.distribute.MirroredStrategy`, on two devices that the CPU is divided into."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ktransformer.run import load_run
+from tests.run_command import command, refusal
+from tests.small_run import number_pairs, train_arguments, write_pairs
+
+# One shape; dropout draws other numbers on several devices; a clip that every update feels.
+SETTINGS = (
+    "dropout=0",
+    "clip_norm=0.1",
+    "bucket_step=24",
+    "batch_tokens=960",
+    "epochs=4",
+    "bleu_sentences=0",
+)
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    """The command line of a training of four epochs of three updates, by the run's name."""
+    folder = tmp_path_factory.mktemp("replicas")
+    files = write_pairs(folder, "text", number_pairs(120, seed=5))
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    validation = ["--validation-source", str(files[0]), "--validation-target", str(files[1])]
+
+    def make(name: str, *options: object) -> list[str]:
+        return train_arguments(*files, folder / name, *settings, *validation, *map(str, options))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def runs(arguments):
+    """The same training on one device and on two, by the command."""
+    found = []
+    for devices in (1, 2):
+        line = arguments(f"on-{devices}", "--devices", devices)
+        result = command(*line)
+        assert result.returncode == 0, result.stderr.decode()
+        found.append(load_run(line[line.index("--output") + 1]))
+    return found
+
+
+def test_two_devices_have_the_losses_of_one(runs):
+    one, two = (run.history for run in runs)
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-5, err_msg=name)
+    assert one["loss"][-1] < one["loss"][0] - 0.01  # It did move.
+
+
+def test_two_devices_have_the_weights_of_one(runs):
+    one, two = (run.model.get_weights() for run in runs)
+    for first, second in zip(one, two, strict=True):
+        np.testing.assert_allclose(second, first, atol=2e-4)
+
+
+_ON_TWO = """
+import json, sys
+from pathlib import Path
+import keras
+from ktransformer.fitting import mirrored_strategy, train
+from ktransformer.errors import InputError
+from tests.test_fitting import TEXT, small
+
+class Cut(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 1:
+            raise InterruptedError
+
+def fit(name, callbacks=(), **settings):
+    config = small(bucket_step=16, batch_tokens=112, checkpoint_minutes=0, dropout=0.3, **settings)
+    folder = Path(sys.argv[1]) / name
+    return train(config, TEXT, checkpoints=folder, resume=True, callbacks=callbacks).history
+
+histories = {}
+with mirrored_strategy(2).scope():
+    histories["whole"] = fit("whole")
+    try:
+        fit("cut", [Cut()])
+    except InterruptedError:
+        histories["cut"] = fit("cut")
+    try:
+        fit("half", dtype="mixed_float16")
+    except InputError as error:
+        histories["half"] = str(error)
+try:
+    fit("whole")
+except InputError as error:
+    histories["one"] = str(error)
+print(json.dumps(histories))
+"""
+
+
+@pytest.fixture(scope="module")
+def on_two(tmp_path_factory):
+    """Folder and results of trainings with dropout; batches of 7 rows, so that one is added."""
+    folder = tmp_path_factory.mktemp("on-two")
+    line = [sys.executable, "-c", _ON_TWO, str(folder)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    return folder, json.loads(result.stdout.splitlines()[-1])
+
+
+def test_a_training_on_two_devices_that_was_cut_has_the_weights_of_one_that_was_not(on_two):
+    folder, histories = on_two
+    with (
+        np.load(folder / "whole" / "training.npz") as whole,
+        np.load(folder / "cut" / "training.npz") as cut,
+    ):
+        for name in whole.files[1:]:  # The first holds the metrics, which are sums over devices.
+            np.testing.assert_array_equal(cut[name], whole[name])
+    for name, values in histories["whole"].items():
+        np.testing.assert_allclose(histories["cut"][name], values, rtol=1e-5)
+
+
+def test_another_number_of_devices_does_not_go_on(on_two):
+    assert "is of a training with devices=2; got devices=1" in on_two[1]["one"]
+
+
+def test_float16_is_refused_on_several_devices(on_two):
+    assert on_two[1]["half"] == "mixed_float16 trains on one device alone; use mixed_bfloat16."
+
+
+def test_a_cpu_that_runs_already_is_not_divided(capsys, arguments):
+    import tensorflow as tf
+
+    tf.constant(0)  # From here on the CPU is one device.
+    sentence = refusal(capsys, *arguments("refused", "--devices", 2))
+    assert sentence.endswith("cannot be divided into 2 devices: TensorFlow runs already.")
