@@ -15,7 +15,8 @@ def compile_model(model: Transformer, config: TrainingConfig) -> None:
     Under a `tf.distribute` strategy, loss and gradient are those of the whole batch.
 
     Raises:
-        InputError: The strategy has several replicas, and the model computes in float16.
+        InputError: The strategy has several replicas, and the model computes in float16; or it is
+            one of several workers.
     """
     loss, adam = SmoothedCrossEntropy, keras.optimizers.Adam
     if keras.backend.backend() == "tensorflow" and count_devices() > 1:
@@ -41,6 +42,9 @@ def count_devices() -> int:
 
     On TensorFlow these are the replicas of the `tf.distribute` strategy, on JAX the devices of the
     `keras.distribution`.
+
+    Raises:
+        InputError: The strategy is one of several workers.
     """
     if keras.backend.backend() == "tensorflow":
         from ktransformer.fitting import replicas
