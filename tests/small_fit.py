@@ -43,7 +43,7 @@ def fit_ids(
             ids[::-1],
             batch_tokens=112,
             max_length=16,
-            bucket_step=8,
+            bucket_step=config.data.bucket_step,
             shuffle=shuffle,
             row_multiple=count_devices(),
         )
