@@ -143,28 +143,6 @@ def test_layers_and_models_work_without_tensorflow():
     assert _run(code, KERAS_BACKEND="jax").strip() == "(2, 3, 50)"
 
 
-def test_training_from_ids_works_without_tensorflow():
-    code = (
-        "import sys\n"
-        "sys.modules['tensorflow'] = sys.modules['tensorflow_text'] = None\n"
-        "import numpy, tempfile\n"
-        "from ktransformer.config import Config\n"
-        "from ktransformer.fitting import fit_transformer\n"
-        "from ktransformer.run import make_model\n"
-        "from ktransformer.text import END_ID, TokenBatches\n"
-        "sizes = {'num_layers': 1, 'd_model': 8, 'hidden_dim': 8, 'max_length': 4, 'epochs': 3}\n"
-        "config = Config().replace({**sizes, 'batch_tokens': 8})\n"
-        "ids = [numpy.array([5, END_ID]), numpy.array([6, END_ID])] * 3\n"
-        "batches = TokenBatches(ids, ids, batch_tokens=8, max_length=4)\n"
-        "model = make_model(config, 7)\n"
-        "fitted = fit_transformer(\n"
-        "    model, config, batches, checkpoints=tempfile.mkdtemp(), about={'ids': 'these'}\n"
-        ")\n"
-        "print(len(fitted.history['loss']))\n"
-    )
-    assert _run(code, KERAS_BACKEND="jax").strip() == "3"
-
-
 def test_a_missing_tensorflow_text_is_said_in_a_sentence():
     code = (
         "import sys\n"

@@ -17,7 +17,8 @@ def compile_model(model: Transformer, config: TrainingConfig) -> None:
 
     Raises:
         InputError: Several devices share a batch, and `config` has R-Drop or accumulates batches,
-            or they are replicas of a strategy, and the model computes in float16.
+            or they are replicas of a strategy, and the model computes in float16; or this is one
+            of several workers.
     """
     several = count_devices() > 1
     if several and (config.rdrop_alpha or config.accumulate_batches > 1):
@@ -53,6 +54,9 @@ def count_devices() -> int:
 
     On TensorFlow these are the replicas of the `tf.distribute` strategy, on JAX the devices of the
     `keras.distribution`.
+
+    Raises:
+        InputError: The strategy is one of several workers.
     """
     if keras.backend.backend() == "tensorflow":
         from ktransformer.fitting import replicas

@@ -46,8 +46,18 @@ def mirrored_strategy(devices: int) -> tf.distribute.Strategy:
 
 
 def count_replicas() -> int:
-    """Returns the number of replicas of the strategy in whose scope this is called; 1 for none."""
-    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+    """Returns the number of replicas of the strategy in whose scope this is called; 1 for none.
+
+    Raises:
+        InputError: The strategy is one of several workers, which Keras 3 cannot `fit` under.
+    """
+    strategy = tf.distribute.get_strategy()
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise InputError(
+            "Keras 3 does not train under MultiWorkerMirroredStrategy; train on JAX in several "
+            "processes, or under MirroredStrategy on the devices of one."
+        )
+    return int(strategy.num_replicas_in_sync)
 
 
 def check_dtype(model: keras.Model) -> None:

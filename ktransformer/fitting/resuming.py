@@ -212,14 +212,16 @@ def fit(
     last = keras.callbacks.LambdaCallback(on_epoch_end=stop_where_it_is_enough)
     while state.update < epochs * steps and not model.stop_training:
         epoch, step = divmod(state.update, steps)
-        # What is left of an epoch is fitted alone, for Keras gives all epochs as many steps.
+        # What is left of an epoch is fitted alone, for Keras gives all epochs as many steps; and
+        # every epoch is, where it can only begin the batches anew.
+        alone = step > 0 or keras.backend.backend() != "tensorflow"
         with contextlib.redirect_stdout(sys.stderr):  # Keras' progress; stdout is for results.
             model.fit(
-                _feed(batches, state.update),
+                _feed(batches, state.update, steps - step),
                 initial_epoch=epoch,
-                epochs=epoch + 1 if step else epochs,
+                epochs=epoch + 1 if alone else epochs,
                 steps_per_epoch=steps - step,
-                validation_data=validation and _feed(validation, 0),
+                validation_data=validation and _feed(validation, 0, validation.steps_per_epoch),
                 validation_steps=validation and validation.steps_per_epoch,
                 callbacks=[StopAtNaN(), *callbacks, state, last],
                 shuffle=False,  # The batches are in their order.
@@ -227,8 +229,30 @@ def fit(
             )
 
 
-def _feed(batches: Batches, first_update: int) -> Any:
-    """Returns the batches from an update on as the backend's trainer takes them."""
+def _feed(batches: Batches, first_update: int, count: int) -> Any:
+    """Returns batches from an update on as the backend's trainer takes them."""
     if keras.backend.backend() == "tensorflow":
         return batches.dataset(first_update)
-    return batches.stream(first_update)
+    return _Updates(batches, first_update, count)
+
+
+class _Updates(keras.utils.PyDataset):
+    """Some batches by their place, which Keras may begin anew as often as it likes.
+
+    A generator would lose those that Keras looked at beforehand.
+    """
+
+    def __init__(self, batches: Batches, first_update: int, count: int) -> None:
+        super().__init__()
+        self._batches, self._first_update, self._count = batches, first_update, count
+        self._stream: Iterator[tuple[Any, Any]] = iter(())
+        self._next = -1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        if index != self._next:
+            self._stream = self._batches.stream(self._first_update + index)
+        self._next = index + 1
+        return next(self._stream)

@@ -22,6 +22,7 @@ import logging
 import os
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -189,12 +190,16 @@ def make_batches(
 
 
 def read_ids(path: str) -> tuple[Config, dict[str, np.ndarray]]:
-    """Reads what `prepare` wrote."""
+    """Reads what `prepare` wrote.
+
+    Raises:
+        InputError: It is another file.
+    """
     try:
         with np.load(path) as file:
             arrays: dict[str, Any] = dict(file)
         return Config.from_dict(json.loads(arrays["config"].tobytes())), arrays
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a file that `prepare` wrote.") from error
 
 

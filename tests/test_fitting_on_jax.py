@@ -1,0 +1,75 @@
+"""Training from ids on JAX, without TensorFlow: one device as TensorFlow, and two that are cut."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.small_fit import Losses, fit_ids
+
+_ON_JAX = """
+import json, sys
+sys.modules["tensorflow"] = sys.modules["tensorflow_text"] = None
+from pathlib import Path
+import keras
+from ktransformer.fitting import count_devices
+from tests.small_fit import Losses, fit_ids
+
+folder, plain, rest = Path(sys.argv[1]), Losses(), Losses()
+results = {"plain": fit_ids(folder / "plain", [plain], dropout=0), "losses": plain.losses}
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+assert count_devices() == 2
+whole, settings = Losses(), {"dropout": 0.3, "bucket_step": 16}  # One shape, to compile less.
+results["whole"] = fit_ids(folder / "whole", [whole], **settings)
+try:
+    fit_ids(folder / "cut", [Losses(cut=3)], **settings)
+except InterruptedError:
+    results["cut"] = fit_ids(folder / "cut", [rest], **settings)
+results["updates"] = len(whole.losses), len(rest.losses)
+print(json.dumps(results))
+"""
+
+
+@pytest.fixture(scope="module")
+def on_jax(tmp_path_factory):
+    """Folder and results of trainings on JAX, in a process of their own."""
+    folder = tmp_path_factory.mktemp("jax")
+    result = subprocess.run(
+        [sys.executable, "-c", _ON_JAX, str(folder)],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "KERAS_BACKEND": "jax",
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return folder, json.loads(result.stdout.splitlines()[-1])
+
+
+def test_jax_has_the_losses_of_tensorflow(on_jax, tmp_path):
+    here = Losses()
+    history = fit_ids(tmp_path, [here], dropout=0)
+    np.testing.assert_allclose(on_jax[1]["losses"], here.losses, rtol=1e-5)
+    for name, values in history.items():
+        np.testing.assert_allclose(on_jax[1]["plain"][name], values, rtol=1e-5, err_msg=name)
+
+
+def test_a_training_on_two_jax_devices_that_was_cut_ends_as_if_it_had_not_been(on_jax):
+    folder, results = on_jax
+    assert results["cut"] == results["whole"]
+    whole, rest = results["updates"]
+    assert rest == whole - 2  # The third update was cut before its state was written.
+    with (
+        np.load(folder / "whole" / "training.npz") as whole,
+        np.load(folder / "cut" / "training.npz") as cut,
+    ):
+        for name in whole.files:
+            np.testing.assert_array_equal(cut[name], whole[name])
