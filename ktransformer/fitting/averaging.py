@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from ktransformer.files import new_file
+from ktransformer.fitting.preparation import remove_shards
 
 
 class LastCheckpoints(keras.callbacks.Callback):
@@ -47,6 +48,7 @@ def remove_checkpoints(folder: str | Path) -> None:
     for pattern in ("training.npz", "epoch-*.npz", ".*.npz.*.new"):
         for path in folder.glob(pattern):
             path.unlink()
+    remove_shards(folder)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -1,7 +1,6 @@
 """Training: from parallel text and a configuration to a run."""
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,12 @@ from ktransformer.config import Config, DecodingConfig, TrainingConfig
 from ktransformer.errors import InputError
 from ktransformer.fitting.averaging import LastCheckpoints, average_checkpoints
 from ktransformer.fitting.bleu import BleuCallback
+from ktransformer.fitting.preparation import (
+    HeldText,
+    StreamedText,
+    digest_text,
+    make_batches,
+)
 from ktransformer.fitting.resuming import TrainingState, fit
 from ktransformer.losses import SmoothedCrossEntropy
 from ktransformer.metrics import Perplexity, TokenAccuracy
@@ -21,7 +26,7 @@ from ktransformer.models import Transformer
 from ktransformer.run import Run, make_model
 from ktransformer.schedules import InverseSquareRoot
 from ktransformer.serving import Translator
-from ktransformer.text import ParallelText, SubwordSampler, TokenBatches, Tokenizer
+from ktransformer.text import ParallelFiles, ParallelText
 
 _log = logging.getLogger(__name__)
 
@@ -41,17 +46,9 @@ def compile_model(model: Transformer, config: TrainingConfig) -> None:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Prepared:
-    """Text that is ready for `fit`."""
-
-    train: TokenBatches
-    validation: TokenBatches | None
-
-
 def train(
     config: Config,
-    text: ParallelText,
+    text: ParallelText | ParallelFiles,
     validation: ParallelText | None = None,
     *,
     checkpoints: str | Path,
@@ -62,10 +59,11 @@ def train(
 
     Args:
         config: What to train, and how.
-        text: The training pairs.
+        text: The training pairs; what stays in its files is streamed, of which `shard_pairs` pairs
+            are in memory at a time.
         validation: Pairs for the validation loss and BLEU, or None.
-        checkpoints: Folder for the state of the training and the weights of its last epochs;
-            `remove_checkpoints` it when the run is saved.
+        checkpoints: Folder for the state of the training, the weights of its last epochs and text
+            that is streamed, encoded; `remove_checkpoints` it when the run is saved.
         resume: Whether to go on from the state in `checkpoints`, if one is there: a training that
             was cut ends as if it had not been, to the bit.
         callbacks: Further Keras callbacks.
@@ -82,42 +80,47 @@ def train(
     if validation is None and options.patience is not None:
         raise InputError("patience needs validation text to watch; got none.")
     keras.utils.set_random_seed(options.seed)
-    tokenizer = Tokenizer.train(
-        [*text.sources, *text.targets],
-        config.data.vocabulary_size,
-        split_digits=config.data.split_digits,
-        character_coverage=config.data.character_coverage,
-    )
-    prepared = _prepare(config, tokenizer, text, validation)
-    model = make_model(config, tokenizer.vocabulary_size)
-    _log.info(
-        "Training %s parameters, a vocabulary of %s, %s updates an epoch.",
-        f"{model.count_params():,}",
-        f"{tokenizer.vocabulary_size:,}",
-        f"{prepared.train.steps_per_epoch:,}",
-    )
-    compile_model(model, options)
+    checkpoints = Path(checkpoints)
+    training: HeldText | StreamedText
+    if isinstance(text, ParallelFiles):
+        training = StreamedText(text, config, checkpoints, reuse=resume)
+    else:
+        training = HeldText(text, config)
     state = TrainingState(
-        Path(checkpoints) / "training.npz",
+        checkpoints / "training.npz",
         minutes=options.checkpoint_minutes,
         about={
             "config": config.to_dict(),
-            "text": _digest(text),
-            "validation": validation and _digest(validation),
+            **training.about,
+            "validation": validation and digest_text(validation),
         },
     )
     if resume and state.path.is_file():
         _check_same(state.read(), state)
         _log.info("Going on after update %s.", f"{state.update:,}")
+    tokenizer, batches = training.encode()
+    validation_batches = None
+    if validation is not None:
+        validation_batches = make_batches(
+            "Validation text", tokenizer, validation, config, shuffle=False
+        )
+    model = make_model(config, tokenizer.vocabulary_size)
+    _log.info(
+        "Training %s parameters, a vocabulary of %s, %s updates an epoch.",
+        f"{model.count_params():,}",
+        f"{tokenizer.vocabulary_size:,}",
+        f"{batches.steps_per_epoch:,}",
+    )
+    compile_model(model, options)
     later = 0 if options.patience is None else max(options.patience, 1)  # Epochs after the best.
     keeper = LastCheckpoints(checkpoints, keep=options.average_checkpoints + later)
     fit(
         model,
-        prepared.train,
+        batches,
         state,
         epochs=options.epochs,
         enough=lambda history: later > 0 and _epochs_after_the_best(history) >= later,
-        validation=prepared.validation,
+        validation=validation_batches,
         callbacks=[
             *_callbacks(options, Translator(model, tokenizer, _greedy(config)), validation),
             keeper,
@@ -132,20 +135,18 @@ def train(
     return Run(config, tokenizer, trained, state.history)
 
 
-def _digest(text: ParallelText) -> str:
-    """Returns the SHA-256 of all pairs in their order."""
-    digest = hashlib.sha256()
-    for line in (*text.sources, *text.targets):
-        digest.update(line.encode() + b"\n")
-    return digest.hexdigest()
-
-
 # What may be another when a training goes on: it changes nothing that was already done.
-_FREE = ("epochs", "patience", "checkpoint_minutes", "tensorboard")
+_FREE = ("epochs", "patience", "checkpoint_minutes", "tensorboard", "shard_pairs")
 
 
 def _check_same(saved: Mapping[str, Any], state: TrainingState) -> None:
     """Checks that a training that goes on is the one that was cut."""
+    before = saved.get("shard_pairs")  # None for text in memory, however many pairs that may hold.
+    if before != state.about.get("shard_pairs"):
+        kept = "in memory" if before is None else f"in shards of {before} pairs"
+        raise InputError(
+            f"{state.path} is of a training with the text {kept}; set shard_pairs as it was then."
+        )
     for name in ("text", "validation"):
         if saved[name] != state.about[name]:
             raise InputError(f"{state.path} is of a training with other {name} pairs.")
@@ -156,47 +157,6 @@ def _check_same(saved: Mapping[str, Any], state: TrainingState) -> None:
                 raise InputError(
                     f"{state.path} is of a training with {name}={before!r}; got {name}={value!r}."
                 )
-
-
-def _prepare(
-    config: Config, tokenizer: Tokenizer, text: ParallelText, validation: ParallelText | None
-) -> _Prepared:
-    """Encodes the text and says what is left out of it."""
-
-    def batches(
-        name: str, pairs: ParallelText, shuffle: bool, alpha: float | None = None
-    ) -> TokenBatches:
-        samplers = None
-        if alpha is not None:
-            source, target = (
-                SubwordSampler(tokenizer, side, alpha=alpha)
-                for side in (pairs.sources, pairs.targets)
-            )
-            samplers = source, target
-        made = TokenBatches(
-            tokenizer.encode_lines(pairs.sources),
-            tokenizer.encode_lines(pairs.targets),
-            batch_tokens=config.data.batch_tokens,
-            max_length=config.model.max_length,
-            bucket_step=config.data.bucket_step,
-            shuffle=shuffle,
-            seed=config.training.seed,
-            samplers=samplers,
-        )
-        _log.info(
-            "%s: %s pairs; left out: %s with an empty side, %s over %s tokens.",
-            name,
-            f"{len(pairs) - made.too_long:,}",
-            f"{pairs.empty:,}",
-            f"{made.too_long:,}",
-            config.model.max_length,
-        )
-        return made
-
-    return _Prepared(
-        batches("Training text", text, shuffle=True, alpha=config.data.subword_alpha),
-        None if validation is None else batches("Validation text", validation, shuffle=False),
-    )
 
 
 def _epochs_after_the_best(history: Mapping[str, list[float]]) -> int:

@@ -1,7 +1,7 @@
 """Batches of pairs of token ids, for the Transformer."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class TokenBatches:
     `bucket_step`. A pair whose draw is longer than `max_length` is not drawn.
 
     Args:
-        sources: Int arrays `[S]`, one a pair, the end token included.
+        sources: Int arrays `[S]`, one a pair, the end token included, or such ids joined already.
         targets: Int arrays `[T]`, likewise.
         batch_tokens: The most tokens of a batch on each side, padding included.
         max_length: Pairs with a side longer than this many tokens, the end token included, are
@@ -45,8 +45,8 @@ class TokenBatches:
 
     def __init__(
         self,
-        sources: Sequence[np.ndarray],
-        targets: Sequence[np.ndarray],
+        sources: Sequence[np.ndarray] | JoinedIds,
+        targets: Sequence[np.ndarray] | JoinedIds,
         *,
         batch_tokens: int,
         max_length: int,
@@ -60,9 +60,9 @@ class TokenBatches:
                 "sources and targets must be as many; "
                 f"got {len(sources)} sources and {len(targets)} targets."
             )
-        if not sources:
+        if not len(sources):
             raise InputError("There is no pair to make batches of.")
-        self._sides = JoinedIds.join(sources), JoinedIds.join(targets)
+        self._sides = _join(sources), _join(targets)
         self._samplers, self._seed = samplers, seed
         self._max_length, self._step = max_length, bucket_step
         self._buckets = Buckets(
@@ -103,7 +103,7 @@ class TokenBatches:
     def _batch(self, slot: Slot, sources: JoinedIds, targets: JoinedIds) -> Batch:
         length = slot.length
         if self._samplers is not None:
-            longest = max(side.lengths[slot.rows].max() for side in (sources, targets))
+            longest = max(side.lengths_at(slot.rows).max() for side in (sources, targets))
             length = min(-(-longest // self._step) * self._step, self._max_length)
         source = sources.padded(slot.rows, slot.size, length)
         labels = targets.padded(slot.rows, slot.size, length)
@@ -119,13 +119,30 @@ class TokenBatches:
         Args:
             first_update: Where to begin: the number of batches before, over all epochs.
         """
+        return stream_epochs(self.epoch, self.steps_per_epoch, first_update)
 
-        def batches() -> Iterator[Batch]:
-            first_epoch, first_step = divmod(first_update, self.steps_per_epoch)
-            yield from self.epoch(first_epoch, first_step)
-            for epoch in itertools.count(first_epoch + 1):
-                yield from self.epoch(epoch)
 
-        ids = tf.TensorSpec((None, None), tf.int32)
-        signature: Any = ({"source": ids, "target": ids}, ids)
-        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(4)
+def stream_epochs(
+    read_epoch: Callable[[int, int], Iterator[Batch]], steps_per_epoch: int, first_update: int
+) -> tf.data.Dataset:
+    """Returns the batches of epoch after epoch, from an update on, as `fit` takes them.
+
+    Args:
+        read_epoch: Yields the batches of an epoch, from one of its steps on.
+        steps_per_epoch: How many they are.
+        first_update: Where to begin: the number of batches before, over all epochs.
+    """
+
+    def batches() -> Iterator[Batch]:
+        first_epoch, first_step = divmod(first_update, steps_per_epoch)
+        yield from read_epoch(first_epoch, first_step)
+        for epoch in itertools.count(first_epoch + 1):
+            yield from read_epoch(epoch, 0)
+
+    ids = tf.TensorSpec((None, None), tf.int32)
+    signature: Any = ({"source": ids, "target": ids}, ids)
+    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(4)
+
+
+def _join(ids: Sequence[np.ndarray] | JoinedIds) -> JoinedIds:
+    return ids if isinstance(ids, JoinedIds) else JoinedIds.join(ids)
