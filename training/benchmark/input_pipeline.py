@@ -37,7 +37,7 @@ from ktransformer.text import (
     write_shards,
 )
 
-WORDS = 8_000  # Different words of each language.
+WORDS = 5_000  # Different words of each language.
 # Words of a caption in Multi30k's training text: English, mean and deviation, and German's mean.
 MEAN_WORDS, DEVIATION, GERMAN_MEAN = 11.9, 3.8, 11.1
 WARM_UP_UPDATES = 20
@@ -169,7 +169,7 @@ def count_tokens(inputs: dict[str, np.ndarray], labels: np.ndarray) -> int:
 def measure(options: argparse.Namespace) -> None:
     folder, memory, data = options.folder, Memory(), Config().data
     sides = [sorted(folder.glob(f"*.{side}.gz")) for side in ("source", "target")]
-    print(f"| before anything is read: {resident():.0f} MiB", file=sys.stderr)
+    before = resident()
     memory.start()
     phases = [Phase("open: are there more than shard_pairs pairs?", memory)]
     with phases[-1]:
@@ -211,6 +211,7 @@ def measure(options: argparse.Namespace) -> None:
     del epoch
     tokens = phases[-1].tokens
     report(options, phases, tokens, shards)
+    print(f"\nBefore anything was read, the imports had taken {before:.0f} MiB.")
     if options.updates:
         seconds, consumed = train(batches, tokenizer, options.updates)
         rate, needed = tokens / phases[-1].seconds, consumed / seconds
