@@ -21,6 +21,12 @@ from ktransformer.quiet import quiet_stderr
 # Of sacreBLEU, those that need no further package.
 _TOKENIZERS = ("13a", "char", "intl", "none", "zh")
 
+_LONG_TEXT = """
+
+A text of more than shard_pairs pairs is encoded into RUN.checkpoints and streamed from there, in
+memory that does not grow with it. The tokenizer is then trained on a sample of shard_pairs pairs,
+and subword_alpha is refused."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command.
@@ -315,7 +321,7 @@ def _describe_settings() -> str:
             f"    {name} = {'null' if value is None else str(value).lower()}"
             for name, value in values.items()
         ]
-    return "\n".join(lines)
+    return "\n".join(lines) + _LONG_TEXT
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

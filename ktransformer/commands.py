@@ -23,7 +23,7 @@ from ktransformer.progress import Progress
 from ktransformer.pruning import count_pieces, prune_run
 from ktransformer.run import check_run_path, load_run, save_run
 from ktransformer.serving import Engine, translate_blocks, translate_lines
-from ktransformer.text import read_lines, read_parallel
+from ktransformer.text import open_parallel, read_lines, read_parallel
 from ktransformer.text.line_blocks import read_blocks
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def train(options: argparse.Namespace) -> None:
     output = Path(options.output).resolve()
     check_run_path(output, overwrite=options.overwrite)
     checkpoints = _prepare_checkpoints(output, options)
-    text = read_parallel(options.source, options.target)
+    text = open_parallel(options.source, options.target, max_pairs=config.data.shard_pairs)
     validation = None
     if options.validation_source:
         validation = read_parallel(options.validation_source, options.validation_target)
@@ -54,6 +54,8 @@ def train(options: argparse.Namespace) -> None:
             )
         save_run(run, output, overwrite=options.overwrite)
     except (KeyboardInterrupt, InputError, OSError):
+        with contextlib.suppress(OSError):
+            checkpoints.rmdir()  # Where nothing is in it.
         if checkpoints.is_dir():
             _log.info("The training's state is in %s; --resume goes on from it.", checkpoints)
         raise

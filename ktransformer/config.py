@@ -98,12 +98,15 @@ class DataConfig:
     """Distance between two buckets' lengths, in tokens: fewer shapes against less padding."""
     subword_alpha: float | None = None
     """Subword sampling: segment the training text anew each epoch, with P^alpha; null for never."""
+    shard_pairs: int = 500_000
+    """Pairs held in memory; a text of more is streamed, without subword_alpha."""
 
     def __post_init__(self) -> None:
         _check_range(self, "vocabulary_size", least=5)
         _check_range(self, "character_coverage", least=0, most=1, open_below=True)
         _check_range(self, "bucket_step", least=1)
         _check_range(self, "subword_alpha", least=0, open_below=True)
+        _check_range(self, "shard_pairs", least=1)
 
 
 @dataclasses.dataclass(frozen=True)

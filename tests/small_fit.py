@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from ktransformer.config import Config
-from ktransformer.fitting import count_devices, fit_transformer
+from ktransformer.fitting import count_devices, fit_transformer, open_state
 from ktransformer.run import make_model
 from ktransformer.text import END_ID, TokenBatches
 
@@ -56,8 +56,6 @@ def fit_ids(
         config,
         batches(shuffle=True),
         batches(shuffle=False),
-        checkpoints=folder,
-        resume=True,
-        about={"ids": "these"},
+        state=open_state(folder, config, {"ids": "these"}, resume=True),
         callbacks=callbacks,
     ).history

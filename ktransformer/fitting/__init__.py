@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 from ktransformer.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ktransformer.fitting.averaging import (
-        LastCheckpoints,
-        average_checkpoints,
-        remove_checkpoints,
-    )
+    from ktransformer.fitting.averaging import LastCheckpoints, average_checkpoints
     from ktransformer.fitting.bleu import BleuCallback
     from ktransformer.fitting.compiling import compile_model, count_devices
-    from ktransformer.fitting.encoded import Fitted, fit_transformer
+    from ktransformer.fitting.encoded import Fitted, fit_transformer, open_state
+    from ktransformer.fitting.folder import remove_checkpoints
     from ktransformer.fitting.replicas import mirrored_strategy
     from ktransformer.fitting.resuming import StopAtNaN, TrainingState, fit
     from ktransformer.fitting.training import train
@@ -32,6 +29,7 @@ __all__ = [
     "fit",
     "fit_transformer",
     "mirrored_strategy",
+    "open_state",
     "remove_checkpoints",
     "train",
 ]
@@ -41,12 +39,13 @@ __getattr__ = lazy_names(
     {
         "LastCheckpoints": "averaging",
         "average_checkpoints": "averaging",
-        "remove_checkpoints": "averaging",
+        "remove_checkpoints": "folder",
         "BleuCallback": "bleu",
         "compile_model": "compiling",
         "count_devices": "compiling",
         "Fitted": "encoded",
         "fit_transformer": "encoded",
+        "open_state": "encoded",
         "mirrored_strategy": "replicas",
         "StopAtNaN": "resuming",
         "TrainingState": "resuming",

@@ -40,17 +40,6 @@ class LastCheckpoints(keras.callbacks.Callback):
         return [path for path in paths if path.is_file()]
 
 
-def remove_checkpoints(folder: str | Path) -> None:
-    """Removes what a training kept in its folder, and the folder if nothing else is in it."""
-    folder = Path(folder)
-    # The state goes first: it must not be found without the weights of its epochs.
-    for pattern in ("training.npz", "epoch-*.npz", ".*.npz.*.new"):
-        for path in folder.glob(pattern):
-            path.unlink()
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
 def average_checkpoints(model: keras.Model, paths: Sequence[str | Path]) -> None:
     """Sets a model's weights to the mean of several checkpoints'.
 

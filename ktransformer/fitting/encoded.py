@@ -33,15 +33,39 @@ class Fitted:
     history: History
 
 
+def open_state(
+    checkpoints: str | Path, config: Config, about: Mapping[str, Any], *, resume: bool
+) -> TrainingState:
+    """Opens the state of a training: a new one, or, to resume, the one in `checkpoints`.
+
+    Args:
+        checkpoints: The training's folder.
+        config: How to train.
+        about: What the batches will be of, by name, as JSON can hold it: a training goes on only
+            with the same.
+        resume: Whether to go on from a state that is there.
+
+    Raises:
+        InputError: The state is damaged or of another training.
+    """
+    state = TrainingState(
+        Path(checkpoints) / "training.npz",
+        minutes=config.training.checkpoint_minutes,
+        about={"config": config.to_dict(), "devices": count_devices(), **about},
+    )
+    if resume and state.path.is_file():
+        _check_same(state.read(), state)
+        _log.info("Going on after update %s.", f"{state.update:,}")
+    return state
+
+
 def fit_transformer(
     model: Transformer,
     config: Config,
     batches: Batches,
     validation: Batches | None = None,
     *,
-    checkpoints: str | Path,
-    resume: bool = False,
-    about: Mapping[str, Any],
+    state: TrainingState,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Fitted:
     """Fits a Transformer to batches of ids as a configuration says.
@@ -55,11 +79,8 @@ def fit_transformer(
         config: How to train it.
         batches: The training pairs.
         validation: Pairs for the validation loss, or None.
-        checkpoints: Folder for the state of the training and the weights of its last epochs;
-            `remove_checkpoints` it when the result is saved.
-        resume: Whether to go on from the state in `checkpoints`, if one is there.
-        about: What the batches are of, by name, as JSON can hold it: a training goes on only with
-            the same.
+        state: What `open_state` returned; the weights of the last epochs go beside its file. When
+            the result is saved, `remove_checkpoints` that folder.
         callbacks: Further Keras callbacks.
 
     Returns:
@@ -67,8 +88,8 @@ def fit_transformer(
         the one with the best validation perplexity.
 
     Raises:
-        InputError: `patience` is set without `validation`, the state is of another training, or
-            the loss becomes NaN.
+        InputError: `patience` is set without `validation`, the state is of another model, or the
+            loss becomes NaN.
     """
     options = config.training
     if validation is None and options.patience is not None:
@@ -80,16 +101,8 @@ def fit_transformer(
         f"{batches.steps_per_epoch:,}",
     )
     compile_model(model, options)
-    state = TrainingState(
-        Path(checkpoints) / "training.npz",
-        minutes=options.checkpoint_minutes,
-        about={"config": config.to_dict(), "devices": count_devices(), **about},
-    )
-    if resume and state.path.is_file():
-        _check_same(state.read(), state)
-        _log.info("Going on after update %s.", f"{state.update:,}")
     later = 0 if options.patience is None else max(options.patience, 1)  # Epochs after the best.
-    keeper = LastCheckpoints(checkpoints, keep=options.average_checkpoints + later)
+    keeper = LastCheckpoints(state.path.parent, keep=options.average_checkpoints + later)
     fit(
         model,
         batches,
@@ -108,7 +121,7 @@ def fit_transformer(
 
 
 # What may be another when a training goes on: it changes nothing that was already done.
-_FREE = ("epochs", "patience", "checkpoint_minutes", "tensorboard")
+_FREE = ("epochs", "patience", "checkpoint_minutes", "tensorboard", "shard_pairs")
 
 
 def _check_same(saved: Mapping[str, Any], state: TrainingState) -> None:
@@ -116,7 +129,13 @@ def _check_same(saved: Mapping[str, Any], state: TrainingState) -> None:
     before, now = saved.get("devices", 1), state.about["devices"]
     if before != now:
         raise InputError(f"{state.path} is of a training with devices={before}; got devices={now}.")
-    for name in state.about.keys() - {"config", "devices"}:
+    pairs = saved.get("shard_pairs")  # None for text in memory, however many pairs that may hold.
+    if pairs != state.about.get("shard_pairs"):
+        kept = "in memory" if pairs is None else f"in shards of {pairs} pairs"
+        raise InputError(
+            f"{state.path} is of a training with the text {kept}; set shard_pairs as it was then."
+        )
+    for name in state.about.keys() - {"config", "devices", "shard_pairs"}:
         if saved[name] != state.about[name]:
             raise InputError(f"{state.path} is of a training with other {name} pairs.")
     for section, values in state.about["config"].items():

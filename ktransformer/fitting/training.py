@@ -1,8 +1,6 @@
 """Training: from parallel text and a configuration to a run."""
 
 import dataclasses
-import hashlib
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,26 +9,21 @@ import keras
 from ktransformer.config import Config, DecodingConfig, TrainingConfig
 from ktransformer.errors import InputError
 from ktransformer.fitting.bleu import BleuCallback
-from ktransformer.fitting.compiling import count_devices
-from ktransformer.fitting.encoded import fit_transformer
+from ktransformer.fitting.encoded import fit_transformer, open_state
+from ktransformer.fitting.preparation import (
+    HeldText,
+    StreamedText,
+    digest_text,
+    make_batches,
+)
 from ktransformer.run import Run, make_model
 from ktransformer.serving import Translator
-from ktransformer.text import ParallelText, SubwordSampler, TokenBatches, Tokenizer
-
-_log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Prepared:
-    """Text that is ready for `fit`."""
-
-    train: TokenBatches
-    validation: TokenBatches | None
+from ktransformer.text import ParallelFiles, ParallelText
 
 
 def train(
     config: Config,
-    text: ParallelText,
+    text: ParallelText | ParallelFiles,
     validation: ParallelText | None = None,
     *,
     checkpoints: str | Path,
@@ -44,10 +37,11 @@ def train(
 
     Args:
         config: What to train, and how.
-        text: The training pairs.
+        text: The training pairs; what stays in its files is streamed, of which `shard_pairs` pairs
+            are in memory at a time.
         validation: Pairs for the validation loss and BLEU, or None.
-        checkpoints: Folder for the state of the training and the weights of its last epochs;
-            `remove_checkpoints` it when the run is saved.
+        checkpoints: Folder for the state of the training, the weights of its last epochs and text
+            that is streamed, encoded; `remove_checkpoints` it when the run is saved.
         resume: Whether to go on from the state in `checkpoints`, if one is there: a training that
             was cut ends as if it had not been, to the bit.
         callbacks: Further Keras callbacks.
@@ -60,83 +54,35 @@ def train(
         InputError: The text or the configuration does not fit, the state is of another training,
             or the loss becomes NaN.
     """
-    options = config.training
-    if validation is None and options.patience is not None:
+    if validation is None and config.training.patience is not None:
         raise InputError("patience needs validation text to watch; got none.")
-    keras.utils.set_random_seed(options.seed)
-    tokenizer = Tokenizer.train(
-        [*text.sources, *text.targets],
-        config.data.vocabulary_size,
-        split_digits=config.data.split_digits,
-        character_coverage=config.data.character_coverage,
-    )
-    prepared = _prepare(config, tokenizer, text, validation)
+    keras.utils.set_random_seed(config.training.seed)
+    training: HeldText | StreamedText
+    if isinstance(text, ParallelFiles):
+        training = StreamedText(text, config, Path(checkpoints), reuse=resume)
+    else:
+        training = HeldText(text, config)
+    about = {**training.about, "validation": validation and digest_text(validation)}
+    state = open_state(checkpoints, config, about, resume=resume)
+    tokenizer, batches = training.encode()
+    validation_batches = None
+    if validation is not None:
+        validation_batches = make_batches(
+            "Validation text", tokenizer, validation, config, shuffle=False
+        )
     model = make_model(config, tokenizer.vocabulary_size)
     fitted = fit_transformer(
         model,
         config,
-        prepared.train,
-        prepared.validation,
-        checkpoints=checkpoints,
-        resume=resume,
-        about={"text": _digest(text), "validation": validation and _digest(validation)},
+        batches,
+        validation_batches,
+        state=state,
         callbacks=[
-            *_callbacks(options, Translator(model, tokenizer, _greedy(config)), validation),
+            *_callbacks(config.training, Translator(model, tokenizer, _greedy(config)), validation),
             *callbacks,
         ],
     )
     return Run(config, tokenizer, fitted.model, fitted.history)
-
-
-def _digest(text: ParallelText) -> str:
-    """Returns the SHA-256 of all pairs in their order."""
-    digest = hashlib.sha256()
-    for line in (*text.sources, *text.targets):
-        digest.update(line.encode() + b"\n")
-    return digest.hexdigest()
-
-
-def _prepare(
-    config: Config, tokenizer: Tokenizer, text: ParallelText, validation: ParallelText | None
-) -> _Prepared:
-    """Encodes the text and says what is left out of it."""
-
-    def batches(
-        name: str, pairs: ParallelText, shuffle: bool, alpha: float | None = None
-    ) -> TokenBatches:
-        samplers = None
-        if alpha is not None:
-            source, target = (
-                SubwordSampler(tokenizer, side, alpha=alpha)
-                for side in (pairs.sources, pairs.targets)
-            )
-            samplers = source, target
-        made = TokenBatches(
-            tokenizer.encode_lines(pairs.sources),
-            tokenizer.encode_lines(pairs.targets),
-            batch_tokens=config.data.batch_tokens,
-            max_length=config.model.max_length,
-            bucket_step=config.data.bucket_step,
-            shuffle=shuffle,
-            seed=config.training.seed,
-            samplers=samplers,
-            copies=2 if config.training.rdrop_alpha else 1,
-            row_multiple=count_devices(),
-        )
-        _log.info(
-            "%s: %s pairs; left out: %s with an empty side, %s over %s tokens.",
-            name,
-            f"{len(pairs) - made.too_long:,}",
-            f"{pairs.empty:,}",
-            f"{made.too_long:,}",
-            config.model.max_length,
-        )
-        return made
-
-    return _Prepared(
-        batches("Training text", text, shuffle=True, alpha=config.data.subword_alpha),
-        None if validation is None else batches("Validation text", validation, shuffle=False),
-    )
 
 
 def _callbacks(

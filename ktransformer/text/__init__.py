@@ -10,10 +10,19 @@ from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
 if TYPE_CHECKING:
     from ktransformer.text.batches import TokenBatches
-    from ktransformer.text.corpus import ParallelText, read_lines, read_parallel, read_tsv
+    from ktransformer.text.corpus import (
+        ParallelFiles,
+        ParallelText,
+        open_parallel,
+        read_lines,
+        read_parallel,
+        read_tsv,
+    )
     from ktransformer.text.masked_batches import MaskedBatches
     from ktransformer.text.piece_model import MASK
     from ktransformer.text.sampling import SubwordSampler
+    from ktransformer.text.shards import ShardedBatches, Shards, write_shards
+    from ktransformer.text.survey import Survey, survey_files
     from ktransformer.text.tokenizer import Tokenizer
 
 __all__ = [
@@ -23,26 +32,40 @@ __all__ = [
     "START_ID",
     "UNKNOWN_ID",
     "MaskedBatches",
+    "ParallelFiles",
     "ParallelText",
+    "ShardedBatches",
+    "Shards",
     "SubwordSampler",
+    "Survey",
     "TokenBatches",
     "Tokenizer",
+    "open_parallel",
     "read_lines",
     "read_parallel",
     "read_tsv",
+    "survey_files",
+    "write_shards",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
         "TokenBatches": "batches",
+        "ParallelFiles": "corpus",
         "ParallelText": "corpus",
+        "open_parallel": "corpus",
         "read_lines": "corpus",
         "read_parallel": "corpus",
         "read_tsv": "corpus",
         "MaskedBatches": "masked_batches",
         "MASK": "piece_model",
         "SubwordSampler": "sampling",
+        "ShardedBatches": "shards",
+        "Shards": "shards",
+        "write_shards": "shards",
+        "Survey": "survey",
+        "survey_files": "survey",
         "Tokenizer": "tokenizer",
     },
 )

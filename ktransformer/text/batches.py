@@ -18,77 +18,16 @@ if TYPE_CHECKING:
 Batch = tuple[dict[str, np.ndarray], np.ndarray]
 
 
-class TokenBatches:
-    """Encoded pairs, cut into batches for `model.fit`.
+class EpochBatches:
+    """Batches that are functions of epoch and step, as `fit` takes them.
 
-    A pair goes into the first bucket that its longer side fits into. All batches of a bucket
-    have one shape: `batch_tokens // length` rows of `length` ids a side; rows that are missing
-    at the end of a bucket are filled with padding, which neither the model nor the loss sees.
-    A batch is a function of seed, epoch and step alone.
-
-    With `samplers` every epoch has segmentations of its own. Which pairs make a batch still goes by
-    `sources` and `targets`; the batch is as long as what was drawn needs, in steps of
-    `bucket_step`. A pair whose draw is longer than `max_length` is not drawn.
-
-    Args:
-        sources: Int arrays `[S]`, one a pair, the end token included.
-        targets: Int arrays `[T]`, likewise.
-        batch_tokens: The most tokens of a batch on each side, padding included.
-        max_length: Pairs with a side longer than this many tokens, the end token included, are
-            left out; `too_long` counts them.
-        bucket_step: Distance between two buckets' lengths, in tokens.
-        shuffle: Whether every epoch has another order.
-        seed: Seed of that order, and of what `samplers` draw.
-        samplers: Of the sources and of the targets, for the same lines.
-        copies: How often a batch holds its rows, all of them one after the other each time; 2 is
-            what `RDrop` wants. `batch_tokens` counts them once.
-        row_multiple: What the number of rows of every batch must divide by, for devices that
-            share it: rows of padding alone are added. Which pairs make a batch stays the same.
-        share: `(index, count)`: of every batch the rows of one of `count` processes, `index` from
-            0; `count` divides `row_multiple`.
-
-    Raises:
-        InputError: The sides differ in number, there is no pair, none that is short enough, or
-            `batch_tokens` is below `max_length`.
+    Attributes:
+        steps_per_epoch: Batches of an epoch.
+        too_long: Pairs that were left out for their length.
     """
 
-    def __init__(
-        self,
-        sources: Sequence[np.ndarray],
-        targets: Sequence[np.ndarray],
-        *,
-        batch_tokens: int,
-        max_length: int,
-        bucket_step: int = 4,
-        shuffle: bool = True,
-        seed: int = 0,
-        samplers: "tuple[SubwordSampler, SubwordSampler] | None" = None,
-        copies: int = 1,
-        row_multiple: int = 1,
-        share: tuple[int, int] = (0, 1),
-    ) -> None:
-        if len(sources) != len(targets):
-            raise InputError(
-                "sources and targets must be as many; "
-                f"got {len(sources)} sources and {len(targets)} targets."
-            )
-        if not sources:
-            raise InputError("There is no pair to make batches of.")
-        self._sides = JoinedIds.join(sources), JoinedIds.join(targets)
-        self._samplers, self._seed, self._copies = samplers, seed, copies
-        self._max_length, self._step, self._share = max_length, bucket_step, share
-        self._buckets = Buckets(
-            np.maximum(*(side.lengths for side in self._sides)),
-            "pair",
-            batch_tokens=batch_tokens,
-            max_length=max_length,
-            bucket_step=bucket_step,
-            shuffle=shuffle,
-            seed=seed,
-            row_multiple=row_multiple,
-        )
-        self.too_long = self._buckets.too_long
-        self.steps_per_epoch = self._buckets.steps_per_epoch
+    steps_per_epoch: int
+    too_long: int
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yields the batches of one epoch, counted from 0, from one of its steps on.
@@ -96,40 +35,7 @@ class TokenBatches:
         Each is `({"source": [B, S], "target": [B, T]}, labels [B, T])`: the target is the labels
         shifted by one, behind the start token.
         """
-        sides = self._sides if self._samplers is None else self._sample(epoch)
-        for slot in itertools.islice(self._buckets.epoch(epoch), first_step, None):
-            yield self._batch(slot, *sides)
-
-    def _sample(self, epoch: int) -> tuple[JoinedIds, JoinedIds]:
-        """Draws an epoch's ids of both sides."""
-        draws = []
-        for i, sampler in enumerate(self._samplers or ()):
-            random = np.random.default_rng([self._seed, epoch, i])
-            draws.append(sampler.sample(random))
-        fits = np.maximum(*(draw.lengths for draw in draws)) <= self._max_length
-        source, target = (
-            JoinedIds.choose(fits, draw, side)
-            for draw, side in zip(draws, self._sides, strict=True)
-        )
-        return source, target
-
-    def _batch(self, slot: Slot, sources: JoinedIds, targets: JoinedIds) -> Batch:
-        length = slot.length
-        if self._samplers is not None:
-            longest = max(side.lengths[slot.rows].max() for side in (sources, targets))
-            length = min(-(-longest // self._step) * self._step, self._max_length)
-        source = sources.padded(slot.rows, slot.size, length)
-        labels = targets.padded(slot.rows, slot.size, length)
-        start = np.full((slot.size, 1), START_ID, "int32")
-        target = np.concatenate([start, labels[:, :-1]], axis=1)
-        # In a row of padding alone the start token is padding too.
-        target = np.where(labels == PAD_ID, PAD_ID, target).astype("int32")
-        index, count = self._share
-        own = slice(index * slot.size // count, (index + 1) * slot.size // count)
-        source, target, labels = (
-            np.tile(ids[own], (self._copies, 1)) for ids in (source, target, labels)
-        )
-        return {"source": source, "target": target}, labels
+        raise NotImplementedError
 
     def stream(self, first_update: int = 0) -> Iterator[Batch]:
         """Yields epoch after epoch without an end; `fit` needs `steps_per_epoch` with it.
@@ -152,3 +58,116 @@ class TokenBatches:
             lambda: self.stream(first_update), output_signature=signature
         )
         return batches.prefetch(4)
+
+
+class TokenBatches(EpochBatches):
+    """Encoded pairs, cut into batches for `model.fit`.
+
+    A pair goes into the first bucket that its longer side fits into. All batches of a bucket
+    have one shape: `batch_tokens // length` rows of `length` ids a side; rows that are missing
+    at the end of a bucket are filled with padding, which neither the model nor the loss sees.
+    A batch is a function of seed, epoch and step alone.
+
+    With `samplers` every epoch has segmentations of its own. Which pairs make a batch still goes by
+    `sources` and `targets`; the batch is as long as what was drawn needs, in steps of
+    `bucket_step`. A pair whose draw is longer than `max_length` is not drawn.
+
+    Args:
+        sources: Int arrays `[S]`, one a pair, the end token included, or such ids joined already.
+        targets: Int arrays `[T]`, likewise.
+        batch_tokens: The most tokens of a batch on each side, padding included.
+        max_length: Pairs with a side longer than this many tokens, the end token included, are
+            left out; `too_long` counts them.
+        bucket_step: Distance between two buckets' lengths, in tokens.
+        shuffle: Whether every epoch has another order.
+        seed: Seed of that order, and of what `samplers` draw.
+        samplers: Of the sources and of the targets, for the same lines.
+        copies: How often a batch holds its rows, all of them one after the other each time; 2 is
+            what `RDrop` wants. `batch_tokens` counts them once.
+        row_multiple: What the number of rows of every batch must divide by, for devices that
+            share it: rows of padding alone are added. Which pairs make a batch stays the same.
+        share: `(index, count)`: of every batch the rows of one of `count` processes, `index` from
+            0; `count` divides `row_multiple`.
+
+    Raises:
+        InputError: The sides differ in number, there is no pair, none that is short enough, or
+            `batch_tokens` is below `max_length`.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[np.ndarray] | JoinedIds,
+        targets: Sequence[np.ndarray] | JoinedIds,
+        *,
+        batch_tokens: int,
+        max_length: int,
+        bucket_step: int = 4,
+        shuffle: bool = True,
+        seed: int = 0,
+        samplers: "tuple[SubwordSampler, SubwordSampler] | None" = None,
+        copies: int = 1,
+        row_multiple: int = 1,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        if len(sources) != len(targets):
+            raise InputError(
+                "sources and targets must be as many; "
+                f"got {len(sources)} sources and {len(targets)} targets."
+            )
+        if not len(sources):
+            raise InputError("There is no pair to make batches of.")
+        self._sides = _join(sources), _join(targets)
+        self._samplers, self._seed, self._copies = samplers, seed, copies
+        self._max_length, self._step, self._share = max_length, bucket_step, share
+        self._buckets = Buckets(
+            np.maximum(*(side.lengths for side in self._sides)),
+            "pair",
+            batch_tokens=batch_tokens,
+            max_length=max_length,
+            bucket_step=bucket_step,
+            shuffle=shuffle,
+            seed=seed,
+            row_multiple=row_multiple,
+        )
+        self.too_long = self._buckets.too_long
+        self.steps_per_epoch = self._buckets.steps_per_epoch
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        sides = self._sides if self._samplers is None else self._sample(epoch)
+        for slot in itertools.islice(self._buckets.epoch(epoch), first_step, None):
+            yield self._batch(slot, *sides)
+
+    def _sample(self, epoch: int) -> tuple[JoinedIds, JoinedIds]:
+        """Draws an epoch's ids of both sides."""
+        draws = []
+        for i, sampler in enumerate(self._samplers or ()):
+            random = np.random.default_rng([self._seed, epoch, i])
+            draws.append(sampler.sample(random))
+        fits = np.maximum(*(draw.lengths for draw in draws)) <= self._max_length
+        source, target = (
+            JoinedIds.choose(fits, draw, side)
+            for draw, side in zip(draws, self._sides, strict=True)
+        )
+        return source, target
+
+    def _batch(self, slot: Slot, sources: JoinedIds, targets: JoinedIds) -> Batch:
+        length = slot.length
+        if self._samplers is not None:
+            longest = max(side.lengths_at(slot.rows).max() for side in (sources, targets))
+            length = min(-(-longest // self._step) * self._step, self._max_length)
+        source = sources.padded(slot.rows, slot.size, length)
+        labels = targets.padded(slot.rows, slot.size, length)
+        start = np.full((slot.size, 1), START_ID, "int32")
+        target = np.concatenate([start, labels[:, :-1]], axis=1)
+        # In a row of padding alone the start token is padding too.
+        target = np.where(labels == PAD_ID, PAD_ID, target).astype("int32")
+        index, count = self._share
+        own = slice(index * slot.size // count, (index + 1) * slot.size // count)
+        source, target, labels = (
+            np.tile(ids[own], (self._copies, 1)) for ids in (source, target, labels)
+        )
+        return {"source": source, "target": target}, labels
+
+
+def _join(ids: Sequence[np.ndarray] | JoinedIds) -> JoinedIds:
+    return ids if isinstance(ids, JoinedIds) else JoinedIds.join(ids)

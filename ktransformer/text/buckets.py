@@ -22,10 +22,17 @@ class JoinedIds:
         lengths = [len(sequence) for sequence in sequences]
         return cls(np.concatenate(sequences).astype("int32"), np.cumsum([0, *lengths]))
 
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
     @property
     def lengths(self) -> np.ndarray:
         """The number of ids of each sequence."""
         return np.diff(self.starts)
+
+    def lengths_at(self, rows: np.ndarray) -> np.ndarray:
+        """The number of ids of the sequences at `rows`, without a look at the others."""
+        return self.starts[rows + 1] - self.starts[rows]
 
     @classmethod
     def choose(cls, first: np.ndarray, one: "JoinedIds", other: "JoinedIds") -> "JoinedIds":
@@ -41,7 +48,7 @@ class JoinedIds:
 
     def take(self, rows: np.ndarray) -> "JoinedIds":
         """Returns the sequences at `rows`, one after another."""
-        lengths = self.lengths[rows]
+        lengths = self.lengths_at(rows)
         ends = np.cumsum(lengths)
         within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
         flat = self.flat[np.repeat(self.starts[rows], lengths) + within]
@@ -54,7 +61,7 @@ class JoinedIds:
             Int32 `[size, length]`.
         """
         offsets = np.arange(length)
-        inside = offsets[None, :] < self.lengths[rows][:, None]
+        inside = offsets[None, :] < self.lengths_at(rows)[:, None]
         places = np.where(inside, self.starts[rows][:, None] + offsets[None, :], 0)
         ids = np.where(inside, self.flat[places], PAD_ID).astype("int32")
         return np.pad(ids, ((0, size - len(rows)), (0, 0)), constant_values=PAD_ID)

@@ -23,6 +23,9 @@ class ParallelText:
         return len(self.sources)
 
 
+_NOTHING = ParallelText([], [], 0)
+
+
 def read_lines(paths: str | Path | Sequence[str | Path]) -> Iterator[str]:
     r"""Reads the lines of one or several files, plain or gzipped (`.gz`), in order.
 
@@ -63,6 +66,68 @@ def decode_line(line: bytes, name: str, number: int) -> str:
         ) from error
 
 
+class ParallelFiles:
+    """Two files, or two lists of files, whose lines belong together, read anew for each pass.
+
+    Args:
+        source_paths: A path, or several whose lines follow each other.
+        target_paths: Likewise. As many as there are of the sources are paired one by one.
+    """
+
+    def __init__(
+        self,
+        source_paths: str | Path | Sequence[str | Path],
+        target_paths: str | Path | Sequence[str | Path],
+    ) -> None:
+        self.source_paths, self.target_paths = _paths(source_paths), _paths(target_paths)
+
+    def blocks(self, max_pairs: int | None) -> Iterator[ParallelText]:
+        """Reads the pairs in order, in blocks that are all that is held.
+
+        Args:
+            max_pairs: Pairs with text on both sides of each block but the last, which has what is
+                left; None for one block of all.
+
+        Raises:
+            InputError: The sides have different numbers of lines, or a file cannot be read (see
+                `read_lines`); the blocks before have been yielded.
+        """
+        return _blocks(self._pairs(), max_pairs)
+
+    def _pairs(self) -> Iterator[tuple[str, str]]:
+        first, second = self.source_paths, self.target_paths
+        if len(first) == len(second) > 1:  # File by file: two wrong counts may make a right sum.
+            for source, target in zip(first, second, strict=True):
+                yield from _read_pairs([source], [target])
+        else:
+            yield from _read_pairs(first, second)
+
+
+def open_parallel(
+    source_paths: str | Path | Sequence[str | Path],
+    target_paths: str | Path | Sequence[str | Path],
+    *,
+    max_pairs: int,
+) -> ParallelText | ParallelFiles:
+    """Reads parallel text of at most `max_pairs` pairs, and leaves a longer one in its files.
+
+    Raises:
+        InputError: See `read_parallel`; or the text is longer and a file of it can be read only
+            once, as a pipe.
+    """
+    files = ParallelFiles(source_paths, target_paths)
+    text = next(files.blocks(max_pairs + 1), _NOTHING)
+    if len(text) <= max_pairs:
+        return _check_some(text, _names(source_paths))
+    for path in (*files.source_paths, *files.target_paths):
+        if not Path(path).is_file():
+            raise InputError(
+                f"{path} must be a regular file, for a text of more than {max_pairs} pairs is read "
+                "several times; write it to one."
+            )
+    return files
+
+
 def read_parallel(
     source_paths: str | Path | Sequence[str | Path],
     target_paths: str | Path | Sequence[str | Path],
@@ -73,26 +138,24 @@ def read_parallel(
         InputError: The sides have different numbers of lines, no pair is left, or a file cannot
             be read (see `read_lines`).
     """
-    first, second = _paths(source_paths), _paths(target_paths)
-    if len(first) == len(second) > 1:  # File by file: two wrong counts may make a right sum.
-        sides = [_read_sides([a], [b]) for a, b in zip(first, second, strict=True)]
-        sources, targets = ([line for side in sides for line in side[i]] for i in (0, 1))
-    else:
-        sources, targets = _read_sides(first, second)
-    return _pair(zip(sources, targets, strict=True), _names(source_paths))
+    text = next(ParallelFiles(source_paths, target_paths).blocks(None), _NOTHING)
+    return _check_some(text, _names(source_paths))
 
 
-def _read_sides(
+def _read_pairs(
     source_paths: Sequence[str | Path], target_paths: Sequence[str | Path]
-) -> tuple[list[str], list[str]]:
-    sources, targets = list(read_lines(source_paths)), list(read_lines(target_paths))
-    if len(sources) != len(targets):
-        raise InputError(
-            "Source and target must have the same number of lines; "
-            f"got {len(sources)} in {_names(source_paths)} and {len(targets)} in "
-            f"{_names(target_paths)}."
-        )
-    return sources, targets
+) -> Iterator[tuple[str, str]]:
+    pairs = itertools.zip_longest(read_lines(source_paths), read_lines(target_paths))
+    for number, (source, target) in enumerate(pairs):
+        if source is None or target is None:
+            longer = number + 1 + sum(1 for _ in pairs)
+            counts = (number, longer) if source is None else (longer, number)
+            raise InputError(
+                "Source and target must have the same number of lines; "
+                f"got {counts[0]} in {_names(source_paths)} and {counts[1]} in "
+                f"{_names(target_paths)}."
+            )
+        yield source, target
 
 
 def read_tsv(paths: str | Path | Sequence[str | Path]) -> ParallelText:
@@ -101,7 +164,7 @@ def read_tsv(paths: str | Path | Sequence[str | Path]) -> ParallelText:
     Raises:
         InputError: A line has not exactly one tab, no pair is left, or a file cannot be read.
     """
-    return _pair(_split_tsv(paths), _names(paths))
+    return _check_some(next(_blocks(_split_tsv(paths), None), _NOTHING), _names(paths))
 
 
 def _split_tsv(paths: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, str]]:
@@ -116,14 +179,27 @@ def _split_tsv(paths: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, 
             yield fields[0], fields[1]
 
 
-def _pair(pairs: Iterable[tuple[str, str]], name: str) -> ParallelText:
-    every, kept = itertools.tee(pairs)
-    total = sum(1 for _ in every)
-    whole = [(source, target) for source, target in kept if source.strip() and target.strip()]
-    if not whole:
+def _blocks(pairs: Iterable[tuple[str, str]], max_pairs: int | None) -> Iterator[ParallelText]:
+    sources: list[str] = []
+    targets: list[str] = []
+    empty = 0
+    for source, target in pairs:
+        if not (source.strip() and target.strip()):
+            empty += 1
+            continue
+        sources.append(source)
+        targets.append(target)
+        if len(sources) == max_pairs:
+            yield ParallelText(sources, targets, empty)
+            sources, targets, empty = [], [], 0
+    if sources or empty:
+        yield ParallelText(sources, targets, empty)
+
+
+def _check_some(text: ParallelText, name: str) -> ParallelText:
+    if not text:
         raise InputError(f"{name} holds no pair with text on both sides.")
-    sources, targets = map(list, zip(*whole, strict=True))
-    return ParallelText(sources, targets, empty=total - len(whole))
+    return text
 
 
 def _names(paths: str | Path | Sequence[str | Path]) -> str:

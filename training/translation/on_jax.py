@@ -32,7 +32,12 @@ import numpy as np
 from ktransformer.config import Config, read_settings
 from ktransformer.errors import InputError
 from ktransformer.files import new_file
-from ktransformer.fitting import count_devices, fit_transformer, remove_checkpoints
+from ktransformer.fitting import (
+    count_devices,
+    fit_transformer,
+    open_state,
+    remove_checkpoints,
+)
 from ktransformer.models import PRESETS
 from ktransformer.run import Run, check_run_path, make_model, save_run
 from ktransformer.text import TokenBatches
@@ -142,9 +147,7 @@ def train(options: argparse.Namespace) -> None:
             config,
             batches,
             validation,
-            checkpoints=checkpoints,
-            resume=options.resume,
-            about={"ids": digest(arrays)},
+            state=open_state(checkpoints, config, {"ids": digest(arrays)}, resume=options.resume),
         )
     if index == 0:
         run = Run(config, tokenizer, fitted.model, fitted.history)

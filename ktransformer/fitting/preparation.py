@@ -1,0 +1,217 @@
+"""Training text, in memory or streamed: its tokenizer and its batches."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ktransformer.config import Config
+from ktransformer.errors import InputError
+from ktransformer.files import new_folder
+from ktransformer.fitting.compiling import count_devices
+from ktransformer.fitting.folder import SHARDS, remove_shards
+from ktransformer.text import (
+    ParallelFiles,
+    ParallelText,
+    ShardedBatches,
+    Shards,
+    SubwordSampler,
+    TokenBatches,
+    Tokenizer,
+    survey_files,
+    write_shards,
+)
+
+_log = logging.getLogger(__name__)
+_PROGRESS_SECONDS = 10.0
+
+
+class HeldText:
+    """Training text in memory.
+
+    Args:
+        text: The pairs.
+        config: What to train.
+
+    Attributes:
+        about: Which text it is, as JSON can hold it.
+    """
+
+    def __init__(self, text: ParallelText, config: Config) -> None:
+        self._text, self._config = text, config
+        self.about: dict[str, Any] = {"text": digest_text(text)}
+
+    def encode(self) -> tuple[Tokenizer, TokenBatches]:
+        """Trains a tokenizer and makes the batches."""
+        text, data = self._text, self._config.data
+        tokenizer = _train_tokenizer(text, self._config)
+        samplers = None
+        if data.subword_alpha is not None:
+            source, target = (
+                SubwordSampler(tokenizer, side, alpha=data.subword_alpha)
+                for side in (text.sources, text.targets)
+            )
+            samplers = source, target
+        batches = make_batches(
+            "Training text", tokenizer, text, self._config, shuffle=True, samplers=samplers
+        )
+        return tokenizer, batches
+
+
+class StreamedText:
+    """Training text on the disk; `shard_pairs` of its pairs are in memory at a time.
+
+    Making one reads the files once.
+
+    Args:
+        files: The pairs.
+        config: What to train.
+        checkpoints: Folder of the training; the encoded text goes into it, in place of another's.
+        reuse: Whether encoded text that is there, whole and of the same text and settings, is
+            taken as it is.
+
+    Attributes:
+        about: Which text it is, and in what shards, as JSON can hold it.
+
+    Raises:
+        InputError: `subword_alpha` is set, there is no pair, or a file cannot be read.
+    """
+
+    def __init__(
+        self, files: ParallelFiles, config: Config, checkpoints: Path, *, reuse: bool
+    ) -> None:
+        data = config.data
+        if data.subword_alpha is not None:
+            raise InputError(
+                "subword_alpha needs the text in memory, and this one has more than "
+                f"shard_pairs={data.shard_pairs} pairs; raise shard_pairs or set subword_alpha to "
+                "null."
+            )
+        self._files, self._config = files, config
+        self._checkpoints, self._reuse = checkpoints, reuse
+        self._survey = survey_files(files, sample_pairs=data.shard_pairs)
+        self.about: dict[str, Any] = {"text": self._survey.digest, "shard_pairs": data.shard_pairs}
+
+    def encode(self) -> tuple[Tokenizer, ShardedBatches]:
+        """Trains a tokenizer on a sample, writes the shards, unless they are there."""
+        config = self._config
+        about = {
+            **self.about,
+            "vocabulary_size": config.data.vocabulary_size,
+            "split_digits": config.data.split_digits,
+            "character_coverage": config.data.character_coverage,
+            "max_length": config.model.max_length,
+        }
+        folder = self._checkpoints / SHARDS
+        if not (self._reuse and _are_whole(folder, about)):
+            remove_shards(self._checkpoints)
+            self._write(folder, about)
+        shards = Shards.open(folder)
+        _log_pairs("Training text", shards.pairs, self._survey.empty, shards.too_long, config)
+        batches = ShardedBatches(
+            shards,
+            batch_tokens=config.data.batch_tokens,
+            bucket_step=config.data.bucket_step,
+            seed=config.training.seed,
+            copies=2 if config.training.rdrop_alpha else 1,
+            row_multiple=count_devices(),
+        )
+        return shards.tokenizer(), batches
+
+    def _write(self, path: Path, about: dict[str, Any]) -> None:
+        survey, config = self._survey, self._config
+        tokenizer = _train_tokenizer(survey.sample, config)
+        _log.info("Encoding %s pairs into %s.", f"{survey.pairs:,}", path)
+        with new_folder(path) as folder:
+            write_shards(
+                folder,
+                tokenizer,
+                self._files,
+                pairs=survey.pairs,
+                shard_pairs=config.data.shard_pairs,
+                max_length=config.model.max_length,
+                about=about,
+                on_block=_report(survey.pairs),
+            )
+
+
+def digest_text(text: ParallelText) -> str:
+    """Returns the SHA-256 of all pairs in their order, in hexadecimal."""
+    digest = hashlib.sha256()
+    for line in (*text.sources, *text.targets):
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def make_batches(
+    name: str,
+    tokenizer: Tokenizer,
+    text: ParallelText,
+    config: Config,
+    *,
+    shuffle: bool,
+    samplers: tuple[SubwordSampler, SubwordSampler] | None = None,
+) -> TokenBatches:
+    """Encodes text in memory and says, under `name`, what is left out of it."""
+    batches = TokenBatches(
+        tokenizer.encode_lines(text.sources),
+        tokenizer.encode_lines(text.targets),
+        batch_tokens=config.data.batch_tokens,
+        max_length=config.model.max_length,
+        bucket_step=config.data.bucket_step,
+        shuffle=shuffle,
+        seed=config.training.seed,
+        samplers=samplers,
+        copies=2 if config.training.rdrop_alpha else 1,
+        row_multiple=count_devices(),
+    )
+    _log_pairs(name, len(text) - batches.too_long, text.empty, batches.too_long, config)
+    return batches
+
+
+def _train_tokenizer(text: ParallelText, config: Config) -> Tokenizer:
+    return Tokenizer.train(
+        [*text.sources, *text.targets],
+        config.data.vocabulary_size,
+        split_digits=config.data.split_digits,
+        character_coverage=config.data.character_coverage,
+    )
+
+
+def _are_whole(folder: Path, about: dict[str, Any]) -> bool:
+    """Tells whether the shards in a folder are what `about` says, and undamaged."""
+    if not folder.exists():
+        return False
+    try:
+        shards = Shards.open(folder)
+        shards.check()
+    except InputError as error:
+        _log.warning("%s", error)
+        return False
+    return shards.about == about
+
+
+def _report(pairs: int) -> Callable[[int], None]:
+    """Returns a function that logs now and then how many of the pairs are done."""
+    reported = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal reported
+        if time.monotonic() - reported >= _PROGRESS_SECONDS:
+            reported = time.monotonic()
+            _log.info("%s of %s pairs.", f"{done:,}", f"{pairs:,}")
+
+    return report
+
+
+def _log_pairs(name: str, pairs: int, empty: int, too_long: int, config: Config) -> None:
+    _log.info(
+        "%s: %s pairs; left out: %s with an empty side, %s over %s tokens.",
+        name,
+        f"{pairs:,}",
+        f"{empty:,}",
+        f"{too_long:,}",
+        config.model.max_length,
+    )

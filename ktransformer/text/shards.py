@@ -1,0 +1,324 @@
+"""Encoded pairs on the disk, in parts of which one is in memory at a time."""
+
+import dataclasses
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ktransformer.errors import InputError
+from ktransformer.text.batches import Batch, EpochBatches, TokenBatches
+from ktransformer.text.buckets import Buckets, JoinedIds
+from ktransformer.text.corpus import ParallelFiles
+from ktransformer.text.tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+_INDEX, _TOKENIZER = "index.json", "tokenizer.model"
+_ARRAYS = ("source.ids", "source.lengths", "target.ids", "target.lengths")
+_BLOCK_PAIRS = 10_000  # Encoded at a time.
+
+
+class _ShardFiles:
+    """The files of one shard while they grow, and what the index says of them."""
+
+    def __init__(self, folder: Path, number: int, max_length: int) -> None:
+        self._paths = {name: folder / f"{number:05d}.{name}" for name in _ARRAYS}
+        self._bytes = dict.fromkeys(_ARRAYS, 0)
+        self._checksums = dict.fromkeys(_ARRAYS, 0)
+        self._lengths = np.zeros(max_length + 1, "int64")
+        for path in self._paths.values():
+            path.touch()
+
+    def append(self, sides: tuple[JoinedIds, JoinedIds], kind: np.dtype) -> None:
+        """Adds pairs behind those that are there."""
+        arrays = [array for side in sides for array in (side.flat, side.lengths)]
+        for name, array in zip(_ARRAYS, arrays, strict=True):
+            content = array.astype(kind).tobytes()
+            with self._paths[name].open("ab") as file:  # Not kept open: shards may be thousands.
+                file.write(content)
+            self._bytes[name] += len(content)
+            self._checksums[name] = zlib.crc32(content, self._checksums[name])
+        longer = np.maximum(*(side.lengths for side in sides))
+        self._lengths += np.bincount(longer, minlength=len(self._lengths))
+
+    def describe(self) -> dict[str, Any]:
+        """Returns sizes, checksums, and how many pairs have a longer side of 0, 1, 2, ... ids."""
+        return {
+            "bytes": self._bytes,
+            "crc32": self._checksums,
+            "pairs_by_length": self._lengths.tolist(),
+        }
+
+
+def write_shards(
+    folder: str | Path,
+    tokenizer: Tokenizer,
+    files: ParallelFiles,
+    *,
+    pairs: int,
+    shard_pairs: int,
+    max_length: int,
+    about: dict[str, Any] | None = None,
+    on_block: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Encodes parallel text and deals its pairs out to shards, in memory that does not grow.
+
+    Of as many pairs in a row as there are shards each goes to another, at random: every shard is
+    a sample of the whole text. The same text gives the same shards.
+
+    Args:
+        folder: A folder that is there and empty; the tokenizer goes there, too.
+        tokenizer: What to encode with.
+        files: The text.
+        pairs: How many pairs with text on both sides it has (see `survey_files`).
+        shard_pairs: Pairs in a shard, at most.
+        max_length: Pairs with a side longer than this many tokens, the end token included, are
+            left out and counted.
+        about: What this is of, as JSON can hold it; goes into the index.
+        on_block: Told after each block how many pairs have been read.
+
+    Raises:
+        InputError: No pair is short enough, the text has not so many pairs, or a file of it cannot
+            be read.
+    """
+    folder = Path(folder)
+    count = -(-pairs // shard_pairs)
+    kind = np.dtype("<u2" if max(tokenizer.vocabulary_size, max_length) < 1 << 16 else "<i4")
+    shards = [_ShardFiles(folder, number, max_length) for number in range(count)]
+    random = np.random.default_rng(0)
+    done = too_long = 0
+    # A multiple of the number of shards: so all are as large, give or take one pair.
+    for block in files.blocks(-(-_BLOCK_PAIRS // count) * count):
+        if not block:  # The last lines had an empty side.
+            continue
+        sides = _encode(tokenizer, block.sources), _encode(tokenizer, block.targets)
+        fits = np.maximum(*(side.lengths for side in sides)) <= max_length
+        rounds = np.tile(np.arange(count), (-(-len(block) // count), 1))
+        places = random.permuted(rounds, axis=1).ravel()[: len(block)]
+        for number, shard in enumerate(shards):
+            rows = np.flatnonzero(fits & (places == number))
+            if len(rows):
+                shard.append((sides[0].take(rows), sides[1].take(rows)), kind)
+        done += len(block)
+        too_long += int((~fits).sum())
+        on_block(done)
+    if done != pairs:
+        raise InputError(f"The text has changed: it had {pairs} pairs and now has {done}.")
+    if too_long == pairs:
+        raise InputError(f"No pair has at most max_length={max_length} tokens.")
+    tokenizer.save(folder / _TOKENIZER)
+    index = {
+        "format_version": FORMAT_VERSION,
+        "about": about or {},
+        "tokenizer": tokenizer.sha256,
+        "type": kind.str,
+        "max_length": max_length,
+        "too_long": too_long,
+        "shards": [shard.describe() for shard in shards],
+    }
+    (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
+
+
+def _encode(tokenizer: Tokenizer, lines: list[str]) -> JoinedIds:
+    ragged = tokenizer.encode(tf.constant(lines, tf.string))
+    return JoinedIds(ragged.flat_values.numpy(), ragged.row_splits.numpy())
+
+
+@dataclasses.dataclass(frozen=True)
+class Shards:
+    """A folder that `write_shards` wrote.
+
+    Attributes:
+        folder: Where.
+        about: What was said of them when they were written.
+        max_length: No side has more tokens, the end token included.
+        too_long: Pairs that were left out for that.
+        pairs_by_length: Of each shard, how many pairs have a longer side of 0, 1, 2, ... tokens.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    max_length: int
+    too_long: int
+    pairs_by_length: list[np.ndarray]
+    _tokenizer: str
+    _type: np.dtype
+    _sums: list[tuple[dict[str, int], dict[str, int]]]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Shards":
+        """Reads the index.
+
+        Raises:
+            InputError: There is none, it is damaged, or of a newer version.
+        """
+        folder = Path(folder)
+        try:
+            index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+            version = index["format_version"]
+            shards = cls(
+                folder,
+                index["about"],
+                index["max_length"],
+                index["too_long"],
+                [np.array(shard["pairs_by_length"]) for shard in index["shards"]],
+                index["tokenizer"],
+                np.dtype(index["type"]),
+                [(shard["bytes"], shard["crc32"]) for shard in index["shards"]],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{folder} does not hold encoded text.") from error
+        if version > FORMAT_VERSION:
+            raise InputError(f"{folder} is of a newer ktransformer: upgrade it to read it.")
+        return shards
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs there are in all."""
+        return int(sum(counts.sum() for counts in self.pairs_by_length))
+
+    def tokenizer(self) -> Tokenizer:
+        """Reads what the text was encoded with.
+
+        Raises:
+            InputError: It is missing or damaged.
+        """
+        model = _content(self.folder / _TOKENIZER)
+        if hashlib.sha256(model).hexdigest() != self._tokenizer:
+            raise _damaged(self.folder / _TOKENIZER)
+        return Tokenizer(model)
+
+    def read(self, number: int) -> tuple[JoinedIds, JoinedIds]:
+        """Reads the sources and the targets of a shard, counted from 0.
+
+        Raises:
+            InputError: A file of it is missing or damaged.
+        """
+        source_ids, source_lengths, target_ids, target_lengths = (
+            self._array(number, name) for name in _ARRAYS
+        )
+        return _rows(source_ids, source_lengths), _rows(target_ids, target_lengths)
+
+    def check(self) -> None:
+        """Reads every file once.
+
+        Raises:
+            InputError: One is missing or damaged.
+        """
+        self.tokenizer()
+        for number in range(len(self._sums)):
+            for name in _ARRAYS:
+                self._array(number, name)
+
+    def _array(self, number: int, name: str) -> np.ndarray:
+        path = self.folder / f"{number:05d}.{name}"
+        content = _content(path)
+        sizes, checksums = self._sums[number]
+        if len(content) != sizes[name] or zlib.crc32(content) != checksums[name]:
+            raise _damaged(path)
+        return np.frombuffer(content, self._type)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path} is damaged; remove {path.parent}, so that it is written anew.")
+
+
+def _rows(ids: np.ndarray, lengths: np.ndarray) -> JoinedIds:
+    return JoinedIds(ids, np.concatenate([[0], np.cumsum(lengths, dtype="int64")]))
+
+
+class ShardedBatches(EpochBatches):
+    """Batches of encoded pairs on the disk, for `model.fit`, of which one shard is in memory.
+
+    The pairs of a shard are batched as `TokenBatches` does it; the order of the shards is another
+    in every epoch, and so is the order within each. A batch is a function of seed, epoch and step
+    alone, and is reached without a look at the shards before its own.
+
+    Args:
+        shards: What `write_shards` wrote.
+        batch_tokens: The most tokens of a batch on each side, padding included.
+        bucket_step: Distance between two buckets' lengths, in tokens.
+        seed: Seed of all orders.
+        copies: See `TokenBatches`.
+        row_multiple: See `TokenBatches`.
+
+    Attributes:
+        steps_per_epoch: Batches of an epoch.
+        too_long: Pairs that were left out when the shards were written.
+
+    Raises:
+        InputError: `batch_tokens` is below the shards' `max_length`.
+
+    Example:
+        ```python
+        files = ParallelFiles("train.en.gz", "train.de.gz")
+        survey = survey_files(files, sample_pairs=500_000)
+        tokenizer = Tokenizer.train(survey.sample.sources + survey.sample.targets, 8000)
+        write_shards(
+            "shards", tokenizer, files, pairs=survey.pairs, shard_pairs=500_000, max_length=128
+        )
+        batches = ShardedBatches(Shards.open("shards"), batch_tokens=2048)
+        model.fit(batches.dataset(), steps_per_epoch=batches.steps_per_epoch, shuffle=False)
+        ```
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        *,
+        batch_tokens: int,
+        bucket_step: int = 4,
+        seed: int = 0,
+        copies: int = 1,
+        row_multiple: int = 1,
+    ) -> None:
+        self._shards, self._seed = shards, seed
+        self._options: dict[str, Any] = {
+            "batch_tokens": batch_tokens,
+            "max_length": shards.max_length,
+            "bucket_step": bucket_step,
+            "row_multiple": row_multiple,
+        }
+        self._copies = copies
+        self._steps = [self._count_steps(counts) for counts in shards.pairs_by_length]
+        self.steps_per_epoch = sum(self._steps)
+        self.too_long = shards.too_long
+
+    def _count_steps(self, pairs_by_length: np.ndarray) -> int:
+        lengths = np.repeat(np.arange(len(pairs_by_length)), pairs_by_length)
+        if not len(lengths):  # All that it got was too long.
+            return 0
+        return Buckets(lengths, "pair", shuffle=False, seed=0, **self._options).steps_per_epoch
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yields the batches of one epoch, counted from 0, from one of its steps on.
+
+        They are as `TokenBatches.epoch` yields them.
+
+        Raises:
+            InputError: A shard is missing or damaged.
+        """
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._steps))
+        for number in order:
+            if first_step < self._steps[number]:
+                # No name for it: it must be gone before the next one is read.
+                yield from self._read(int(number)).epoch(epoch, first_step)
+            first_step = max(first_step - self._steps[number], 0)
+
+    def _read(self, number: int) -> TokenBatches:
+        seed = np.random.SeedSequence([self._seed, number]).generate_state(1, np.uint64)[0]
+        return TokenBatches(
+            *self._shards.read(number), seed=int(seed), copies=self._copies, **self._options
+        )
