@@ -29,18 +29,21 @@ def smoothed_cross_entropy(labels: Any, logits: Any, label_smoothing: float = 0.
 
     @ops.custom_gradient
     def losses(flat_logits: Any) -> Any:
-        log_total = ops.logsumexp(flat_logits, axis=-1)  # [N]
+        highest = ops.max(flat_logits, axis=-1)  # [N]
+        exponentials = ops.exp(flat_logits - highest[:, None])  # Kept for the gradient.
+        totals = ops.sum(exponentials, axis=-1)
         label_logits = ops.take_along_axis(flat_logits, labels[:, None], axis=-1)[:, 0]
-        values = log_total - confidence * label_logits
+        values = highest + ops.log(totals) - confidence * label_logits
         if label_smoothing:
             values = values - label_smoothing * ops.mean(flat_logits, axis=-1)
 
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             upstream = arguments[0] if upstream is None else upstream
             floor = label_smoothing / vocabulary_size
-            dense = (ops.exp(flat_logits - log_total[:, None]) - floor) * upstream[:, None]
-            at_labels = ops.exp(label_logits - log_total) - floor - confidence
-            return ops.scatter_update(dense, positions, at_labels * upstream)
+            scale = upstream / totals
+            dense = exponentials * scale[:, None] - (floor * upstream)[:, None]
+            at_labels = ops.exp(label_logits - highest) * scale - (floor + confidence) * upstream
+            return ops.scatter_update(dense, positions, at_labels)
 
         return values, gradient
 
