@@ -7,15 +7,18 @@ from ktransformer.fitting.averaging import (
 )
 from ktransformer.fitting.bleu import BleuCallback
 from ktransformer.fitting.resuming import StopAtNaN, TrainingState, fit
-from ktransformer.fitting.training import compile_model, train
+from ktransformer.fitting.training import compile_model, compile_training_model, train
+from ktransformer.fitting.training_model import TrainingModel
 
 __all__ = [
     "BleuCallback",
     "LastCheckpoints",
     "StopAtNaN",
+    "TrainingModel",
     "TrainingState",
     "average_checkpoints",
     "compile_model",
+    "compile_training_model",
     "fit",
     "remove_checkpoints",
     "train",

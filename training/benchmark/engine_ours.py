@@ -1,4 +1,4 @@
-"""ktransformer, compiled and fitted as the command `ktransformer train` does."""
+"""ktransformer: as the command `ktransformer train` fits it, and as `compile_model` does."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 from training_workload import Batch, TrainingWorkload
 
 from ktransformer.config import TrainingConfig
-from ktransformer.fitting import compile_model
+from ktransformer.fitting import compile_model, compile_training_model
 from ktransformer.models import Transformer
 
 
@@ -17,14 +17,20 @@ class Engine(keras_fitting.KerasEngine):
 
     Args:
         work: What is trained.
+        whole_logits: Whether the loss gets the logits of all positions at once, as where a model
+            is compiled with a loss from Python. The command's training does without them.
         jit_compile: Whether XLA compiles the step.
     """
 
-    def __init__(self, work: TrainingWorkload, *, jit_compile: bool) -> None:
+    def __init__(self, work: TrainingWorkload, *, whole_logits: bool, jit_compile: bool) -> None:
         keras.utils.set_random_seed(1)
-        model = Transformer(**work.sizes, dropout=work.dropout)
+        config = TrainingConfig(label_smoothing=work.label_smoothing)
+        model: keras.Model = Transformer(**work.sizes, dropout=work.dropout)
         model.build()
-        compile_model(model, TrainingConfig(label_smoothing=work.label_smoothing))
+        if whole_logits:
+            compile_model(model, config)
+        else:
+            model = compile_training_model(model, config)
         model.jit_compile = jit_compile
         super().__init__(model)
 

@@ -46,8 +46,19 @@ class TrainingEngine:
 
 _PLAIN, _XLA = {"jit_compile": False}, {"jit_compile": True}
 ENGINES = {
-    "ours": TrainingEngine("ours", ".venv", "ours", _PLAIN, ours=True),
-    "ours-xla": TrainingEngine("ours, XLA", ".venv", "ours", _XLA, ours=True),
+    "ours": TrainingEngine(
+        "ours, as the command", ".venv", "ours", {**_PLAIN, "whole_logits": False}, ours=True
+    ),
+    "ours-logits": TrainingEngine(
+        "ours, compiled with a loss", ".venv", "ours", {**_PLAIN, "whole_logits": True}, ours=True
+    ),
+    "ours-xla": TrainingEngine(
+        "ours, compiled with a loss, XLA",
+        ".venv",
+        "ours",
+        {**_XLA, "whole_logits": True},
+        ours=True,
+    ),
     "torch": TrainingEngine("PyTorch nn.Transformer", "vt", "torch"),
     "marian": TrainingEngine("Hugging Face Marian", "vt", "marian"),
     "keras": TrainingEngine("keras.layers.MultiHeadAttention", "vk", "keras_attention", _PLAIN),
