@@ -34,7 +34,7 @@ from ktransformer.quiet import quiet_stderr
 
 HERE = Path(__file__).parent
 BATCH_TOKENS = 4096
-BATCHES = {"tiny": 3, "base": 1}  # Of a sample; evenly spread over the lengths.
+BATCHES = {"tiny": 2, "base": 1}  # Of a sample; evenly spread over the lengths.
 
 
 def main() -> int:
@@ -73,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="which models")
     add("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="ENGINE")
     add("--batch-tokens", type=int, default=BATCH_TOKENS, help="of a batch, on each side")
-    add("--batches", type=int, help="of a sample; 3 of tiny and 1 of base if not given")
+    add("--batches", type=int, help="of a sample; 2 of tiny and 1 of base if not given")
     add("--rounds", type=int, default=5, help="samples of an engine")
     add("--seconds", type=float, default=40.0, help="an engine's time for them, but at least two")
     add("--max-foreign", type=float, default=0.15, help="cores others may use in a clean sample")
