@@ -132,7 +132,7 @@ def projected_losses(
             product = ops.matmul(ops.transpose(of_logits), states)  # [V, D]
             return i + 1, sums, of_hidden, of_table + ops.cast(product, "float32")
 
-        start = (ops.zeros((), "int32"), ops.zeros((3,), "float32"))
+        start: tuple[Any, ...] = (ops.zeros((), "int32"), ops.zeros((3,), "float32"))
         if differentiable:
             start += (ops.zeros_like(hidden, "float32"), ops.zeros_like(table, "float32"))
         found = ops.while_loop(lambda i, *_: i < chunks, step, start)

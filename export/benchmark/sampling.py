@@ -18,12 +18,14 @@ class Effort:
     Attributes:
         rounds: Samples of an engine in a cell.
         seconds: An engine that would take longer for them gets fewer, but at least two.
-        max_foreign: A sample during which others used more cores than this is repeated once.
+        max_foreign: A sample during which others used more cores than this is repeated.
+        tries: How often a sample is taken at most.
     """
 
     rounds: int
     seconds: float
     max_foreign: float
+    tries: int = 2
 
 
 def take_samples(
@@ -48,7 +50,7 @@ def take_samples(
             if number >= rounds[engine]:
                 continue
             taken = []
-            for _ in range(2):
+            for _ in range(effort.tries):
                 time.sleep(PAUSE_SECONDS)
                 taken.append(sample(engine))
                 if taken[-1]["foreign_cores"] <= effort.max_foreign:

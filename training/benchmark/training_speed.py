@@ -23,7 +23,6 @@ sys.path.append(str(Path(__file__).parents[2] / "export" / "benchmark"))
 import machine
 from processes import EngineFailureError, EngineProcess, started_engines
 from sampling import Effort, summarise, take_samples
-from training_batches import prepare
 from training_registry import ENGINES, SIZES, THREADS
 from training_results import page, verdict
 from training_workload import TrainingWorkload
@@ -48,6 +47,8 @@ def main() -> int:
             folder = options.work / size
             say(f"{size}: preparing")
             with quiet_stderr():
+                from training_batches import prepare  # TensorFlow, which speaks up.
+
                 prepare(size, options, folder, options.batches or BATCHES[size])
             rows += measure(size, folder, versions, options)
             save(rows, versions, options)
@@ -77,6 +78,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--rounds", type=int, default=5, help="samples of an engine")
     add("--seconds", type=float, default=40.0, help="an engine's time for them, but at least two")
     add("--max-foreign", type=float, default=0.15, help="cores others may use in a clean sample")
+    add("--tries", type=int, default=3, help="how often to take a sample until it is clean")
     add("--peers", metavar="DIR", type=Path, default=Path(".peers"), help="environments vt, vk")
     add(
         "--work", metavar="DIR", type=Path, default=Path("runs/training-benchmark"), help="for data"
@@ -93,9 +95,11 @@ def check(options: argparse.Namespace) -> None:
             f"{what}: it must name the folder of Multi30k, which training/translation/README.md "
             "says how to get."
         )
-    for number in (options.batch_tokens, options.batches or 1, options.rounds):
+    for number in (options.batch_tokens, options.batches or 1, options.rounds, options.tries):
         if number < 1:
-            raise InputError(f"Batch tokens, batches and rounds must be at least 1: {number}.")
+            raise InputError(
+                f"Batch tokens, batches, rounds and tries must be at least 1: {number}."
+            )
     for name in options.engines:
         python = ENGINES[name].python(options.peers)
         if not python.is_file():
@@ -128,7 +132,7 @@ def measure(
                 continue
             versions.update(engine.started["versions"])
             say(f"  {engine.name:10} first pass {firsts[engine]:.1f} s")
-        effort = Effort(options.rounds, options.seconds, options.max_foreign)
+        effort = Effort(options.rounds, options.seconds, options.max_foreign, options.tries)
         samples = take_samples(list(firsts), train, effort)
         products += [multiply(engine) for engine in samples]
     rows = []
