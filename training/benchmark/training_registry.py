@@ -10,7 +10,7 @@ THREADS = 2  # Every engine's.
 SIZES = {"tiny": 10_000, "base": 32_000}  # Presets of our model, and the vocabulary.
 SPEED_GOAL = 1.3  # Times the best peer's tokens a second, at least.
 MEMORY_GOAL = 0.8  # Of PyTorch's peak memory, at most.
-MEMORY_PEER = "torch"
+MEMORY_PEER = "torch-passive"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +22,7 @@ class TrainingEngine:
         environment: `.venv`, which has ktransformer, or one of the peers' in `.peers`.
         module: `engine_MODULE.py` beside this file.
         options: Arguments of the module's `Engine`.
+        variables: Of its environment, as `NAME=VALUE`.
         ours: Whether it is not a peer.
     """
 
@@ -29,6 +30,7 @@ class TrainingEngine:
     environment: str
     module: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    variables: tuple[str, ...] = ()
     ours: bool = False
 
     def python(self, peers: Path) -> Path:
@@ -41,7 +43,8 @@ class TrainingEngine:
         """Returns what starts it on a workload."""
         worker = Path(__file__).with_name("training_worker.py")
         options = json.dumps(self.options)
-        return [str(self.python(peers)), str(worker), self.module, str(folder), options]
+        command = [str(self.python(peers)), str(worker), self.module, str(folder), options]
+        return ["env", *self.variables, *command]
 
 
 _PLAIN, _XLA = {"jit_compile": False}, {"jit_compile": True}
@@ -60,6 +63,12 @@ ENGINES = {
         ours=True,
     ),
     "torch": TrainingEngine("PyTorch nn.Transformer", "vt", "torch"),
+    "torch-passive": TrainingEngine(
+        "PyTorch nn.Transformer, threads that sleep",
+        "vt",
+        "torch",
+        variables=("OMP_WAIT_POLICY=PASSIVE",),
+    ),
     "marian": TrainingEngine("Hugging Face Marian", "vt", "marian"),
     "keras": TrainingEngine("keras.layers.MultiHeadAttention", "vk", "keras_attention", _PLAIN),
     "keras-xla": TrainingEngine(

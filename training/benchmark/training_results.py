@@ -79,8 +79,15 @@ def _table(rows: dict[str, Row]) -> str:
     def ratio(row: Row, base: Row | None, field: str) -> str:
         return "" if base is None else f"{row[field] / base[field]:.2f}"
 
-    head = ["engine", "tokens/s", "to the best peer", "least to most, s", "share of the product"]
-    head += ["peak, MB", "to PyTorch's", "first pass, s", "loss", "clean samples"]
+    head = ["engine", "tokens/s", "to the best peer", "least to most, s", "a core second"]
+    head += [
+        "share of the product",
+        "peak, MB",
+        "to PyTorch's",
+        "first pass, s",
+        "loss",
+        "clean samples",
+    ]
     return table(
         head,
         [
@@ -89,6 +96,7 @@ def _table(rows: dict[str, Row]) -> str:
                 f"{row['tokens_per_second']:,.0f}",
                 ratio(row, peer, "tokens_per_second"),
                 f"{row['least_seconds']:.2f} to {row['most_seconds']:.2f}",
+                f"{row['tokens'] / row['core_seconds']:,.0f}",
                 f"{row['share']:.2f}",
                 f"{row['peak_mb']:,.0f}",
                 ratio(row, memory, "peak_mb"),

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shlex
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -143,6 +144,9 @@ def measure(
             **summarise(taken, options.max_foreign),
             "peak_mb": max(sample["peak_mb"] for sample in taken),
             "loss": taken[-1]["loss"],
+            "core_seconds": statistics.median(
+                sample["seconds"] * sample["own_cores"] for sample in taken
+            ),
             "first_pass_seconds": firsts[engine],
             "batches": len(work.batches),
             "real": work.tokens / work.positions,
@@ -152,6 +156,7 @@ def measure(
         rows.append({**row, "share": speed / row["ceiling"]})
         say(
             f"  {engine.name:10} {row['tokens_per_second']:8,.0f} tokens/s, "
+            f"{row['tokens'] / row['core_seconds']:,.0f} a core second, "
             f"{rows[-1]['share']:.2f} of {row['ceiling'] / 1e9:.0f} GFLOP/s, "
             f"peak {row['peak_mb']:,.0f} MB, loss {row['loss']:.2f}, "
             f"clean {row['clean']}/{row['samples']}"
