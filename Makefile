@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test claims benchmark-decoding lint clean
+.PHONY: demo test claims benchmark benchmark-decoding lint clean
 
 demo: .venv/ready
 	$(BIN)/python training/dates/demo.py
@@ -18,6 +18,11 @@ claims: .venv/ready
 # 6 GB. DATA=FOLDER of Multi30k, RUN=RUN of a trained model, OPTIONS="..." as its --help says.
 benchmark-decoding: .venv/ready .peers/vt/ready .peers/vk/ready
 	$(BIN)/python export/benchmark/decoding.py $(if $(DATA),--data $(DATA)) $(if $(RUN),--run $(RUN)) $(OPTIONS)
+
+# A quarter of an hour: our training against PyTorch, Hugging Face and Keras' own attention, in the
+# same environments. DATA=FOLDER of Multi30k, OPTIONS="..." as its --help says.
+benchmark: .venv/ready .peers/vt/ready .peers/vk/ready
+	$(BIN)/python training/benchmark/training_speed.py $(if $(DATA),--data $(DATA)) $(OPTIONS)
 
 lint: .venv/ready
 	$(BIN)/ruff check .

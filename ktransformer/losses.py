@@ -29,23 +29,123 @@ def smoothed_cross_entropy(labels: Any, logits: Any, label_smoothing: float = 0.
 
     @ops.custom_gradient
     def losses(flat_logits: Any) -> Any:
-        log_total = ops.logsumexp(flat_logits, axis=-1)  # [N]
+        highest = ops.max(flat_logits, axis=-1)  # [N]
+        exponentials = ops.exp(flat_logits - highest[:, None])  # Kept for the gradient.
+        totals = ops.sum(exponentials, axis=-1)
         label_logits = ops.take_along_axis(flat_logits, labels[:, None], axis=-1)[:, 0]
-        values = log_total - confidence * label_logits
+        values = highest + ops.log(totals) - confidence * label_logits
         if label_smoothing:
             values = values - label_smoothing * ops.mean(flat_logits, axis=-1)
 
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             upstream = arguments[0] if upstream is None else upstream
             floor = label_smoothing / vocabulary_size
-            dense = (ops.exp(flat_logits - log_total[:, None]) - floor) * upstream[:, None]
-            at_labels = ops.exp(label_logits - log_total) - floor - confidence
-            return ops.scatter_update(dense, positions, at_labels * upstream)
+            scale = upstream / totals
+            dense = exponentials * scale[:, None] - (floor * upstream)[:, None]
+            at_labels = ops.exp(label_logits - highest) * scale - (floor + confidence) * upstream
+            return ops.scatter_update(dense, positions, at_labels)
 
         return values, gradient
 
     flat_logits = ops.cast(ops.reshape(logits, (-1, vocabulary_size)), "float32")
     return ops.reshape(losses(flat_logits), ops.shape(logits)[:-1])
+
+
+_CHUNK_ROWS = 512  # Of the hidden states: enough for a matrix product to be at its fastest.
+
+
+def projected_losses(
+    hidden: Any,
+    table: Any,
+    labels: Any,
+    weights: Any,
+    label_smoothing: float = 0.0,
+    *,
+    differentiable: bool = True,
+) -> tuple[Any, Any, Any]:
+    """Computes losses from hidden states, without ever making the logits of all positions.
+
+    The output projection, the loss and both gradients are computed for some hundred positions at
+    a time, so that the largest tensor is `[512, V]`; positions that weigh nothing are left out.
+
+    Args:
+        hidden: Float tensor `[B, T, D]`.
+        table: Float tensor `[V, D]`: the logits are `hidden @ transpose(table)`.
+        labels: Int tensor `[B, T]`.
+        weights: Float tensor `[B, T]`, what each position counts; 0 for padding.
+        label_smoothing: e, in [0, 1).
+        differentiable: Whether gradients are wanted: they cost twice the rest, and are computed
+            with it. Only the first result has one.
+
+    Returns:
+        Three float32 scalars, sums over the positions by their weights: the losses that
+        `smoothed_cross_entropy` gives; the same without smoothing; and 1 for each label that no
+        logit is above.
+
+    Reference: Hsu et al. 2024, "Liger Kernel" (there with the gradient in the logits' place).
+    """
+    vocabulary_size, width = table.shape
+    labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
+    weights = ops.reshape(ops.cast(weights, "float32"), (-1,))
+    hidden = ops.reshape(hidden, (-1, width))  # [N, D]
+    padding = -ops.shape(labels)[0] % _CHUNK_ROWS  # The last chunk is as large as the others.
+    labels, weights = (ops.pad(x, [(0, padding)]) for x in (labels, weights))
+    order = ops.argsort(ops.cast(weights == 0, "int32"))  # What counts comes first.
+    real = ops.sum(ops.cast(weights != 0, "int32"))
+    chunks = (real + _CHUNK_ROWS - 1) // _CHUNK_ROWS
+    confidence, floor = 1.0 - label_smoothing, label_smoothing / vocabulary_size
+    rows = ops.arange(_CHUNK_ROWS, dtype="int32")
+
+    @ops.custom_gradient
+    def sums(hidden: Any, table: Any) -> Any:
+        dtype = hidden.dtype
+        transposed = ops.transpose(table)
+
+        def step(i: Any, sums: Any, *gradients: Any) -> tuple[Any, ...]:
+            chosen = ops.slice(order, [i * _CHUNK_ROWS], [_CHUNK_ROWS])
+            states = ops.take(hidden, chosen, axis=0)  # [C, D]
+            weight = ops.take(weights, chosen)
+            label = ops.take(labels, chosen)
+            logits = ops.cast(ops.matmul(states, transposed), "float32")  # [C, V]
+            highest = ops.max(logits, axis=-1)
+            exponentials = ops.exp(logits - highest[:, None])
+            totals = ops.sum(exponentials, axis=-1)
+            label_logits = ops.take_along_axis(logits, label[:, None], axis=-1)[:, 0]
+            plain = highest + ops.log(totals) - label_logits
+            smoothed = plain
+            if label_smoothing:
+                smoothed = plain + label_smoothing * (label_logits - ops.mean(logits, axis=-1))
+            right = ops.cast(ops.greater_equal(label_logits, highest), "float32")
+            sums = sums + ops.stack([ops.sum(x * weight) for x in (smoothed, plain, right)])
+            if not differentiable:
+                return i + 1, sums
+            of_hidden, of_table = gradients
+            scale = weight / totals
+            of_logits = exponentials * scale[:, None]
+            if label_smoothing:
+                of_logits = of_logits - (floor * weight)[:, None]
+            at_labels = ops.exp(label_logits - highest) * scale - (floor + confidence) * weight
+            of_logits = ops.scatter_update(of_logits, ops.stack([rows, label], 1), at_labels)
+            of_logits = ops.cast(of_logits, dtype)
+            of_states = ops.cast(ops.matmul(of_logits, table), "float32")
+            of_hidden = ops.scatter_update(of_hidden, chosen[:, None], of_states)
+            product = ops.matmul(ops.transpose(of_logits), states)  # [V, D]
+            return i + 1, sums, of_hidden, of_table + ops.cast(product, "float32")
+
+        start: tuple[Any, ...] = (ops.zeros((), "int32"), ops.zeros((3,), "float32"))
+        if differentiable:
+            start += (ops.zeros_like(hidden, "float32"), ops.zeros_like(table, "float32"))
+        found = ops.while_loop(lambda i, *_: i < chunks, step, start)
+
+        def gradient(*arguments: Any, upstream: Any = None) -> Any:
+            upstream = arguments[0] if upstream is None else upstream
+            return tuple(ops.cast(x * upstream[0], dtype) for x in found[2:])
+
+        return found[1], gradient
+
+    padded = ops.pad(hidden, [(0, padding), (0, 0)])
+    loss, plain, right = ops.unstack(sums(padded, table))
+    return loss, ops.stop_gradient(plain), ops.stop_gradient(right)
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")

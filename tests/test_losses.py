@@ -6,6 +6,7 @@ import tensorflow as tf
 from ktransformer.losses import (
     RDrop,
     SmoothedCrossEntropy,
+    projected_losses,
     smoothed_cross_entropy,
     token_weights,
 )
@@ -233,3 +234,64 @@ def test_r_drop_is_restored_from_its_config():
     assert (loss.label_smoothing, loss.alpha, loss.pad_id) == (0.2, 3.0, 1)
     with pytest.raises(ValueError, match="alpha must be at least 0; got alpha=-1"):
         RDrop(alpha=-1)
+
+
+def make_projection(shape, width=8, vocabulary_size=11, seed=0):
+    """Labels, a third of them padding, hidden states and a table."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(1, vocabulary_size, size=shape) * (random.random(shape) > 0.3)
+    hidden = random.normal(size=(*shape, width)).astype("float32")
+    table = random.normal(size=(vocabulary_size, width)).astype("float32")
+    return labels.astype("int32"), tf.constant(hidden), tf.constant(table)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (8, 64), (60, 31)])  # A chunk is of 512 positions.
+@pytest.mark.parametrize("label_smoothing", SMOOTHINGS)
+def test_projected_losses_are_those_of_the_logits_and_so_are_the_gradients(label_smoothing, shape):
+    labels, hidden, table = make_projection(shape)
+    weights = token_weights(labels, 0)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([hidden, table])
+        found = projected_losses(hidden, table, labels, weights, label_smoothing)
+        logits = hidden @ tf.transpose(table)
+        expected = tf.reduce_sum(smoothed_cross_entropy(labels, logits, label_smoothing) * weights)
+        scaled, expected_scaled = 3 * found[0], 3 * expected
+    plain = tf.reduce_sum(smoothed_cross_entropy(labels, logits) * weights)
+    right = tf.reduce_sum(weights * tf.cast(tf.argmax(logits, -1) == labels, tf.float32))
+    np.testing.assert_allclose(found, [expected, plain, right], rtol=1e-5)
+    for of in (hidden, table):
+        np.testing.assert_allclose(
+            tape.gradient(scaled, of), tape.gradient(expected_scaled, of), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_projected_losses_of_padding_alone_are_zero_and_so_are_the_gradients():
+    labels, hidden, table = make_projection((2, 3))
+    labels = np.zeros_like(labels)
+    with tf.GradientTape() as tape:
+        tape.watch([hidden, table])
+        loss = projected_losses(hidden, table, labels, token_weights(labels, 0))[0]
+    assert float(loss) == 0
+    for gradient in tape.gradient(loss, [hidden, table]):
+        np.testing.assert_array_equal(gradient, np.zeros(gradient.shape))
+
+
+def test_projected_losses_without_gradients_are_the_same():
+    labels, hidden, table = make_projection((60, 31))
+    weights = token_weights(labels, 0)
+    expected = projected_losses(hidden, table, labels, weights, 0.1)
+    found = projected_losses(hidden, table, labels, weights, 0.1, differentiable=False)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_projected_losses_of_half_precision_are_summed_in_float32():
+    labels, hidden, table = make_projection((60, 31))
+    weights = token_weights(labels, 0)
+    half = tf.cast(hidden, tf.bfloat16), tf.cast(table, tf.bfloat16)
+    with tf.GradientTape() as tape:
+        tape.watch(half)
+        loss = projected_losses(*half, labels, weights, 0.1)[0]
+    expected = projected_losses(hidden, table, labels, weights, 0.1)[0]
+    assert loss.dtype == tf.float32
+    assert float(loss) == pytest.approx(float(expected), rel=1e-2)
+    assert [gradient.dtype for gradient in tape.gradient(loss, half)] == [tf.bfloat16] * 2

@@ -20,9 +20,11 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
 import machine
-from measuring import Cell, Effort, EngineProcess, engines, measure_cell
+from measuring import Cell, engines, measure_cell
+from processes import EngineProcess
 from registry import ENGINES, EngineSpec
 from results import page, verdict
+from sampling import Effort
 
 from ktransformer.errors import InputError
 from ktransformer.files import new_file

@@ -5,6 +5,7 @@ from typing import Any
 
 from measuring import Cell
 from registry import BASE, ENGINES, RATIOS
+from tables import table
 
 Row = dict[str, Any]
 _CELL_FIELDS = ("model", "beam", "batch", "count")
@@ -92,7 +93,7 @@ def _speeds(cells: dict[Cell, dict[str, Row]]) -> str:
         shown = f"{speed:,.0f}"
         return f"{shown} ({speed / rows[BASE]['tokens_per_second']:.2f})" if BASE in rows else shown
 
-    return _table(
+    return table(
         ["engine", *map(str, cells)],
         [
             [ENGINES[name].title, *(field(rows, name) for rows in cells.values())]
@@ -108,7 +109,7 @@ def _ratios(cells: dict[Cell, dict[str, Row]]) -> str:
         value = ratio(rows, peer)
         return "" if value is None else f"{value:.2f}"
 
-    return _table(
+    return table(
         ["ours to", *map(str, cells)],
         [[peer, *(field(rows, peer) for rows in cells.values())] for peer in RATIOS],
     )
@@ -138,7 +139,7 @@ def _costs(cells: dict[Cell, dict[str, Row]]) -> str:
         dict.fromkeys("greedy" if cell.beam == 1 else f"beam {cell.beam}" for cell in cells)
     )
     head = ["engine", "import, s", "load, s", "first call, s", f"batch 1, p50, ms: {beams}"]
-    return _table([*head, "resident, MB", "identical to base", "clean samples"], lines)
+    return table([*head, "resident, MB", "identical to base", "clean samples"], lines)
 
 
 def _range(shares: Sequence[float]) -> str:
@@ -151,8 +152,3 @@ def _range(shares: Sequence[float]) -> str:
 def _engines(cells: dict[Cell, dict[str, Row]]) -> list[str]:
     """Lists the engines that were measured, in the registry's order."""
     return [name for name in ENGINES if any(name in rows for rows in cells.values())]
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,4 +1,4 @@
-"""Serves one engine over stdin and stdout, so that the benchmark can let engines take turns.
+"""Serves one engine over stdin and stdout.
 
     python worker.py ENGINE FOLDER BEAM OPTIONS
 
@@ -6,57 +6,27 @@ A request is a line of JSON, the arguments of `measure`; a reply is a line of JS
 This is the process that is measured: it imports the engine's own packages, and never ktransformer.
 """
 
-import importlib
 import json
-import os
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
+from engine_server import serve
 from meter import CpuMeter, memory
 from workload import Ids, Workload
 
-START = time.perf_counter()
-for _name in ("OMP", "MKL", "OPENBLAS", "TF"):
-    _variable = "TF_NUM_INTRAOP_THREADS" if _name == "TF" else f"{_name}_NUM_THREADS"
-    os.environ[_variable] = os.environ.setdefault("BENCHMARK_THREADS", "2")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 
 def main() -> int:
-    """Loads the engine, then answers requests until stdin ends."""
+    """Serves the engine that the arguments name."""
     name, folder, beam, options = sys.argv[1:]
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # What libraries print goes to stderr.
-
-    def reply(fields: dict[str, Any]) -> None:
-        print(f"@@{json.dumps(fields)}", file=replies, flush=True)
-
     work = Workload.load(Path(folder))
-    try:
-        module = importlib.import_module(f"engines.{name}")
-        imported = time.perf_counter()
-        engine = module.Engine(work, int(beam), **json.loads(options))
-        loaded = time.perf_counter()
-        if "ktransformer" in sys.modules:
-            raise RuntimeError("ktransformer was imported into a process that must do without it.")
-        reply(
-            {
-                "import_seconds": imported - START,
-                "load_seconds": loaded - imported,
-                "versions": engine.versions(),
-                **memory(),
-            }
-        )
-        for line in sys.stdin:
-            reply(measure(engine, work, **json.loads(line)))
-    except Exception as error:
-        traceback.print_exc()
-        reply({"error": f"{type(error).__name__}: {error}"[:500]})
-        return 1
-    return 0
+    return serve(
+        f"engines.{name}",
+        lambda module: module.Engine(work, int(beam), **json.loads(options)),
+        lambda engine, **request: measure(engine, work, **request),
+        without="ktransformer",
+    )
 
 
 def measure(
@@ -83,7 +53,7 @@ def measure(
         with_ids: Whether the reply holds what was decoded.
 
     Returns:
-        What `Sample` in `measuring.py` describes.
+        What `summarise` in `sampling.py` reads, and the ids.
     """
     batches = work.batches(batch, count)[: 1 if first_only else None]
     latencies: list[float] = []

@@ -10,21 +10,24 @@ from ktransformer.lazy import lazy_names
 if TYPE_CHECKING:
     from ktransformer.fitting.averaging import LastCheckpoints, average_checkpoints
     from ktransformer.fitting.bleu import BleuCallback
-    from ktransformer.fitting.compiling import compile_model, count_devices
+    from ktransformer.fitting.compiling import compile_model, compile_training_model, count_devices
     from ktransformer.fitting.encoded import Fitted, fit_transformer, open_state
     from ktransformer.fitting.folder import remove_checkpoints
     from ktransformer.fitting.replicas import mirrored_strategy
     from ktransformer.fitting.resuming import StopAtNaN, TrainingState, fit
     from ktransformer.fitting.training import train
+    from ktransformer.fitting.training_model import TrainingModel
 
 __all__ = [
     "BleuCallback",
     "Fitted",
     "LastCheckpoints",
     "StopAtNaN",
+    "TrainingModel",
     "TrainingState",
     "average_checkpoints",
     "compile_model",
+    "compile_training_model",
     "count_devices",
     "fit",
     "fit_transformer",
@@ -42,6 +45,7 @@ __getattr__ = lazy_names(
         "remove_checkpoints": "folder",
         "BleuCallback": "bleu",
         "compile_model": "compiling",
+        "compile_training_model": "compiling",
         "count_devices": "compiling",
         "Fitted": "encoded",
         "fit_transformer": "encoded",
@@ -51,5 +55,6 @@ __getattr__ = lazy_names(
         "TrainingState": "resuming",
         "fit": "resuming",
         "train": "training",
+        "TrainingModel": "training_model",
     },
 )

@@ -12,7 +12,7 @@ import numpy as np
 from ktransformer.config import Config
 from ktransformer.errors import InputError
 from ktransformer.fitting.averaging import LastCheckpoints, average_checkpoints
-from ktransformer.fitting.compiling import compile_model, count_devices
+from ktransformer.fitting.compiling import compile_training_model, count_devices
 from ktransformer.fitting.resuming import Batches, History, TrainingState, fit
 from ktransformer.models import Transformer
 from ktransformer.run import make_model
@@ -100,11 +100,11 @@ def fit_transformer(
         f"{model.vocabulary_size:,}",
         f"{batches.steps_per_epoch:,}",
     )
-    compile_model(model, options)
+    training_model = compile_training_model(model, options)
     later = 0 if options.patience is None else max(options.patience, 1)  # Epochs after the best.
     keeper = LastCheckpoints(state.path.parent, keep=options.average_checkpoints + later)
     fit(
-        model,
+        training_model,
         batches,
         state,
         epochs=options.epochs,

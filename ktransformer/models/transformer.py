@@ -170,16 +170,20 @@ class Transformer(EncoderModel):
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        return self._project(self.hidden_states(inputs, training=training))
+
+    def hidden_states(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """Returns what the output projection makes the logits of: `[B, T, D]`."""
         memory = self.encode(inputs["source"], training=training)
         target = inputs["target"]
-        hidden = self.decoder(
+        hidden: Any = self.decoder(
             self.target_embedding(target, training=training),
             memory,
             inputs_mask=self.target_embedding.compute_mask(target),
             memory_mask=self.source_embedding.compute_mask(inputs["source"]),
             training=training,
         )
-        return self._project(hidden)
+        return hidden
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """Marks the real target tokens: `[B, T]`, True where the id is not `pad_id`."""
@@ -226,6 +230,12 @@ class Transformer(EncoderModel):
             growing: Whether `settle` can make room for another `length` tokens.
         """
         return self.decoder.empty_state(rows, length, beam_size=beam_size, growing=growing)
+
+    def output_table(self) -> Any:
+        """Returns the output projection, a row for each id: floats `[V, D]`."""
+        if self.tie_embeddings:
+            return ops.cast(self.output_embedding.embeddings, self.compute_dtype)
+        return ops.transpose(ops.cast(self.output_embedding.kernel, self.compute_dtype))
 
     def output_columns(self, ids: Any) -> Any:
         """Returns the output projection of some ids alone: ints `[C]` -> floats `[D, C]`."""

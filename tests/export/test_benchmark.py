@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "export" / "benchmark"))
 
 import measuring
 import results
+import sampling
 
 FOLDER = Path(measuring.__file__).parent
 sys.path.remove(str(FOLDER))
@@ -66,13 +67,13 @@ def test_the_verdict_is_the_better_export_in_the_worst_cell():
 
 def test_disturbed_samples_are_left_out_of_the_median():
     samples = [sample(1.0, 0.0), sample(9.0, 1.0), sample(3.0, 0.1)]
-    summary = measuring.summarise(samples, max_foreign=0.15)
+    summary = sampling.summarise(samples, max_foreign=0.15)
     assert (summary["tokens_per_second"], summary["clean"]) == (300, 2)
 
 
 def test_without_two_undisturbed_samples_the_least_disturbed_count():
     samples = [sample(9.0, 1.0), sample(2.0, 0.3), sample(4.0, 0.2)]
-    summary = measuring.summarise(samples, max_foreign=0.15)
+    summary = sampling.summarise(samples, max_foreign=0.15)
     assert (summary["tokens_per_second"], summary["clean"]) == (200, 0)
 
 

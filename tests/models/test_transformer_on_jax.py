@@ -7,14 +7,16 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from ktransformer.losses import projected_losses
 from tests.layers.layer_checks import array
 from tests.models.test_transformer import INPUTS, SIZES, decode_in_steps, make_model
 
 _ON_JAX = """
 import json, sys
-import keras, numpy as np
-from ktransformer.losses import SmoothedCrossEntropy
+import jax, keras, numpy as np
+from ktransformer.losses import SmoothedCrossEntropy, projected_losses
 from ktransformer.models import Transformer
 
 assert keras.backend.backend() == "jax"
@@ -30,10 +32,19 @@ memory, cache, steps = model.prepare_memory(inputs["source"]), model.empty_state
 for index in range(length):
     step, cache = model.step(inputs["target"][:, index], index, cache, memory)
     steps.append(step)
-np.savez(f"{folder}/jax.npz", logits=logits, steps=np.stack(steps, axis=1))
+labels = np.concatenate([inputs["target"][:, 1:], np.full((rows, 1), 2, "int32")], axis=1)
+arguments = model.hidden_states(inputs), model.output_table(), labels, np.ones((rows, length))
+
+
+def loss(hidden, table):
+    return projected_losses(hidden, table, *arguments[2:], 0.1)[0]
+
+
+gradients = jax.jit(jax.grad(loss, (0, 1)))(*arguments[:2])
+named = dict(zip(("of_hidden", "of_table"), gradients))
+np.savez(f"{folder}/jax.npz", logits=logits, steps=np.stack(steps, axis=1), **named)
 
 model.compile(optimizer=keras.optimizers.Adam(0.02), loss=SmoothedCrossEntropy(0.1))
-labels = np.concatenate([inputs["target"][:, 1:], np.full((rows, 1), 2, "int32")], axis=1)
 history = model.fit(inputs, labels, batch_size=rows, epochs=40, verbose=0)
 print(json.dumps(history.history["loss"]))
 """
@@ -67,6 +78,21 @@ def test_jax_decodes_with_the_cache_as_tensorflow_does(on_jax):
     model, outputs, _ = on_jax
     expected = decode_in_steps(model, INPUTS)
     np.testing.assert_allclose(outputs["steps"], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_jax_computes_the_same_gradients_without_logits(on_jax):
+    model, outputs, _ = on_jax
+    labels = np.pad(INPUTS["target"][:, 1:], [(0, 0), (0, 1)], constant_values=2)
+    hidden = tf.convert_to_tensor(model.hidden_states(INPUTS))
+    table = tf.convert_to_tensor(model.output_table())
+    with tf.GradientTape() as tape:
+        tape.watch([hidden, table])
+        weights = np.ones(labels.shape)
+        loss = projected_losses(hidden, table, labels, weights, 0.1)[0]
+    for name, expected in zip(
+        ("of_hidden", "of_table"), tape.gradient(loss, [hidden, table]), strict=True
+    ):
+        np.testing.assert_allclose(outputs[name], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_model_fits_on_jax(on_jax):

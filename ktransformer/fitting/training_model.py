@@ -1,0 +1,83 @@
+"""A Transformer as it is trained: from hidden states straight to the loss."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from ktransformer.losses import projected_losses, token_weights
+from ktransformer.models import Transformer
+
+
+class TrainingModel(keras.Model):
+    """Trains a Transformer as `SmoothedCrossEntropy`, `TokenAccuracy` and `Perplexity` would.
+
+    The three are computed together with the output projection and its gradients, a part of the
+    positions at a time: the logits `[B, T, V]` and what a loss makes of them, most of the memory
+    of a training with a large vocabulary, do not come to be. Compile it with an optimizer alone.
+    It has the weights of the Transformer, no others, and in the same order.
+
+    Args:
+        transformer: What is trained. Its output is `hidden_states` by `output_table`: an override
+            of its `call` is not looked at.
+        label_smoothing: Probability mass spread over the vocabulary, in [0, 1).
+        **kwargs: Arguments of `keras.Model`.
+
+    Call arguments:
+        inputs: `{"source": int [B, S], "target": int [B, T]}`.
+        training: Whether dropout is on.
+
+    Returns:
+        Hidden states `[B, T, D]`.
+    """
+
+    def __init__(
+        self, transformer: Transformer, *, label_smoothing: float = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.transformer = transformer
+        self.label_smoothing = label_smoothing
+        self.accuracy = keras.metrics.Mean("accuracy")
+        self.perplexity = _Perplexity("perplexity")
+        if transformer.built:
+            self.built = True
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the Transformer's weights."""
+        self.transformer.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        return self.transformer.hidden_states(inputs, training=training)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Returns the mean loss of a batch's real tokens, and tells the metrics."""
+        del x, sample_weight
+        weights = token_weights(y, self.transformer.pad_id)
+        loss, plain, right = projected_losses(
+            y_pred,
+            self.transformer.output_table(),
+            y,
+            weights,
+            self.label_smoothing,
+            differentiable=training,
+        )
+        count = ops.sum(weights)
+        least_one = ops.maximum(count, 1.0)
+        self.accuracy.update_state(right / least_one, count)
+        self.perplexity.update_state(plain / least_one, count)
+        return loss / least_one
+
+
+class _Perplexity(keras.metrics.Mean):
+    """The exponential of a mean."""
+
+    def result(self) -> Any:
+        return ops.exp(super().result())

@@ -1,0 +1,162 @@
+"""The benchmark of training: what it sums up, and that our engines train."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "export" / "benchmark"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "training" / "benchmark"))
+
+import training_results
+import training_speed
+from training_workload import TrainingWorkload
+
+FOLDER = Path(training_speed.__file__).parent
+del sys.path[:2]
+
+
+def benchmark(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, FOLDER / "training_speed.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def row(size: str, engine: str, speed: float, peak: float) -> dict:
+    return {
+        "size": size,
+        "engine": engine,
+        "tokens_per_second": speed,
+        "peak_mb": peak,
+        "least_seconds": 1.0,
+        "most_seconds": 2.0,
+        "tokens": 6000,
+        "core_seconds": 8.0,
+        "share": 0.25,
+        "first_pass_seconds": 3.0,
+        "loss": 9.0,
+        "clean": 3,
+        "samples": 3,
+        "batches": 2,
+        "real": 0.8,
+        "ceiling": 2e11,
+    }
+
+
+ROWS = [
+    row("tiny", "ours", 1500, 700),
+    row("tiny", "ours-xla", 1400, 900),
+    row("tiny", "torch-passive", 900, 1000),
+    row("tiny", "keras", 1000, 2000),
+    row("base", "ours", 100, 4500),
+    row("base", "torch-passive", 80, 5000),
+]
+
+
+def test_the_verdict_is_our_fastest_against_the_fastest_peer():
+    assert training_results.verdict(ROWS) == [
+        "tiny: ours, as the command at 1.50 times the best peer, keras.layers.MultiHeadAttention "
+        "(goal 1.3, met); 0.70 of PyTorch's peak memory (goal 0.8, met)",
+        "base: ours, as the command at 1.25 times the best peer, PyTorch nn.Transformer, threads "
+        "that sleep (goal 1.3, missed); 0.90 of PyTorch's peak memory (goal 0.8, missed)",
+    ]
+
+
+def test_the_page_has_a_table_for_each_size():
+    about = dict.fromkeys(("command", "date", "machine", "batch_tokens", "versions"), "N")
+    page = training_results.page(ROWS, about)
+    assert page.count("\n## Size ") == 2
+    assert (
+        "| ours, as the command | 1,500 | 1.50 | 1.00 to 2.00 | 750 | 0.25 | 700 | 0.70 | 3.0"
+        in page
+    )
+
+
+def test_the_work_of_the_real_tokens_is_counted_by_hand():
+    sizes = {"num_layers": 1, "d_model": 2, "hidden_dim": 3, "vocabulary_size": 5}
+    source = np.array([[7, 3, 0]], "int32")
+    labels = np.array([[3, 0, 0]], "int32")
+    work = TrainingWorkload(sizes, 0.1, 0.1, [(source, labels, labels)])
+    assert (work.tokens, work.positions) == (3, 6)
+    # A source token: 4 * 4 + 2 * 6 + 2 * 4 = 36; a target token: 6 * 4 + 2 * 6 + 2 * 5 = 46;
+    # the attention: 2 * 2 * (2 * 2 + 1 * 1 + 2 * 1) = 28.
+    assert work.operations == 6 * (2 * 36 + 46 + 28)
+
+
+def test_missing_data_are_said_in_a_sentence():
+    result = benchmark("--data", "/nowhere")
+    assert result.returncode == 2
+    assert result.stderr == (
+        "benchmark: /nowhere is no folder: it must name the folder of Multi30k, which "
+        "training/translation/README.md says how to get.\n"
+    )
+
+
+def test_a_missing_environment_is_said_in_a_sentence(tmp_path):
+    result = benchmark("--data", tmp_path, "--peers", tmp_path, "--engines", "torch")
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "make benchmark" in result.stderr
+
+
+def test_a_text_of_too_few_batches_is_said_in_a_sentence(tmp_path):
+    for language in ("en", "de"):
+        (tmp_path / f"train.{language}").write_text("one two three\nthree two one\n" * 5)
+    options = ["--work", tmp_path / "work", "--engines", "ours", "--sizes", "tiny"]
+    result = benchmark("--data", tmp_path, *options)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == (
+        "benchmark: The text makes 0 full batches; 2 are asked for."
+    )
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What the benchmark measures of our engine alone on one small batch, and its page."""
+    folder = tmp_path_factory.mktemp("work")
+    sizes = {"num_layers": 1, "d_model": 16, "num_heads": 2, "hidden_dim": 16}
+    ids = np.array([[5, 6, 7, 3], [8, 9, 3, 0]], "int32")
+    target = np.array([[2, 5, 6, 7], [2, 8, 9, 0]], "int32")
+    vocabulary = {"vocabulary_size": 100, "max_length": 8}
+    TrainingWorkload({**sizes, **vocabulary}, 0.1, 0.1, [(ids, target, ids)]).save(folder)
+    options = argparse.Namespace(
+        engines=["ours"],
+        sizes=["tiny"],
+        peers=Path("/nowhere"),
+        work=folder,
+        rounds=2,
+        seconds=60.0,
+        max_foreign=9.0,
+        tries=1,
+        batch_tokens=8,
+        batches=1,
+        output=None,
+    )
+    versions: dict[str, str] = {}
+    rows = training_speed.measure("tiny", folder, versions, options)
+    training_speed.save(rows, versions, options)
+    training_speed.write(rows, options)
+    return rows, json.loads((folder / "results.json").read_text()), folder / "results.md"
+
+
+def test_our_engine_trains_and_is_measured(found):
+    (row,), saved, _ = found
+    assert saved["rows"] == [row]
+    assert "keras" in saved["about"]["versions"]
+    assert row["tokens"] == 14
+    assert 3 < row["loss"] < 7  # About log(100) from random weights.
+    assert row["tokens_per_second"] > 0
+    assert 0 < row["share"] < 1
+    assert (row["clean"], row["samples"]) == (2, 2)
+
+
+def test_the_page_has_a_line_for_what_was_measured(found):
+    assert "\n| ours, as the command | " in found[2].read_text()

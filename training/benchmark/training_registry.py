@@ -1,0 +1,77 @@
+"""What is measured: the sizes, the engines, the goals."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+THREADS = 2  # Every engine's.
+SIZES = {"tiny": 10_000, "base": 32_000}  # Presets of our model, and the vocabulary.
+SPEED_GOAL = 1.3  # Times the best peer's tokens a second, at least.
+MEMORY_GOAL = 0.8  # Of PyTorch's peak memory, at most.
+MEMORY_PEER = "torch-passive"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingEngine:
+    """One engine in one mode.
+
+    Attributes:
+        title: What it is, for people.
+        environment: `.venv`, which has ktransformer, or one of the peers' in `.peers`.
+        module: `engine_MODULE.py` beside this file.
+        options: Arguments of the module's `Engine`.
+        variables: Of its environment, as `NAME=VALUE`.
+        ours: Whether it is not a peer.
+    """
+
+    title: str
+    environment: str
+    module: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    variables: tuple[str, ...] = ()
+    ours: bool = False
+
+    def python(self, peers: Path) -> Path:
+        """Returns the interpreter of its environment."""
+        if self.environment == ".venv":
+            return Path(sys.executable)
+        return peers / self.environment / "bin" / "python"
+
+    def command(self, peers: Path, folder: Path) -> list[str]:
+        """Returns what starts it on a workload."""
+        worker = Path(__file__).with_name("training_worker.py")
+        options = json.dumps(self.options)
+        command = [str(self.python(peers)), str(worker), self.module, str(folder), options]
+        return ["env", *self.variables, *command]
+
+
+_PLAIN, _XLA = {"jit_compile": False}, {"jit_compile": True}
+ENGINES = {
+    "ours": TrainingEngine(
+        "ours, as the command", ".venv", "ours", {**_PLAIN, "whole_logits": False}, ours=True
+    ),
+    "ours-logits": TrainingEngine(
+        "ours, compiled with a loss", ".venv", "ours", {**_PLAIN, "whole_logits": True}, ours=True
+    ),
+    "ours-xla": TrainingEngine(
+        "ours, compiled with a loss, XLA",
+        ".venv",
+        "ours",
+        {**_XLA, "whole_logits": True},
+        ours=True,
+    ),
+    "torch": TrainingEngine("PyTorch nn.Transformer", "vt", "torch"),
+    "torch-passive": TrainingEngine(
+        "PyTorch nn.Transformer, threads that sleep",
+        "vt",
+        "torch",
+        variables=("OMP_WAIT_POLICY=PASSIVE",),
+    ),
+    "marian": TrainingEngine("Hugging Face Marian", "vt", "marian"),
+    "keras": TrainingEngine("keras.layers.MultiHeadAttention", "vk", "keras_attention", _PLAIN),
+    "keras-xla": TrainingEngine(
+        "keras.layers.MultiHeadAttention, XLA", "vk", "keras_attention", _XLA
+    ),
+}

@@ -1,0 +1,221 @@
+"""Measures training: ours against PyTorch, Hugging Face and Keras' own attention.
+
+    make benchmark DATA=FOLDER [OPTIONS="--sizes tiny --rounds 5"]
+
+FOLDER holds Multi30k; `--help` lists the options. Results as they come go to stderr; what a whole
+run gives is written to `results.md` beside this file, and `results.json` of the work folder. The
+last lines on stdout are the verdict.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+# What both benchmarks need lies with the first: processes, turns, the meter, the machine.
+sys.path.append(str(Path(__file__).parents[2] / "export" / "benchmark"))
+
+import machine
+from processes import EngineFailureError, EngineProcess, started_engines
+from sampling import Effort, summarise, take_samples
+from training_registry import ENGINES, SIZES, THREADS
+from training_results import page, verdict
+from training_workload import TrainingWorkload
+
+from ktransformer.errors import InputError
+from ktransformer.files import new_file
+from ktransformer.quiet import quiet_stderr
+
+HERE = Path(__file__).parent
+BATCH_TOKENS = 4096
+BATCHES = {"tiny": 2, "base": 1}  # Of a sample; evenly spread over the lengths.
+
+
+def main() -> int:
+    """Runs what the arguments say; returns the exit status."""
+    options = parse_arguments()
+    rows: list[dict[str, Any]] = []
+    versions: dict[str, str] = {}
+    try:
+        check(options)
+        for size in options.sizes:
+            folder = options.work / size
+            say(f"{size}: preparing")
+            with quiet_stderr():
+                from training_batches import prepare  # TensorFlow, which speaks up.
+
+                prepare(size, options, folder, options.batches or BATCHES[size])
+            rows += measure(size, folder, versions, options)
+            save(rows, versions, options)
+        write(rows, options)
+    except InputError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("benchmark: Interrupted.", file=sys.stderr)
+        return 130
+    print("\n".join(verdict(rows)))
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description="Measure training against the peers.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", metavar="DIR", type=Path, help="Multi30k: train.en, train.de")
+    add("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="which models")
+    add("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="ENGINE")
+    add("--batch-tokens", type=int, default=BATCH_TOKENS, help="of a batch, on each side")
+    add("--batches", type=int, help="of a sample; 2 of tiny and 1 of base if not given")
+    add("--rounds", type=int, default=5, help="samples of an engine")
+    add("--seconds", type=float, default=40.0, help="an engine's time for them, but at least two")
+    add("--max-foreign", type=float, default=0.15, help="cores others may use in a clean sample")
+    add("--tries", type=int, default=3, help="how often to take a sample until it is clean")
+    add("--peers", metavar="DIR", type=Path, default=Path(".peers"), help="environments vt, vk")
+    add(
+        "--work", metavar="DIR", type=Path, default=Path("runs/training-benchmark"), help="for data"
+    )
+    add("--output", metavar="FILE", type=Path, help="the page; beside this program if all is run")
+    return parser.parse_args()
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises an `InputError` for what is missing, before any work is done."""
+    if options.data is None or not options.data.is_dir():
+        what = f"{options.data} is no folder" if options.data else "DATA is not given"
+        raise InputError(
+            f"{what}: it must name the folder of Multi30k, which training/translation/README.md "
+            "says how to get."
+        )
+    for number in (options.batch_tokens, options.batches or 1, options.rounds, options.tries):
+        if number < 1:
+            raise InputError(
+                f"Batch tokens, batches, rounds and tries must be at least 1: {number}."
+            )
+    for name in options.engines:
+        python = ENGINES[name].python(options.peers)
+        if not python.is_file():
+            raise InputError(
+                f"The engine {name} needs the environment {python.parents[1]}, which is not "
+                "there: `make benchmark` makes it."
+            )
+
+
+def measure(
+    size: str, folder: Path, versions: dict[str, str], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Measures one size with all engines and says what came out.
+
+    Each trains all batches twice, which is not counted (the first time compiles); rounds follow.
+    The matrix product is measured before and after them.
+    """
+    work = TrainingWorkload.load(folder)
+    commands = {name: ENGINES[name].command(options.peers, folder) for name in options.engines}
+    threads = dict.fromkeys(commands, THREADS)
+    firsts: dict[EngineProcess, float] = {}
+    products: list[float] = []
+    with started_engines(commands, threads, options.work / "logs") as running:
+        for engine in running:
+            try:
+                firsts[engine] = engine.ask(operation="train")["seconds"]
+                products.append(multiply(engine))
+            except EngineFailureError as error:
+                print(f"  {error}", file=sys.stderr, flush=True)
+                continue
+            versions.update(engine.started["versions"])
+            say(f"  {engine.name:10} first pass {firsts[engine]:.1f} s")
+        effort = Effort(options.rounds, options.seconds, options.max_foreign, options.tries)
+        samples = take_samples(list(firsts), train, effort)
+        products += [multiply(engine) for engine in samples]
+    rows = []
+    for engine, taken in samples.items():
+        row = {
+            "size": size,
+            "engine": engine.name,
+            **summarise(taken, options.max_foreign),
+            "peak_mb": max(sample["peak_mb"] for sample in taken),
+            "loss": taken[-1]["loss"],
+            "core_seconds": statistics.median(
+                sample["seconds"] * sample["own_cores"] for sample in taken
+            ),
+            "first_pass_seconds": firsts[engine],
+            "batches": len(work.batches),
+            "real": work.tokens / work.positions,
+            "ceiling": max(products),
+        }
+        speed = row["tokens_per_second"] / work.tokens * work.operations
+        rows.append({**row, "share": speed / row["ceiling"]})
+        say(
+            f"  {engine.name:10} {row['tokens_per_second']:8,.0f} tokens/s, "
+            f"{row['tokens'] / row['core_seconds']:,.0f} a core second, "
+            f"{rows[-1]['share']:.2f} of {row['ceiling'] / 1e9:.0f} GFLOP/s, "
+            f"peak {row['peak_mb']:,.0f} MB, loss {row['loss']:.2f}, "
+            f"clean {row['clean']}/{row['samples']}"
+        )
+    return rows
+
+
+def train(engine: EngineProcess) -> dict[str, Any]:
+    """Takes one sample."""
+    return engine.ask(operation="train")
+
+
+def multiply(engine: EngineProcess) -> float:
+    """Returns an engine's floating-point operations a second in a large matrix product."""
+    return float(engine.ask(operation="multiply")["operations_per_second"])
+
+
+def save(rows: list[dict[str, Any]], versions: dict[str, str], options: argparse.Namespace) -> None:
+    """Writes `results.json`: everything, also of a run that is cut short."""
+    about = {
+        "command": command_of(),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine.describe(),
+        "batch_tokens": options.batch_tokens,
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
+    }
+    with new_file(options.work / "results.json") as file:
+        file.write_text(json.dumps({"about": about, "rows": rows}, indent=1), encoding="utf-8")
+
+
+def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """Writes the page: into the repository only if everything was measured."""
+    if not rows:
+        raise InputError(f"No engine could be measured; {options.work / 'logs'} may say why.")
+    about = json.loads((options.work / "results.json").read_text(encoding="utf-8"))["about"]
+    whole = (
+        set(options.sizes) == set(SIZES)
+        and set(options.engines) == set(ENGINES)
+        and options.batch_tokens == BATCH_TOKENS
+        and options.batches is None
+    )
+    output = options.output or (HERE if whole else options.work) / "results.md"
+    with new_file(output) as file:
+        file.write_text(page(rows, about), encoding="utf-8")
+    say(f"written: {output}")
+
+
+def command_of() -> str:
+    """Returns the command line, without where the data lie."""
+    arguments = sys.argv[1:]
+    if "--data" in arguments:
+        arguments[arguments.index("--data") + 1] = "DATA"
+    return f"training/benchmark/training_speed.py {shlex.join(arguments)}"
+
+
+def say(line: str) -> None:
+    """Prints progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
