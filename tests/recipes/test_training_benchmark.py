@@ -70,6 +70,14 @@ def test_the_verdict_is_our_fastest_against_the_fastest_peer():
     ]
 
 
+def test_a_disturbed_speed_decides_nothing():
+    disturbed = [{**row, "clean": 1} for row in ROWS]
+    assert (
+        "(goal 1.3, undecided: the machine was not quiet)"
+        in (training_results.verdict(disturbed)[0])
+    )
+
+
 def test_the_page_has_a_table_for_each_size():
     about = dict.fromkeys(("command", "date", "machine", "batch_tokens", "versions"), "N")
     page = training_results.page(ROWS, about)

@@ -30,8 +30,12 @@ from training_workload import TrainingWorkload
 
 # What an operation is counted as: the first of these that is found in its name and type.
 KINDS = (
-    (r"while/.*MatMul$", "matrix products: output projection, with its gradients"),
-    (r"while/", "softmax, loss, accuracy, and their gradients"),
+    (
+        # In the loop over positions, or of the model itself rather than of one of its layers.
+        r"while/.*MatMul$|transformer(_\d+)?/(ArithmeticOptimizer/\w*)?MatMul.*MatMul$",
+        "matrix products: output projection, with its gradients",
+    ),
+    (r"while/|Call/\w+:\w+$|compile_loss", "softmax, loss, accuracy, and their gradients"),
     (r"MatMul\w*$", "matrix products: attention and feed-forward, with their gradients"),
     (r"(?i)dropout|random", "dropout"),
     (r"(?i)/adam|optimizer|cond/", "optimizer"),
@@ -65,8 +69,8 @@ def main() -> int:
     for name, spent in operations.items():
         kinds[kind_of(name)] += spent
     total = kinds.total()
-    print(f"{options.folder.name}: {seconds:.2f} s a step, {total / len(batches):.2f} s in all its")
-    print("operations\n\n| what | s a step | share |\n| --- | --- | --- |")
+    print(f"{options.folder.name}: {seconds:.2f} s a step; its operations, added up:")
+    print("\n| what | s a step | share |\n| --- | --- | --- |")
     for kind, spent in kinds.most_common():
         print(f"| {kind} | {spent / len(batches):.3f} | {spent / total:.0%} |")
     if options.operations:
