@@ -25,11 +25,8 @@ class CutError(Exception):
     """Stands in for a kill."""
 
 
-class CutAfter(keras.callbacks.Callback):
-    """Ends a training after so many updates, before the state of the last of them is written.
-
-    With 0 updates, at the end of the epoch, when it has been evaluated.
-    """
+class After(keras.callbacks.Callback):
+    """Does something after so many updates, before the state of the last of them is written."""
 
     def __init__(self, updates: int) -> None:
         super().__init__()
@@ -38,11 +35,26 @@ class CutAfter(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.updates -= 1
         if not self.updates:
-            raise CutError
+            self.act()
+
+
+class CutAfter(After):
+    """Ends the training; with 0 updates, at the end of the epoch, when it has been evaluated."""
+
+    def act(self):
+        raise CutError
 
     def on_epoch_end(self, epoch, logs=None):
         if self.updates < 0:
             raise CutError
+
+
+class SpoilAfter(After):
+    """Puts NaN into the weights."""
+
+    def act(self):
+        weight = self.model.trainable_variables[-1]
+        weight.assign(np.full(weight.shape, np.nan))
 
 
 def state_of(folder: Path) -> list[np.ndarray]:
@@ -95,24 +107,10 @@ def test_more_epochs_go_on_where_fewer_ended(tmp_path):
     assert_same(more.model.get_weights(), whole.model.get_weights())
 
 
-class Spoil(keras.callbacks.Callback):
-    """Puts a NaN into the weights after so many updates, before the state is written."""
-
-    def __init__(self, updates: int) -> None:
-        super().__init__()
-        self.updates = updates
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.updates -= 1
-        if not self.updates:
-            weight = self.model.trainable_variables[-1]
-            weight.assign(np.full(weight.shape, np.nan))
-
-
 def test_weights_that_are_no_numbers_leave_the_last_good_state(tmp_path):
     config = small(**EVERY_UPDATE)
     with pytest.raises(InputError, match="not a finite number after update 7; lower"):
-        train(config, TEXT, checkpoints=tmp_path, callbacks=[Spoil(7)])
+        train(config, TEXT, checkpoints=tmp_path, callbacks=[SpoilAfter(7)])
     head, *arrays = state_of(tmp_path)
     assert json.loads(head.tobytes())["update"] == 6
     assert all(np.isfinite(array).all() for array in arrays)
