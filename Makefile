@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/python training/dates/demo.py
 
 test: .venv/ready export/web/node_modules/ready
-	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n 2 --dist loadfile
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # A quarter of an hour: eleven experiments, from which docs/claims.md is written.
 claims: .venv/ready

@@ -12,6 +12,32 @@ import pytest
 from tests.small_run import number_pairs, train_arguments, write_pairs
 
 
+# They come first, so that no process is left alone with one of them at the end.
+_LONGEST = (
+    "test_resuming.py",
+    "test_readme.py",
+    "test_cli.py",
+    "test_dates.py",
+    "test_claims.py",
+    "test_replicas.py",
+    "test_translation_on_jax.py",
+    "test_fitting.py",
+    "test_streaming.py",
+    "test_export.py",
+    "test_quantization.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that take longest before the others."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.name
+        return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `train`, `validation` and `test`, each a `.source` and a `.target`."""
