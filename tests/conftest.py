@@ -11,7 +11,6 @@ import pytest
 
 from tests.small_run import number_pairs, train_arguments, write_pairs
 
-
 # They come first, so that no process is left alone with one of them at the end.
 _LONGEST = (
     "test_resuming.py",
