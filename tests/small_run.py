@@ -34,7 +34,7 @@ TRAINING_SETTINGS = (
     "batch_tokens=1024",
     "learning_rate=0.005",
     "warmup_steps=60",
-    "epochs=10",
+    "epochs=20",
     "average_checkpoints=2",
     "beam_size=3",
 )

@@ -38,7 +38,7 @@ def test_training_learns_and_keeps_its_history(run_folder):
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     assert history["val_perplexity"][-1] < 1.5
     assert history["val_bleu"][-1] >= 0
-    assert len(history["loss"]) == 10
+    assert len(history["loss"]) == 20
 
 
 def test_a_loaded_run_is_the_run_that_was_saved(run_folder):

