@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.fitting import train
+from ktransformer.fitting import open_state, train
 from ktransformer.run import load_run
 from tests.run_command import command, limit_file_size
 from tests.small_run import number_pairs, train_arguments, write_pairs
@@ -71,9 +71,8 @@ def assert_same(first, second) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"accumulate_batches": 3, "subword_alpha": 0.3},
-        {"dtype": "mixed_float16", "remat": True},
-        {"patience": 1},
+        {"accumulate_batches": 3, "subword_alpha": 0.3, "patience": 1},
+        {"dtype": "mixed_float16", "remat": True, "rdrop_alpha": 1.0},
     ],
 )
 def test_a_training_that_was_cut_ends_as_if_it_had_not_been(settings, tmp_path):
@@ -130,6 +129,13 @@ def test_another_training_is_not_gone_on_with(settings, text, message, tmp_path)
         train(small(**{**EVERY_UPDATE, **settings}), text, checkpoints=tmp_path, resume=True)
 
 
+def test_a_training_from_other_kinds_of_batches_is_not_gone_on_with(tmp_path):
+    config = small(**{**EVERY_UPDATE, "epochs": 1})
+    train(config, TEXT, checkpoints=tmp_path)
+    with pytest.raises(InputError, match="of a training with other ids pairs"):
+        open_state(tmp_path, config, {"ids": "these"}, resume=True)
+
+
 def test_a_damaged_state_is_named(tmp_path):
     train(small(**{**EVERY_UPDATE, "epochs": 1}), TEXT, checkpoints=tmp_path)
     path = tmp_path / "training.npz"
@@ -146,7 +152,7 @@ def arguments(tmp_path):
     validation = [
         word for name, file in zip(names, files, strict=True) for word in (f"--{name}", str(file))
     ]
-    settings = ("epochs=30", "checkpoint_minutes=0", "bleu_sentences=20", "average_checkpoints=3")
+    settings = ("epochs=30", "checkpoint_minutes=0", "bleu_sentences=0", "average_checkpoints=3")
     more = [word for setting in settings for word in ("--set", setting)]
 
     def make(output: Path, *options: str) -> list[str]:

@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is impor
 
 import machine
 from measuring import Cell, engines, measure_cell
+from needs import check_data, check_environments
 from processes import EngineProcess
 from registry import ENGINES, EngineSpec
 from results import page, verdict
@@ -86,22 +87,12 @@ def parse_arguments() -> argparse.Namespace:
 
 def check(options: argparse.Namespace) -> None:
     """Raises an `InputError` for what is missing, before any work is done."""
-    if options.data is None or not options.data.is_dir():
-        what = f"{options.data} is no folder" if options.data else "DATA is not given"
-        raise InputError(
-            f"{what}: it must name the folder of Multi30k, which training/translation/README.md "
-            "says how to get."
-        )
+    check_data(options.data)
     for number in (*options.beams, *options.batches, options.rounds, options.sentences or 1):
         if number < 1:
             raise InputError(f"Beams, batches, sentences and rounds must be at least 1: {number}.")
-    for name in options.engines:
-        python = ENGINES[name].python(options.peers)
-        if not python.is_file():
-            raise InputError(
-                f"The engine {name} needs the environment {python.parents[1]}, which is not "
-                "there: `make benchmark-decoding` makes it."
-            )
+    pythons = {name: ENGINES[name].python(options.peers) for name in options.engines}
+    check_environments(pythons, "benchmark-decoding")
     if options.reuse:
         for model in models_of(options):
             if not (options.work / model / "hf").is_dir():

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from needs import find_text
 from workload import Workload
 
 from ktransformer.config import DecodingConfig
@@ -93,21 +94,6 @@ def tokenizer_of(data: Path, cache: Path) -> Tokenizer:
         path.parent.mkdir(parents=True, exist_ok=True)
         tokenizer.save(path)
     return Tokenizer.load(path)
-
-
-def find_text(data: Path, name: str) -> Path:
-    """Finds a text of the data set, gzipped or not.
-
-    Raises:
-        InputError: There is none.
-    """
-    for path in (data / f"{name}.gz", data / name):
-        if path.is_file():
-            return path
-    raise InputError(
-        f"There is no {name}.gz in {data}; training/translation/README.md says how to "
-        "get Multi30k, and DATA=FOLDER where it is."
-    )
 
 
 def _write(

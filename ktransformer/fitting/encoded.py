@@ -136,7 +136,7 @@ def _check_same(saved: Mapping[str, Any], state: TrainingState) -> None:
             f"{state.path} is of a training with the text {kept}; set shard_pairs as it was then."
         )
     for name in state.about.keys() - {"config", "devices", "shard_pairs"}:
-        if saved[name] != state.about[name]:
+        if saved.get(name) != state.about[name]:
             raise InputError(f"{state.path} is of a training with other {name} pairs.")
     for section, values in state.about["config"].items():
         for name, value in values.items():

@@ -1,5 +1,6 @@
 """Batches of pairs of token ids, for the Transformer."""
 
+import abc
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 Batch = tuple[dict[str, np.ndarray], np.ndarray]
 
 
-class EpochBatches:
+class EpochBatches(abc.ABC):
     """Batches that are functions of epoch and step, as `fit` takes them.
 
     Attributes:
@@ -29,13 +30,13 @@ class EpochBatches:
     steps_per_epoch: int
     too_long: int
 
+    @abc.abstractmethod
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yields the batches of one epoch, counted from 0, from one of its steps on.
 
         Each is `({"source": [B, S], "target": [B, T]}, labels [B, T])`: the target is the labels
         shifted by one, behind the start token.
         """
-        raise NotImplementedError
 
     def stream(self, first_update: int = 0) -> Iterator[Batch]:
         """Yields epoch after epoch without an end; `fit` needs `steps_per_epoch` with it.

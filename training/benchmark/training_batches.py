@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from needs import find_text
 from training_registry import SIZES
 from training_workload import Batch, TrainingWorkload
 
@@ -55,18 +56,3 @@ def choose(data: Path, cache: Path, batch_tokens: int, count: int) -> Sequence[B
         raise InputError(f"The text makes {len(full)} full batches; {count} are asked for.")
     full.sort(key=lambda batch: batch[0].shape[1])
     return [full[int((i + 0.5) * len(full) / count)] for i in range(count)]
-
-
-def find_text(data: Path, name: str) -> Path:
-    """Finds a text of the data set, gzipped or not.
-
-    Raises:
-        InputError: There is none.
-    """
-    for path in (data / f"{name}.gz", data / name):
-        if path.is_file():
-            return path
-    raise InputError(
-        f"There is no {name}.gz in {data}; training/translation/README.md says how to "
-        "get Multi30k, and DATA=FOLDER where it is."
-    )

@@ -22,6 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is impor
 sys.path.append(str(Path(__file__).parents[2] / "export" / "benchmark"))
 
 import machine
+from needs import check_data, check_environments
 from processes import EngineFailureError, EngineProcess, started_engines
 from sampling import Effort, summarise, take_samples
 from training_registry import ENGINES, SIZES, THREADS
@@ -90,24 +91,14 @@ def parse_arguments() -> argparse.Namespace:
 
 def check(options: argparse.Namespace) -> None:
     """Raises an `InputError` for what is missing, before any work is done."""
-    if options.data is None or not options.data.is_dir():
-        what = f"{options.data} is no folder" if options.data else "DATA is not given"
-        raise InputError(
-            f"{what}: it must name the folder of Multi30k, which training/translation/README.md "
-            "says how to get."
-        )
+    check_data(options.data)
     for number in (options.batch_tokens, options.batches or 1, options.rounds, options.tries):
         if number < 1:
             raise InputError(
                 f"Batch tokens, batches, rounds and tries must be at least 1: {number}."
             )
-    for name in options.engines:
-        python = ENGINES[name].python(options.peers)
-        if not python.is_file():
-            raise InputError(
-                f"The engine {name} needs the environment {python.parents[1]}, which is not "
-                "there: `make benchmark` makes it."
-            )
+    pythons = {name: ENGINES[name].python(options.peers) for name in options.engines}
+    check_environments(pythons, "benchmark")
 
 
 def measure(
