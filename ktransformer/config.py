@@ -39,6 +39,11 @@ def _check_range(
     _check(inside, rule, **{name: value})
 
 
+def _check_choice(section: Any, name: str, *choices: str) -> None:
+    value = getattr(section, name)
+    _check(value in choices, f"{name} must be one of {', '.join(choices)}", **{name: value})
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Sizes and options of the Transformer; see its docstring."""
@@ -78,8 +83,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check(self.max_length >= 2, "max_length must be at least 2", max_length=self.max_length)
-        dtypes = ("float32", "mixed_float16", "mixed_bfloat16")
-        _check(self.dtype in dtypes, f"dtype must be one of {', '.join(dtypes)}", dtype=self.dtype)
+        _check_choice(self, "dtype", "float32", "mixed_float16", "mixed_bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,10 +119,16 @@ class TrainingConfig:
 
     epochs: int = 20
     """Passes over the training text, at most."""
+    optimizer: str = "adam"
+    """adam, or muon: orthogonal updates of the matrices, Adam for all else (Jordan et al. 2024)."""
     learning_rate: float = 2e-3
-    """Peak of the inverse square root schedule."""
+    """Peak of the schedule."""
     warmup_steps: int = 1000
     """Updates until the peak."""
+    schedule: str = "inverse_square_root"
+    """How it falls after the peak: inverse_square_root, or cosine, to 0 at the last epoch's end."""
+    weight_decay: float = 0.0
+    """Share of the learning rate by which an update shrinks the weights (Loshchilov 2019)."""
     label_smoothing: float = 0.1
     """Probability mass spread over the vocabulary, in [0, 1)."""
     rdrop_alpha: float = 0.0
@@ -143,12 +153,15 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "warmup_steps", "accumulate_batches", "average_checkpoints"):
             _check_range(self, name, least=1)
-        for name in ("rdrop_alpha", "patience", "bleu_sentences", "checkpoint_minutes"):
+        for name in ("rdrop_alpha", "weight_decay", "patience", "bleu_sentences"):
             _check_range(self, name, least=0)
+        _check_range(self, "checkpoint_minutes", least=0)
         _check_range(self, "seed", least=0, most=2**32 - 1)
         _check_range(self, "learning_rate", least=0, open_below=True)
         _check_range(self, "clip_norm", least=0, open_below=True)
         _check_range(self, "label_smoothing", least=0, most=1, open_above=True)
+        _check_choice(self, "optimizer", "adam", "muon")
+        _check_choice(self, "schedule", "inverse_square_root", "cosine")
 
 
 @dataclasses.dataclass(frozen=True)

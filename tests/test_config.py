@@ -19,6 +19,8 @@ FIELDS = [
     for field in dataclasses.fields(getattr(Config(), section.name))
 ]
 OTHER_VALUES = {
+    "optimizer": "muon",
+    "schedule": "cosine",
     "subword_alpha": 0.3,
     "num_decoder_layers": 3,
     "activation": "gelu",
@@ -149,6 +151,9 @@ def test_a_value_of_another_type_is_an_error_that_names_both(name, value, kind):
         (DataConfig, "bucket_step", 0, "bucket_step must be at least 1; got bucket_step=0."),
         (TrainingConfig, "epochs", 0, "epochs must be at least 1; got epochs=0."),
         (TrainingConfig, "learning_rate", 0.0, "learning_rate must be above 0; got "),
+        (TrainingConfig, "optimizer", "sgd", "optimizer must be one of adam, muon; got "),
+        (TrainingConfig, "schedule", "linear", "schedule must be one of inverse_square_root, cos"),
+        (TrainingConfig, "weight_decay", -0.1, "weight_decay must be at least 0; got "),
         (TrainingConfig, "average_checkpoints", 0, "average_checkpoints must be at least 1; got "),
         (TrainingConfig, "warmup_steps", 0, "warmup_steps must be at least 1; got "),
         (TrainingConfig, "learning_rate", float("inf"), "learning_rate must be above 0; got "),

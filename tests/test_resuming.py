@@ -72,6 +72,7 @@ def assert_same(first, second) -> None:
     "settings",
     [
         {"accumulate_batches": 3, "subword_alpha": 0.3, "patience": 1},
+        {"optimizer": "muon", "schedule": "cosine", "weight_decay": 0.1},
         {"dtype": "mixed_float16", "remat": True, "rdrop_alpha": 1.0},
     ],
 )
@@ -119,6 +120,7 @@ def test_weights_that_are_no_numbers_leave_the_last_good_state(tmp_path):
     ("settings", "text", "message"),
     [
         ({"dropout": 0.3}, TEXT, "is of a training with dropout=0.2; got dropout=0.3"),
+        ({"schedule": "cosine"}, TEXT, "is of a training with schedule='inverse_square_root'; got"),
         ({"seed": 7}, TEXT, "is of a training with seed=1; got seed=7"),
         ({}, type(TEXT)(TEXT.sources[:-3], TEXT.targets[:-3], 0), "with other text pairs"),
     ],

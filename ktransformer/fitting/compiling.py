@@ -11,15 +11,23 @@ from ktransformer.models import Transformer
 from ktransformer.schedules import InverseSquareRoot
 
 
-def compile_model(model: Transformer, config: TrainingConfig) -> None:
+def compile_model(
+    model: Transformer, config: TrainingConfig, *, steps_per_epoch: int | None = None
+) -> None:
     """Compiles a model with the loss, optimizer, schedule and metrics of a configuration.
 
     Under a `tf.distribute` strategy, loss and gradient are those of the whole batch.
 
+    Args:
+        model: What to compile.
+        config: How to train it.
+        steps_per_epoch: Batches of an epoch; a schedule that ends with the training needs it.
+
     Raises:
         InputError: Several devices share a batch, and `config` has R-Drop or accumulates batches,
-            or they are replicas of a strategy, and the model computes in float16; or this is one
-            of several workers.
+            or they are replicas of a strategy, and the model computes in float16 or the optimizer
+            is Muon; or this is one of several workers.
+        ValueError: The schedule needs `steps_per_epoch`.
     """
     several = count_devices() > 1
     if several and (config.rdrop_alpha or config.accumulate_batches > 1):
@@ -29,9 +37,11 @@ def compile_model(model: Transformer, config: TrainingConfig) -> None:
         from ktransformer.fitting import replicas
 
         replicas.check_dtype(model)
+        if config.optimizer == "muon":
+            raise InputError("muon trains on one TensorFlow device alone; use adam, or JAX.")
         loss, adam = replicas.ReplicaCrossEntropy, replicas.ReplicaAdam
     model.compile(
-        optimizer=_make_optimizer(config, adam),
+        optimizer=_make_optimizer(config, steps_per_epoch, adam),
         loss=(
             RDrop(config.label_smoothing, alpha=config.rdrop_alpha)
             if config.rdrop_alpha
@@ -41,37 +51,72 @@ def compile_model(model: Transformer, config: TrainingConfig) -> None:
     )
 
 
-def compile_training_model(model: Transformer, config: TrainingConfig) -> keras.Model:
+def compile_training_model(
+    model: Transformer, config: TrainingConfig, *, steps_per_epoch: int | None = None
+) -> keras.Model:
     """Compiles what does the same to the model's weights, with less memory and time if it can.
 
     It is the model itself where several devices share a batch, where R-Drop needs its logits, and
     where a subclass has a `call` of its own; else a `TrainingModel`.
+
+    Args:
+        model: What to train.
+        config: How to train it.
+        steps_per_epoch: Batches of an epoch; a schedule that ends with the training needs it.
 
     Returns:
         What to `fit`; the model is ready for use after it.
 
     Raises:
         InputError: As `compile_model`.
+        ValueError: As `compile_model`.
     """
     if count_devices() > 1 or config.rdrop_alpha or type(model).call is not Transformer.call:
-        compile_model(model, config)
+        compile_model(model, config, steps_per_epoch=steps_per_epoch)
         return model
     training_model = TrainingModel(model, label_smoothing=config.label_smoothing)
-    training_model.compile(optimizer=_make_optimizer(config))
+    training_model.compile(optimizer=_make_optimizer(config, steps_per_epoch))
     return training_model
 
 
 def _make_optimizer(
-    config: TrainingConfig, adam: type[keras.optimizers.Adam] = keras.optimizers.Adam
+    config: TrainingConfig,
+    steps_per_epoch: int | None,
+    adam: type[keras.optimizers.Adam] = keras.optimizers.Adam,
 ) -> keras.optimizers.Optimizer:
     accumulated = config.accumulate_batches
-    return adam(
-        InverseSquareRoot(config.learning_rate, config.warmup_steps),
-        beta_1=0.9,
-        beta_2=0.98,
-        epsilon=1e-9,
-        global_clipnorm=config.clip_norm,
-        gradient_accumulation_steps=accumulated if accumulated > 1 else None,
+    common = {
+        "learning_rate": _make_schedule(config, steps_per_epoch),
+        "epsilon": 1e-9,
+        "weight_decay": config.weight_decay or None,
+        "global_clipnorm": config.clip_norm,
+        "gradient_accumulation_steps": accumulated if accumulated > 1 else None,
+    }
+    optimizer: keras.optimizers.Optimizer
+    if config.optimizer == "muon":
+        optimizer = keras.optimizers.Muon(
+            adam_beta_1=0.9, adam_beta_2=0.98, adam_weight_decay=common["weight_decay"], **common
+        )
+    else:
+        optimizer = adam(beta_1=0.9, beta_2=0.98, **common)
+    if config.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def _make_schedule(
+    config: TrainingConfig, steps_per_epoch: int | None
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    if config.schedule == "inverse_square_root":
+        return InverseSquareRoot(config.learning_rate, config.warmup_steps)
+    if steps_per_epoch is None:
+        raise ValueError(f"schedule={config.schedule!r} needs steps_per_epoch; got None.")
+    updates = config.epochs * steps_per_epoch // config.accumulate_batches
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        warmup_target=config.learning_rate,
+        warmup_steps=config.warmup_steps,
+        decay_steps=max(updates - config.warmup_steps, 1),
     )
 
 

@@ -100,7 +100,9 @@ def fit_transformer(
         f"{model.vocabulary_size:,}",
         f"{batches.steps_per_epoch:,}",
     )
-    training_model = compile_training_model(model, options)
+    training_model = compile_training_model(
+        model, options, steps_per_epoch=batches.steps_per_epoch
+    )
     later = 0 if options.patience is None else max(options.patience, 1)  # Epochs after the best.
     keeper = LastCheckpoints(state.path.parent, keep=options.average_checkpoints + later)
     fit(
@@ -121,7 +123,7 @@ def fit_transformer(
 
 
 # What may be another when a training goes on: it changes nothing that was already done.
-_FREE = ("epochs", "patience", "checkpoint_minutes", "tensorboard", "shard_pairs")
+_FREE = {"epochs", "patience", "checkpoint_minutes", "tensorboard", "shard_pairs"}
 
 
 def _check_same(saved: Mapping[str, Any], state: TrainingState) -> None:
@@ -138,10 +140,13 @@ def _check_same(saved: Mapping[str, Any], state: TrainingState) -> None:
     for name in state.about.keys() - {"config", "devices", "shard_pairs"}:
         if saved.get(name) != state.about[name]:
             raise InputError(f"{state.path} is of a training with other {name} pairs.")
+    free = set(_FREE)
+    if state.about["config"]["training"]["schedule"] != "inverse_square_root":
+        free.remove("epochs")  # The schedule ends with the last one.
     for section, values in state.about["config"].items():
         for name, value in values.items():
             before = saved["config"][section].get(name)
-            if before != value and section != "decoding" and name not in _FREE:
+            if before != value and section != "decoding" and name not in free:
                 raise InputError(
                     f"{state.path} is of a training with {name}={before!r}; got {name}={value!r}."
                 )

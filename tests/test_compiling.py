@@ -1,0 +1,76 @@
+import keras
+import numpy as np
+import pytest
+
+from ktransformer.config import TrainingConfig
+from ktransformer.fitting import compile_model
+from tests.test_training_model import make_batch, make_model
+
+
+def compiled(steps_per_epoch=None, **settings):
+    model = make_model()
+    compile_model(model, TrainingConfig(**settings), steps_per_epoch=steps_per_epoch)
+    model.run_eagerly = True  # Sooner than to trace for an update or two.
+    return model
+
+
+def rates(model, steps):
+    schedule = model.optimizer._learning_rate
+    return np.array([float(schedule(step)) for step in steps])
+
+
+def test_cosine_falls_from_the_peak_to_zero_at_the_end_of_the_last_epoch():
+    model = compiled(
+        10, schedule="cosine", epochs=12, learning_rate=0.5, warmup_steps=20, accumulate_batches=2
+    )
+    found = rates(model, [0, 10, 20, 40, 60])  # Twelve epochs of five updates.
+    np.testing.assert_allclose(found, [0.0, 0.25, 0.5, 0.25, 0.0], atol=1e-6)
+
+
+def test_a_training_shorter_than_its_warm_up_has_a_cosine_schedule():
+    model = compiled(1, schedule="cosine", epochs=2, learning_rate=0.5, warmup_steps=20)
+    np.testing.assert_allclose(rates(model, [0, 2]), [0.0, 0.05], atol=1e-6)
+
+
+def test_a_schedule_with_an_end_needs_to_know_it():
+    with pytest.raises(ValueError, match=r"schedule='cosine' needs steps_per_epoch; got None"):
+        compiled(schedule="cosine")
+
+
+def test_muon_moves_matrices_by_orthogonal_updates_and_all_else_by_adam():
+    model = compiled(optimizer="muon", learning_rate=0.1, warmup_steps=1)
+    before = [np.array(weight) for weight in model.trainable_variables]
+    inputs, labels = make_batch()
+    model.train_on_batch(inputs, labels)
+    for weight, old in zip(model.trainable_variables, before, strict=True):
+        update = np.array(weight) - old
+        if weight.path.endswith("kernel"):
+            values = np.linalg.svd(update, compute_uv=False)
+            assert values.max() < 3 * np.median(values), weight.path
+        else:  # Adam's first update has the size of the learning rate wherever there is a gradient.
+            assert np.abs(update).max() == pytest.approx(0.1, rel=1e-2), weight.path
+
+
+def test_muon_learns_a_batch():
+    model = compiled(optimizer="muon", learning_rate=0.01, warmup_steps=2)
+    losses = model.fit(*make_batch(), epochs=20, verbose=0).history["loss"]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_weight_decay_shrinks_matrices_alone(optimizer):
+    decayed, plain = (
+        compiled(optimizer=optimizer, learning_rate=0.1, warmup_steps=1, weight_decay=decay)
+        for decay in (0.5, 0.0)
+    )
+    before = [np.array(weight) for weight in plain.trainable_variables]
+    for model in (decayed, plain):
+        keras.utils.set_random_seed(1)
+        model.train_on_batch(*make_batch())
+    for weight, other, old in zip(
+        decayed.trainable_variables, plain.trainable_variables, before, strict=True
+    ):
+        shrunk = 0.1 * 0.5 * old if len(weight.shape) == 2 else 0.0 * old
+        np.testing.assert_allclose(
+            np.array(other) - np.array(weight), shrunk, atol=1e-6, err_msg=weight.path
+        )
