@@ -71,9 +71,8 @@ def assert_same(first, second) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"accumulate_batches": 3, "subword_alpha": 0.3, "patience": 1},
-        {"optimizer": "muon", "schedule": "cosine", "weight_decay": 0.1},
-        {"dtype": "mixed_float16", "remat": True, "rdrop_alpha": 1.0},
+        {"accumulate_batches": 3, "subword_alpha": 0.3, "patience": 1, "optimizer": "muon"},
+        {"dtype": "mixed_float16", "remat": True, "rdrop_alpha": 1.0, "schedule": "cosine"},
     ],
 )
 def test_a_training_that_was_cut_ends_as_if_it_had_not_been(settings, tmp_path):
@@ -116,32 +115,49 @@ def test_weights_that_are_no_numbers_leave_the_last_good_state(tmp_path):
     assert all(np.isfinite(array).all() for array in arrays)
 
 
+@pytest.fixture(scope="module")
+def after_an_epoch(tmp_path_factory) -> Path:
+    """The folder of a training of one epoch."""
+    folder = tmp_path_factory.mktemp("an_epoch")
+    train(small(**{**EVERY_UPDATE, "epochs": 1}), TEXT, checkpoints=folder)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("settings", "text", "message"),
     [
         ({"dropout": 0.3}, TEXT, "is of a training with dropout=0.2; got dropout=0.3"),
-        ({"schedule": "cosine"}, TEXT, "is of a training with schedule='inverse_square_root'; got"),
+        (
+            {"optimizer": "muon"},
+            TEXT,
+            "is of a training with optimizer='adam'; got optimizer='muon'",
+        ),
         ({"seed": 7}, TEXT, "is of a training with seed=1; got seed=7"),
         ({}, type(TEXT)(TEXT.sources[:-3], TEXT.targets[:-3], 0), "with other text pairs"),
     ],
 )
-def test_another_training_is_not_gone_on_with(settings, text, message, tmp_path):
-    train(small(**{**EVERY_UPDATE, "epochs": 1}), TEXT, checkpoints=tmp_path)
+def test_another_training_is_not_gone_on_with(settings, text, message, after_an_epoch):
+    config = small(**{**EVERY_UPDATE, **settings})
     with pytest.raises(InputError, match=message):
-        train(small(**{**EVERY_UPDATE, **settings}), text, checkpoints=tmp_path, resume=True)
+        train(config, text, checkpoints=after_an_epoch, resume=True)
 
 
-def test_a_training_from_other_kinds_of_batches_is_not_gone_on_with(tmp_path):
+def test_a_training_from_other_kinds_of_batches_is_not_gone_on_with(after_an_epoch):
     config = small(**{**EVERY_UPDATE, "epochs": 1})
-    train(config, TEXT, checkpoints=tmp_path)
     with pytest.raises(InputError, match="of a training with other ids pairs"):
-        open_state(tmp_path, config, {"ids": "these"}, resume=True)
+        open_state(after_an_epoch, config, {"ids": "these"}, resume=True)
 
 
-def test_a_damaged_state_is_named(tmp_path):
-    train(small(**{**EVERY_UPDATE, "epochs": 1}), TEXT, checkpoints=tmp_path)
-    path = tmp_path / "training.npz"
-    path.write_bytes(path.read_bytes()[:1000])
+def test_a_cosine_schedule_ends_where_it_was_to_end(tmp_path):
+    config = small(**{**EVERY_UPDATE, "epochs": 1, "schedule": "cosine"})
+    train(config, TEXT, checkpoints=tmp_path)
+    with pytest.raises(InputError, match="is of a training with epochs=1; got epochs=2"):
+        train(config.replace({"epochs": 2}), TEXT, checkpoints=tmp_path, resume=True)
+
+
+def test_a_damaged_state_is_named(after_an_epoch, tmp_path):
+    whole = (after_an_epoch / "training.npz").read_bytes()
+    (tmp_path / "training.npz").write_bytes(whole[:1000])
     with pytest.raises(InputError, match=r"training\.npz is not the whole state of a training"):
         train(small(**EVERY_UPDATE), TEXT, checkpoints=tmp_path, resume=True)
 
