@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import io
 import logging
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -109,7 +110,7 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "model", metavar="MODEL", help="folder of a run, folder of a SavedModel, or .tflite file"
     )
-    _add_beam_size(command)
+    _add_decoding(command)
     _add_batch_size(command)
     _add_threads(command)
 
@@ -155,7 +156,7 @@ def _add_export(commands: Any) -> None:
         help="a folder, whose next free number takes the SavedModel, or the .tflite file",
     )
     command.add_argument("--overwrite", action="store_true", help="replace a .tflite that is there")
-    _add_beam_size(command)
+    _add_decoding(command)
     for side in ("source", "target"):
         command.add_argument(
             f"--max-{side}-length",
@@ -339,7 +340,7 @@ def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
         description=text[0].upper() + text[1:] + ".",
         formatter_class=_HelpFormatter,
     )
-    parser.set_defaults(command=name, beam_size=None)
+    parser.set_defaults(command=name, beam_size=None, length_penalty=None)
     return parser
 
 
@@ -351,19 +352,36 @@ def _count(word: str) -> int:
     return _whole_number(word, least=0)
 
 
+def _penalty(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number from 0; got {word}")
+    return value
+
+
 def _whole_number(word: str, least: int) -> int:
     if not word.isascii() or not word.isdecimal() or int(word) < least:
         raise argparse.ArgumentTypeError(f"must be a whole number from {least}; got {word}")
     return int(word)
 
 
-def _add_beam_size(command: argparse.ArgumentParser) -> None:
+def _add_decoding(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--beam-size",
         type=_positive,
         metavar="K",
         help="places of the beam, 1 for greedy (default: what the run was trained with, "
         f"{DecodingConfig().beam_size} unless set)",
+    )
+    command.add_argument(
+        "--length-penalty",
+        type=_penalty,
+        metavar="A",
+        help="score of a translation: log-probability / length^A; more for longer ones (default: "
+        f"what the run was trained with, {DecodingConfig().length_penalty} unless set)",
     )
 
 

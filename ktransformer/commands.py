@@ -132,6 +132,7 @@ def _load_engine(options: argparse.Namespace) -> Engine:
     return load_engine(
         options.model,
         beam_size=options.beam_size,
+        length_penalty=options.length_penalty,
         threads=1,
         concurrency=options.threads or available_cores(),
     )

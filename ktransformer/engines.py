@@ -23,6 +23,7 @@ def load_engine(
     path: str | Path,
     *,
     beam_size: int | None = None,
+    length_penalty: float | None = None,
     threads: int | None = None,
     concurrency: int = 1,
 ) -> Engine:
@@ -31,19 +32,22 @@ def load_engine(
     Args:
         path: The folder or file.
         beam_size: Another beam size than the run's; an export's is fixed.
+        length_penalty: Likewise.
         threads: CPU threads of LiteRT for a batch; None for as many as there are cores.
             TensorFlow's are set for the process, by `tf.config.threading`.
         concurrency: Batches that `translate_blocks` and `translate_lines` run at the same time,
             on `threads` threads each; of a .tflite at most 8, which share the threads of the rest.
 
     Raises:
-        InputError: It is none of these, or damaged, or its beam size is fixed and another one.
+        InputError: It is none of these, or damaged, or fixed to another beam size or length
+            penalty.
     """
     path = Path(path)
+    decoding = {"beam_size": beam_size, "length_penalty": length_penalty}
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder.")
     if is_run(path) or not (path.is_file() or is_saved_model(path)):
-        engine: Engine = ModelEngine(load_translator(path, beam_size))
+        engine: Engine = ModelEngine(load_translator(path, **decoding))
         engine.concurrency = concurrency
         return engine
     if path.is_file():
@@ -53,24 +57,22 @@ def load_engine(
     else:
         engine = SavedModelEngine(path)
         engine.concurrency = concurrency
-    fixed = engine.description.decoding.beam_size
-    if beam_size not in (None, fixed):
-        raise InputError(
-            f"{path} was exported with a beam size of {fixed}; another one ({beam_size}) takes "
-            "another export."
-        )
+    for name, value in decoding.items():
+        fixed = getattr(engine.description.decoding, name)
+        if value not in (None, fixed):
+            raise InputError(
+                f"{path} was exported with a {name.replace('_', ' ')} of {fixed}; another one "
+                f"({value}) takes another export."
+            )
     return engine
 
 
-def load_translator(
-    path: str | Path, beam_size: int | None = None, **decoding: int | None
-) -> Translator:
+def load_translator(path: str | Path, **decoding: float | None) -> Translator:
     """Opens a run's folder as a `Translator`; what is not None replaces its decoding settings."""
     run = load_run(path)
-    changes = {"beam_size": beam_size, **decoding}
     chosen: DecodingConfig = dataclasses.replace(
         run.config.decoding,
-        **{name: value for name, value in changes.items() if value is not None},
+        **{name: value for name, value in decoding.items() if value is not None},
     )
     return Translator(run.model, run.tokenizer, chosen)
 

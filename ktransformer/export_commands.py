@@ -74,7 +74,7 @@ def _load_for_export(options: argparse.Namespace) -> tuple[Servable, dict[str, s
     """Opens the model, with a translator's decoding settings and labels where they are given."""
     decoding = {
         name: getattr(options, name)
-        for name in ("beam_size", "max_source_length", "max_target_length")
+        for name in ("beam_size", "length_penalty", "max_source_length", "max_target_length")
     }
     labels = {"source_label": options.source_label, "target_label": options.target_label}
     servable = load_servable(options.run)
@@ -90,8 +90,8 @@ def _load_for_export(options: argparse.Namespace) -> tuple[Servable, dict[str, s
     if options.shortlist is not None:
         raise _misplaced(options.run, servable, "--shortlist goes with a translator")
     if any(value is not None for value in decoding.values()) or any(labels.values()):
-        options_of_one = "--beam-size, --max-source-length, --max-target-length and the labels go"
-        raise _misplaced(options.run, servable, f"{options_of_one} with a translator")
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in decoding)
+        raise _misplaced(options.run, servable, f"{given} and the labels go with a translator")
     return servable, {}
 
 

@@ -196,6 +196,14 @@ def test_a_size_that_is_no_positive_number_is_refused(option, value, capsys):
     assert f"argument {option}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("value", ["-0.1", "nan", "inf", "much"])
+def test_a_length_penalty_that_is_no_number_from_zero_is_refused(value, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["translate", "run", f"--length-penalty={value}"])
+    message = f"argument --length-penalty: must be a number from 0; got {value}"
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["run.json", "tokenizer.model", "model.keras"])
 def test_a_run_that_lacks_a_file_is_refused(name, run_copy, capsys):
     (run_copy / name).unlink()

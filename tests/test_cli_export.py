@@ -121,9 +121,11 @@ def test_a_truncated_model_is_refused(lite_file, tmp_path, capsys):
     assert "a damaged one" in refusal(capsys, "translate", tmp_path / "model.tflite")
 
 
-def test_an_export_keeps_its_beam_size(lite_file, capsys):
+def test_an_export_keeps_its_beam_size_and_length_penalty(lite_file, capsys):
     message = refusal(capsys, "translate", lite_file, "--beam-size", 5)
     assert "was exported with a beam size of 3" in message
+    message = refusal(capsys, "translate", lite_file, "--length-penalty", 0.5)
+    assert "was exported with a length penalty of 1.0" in message
 
 
 @pytest.mark.parametrize("name", ["saved_model", "tflite"])

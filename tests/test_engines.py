@@ -86,6 +86,8 @@ def test_any_batch_size_works_in_all_three(engines):
 
 def test_a_run_takes_another_beam_size_and_an_export_does_not(run_folder, lite_file):
     assert load_engine(run_folder, beam_size=5).description.decoding.beam_size == 5
+    penalized = load_engine(run_folder, length_penalty=0.5)
+    assert penalized.description.decoding.length_penalty == 0.5
     assert load_engine(lite_file, beam_size=3).description.decoding.beam_size == 3
     with pytest.raises(InputError, match="was exported with a beam size of 3"):
         load_engine(lite_file, beam_size=5)
