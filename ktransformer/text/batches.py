@@ -53,12 +53,14 @@ class EpochBatches(abc.ABC):
         """Returns the batches of `stream` as TensorFlow's trainer takes them."""
         import tensorflow as tf
 
+        from ktransformer.text.untuned import untuned
+
         ids = tf.TensorSpec((None, None), tf.int32)
         signature: Any = ({"source": ids, "target": ids}, ids)
         batches = tf.data.Dataset.from_generator(
             lambda: self.stream(first_update), output_signature=signature
         )
-        return batches.prefetch(4)
+        return untuned(batches.prefetch(4))
 
 
 class TokenBatches(EpochBatches):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.text.buckets import Buckets, JoinedIds
 from ktransformer.text.special_ids import END_ID, PAD_ID
+from ktransformer.text.untuned import untuned
 
 _AS_MASK, _AS_ANOTHER = 0.8, 0.1  # The rest stays as it is.
 
@@ -115,7 +116,7 @@ class MaskedBatches:
 
         signature: Any = (tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((2,), tf.int32))
         batches = tf.data.Dataset.from_generator(plain, output_signature=signature)
-        return batches.map(self._mask).prefetch(4)
+        return untuned(batches.map(self._mask).prefetch(4))
 
     def _plain(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the ids `[B, T]` of each batch, and the seed `[2]` of its masks."""

@@ -32,9 +32,7 @@ class KerasEngine:
     def fit(self, batches: Sequence[Batch]) -> float:
         """Fits the batches once; returns the mean of their losses."""
         options = tf.data.Options()
-        # The end of a `fit` waits for the tuner's next wake-up, seconds later; a long training
-        # never sees that.
-        options.autotune.enabled = False
+        options.autotune.enabled = False  # The end of a `fit` waits for the tuner, for seconds.
         data = self.dataset(batches).prefetch(2).with_options(options)
         history = self.model.fit(data, steps_per_epoch=len(batches), verbose=0, shuffle=False)
         return float(history.history["loss"][-1])

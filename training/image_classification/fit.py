@@ -12,6 +12,7 @@ from images import Images
 
 from ktransformer.errors import InputError
 from ktransformer.models import VisionTransformer
+from ktransformer.text.untuned import untuned
 
 _log = logging.getLogger("ktransformer.image_classification")
 
@@ -178,7 +179,7 @@ def training_batches(
     inputs, labels = labelled(images, num_classes)
     dataset = tf.data.Dataset.from_tensor_slices((inputs, labels))
     dataset = dataset.shuffle(len(images), seed=seed).batch(settings.batch_size)
-    return dataset.map(lambda x, y: (augment(x, training=True), y)).prefetch(2)
+    return untuned(dataset.map(lambda x, y: (augment(x, training=True), y)).prefetch(2))
 
 
 def augmentation(settings: Settings, seed: int) -> keras.Sequential:
