@@ -184,6 +184,10 @@ def test_the_steps_are_those_of_an_epoch(batches):
     assert batches.steps_per_epoch == len(epoch)
 
 
+def test_the_dataset_is_not_tuned(batches):
+    assert batches.dataset().options().autotune.enabled is False
+
+
 def test_the_dataset_yields_epoch_after_epoch(batches):
     expected = [*batches.epoch(0), *batches.epoch(1)]
     found = batches.dataset().take(len(expected)).as_numpy_iterator()

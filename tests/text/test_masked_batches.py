@@ -176,6 +176,10 @@ def test_fixed_masks_and_the_order_of_the_text_are_the_same_every_epoch(lines):
     assert sorted(firsts[-10:]) == firsts[-10:]  # All of the longest bucket.
 
 
+def test_the_dataset_is_not_tuned(batches):
+    assert batches.dataset().options().autotune.enabled is False
+
+
 def test_the_dataset_yields_epoch_after_epoch(batches):
     expected = [*batches.epoch(0), *batches.epoch(1)]
     assert batches.steps_per_epoch == len(list(batches.epoch(0)))
