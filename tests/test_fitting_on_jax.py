@@ -22,7 +22,8 @@ folder, plain, rest = Path(sys.argv[1]), Losses(), Losses()
 results = {"plain": fit_ids(folder / "plain", [plain], dropout=0), "losses": plain.losses}
 keras.distribution.set_distribution(keras.distribution.DataParallel())
 assert count_devices() == 2
-whole, settings = Losses(), {"dropout": 0.3, "bucket_step": 16}  # One shape, to compile less.
+whole = Losses()
+settings = {"dropout": 0.3, "optimizer": "muon", "bucket_step": 16}  # One shape, to compile less.
 results["whole"] = fit_ids(folder / "whole", [whole], **settings)
 try:
     fit_ids(folder / "cut", [Losses(cut=3)], **settings)

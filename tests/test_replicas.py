@@ -101,10 +101,11 @@ with mirrored_strategy(2).scope():
         count = Count()
         histories["cut"] = fit("cut", [count])
         histories["updates"] = count.updates
-    try:
-        fit("half", dtype="mixed_float16")
-    except InputError as error:
-        histories["half"] = str(error)
+    for name, settings in ("half", {"dtype": "mixed_float16"}), ("muon", {"optimizer": "muon"}):
+        try:
+            fit(name, **settings)
+        except InputError as error:
+            histories[name] = str(error)
 try:
     fit("whole")
 except InputError as error:
@@ -143,6 +144,11 @@ def test_another_number_of_devices_does_not_go_on(on_two):
 
 def test_float16_is_refused_on_several_devices(on_two):
     assert on_two[1]["half"] == "mixed_float16 trains on one device alone; use mixed_bfloat16."
+
+
+def test_muon_is_refused_on_several_devices(on_two):
+    message = "muon trains on one TensorFlow device alone; use adam, or JAX."
+    assert on_two[1]["muon"] == message
 
 
 def test_a_strategy_of_several_workers_is_refused():
