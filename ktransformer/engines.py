@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 from ktransformer.config import DecodingConfig
 from ktransformer.errors import InputError
@@ -67,7 +68,7 @@ def load_engine(
     return engine
 
 
-def load_translator(path: str | Path, **decoding: float | None) -> Translator:
+def load_translator(path: str | Path, **decoding: Any) -> Translator:
     """Opens a run's folder as a `Translator`; what is not None replaces its decoding settings."""
     run = load_run(path)
     chosen: DecodingConfig = dataclasses.replace(
