@@ -80,7 +80,8 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         },
         set(),
     ),
-    "cli": ({"commands", "config", "export_commands", "quiet"}, set()),
+    "arguments": ({"config"}, set()),
+    "cli": ({"arguments", "commands", "export_commands", "quiet"}, set()),
     "__main__": ({"cli"}, set()),
 }
 
