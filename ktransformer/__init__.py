@@ -10,6 +10,7 @@ from typing import Any
 from ktransformer._version import __version__ as __version__
 
 _SUBMODULES = (
+    "allocator",
     "config",
     "decoding",
     "fitting",

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ktransformer.allocator import keep_freed_memory
 from ktransformer.arguments import make_parser
 from ktransformer.errors import InputError
 from ktransformer.quiet import quiet_stderr
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = make_parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    keep_freed_memory()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ktransformer").setLevel(logging.INFO)
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:

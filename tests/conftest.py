@@ -5,11 +5,16 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from ktransformer.allocator import keep_freed_memory
 from tests.small_run import number_pairs, train_arguments, write_pairs
+
+keep_freed_memory()  # As all commands do.
 
 # They come first, so that no process is left alone with one of them at the end.
 _LONGEST = (
@@ -37,13 +42,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+def make_once(path: Path, make: Callable[[], None]) -> Path:
+    """Makes a file or folder in the first test process that asks for it; the others wait."""
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            make()
+    return path
+
+
 @pytest.fixture(scope="session")
-def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all test processes have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def data_folder(shared_folder: Path) -> Path:
     """A folder with `train`, `validation` and `test`, each a `.source` and a `.target`."""
-    folder = tmp_path_factory.mktemp("numbers")
-    for name, count, seed in (("train", 3000, 1), ("validation", 60, 2), ("test", 60, 3)):
-        write_pairs(folder, name, number_pairs(count, seed))
-    return folder
+    folder = shared_folder / "numbers"
+
+    def make() -> None:
+        folder.mkdir()
+        for name, count, seed in (("train", 3000, 1), ("validation", 60, 2), ("test", 60, 3)):
+            write_pairs(folder, name, number_pairs(count, seed))
+
+    return make_once(folder, make)
 
 
 @pytest.fixture(scope="session")
@@ -52,19 +76,21 @@ def run_folder(data_folder: Path) -> Path:
     from ktransformer.cli import main
 
     output = data_folder / "run"
-    status = main(
-        train_arguments(
-            data_folder / "train.source",
-            data_folder / "train.target",
-            output,
-            "--validation-source",
-            str(data_folder / "validation.source"),
-            "--validation-target",
-            str(data_folder / "validation.target"),
-        )
+    validation = [str(data_folder / f"validation.{side}") for side in ("source", "target")]
+    arguments = train_arguments(
+        data_folder / "train.source",
+        data_folder / "train.target",
+        output,
+        "--validation-source",
+        validation[0],
+        "--validation-target",
+        validation[1],
     )
-    assert status == 0
-    return output
+
+    def make() -> None:
+        assert main(arguments) == 0
+
+    return make_once(output, make)
 
 
 @pytest.fixture
@@ -89,8 +115,11 @@ def saved_model(run_folder: Path) -> Path:
     from ktransformer.cli import main
 
     output = run_folder.parent / "export"
-    assert main(["export", str(run_folder), "--output", str(output)]) == 0
-    return output / "1"
+
+    def make() -> None:
+        assert main(["export", str(run_folder), "--output", str(output)]) == 0
+
+    return make_once(output, make) / "1"
 
 
 @pytest.fixture(scope="session")
@@ -101,8 +130,11 @@ def lite_file(run_folder: Path) -> Path:
     output = run_folder.parent / "numbers.tflite"
     labels = ["--source-label", "number words", "--target-label", "digits"]
     arguments = ["export", str(run_folder), "--format", "tflite", "--output", str(output)]
-    assert main([*arguments, *labels]) == 0
-    return output
+
+    def make() -> None:
+        assert main([*arguments, *labels]) == 0
+
+    return make_once(output, make)
 
 
 @pytest.fixture

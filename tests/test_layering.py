@@ -17,6 +17,7 @@ _ALWAYS = {"errors", "lazy", "_version"}
 _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "__init__": (set(), set()),
     "_version": (set(), set()),
+    "allocator": (set(), set()),
     "errors": (set(), set()),
     "lazy": (set(), set()),
     "files": (set(), set()),
@@ -81,7 +82,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "arguments": ({"config"}, set()),
-    "cli": ({"arguments", "commands", "export_commands", "quiet"}, set()),
+    "cli": ({"allocator", "arguments", "commands", "export_commands", "quiet"}, set()),
     "__main__": ({"cli"}, set()),
 }
 

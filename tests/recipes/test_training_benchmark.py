@@ -35,6 +35,7 @@ def row(size: str, engine: str, speed: float, peak: float) -> dict:
         "size": size,
         "engine": engine,
         "tokens_per_second": speed,
+        "relative": speed / 1000,
         "peak_mb": peak,
         "least_seconds": 1.0,
         "most_seconds": 2.0,
@@ -68,6 +69,24 @@ def test_the_verdict_is_our_fastest_against_the_fastest_peer():
         "base: ours, as the command at 1.25 times the best peer, PyTorch nn.Transformer, threads "
         "that sleep (goal 1.3, missed); 0.90 of PyTorch's peak memory (goal 0.8, missed)",
     ]
+
+
+def test_engines_of_different_groups_are_compared_by_what_they_share():
+    slower = [{**row, "tokens_per_second": row["tokens_per_second"] / 2} for row in ROWS[2:4]]
+    assert training_results.verdict([*ROWS[:2], *slower]) == training_results.verdict(ROWS[:4])
+
+
+@pytest.mark.parametrize(
+    ("at_once", "groups"),
+    [
+        (2, [["a", "b"], ["a", "c"], ["a", "d"]]),
+        (3, [["a", "b", "c"], ["a", "d"]]),
+        (9, [["a", "b", "c", "d"]]),
+    ],
+)
+def test_the_first_engine_is_in_every_group(at_once, groups):
+    assert training_speed.divide(["a", "b", "c", "d"], at_once) == groups
+    assert training_speed.divide(["a"], at_once) == [["a"]]
 
 
 def test_a_disturbed_speed_decides_nothing():
@@ -140,6 +159,7 @@ def found(tmp_path_factory):
         sizes=["tiny"],
         peers=Path("/nowhere"),
         work=folder,
+        at_once=None,
         rounds=2,
         seconds=60.0,
         max_foreign=9.0,
@@ -160,6 +180,7 @@ def test_our_engine_trains_and_is_measured(found):
     assert saved["rows"] == [row]
     assert "keras" in saved["about"]["versions"]
     assert row["tokens"] == 14
+    assert row["relative"] == 1
     assert 3 < row["loss"] < 7  # About log(100) from random weights.
     assert row["tokens_per_second"] > 0
     assert 0 < row["share"] < 1

@@ -7,6 +7,7 @@ import keras_fitting
 import tensorflow as tf
 from training_workload import Batch, TrainingWorkload
 
+from ktransformer.allocator import keep_freed_memory
 from ktransformer.config import TrainingConfig
 from ktransformer.fitting import compile_model, compile_training_model
 from ktransformer.models import Transformer
@@ -23,6 +24,8 @@ class Engine(keras_fitting.KerasEngine):
     """
 
     def __init__(self, work: TrainingWorkload, *, whole_logits: bool, jit_compile: bool) -> None:
+        if not whole_logits:
+            keep_freed_memory()
         keras.utils.set_random_seed(1)
         config = TrainingConfig(label_smoothing=work.label_smoothing)
         model: keras.Model = Transformer(**work.sizes, dropout=work.dropout)

@@ -18,9 +18,9 @@ def by_size(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
 
 
 def fastest(rows: dict[str, Row], *, ours: bool) -> Row | None:
-    """Returns the row of our fastest engine, or of the fastest peer."""
+    """Returns the row of our fastest engine, or of the fastest peer, by `relative`."""
     found = [row for name, row in rows.items() if ENGINES[name].ours is ours]
-    return max(found, key=lambda row: row["tokens_per_second"], default=None)
+    return max(found, key=lambda row: row["relative"], default=None)
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
@@ -33,7 +33,7 @@ def verdict(rows: Sequence[Row]) -> list[str]:
             continue
         compared = [ours, peer, *([found[MEMORY_PEER]] if MEMORY_PEER in found else [])]
         quiet = all(row["clean"] >= 2 for row in compared)
-        speed = ours["tokens_per_second"] / peer["tokens_per_second"]
+        speed = ours["relative"] / peer["relative"]
         line = (
             f"{size}: {ENGINES[ours['engine']].title} at {speed:.2f} times the best peer, "
             f"{ENGINES[peer['engine']].title} (goal {SPEED_GOAL}, "
@@ -102,7 +102,7 @@ def _table(rows: dict[str, Row]) -> str:
             [
                 ENGINES[name].title,
                 f"{row['tokens_per_second']:,.0f}",
-                ratio(row, peer, "tokens_per_second"),
+                ratio(row, peer, "relative"),
                 f"{row['least_seconds']:.2f} to {row['most_seconds']:.2f}",
                 f"{row['tokens'] / row['core_seconds']:,.0f}",
                 f"{row['share']:.2f}",

@@ -14,6 +14,7 @@ import shlex
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from ktransformer.quiet import quiet_stderr
 HERE = Path(__file__).parent
 BATCH_TOKENS = 4096
 BATCHES = {"tiny": 2, "base": 1}  # Of a sample; evenly spread over the lengths.
+AT_ONCE = {"tiny": 8, "base": 3}  # Engines in memory: one of base takes 5 to 7 GB.
 
 
 def main() -> int:
@@ -77,6 +79,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="ENGINE")
     add("--batch-tokens", type=int, default=BATCH_TOKENS, help="of a batch, on each side")
     add("--batches", type=int, help="of a sample; 2 of tiny and 1 of base if not given")
+    add("--at-once", type=int, help="engines in memory; 8 of tiny and 3 of base if not given")
     add("--rounds", type=int, default=5, help="samples of an engine")
     add("--seconds", type=float, default=40.0, help="an engine's time for them, but at least two")
     add("--max-foreign", type=float, default=0.15, help="cores others may use in a clean sample")
@@ -97,20 +100,54 @@ def check(options: argparse.Namespace) -> None:
             raise InputError(
                 f"Batch tokens, batches, rounds and tries must be at least 1: {number}."
             )
+    if options.at_once is not None and options.at_once < 2:
+        raise InputError(f"At least 2 engines must be in memory at once: {options.at_once}.")
     pythons = {name: ENGINES[name].python(options.peers) for name in options.engines}
     check_environments(pythons, "benchmark")
+
+
+def divide(engines: Sequence[str], at_once: int) -> list[list[str]]:
+    """Divides engines into groups of so many at most, the first engine in each of them."""
+    first, *others = engines
+    step = at_once - 1
+    return [[first, *others[i : i + step]] for i in range(0, max(len(others), 1), step)]
 
 
 def measure(
     size: str, folder: Path, versions: dict[str, str], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Measures one size with all engines and says what came out.
+    """Measures one size with all engines, as many at a time as memory holds.
 
-    Each trains all batches twice, which is not counted (the first time compiles); rounds follow.
-    The matrix product is measured before and after them.
+    The first engine is in every group: `relative` is a row's speed by the first engine's in the
+    same group, so that engines of different groups can be compared.
+    """
+    rows: list[dict[str, Any]] = []
+    first = options.engines[0]
+    for names in divide(options.engines, options.at_once or AT_ONCE[size]):
+        found = measure_group(names, size, folder, versions, options)
+        if not found or found[0]["engine"] != first:
+            say(f"  {', '.join(names)}: left out, for {first} could not be measured with them")
+            continue
+        for row in found:
+            row["relative"] = row["tokens_per_second"] / found[0]["tokens_per_second"]
+        rows += found[1:] if rows else found
+    return rows
+
+
+def measure_group(
+    names: Sequence[str],
+    size: str,
+    folder: Path,
+    versions: dict[str, str],
+    options: argparse.Namespace,
+) -> list[dict[str, Any]]:
+    """Measures one size with some engines and says what came out.
+
+    Each trains all batches once, which is not counted (it compiles); rounds follow. The matrix
+    product is measured before and after them.
     """
     work = TrainingWorkload.load(folder)
-    commands = {name: ENGINES[name].command(options.peers, folder) for name in options.engines}
+    commands = {name: ENGINES[name].command(options.peers, folder) for name in names}
     threads = dict.fromkeys(commands, THREADS)
     firsts: dict[EngineProcess, float] = {}
     products: list[float] = []

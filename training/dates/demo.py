@@ -22,6 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is impor
 import data
 from attention import draw_attention
 
+from ktransformer.allocator import keep_freed_memory
 from ktransformer.config import Config, read_settings
 from ktransformer.errors import InputError
 from ktransformer.fitting import remove_checkpoints, train
@@ -36,6 +37,7 @@ WANTED = 0.990
 
 
 def main() -> int:
+    keep_freed_memory()
     options = parse_arguments()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ktransformer").setLevel(logging.INFO)

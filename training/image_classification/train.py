@@ -26,6 +26,7 @@ import numpy as np
 import tensorflow as tf
 import yaml
 
+from ktransformer.allocator import keep_freed_memory
 from ktransformer.config import read_settings
 from ktransformer.errors import InputError
 from ktransformer.files import check_new_folder, new_folder
@@ -59,6 +60,7 @@ class Trained:
 
 
 def main() -> int:
+    keep_freed_memory()
     options = parse_arguments()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ktransformer").setLevel(logging.INFO)

@@ -22,6 +22,7 @@ from evaluate import comparison
 from language_model import History, fit_language_model
 from settings import Settings, add_settings, chosen_settings
 
+from ktransformer.allocator import keep_freed_memory
 from ktransformer.errors import InputError
 from ktransformer.files import check_new_folder, new_folder
 from ktransformer.servables import save_servable
@@ -35,6 +36,7 @@ from matplotlib import pyplot as plt
 
 def main() -> int:
     """Runs the training; returns the exit status."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--text", nargs="+", required=True, metavar="FILE", help="training text")
     parser.add_argument("--validation", required=True, metavar="FILE", help="validation text")

@@ -29,6 +29,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ktransformer.allocator import keep_freed_memory
 from ktransformer.config import Config, read_settings
 from ktransformer.errors import InputError
 from ktransformer.files import new_file
@@ -47,6 +48,7 @@ SIDES = ("source", "target")
 
 def main() -> int:
     """Runs a step; returns the exit status."""
+    keep_freed_memory()
     options = parser().parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ktransformer").setLevel(logging.INFO)
