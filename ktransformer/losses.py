@@ -93,13 +93,12 @@ def projected_losses(
     order = ops.argsort(ops.cast(weights == 0, "int32"))  # What counts comes first.
     real = ops.sum(ops.cast(weights != 0, "int32"))
     chunks = (real + _CHUNK_ROWS - 1) // _CHUNK_ROWS
-    confidence, floor = 1.0 - label_smoothing, label_smoothing / vocabulary_size
-    rows = ops.arange(_CHUNK_ROWS, dtype="int32")
 
     @ops.custom_gradient
     def sums(hidden: Any, table: Any) -> Any:
         dtype = hidden.dtype
         transposed = ops.transpose(table)
+        mean_row = ops.mean(ops.cast(table, "float32"), axis=0)  # [D]
 
         def step(i: Any, sums: Any, *gradients: Any) -> tuple[Any, ...]:
             chosen = ops.slice(order, [i * _CHUNK_ROWS], [_CHUNK_ROWS])
@@ -114,22 +113,21 @@ def projected_losses(
             plain = highest + ops.log(totals) - label_logits
             smoothed = plain
             if label_smoothing:
-                smoothed = plain + label_smoothing * (label_logits - ops.mean(logits, axis=-1))
+                mean_logits = ops.matmul(ops.cast(states, "float32"), mean_row)
+                smoothed = plain + label_smoothing * (label_logits - mean_logits)
             right = ops.cast(ops.greater_equal(label_logits, highest), "float32")
             sums = sums + ops.stack([ops.sum(x * weight) for x in (smoothed, plain, right)])
             if not differentiable:
                 return i + 1, sums
+            # Of the softmax, whose rows are exponentials by their totals: the division is left to
+            # the small side of each product.
             of_hidden, of_table = gradients
-            scale = weight / totals
-            of_logits = exponentials * scale[:, None]
-            if label_smoothing:
-                of_logits = of_logits - (floor * weight)[:, None]
-            at_labels = ops.exp(label_logits - highest) * scale - (floor + confidence) * weight
-            of_logits = ops.scatter_update(of_logits, ops.stack([rows, label], 1), at_labels)
-            of_logits = ops.cast(of_logits, dtype)
-            of_states = ops.cast(ops.matmul(of_logits, table), "float32")
-            of_hidden = ops.scatter_update(of_hidden, chosen[:, None], of_states)
-            product = ops.matmul(ops.transpose(of_logits), states)  # [V, D]
+            scale = (weight / totals)[:, None]
+            exponentials = ops.cast(exponentials, dtype)
+            expected = ops.cast(ops.matmul(exponentials, table), "float32") * scale  # [C, D]
+            scaled = ops.cast(ops.cast(states, "float32") * scale, dtype)
+            product = ops.matmul(ops.transpose(exponentials), scaled)  # [V, D]
+            of_hidden = ops.scatter_update(of_hidden, chosen[:, None], expected)
             return i + 1, sums, of_hidden, of_table + ops.cast(product, "float32")
 
         start: tuple[Any, ...] = (ops.zeros((), "int32"), ops.zeros((3,), "float32"))
@@ -139,7 +137,18 @@ def projected_losses(
 
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             upstream = arguments[0] if upstream is None else upstream
-            return tuple(ops.cast(x * upstream[0], dtype) for x in found[2:])
+            of_hidden, of_table = (x - y for x, y in zip(found[2:], of_targets(), strict=True))
+            return tuple(ops.cast(x * upstream[0], dtype) for x in (of_hidden, of_table))
+
+        def of_targets() -> tuple[Any, Any]:
+            """Computes what the distribution that the softmax should be takes off the gradients."""
+            states, rows = ops.cast(hidden, "float32"), ops.cast(table, "float32")
+            confidence = 1.0 - label_smoothing
+            weighted = states * weights[:, None]  # [N, D]
+            of_hidden = confidence * ops.take(rows, labels, axis=0) + label_smoothing * mean_row
+            of_table = confidence * ops.segment_sum(weighted, labels, vocabulary_size)
+            of_table += label_smoothing / vocabulary_size * ops.sum(weighted, axis=0)
+            return of_hidden * weights[:, None], of_table
 
         return found[1], gradient
 

@@ -10,6 +10,7 @@ from ktransformer.layers.cache import StepPlace as StepPlace
 from ktransformer.layers.cache import Unseen as Unseen
 from ktransformer.layers.cross_attention import MultiHeadCrossAttention as MultiHeadCrossAttention
 from ktransformer.layers.feed_forward import FeedForward as FeedForward
+from ktransformer.layers.layer_normalization import LayerNormalization as LayerNormalization
 from ktransformer.layers.masks import attention_mask as attention_mask
 from ktransformer.layers.masks import masked_softmax as masked_softmax
 from ktransformer.layers.patch_embedding import PatchEmbedding as PatchEmbedding

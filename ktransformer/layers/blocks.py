@@ -8,6 +8,7 @@ from ktransformer.layers.cache import Cache, KeyValues, StepPlace
 from ktransformer.layers.checks import check_dropouts, check_sizes
 from ktransformer.layers.cross_attention import MultiHeadCrossAttention
 from ktransformer.layers.feed_forward import FeedForward
+from ktransformer.layers.layer_normalization import LayerNormalization
 from ktransformer.layers.self_attention import MultiHeadSelfAttention
 
 
@@ -64,9 +65,7 @@ class _Block(keras.layers.Layer):
 
     def make_norm(self, name: str) -> keras.layers.Layer:
         """Creates one norm; called once a sublayer. Override it for another norm."""
-        return keras.layers.LayerNormalization(
-            epsilon=self.epsilon, dtype=self.dtype_policy, name=name
-        )
+        return LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy, name=name)
 
     def _build_sublayers(self, inputs_shape: Any) -> None:
         """Creates and builds the two sublayers, with norm and dropout, that every block has."""

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Self
 
 import keras
 
-from ktransformer.layers import EncoderBlock
+from ktransformer.layers import EncoderBlock, LayerNormalization
 from ktransformer.layers.checks import check_heads, check_sizes
 from ktransformer.models.encoder import Encoder
 
@@ -99,7 +99,7 @@ class EncoderModel(keras.Model):
         """Creates the norm after a stack's last block, or None; called once a stack."""
         if not self.norm_first:
             return None
-        return keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy)
+        return LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy)
 
     def block_arguments(self) -> dict[str, Any]:
         """Returns the arguments that the model gives to every block."""

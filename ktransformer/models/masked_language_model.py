@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ktransformer.layers import PositionalEmbedding
+from ktransformer.layers import LayerNormalization, PositionalEmbedding
 from ktransformer.models.encoder_model import EncoderModel
 from ktransformer.models.transformer import PRESETS
 
@@ -111,9 +111,7 @@ class MaskedLanguageModel(EncoderModel):
             dtype=self.dtype_policy,
             name="head_projection",
         )
-        self.head_norm = keras.layers.LayerNormalization(
-            epsilon=1e-5, dtype=self.dtype_policy, name="head_norm"
-        )
+        self.head_norm = LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy, name="head_norm")
 
     def make_embedding(self, name: str) -> PositionalEmbedding:
         """Creates the embedding with positions; override it for another one."""
