@@ -19,7 +19,7 @@ def keep_freed_memory() -> bool:
     malloc gives most of it back to the kernel, which clears each page again when it is next
     touched: a third to two thirds of a small model's step, as the machine has it. The price is
     that the process holds on to its peak. It holds for the whole process, so the library does not
-    do it unasked: the commands do, and who trains from Python may, before anything is computed.
+    do it unasked: `train` does, and who trains from Python may, before anything is computed.
 
     Returns:
         Whether it is so now. Not where the C library is not glibc; nor where the environment says

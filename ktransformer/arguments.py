@@ -230,10 +230,14 @@ def _add_train(commands: Any) -> None:
         ("--validation-source", "source text to validate on", False),
         ("--validation-target", "its translation", False),
     ):
-        command.add_argument(name, nargs="+", required=required, metavar="FILE", help=text)
+        command.add_argument(
+            name, nargs="+", action="extend", required=required, metavar="FILE", help=text
+        )
     command.add_argument("--output", required=True, metavar="RUN", help="folder to write")
     command.add_argument(
-        "--overwrite", action="store_true", help="replace RUN if it is there (default: refuse)"
+        "--overwrite",
+        action="store_true",
+        help="replace RUN, and what is kept of a training of it that was cut (default: refuse)",
     )
     command.add_argument(
         "--resume",

@@ -28,11 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = make_parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    keep_freed_memory()
+    if options.command == "train":
+        keep_freed_memory()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("ktransformer").setLevel(logging.INFO)
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
-        return 2  # A stream is closed; there may be no place for a sentence.
+        return 2 if sys.stderr is None else _fail("A standard stream is closed.")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")  # Texts come in as UTF-8, whatever the locale.

@@ -7,7 +7,6 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import sacrebleu
 import tensorflow as tf
 
 from ktransformer import fitting
-from ktransformer.config import Config, read_settings
+from ktransformer.config import Config, read_settings, split_settings
 from ktransformer.engines import available_cores, load_engine, load_translator
 from ktransformer.errors import InputError
 from ktransformer.models import PRESETS
@@ -36,7 +35,9 @@ def train(options: argparse.Namespace) -> None:
     if bool(options.validation_source) != bool(options.validation_target):
         raise InputError("--validation-source and --validation-target go together; got one.")
     settings = read_settings(options.config) if options.config else {}
-    config = Config().replace({**PRESETS[options.preset], **settings, **_pairs(options.set)})
+    config = Config().replace(
+        {**PRESETS[options.preset], **settings, **split_settings(options.set)}
+    )
     output = Path(options.output).resolve()
     check_run_path(output, overwrite=options.overwrite)
     checkpoints = _prepare_checkpoints(output, options)
@@ -47,16 +48,18 @@ def train(options: argparse.Namespace) -> None:
     one_or_more: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if options.devices > 1:
         one_or_more = fitting.mirrored_strategy(options.devices).scope()
+    if options.overwrite and not options.resume:
+        fitting.remove_checkpoints(checkpoints)
     try:
         with one_or_more:
             run = fitting.train(
                 config, text, validation, checkpoints=checkpoints, resume=options.resume
             )
         save_run(run, output, overwrite=options.overwrite)
-    except (KeyboardInterrupt, InputError, OSError):
+    except (KeyboardInterrupt, InputError, OSError) as error:
         with contextlib.suppress(OSError):
             checkpoints.rmdir()  # Where nothing is in it.
-        if checkpoints.is_dir():
+        if checkpoints.is_dir() and not isinstance(error, InputError):
             _log.info("The training's state is in %s; --resume goes on from it.", checkpoints)
         raise
     fitting.remove_checkpoints(checkpoints)
@@ -66,26 +69,12 @@ def train(options: argparse.Namespace) -> None:
 def _prepare_checkpoints(output: Path, options: argparse.Namespace) -> Path:
     """Returns the folder for what a training keeps; what is there must be meant to be used."""
     folder = output.with_name(f"{output.name}.checkpoints")
-    if options.resume:
-        return folder
-    if options.overwrite:
-        fitting.remove_checkpoints(folder)
-    if folder.exists():
+    if folder.exists() and not (options.resume or options.overwrite):
         raise InputError(
             f"{folder} is there, from a training that was cut or of another origin; go on with "
             "--resume, or move it away."
         )
     return folder
-
-
-def _pairs(settings: Sequence[str]) -> dict[str, str]:
-    pairs = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise InputError(f"--set takes key=value; got {setting!r}.")
-        pairs[key] = value
-    return pairs
 
 
 def translate(options: argparse.Namespace) -> None:

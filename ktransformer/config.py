@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -97,7 +98,7 @@ class DataConfig:
     character_coverage: float = 1.0
     """Share of the text's characters that get a piece; the rarest others become unknown."""
     batch_tokens: int = 4096
-    """The most tokens of a batch on each side, padding included."""
+    """The most tokens of a batch on each side, padding included; subword_alpha may add some."""
     bucket_step: int = 4
     """Distance between two buckets' lengths, in tokens: fewer shapes against less padding."""
     subword_alpha: float | None = None
@@ -140,7 +141,7 @@ class TrainingConfig:
     average_checkpoints: int = 5
     """The final weights are the mean over the last so many epochs."""
     patience: int | None = None
-    """Stop after so many epochs without a better validation loss; null for never."""
+    """Stop after so many epochs without a better validation perplexity; null for never."""
     checkpoint_minutes: float = 5.0
     """Minutes between two writings of the training's state within an epoch; 0 for every update."""
     bleu_sentences: int = 200
@@ -293,6 +294,21 @@ def flatten(sections: dict[str, Any]) -> dict[str, Any]:
         elif key not in names:
             settings[key] = value
     return settings
+
+
+def split_settings(settings: Iterable[str]) -> dict[str, str]:
+    """Splits what a command line's `--set` gives, `key=value` each.
+
+    Raises:
+        InputError: One has no equals sign.
+    """
+    pairs = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set takes key=value; got {setting!r}.")
+        pairs[key] = value
+    return pairs
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:

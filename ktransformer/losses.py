@@ -93,6 +93,8 @@ def projected_losses(
     order = ops.argsort(ops.cast(weights == 0, "int32"))  # What counts comes first.
     real = ops.sum(ops.cast(weights != 0, "int32"))
     chunks = (real + _CHUNK_ROWS - 1) // _CHUNK_ROWS
+    confidence = 1.0 - label_smoothing
+    rows = ops.arange(_CHUNK_ROWS, dtype="int32")
 
     @ops.custom_gradient
     def sums(hidden: Any, table: Any) -> Any:
@@ -119,15 +121,19 @@ def projected_losses(
             sums = sums + ops.stack([ops.sum(x * weight) for x in (smoothed, plain, right)])
             if not differentiable:
                 return i + 1, sums
-            # Of the softmax, whose rows are exponentials by their totals: the division is left to
-            # the small side of each product.
+            # Softmax less labels, times each row's total, by which the small side of a product is
+            # divided. What smoothing takes off is alike for all ids and follows at the end.
             of_hidden, of_table = gradients
+            at_labels = ops.exp(label_logits - highest) - confidence * totals
+            residuals = ops.scatter_update(exponentials, ops.stack([rows, label], 1), at_labels)
             scale = (weight / totals)[:, None]
-            exponentials = ops.cast(exponentials, dtype)
-            expected = ops.cast(ops.matmul(exponentials, table), "float32") * scale  # [C, D]
+            if dtype != "float32":  # Half precision does not hold the total of a large vocabulary.
+                residuals, scale = residuals / totals[:, None], weight[:, None]
+            residuals = ops.cast(residuals, dtype)
+            of_states = ops.cast(ops.matmul(residuals, table), "float32") * scale
             scaled = ops.cast(ops.cast(states, "float32") * scale, dtype)
-            product = ops.matmul(ops.transpose(exponentials), scaled)  # [V, D]
-            of_hidden = ops.scatter_update(of_hidden, chosen[:, None], expected)
+            product = ops.matmul(ops.transpose(residuals), scaled)  # [V, D]
+            of_hidden = ops.scatter_update(of_hidden, chosen[:, None], of_states)
             return i + 1, sums, of_hidden, of_table + ops.cast(product, "float32")
 
         start: tuple[Any, ...] = (ops.zeros((), "int32"), ops.zeros((3,), "float32"))
@@ -137,18 +143,12 @@ def projected_losses(
 
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             upstream = arguments[0] if upstream is None else upstream
-            of_hidden, of_table = (x - y for x, y in zip(found[2:], of_targets(), strict=True))
+            of_hidden, of_table = found[2:]
+            if label_smoothing:
+                weighted = ops.cast(hidden, "float32") * weights[:, None]
+                of_hidden = of_hidden - label_smoothing * weights[:, None] * mean_row
+                of_table = of_table - label_smoothing / vocabulary_size * ops.sum(weighted, axis=0)
             return tuple(ops.cast(x * upstream[0], dtype) for x in (of_hidden, of_table))
-
-        def of_targets() -> tuple[Any, Any]:
-            """Computes what the distribution that the softmax should be takes off the gradients."""
-            states, rows = ops.cast(hidden, "float32"), ops.cast(table, "float32")
-            confidence = 1.0 - label_smoothing
-            weighted = states * weights[:, None]  # [N, D]
-            of_hidden = confidence * ops.take(rows, labels, axis=0) + label_smoothing * mean_row
-            of_table = confidence * ops.segment_sum(weighted, labels, vocabulary_size)
-            of_table += label_smoothing / vocabulary_size * ops.sum(weighted, axis=0)
-            return of_hidden * weights[:, None], of_table
 
         return found[1], gradient
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 from ktransformer.allocator import keep_freed_memory
 from tests.small_run import number_pairs, train_arguments, write_pairs
 
-keep_freed_memory()  # As all commands do.
+keep_freed_memory()  # As `train` does.
 
 # They come first, so that no process is left alone with one of them at the end.
 _LONGEST = (

@@ -55,8 +55,9 @@ def test_a_step_finds_its_memory_where_the_last_one_left_it():
     assert float(faults) < 500
 
 
-def test_the_commands_keep_it():
-    code = "from ktransformer.cli import main\nassert main(['translate', '/nowhere']) == 2\n"
+def test_the_training_command_keeps_it():
+    line = ["train", "--source", "/nowhere", "--target", "/nowhere", "--output", "/nowhere/run"]
+    code = f"from ktransformer.cli import main\nassert main({line}) == 2\n"
     assert float(run(code + _FAULTS)[-1]) < 500
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ktransformer.arguments import make_parser
 from ktransformer.cli import main
 from ktransformer.config import Config
 from tests.run_command import command, limit_file_size, refusal
@@ -159,6 +160,34 @@ def test_a_run_that_is_already_there_is_not_replaced(run_copy, data_folder, caps
     sides = data_folder / "test.source", data_folder / "test.target"
     assert "already exists" in refusal(capsys, *train_arguments(*sides, run_copy))
     assert (run_copy / "run.json").read_bytes() == before
+
+
+def test_a_source_that_is_not_there_leaves_the_state_of_a_training_that_was_cut(tmp_path, capsys):
+    kept = tmp_path / "run.checkpoints" / "training.npz"
+    kept.parent.mkdir()
+    kept.touch()
+    arguments = train_arguments(tmp_path / "typo", tmp_path / "typo", tmp_path / "run")
+    assert "typo" in refusal(capsys, *arguments, "--overwrite")
+    assert kept.exists()
+
+
+def test_files_of_options_that_are_repeated_follow_on():
+    line = [
+        "train",
+        "--source",
+        "a",
+        "--source",
+        "b",
+        "c",
+        "--target",
+        "d",
+        "e",
+        "f",
+        "--output",
+        "run",
+    ]
+    options = make_parser().parse_args(["train", *sides, "--output", "run"])
+    assert (options.source, options.target) == (["a", "b", "c"], ["d", "e", "f"])
 
 
 def test_a_folder_that_is_not_a_run_is_not_overwritten(data_folder, tmp_path, capsys):

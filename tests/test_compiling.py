@@ -14,17 +14,26 @@ def compiled(steps_per_epoch=None, **settings):
     return model
 
 
-def rates(model, steps):
-    schedule = model.optimizer._learning_rate
-    return np.array([float(schedule(step)) for step in steps])
+def rates(model, batches):
+    """The learning rates that the optimizer has after so many batches."""
+    found = []
+    for count in batches:
+        model.optimizer._iterations.assign(count)
+        found.append(float(model.optimizer.learning_rate))
+    return np.array(found)
 
 
 def test_cosine_falls_from_the_peak_to_zero_at_the_end_of_the_last_epoch():
     model = compiled(
         10, schedule="cosine", epochs=12, learning_rate=0.5, warmup_steps=20, accumulate_batches=2
     )
-    found = rates(model, [0, 10, 20, 40, 60])  # Twelve epochs of five updates.
+    found = rates(model, [0, 20, 40, 80, 120])  # Twelve epochs of five updates of two batches.
     np.testing.assert_allclose(found, [0.0, 0.25, 0.5, 0.25, 0.0], atol=1e-6)
+
+
+def test_the_warm_up_counts_updates_however_many_batches_make_one():
+    model = compiled(learning_rate=0.5, warmup_steps=20, accumulate_batches=3)
+    np.testing.assert_allclose(rates(model, [29, 59, 239]), [0.25, 0.5, 0.25], rtol=1e-6)
 
 
 def test_a_training_shorter_than_its_warm_up_has_a_cosine_schedule():
@@ -49,6 +58,16 @@ def test_muon_moves_matrices_by_orthogonal_updates_and_all_else_by_adam():
             assert values.max() < 3 * np.median(values), weight.path
         else:  # Adam's first update has the size of the learning rate wherever there is a gradient.
             assert np.abs(update).max() == pytest.approx(0.1, rel=1e-2), weight.path
+
+
+def test_muon_leaves_an_output_projection_of_its_own_to_adam():
+    model = make_model(tie_embeddings=False)
+    compile_model(model, TrainingConfig(optimizer="muon"))
+    assert model.output_embedding.kernel.path.endswith("output/kernel")
+    assert model.optimizer._should_use_adamw(model.output_embedding.kernel)
+    assert not model.optimizer._should_use_adamw(
+        model.decoder.blocks[0].self_attention.output_projection.kernel
+    )
 
 
 def test_muon_learns_a_batch():

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import keras
@@ -7,10 +8,19 @@ import tensorflow as tf
 
 from ktransformer.config import Config
 from ktransformer.errors import InputError
-from ktransformer.fitting import LastCheckpoints, average_checkpoints, remove_checkpoints, train
+from ktransformer.fitting import (
+    LastCheckpoints,
+    average_checkpoints,
+    fit_transformer,
+    open_state,
+    remove_checkpoints,
+    train,
+)
+from ktransformer.layers import EncoderBlock, MultiHeadSelfAttention
 from ktransformer.losses import RDrop, SmoothedCrossEntropy
+from ktransformer.models import Transformer
 from ktransformer.run import load_run
-from ktransformer.text import ParallelText
+from ktransformer.text import ParallelText, TokenBatches
 
 
 class SetWeights(keras.callbacks.Callback):
@@ -110,6 +120,43 @@ def test_only_checkpoints_are_removed(tmp_path):
     (tmp_path / "thesis.txt").touch()
     remove_checkpoints(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+class Halved(MultiHeadSelfAttention):
+    def compute_scores(self, query, key, positions):
+        return super().compute_scores(query, key, positions) / 2
+
+
+class HalvedBlock(EncoderBlock):
+    def make_self_attention(self):
+        return Halved(self.num_heads)
+
+
+class HalvedTransformer(Transformer):
+    def make_encoder_block(self):
+        return HalvedBlock(**self.block_arguments())
+
+
+def test_a_subclass_comes_back_from_a_training_as_itself(tmp_path):
+    config = small(epochs=1)
+    sizes = dataclasses.asdict(config.model)
+    model = HalvedTransformer(30, **sizes)
+    model.build()
+    ids = [np.array([5, 6, 7, 3]), np.array([8, 9, 3])] * 4
+    fitted = fit_transformer(
+        model,
+        config,
+        TokenBatches(ids, ids, batch_tokens=64, max_length=8),
+        state=open_state(tmp_path, config, {}, resume=False),
+    )
+    assert type(fitted.model) is HalvedTransformer
+    batch = {"source": ids[0][None], "target": ids[0][None]}
+    np.testing.assert_allclose(fitted.model(batch), model(batch), atol=1e-5)
+
+
+def test_what_does_not_go_together_is_said_before_text_is_encoded(tmp_path):
+    with pytest.raises(InputError, match="positions must be one of"):
+        train(small(positions="foo"), ParallelText([], [], 0), checkpoints=tmp_path)
 
 
 def test_patience_needs_validation_text(tmp_path):

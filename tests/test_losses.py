@@ -284,6 +284,26 @@ def test_projected_losses_without_gradients_are_the_same():
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_gradients_of_well_learned_labels_keep_their_digits(dtype):
+    labels = np.arange(1, 41, dtype="int32")
+    table = np.random.default_rng(1).normal(size=(50, 64))
+    table = tf.cast(3 * table / np.linalg.norm(table, axis=1, keepdims=True), dtype)
+    hidden = tf.gather(table, labels)  # Each is nearest to its own label.
+    with tf.GradientTape() as tape:
+        tape.watch([hidden, table])
+        losses = projected_losses(hidden[None], table, labels[None], np.ones((1, 40), "float32"))
+    logits = tf.cast(hidden @ tf.transpose(table), "float32")
+    residuals = tf.nn.softmax(logits) - tf.one_hot(labels, 50)
+    assert float(tf.reduce_max(tf.abs(residuals))) < 0.2
+    expected = (
+        residuals @ tf.cast(table, "float32"),
+        tf.transpose(residuals) @ tf.cast(hidden, "float32"),
+    )
+    for found, right in zip(tape.gradient(losses[0], [hidden, table]), expected, strict=True):
+        assert float(tf.norm(tf.cast(found, "float32") - right) / tf.norm(right)) < 0.01
+
+
 def test_projected_losses_of_half_precision_are_summed_in_float32():
     labels, hidden, table = make_projection((60, 31))
     weights = token_weights(labels, 0)

@@ -119,7 +119,7 @@ def test_weights_that_are_no_numbers_leave_the_last_good_state(tmp_path):
 def after_an_epoch(tmp_path_factory) -> Path:
     """The folder of a training of one epoch."""
     folder = tmp_path_factory.mktemp("an_epoch")
-    train(small(**{**EVERY_UPDATE, "epochs": 1}), TEXT, checkpoints=folder)
+    train(small(**{**EVERY_UPDATE, "epochs": 1}), TEXT, TEXT, checkpoints=folder)
     return folder
 
 
@@ -132,6 +132,7 @@ def after_an_epoch(tmp_path_factory) -> Path:
             TEXT,
             "is of a training with optimizer='adam'; got optimizer='muon'",
         ),
+        ({"patience": 1}, TEXT, "is of a training with patience=None; got patience=1"),
         ({"seed": 7}, TEXT, "is of a training with seed=1; got seed=7"),
         ({}, type(TEXT)(TEXT.sources[:-3], TEXT.targets[:-3], 0), "with other text pairs"),
     ],
@@ -139,7 +140,7 @@ def after_an_epoch(tmp_path_factory) -> Path:
 def test_another_training_is_not_gone_on_with(settings, text, message, after_an_epoch):
     config = small(**{**EVERY_UPDATE, **settings})
     with pytest.raises(InputError, match=message):
-        train(config, text, checkpoints=after_an_epoch, resume=True)
+        train(config, text, TEXT, checkpoints=after_an_epoch, resume=True)
 
 
 def test_a_training_from_other_kinds_of_batches_is_not_gone_on_with(after_an_epoch):

@@ -4,6 +4,7 @@ import pytest
 
 from ktransformer.config import TrainingConfig
 from ktransformer.fitting import TrainingModel, compile_model, compile_training_model
+from ktransformer.layers import PositionalEmbedding
 from ktransformer.models import Transformer
 from tests.models.test_transformer import SIZES
 
@@ -52,13 +53,49 @@ def test_it_evaluates_as_the_model_compiled_with_a_loss_does():
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+class SoftCapped(PositionalEmbedding):
+    def logits(self, hidden):
+        return 30.0 * keras.ops.tanh(super().logits(hidden) / 30.0)
+
+
+class SoftCappedTransformer(Transformer):
+    def make_embedding(self, name):
+        return SoftCapped(self.vocabulary_size, self.d_model, max_length=self.max_length)
+
+
+class DoublingTransformer(Transformer):
+    def call(self, inputs, training=None):
+        return 2 * super().call(inputs, training=training)
+
+
+@pytest.mark.parametrize("subclass", [SoftCappedTransformer, DoublingTransformer])
+def test_logits_of_its_own_are_what_a_subclass_trains_on(subclass):
+    model = subclass(**SIZES)
+    assert compile_training_model(model, CONFIG) is model
+    assert compile_training_model(make_model(), CONFIG) is not model
+
+
+def test_losses_that_layers_add_count():
+    model = make_model(dropout=0.0)
+    losses = []
+    for penalty in (None, keras.regularizers.L2(1.0)):
+        model.source_embedding.embeddings.regularizer = penalty
+        training_model = compile_training_model(model, CONFIG)
+        losses.append(training_model.evaluate(*make_batch(), verbose=0, return_dict=True)["loss"])
+    penalty = float(keras.ops.sum(keras.ops.square(model.source_embedding.embeddings)))
+    assert losses[1] - losses[0] == pytest.approx(penalty, rel=1e-4)
+
+
 def test_its_weights_are_those_of_the_model_in_their_order():
     model = make_model()
     assert [id(w) for w in TrainingModel(model).weights] == [id(w) for w in model.weights]
 
 
-def test_mixed_precision_trains():
-    model = make_model(dtype="mixed_bfloat16")
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains(dtype):
+    model = make_model(dtype=dtype)
     training_model = compile_training_model(model, CONFIG)
+    scaled = isinstance(training_model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (dtype == "mixed_float16")
     losses = training_model.fit(*make_batch(), batch_size=4, epochs=20, verbose=0).history["loss"]
     assert losses[-1] < 0.8 * losses[0]

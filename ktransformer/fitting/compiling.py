@@ -57,7 +57,7 @@ def compile_training_model(
     """Compiles what does the same to the model's weights, with less memory and time if it can.
 
     It is the model itself where several devices share a batch, where R-Drop needs its logits, and
-    where a subclass has a `call` of its own; else a `TrainingModel`.
+    where a subclass makes logits in a way of its own; else a `TrainingModel`.
 
     Args:
         model: What to train.
@@ -71,7 +71,7 @@ def compile_training_model(
         InputError: As `compile_model`.
         ValueError: As `compile_model`.
     """
-    if count_devices() > 1 or config.rdrop_alpha or type(model).call is not Transformer.call:
+    if count_devices() > 1 or config.rdrop_alpha or not model.has_plain_logits():
         compile_model(model, config, steps_per_epoch=steps_per_epoch)
         return model
     training_model = TrainingModel(model, label_smoothing=config.label_smoothing)
@@ -95,7 +95,11 @@ def _make_optimizer(
     optimizer: keras.optimizers.Optimizer
     if config.optimizer == "muon":
         optimizer = keras.optimizers.Muon(
-            adam_beta_1=0.9, adam_beta_2=0.98, adam_weight_decay=common["weight_decay"], **common
+            adam_beta_1=0.9,
+            adam_beta_2=0.98,
+            adam_weight_decay=common["weight_decay"],
+            exclude_layers=["output/"],  # As embeddings, which Keras excludes by itself.
+            **common,
         )
     else:
         optimizer = adam(beta_1=0.9, beta_2=0.98, **common)
@@ -107,16 +111,17 @@ def _make_optimizer(
 def _make_schedule(
     config: TrainingConfig, steps_per_epoch: int | None
 ) -> keras.optimizers.schedules.LearningRateSchedule:
+    # Keras calls a schedule with the number of batches, however many make an update.
+    warmup_batches = config.warmup_steps * config.accumulate_batches
     if config.schedule == "inverse_square_root":
-        return InverseSquareRoot(config.learning_rate, config.warmup_steps)
+        return InverseSquareRoot(config.learning_rate, warmup_batches)
     if steps_per_epoch is None:
         raise ValueError(f"schedule={config.schedule!r} needs steps_per_epoch; got None.")
-    updates = config.epochs * steps_per_epoch // config.accumulate_batches
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         warmup_target=config.learning_rate,
-        warmup_steps=config.warmup_steps,
-        decay_steps=max(updates - config.warmup_steps, 1),
+        warmup_steps=warmup_batches,
+        decay_steps=max(config.epochs * steps_per_epoch - warmup_batches, 1),
     )
 
 

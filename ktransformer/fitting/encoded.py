@@ -15,7 +15,6 @@ from ktransformer.fitting.averaging import LastCheckpoints, average_checkpoints
 from ktransformer.fitting.compiling import compile_training_model, count_devices
 from ktransformer.fitting.resuming import Batches, History, TrainingState, fit
 from ktransformer.models import Transformer
-from ktransformer.run import make_model
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +74,8 @@ def fit_transformer(
     multiple of `count_devices()`.
 
     Args:
-        model: What `make_model` made of `config`; it is trained.
+        model: What `make_model` made of `config`, or a subclass that its `get_config` describes;
+            it is trained.
         config: How to train it.
         batches: The training pairs.
         validation: Pairs for the validation loss, or None.
@@ -112,7 +112,8 @@ def fit_transformer(
         validation=validation,
         callbacks=[keeper, *callbacks],
     )
-    trained = make_model(config, model.vocabulary_size)  # Without the optimizer.
+    trained = type(model).from_config(model.get_config())  # Without the optimizer.
+    trained.build()
     last = len(state.history["loss"])
     if later:
         last -= _epochs_after_the_best(state.history)
@@ -141,6 +142,8 @@ def _check_same(saved: Mapping[str, Any], state: TrainingState) -> None:
     free = set(_FREE)
     if state.about["config"]["training"]["schedule"] != "inverse_square_root":
         free.remove("epochs")  # The schedule ends with the last one.
+    if saved["config"]["training"]["patience"] is None:
+        free.remove("patience")  # The epochs around the best may be gone.
     for section, values in state.about["config"].items():
         for name, value in values.items():
             before = saved["config"][section].get(name)

@@ -77,19 +77,20 @@ class TrainingState(keras.callbacks.Callback):
             raise InputError(f"{self.path} is of a newer ktransformer: upgrade it to go on.")
         return about
 
-    def restore(self, model: keras.Model, batch: tuple[Any, Any]) -> None:
+    def restore(self, model: keras.Model, make_batch: Callable[[], tuple[Any, Any]]) -> None:
         """Gives a model and its optimizer what was read, if anything was.
 
         Args:
             model: Built and compiled.
-            batch: Inputs and labels, of which Keras learns the shapes of the metrics.
+            make_batch: Returns inputs and labels, of which Keras learns the shapes of the metrics;
+                called where something was read.
 
         Raises:
             InputError: The file is of another model or optimizer.
         """
         if not self._variables:
             return
-        model.test_on_batch(*batch)  # Metrics have variables from the first batch on.
+        model.test_on_batch(*make_batch())  # Metrics have variables from the first batch on.
         model.optimizer.build(model.trainable_variables)
         try:
             _assign(_lasting_variables(model), self._variables)
@@ -202,7 +203,7 @@ def fit(
     Raises:
         InputError: The state is of another model, or the loss becomes NaN.
     """
-    state.restore(model, next(batches.epoch(0)))
+    state.restore(model, lambda: next(batches.epoch(0)))
     steps = batches.steps_per_epoch
     model.stop_training = enough(state.history)
 

@@ -9,6 +9,7 @@ import keras
 from ktransformer.config import Config, DecodingConfig, TrainingConfig
 from ktransformer.errors import InputError
 from ktransformer.fitting.bleu import BleuCallback
+from ktransformer.fitting.compiling import compile_training_model
 from ktransformer.fitting.encoded import fit_transformer, open_state
 from ktransformer.fitting.preparation import (
     HeldText,
@@ -56,6 +57,7 @@ def train(
     """
     if validation is None and config.training.patience is not None:
         raise InputError("patience needs validation text to watch; got none.")
+    _check(config)
     keras.utils.set_random_seed(config.training.seed)
     training: HeldText | StreamedText
     if isinstance(text, ParallelFiles):
@@ -83,6 +85,11 @@ def train(
         ],
     )
     return Run(config, tokenizer, fitted.model, fitted.history)
+
+
+def _check(config: Config) -> None:
+    """Makes and compiles a small model: what does not fit is said before any text is encoded."""
+    compile_training_model(make_model(config, 8), config.training, steps_per_epoch=1)
 
 
 def _callbacks(

@@ -18,8 +18,8 @@ class TrainingModel(keras.Model):
     It has the weights of the Transformer, no others, and in the same order.
 
     Args:
-        transformer: What is trained. Its output is `hidden_states` by `output_table`: an override
-            of its `call` is not looked at.
+        transformer: What is trained. Its logits are `hidden_states` by `output_table`
+            (`Transformer.has_plain_logits`): overrides of how it makes them are not looked at.
         label_smoothing: Probability mass spread over the vocabulary, in [0, 1).
         **kwargs: Arguments of `keras.Model`.
 
@@ -34,7 +34,8 @@ class TrainingModel(keras.Model):
     def __init__(
         self, transformer: Transformer, *, label_smoothing: float = 0.0, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        # With the policy Keras knows whether to scale the loss.
+        super().__init__(dtype=transformer.dtype_policy, **kwargs)
         self.transformer = transformer
         self.label_smoothing = label_smoothing
         self.accuracy = keras.metrics.Mean("accuracy")
@@ -73,7 +74,7 @@ class TrainingModel(keras.Model):
         least_one = ops.maximum(count, 1.0)
         self.accuracy.update_state(right / least_one, count)
         self.perplexity.update_state(plain / least_one, count)
-        return loss / least_one
+        return loss / least_one + sum(self.losses)  # Those that layers added.
 
 
 class _Perplexity(keras.metrics.Mean):

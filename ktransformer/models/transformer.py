@@ -197,6 +197,13 @@ class Transformer(EncoderModel):
             training=training,
         )
 
+    def has_plain_logits(self) -> bool:
+        """Tells whether the logits are `hidden_states` by `output_table`, overrides aside."""
+        logits = getattr(type(self.output_embedding), "logits", None)
+        plain_table = not self.tie_embeddings or logits is PositionalEmbedding.logits
+        own_methods = (type(self).call, type(self)._project)
+        return plain_table and own_methods == (Transformer.call, Transformer._project)
+
     def _project(self, hidden: Any) -> Any:
         if self.tie_embeddings:
             return self.output_embedding.logits(hidden)

@@ -136,6 +136,29 @@ def test_tensorflow_is_not_asked_to_be_jax(ids, tmp_path, capsys):
     assert "Set the environment variable KERAS_BACKEND=jax" in capsys.readouterr().err
 
 
+def test_a_training_that_was_cut_is_not_begun_anew_unasked(ids, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    (tmp_path / "run.checkpoints").mkdir()
+    assert run_here("train", str(ids), "--output", str(tmp_path / "run")) == 2
+    assert "is there, of a training that was cut; --resume" in capsys.readouterr().err
+
+
+def test_half_a_validation_text_is_refused(text, tmp_path, capsys):
+    sides = ["--source", str(text[0]), "--target", str(text[1])]
+    line = ["prepare", *sides, "--validation-source", str(text[0]), "--output", str(tmp_path / "i")]
+    assert run_here(*line) == 2
+    assert "go together; got one." in capsys.readouterr().err
+
+
+def test_r_drop_gets_every_row_twice(ids):
+    config, arrays = runpy.run_path(str(RECIPE))["read_ids"](str(ids))
+    make_batches = runpy.run_path(str(RECIPE))["make_batches"]
+    batches = make_batches(config.replace({"rdrop_alpha": 1.0}), arrays, "train", share=(0, 1))
+    _, labels = next(batches.epoch(0))
+    first, second = np.split(np.array(labels), 2)
+    np.testing.assert_array_equal(first, second)
+
+
 def test_another_file_is_no_ids(ids, text, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     for content in (text[0].read_bytes(), ids.read_bytes()[:1000]):

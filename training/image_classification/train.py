@@ -27,7 +27,7 @@ import tensorflow as tf
 import yaml
 
 from ktransformer.allocator import keep_freed_memory
-from ktransformer.config import read_settings
+from ktransformer.config import read_settings, split_settings
 from ktransformer.errors import InputError
 from ktransformer.files import check_new_folder, new_folder
 from ktransformer.quiet import quiet_stderr
@@ -143,10 +143,7 @@ def read_all_settings(options: argparse.Namespace) -> Settings:
     if options.config:
         settings = settings.replace(read_settings(options.config))
     changes = {}
-    for setting in options.set:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise InputError(f"--set takes key=value; got {setting!r}.")
+    for name, value in split_settings(options.set).items():
         try:
             changes[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:

@@ -30,7 +30,7 @@ import keras
 import numpy as np
 
 from ktransformer.allocator import keep_freed_memory
-from ktransformer.config import Config, read_settings
+from ktransformer.config import Config, read_settings, split_settings
 from ktransformer.errors import InputError
 from ktransformer.files import new_file
 from ktransformer.fitting import (
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     step.set_defaults(step=prepare)
     for name in ("source", "target", "validation-source", "validation-target"):
         required = not name.startswith("validation")
-        step.add_argument(f"--{name}", nargs="+", required=required, metavar="F")
+        step.add_argument(f"--{name}", nargs="+", action="extend", required=required, metavar="F")
     step.add_argument("--output", required=True, metavar="IDS", help="the .npz file to write")
     step.add_argument("--preset", default="tiny", choices=sorted(PRESETS))
     step.add_argument("--config", metavar="FILE", help="settings in YAML, over the preset")
@@ -86,8 +86,10 @@ def prepare(options: argparse.Namespace) -> None:
     from ktransformer.text import Tokenizer, read_parallel
 
     settings = read_settings(options.config) if options.config else {}
-    pairs = dict(setting.partition("=")[::2] for setting in options.set)
-    config = Config().replace({**PRESETS[options.preset], **settings, **pairs})
+    if bool(options.validation_source) != bool(options.validation_target):
+        raise InputError("--validation-source and --validation-target go together; got one.")
+    changes = split_settings(options.set)
+    config = Config().replace({**PRESETS[options.preset], **settings, **changes})
     if config.data.subword_alpha is not None or config.training.tensorboard is not None:
         raise InputError("subword_alpha and tensorboard need TensorFlow in the training.")
     texts = {"train": read_parallel(options.source, options.target)}
@@ -141,9 +143,12 @@ def train(options: argparse.Namespace) -> None:
     if "validation_source" in arrays:
         validation = make_batches(config, arrays, "validation", share=(index, count))
     tokenizer = StoredTokenizer(arrays["tokenizer"].tobytes(), int(arrays["vocabulary_size"]))
+    kept = output.with_name(f"{output.name}.checkpoints")
+    if kept.exists() and not (options.resume or options.overwrite):
+        raise InputError(f"{kept} is there, of a training that was cut; --resume goes on with it.")
     with tempfile.TemporaryDirectory() as other:
         # Every process has all weights and runs all of this; what the first one writes stays.
-        checkpoints = output.with_name(f"{output.name}.checkpoints") if index == 0 else Path(other)
+        checkpoints = kept if index == 0 else Path(other)
         fitted = fit_transformer(
             make_model(config, tokenizer.vocabulary_size),
             config,
@@ -189,6 +194,7 @@ def make_batches(
         bucket_step=config.data.bucket_step,
         shuffle=name == "train",
         seed=config.training.seed,
+        copies=2 if config.training.rdrop_alpha else 1,
         row_multiple=count_devices(),
         share=share,
     )
