@@ -72,7 +72,7 @@ def test_the_python_code_serves_subclasses_trains_and_exports(after_the_commands
     result = run([sys.executable, "-c", "\n".join(subclassing)], after_the_commands)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert {str(Path("swiglu") / "1"), "swiglu.tflite"} <= set(lines)
+    assert {str(Path("subclass") / "1"), "subclass.tflite"} <= set(lines)
     assert sum(bool(re.match(r"0\.\d{3} ", line)) for line in lines) == 5
     assert lines[-1] == str(Path("vision") / "1")
 
@@ -96,6 +96,6 @@ def test_every_folder_and_link_that_is_named_exists():
     links = re.findall(r"\]\(([^)#]+)\)", TEXT)
     folders = re.findall(r"^\| `([a-z]+/)` \|", TEXT, flags=re.MULTILINE)
     assert links
-    assert len(folders) == 4
+    assert len(folders) == 5
     for name in [*links, *folders]:
         assert (ROOT / name).exists(), name
