@@ -172,21 +172,8 @@ def test_a_source_that_is_not_there_leaves_the_state_of_a_training_that_was_cut(
 
 
 def test_files_of_options_that_are_repeated_follow_on():
-    line = [
-        "train",
-        "--source",
-        "a",
-        "--source",
-        "b",
-        "c",
-        "--target",
-        "d",
-        "e",
-        "f",
-        "--output",
-        "run",
-    ]
-    options = make_parser().parse_args(["train", *sides, "--output", "run"])
+    line = "train --source a --source b c --target d e f --output run"
+    options = make_parser().parse_args(line.split())
     assert (options.source, options.target) == (["a", "b", "c"], ["d", "e", "f"])
 
 
