@@ -125,6 +125,7 @@ class EncoderModel(keras.Model):
             "attention_dropout",
             "hidden_dropout",
             "activation",
+            "epsilon",
             "remat",
         )
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

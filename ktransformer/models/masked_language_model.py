@@ -33,6 +33,7 @@ class MaskedLanguageModel(EncoderModel):
         scale_embeddings: Whether token vectors are multiplied by sqrt(D).
         max_length: The longest text, in tokens, the end token included.
         pad_id: The id of padding.
+        epsilon: Added to the variance in the norms, that of the head included.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
@@ -81,6 +82,7 @@ class MaskedLanguageModel(EncoderModel):
         scale_embeddings: bool = True,
         max_length: int = 512,
         pad_id: int = 0,
+        epsilon: float = 1e-5,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -93,6 +95,7 @@ class MaskedLanguageModel(EncoderModel):
             hidden_dropout=hidden_dropout,
             activation=activation,
             norm_first=norm_first,
+            epsilon=epsilon,
             **kwargs,
         )
         self.vocabulary_size = vocabulary_size
@@ -111,7 +114,9 @@ class MaskedLanguageModel(EncoderModel):
             dtype=self.dtype_policy,
             name="head_projection",
         )
-        self.head_norm = LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy, name="head_norm")
+        self.head_norm = LayerNormalization(
+            epsilon=self.epsilon, dtype=self.dtype_policy, name="head_norm"
+        )
 
     def make_embedding(self, name: str) -> PositionalEmbedding:
         """Creates the embedding with positions; override it for another one."""

@@ -45,6 +45,7 @@ class Transformer(EncoderModel):
         max_length: The longest source and the longest target, in tokens, the end token and the
             start token included.
         pad_id: The id of padding.
+        epsilon: Added to the variance in the norms.
         remat: Whether a block's activations are computed again for the gradient, instead of being
             kept: less memory for more time, and the same results.
         **kwargs: Arguments of `keras.Model`.
@@ -95,6 +96,7 @@ class Transformer(EncoderModel):
         tie_embeddings: bool = True,
         max_length: int = 512,
         pad_id: int = 0,
+        epsilon: float = 1e-5,
         remat: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -108,6 +110,7 @@ class Transformer(EncoderModel):
             hidden_dropout=hidden_dropout,
             activation=activation,
             norm_first=norm_first,
+            epsilon=epsilon,
             remat=remat,
             **kwargs,
         )

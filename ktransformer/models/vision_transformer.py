@@ -176,6 +176,5 @@ class VisionTransformer(EncoderModel):
             "patch_size",
             "channels",
             "pooling",
-            "epsilon",
         )
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

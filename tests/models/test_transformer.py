@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from ktransformer.layers import LayerNormalization
 from ktransformer.models import PRESETS, Transformer
 from tests.layers.layer_checks import (
     POLICIES,
@@ -327,6 +328,7 @@ def test_a_saved_model_loads_with_the_same_config_and_logits(norm_first, tie_emb
         attention_dropout=0.1,
         hidden_dropout=0.3,
         pad_id=2,
+        epsilon=1e-3,
         dtype="mixed_bfloat16",
     )
     expected = array(model(INPUTS))
@@ -335,6 +337,18 @@ def test_a_saved_model_loads_with_the_same_config_and_logits(norm_first, tie_emb
     assert loaded.get_config() == model.get_config()
     np.testing.assert_array_equal(array(loaded(INPUTS)), expected)
     np.testing.assert_array_equal(decode_in_steps(loaded, INPUTS), decode_in_steps(model, INPUTS))
+
+
+def test_every_norm_takes_the_models_epsilon_from_its_config():
+    config = make_model(norm_first=True, epsilon=1e-3).get_config()
+    assert epsilons(Transformer.from_config(config)) == {1e-3}
+    del config["epsilon"]  # As models were saved that had no other.
+    assert epsilons(Transformer.from_config(config)) == {1e-5}
+
+
+def epsilons(model):
+    layers = model._flatten_layers()
+    return {layer.epsilon for layer in layers if isinstance(layer, LayerNormalization)}
 
 
 def test_weights_alone_load_into_another_model(tmp_path):
