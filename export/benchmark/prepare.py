@@ -65,6 +65,13 @@ def prepare_trained(run: Path, data: Path, beams: Sequence[int], folder: Path) -
     _write(TRAINED, model, trained.tokenizer, trained.config.decoding, data, beams, folder)
 
 
+class IdsOnly(Translator):
+    """A translator of a model that may have more ids than the tokenizer has pieces."""
+
+    def check_tokenizer(self) -> None:
+        """Takes any: only `ids` is run."""
+
+
 def draw_endless_weights(model: Transformer) -> None:
     """Draws weights with which no special id is ever chosen.
 
@@ -132,7 +139,7 @@ def _export(
     model: Transformer, tokenizer: Tokenizer, decoding: DecodingConfig, beam: int, folder: Path
 ) -> None:
     """Writes `beamK/1`, `beamK.float32.tflite` and `beamK.int8.tflite`."""
-    translator = Translator(model, tokenizer, dataclasses.replace(decoding, beam_size=beam))
+    translator = IdsOnly(model, tokenizer, dataclasses.replace(decoding, beam_size=beam))
     export_saved_model(translator, folder / f"beam{beam}")
     for weights, quantization in QUANTIZATIONS.items():
         path = folder / f"beam{beam}.{weights}.tflite"

@@ -15,7 +15,7 @@ from ktransformer.decoding import (
 )
 from ktransformer.errors import InputError
 from ktransformer.models import Transformer
-from ktransformer.serving.servable import Servable
+from ktransformer.serving.servable import Servable, check_pieces
 from ktransformer.serving.shortlist import Shortlist
 from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
 
@@ -39,7 +39,8 @@ class IdTranslator(Servable):
         max_target_length: The longest target, likewise.
 
     Raises:
-        InputError: `decoding` allows texts longer than the model's `max_length`.
+        InputError: The tokenizer has another number of pieces than the model, or `decoding`
+            allows texts longer than the model's `max_length`.
     """
 
     model: Transformer
@@ -53,6 +54,7 @@ class IdTranslator(Servable):
         shortlist: Shortlist | None = None,
     ) -> None:
         super().__init__(model, tokenizer, name="translator")
+        self.check_tokenizer()
         if not model.built:
             model.build()
         self.decoding = decoding or DecodingConfig()
@@ -66,6 +68,10 @@ class IdTranslator(Servable):
                     f"max_{side}_length must be at most the model's max_length, "
                     f"{model.max_length}; got {length}."
                 )
+
+    def check_tokenizer(self) -> None:
+        """Refuses the tokenizer of another model; override it where ids alone are translated."""
+        check_pieces(self.tokenizer, self.model.vocabulary_size)
 
     def with_model(self, model: Transformer) -> Self:
         return type(self)(model, self.tokenizer, self.decoding, self.shortlist)

@@ -10,7 +10,7 @@ from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy
 from ktransformer.models import MaskedLanguageModel
 from ktransformer.serving.description import LanguageModelDescription
-from ktransformer.serving.servable import LiteSignature, Servable
+from ktransformer.serving.servable import LiteSignature, Servable, check_pieces
 from ktransformer.text import END_ID, MASK, PAD_ID, Tokenizer
 
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
@@ -74,11 +74,7 @@ class MaskFiller(Servable):
         super().__init__(model, tokenizer, name="mask_filler")
         if tokenizer.mask_id is None:
             raise InputError(f"This tokenizer has no mask token: train it to have {MASK}.")
-        if tokenizer.vocabulary_size != model.vocabulary_size:
-            raise InputError(
-                f"The tokenizer has {tokenizer.vocabulary_size} pieces, but the model "
-                f"{model.vocabulary_size}."
-            )
+        check_pieces(tokenizer, model.vocabulary_size)
         if not model.built:
             model.build()
         self.mask_id = tokenizer.mask_id

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import keras
 import tensorflow as tf
 
+from ktransformer.errors import InputError
 from ktransformer.serving.description import Description
 from ktransformer.text import Tokenizer
 
@@ -86,3 +87,16 @@ class Servable(tf.Module, abc.ABC):
         wide.build()
         wide.set_weights(self.model.get_weights())
         return self.with_model(wide)
+
+
+def check_pieces(tokenizer: Tokenizer, vocabulary_size: int) -> None:
+    """Refuses a tokenizer that has another number of pieces than its model has ids.
+
+    Raises:
+        InputError: It has.
+    """
+    if tokenizer.vocabulary_size != vocabulary_size:
+        raise InputError(
+            f"The tokenizer has {tokenizer.vocabulary_size} pieces, but the model "
+            f"{vocabulary_size}."
+        )

@@ -44,7 +44,8 @@ class Translator(IdTranslator):
         max_target_length: The longest target, likewise.
 
     Raises:
-        InputError: `decoding` allows texts longer than the model's `max_length`.
+        InputError: The tokenizer has another number of pieces than the model, or `decoding`
+            allows texts longer than the model's `max_length`.
 
     Example:
         ```python

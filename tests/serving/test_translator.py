@@ -72,6 +72,14 @@ def test_a_model_that_nothing_was_asked_of_yet_translates():
     assert translator.translate(tf.constant(["one"]))["text"].shape == (1,)
 
 
+@pytest.mark.parametrize("ids", [29, 31])
+def test_a_tokenizer_of_another_model_is_refused(ids):
+    tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
+    model = Transformer.from_preset("tiny", ids)
+    with pytest.raises(InputError, match=f"The tokenizer has 30 pieces, but the model {ids}."):
+        Translator(model, tokenizer)
+
+
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_a_length_over_the_position_table_is_refused(translator, side):
     with pytest.raises(InputError, match=f"max_{side}_length must be at most .* 24; got 25"):
