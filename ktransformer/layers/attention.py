@@ -11,9 +11,11 @@ from ktransformer.layers.masks import masked_softmax
 
 
 class MultiHeadAttention(keras.layers.Layer):
-    """The steps that self- and cross-attention share; each can be overridden on its own.
+    """The parts that self- and cross-attention share.
 
-    Project (in the subclasses), `compute_scores`, `compute_weights`, `attend`, `merge`.
+    Project (in the subclasses), `compute_scores`, `compute_weights`, `attend`, `merge`. `call` and
+    the cached `step` share all but `attend`, which `step` does in its own way: whoever overrides
+    `attend` overrides `step` as well, or cannot decode.
     """
 
     def __init__(
@@ -82,7 +84,17 @@ class MultiHeadAttention(keras.layers.Layer):
         return ops.matmul(query * scale, ops.transpose(key, (0, 1, 3, 2)))
 
     def compute_weights(self, scores: Any, mask: Any | None) -> Any:
-        """Turns scores `[B, H, T, S]` into attention weights, under a wide mask or none."""
+        """Turns scores into attention weights.
+
+        Args:
+            scores: Float tensor `[B, H, T, S]`.
+            mask: Boolean tensor that broadcasts to `scores`, True = attend, or None. In a step it
+                is None: the scores of unseen keys lie near -1e9 instead, and must get a weight
+                of 0.
+
+        Returns:
+            Float tensor `[B, H, T, S]`.
+        """
         return masked_softmax(scores, mask)
 
     def attend(
@@ -93,7 +105,7 @@ class MultiHeadAttention(keras.layers.Layer):
         mask: Any | None,
         training: bool | None = None,
     ) -> Any:
-        """Sums the values by the attention weights.
+        """Sums the values by the attention weights, over whole sequences; see the class.
 
         Args:
             query: Float tensor `[B, H, T, D/H]`.
@@ -112,6 +124,17 @@ class MultiHeadAttention(keras.layers.Layer):
         """Returns the weights `[B, H, T, S]` of whole sequences, without dropout."""
         positions = Positions.from_start(ops.shape(query)[2], ops.shape(key)[2])
         return self.compute_weights(self.compute_scores(query, key, positions), mask)
+
+    def _check_step(self) -> None:
+        """Refuses a step that would pass over a subclass's `attend`."""
+        for owner in type(self).__mro__:
+            if "step" in vars(owner):
+                return
+            if "attend" in vars(owner):
+                raise NotImplementedError(
+                    "A step does not call attend: a class that overrides attend must override "
+                    f"step, too; {owner.__name__} does not."
+                )
 
     def _step_scores(
         self, query: Any, transposed_key: Any, unseen: Any, positions: Positions

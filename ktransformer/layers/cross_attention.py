@@ -110,7 +110,11 @@ class MultiHeadCrossAttention(MultiHeadAttention):
 
         Returns:
             Float tensor `[B, K, D]`.
+
+        Raises:
+            NotImplementedError: A subclass overrides `attend` and not this.
         """
+        self._check_step()
         query = self.project_query(inputs)
         keys = ops.arange(ops.shape(memory.key)[3], dtype="int32")
         positions = Positions(at.positions, keys)

@@ -118,7 +118,9 @@ class MultiHeadSelfAttention(MultiHeadAttention):
 
         Raises:
             ValueError: The layer is not causal: earlier outputs would depend on later inputs.
+            NotImplementedError: A subclass overrides `attend` and not this.
         """
+        self._check_step()
         if not self.causal:
             raise ValueError("A cache needs causal attention; got causal=False.")
         query, key, value = self.project(inputs, at.positions)
