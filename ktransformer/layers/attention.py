@@ -71,8 +71,8 @@ class MultiHeadAttention(keras.layers.Layer):
             query: Float tensor `[B, H, T, D/H]`.
             key: Float tensor `[B, H, S, D/H]`.
             positions: Where the queries `[T]` and the keys `[S]` stand, each in its own sequence.
-                While decoding, T is the number of hypotheses, all at one position, and several
-                keys may stand at one.
+                While decoding, T is the number of hypotheses, all at one position, several keys
+                may stand at one, and none stands after it.
 
         Returns:
             Float tensor `[B, H, T, S]`: `q k^T / sqrt(d_k)`.

@@ -172,12 +172,13 @@ class StepPlace(NamedTuple):
 
     @property
     def recent_positions(self) -> Positions:
-        """Where the hypotheses and the recent slots stand."""
+        """Where the hypotheses and the recent slots stand; those still free, at the newest."""
         slots = ops.arange(ops.shape(self.unseen.recent)[2], dtype="int32")
-        return Positions(self.positions, self.unseen.settled + slots // self.unseen.beam_size)
+        keys = self.unseen.settled + slots // self.unseen.beam_size
+        return Positions(self.positions, ops.minimum(keys, self.positions[:1]))
 
     @property
     def past_positions(self) -> Positions:
-        """Where the hypotheses and the slots of the past stand; the first slot is nobody's."""
+        """Where the hypotheses and the slots of the past stand; the first, nobody's, at 0."""
         slots = ops.arange(ops.shape(self.unseen.past)[2], dtype="int32")
-        return Positions(self.positions, slots // self.unseen.beam_size - 1)
+        return Positions(self.positions, ops.maximum(slots // self.unseen.beam_size - 1, 0))

@@ -226,11 +226,8 @@ def test_a_memory_of_padding_alone_gives_the_output_bias(path, policy):
     np.testing.assert_array_equal(weights, np.zeros((B, H, 1, S)))
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("chunk", [6, 2])
-def test_steps_through_the_cache_equal_the_full_call(chunk, policy):
-    layer = make_self_attention(causal=True, dtype=policy)
-    inputs = normal(B, 6, D)
+def step_by_step(layer, inputs, chunk):
+    """Runs self-attention a position at a time, and makes room after every `chunk`."""
     room = {"growing": chunk < 6}
     cache, unseen = layer.empty_cache(B, chunk, **room), Unseen.nothing(B, chunk, **room)
     parts = []
@@ -241,9 +238,33 @@ def test_steps_through_the_cache_equal_the_full_call(chunk, policy):
         outputs, cache = layer.step(inputs[:, index : index + 1], cache, at)
         unseen = at.unseen
         parts.append(array(outputs))
+    return np.concatenate(parts, axis=1)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("chunk", [6, 2])
+def test_steps_through_the_cache_equal_the_full_call(chunk, policy):
+    layer = make_self_attention(causal=True, dtype=policy)
+    inputs = normal(B, 6, D)
     np.testing.assert_allclose(
-        np.concatenate(parts, axis=1), array(layer(inputs)), atol=TOLERANCE[policy]
+        step_by_step(layer, inputs, chunk), array(layer(inputs)), atol=TOLERANCE[policy]
     )
+
+
+class TableAttention(MultiHeadSelfAttention):
+    """Adds a number for each position of the keys, of which there are six."""
+
+    def compute_scores(self, query, key, positions):
+        assert np.all(array(positions.keys) >= 0)
+        table = keras.ops.convert_to_tensor(normal(6, seed=3))
+        return super().compute_scores(query, key, positions) + keras.ops.take(table, positions.keys)
+
+
+@pytest.mark.parametrize("chunk", [4, 6, 8])
+def test_a_step_knows_no_position_beyond_its_own(chunk):
+    layer = built(TableAttention(H, causal=True), (None, None, D))
+    inputs = normal(B, 6, D)
+    np.testing.assert_allclose(step_by_step(layer, inputs, chunk), array(layer(inputs)), atol=1e-5)
 
 
 @pytest.mark.parametrize("growing", [False, True])
