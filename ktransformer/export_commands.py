@@ -64,6 +64,11 @@ def _batching(options: argparse.Namespace) -> BatchingConfig | None:
     settings = {"timeout_ms": options.batch_timeout_ms, "threads": options.batch_threads}
     given = {name: value for name, value in settings.items() if value is not None}
     if options.batch_requests is not None:
+        if options.shortlist is not None:
+            raise InputError(
+                "--shortlist does not go with --batch-requests: a text's translation would depend "
+                "on the texts of other callers."
+            )
         return BatchingConfig(max_texts=options.batch_requests, **given)
     if given:
         raise InputError("--batch-timeout-ms and --batch-threads go with --batch-requests.")

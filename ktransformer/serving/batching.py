@@ -23,7 +23,7 @@ def join_requests(function: Any, batching: BatchingConfig) -> Callable[..., Any]
 
     Args:
         function: A `tf.function` with an input signature, of tensors `[B, ...]` to a structure of
-            tensors `[B, ...]`, of which no row depends on another.
+            tensors `[B, ...]`, of which no row depends on another: with a shortlist one does.
         batching: How calls are joined.
 
     Returns:

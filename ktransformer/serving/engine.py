@@ -172,7 +172,8 @@ def translate_blocks(
     """Translates a stream of any length, of which it holds one block at a time.
 
     Within a block, lines of like length go together and `engine.concurrency` batches run at the
-    same time. Neither changes what a line becomes.
+    same time. Neither changes what a line becomes, unless the export has a shortlist: that is one
+    for a batch.
 
     Args:
         engine: What translates them.

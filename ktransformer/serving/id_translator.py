@@ -73,6 +73,10 @@ class IdTranslator(Servable):
         """Refuses the tokenizer of another model; override it where ids alone are translated."""
         check_pieces(self.tokenizer, self.model.vocabulary_size)
 
+    @property
+    def texts_are_independent(self) -> bool:
+        return self.shortlist is None
+
     def with_model(self, model: Transformer) -> Self:
         return type(self)(model, self.tokenizer, self.decoding, self.shortlist)
 

@@ -41,7 +41,8 @@ def export_saved_model(
         The folder that was written.
 
     Raises:
-        InputError: `path` is a file, or `batching` is for a model that takes no texts.
+        InputError: `path` is a file, or `batching` is for a model that takes no texts or for a
+            translator with a shortlist.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
@@ -53,6 +54,11 @@ def export_saved_model(
         if not of_texts:  # Images that cannot be read would fail those of other callers.
             raise InputError(
                 f"Only requests of texts are joined, and {with_article(servable.kind)} takes none."
+            )
+        if not servable.texts_are_independent:
+            raise InputError(
+                "Requests are not joined where there is a shortlist: a text's translation would "
+                "depend on the texts of other callers."
             )
         joined = {name: join_requests(each, batching) for name, each in of_texts.items()}
         signatures = {**signatures, **joined}

@@ -75,6 +75,11 @@ class Servable(tf.Module, abc.ABC):
     def describe(self, signatures: Sequence[str], **others: Any) -> Description:
         """Describes an export with these signatures; `others` are what only the export knows."""
 
+    @property
+    def texts_are_independent(self) -> bool:
+        """Whether what becomes of a text is the same whatever texts are in its batch."""
+        return True
+
     @abc.abstractmethod
     def with_model(self, model: keras.Model) -> Self:
         """Returns the same around another model."""

@@ -7,7 +7,7 @@ from ktransformer.errors import InputError
 from ktransformer.lexicon import Lexicon
 from ktransformer.text import END_ID, PAD_ID
 
-_ALWAYS, _FREQUENT = 1e6, 1e3  # Votes that no number of translations outweighs.
+_ALWAYS = 1e9  # More votes than a batch has tokens.
 
 
 class Shortlist:
@@ -38,7 +38,7 @@ class Shortlist:
         self.size = size
         self._weights = (1 / np.arange(1, best + 1)).astype(np.float32)
         self._votes = np.zeros(vocabulary_size, np.float32)
-        self._votes[lexicon.frequent] = _FREQUENT
+        self._votes[lexicon.frequent] = _ALWAYS
         self._votes[: END_ID + 1] = _ALWAYS
 
     def choose(self, source: tf.Tensor) -> tf.Tensor:

@@ -6,13 +6,15 @@ import pytest
 import tensorflow as tf
 
 from ktransformer.cli import main
+from ktransformer.config import BatchingConfig
 from ktransformer.decoding import beam_search
 from ktransformer.errors import InputError
 from ktransformer.lexicon import Lexicon, train_lexicon
 from ktransformer.lite import LiteTranslator, export_lite
 from ktransformer.models import Transformer
-from ktransformer.serving import Shortlist, Translator
+from ktransformer.serving import Shortlist, Translator, export_saved_model
 from ktransformer.serving.id_translator import SPECIAL_IDS, TransformerSearch
+from tests.run_command import refusal
 from tests.small_run import number_pairs
 
 TEXTS = ["four zero two", "", "nine", "seven seven seven one six"]
@@ -43,6 +45,7 @@ def test_the_special_and_frequent_pieces_come_first_then_the_likeliest_translati
     assert choose(6, [5, 3, 0], [6, 3, 0]) == [0, 1, 2, 3, 4, 8]
     assert choose(7, [5, 3, 0], [6, 3, 0]) == [0, 1, 2, 3, 4, 8, 10]
     assert choose(6, [7, 3]) == [0, 1, 2, 3, 4, 11]
+    assert choose(5, *[[7, 5]] * 2000) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("tie_embeddings", [True, False])
@@ -96,6 +99,17 @@ def test_a_shortlist_that_holds_the_translations_gives_them(beam_size, translato
 def test_a_size_without_room_or_without_effect_is_an_error(size, translator):
     with pytest.raises(InputError, match=f"at least 7 pieces.*; got {size}"):
         with_shortlist(translator, size)
+
+
+def test_requests_are_not_joined_where_there_is_a_shortlist(
+    translator, run_folder, tmp_path, capsys
+):
+    with pytest.raises(InputError, match="depend on the texts of other callers"):
+        export_saved_model(with_shortlist(translator), tmp_path / "m", batching=BatchingConfig(4))
+    export = ["export", run_folder, "--output", tmp_path / "m", "--batch-requests", 4]
+    reason = refusal(capsys, *export, "--shortlist", "absent", "absent")
+    assert "--shortlist does not go with --batch-requests" in reason
+    assert not (tmp_path / "m").exists()
 
 
 def test_the_command_exports_with_a_shortlist(run_folder, data_folder, tmp_path, capsys):
