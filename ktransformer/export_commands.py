@@ -4,10 +4,12 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from ktransformer import parity, verification
 from ktransformer.commands import check_sides, set_threads
 from ktransformer.config import BatchingConfig
+from ktransformer.engines import available_cores
 from ktransformer.errors import InputError
 from ktransformer.files import check_new_file, new_file
 from ktransformer.lexicon import train_lexicon
@@ -24,6 +26,7 @@ from ktransformer.serving import (
     with_article,
 )
 from ktransformer.text import Tokenizer, read_lines, read_parallel
+from ktransformer.tolerances import Tolerances, check_demands
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
 
@@ -119,8 +122,13 @@ def verify(options: argparse.Namespace) -> int:
     set_threads(options.threads)
     if options.json:
         check_new_file(options.json, overwrite=True)
+    tolerances = Tolerances(
+        min_identical=options.min_identical,
+        max_score_difference=options.max_score_difference,
+        max_bleu_drop=options.max_bleu_drop,
+    )
     if not is_run(options.run):
-        return _verify_other(options)
+        return _verify_other(options, tolerances)
     sources = list(read_lines(options.source))
     references = None
     if options.reference:
@@ -131,11 +139,7 @@ def verify(options: argparse.Namespace) -> int:
         options.run,
         sources,
         references,
-        tolerances=verification.Tolerances(
-            min_identical=options.min_identical,
-            max_score_difference=options.max_score_difference,
-            max_bleu_drop=options.max_bleu_drop,
-        ),
+        tolerances=tolerances,
         threads=options.threads,
         batch_size=options.batch_size,
     )
@@ -146,22 +150,19 @@ def verify(options: argparse.Namespace) -> int:
     return 1 if report.broken else 0
 
 
-def _verify_other(options: argparse.Namespace) -> int:
+def _verify_other(options: argparse.Namespace, tolerances: Tolerances) -> int:
     """Compares exports of a masked language model or of an image classifier with it."""
     servable = load_servable(options.run)
     if options.reference:
         raise InputError(
             f"{options.run} is {with_article(servable.kind)}: --reference goes with a translator."
         )
-    limits = {
-        "min_identical": options.min_identical,
-        "max_difference": options.max_score_difference,
-    }
-    settings = {name: value for name, value in limits.items() if value is not None}
-    settings["batch_size"] = options.batch_size
-    exports = [parity.Export(path, options.threads or 1) for path in options.exports]
+    settings: dict[str, Any] = {"batch_size": options.batch_size, "tolerances": tolerances}
+    threads = options.threads or available_cores()
+    exports = [parity.Export(path, threads) for path in options.exports]
     for export in exports:
         _check_origin(export, servable, options.run)
+        check_demands(export.model.path, export.model.description, tolerances)
     if isinstance(servable, MaskFiller):
         texts = list(read_lines(options.source))
         counts = {export.model.description.top_k for export in exports}

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,7 @@ from ktransformer.errors import InputError
 from ktransformer.files import readable_size, size_on_disk
 from ktransformer.lite import LiteModel
 from ktransformer.serving import ImageClassifier, MaskFiller, SavedModel
+from ktransformer.tolerances import Tolerances, check_demands
 
 Outputs = dict[str, np.ndarray]
 
@@ -94,8 +95,7 @@ def compare_exports(
     inputs: np.ndarray,
     *,
     batch_size: int = 1,
-    min_identical: float | None = None,
-    max_difference: float | None = None,
+    tolerances: Tolerances | None = None,
 ) -> list[Parity]:
     """Runs a model and exports of it on the same inputs, and compares.
 
@@ -105,19 +105,20 @@ def compare_exports(
         signature: The name of the signature that does the same.
         inputs: What they take, `[N, ...]`: texts or images.
         batch_size: Inputs at once.
-        min_identical: Least share of inputs whose choices are the model's; None for 0.999 for an
-            export in float32 and for no demand on a quantised one.
-        max_difference: Most that their numbers may differ; None for 0.001 and no demand likewise.
+        tolerances: What may differ.
 
     Returns:
         One `Parity` an export.
 
     Raises:
-        InputError: There is no input, or an export lacks the signature.
+        InputError: There is no input, an export lacks the signature, or nothing is demanded of
+            one.
     """
     if not len(inputs):
         raise InputError("There is no input to compare the exports on.")
+    tolerances = tolerances or Tolerances()
     for export in exports:
+        check_demands(export.model.path, export.model.description, tolerances)
         if signature not in export.signatures:
             known = ", ".join(export.signatures)
             raise InputError(f"{export.model.path} has no signature {signature}, only {known}.")
@@ -131,9 +132,8 @@ def compare_exports(
             outputs = export.run(signature, batch)
             results.seconds.append((time.perf_counter() - begin) / len(batch))
             results.add(expected, outputs)
-    stated = _Limits(min_identical, max_difference)
     return [
-        _judge(export, signature, results, stated)
+        _judge(export, signature, results, tolerances)
         for export, results in zip(exports, found, strict=True)
     ]
 
@@ -234,22 +234,11 @@ class _Found:
 _ONLY_IN_SAVED_MODELS = {"label"}
 
 
-class _Limits(NamedTuple):
-    min_identical: float | None
-    max_difference: float | None
-
-    def resolved(self, exact: bool) -> tuple[float, float]:
-        """Returns both; of a quantised export nothing is demanded that is not stated."""
-        least, most = (0.999, 1e-3) if exact else (0.0, math.inf)
-        least = least if self.min_identical is None else self.min_identical
-        return least, most if self.max_difference is None else self.max_difference
-
-
-def _judge(export: Export, signature: str, found: _Found, stated: _Limits) -> Parity:
+def _judge(export: Export, signature: str, found: _Found, tolerances: Tolerances) -> Parity:
     """Holds what was found against the limits, each tested so that NaN breaks it."""
-    model, identical = export.model, statistics.fmean(found.same)
-    exact, broken = model.description.quantization == "none", []
-    least, most = stated.resolved(exact)
+    model, identical, broken = export.model, statistics.fmean(found.same), []
+    limits, quantization = tolerances.of(model.description), model.description.quantization
+    least, most = limits.get("min_identical", 0.0), limits.get("max_score_difference", math.inf)
     difference = found.difference if any(found.same) else math.nan
     if not identical >= least:
         broken.append(
@@ -264,7 +253,7 @@ def _judge(export: Export, signature: str, found: _Found, stated: _Limits) -> Pa
         )
     return Parity(
         name=str(model.path),
-        kind=model.kind if exact else f"{model.kind}, {model.description.quantization}",
+        kind=model.kind if quantization == "none" else f"{model.kind}, {quantization}",
         signature=signature,
         bytes=size_on_disk(model.path),
         load_seconds=export.load_seconds,

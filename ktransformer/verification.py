@@ -15,50 +15,8 @@ import sacrebleu
 from ktransformer.engines import load_engine, load_translator
 from ktransformer.errors import InputError
 from ktransformer.files import readable_size, size_on_disk
-from ktransformer.serving import (
-    Engine,
-    ModelEngine,
-    Translation,
-    TranslatorDescription,
-    batches_by_length,
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Tolerances:
-    """What an export may differ in from its run.
-
-    Attributes:
-        min_identical: Least share of texts that are the same; None for 0.999 for an export in
-            float32 and for no demand on a quantised one or one with a shortlist.
-        max_score_difference: Most that the scores of identical texts may differ; None for 0.001
-            and for no demand likewise.
-        max_bleu_drop: Most BLEU points that may be lost against the reference.
-
-    Raises:
-        InputError: A number is not in its range.
-    """
-
-    min_identical: float | None = None
-    max_score_difference: float | None = None
-    max_bleu_drop: float = 0.3
-
-    def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if value is not None and not 0 <= value < math.inf:
-                raise InputError(f"{name} must be a number of at least 0; got {value}.")
-        if self.min_identical is not None and self.min_identical > 1:
-            raise InputError(f"min_identical must be at most 1; got {self.min_identical}.")
-
-    def of(self, export: TranslatorDescription) -> dict[str, float]:
-        """Returns the tolerances that hold for an export, by name."""
-        exact = export.quantization == "none" and export.shortlist is None
-        defaults = _FLOAT32 if exact else {}
-        stated = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
-        return {**defaults, **stated}
-
-
-_FLOAT32 = {"min_identical": 0.999, "max_score_difference": 0.001}
+from ktransformer.serving import Engine, ModelEngine, Translation, batches_by_length
+from ktransformer.tolerances import Tolerances, check_demands
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +147,8 @@ def verify(
     tolerances = tolerances or Tolerances()
     engines, loading = _open_all(exports, sources[0], threads)
     if references is None:
-        _check_demands(engines, tolerances)
+        for engine in engines:
+            check_demands(engine.path, engine.description, tolerances, others="--reference, ")
     start = time.perf_counter()
     engines.insert(0, _open_run(run, engines, sources[0]))
     loading.insert(0, time.perf_counter() - start)
@@ -210,17 +169,6 @@ def verify(
         results.append(dataclasses.replace(result, broken=broken))
     truncated = sum(translation.truncated for translation in translations[0])
     return Report(len(sources), truncated, batch_size, threads, tuple(results))
-
-
-def _check_demands(engines: Sequence[Engine], tolerances: Tolerances) -> None:
-    """Refuses to call an export good of which nothing is demanded."""
-    for engine in engines:
-        demands = tolerances.of(engine.description)
-        if not demands.keys() - {"max_bleu_drop"}:
-            raise InputError(
-                f"Of {engine.path} nothing would be demanded, for it is quantised: give "
-                "--reference, --min-identical or --max-score-difference."
-            )
 
 
 def _open_all(

@@ -43,8 +43,9 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "engines": ({"config", "lite", "run", "serving"}, set()),
     "servables": ({"engines", "models", "run", "serving", "text"}, set()),
-    "parity": ({"files", "lite", "serving"}, {"numpy", "tensorflow"}),
-    "verification": ({"engines", "files", "serving"}, {"numpy", "sacrebleu"}),
+    "tolerances": ({"serving"}, set()),
+    "parity": ({"files", "lite", "serving", "tolerances"}, {"numpy", "tensorflow"}),
+    "verification": ({"engines", "files", "serving", "tolerances"}, {"numpy", "sacrebleu"}),
     "pruning": ({"layers", "models", "run", "text"}, {"keras", "numpy"}),
     "fitting": (
         {"config", "files", "losses", "metrics", "models", "run", "schedules", "serving", "text"},
@@ -69,6 +70,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         {
             "commands",
             "config",
+            "engines",
             "files",
             "lexicon",
             "lite",
@@ -77,6 +79,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "servables",
             "serving",
             "text",
+            "tolerances",
             "verification",
         },
         set(),

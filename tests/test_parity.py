@@ -8,6 +8,7 @@ from ktransformer.errors import InputError
 from ktransformer.lite import export_lite
 from ktransformer.parity import Export, compare_exports, parity_table, verify_image_classifier
 from ktransformer.serving import export_saved_model
+from ktransformer.tolerances import Tolerances
 from tests.layers.layer_checks import randomize
 from tests.small_models import drawn_images, small_classifier, small_filler
 
@@ -60,12 +61,15 @@ def test_a_number_that_is_none_is_found_out(filler, exports, tmp_path):
     assert len(result.broken) == 1
 
 
-def test_images_are_compared_too_and_a_quantised_file_is_only_measured(tmp_path):
+def test_images_are_compared_too_and_a_quantised_file_by_what_is_stated(tmp_path):
     classifier = small_classifier()
     small = export_lite(classifier, tmp_path / "m.tflite", quantization="dynamic_int8")
     exports = [Export(export_saved_model(classifier, tmp_path / "model")), Export(small)]
     files = [tf.io.encode_png(image).numpy() for image in drawn_images(9, 20, 15)]
-    results = verify_image_classifier(classifier, exports, files, batch_size=4)
+    with pytest.raises(InputError, match=r"m\.tflite nothing would be demanded"):
+        verify_image_classifier(classifier, exports, files)
+    stated = Tolerances(max_score_difference=0.1)
+    results = verify_image_classifier(classifier, exports, files, batch_size=4, tolerances=stated)
     assert [r.signature for r in results] == [
         "serving_default",
         "pixels",

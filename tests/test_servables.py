@@ -114,13 +114,29 @@ def test_a_file_of_a_fixed_batch_and_another_number_of_fills_is_verified(filler_
     assert main(["verify", file, "--run", str(filler_folder), "--source", texts]) == 0
 
 
-def test_what_is_stated_is_demanded_of_a_quantised_file_too(filler_folder, tmp_path, capfd):
+def test_a_quantised_file_is_held_to_what_is_stated_which_must_be_something(
+    filler_folder, tmp_path, capfd
+):
     file, texts = str(tmp_path / "m.tflite"), str(filler_folder.parent / "texts")
     arguments = ["--quantize", "dynamic_int8", "--output", file]
     assert main(["export", str(filler_folder), "--format", "tflite", *arguments]) == 0
     verify = ["verify", file, "--run", str(filler_folder), "--source", texts]
+    assert main(verify) == 2
+    assert "for it is quantised: give --min-identical or --max-score-" in capfd.readouterr().err
     assert main([*verify, "--max-score-difference", "1e-9"]) == 1
     assert "BROKEN" in capfd.readouterr().out
+    assert main([*verify, "--min-identical", "0.1"]) == 0
+
+
+@pytest.mark.parametrize(
+    "limit", [("min-identical", 1.5), ("min-identical", "nan"), ("max-score-difference", -1)]
+)
+def test_a_tolerance_outside_its_range_is_refused(limit, filler_folder, capsys):
+    texts = filler_folder.parent / "texts"
+    verify = ["verify", "m.tflite", "--run", filler_folder, "--source", texts]
+    assert f"{limit[0].replace('-', '_')} must be" in refusal(
+        capsys, *verify, f"--{limit[0]}={limit[1]}"
+    )
 
 
 def test_an_export_of_another_kind_is_refused(filler_folder, classifier_folder, tmp_path, capsys):

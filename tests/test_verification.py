@@ -9,7 +9,8 @@ from ktransformer.lite import export_lite
 from ktransformer.run import Run, load_run, make_model, save_run
 from ktransformer.serving import Translation, Translator
 from ktransformer.text import Tokenizer
-from ktransformer.verification import Result, Tolerances, _broken, _differences, verify
+from ktransformer.tolerances import Tolerances, check_demands
+from ktransformer.verification import Result, _broken, _differences, verify
 from tests.serving.test_translator import with_decoding
 from tests.small_run import number_pairs
 
@@ -161,10 +162,18 @@ def test_a_quantised_export_of_which_nothing_is_demanded_is_refused(
     run_folder, translator, text, tmp_path
 ):
     file = export_lite(translator, tmp_path / "int8.tflite", quantization="dynamic_int8")
-    with pytest.raises(InputError, match="nothing would be demanded"):
+    with pytest.raises(InputError, match=r"for it is quantised: give --reference, --min-identical"):
         verify([file], run_folder, text)
     stated = Tolerances(min_identical=0.5)
     assert verify([file], run_folder, text, tolerances=stated, batch_size=8).broken == ()
+
+
+def test_an_export_with_a_shortlist_is_not_called_quantised(translator):
+    export = dataclasses.replace(translator.describe(("serving_default",)), shortlist=9)
+    with pytest.raises(InputError, match="Of m nothing would be demanded, for it has a shortlist:"):
+        check_demands("m", export, Tolerances())
+    check_demands("m", export, Tolerances(max_score_difference=0.1))
+    check_demands("m", dataclasses.replace(export, shortlist=None), Tolerances())
 
 
 def test_a_file_of_ids_is_verified_too(run_folder, translator, text, tmp_path):

@@ -33,6 +33,11 @@ class Description:
     format_version: int = FORMAT_VERSION
     ktransformer: str = __version__
 
+    @property
+    def inexact(self) -> str:
+        """Why it is not expected to give just what its model gives, in words; or nothing."""
+        return "" if self.quantization == "none" else "is quantised"
+
     def to_json(self) -> str:
         """Returns the description as JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
@@ -107,6 +112,10 @@ class TranslatorDescription(Description):
     target_label: str = ""
     shortlist: int | None = None
     tokenizer: str = "sentencepiece"
+
+    @property
+    def inexact(self) -> str:
+        return super().inexact or ("" if self.shortlist is None else "has a shortlist")
 
     @classmethod
     def _from_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
