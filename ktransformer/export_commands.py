@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from ktransformer.commands import check_sides, set_threads
 from ktransformer.config import BatchingConfig
 from ktransformer.engines import available_cores
 from ktransformer.errors import InputError
-from ktransformer.files import check_new_file, new_file
+from ktransformer.files import check_new_file, json_text, new_file
 from ktransformer.lexicon import train_lexicon
 from ktransformer.lite import export_lite, tokenizer_beside
 from ktransformer.run import is_run
@@ -177,7 +176,7 @@ def _verify_other(options: argparse.Namespace, tolerances: Tolerances) -> int:
     if options.json:
         with new_file(options.json) as file:
             rows = [dataclasses.asdict(result) for result in results]
-            file.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+            file.write_text(json_text(rows), encoding="utf-8")
     return 1 if any(result.broken for result in results) else 0
 
 

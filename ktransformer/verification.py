@@ -1,7 +1,6 @@
 """Proof that an export says what its run says: both translate a text, and are compared."""
 
 import dataclasses
-import json
 import math
 import statistics
 import time
@@ -14,7 +13,7 @@ import sacrebleu
 
 from ktransformer.engines import load_engine, load_translator
 from ktransformer.errors import InputError
-from ktransformer.files import readable_size, size_on_disk
+from ktransformer.files import json_text, readable_size, size_on_disk
 from ktransformer.serving import Engine, ModelEngine, Translation, batches_by_length
 from ktransformer.tolerances import Tolerances, check_demands
 
@@ -86,8 +85,8 @@ class Report:
         return tuple(broken for result in self.results for broken in result.broken)
 
     def to_json(self) -> str:
-        """Returns the report as JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        """Returns the report as JSON, null where a number is none."""
+        return json_text(dataclasses.asdict(self))
 
     def to_text(self, *, differences: int = 3) -> str:
         """Returns a Markdown table, each export's first differences, and the verdict."""

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -6,7 +7,7 @@ import sys
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.files import check_new_folder, new_file, new_folder
+from ktransformer.files import check_new_folder, json_text, new_file, new_folder
 
 WRITE_AND_WAIT = """
 import sys, time
@@ -213,3 +214,9 @@ def test_of_a_link_the_file_that_it_points_to_is_replaced(tmp_path):
         path.write_text("new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_text() == "new"
+
+
+def test_json_has_null_where_a_number_is_none():
+    text = json_text([{"a": (1.5, float("nan")), "b": [float("-inf"), 2]}, "é", True, None])
+    assert "é" in text
+    assert json.loads(text) == [{"a": [1.5, None], "b": [None, 2]}, "é", True, None]

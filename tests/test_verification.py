@@ -10,7 +10,7 @@ from ktransformer.run import Run, load_run, make_model, save_run
 from ktransformer.serving import Translation, Translator
 from ktransformer.text import Tokenizer
 from ktransformer.tolerances import Tolerances, check_demands
-from ktransformer.verification import Result, _broken, _differences, verify
+from ktransformer.verification import Report, Result, _broken, _differences, verify
 from tests.serving.test_translator import with_decoding
 from tests.small_run import number_pairs
 
@@ -147,6 +147,8 @@ def test_a_score_that_is_no_number_is_seen():
     lines = [Translation(["a"], [score], False) for score in (1.0, float("nan"))]
     compared = _differences(["A", "A"], [lines[0], lines[0]], lines)
     assert math.isnan(compared["score_difference"])
+    report = Report(2, 0, 1, None, (result(**compared),))
+    assert json.loads(report.to_json())["results"][0]["score_difference"] is None
 
 
 @pytest.mark.parametrize(
