@@ -69,6 +69,14 @@ class LiteTranslator(Engine):
         names = self.description.signatures
         return names if self._tokenizer is None else (*names, "serving_default")
 
+    def warmup(self) -> None:
+        """Runs every signature of texts once in each replica; see `LiteModel.warmup`."""
+        if self._tokenizer is None:
+            self._model.warmup(TEXT_SIGNATURES)
+        else:
+            self._model.warmup(["ids"])
+            super().warmup()  # The tokenizer's part.
+
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
         if self._tokenizer is not None:
             return self._run_ids(self._tokenizer, texts)

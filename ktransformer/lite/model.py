@@ -1,6 +1,7 @@
 """A .tflite that is opened and runs."""
 
 import queue
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +94,20 @@ class LiteModel:
             self._idle.put(runners)
         return outputs
 
-    def warmup(self) -> None:
-        """Runs every signature of a single input once, so that no user's run is the first.
+    def warmup(self, signatures: Sequence[str] | None = None) -> None:
+        """Runs signatures of a single input once, so that no user's run is the first.
 
-        LiteRT lays out a signature's memory and packs its weights when it is first run. What takes
-        the state of another signature, as `decode_step` does, is left out. Call it before other
-        threads use the model.
+        LiteRT lays out a signature's memory and packs its weights when it is first run, in each
+        replica. What takes the state of another signature, as `decode_step` does, is left out.
+        Call it before other threads use the model.
+
+        Args:
+            signatures: Which, as far as the file has them; None for all.
         """
         for runners in self._replicas:
-            for runner in runners.values():
+            for name, runner in runners.items():
                 details = runner.get_input_details()
-                if len(details) == 1:
+                if len(details) == 1 and (signatures is None or name in signatures):
                     runner(**{name: _smallest(each) for name, each in details.items()})
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.lite import LiteTranslator
+from ktransformer.lite import LiteTranslator, export_lite
 from ktransformer.lite.model import LiteModel
 from ktransformer.serving import ModelEngine, SavedModel, SavedModelEngine, export_saved_model
 from ktransformer.serving.warmup_requests import read_warmup
@@ -110,8 +110,9 @@ def test_warming_a_saved_model_up_runs_all_its_requests(saved_model, served, mon
     assert ran == [name for name, _, _ in served]
 
 
-def test_warming_a_tflite_up_runs_all_that_one_input_runs_in_each_replica(lite_file):
-    model, ran = LiteModel(lite_file, replicas=2), []
+def count_runs_of_replicas(model) -> list[tuple[int, str]]:
+    """Notes each replica's number and the signatures that it runs from now on."""
+    ran = []
 
     class Spy:
         def __init__(self, replica, name, runner):
@@ -127,9 +128,30 @@ def test_warming_a_tflite_up_runs_all_that_one_input_runs_in_each_replica(lite_f
     for i, runners in enumerate(model._replicas):
         for name, runner in runners.items():
             runners[name] = Spy(i, name, runner)
+    return ran
+
+
+def test_warming_a_tflite_up_runs_all_that_one_input_runs_in_each_replica(lite_file):
+    model = LiteModel(lite_file, replicas=2)
+    ran = count_runs_of_replicas(model)
     model.warmup()
     names = ["serving_default", "beam", "ids", "encode"]
     assert ran == [(i, name) for i in range(2) for name in names]
+
+
+def test_warming_a_translator_up_runs_what_takes_texts_in_each_replica(lite_file):
+    engine = LiteTranslator(lite_file, replicas=2)
+    ran = count_runs_of_replicas(engine._model)
+    engine.warmup()
+    assert ran == [(i, name) for i in range(2) for name in ("serving_default", "beam")]
+
+
+def test_warming_up_a_translator_of_ids_runs_them_in_each_replica(translator, tmp_path):
+    file = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids", "encode"])
+    engine = LiteTranslator(file, replicas=2)
+    ran = count_runs_of_replicas(engine._model)
+    engine.warmup()
+    assert set(ran) == {(0, "ids"), (1, "ids")}
 
 
 @pytest.mark.parametrize("kind", ["run", "tflite"])
