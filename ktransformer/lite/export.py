@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, first_line
 from ktransformer.files import check_new_file, new_file
 from ktransformer.lite.compaction import compact
 from ktransformer.lite.conversion_check import check_conversion
@@ -145,6 +145,5 @@ def _convert(signatures: dict[str, Any]) -> bytes:
         try:
             content: bytes = converter.convert()
         except Exception as error:  # The converter's own ConverterError, and what MLIR raises.
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"LiteRT cannot express this model: {reason}") from error
+            raise InputError(f"LiteRT cannot express this model: {first_line(error)}") from error
     return content

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.config import BatchingConfig
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, first_line
 from ktransformer.files import new_folder
 from ktransformer.serving.batching import join_requests, takes_texts
 from ktransformer.serving.description import Description, TranslatorDescription, with_article
@@ -88,7 +88,7 @@ def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any
     try:
         tf.saved_model.save(module, str(folder), signatures=signatures)
     except tf.errors.OpError as error:
-        raise InputError(f"Cannot write {folder}: {error.message.splitlines()[0]}") from error
+        raise InputError(f"Cannot write {folder}: {first_line(error)}") from error
 
 
 def _saved(servable: Servable) -> tf.Module:
