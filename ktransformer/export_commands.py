@@ -16,7 +16,6 @@ from ktransformer.lite import export_lite, tokenizer_beside
 from ktransformer.run import is_run
 from ktransformer.servables import load_servable
 from ktransformer.serving import (
-    ImageClassifier,
     MaskFiller,
     Servable,
     Shortlist,
@@ -170,8 +169,8 @@ def _verify_other(options: argparse.Namespace, tolerances: Tolerances) -> int:
         servable = MaskFiller(servable.model, servable.tokenizer, counts.pop())
         results = parity.verify_mask_filler(servable, exports, texts, **settings)
     else:
-        files = _read_images(servable, options.source)
-        results = parity.verify_image_classifier(servable, exports, files, **settings)
+        paths = _find_images(options.source)
+        results = parity.verify_image_classifier(servable, exports, paths, **settings)
     print(parity.parity_table(results))
     if options.json:
         with new_file(options.json) as file:
@@ -193,15 +192,9 @@ def _check_origin(export: parity.Export, servable: Servable, run: str) -> None:
             raise InputError(f"{export.model.path} has another {name} than {run}: not of it.")
 
 
-def _read_images(classifier: ImageClassifier, folder: str) -> list[bytes]:
-    """Reads all images in a folder and its subfolders, in the order of their names."""
+def _find_images(folder: str) -> list[Path]:
+    """Lists all images in a folder and its subfolders, in the order of their names."""
     files = [path for path in sorted(Path(folder).rglob("*")) if path.suffix.lower() in _IMAGES]
     if not files:
         raise InputError(f"{folder} holds no image ({', '.join(_IMAGES)}).")
-    contents = [path.read_bytes() for path in files]
-    for path, content in zip(files, contents, strict=True):
-        try:
-            classifier.resized_pixels(content)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-    return contents
+    return files

@@ -108,7 +108,7 @@ def compare_exports(
         tolerances: What may differ.
 
     Returns:
-        One `Parity` an export.
+        One `Parity` an export; where there is none, the model is not run either.
 
     Raises:
         InputError: There is no input, an export lacks the signature, or nothing is demanded of
@@ -123,6 +123,8 @@ def compare_exports(
             known = ", ".join(export.signatures)
             raise InputError(f"{export.model.path} has no signature {signature}, only {known}.")
         export.run(signature, inputs[:1])  # What is done once need not be timed.
+    if not exports:
+        return []
     found = [_Found() for _ in exports]
     for first in range(0, len(inputs), batch_size):
         batch = inputs[first : first + batch_size]
@@ -159,34 +161,45 @@ def verify_mask_filler(
 
 
 def verify_image_classifier(
-    classifier: ImageClassifier, exports: Sequence[Export], files: Sequence[bytes], **options: Any
+    classifier: ImageClassifier, exports: Sequence[Export], paths: Sequence[Path], **options: Any
 ) -> list[Parity]:
     """Compares all signatures of exports of an image classifier on images.
 
     Args:
         classifier: The model.
         exports: Exports of it.
-        files: The images, as the bytes of their files; a .tflite gets their pixels, resized.
+        paths: The images' files; a .tflite gets their pixels, resized.
         **options: What `compare_exports` takes.
 
     Raises:
         InputError: One of them is no image.
     """
-    contents = np.array(files, dtype=object)
-    pixels = np.array([classifier.resized_pixels(file) for file in files])
-    units = pixels.astype("float32") / 255
+    contents = np.array([path.read_bytes() for path in paths], dtype=object)
+    pixels = np.array([_pixels(classifier, *image) for image in zip(paths, contents, strict=True)])
     lite = [export for export in exports if export.model.kind == LiteModel.kind]
     saved = [export for export in exports if export not in lite]
+
+    def units() -> np.ndarray:
+        return pixels.astype("float32") / 255
+
     results: list[Parity] = []
     for having, signature, function, inputs in (
-        (saved, "serving_default", classifier.classify, contents),
-        (saved, "pixels", classifier.classify_pixels, pixels),
-        (lite, "serving_default", classifier.classify_pixels, pixels),
+        (saved, "serving_default", classifier.classify, lambda: contents),
+        (saved, "pixels", classifier.classify_pixels, lambda: pixels),
+        (lite, "serving_default", classifier.classify_pixels, lambda: pixels),
         (lite, "unit_pixels", classifier.classify_unit_pixels, units),
     ):
         having = [export for export in having if signature in export.signatures]
-        results += compare_exports(function, having, signature, inputs, **options)
+        if having:
+            results += compare_exports(function, having, signature, inputs(), **options)
     return results
+
+
+def _pixels(classifier: ImageClassifier, path: Path, content: bytes) -> np.ndarray:
+    try:
+        return classifier.resized_pixels(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def parity_table(results: Sequence[Parity]) -> str:

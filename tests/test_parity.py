@@ -65,7 +65,9 @@ def test_images_are_compared_too_and_a_quantised_file_by_what_is_stated(tmp_path
     classifier = small_classifier()
     small = export_lite(classifier, tmp_path / "m.tflite", quantization="dynamic_int8")
     exports = [Export(export_saved_model(classifier, tmp_path / "model")), Export(small)]
-    files = [tf.io.encode_png(image).numpy() for image in drawn_images(9, 20, 15)]
+    files = [tmp_path / f"{i}.png" for i in range(9)]
+    for path, image in zip(files, drawn_images(9, 20, 15), strict=True):
+        path.write_bytes(tf.io.encode_png(image).numpy())
     with pytest.raises(InputError, match=r"m\.tflite nothing would be demanded"):
         verify_image_classifier(classifier, exports, files)
     stated = Tolerances(max_score_difference=0.1)
@@ -80,6 +82,27 @@ def test_images_are_compared_too_and_a_quantised_file_by_what_is_stated(tmp_path
     exact, rough = results[:2], results[2:]
     assert all(r.identical == 1.0 and r.difference < 1e-5 for r in exact)
     assert all(1e-5 < r.difference < 0.1 and r.kind == "tflite, dynamic_int8" for r in rough)
+
+
+def test_without_an_export_the_model_is_not_run():
+    def model(texts):
+        raise AssertionError("It was run.")
+
+    assert compare_exports(model, [], "embed", TEXTS) == []
+
+
+def test_each_image_is_decoded_once(tmp_path, monkeypatch):
+    classifier, decoded = small_classifier(), []
+    export = Export(export_lite(classifier, tmp_path / "m.tflite"))
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, image in zip(files, drawn_images(2, 9, 9), strict=True):
+        path.write_bytes(tf.io.encode_png(image).numpy())
+    decode = classifier.resized_pixels
+    monkeypatch.setattr(
+        classifier, "resized_pixels", lambda content: decoded.append(content) or decode(content)
+    )
+    verify_image_classifier(classifier, [export], files)
+    assert decoded == [path.read_bytes() for path in files]
 
 
 def test_what_cannot_be_compared_is_refused(filler, exports):
