@@ -177,7 +177,13 @@ def score(options: argparse.Namespace) -> None:
             scores["log_probability"].numpy(), scores["tokens"].numpy(), strict=True
         ):
             print(f"{value:.4f}\t{tokens}")
-    _report_cut(cut, translator.max_source_length)
+    if cut:
+        _log.warning(
+            "%s pairs were cut: a source to %s tokens or a target to %s.",
+            cut,
+            translator.max_source_length,
+            translator.max_target_length,
+        )
 
 
 def prune(options: argparse.Namespace) -> None:

@@ -99,6 +99,14 @@ def test_score_prints_log_probability_and_tokens_of_each_pair(run_folder, tmp_pa
     assert int(tokens) >= 2
 
 
+def test_score_reports_pairs_that_are_cut_on_either_side(run_folder, tmp_path, caplog):
+    (tmp_path / "s").write_text("one\n" + "one " * 40 + "\n")
+    (tmp_path / "t").write_text("1" * 40 + "\n1\n")
+    arguments = ["--source", tmp_path / "s", "--target", tmp_path / "t"]
+    assert main(["score", str(run_folder), *map(str, arguments)]) == 0
+    assert "2 pairs were cut: a source to 24 tokens or a target to 24." in caplog.text
+
+
 def test_help_shows_every_setting_and_its_default(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["train", "--help"])

@@ -42,8 +42,8 @@ class Transformer(EncoderModel):
         scale_embeddings: Whether token vectors are multiplied by sqrt(D).
         tie_embeddings: True shares one table between source, target and output projection;
             False gives each its own.
-        max_length: The longest source and the longest target, in tokens, the end token and the
-            start token included.
+        max_length: The longest source and the longest target, in tokens, the end token included;
+            of what the decoder sees, the start token instead.
         pad_id: The id of padding.
         epsilon: Added to the variance in the norms.
         remat: Whether a block's activations are computed again for the gradient, instead of being
