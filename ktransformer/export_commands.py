@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ktransformer import parity, verification
+from ktransformer.arguments import SHORTLIST_PAIRS
 from ktransformer.commands import check_sides, set_threads
 from ktransformer.config import BatchingConfig
 from ktransformer.engines import available_cores
@@ -23,7 +24,7 @@ from ktransformer.serving import (
     export_saved_model,
     with_article,
 )
-from ktransformer.text import Tokenizer, read_lines, read_parallel
+from ktransformer.text import ParallelFiles, Tokenizer, read_lines, survey_files
 from ktransformer.tolerances import Tolerances, check_demands
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
@@ -105,7 +106,8 @@ def _shortlist(options: argparse.Namespace, tokenizer: Tokenizer) -> Shortlist |
     """Learns from parallel text what a search may leave out; None where nothing is to be."""
     if options.shortlist is None:
         return None
-    text = read_parallel(*options.shortlist)
+    files = ParallelFiles(*options.shortlist)
+    text = survey_files(files, sample_pairs=SHORTLIST_PAIRS).sample
     sources, targets = map(tokenizer.encode_lines, (text.sources, text.targets))
     lexicon = train_lexicon(sources, targets, tokenizer.vocabulary_size)
     return Shortlist(lexicon, options.shortlist_size)

@@ -38,7 +38,8 @@ def train_lexicon(
 
     The probabilities are those of IBM model 1: each target token comes from one of its sentence's
     source tokens or from none, all equally likely beforehand. Memory is about 70 bytes for each
-    pair of a source and a target token of one sentence, 8 million in Multi30k.
+    pair of a source and a target token of one sentence, 8 million in Multi30k: of a long text give
+    a sample.
 
     Args:
         sources: Int arrays `[S]`, one a pair; special ids are left out.

@@ -68,6 +68,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "export_commands": (
         {
+            "arguments",
             "commands",
             "config",
             "engines",

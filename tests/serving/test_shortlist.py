@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from ktransformer import export_commands
 from ktransformer.cli import main
 from ktransformer.config import BatchingConfig
 from ktransformer.decoding import beam_search
@@ -110,6 +111,23 @@ def test_requests_are_not_joined_where_there_is_a_shortlist(
     reason = refusal(capsys, *export, "--shortlist", "absent", "absent")
     assert "--shortlist does not go with --batch-requests" in reason
     assert not (tmp_path / "m").exists()
+
+
+def test_the_command_learns_from_a_sample_of_a_long_text(
+    run_folder, data_folder, tmp_path, monkeypatch
+):
+    pairs = []
+
+    def learn(sources, targets, *arguments):
+        pairs.append((len(sources), len(targets)))
+        return train_lexicon(sources, targets, *arguments)
+
+    monkeypatch.setattr(export_commands, "SHORTLIST_PAIRS", 100)
+    monkeypatch.setattr(export_commands, "train_lexicon", learn)
+    text = [str(data_folder / f"train.{side}") for side in ("source", "target")]
+    export = ["export", str(run_folder), "--output", str(tmp_path / "model"), "--shortlist", *text]
+    assert main([*export, "--shortlist-size", "1"]) == 2  # Too few, which is seen thereafter.
+    assert pairs == [(100, 100)]
 
 
 def test_the_command_exports_with_a_shortlist(run_folder, data_folder, tmp_path, capsys):
