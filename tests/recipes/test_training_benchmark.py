@@ -89,6 +89,11 @@ def test_the_first_engine_is_in_every_group(at_once, groups):
     assert training_speed.divide(["a"], at_once) == [["a"]]
 
 
+def test_an_engine_that_only_explains_decides_nothing():
+    kept = row("tiny", "keras-kept", 2000, 500)
+    assert training_results.verdict([*ROWS, kept]) == training_results.verdict(ROWS)
+
+
 def test_a_disturbed_speed_decides_nothing():
     disturbed = [{**row, "clean": 1} for row in ROWS]
     assert (

@@ -24,6 +24,7 @@ class TrainingEngine:
         options: Arguments of the module's `Engine`.
         variables: Of its environment, as `NAME=VALUE`.
         ours: Whether it is not a peer.
+        judged: Whether the goals are about it; else it is there to explain.
     """
 
     title: str
@@ -32,6 +33,7 @@ class TrainingEngine:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     variables: tuple[str, ...] = ()
     ours: bool = False
+    judged: bool = True
 
     def python(self, peers: Path) -> Path:
         """Returns the interpreter of its environment."""
@@ -73,5 +75,14 @@ ENGINES = {
     "keras": TrainingEngine("keras.layers.MultiHeadAttention", "vk", "keras_attention", _PLAIN),
     "keras-xla": TrainingEngine(
         "keras.layers.MultiHeadAttention, XLA", "vk", "keras_attention", _XLA
+    ),
+    "keras-kept": TrainingEngine(
+        "keras.layers.MultiHeadAttention, freed memory kept",
+        "vk",
+        "keras_attention",
+        _PLAIN,
+        # What `ktransformer.allocator.keep_freed_memory` does.
+        variables=("MALLOC_TRIM_THRESHOLD_=-1", "MALLOC_MMAP_MAX_=0", "MALLOC_ARENA_MAX=1"),
+        judged=False,
     ),
 }

@@ -19,7 +19,9 @@ def by_size(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
 
 def fastest(rows: dict[str, Row], *, ours: bool) -> Row | None:
     """Returns the row of our fastest engine, or of the fastest peer, by `relative`."""
-    found = [row for name, row in rows.items() if ENGINES[name].ours is ours]
+    found = [
+        row for name, row in rows.items() if ENGINES[name].judged and ENGINES[name].ours is ours
+    ]
     return max(found, key=lambda row: row["relative"], default=None)
 
 

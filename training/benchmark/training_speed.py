@@ -37,7 +37,7 @@ from ktransformer.quiet import quiet_stderr
 HERE = Path(__file__).parent
 BATCH_TOKENS = 4096
 BATCHES = {"tiny": 2, "base": 1}  # Of a sample; evenly spread over the lengths.
-AT_ONCE = {"tiny": 8, "base": 3}  # Engines in memory: one of base takes 5 to 7 GB.
+AT_ONCE = {"tiny": 9, "base": 3}  # Engines in memory: one of base takes 5 to 7 GB.
 
 
 def main() -> int:
@@ -79,7 +79,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="ENGINE")
     add("--batch-tokens", type=int, default=BATCH_TOKENS, help="of a batch, on each side")
     add("--batches", type=int, help="of a sample; 2 of tiny and 1 of base if not given")
-    add("--at-once", type=int, help="engines in memory; 8 of tiny and 3 of base if not given")
+    add("--at-once", type=int, help="engines in memory; 9 of tiny and 3 of base if not given")
     add("--rounds", type=int, default=5, help="samples of an engine")
     add("--seconds", type=float, default=40.0, help="an engine's time for them, but at least two")
     add("--max-foreign", type=float, default=0.15, help="cores others may use in a clean sample")
