@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
 
     Every training step frees hundreds of megabytes and asks for them again. Left alone, glibc's
     malloc gives most of it back to the kernel, which clears each page again when it is next
-    touched: a third to two thirds of a small model's step, as the machine has it. The price is
+    touched: where it was measured, half of a small model's step (training/benchmark). The price is
     that the process holds on to its peak. It holds for the whole process, so the library does not
     do it unasked: `train` does, and who trains from Python may, before anything is computed.
 
