@@ -19,7 +19,7 @@ claims: .venv/ready
 benchmark-decoding: .venv/ready .peers/vt/ready .peers/vk/ready
 	$(BIN)/python export/benchmark/decoding.py $(if $(DATA),--data $(DATA)) $(if $(RUN),--run $(RUN)) $(OPTIONS)
 
-# Half an hour and 24 GB: our training against PyTorch, Hugging Face and Keras' own
+# An hour and 24 GB: our training against PyTorch, Hugging Face and Keras' own
 # attention, in the same environments. DATA=FOLDER of Multi30k, OPTIONS="..." as its --help says.
 benchmark: .venv/ready .peers/vt/ready .peers/vk/ready
 	$(BIN)/python training/benchmark/training_speed.py $(if $(DATA),--data $(DATA)) $(OPTIONS)
