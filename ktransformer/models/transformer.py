@@ -47,7 +47,7 @@ class Transformer(EncoderModel):
         pad_id: The id of padding.
         epsilon: Added to the variance in the norms.
         remat: Whether a block's activations are computed again for the gradient, instead of being
-            kept: less memory for more time, and the same results.
+            kept: less memory for more time, and the same results within rounding.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
