@@ -1,6 +1,7 @@
 import dataclasses
 import errno
 import json
+import os
 import re
 import signal
 import subprocess
@@ -177,6 +178,12 @@ def test_a_source_that_is_not_there_leaves_the_state_of_a_training_that_was_cut(
     arguments = train_arguments(tmp_path / "typo", tmp_path / "typo", tmp_path / "run")
     assert "typo" in refusal(capsys, *arguments, "--overwrite")
     assert kept.exists()
+
+
+def test_a_closed_stream_is_said_where_there_is_a_place_to_say_it():
+    result = command("translate", "run", preexec_fn=lambda: os.close(0))
+    assert result.returncode == 2
+    assert result.stderr == b"ktransformer: A standard stream is closed.\n"
 
 
 def test_files_of_options_that_are_repeated_follow_on():
