@@ -164,6 +164,11 @@ class TrainingConfig:
         _check_choice(self, "optimizer", "adam", "muon")
         _check_choice(self, "schedule", "inverse_square_root", "cosine")
 
+    @property
+    def copies(self) -> int:
+        """How often a batch holds its rows: R-Drop compares two passes of each."""
+        return 2 if self.rdrop_alpha else 1
+
 
 @dataclasses.dataclass(frozen=True)
 class DecodingConfig:

@@ -115,7 +115,7 @@ class StreamedText:
             batch_tokens=config.data.batch_tokens,
             bucket_step=config.data.bucket_step,
             seed=config.training.seed,
-            copies=2 if config.training.rdrop_alpha else 1,
+            copies=config.training.copies,
             row_multiple=count_devices(),
         )
         return shards.tokenizer(), batches
@@ -164,7 +164,7 @@ def make_batches(
         shuffle=shuffle,
         seed=config.training.seed,
         samplers=samplers,
-        copies=2 if config.training.rdrop_alpha else 1,
+        copies=config.training.copies,
         row_multiple=count_devices(),
     )
     _log_pairs(name, len(text) - batches.too_long, text.empty, batches.too_long, config)

@@ -194,7 +194,7 @@ def make_batches(
         bucket_step=config.data.bucket_step,
         shuffle=name == "train",
         seed=config.training.seed,
-        copies=2 if config.training.rdrop_alpha else 1,
+        copies=config.training.copies,
         row_multiple=count_devices(),
         share=share,
     )
