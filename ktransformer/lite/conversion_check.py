@@ -1,5 +1,7 @@
 """Runs what was converted: a conversion that succeeds may still fail, or say something else."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_text
@@ -7,7 +9,6 @@ from ai_edge_litert.interpreter import InterpreterWithCustomOps
 
 from ktransformer.errors import InputError
 from ktransformer.lite.model_file import custom_operations
-from ktransformer.serving import LiteSignature
 
 _TOKENIZER_OPERATIONS = {"TFText>FastSentencepieceTokenize", "TFText>FastSentencepieceDetokenize"}
 # Of scores and logits, as a share of the greatest: for rounding, and for weights of few bits. The
@@ -17,13 +18,17 @@ _CHOICES = ("ids", "text", "piece", "class", "label")
 
 
 def check_conversion(
-    content: bytes, signatures: dict[str, LiteSignature], quantization: str
+    content: bytes,
+    functions: dict[str, Any],
+    probes: dict[str, dict[str, tf.Tensor]],
+    quantization: str,
 ) -> None:
     """Checks that a converted model runs and says what it said before.
 
     Args:
         content: The .tflite.
-        signatures: What it was converted from, by name.
+        functions: What it was converted from, the signatures by name.
+        probes: Inputs to try each on.
         quantization: How its weights are stored.
 
     Raises:
@@ -36,9 +41,9 @@ def check_conversion(
         model_content=content,
         custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS,
     )
-    for name, signature in signatures.items():
-        expected = signature.function(**signature.probe)
-        arrays = {key: tensor.numpy() for key, tensor in signature.probe.items()}
+    for name, function in functions.items():
+        expected = function(**probes[name])
+        arrays = {key: tensor.numpy() for key, tensor in probes[name].items()}
         try:
             outputs = interpreter.get_signature_runner(name)(**arrays)
         except (RuntimeError, ValueError) as error:

@@ -15,6 +15,7 @@ from ktransformer.lite.conversion_check import check_conversion
 from ktransformer.lite.model_file import pack, set_metadata, unpack
 from ktransformer.lite.quantization import to_float16, to_int8
 from ktransformer.serving import LiteSignature, Servable, write_saved_model
+from ktransformer.serving.graph_function import graph_function
 
 QUANTIZATIONS: dict[str, Callable[[Any], None]] = {
     "none": lambda model: None,
@@ -66,13 +67,15 @@ def export_lite(
     description = servable.describe(
         names, batch_size=batch_size, quantization=quantization, **labels
     )
-    model = unpack(_convert(_trace(servable, chosen)))
+    functions = _trace(servable, chosen)
+    model = unpack(_convert(functions))
     set_metadata(model, description.to_json())
     if quantization != "none":  # Else the tensors keep their names, which profilers show.
         QUANTIZATIONS[quantization](model)
         compact(model)
     content = pack(model)
-    check_conversion(content, chosen, quantization)
+    probes = {name: signature.probe for name, signature in chosen.items()}
+    check_conversion(content, functions, probes, quantization)
     if servable.tokenizer is not None and not texts:
         with new_file(tokenizer_beside(path)) as file:
             servable.tokenizer.save(file)
@@ -125,22 +128,20 @@ def _trace(servable: Servable, chosen: dict[str, LiteSignature]) -> dict[str, An
             with keras.StatelessScope(state_mapping=constants):
                 return getattr(function, "python_function", function)(**tensors)
 
-        return tf.function(frozen).get_concrete_function(**inputs)
+        return graph_function(frozen).get_concrete_function(**inputs)
 
     return {
         name: traced(signature.function, signature.inputs) for name, signature in chosen.items()
     }
 
 
-def _convert(signatures: dict[str, Any]) -> bytes:
+def _convert(functions: dict[str, Any]) -> bytes:
     """Converts traced signatures, in float32; only builtin and custom operations, no Flex."""
     module = tf.Module()
-    module.functions = signatures
+    module.functions = functions
     with tempfile.TemporaryDirectory() as folder:
-        write_saved_model(module, Path(folder), signatures)
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            folder, signature_keys=list(signatures)
-        )
+        write_saved_model(module, Path(folder), functions)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
         converter.allow_custom_ops = True  # tensorflow-text's; the check refuses others.
         try:
             content: bytes = converter.convert()

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ktransformer.config import BatchingConfig
+from ktransformer.serving.graph_function import graph_function
 
 _ANY_NUMBER = 2**30  # Of texts in one request: it is cut into batches and put together again.
 _QUEUED_BATCHES = 100_000  # Whoever serves bounds its callers; a full queue would be an error.
@@ -45,7 +46,7 @@ def join_requests(function: Any, batching: BatchingConfig) -> Callable[..., Any]
         autograph=False,
     )(function)
 
-    @tf.function(input_signature=function.input_signature, autograph=False)
+    @graph_function(input_signature=function.input_signature)
     def call(*inputs: tf.Tensor) -> Any:
         with tf.name_scope(scope):
             outputs = joined(*inputs)

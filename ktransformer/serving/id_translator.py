@@ -15,6 +15,7 @@ from ktransformer.decoding import (
 )
 from ktransformer.errors import InputError
 from ktransformer.models import Transformer
+from ktransformer.serving.graph_function import graph_function
 from ktransformer.serving.servable import Servable, check_pieces
 from ktransformer.serving.shortlist import Shortlist
 from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
@@ -80,7 +81,7 @@ class IdTranslator(Servable):
     def with_model(self, model: Transformer) -> Self:
         return type(self)(model, self.tokenizer, self.decoding, self.shortlist)
 
-    @tf.function(input_signature=[_IDS])
+    @graph_function(input_signature=[_IDS])
     def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
         """Translates source ids `[B, S]`, ended and padded, for callers with a tokenizer.
 
@@ -94,7 +95,7 @@ class IdTranslator(Servable):
         truncated = tf.cast(lengths_of(source) > self.max_source_length, tf.int32)
         return {"ids": best.ids[:, 0], "score": best.scores[:, 0], "truncated": truncated}
 
-    @tf.function(input_signature=[_IDS])
+    @graph_function(input_signature=[_IDS])
     def encode(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
         """Starts the decoding of source ids `[B, S]`, for callers who drive the loop.
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.models import VisionTransformer
 from ktransformer.serving.description import ImageClassifierDescription
+from ktransformer.serving.graph_function import graph_function
 from ktransformer.serving.servable import LiteSignature, Servable
 
 _FILES = tf.TensorSpec([None], tf.string, "images")
@@ -67,7 +68,7 @@ class ImageClassifier(Servable):
             model.build()
         self.classes = tuple(classes)
         shape = [None, None, None, model.channels]
-        self.classify_pixels = tf.function(
+        self.classify_pixels = graph_function(
             self._classify_pixels, input_signature=[tf.TensorSpec(shape, tf.uint8, "images")]
         )
 
@@ -98,7 +99,7 @@ class ImageClassifier(Servable):
     def with_model(self, model: VisionTransformer) -> Self:
         return type(self)(model, self.classes)
 
-    @tf.function(input_signature=[_FILES])
+    @graph_function(input_signature=[_FILES])
     def classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies encoded images, strings `[B]`; see the class for what it returns.
 

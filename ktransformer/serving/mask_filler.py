@@ -10,6 +10,7 @@ from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy
 from ktransformer.models import MaskedLanguageModel
 from ktransformer.serving.description import LanguageModelDescription
+from ktransformer.serving.graph_function import graph_function
 from ktransformer.serving.servable import LiteSignature, Servable, check_pieces
 from ktransformer.text import END_ID, MASK, PAD_ID, Tokenizer
 
@@ -79,7 +80,8 @@ class MaskFiller(Servable):
             model.build()
         self.mask_id = tokenizer.mask_id
         self.top_k = self._checked(top_k)
-        self._fill_function = tf.function(self._fill)  # Not in `fill_texts`, which is traced anew.
+        # Not in `fill_texts`, which is traced anew.
+        self._fill_function = graph_function(self._fill)
 
     def _checked(self, top_k: int) -> int:
         most = self.mask_id - END_ID - 1
@@ -139,7 +141,7 @@ class MaskFiller(Servable):
         rows = zip(*(outputs[name][0].numpy().tolist() for name in names), strict=True)
         return [Fill(text.decode(), piece.decode(), value) for text, piece, value in rows]
 
-    @tf.function(input_signature=[_TEXTS])
+    @graph_function(input_signature=[_TEXTS])
     def fill_texts(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Fills the first mask of each text `[B]`; see the class for what it returns."""
         return self._fill(texts, self.top_k)
@@ -173,14 +175,14 @@ class MaskFiller(Servable):
         shape = tf.shape(ids)
         return tf.reshape(self.tokenizer.decode(tf.reshape(ids, [-1, shape[2]])), shape[:2])
 
-    @tf.function(input_signature=[_TEXTS])
+    @graph_function(input_signature=[_TEXTS])
     def embed(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Turns texts `[B]` into vectors: `embedding`, float32 `[B, D]`, and `truncated`."""
         ids, truncated = self.tokenizer.encode_dense(texts, self.model.max_length)
         embedding = tf.cast(self.model.embed(ids), tf.float32)
         return {"embedding": embedding, "truncated": truncated}
 
-    @tf.function(input_signature=[_TEXTS])
+    @graph_function(input_signature=[_TEXTS])
     def score(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scores texts `[B]` by their pseudo-log-likelihood.
 

@@ -10,6 +10,7 @@ from ktransformer.decoding import Hypotheses, sample
 from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy, token_weights
 from ktransformer.serving.description import TranslatorDescription
+from ktransformer.serving.graph_function import graph_function
 from ktransformer.serving.id_translator import (
     SPECIAL_IDS,
     IdTranslator,
@@ -57,7 +58,7 @@ class Translator(IdTranslator):
     kind = TranslatorDescription.kind
     LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
 
-    @tf.function(input_signature=[_TEXTS])
+    @graph_function(input_signature=[_TEXTS])
     def translate(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Translates texts `[B]`.
 
@@ -68,7 +69,7 @@ class Translator(IdTranslator):
         outputs = self._translate_n_best(texts, n_best=1)
         return {**outputs, "text": outputs["text"][:, 0], "score": outputs["score"][:, 0]}
 
-    @tf.function(input_signature=[_TEXTS])
+    @graph_function(input_signature=[_TEXTS])
     def beam(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Translates texts `[B]` into the K best hypotheses each, K being the beam size.
 
@@ -78,7 +79,7 @@ class Translator(IdTranslator):
         """
         return self._translate_n_best(texts, n_best=self.decoding.beam_size)
 
-    @tf.function(
+    @graph_function(
         input_signature=[
             tf.TensorSpec([None], tf.string, "source"),
             tf.TensorSpec([None], tf.string, "target"),
@@ -117,7 +118,7 @@ class Translator(IdTranslator):
         """
         return self._sample(tf.constant(texts), tf.constant(seed), **options)
 
-    @tf.function
+    @graph_function
     def _sample(self, texts: tf.Tensor, seed: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
         source = self.to_ids(texts)
         model, limits = TransformerSearch(self.model, source), self._limits(source)
@@ -174,7 +175,7 @@ class Translator(IdTranslator):
         """Returns the signature that takes what `encode` gives for sources like `source`."""
         encode: Any = self.encode
         if spec.shape.is_fully_defined():  # Then so are the shapes of what it gives.
-            encode = tf.function(encode.python_function, input_signature=[spec])
+            encode = graph_function(encode.python_function, input_signature=[spec])
         state = {
             name: tf.TensorSpec(tensor.shape, tensor.dtype)
             for name, tensor in encode.get_concrete_function().structured_outputs.items()
