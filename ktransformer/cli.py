@@ -4,6 +4,7 @@ Results go to stdout, progress to stderr. TensorFlow is imported only when a com
 `--help` answers at once.
 """
 
+import argparse
 import io
 import logging
 import os
@@ -12,8 +13,8 @@ from collections.abc import Sequence
 
 from ktransformer.allocator import keep_freed_memory
 from ktransformer.arguments import make_parser
-from ktransformer.errors import InputError
-from ktransformer.quiet import quiet_stderr
+from ktransformer.errors import InputError, first_line
+from ktransformer.quiet import quiet_stderr, without_packages
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,11 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")  # Texts come in as UTF-8, whatever the locale.
     try:
-        with quiet_stderr():
-            from ktransformer import commands, export_commands
-        owner = export_commands if options.command in ("export", "verify") else commands
-        status: int = getattr(owner, options.command)(options) or 0
-        sys.stdout.flush()
+        status = _run(options)
     except (InputError, ImportError) as error:
         return _fail(str(error))
     except BrokenPipeError:  # The reader of our output has seen enough.
@@ -50,8 +47,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(f"{error.filename or 'Writing the output'}: {error.strerror or error}.")
+    except MemoryError as error:
+        return _fail(f"Not enough memory ({error}); take a smaller model or smaller batches.")
     except KeyboardInterrupt:
         return _fail("Interrupted; nothing that was there before has changed.", status=130)
+    return status
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Keras imports these where they are, for wrappers and plots: a third of the time to start.
+    with quiet_stderr(), without_packages("sklearn", "matplotlib"):
+        import tensorflow as tf
+
+        from ktransformer import commands, export_commands
+    owner = export_commands if options.command in ("export", "verify") else commands
+    try:
+        status: int = getattr(owner, options.command)(options) or 0
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError(first_line(error)) from error
+    sys.stdout.flush()
     return status
 
 

@@ -48,8 +48,6 @@ def train(options: argparse.Namespace) -> None:
     one_or_more: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if options.devices > 1:
         one_or_more = fitting.mirrored_strategy(options.devices).scope()
-    if options.overwrite and not options.resume:
-        fitting.remove_checkpoints(checkpoints)
     try:
         with one_or_more:
             run = fitting.train(
@@ -57,8 +55,6 @@ def train(options: argparse.Namespace) -> None:
             )
         save_run(run, output, overwrite=options.overwrite)
     except (KeyboardInterrupt, InputError, OSError) as error:
-        with contextlib.suppress(OSError):
-            checkpoints.rmdir()  # Where nothing is in it.
         if checkpoints.is_dir() and not isinstance(error, InputError):
             _log.info("The training's state is in %s; --resume goes on from it.", checkpoints)
         raise

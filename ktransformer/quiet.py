@@ -1,10 +1,26 @@
-"""Keeps what TensorFlow prints while it is imported out of a command's stderr."""
+"""Imports for commands: without what TensorFlow prints, and without what no command uses."""
 
 import contextlib
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def without_packages(*names: str) -> Iterator[None]:
+    """Makes packages look as if they were not installed, to what is imported in the block.
+
+    What has been imported before stays. After the block, they can be imported as ever.
+    """
+    hidden = [name for name in names if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # Python's own sign for it.
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

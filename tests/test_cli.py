@@ -128,6 +128,15 @@ def test_wrong_paths_are_named(run_folder, tmp_path, capsys):
     assert f"Cannot read {absent}" in refusal(capsys, *evaluate)
 
 
+def test_a_model_that_memory_does_not_hold_is_refused_in_a_sentence(data_folder, tmp_path, capsys):
+    sides = data_folder / "test.source", data_folder / "test.target"
+    large = ("--set", f"hidden_dim={10**12}")
+    message = refusal(capsys, *train_arguments(*sides, tmp_path / "run", *large))
+    assert "Not enough memory (" in message
+    assert "take a smaller model or smaller batches." in message
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_output_below_a_file_is_refused_before_training(data_folder, tmp_path, capsys):
     (tmp_path / "file").touch()
     sides = data_folder / "test.source", data_folder / "test.target"

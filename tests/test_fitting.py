@@ -12,6 +12,7 @@ from ktransformer.fitting import (
     LastCheckpoints,
     average_checkpoints,
     fit_transformer,
+    lock_checkpoints,
     open_state,
     remove_checkpoints,
     train,
@@ -113,6 +114,22 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
     config = small(learning_rate=1e30, warmup_steps=1, epochs=5)
     with pytest.raises(InputError, match=r"not a finite number after update \d+; lower"):
         train(config, TEXT, checkpoints=tmp_path / "c")
+
+
+def test_a_folder_is_of_one_training_at_a_time(tmp_path):
+    checkpoints = tmp_path / "c"
+    with lock_checkpoints(checkpoints):
+        with pytest.raises(InputError, match=f"Another training is running in {checkpoints}"):
+            train(small(), TEXT, checkpoints=checkpoints, resume=True)
+        assert checkpoints.is_dir()
+    assert not checkpoints.exists()
+
+
+def test_a_training_that_does_not_go_on_removes_what_was_kept(tmp_path):
+    for name in ("training.npz", "epoch-0001.npz", "epoch-0009.npz"):
+        (tmp_path / name).write_text("of another training")
+    train(small(epochs=1), TEXT, checkpoints=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0001.npz", "training.npz"]
 
 
 def test_only_checkpoints_are_removed(tmp_path):

@@ -86,7 +86,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "arguments": ({"config"}, set()),
-    "cli": ({"allocator", "arguments", "commands", "export_commands", "quiet"}, set()),
+    "cli": ({"allocator", "arguments", "commands", "export_commands", "quiet"}, {"tensorflow"}),
     "__main__": ({"cli"}, set()),
 }
 

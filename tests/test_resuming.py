@@ -1,5 +1,6 @@
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from ktransformer.errors import InputError
 from ktransformer.fitting import open_state, train
 from ktransformer.run import load_run
+from ktransformer.text import Tokenizer
 from tests.run_command import command, limit_file_size
 from tests.small_run import number_pairs, train_arguments, write_pairs
 from tests.test_fitting import TEXT, small
@@ -72,7 +74,13 @@ def assert_same(first, second) -> None:
     "settings",
     [
         {"accumulate_batches": 3, "subword_alpha": 0.3, "patience": 1, "optimizer": "muon"},
-        {"dtype": "mixed_float16", "remat": True, "rdrop_alpha": 1.0, "schedule": "cosine"},
+        {
+            "dtype": "mixed_float16",
+            "remat": True,
+            "rdrop_alpha": 1.0,
+            "schedule": "cosine",
+            "bleu_sentences": 0,
+        },
     ],
 )
 def test_a_training_that_was_cut_ends_as_if_it_had_not_been(settings, tmp_path):
@@ -141,6 +149,26 @@ def test_another_training_is_not_gone_on_with(settings, text, message, after_an_
     config = small(**{**EVERY_UPDATE, **settings})
     with pytest.raises(InputError, match=message):
         train(config, text, TEXT, checkpoints=after_an_epoch, resume=True)
+
+
+def test_a_training_with_another_tokenizer_is_not_gone_on_with(
+    after_an_epoch, tmp_path, monkeypatch
+):
+    shutil.copytree(after_an_epoch, tmp_path / "c")
+    monkeypatch.setattr(Tokenizer, "sha256", "of another version of SentencePiece")
+    with pytest.raises(InputError, match="is of a training with another tokenizer"):
+        train(small(**EVERY_UPDATE), TEXT, TEXT, checkpoints=tmp_path / "c", resume=True)
+
+
+def test_the_progress_of_an_epoch_that_goes_on_counts_all_epochs(tmp_path, capfd):
+    config = small(**EVERY_UPDATE)
+    with pytest.raises(CutError):
+        train(config, TEXT, checkpoints=tmp_path, callbacks=[CutAfter(STEPS + 2)])
+    capfd.readouterr()
+    train(config, TEXT, checkpoints=tmp_path, resume=True)
+    lines = capfd.readouterr().err.splitlines()
+    numbers = [line for line in lines if line.startswith("Epoch")]
+    assert numbers == [f"Epoch {number}/5" for number in (2, 3, 4, 5)]
 
 
 def test_a_training_from_other_kinds_of_batches_is_not_gone_on_with(after_an_epoch):

@@ -3,6 +3,7 @@
 import signal
 import time
 
+import keras
 import pytest
 
 from ktransformer.errors import InputError
@@ -84,6 +85,24 @@ def test_a_text_that_cannot_be_encoded_leaves_nothing(capsys, tmp_path):
     assert not list(tmp_path.glob("run*"))
 
 
+class DamageAfterAnEpoch(keras.callbacks.Callback):
+    """Cuts a file of the first shard, as a disk that fails would."""
+
+    def __init__(self, checkpoints):
+        super().__init__()
+        self.path = checkpoints / "shards" / "00000.target.ids"
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.path.write_bytes(self.path.read_bytes()[:-1])
+
+
+def test_a_shard_that_is_damaged_during_the_training_is_named(files, tmp_path):
+    damage = DamageAfterAnEpoch(tmp_path)
+    config = small(epochs=20, shard_pairs=5)
+    with pytest.raises(InputError, match=f"^{damage.path} is damaged; remove"):
+        train(config, files, checkpoints=tmp_path, callbacks=[damage])
+
+
 def test_a_streamed_training_that_is_killed_ends_as_if_it_had_not_been(tmp_path):
     pairs = write_pairs(tmp_path, "text", number_pairs(3000, seed=5))
     settings = ("epochs=4", "checkpoint_minutes=0", "average_checkpoints=2", "shard_pairs=700")
@@ -92,8 +111,10 @@ def test_a_streamed_training_that_is_killed_ends_as_if_it_had_not_been(tmp_path)
     checkpoints = tmp_path / "killed.checkpoints"
     assert command(*train_arguments(*pairs, whole, *more)).returncode == 0
     arguments = train_arguments(*pairs, killed, *more, "--resume")
-    kill(start(arguments, checkpoints))  # It is there as soon as the shards are begun.
-    assert list(checkpoints.glob(".shards.*.new"))
+    process = start(arguments, checkpoints)
+    while process.poll() is None and not list(checkpoints.glob(".shards.*.new")):
+        time.sleep(0.01)
+    kill(process)
     assert not (checkpoints / "shards").exists()
     process = start(arguments, checkpoints / "training.npz")
     time.sleep(0.3)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ktransformer.fitting.bleu import BleuCallback
     from ktransformer.fitting.compiling import compile_model, compile_training_model, count_devices
     from ktransformer.fitting.encoded import Fitted, fit_transformer, open_state
-    from ktransformer.fitting.folder import remove_checkpoints
+    from ktransformer.fitting.folder import lock_checkpoints, remove_checkpoints
     from ktransformer.fitting.replicas import mirrored_strategy
     from ktransformer.fitting.resuming import StopAtNaN, TrainingState, fit
     from ktransformer.fitting.training import train
@@ -31,6 +31,7 @@ __all__ = [
     "count_devices",
     "fit",
     "fit_transformer",
+    "lock_checkpoints",
     "mirrored_strategy",
     "open_state",
     "remove_checkpoints",
@@ -42,6 +43,7 @@ __getattr__ = lazy_names(
     {
         "LastCheckpoints": "averaging",
         "average_checkpoints": "averaging",
+        "lock_checkpoints": "folder",
         "remove_checkpoints": "folder",
         "BleuCallback": "bleu",
         "compile_model": "compiling",

@@ -58,6 +58,22 @@ def open_state(
     return state
 
 
+def agree(state: TrainingState, name: str, value: str) -> None:
+    """Adds to what a training is of what is only known once its text is encoded.
+
+    Args:
+        state: What `open_state` returned.
+        name: What it is, such as the tokenizer.
+        value: Which one it is, such as its digest.
+
+    Raises:
+        InputError: The training that goes on had another.
+    """
+    if state.about_before.get(name, value) != value:
+        raise InputError(f"{state.path} is of a training with another {name}.")
+    state.about[name] = value
+
+
 def fit_transformer(
     model: Transformer,
     config: Config,

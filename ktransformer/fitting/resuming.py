@@ -39,6 +39,7 @@ class TrainingState(keras.callbacks.Callback):
     Attributes:
         update: Updates made.
         history: The metrics of each whole epoch.
+        about_before: `about`, as it was when the file that was read was written.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class TrainingState(keras.callbacks.Callback):
         self.about = about or {}
         self.update = 0
         self.history: History = {}
+        self.about_before: dict[str, Any] = {}
         self._variables: list[np.ndarray] = []  # What was read and is not the model's yet;
         self._metrics: list[np.ndarray] = []  # so is this, where an epoch goes on.
         self._written = time.monotonic()
@@ -67,7 +69,7 @@ class TrainingState(keras.callbacks.Callback):
             with np.load(self.path) as file:
                 head, *arrays = (file[name] for name in file.files)
             saved = json.loads(head.tobytes())
-            version, about = saved["format_version"], saved["about"]
+            version, self.about_before = saved["format_version"], dict(saved["about"])
             self.update, self.history = saved["update"], saved["history"]
             self._variables = arrays[: saved["variables"]]
             self._metrics = arrays[saved["variables"] :]
@@ -75,7 +77,7 @@ class TrainingState(keras.callbacks.Callback):
             raise InputError(f"{self.path} is not the whole state of a training.") from error
         if version > FORMAT_VERSION:
             raise InputError(f"{self.path} is of a newer ktransformer: upgrade it to go on.")
-        return about
+        return self.about_before
 
     def restore(self, model: keras.Model, make_batch: Callable[[], tuple[Any, Any]]) -> None:
         """Gives a model and its optimizer what was read, if anything was.
@@ -201,9 +203,12 @@ def fit(
         callbacks: Keras callbacks; of what they add to an epoch's logs, `state` keeps all.
 
     Raises:
-        InputError: The state is of another model, or the loss becomes NaN.
+        InputError: The state is of another model, the loss becomes NaN, or the batches end with an
+            `InputError`.
     """
     state.restore(model, lambda: next(batches.epoch(0)))
+    if model.built and not model.optimizer.built:  # TensorFlow would trace the first update twice.
+        model.optimizer.build(model.trainable_variables)
     steps = batches.steps_per_epoch
     model.stop_training = enough(state.history)
 
@@ -216,7 +221,8 @@ def fit(
         # What is left of an epoch is fitted alone, for Keras gives all epochs as many steps; and
         # every epoch is, where it can only begin the batches anew.
         alone = step > 0 or keras.backend.backend() != "tensorflow"
-        with contextlib.redirect_stdout(sys.stderr):  # Keras' progress; stdout is for results.
+        # Keras prints its progress to stdout, which is for results.
+        with _failure_of(batches), contextlib.redirect_stdout(sys.stderr):
             model.fit(
                 _feed(batches, state.update, steps - step),
                 initial_epoch=epoch,
@@ -224,10 +230,34 @@ def fit(
                 steps_per_epoch=steps - step,
                 validation_data=validation and _feed(validation, 0, validation.steps_per_epoch),
                 validation_steps=validation and validation.steps_per_epoch,
-                callbacks=[StopAtNaN(), *callbacks, state, last],
+                callbacks=[StopAtNaN(), *callbacks, state, last, _Progress(epochs)],
                 shuffle=False,  # The batches are in their order.
                 verbose=1 if sys.stderr.isatty() else 2,
             )
+
+
+@contextlib.contextmanager
+def _failure_of(batches: Batches) -> Iterator[None]:
+    """Raises what ended the batches in place of the error that TensorFlow makes of it."""
+    try:
+        yield
+    except Exception as error:
+        failure: InputError | None = getattr(batches, "failure", None)
+        if failure is not None:
+            raise failure from error
+        raise
+
+
+class _Progress(keras.callbacks.ProgbarLogger):
+    """Keras' progress, with the epochs of the whole training where some are fitted alone."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self._all_epochs = epochs
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Takes what `fit` says of itself, but for the number of epochs."""
+        super().set_params({**params, "epochs": self._all_epochs})
 
 
 def _feed(batches: Batches, first_update: int, count: int) -> Any:

@@ -10,7 +10,8 @@ from ktransformer.config import Config, DecodingConfig, TrainingConfig
 from ktransformer.errors import InputError
 from ktransformer.fitting.bleu import BleuCallback
 from ktransformer.fitting.compiling import compile_training_model
-from ktransformer.fitting.encoded import fit_transformer, open_state
+from ktransformer.fitting.encoded import agree, fit_transformer, open_state
+from ktransformer.fitting.folder import empty_checkpoints, lock_checkpoints
 from ktransformer.fitting.preparation import (
     HeldText,
     StreamedText,
@@ -44,7 +45,7 @@ def train(
         checkpoints: Folder for the state of the training, the weights of its last epochs and text
             that is streamed, encoded; `remove_checkpoints` it when the run is saved.
         resume: Whether to go on from the state in `checkpoints`, if one is there: a training that
-            was cut ends as if it had not been, to the bit.
+            was cut ends as if it had not been, to the bit. Else what is there is removed.
         callbacks: Further Keras callbacks.
 
     Returns:
@@ -53,20 +54,35 @@ def train(
 
     Raises:
         InputError: The text or the configuration does not fit, the state is of another training,
-            or the loss becomes NaN.
+            another training is running in `checkpoints`, or the loss becomes NaN.
     """
     if validation is None and config.training.patience is not None:
         raise InputError("patience needs validation text to watch; got none.")
     _check(config)
+    with lock_checkpoints(checkpoints):
+        return _train(config, text, validation, Path(checkpoints), resume, callbacks)
+
+
+def _train(
+    config: Config,
+    text: ParallelText | ParallelFiles,
+    validation: ParallelText | None,
+    checkpoints: Path,
+    resume: bool,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> Run:
     keras.utils.set_random_seed(config.training.seed)
     training: HeldText | StreamedText
     if isinstance(text, ParallelFiles):
-        training = StreamedText(text, config, Path(checkpoints), reuse=resume)
+        training = StreamedText(text, config, checkpoints, reuse=resume)
     else:
         training = HeldText(text, config)
     about = {**training.about, "validation": validation and digest_text(validation)}
     state = open_state(checkpoints, config, about, resume=resume)
+    if not resume:
+        empty_checkpoints(checkpoints)
     tokenizer, batches = training.encode()
+    agree(state, "tokenizer", tokenizer.sha256)
     validation_batches = None
     if validation is not None:
         validation_batches = make_batches(

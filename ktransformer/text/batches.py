@@ -25,10 +25,12 @@ class EpochBatches(abc.ABC):
     Attributes:
         steps_per_epoch: Batches of an epoch.
         too_long: Pairs that were left out for their length.
+        failure: What ended a `dataset`: TensorFlow passes on no more than its text. None so far.
     """
 
     steps_per_epoch: int
     too_long: int
+    failure: InputError | None = None
 
     @abc.abstractmethod
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
@@ -58,9 +60,16 @@ class EpochBatches(abc.ABC):
         ids = tf.TensorSpec((None, None), tf.int32)
         signature: Any = ({"source": ids, "target": ids}, ids)
         batches = tf.data.Dataset.from_generator(
-            lambda: self.stream(first_update), output_signature=signature
+            lambda: self._stream_for_tensorflow(first_update), output_signature=signature
         )
         return untuned(batches.prefetch(4))
+
+    def _stream_for_tensorflow(self, first_update: int) -> Iterator[Batch]:
+        try:
+            yield from self.stream(first_update)
+        except InputError as error:
+            self.failure = error
+            raise
 
 
 class TokenBatches(EpochBatches):
