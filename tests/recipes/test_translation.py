@@ -1,8 +1,12 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from ktransformer.config import Config, read_settings
+from tests.small_run import TRAINING_SETTINGS
 
 RECIPE = Path(__file__).parents[2] / "training" / "translation"
 
@@ -11,6 +15,52 @@ def test_the_configuration_is_read_and_changes_the_defaults():
     config = Config().replace(read_settings(RECIPE / "multi30k.yaml"))
     assert config.data.batch_tokens == 2048
     assert config != Config()
+
+
+def measure_options(data_folder, folder, *more: str) -> subprocess.CompletedProcess:
+    """Runs options.py on the number words, with `options.yaml` and its outputs in a folder."""
+    sides = {
+        f"--{prefix}{side}": data_folder / f"{name}.{side}"
+        for prefix, name in (("", "train"), ("validation-", "validation"))
+        for side in ("source", "target")
+    }
+    files = [str(word) for pair in sides.items() for word in pair]
+    script, options = str(RECIPE / "options.py"), str(folder / "options.yaml")
+    return subprocess.run(
+        [sys.executable, script, options, *files, "--output", str(folder / "measured"), *more],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_options_are_measured_once_each_and_shown_in_a_table(data_folder, tmp_path):
+    (tmp_path / "config.yaml").write_text("\n".join(TRAINING_SETTINGS).replace("=", ": "))
+    options = tmp_path / "options.yaml"
+    options.write_text(
+        "config: config.yaml\ncommon: {epochs: 2}\n"
+        "options:\n  as-it-is: {}\n  narrow: {d_model: 32, seed: 2}\n"
+    )
+    first = measure_options(data_folder, tmp_path, "--only", "narrow")
+    assert first.returncode == 0, first.stderr
+    row = first.stdout.splitlines()[-1]
+    assert re.fullmatch(r"\| `d_model=32 seed=2` \| [\d,]+( \| [\d.]+){3} \|", row)
+    again = measure_options(data_folder, tmp_path, "--only", "narrow")
+    assert (again.stdout, again.stderr) == (first.stdout, "")
+    options.write_text(options.read_text().replace("seed: 2", "seed: 3"))
+    for name, sentence in (("narrow", "is of other settings"), ("wide", "is no option 'wide'")):
+        refused = measure_options(data_folder, tmp_path, "--only", name)
+        assert refused.returncode == 2
+        assert sentence in refused.stderr
+        assert refused.stderr.count("\n") == 1
+
+
+def test_every_option_of_the_recipe_is_a_setting():
+    content = yaml.safe_load((RECIPE / "options.yaml").read_text())
+    base = Config().replace(read_settings(RECIPE / content["config"]))
+    for own in content["options"].values():
+        base.replace({**content["common"], **own})
 
 
 def test_the_report_draws_the_losses_and_shows_translations(run_folder, data_folder, tmp_path):
