@@ -4,8 +4,8 @@
         --validation-target F --output DIR [--only NAME ...]
 
 FILE is as `options.yaml` beside this. The command trains each option on one thread and evaluates it
-on the validation text. DIR gets a run, a log and a `NAME.json` of each; what is there is not measured
-again, and a training that was cut goes on. A table of all in DIR is printed in the end.
+on the validation text. DIR gets a run, a log and a `NAME.json` of each; what is there is not
+measured again, and a training that was cut goes on. A table of all in DIR is printed in the end.
 """
 
 import argparse
