@@ -1,6 +1,7 @@
 """What a training keeps in its folder until its run is written."""
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from ktransformer.errors import InputError
 
 SHARDS = "shards"  # The folder of encoded text, in that of the training.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)  # The last from NFS, for a folder.
 
 
 @contextlib.contextmanager
@@ -31,7 +33,7 @@ def lock_checkpoints(folder: str | Path) -> Iterator[None]:
 
 
 def _lock(folder: Path) -> int | None:
-    """Returns what holds a folder until it is closed; None where the system has no locks."""
+    """Returns what holds a folder until it is closed; None where the file system has no locks."""
     if os.name != "posix":
         return None
     import fcntl
@@ -42,8 +44,10 @@ def _lock(folder: Path) -> int | None:
     except BlockingIOError as error:
         os.close(descriptor)
         raise InputError(f"Another training is running in {folder}.") from error
-    except OSError:  # A file system without locks.
+    except OSError as error:
         os.close(descriptor)
+        if error.errno not in _NO_LOCKS:
+            raise
         return None
     return descriptor
 

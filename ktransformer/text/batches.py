@@ -65,6 +65,7 @@ class EpochBatches(abc.ABC):
         return untuned(batches.prefetch(4))
 
     def _stream_for_tensorflow(self, first_update: int) -> Iterator[Batch]:
+        self.failure = None
         try:
             yield from self.stream(first_update)
         except InputError as error:

@@ -49,8 +49,12 @@ def test_options_are_measured_once_each_and_shown_in_a_table(data_folder, tmp_pa
     again = measure_options(data_folder, tmp_path, "--only", "narrow")
     assert (again.stdout, again.stderr) == (first.stdout, "")
     options.write_text(options.read_text().replace("seed: 2", "seed: 3"))
-    for name, sentence in (("narrow", "is of other settings"), ("wide", "is no option 'wide'")):
-        refused = measure_options(data_folder, tmp_path, "--only", name)
+    for more, sentence in (
+        (("--only", "narrow"), "is of other settings"),
+        (("--only", "wide"), "is no option 'wide'"),
+        (("--at-a-time", "0"), "must be at least 1; got 0"),
+    ):
+        refused = measure_options(data_folder, tmp_path, *more)
         assert refused.returncode == 2
         assert sentence in refused.stderr
         assert refused.stderr.count("\n") == 1

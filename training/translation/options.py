@@ -67,13 +67,14 @@ def main() -> int:
         options = read_options(Path(arguments.file), Path(arguments.output))
         chosen = choose(options, arguments.only)
         Path(arguments.output).mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(arguments.at_a_time) as pool:
-            for future in [pool.submit(measure, option, arguments) for option in chosen]:
-                future.result()
+        measure_all(chosen, arguments)
         print(table(options))
     except (InputError, OSError) as error:
         print(f"options: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("options: Interrupted; the same command goes on.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -122,6 +123,22 @@ def choose(options: Sequence[Option], names: Iterable[str]) -> list[Option]:
         if name not in known:
             raise InputError(f"There is no option {name!r}; there are {', '.join(known)}.")
     return [known[name] for name in names] or list(options)
+
+
+def measure_all(options: Iterable[Option], arguments: argparse.Namespace) -> None:
+    """Measures options, some at a time; none is begun after one that failed.
+
+    Raises:
+        InputError: See `measure`.
+    """
+    if arguments.at_a_time < 1:
+        raise InputError(f"--at-a-time must be at least 1; got {arguments.at_a_time}.")
+    pool = ThreadPoolExecutor(arguments.at_a_time)
+    try:
+        for future in [pool.submit(measure, option, arguments) for option in options]:
+            future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def measure(option: Option, arguments: argparse.Namespace) -> None:
@@ -177,14 +194,22 @@ def call(option: Option, *arguments: object) -> str:
             line, env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=log, text=True, check=False
         )
     if result.returncode:
-        last = option.log.read_text(encoding="utf-8").strip().splitlines()[-1]
+        lines = option.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        last = lines[-1] if lines else f"exit status {result.returncode}"
         raise InputError(f"{option.name} failed ({option.log}): {last}")
     return result.stdout
 
 
 def read_record(option: Option) -> dict[str, Any]:
-    """Reads what came of an option."""
-    record: dict[str, Any] = json.loads(option.record.read_text(encoding="utf-8"))
+    """Reads what came of an option.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    try:
+        record: dict[str, Any] = json.loads(option.record.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{option.record} is damaged; remove it.") from error
     return record
 
 
