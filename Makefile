@@ -2,13 +2,19 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test claims benchmark benchmark-decoding lint clean
+.PHONY: demo test test-long claims benchmark benchmark-decoding lint clean
 
 demo: .venv/ready
 	$(BIN)/python training/dates/demo.py
 
+PYTEST := TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: .venv/ready export/web/node_modules/ready
-	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not long"
+
+# The README as it stands, the recipes from end to end, trainings on several devices.
+test-long: .venv/ready export/web/node_modules/ready
+	$(PYTEST) -m long
 
 # A quarter of an hour: eleven experiments, from which docs/claims.md is written.
 claims: .venv/ready

@@ -55,6 +55,7 @@ def on_jax(tmp_path_factory):
     return folder, json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_jax_has_the_losses_of_tensorflow(on_jax, tmp_path):
     here = Losses()
     history = fit_ids(tmp_path, [here], dropout=0)
@@ -63,6 +64,7 @@ def test_jax_has_the_losses_of_tensorflow(on_jax, tmp_path):
         np.testing.assert_allclose(on_jax[1]["plain"][name], values, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.long
 def test_a_training_on_two_jax_devices_that_was_cut_ends_as_if_it_had_not_been(on_jax):
     folder, results = on_jax
     assert results["cut"] == results["whole"]

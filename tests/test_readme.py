@@ -57,6 +57,7 @@ def after_the_commands(user_folder: Path) -> Path:
     return user_folder
 
 
+@pytest.mark.long
 def test_the_commands_train_translate_evaluate_score_and_export(after_the_commands):
     translated = (after_the_commands / "new.de").read_text(encoding="utf-8")
     assert len(translated.splitlines()) == 3
@@ -64,6 +65,7 @@ def test_the_commands_train_translate_evaluate_score_and_export(after_the_comman
     assert (after_the_commands / "mine.tflite").is_file()
 
 
+@pytest.mark.long
 def test_the_python_code_serves_subclasses_trains_and_exports(after_the_commands):
     saved_model, lite, *subclassing = blocks("python")
     for serving in (saved_model, lite):
@@ -77,6 +79,7 @@ def test_the_python_code_serves_subclasses_trains_and_exports(after_the_commands
     assert lines[-1] == str(Path("vision") / "1")
 
 
+@pytest.mark.long
 def test_the_client_translates_a_pipe_with_the_export(after_the_commands):
     client = ROOT / "export" / "client.py"
     result = subprocess.run(

@@ -49,6 +49,7 @@ def runs(arguments):
     return found
 
 
+@pytest.mark.long
 def test_two_devices_have_the_losses_of_one(runs):
     one, two = (run.history for run in runs)
     assert one.keys() == two.keys()
@@ -57,6 +58,7 @@ def test_two_devices_have_the_losses_of_one(runs):
     assert one["loss"][-1] < one["loss"][0] - 0.01  # It did move.
 
 
+@pytest.mark.long
 def test_two_devices_train_the_model_of_one(runs):
     one, two = (logits(run.model) for run in runs)
     np.testing.assert_allclose(two, one, atol=1e-4)

@@ -103,6 +103,7 @@ def test_a_shard_that_is_damaged_during_the_training_is_named(files, tmp_path):
         train(config, files, checkpoints=tmp_path, callbacks=[damage])
 
 
+@pytest.mark.long
 def test_a_streamed_training_that_is_killed_ends_as_if_it_had_not_been(tmp_path):
     pairs = write_pairs(tmp_path, "text", number_pairs(3000, seed=5))
     settings = ("epochs=4", "checkpoint_minutes=0", "average_checkpoints=2", "shard_pairs=700")

@@ -106,6 +106,7 @@ def work(run_folder, data_folder, tmp_path_factory):
     return work
 
 
+@pytest.mark.long
 def test_our_engines_produce_the_tokens_of_the_model(work, translator, data_folder):
     lines = (data_folder / "test.source").read_text().splitlines()
     greedy = dataclasses.replace(translator.decoding, beam_size=1)
@@ -119,6 +120,7 @@ def test_our_engines_produce_the_tokens_of_the_model(work, translator, data_fold
     )
 
 
+@pytest.mark.long
 def test_the_page_has_a_line_for_each_engine(work):
     page = (work / "results.md").read_text()
     assert page.count("\n| ours, .tflite float32, 2 batches in flight | ") == 2

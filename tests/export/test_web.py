@@ -31,6 +31,7 @@ def check():
     return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("quantization", ["none", "float16", "dynamic_int8"])
 def test_the_page_says_what_the_model_says(check, translator, tmp_path, quantization):
     file = export_lite(

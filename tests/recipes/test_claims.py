@@ -52,6 +52,7 @@ def quick(tmp_path_factory):
     return record
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", experiments.EXPERIMENTS)
 def test_an_experiment_goes_the_whole_way_quickly(name, quick):
     record = quick(name)
@@ -78,6 +79,7 @@ def test_the_experiments_are_in_the_order_of_their_numbers():
     assert numbers == sorted(set(numbers))
 
 
+@pytest.mark.long
 def test_the_page_has_a_section_and_a_picture_for_each_measured_claim(quick):
     for name in experiments.EXPERIMENTS:
         quick(name)
@@ -92,6 +94,7 @@ def test_the_page_has_a_section_and_a_picture_for_each_measured_claim(quick):
     assert "--quick" in text
 
 
+@pytest.mark.long
 def test_the_page_alone_keeps_the_measurements_and_draws_again(quick, monkeypatch):
     quick("score_scaling")
     file, picture = (quick.folder / "claims" / f"score_scaling.{end}" for end in ("json", "png"))
@@ -104,6 +107,7 @@ def test_the_page_alone_keeps_the_measurements_and_draws_again(quick, monkeypatc
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_a_failing_experiment_is_one_sentence_and_keeps_its_old_finding(
     quick, monkeypatch, capfd, tmp_path
 ):
@@ -174,6 +178,7 @@ def test_an_unknown_experiment_is_one_sentence(monkeypatch, capfd):
     assert "no experiment 'gravity'" in capfd.readouterr().err
 
 
+@pytest.mark.long
 def test_one_experiment_runs_alone_in_a_process_with_one_thread(tmp_path):
     code = "import measure, os; print(os.environ['TF_NUM_INTRAOP_THREADS'])"
     result = subprocess.run(

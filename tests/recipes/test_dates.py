@@ -111,6 +111,7 @@ def test_the_files_hold_a_text_a_line(parts, tmp_path):
     assert lines == [*parts["test"].sources, ""]
 
 
+@pytest.mark.long
 def test_a_tiny_demo_goes_the_whole_way_and_says_that_it_is_not_good_enough(tmp_path):
     command = [sys.executable, FOLDER / "demo.py", "--output", tmp_path / "dates"]
     result = subprocess.run(

@@ -57,6 +57,7 @@ def run(recipe, monkeypatch, *arguments):
     return recipe.main()
 
 
+@pytest.mark.long
 def test_one_epoch_on_digits_goes_the_whole_way(tmp_path):
     output = tmp_path / "digits"
     command = [sys.executable, FOLDER / "train.py", "--data", "digits", "--output", output]
@@ -94,6 +95,7 @@ def test_one_epoch_on_digits_goes_the_whole_way(tmp_path):
     assert classifier.classify(tf.constant([path.read_bytes()]))["label"].shape == (1,)
 
 
+@pytest.mark.long
 def test_a_folder_of_photos_is_learnt_at_last_from_the_validation_images_too(
     recipe, photos, tmp_path, monkeypatch, capsys
 ):

@@ -49,6 +49,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_train_writes_a_folder_and_compares_with_counting(folder, recipe):
     filler = recipe["language_model"].load(folder / "run")
     assert filler.model.vocabulary_size == filler.tokenizer.vocabulary_size
@@ -84,6 +85,7 @@ def test_a_wrong_setting_is_an_input_error(recipe, change, message):
         recipe["settings"].chosen_settings(None, [change])
 
 
+@pytest.mark.long
 def test_a_classifier_is_trained_on_the_language_model(folder, recipe):
     model = recipe["language_model"].load(folder / "run").model
     before = model.embedding.get_weights()[0]

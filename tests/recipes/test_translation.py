@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from ktransformer.config import Config, read_settings
@@ -35,6 +36,7 @@ def measure_options(data_folder, folder, *more: str) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.long
 def test_options_are_measured_once_each_and_shown_in_a_table(data_folder, tmp_path):
     (tmp_path / "config.yaml").write_text("\n".join(TRAINING_SETTINGS).replace("=", ": "))
     options = tmp_path / "options.yaml"

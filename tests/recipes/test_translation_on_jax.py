@@ -96,6 +96,7 @@ def runs(ids):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["devices", "processes"])
 def test_what_shares_the_batches_trains_the_model_of_one_device(runs, name):
     for metric, values in runs["one"].history.items():
@@ -105,6 +106,7 @@ def test_what_shares_the_batches_trains_the_model_of_one_device(runs, name):
     np.testing.assert_allclose(other, one, atol=1e-4)
 
 
+@pytest.mark.long
 def test_tensorflow_finds_the_perplexity_that_jax_found(runs, text):
     run = runs["processes"]
     pairs = read_parallel(*text)
@@ -124,6 +126,7 @@ def test_tensorflow_finds_the_perplexity_that_jax_found(runs, text):
     assert history[-1] < history[0]
 
 
+@pytest.mark.long
 def test_a_run_of_jax_is_exported_and_says_the_same(runs, ids, text, tmp_path):
     run = ids.with_name("devices")
     assert main(["export", str(run), "--output", str(tmp_path / "export")]) == 0
