@@ -89,3 +89,24 @@ def test_the_report_draws_the_losses_and_shows_translations(run_folder, data_fol
     )
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert len(result.stdout.splitlines()) == 12
+
+
+@pytest.mark.parametrize("number", ["2", "3", "0"])
+def test_the_nearest_of_several_translations_is_kept(tmp_path, number):
+    reference = tmp_path / "reference"
+    reference.write_text("ein Hund läuft schnell\nzwei Katzen\n", encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, RECIPE / "nearest.py", "--n-best", number, "--reference", reference],
+        input="ein Hund\nein Hund läuft\nzwei Katzen\nzwei Hunde\n",
+        encoding="utf-8",
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    if number == "2":
+        assert result.returncode == 0
+        assert result.stdout == "ein Hund läuft\nzwei Katzen\n"
+    else:
+        assert result.returncode == 2
+        assert result.stderr.count("\n") == 1
+        assert "the lines are 4" in result.stderr
