@@ -12,8 +12,9 @@ from tests.small_run import TRAINING_SETTINGS
 RECIPE = Path(__file__).parents[2] / "training" / "translation"
 
 
-def test_the_configuration_is_read_and_changes_the_defaults():
-    config = Config().replace(read_settings(RECIPE / "multi30k.yaml"))
+@pytest.mark.parametrize("name", ["multi30k", "multi30k_best", "multi30k_student"])
+def test_a_configuration_is_read_and_changes_the_defaults(name):
+    config = Config().replace(read_settings(RECIPE / f"{name}.yaml"))
     assert config.data.batch_tokens == 2048
     assert config != Config()
 
