@@ -98,7 +98,7 @@ def test_the_nearest_of_several_translations_is_kept(tmp_path, number):
     reference.write_text("ein Hund läuft schnell\nzwei Katzen\n", encoding="utf-8")
     result = subprocess.run(
         [sys.executable, RECIPE / "nearest.py", "--n-best", number, "--reference", reference],
-        input="ein Hund\nein Hund läuft\nzwei Katzen\nzwei Hunde\n",
+        input="ein Hund\nein Hund läuft\nzwei Katzen\nzwei Hunde",
         encoding="utf-8",
         capture_output=True,
         timeout=300,

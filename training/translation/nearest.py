@@ -29,11 +29,11 @@ def main() -> int:
         "--tokenize", default="13a", choices=("13a", "none"), help="BLEU's (default: 13a)"
     )
     options = parser.parse_args()
-    sys.stdin.reconfigure(encoding="utf-8")
+    sys.stdin.reconfigure(encoding="utf-8", newline="\n")
     sys.stdout.reconfigure(encoding="utf-8")
     try:
         references = list(read_lines(options.reference))
-        lines = sys.stdin.read().split("\n")[:-1]
+        lines = sys.stdin.read().removesuffix("\n").split("\n")
         if options.n_best < 1 or len(lines) != options.n_best * len(references):
             raise InputError(
                 f"stdin must have --n-best lines for each of the {len(references):,} of "
