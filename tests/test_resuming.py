@@ -19,8 +19,9 @@ from tests.run_command import command, limit_file_size
 from tests.small_run import number_pairs, train_arguments, write_pairs
 from tests.test_fitting import TEXT, small
 
-STEPS = 4  # Updates an epoch of TEXT with 64 tokens a batch.
+STEPS = 3  # Updates an epoch of TEXT with 64 tokens a batch.
 EVERY_UPDATE = {"checkpoint_minutes": 0, "dropout": 0.2, "attention_dropout": 0.1, "epochs": 5}
+MORE_DROPOUT = {"head_dropout": 0.1, "word_dropout": 0.1}
 
 
 class CutError(Exception):
@@ -73,13 +74,20 @@ def assert_same(first, second) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"accumulate_batches": 3, "subword_alpha": 0.3, "patience": 1, "optimizer": "muon"},
+        {
+            "accumulate_batches": 3,
+            "subword_alpha": 0.3,
+            "patience": 1,
+            "optimizer": "muon",
+            "ema_momentum": 0.9,
+        },
         {
             "dtype": "mixed_float16",
             "remat": True,
             "rdrop_alpha": 1.0,
             "schedule": "cosine",
             "bleu_sentences": 0,
+            **MORE_DROPOUT,
         },
     ],
 )
@@ -87,7 +95,7 @@ def test_a_training_that_was_cut_ends_as_if_it_had_not_been(settings, tmp_path):
     config = small(**EVERY_UPDATE, **settings)
     whole = train(config, TEXT, TEXT, checkpoints=tmp_path / "whole")
     cut = tmp_path / "cut"
-    for updates in (3, 0, 3 + STEPS):
+    for updates in (2, 0, 2 + STEPS):
         with pytest.raises(CutError):
             train(config, TEXT, TEXT, checkpoints=cut, resume=True, callbacks=[CutAfter(updates)])
     run = train(config, TEXT, TEXT, checkpoints=cut, resume=True)
@@ -149,6 +157,22 @@ def test_another_training_is_not_gone_on_with(settings, text, message, after_an_
     config = small(**{**EVERY_UPDATE, **settings})
     with pytest.raises(InputError, match=message):
         train(config, text, TEXT, checkpoints=after_an_epoch, resume=True)
+
+
+def test_a_training_from_before_an_option_goes_on_where_that_has_its_default(
+    after_an_epoch, tmp_path
+):
+    head, *arrays = state_of(after_an_epoch)
+    content = json.loads(head.tobytes())
+    del content["about"]["config"]["training"]["ema_momentum"]
+    np.savez(
+        tmp_path / "training.npz", np.frombuffer(json.dumps(content).encode(), "uint8"), *arrays
+    )
+    about = {key: content["about"][key] for key in ("text", "validation")}
+    config = small(**{**EVERY_UPDATE, "epochs": 1})
+    assert open_state(tmp_path, config, about, resume=True).update == STEPS
+    with pytest.raises(InputError, match=r"with ema_momentum=None; got ema_momentum=0\.9"):
+        open_state(tmp_path, config.replace({"ema_momentum": 0.9}), about, resume=True)
 
 
 def test_a_training_with_another_tokenizer_is_not_gone_on_with(

@@ -118,7 +118,11 @@ def fit_transformer(
     )
     training_model = compile_training_model(model, options, steps_per_epoch=batches.steps_per_epoch)
     later = 0 if options.patience is None else max(options.patience, 1)  # Epochs after the best.
-    keeper = LastCheckpoints(state.path.parent, keep=options.average_checkpoints + later)
+    keeper = LastCheckpoints(
+        state.path.parent,
+        keep=options.average_checkpoints + later,
+        moving_average=options.ema_momentum is not None,
+    )
     fit(
         training_model,
         batches,
@@ -155,14 +159,15 @@ def _check_same(saved: Mapping[str, Any], state: TrainingState) -> None:
     for name in state.about.keys() - {"config", "devices", "shard_pairs"}:
         if saved.get(name) != state.about[name]:
             raise InputError(f"{state.path} is of a training with other {name} pairs.")
+    saved_config = Config.from_dict(saved["config"]).to_dict()  # With options that are newer.
     free = set(_FREE)
     if state.about["config"]["training"]["schedule"] != "inverse_square_root":
         free.remove("epochs")  # The schedule ends with the last one.
-    if saved["config"]["training"]["patience"] is None:
+    if saved_config["training"]["patience"] is None:
         free.remove("patience")  # The epochs around the best may be gone.
     for section, values in state.about["config"].items():
         for name, value in values.items():
-            before = saved["config"][section].get(name)
+            before = saved_config[section][name]
             if before != value and section != "decoding" and name not in free:
                 raise InputError(
                     f"{state.path} is of a training with {name}={before!r}; got {name}={value!r}."
