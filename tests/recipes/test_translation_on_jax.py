@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ktransformer.cli import main
-from ktransformer.fitting import compile_model
+from ktransformer.fitting import compile_model, lock_checkpoints
 from ktransformer.run import load_run
 from ktransformer.text import TokenBatches, read_parallel
 from tests.small_run import TRAINING_SETTINGS, number_pairs, write_pairs
@@ -144,6 +144,14 @@ def test_a_training_that_was_cut_is_not_begun_anew_unasked(ids, tmp_path, monkey
     (tmp_path / "run.checkpoints").mkdir()
     assert run_here("train", str(ids), "--output", str(tmp_path / "run")) == 2
     assert "is there, of a training that was cut; --resume" in capsys.readouterr().err
+
+
+def test_a_folder_is_of_one_training_at_a_time(ids, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    checkpoints = tmp_path / "run.checkpoints"
+    with lock_checkpoints(checkpoints):
+        assert run_here("train", str(ids), "--output", str(tmp_path / "run"), "--resume") == 2
+    assert f"Another training is running in {checkpoints}." in capsys.readouterr().err
 
 
 def test_half_a_validation_text_is_refused(text, tmp_path, capsys):

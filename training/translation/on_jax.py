@@ -15,6 +15,7 @@ Several processes: README.md.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -36,6 +37,7 @@ from ktransformer.files import new_file
 from ktransformer.fitting import (
     count_devices,
     fit_transformer,
+    lock_checkpoints,
     open_state,
     remove_checkpoints,
 )
@@ -146,9 +148,11 @@ def train(options: argparse.Namespace) -> None:
     kept = output.with_name(f"{output.name}.checkpoints")
     if kept.exists() and not (options.resume or options.overwrite):
         raise InputError(f"{kept} is there, of a training that was cut; --resume goes on with it.")
-    with tempfile.TemporaryDirectory() as other:
+    with contextlib.ExitStack() as stack:
         # Every process has all weights and runs all of this; what the first one writes stays.
-        checkpoints = kept if index == 0 else Path(other)
+        other = stack.enter_context(tempfile.TemporaryDirectory())
+        checkpoints = kept if index == 0 else Path(other, "checkpoints")
+        stack.enter_context(lock_checkpoints(checkpoints))
         fitted = fit_transformer(
             make_model(config, tokenizer.vocabulary_size),
             config,
@@ -156,10 +160,10 @@ def train(options: argparse.Namespace) -> None:
             validation,
             state=open_state(checkpoints, config, {"ids": digest(arrays)}, resume=options.resume),
         )
-    if index == 0:
-        run = Run(config, tokenizer, fitted.model, fitted.history)
-        save_run(run, output, overwrite=options.overwrite)
-        remove_checkpoints(checkpoints)
+        if index == 0:
+            run = Run(config, tokenizer, fitted.model, fitted.history)
+            save_run(run, output, overwrite=options.overwrite)
+            remove_checkpoints(checkpoints)
 
 
 def join_processes() -> tuple[int, int]:
