@@ -62,9 +62,8 @@ def test_a_loaded_run_is_the_run_that_was_saved(run_folder):
 
 def small(**settings) -> Config:
     sizes = {"num_layers": 1, "d_model": 16, "hidden_dim": 16, "num_heads": 2, "max_length": 16}
-    return Config().replace(
-        {**sizes, "vocabulary_size": 30, "epochs": 1, "batch_tokens": 64, **settings}
-    )
+    short = {"epochs": 1, "batch_tokens": 64, "bleu_sentences": 0}
+    return Config().replace({**sizes, "vocabulary_size": 30, **short, **settings})
 
 
 TEXT = ParallelText(["one two", "two", "two one"] * 8, ["1 2", "2", "2 1"] * 8, empty=0)
@@ -81,7 +80,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
 
 def test_training_stops_when_validation_no_longer_improves(tmp_path):
     # A learning rate that changes nothing: the first epoch stays the best.
-    config = small(epochs=30, patience=2, learning_rate=1e-12, bleu_sentences=0)
+    config = small(epochs=30, patience=2, learning_rate=1e-12)
     run = train(config, TEXT, TEXT, checkpoints=tmp_path / "c")
     assert len(run.history["loss"]) == 3
 
