@@ -1,0 +1,149 @@
+"""Self- and cross-attention a position at a time, through the cache and the memory."""
+
+import keras
+import numpy as np
+import pytest
+
+from ktransformer.layers import MultiHeadSelfAttention, StepPlace, Unseen
+from tests.layers.layer_checks import POLICIES, TOLERANCE, array, built, normal
+from tests.layers.test_attention import (
+    MEMORY_MASK,
+    B,
+    D,
+    H,
+    S,
+    make_cross_attention,
+    make_self_attention,
+    step_over,
+)
+
+
+def step_by_step(layer, inputs, chunk):
+    """Runs self-attention a position at a time, and makes room after every `chunk`."""
+    room = {"growing": chunk < 6}
+    cache, unseen = layer.empty_cache(B, chunk, **room), Unseen.nothing(B, chunk, **room)
+    parts = []
+    for index in range(6):
+        if index and index % chunk == 0:
+            cache, unseen = cache.settle(), unseen.settle()
+        at = StepPlace.at(index, unseen)
+        outputs, cache = layer.step(inputs[:, index : index + 1], cache, at)
+        unseen = at.unseen
+        parts.append(array(outputs))
+    return np.concatenate(parts, axis=1)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("chunk", [6, 2])
+def test_steps_through_the_cache_equal_the_full_call(chunk, policy):
+    layer = make_self_attention(causal=True, dtype=policy)
+    inputs = normal(B, 6, D)
+    np.testing.assert_allclose(
+        step_by_step(layer, inputs, chunk), array(layer(inputs)), atol=TOLERANCE[policy]
+    )
+
+
+class TableAttention(MultiHeadSelfAttention):
+    """Adds a number for each position of the keys, of which there are six."""
+
+    def compute_scores(self, query, key, positions):
+        assert np.all(array(positions.keys) >= 0)
+        table = keras.ops.convert_to_tensor(normal(6, seed=3))
+        return super().compute_scores(query, key, positions) + keras.ops.take(table, positions.keys)
+
+
+@pytest.mark.parametrize("chunk", [4, 6, 8])
+def test_a_step_knows_no_position_beyond_its_own(chunk):
+    layer = built(TableAttention(H, causal=True), (None, None, D))
+    inputs = normal(B, 6, D)
+    np.testing.assert_allclose(step_by_step(layer, inputs, chunk), array(layer(inputs)), atol=1e-5)
+
+
+@pytest.mark.parametrize("growing", [False, True])
+def test_hypotheses_that_share_a_cache_see_their_own_ancestors_alone(growing):
+    layer = make_self_attention(causal=True)
+    # Two hypotheses; at step 2 both continue the first, at step 3 they change places.
+    tokens = normal(B, 4, 2, D)  # [B, T, K, D]
+    parents = {0: [0, 1], 1: [0, 1], 2: [0, 0], 3: [1, 0]}
+    chunk = 2 if growing else 4
+    room = {"beam_size": 2, "growing": growing}
+    cache, unseen = layer.empty_cache(B, chunk, **room), Unseen.nothing(B, chunk, **room)
+    histories = [[], []]
+    for index in range(4):
+        if growing and index == 2:
+            cache, unseen = cache.settle(), unseen.settle()
+        order = parents[index]
+        unseen = keras.tree.map_structure(lambda x, order=order: array(x)[:, order], unseen)
+        histories = [[*histories[order[k]], tokens[:, index, k]] for k in range(2)]
+        at = StepPlace.at(index, unseen)
+        outputs, cache = layer.step(tokens[:, index], cache, at)
+        unseen = at.unseen
+        for k in range(2):
+            alone = array(layer(np.stack(histories[k], axis=1)))[:, -1]
+            np.testing.assert_allclose(array(outputs)[:, k], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_step_does_not_see_what_the_cache_holds_after_it(policy):
+    layer = make_self_attention(causal=True, dtype=policy)
+    inputs, clean = normal(B, 1, D), layer.empty_cache(B, 4)
+    later = np.arange(4)[:, None] > 0
+    dirty = keras.tree.map_structure(lambda x: x + keras.ops.cast(7 * later, x.dtype), clean)
+    at = StepPlace.at(0, Unseen.nothing(B, 4))
+    np.testing.assert_array_equal(
+        array(layer.step(inputs, dirty, at)[0]), array(layer.step(inputs, clean, at)[0])
+    )
+
+
+def test_a_cache_is_in_the_dtype_that_the_layer_computes_in():
+    layer = make_self_attention(causal=True, dtype="mixed_bfloat16")
+    cache = layer.empty_cache(3, 7, beam_size=2, growing=True)
+    assert [part.shape for part in cache.recent] == [(3, H, 14, D // H)] * 2
+    assert [part.shape for part in cache.past] == [(3, H, D // H, 2), (3, H, 2, D // H)]
+    dtypes = {keras.backend.standardize_dtype(part.dtype) for part in keras.tree.flatten(cache)}
+    assert dtypes == {"bfloat16"}
+
+
+def test_a_cache_for_attention_that_is_not_causal_is_an_error():
+    layer = make_self_attention()
+    at = StepPlace.at(0, Unseen.nothing(B, 4))
+    with pytest.raises(ValueError, match="needs causal attention; got causal=False"):
+        layer.step(normal(B, 1, D), layer.empty_cache(B, 4), at)
+
+
+def take_a_step(layer):
+    if isinstance(layer, MultiHeadSelfAttention):
+        at = StepPlace.at(0, Unseen.nothing(B, 4))
+        return layer.step(normal(B, 1, D), layer.empty_cache(B, 4), at)
+    return step_over(layer, normal(B, 1, D), normal(B, S, D), MEMORY_MASK)
+
+
+@pytest.mark.parametrize("make", [make_self_attention, make_cross_attention])
+def test_a_step_that_would_pass_over_another_attend_is_an_error(make):
+    layer = make(**({"causal": True} if make is make_self_attention else {}))
+    take_a_step(layer)
+
+    class Attends(type(layer)):
+        def attend(self, query, key, value, mask, training=None):
+            return value
+
+    class AndSteps(Attends):
+        def step(self, inputs, state, at):
+            return super().step(inputs, state, at)
+
+    layer.__class__ = AndSteps
+    take_a_step(layer)
+    layer.__class__ = type("Further", (Attends,), {})
+    with pytest.raises(NotImplementedError, match="must override step, too; Attends does not"):
+        take_a_step(layer)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_hypotheses_that_share_a_memory_equal_separate_calls(policy):
+    layer = make_cross_attention(dtype=policy)
+    inputs, memory = normal(B, 3, D), normal(B, S, D, seed=1)
+    outputs = step_over(layer, inputs, memory, MEMORY_MASK)
+    assert outputs.shape == (B, 3, D)
+    for k in range(3):
+        alone = layer(inputs[:, k : k + 1], memory, memory_mask=MEMORY_MASK)
+        np.testing.assert_allclose(outputs[:, k : k + 1], array(alone), atol=TOLERANCE[policy])
