@@ -84,6 +84,7 @@ def test_verify_prints_a_table_and_writes_a_report(
     assert json.loads((tmp_path / "report.json").read_text())["sentences"] == 60
 
 
+@pytest.mark.long
 def test_verify_exits_with_1_where_a_tolerance_is_broken(run_folder, data_folder, tmp_path, capfd):
     export = ["export", run_folder, "--format", "tflite", "--quantize", "dynamic_int8"]
     assert main([*map(str, export), "--output", str(tmp_path / "int8.tflite")]) == 0
@@ -128,6 +129,7 @@ def test_an_export_keeps_its_beam_size_and_length_penalty(lite_file, capsys):
     assert "was exported with a length penalty of 1.0" in message
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["saved_model", "tflite"])
 def test_an_export_to_a_full_disk_leaves_nothing_behind(run_folder, tmp_path, name):
     output = tmp_path / "exports" / "model"

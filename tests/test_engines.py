@@ -44,6 +44,7 @@ def test_the_three_engines_give_the_same_texts_and_scores(engines):
             assert other.scores == pytest.approx(line.scores, abs=1e-4)
 
 
+@pytest.mark.long
 def test_ten_thousand_random_texts_give_the_same_in_all_three_engines(engines):
     generator = random.Random(7)
     texts = [random_text(generator) for _ in range(10_000)]

@@ -107,7 +107,7 @@ class RecordUpdates(Record):
         self.after_updates.append(self.model.get_weights())
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize("optimizer", [pytest.param("adam", marks=pytest.mark.long), "muon"])
 def test_a_moving_average_takes_the_place_of_the_weights_in_the_end_alone(optimizer, tmp_path):
     settings = {"epochs": 3, "average_checkpoints": 1, "optimizer": optimizer, "warmup_steps": 1}
     plain, averaged = RecordUpdates(), RecordUpdates()

@@ -127,6 +127,7 @@ def on_two(tmp_path_factory):
     return folder, json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_a_training_on_two_devices_that_was_cut_has_the_weights_of_one_that_was_not(on_two):
     folder, histories = on_two
     assert histories["updates"] == 3  # Of 4: the second was cut before its state was written.
@@ -140,14 +141,17 @@ def test_a_training_on_two_devices_that_was_cut_has_the_weights_of_one_that_was_
         np.testing.assert_allclose(histories["cut"][name], values, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_another_number_of_devices_does_not_go_on(on_two):
     assert "is of a training with devices=2; got devices=1" in on_two[1]["one"]
 
 
+@pytest.mark.long
 def test_float16_is_refused_on_several_devices(on_two):
     assert on_two[1]["half"] == "mixed_float16 trains on one device alone; use mixed_bfloat16."
 
 
+@pytest.mark.long
 def test_muon_is_refused_on_several_devices(on_two):
     message = "muon trains on one TensorFlow device alone; use adam, or JAX."
     assert on_two[1]["muon"] == message

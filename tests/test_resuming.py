@@ -80,15 +80,18 @@ def assert_same(first, second) -> None:
             "patience": 1,
             "optimizer": "muon",
             "ema_momentum": 0.9,
-            "bleu_sentences": 200,
         },
-        {
-            "dtype": "mixed_float16",
-            "remat": True,
-            "rdrop_alpha": 1.0,
-            "schedule": "cosine",
-            **MORE_DROPOUT,
-        },
+        pytest.param(
+            {
+                "dtype": "mixed_float16",
+                "remat": True,
+                "rdrop_alpha": 1.0,
+                "schedule": "cosine",
+                "bleu_sentences": 200,
+                **MORE_DROPOUT,
+            },
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_training_that_was_cut_ends_as_if_it_had_not_been(settings, tmp_path):
@@ -246,6 +249,7 @@ def _written(path: Path) -> int | None:
     return path.stat().st_mtime_ns if path.exists() else None
 
 
+@pytest.mark.long
 def test_a_training_killed_at_ten_random_moments_ends_as_if_it_had_not_been(arguments, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     state = tmp_path / "killed.checkpoints" / "training.npz"

@@ -107,6 +107,7 @@ def test_what_goes_with_a_translator_alone_is_refused(filler_folder, tmp_path, c
     assert "m.tflite: there is no such file" in refusal(capsys, *verify)
 
 
+@pytest.mark.long
 def test_a_file_of_a_fixed_batch_and_another_number_of_fills_is_verified(filler_folder, tmp_path):
     file, texts = str(tmp_path / "m.tflite"), str(filler_folder.parent / "texts")
     arguments = ["--batch-size", "3", "--top-k", "2", "--output", file]
@@ -114,6 +115,7 @@ def test_a_file_of_a_fixed_batch_and_another_number_of_fills_is_verified(filler_
     assert main(["verify", file, "--run", str(filler_folder), "--source", texts]) == 0
 
 
+@pytest.mark.long
 def test_a_quantised_file_is_held_to_what_is_stated_which_must_be_something(
     filler_folder, tmp_path, capfd
 ):

@@ -42,7 +42,8 @@ def wrong_file(run_folder, tmp_path_factory):
     for weight in run.model.weights:
         weight.assign(weight + 0.1)
     translator = Translator(run.model, run.tokenizer, run.config.decoding)
-    return export_lite(translator, tmp_path_factory.mktemp("wrong") / "wrong.tflite")
+    path = tmp_path_factory.mktemp("wrong") / "wrong.tflite"
+    return export_lite(translator, path, signatures=["serving_default"])
 
 
 def test_faithful_exports_hold_the_tolerances(report):
@@ -163,7 +164,8 @@ def test_a_tolerance_outside_its_range_is_refused(options):
 def test_a_quantised_export_of_which_nothing_is_demanded_is_refused(
     run_folder, translator, text, tmp_path
 ):
-    file = export_lite(translator, tmp_path / "int8.tflite", quantization="dynamic_int8")
+    how = {"signatures": ["serving_default"], "quantization": "dynamic_int8"}
+    file = export_lite(translator, tmp_path / "int8.tflite", **how)
     with pytest.raises(InputError, match=r"for it is quantised: give --reference, --min-identical"):
         verify([file], run_folder, text)
     stated = Tolerances(min_identical=0.5)
@@ -178,6 +180,7 @@ def test_an_export_with_a_shortlist_is_not_called_quantised(translator):
     check_demands("m", dataclasses.replace(export, shortlist=None), Tolerances())
 
 
+@pytest.mark.long
 def test_a_file_of_ids_is_verified_too(run_folder, translator, text, tmp_path):
     file = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"], batch_size=1)
     report = verify([file], run_folder, text, batch_size=8)

@@ -12,6 +12,8 @@ from ktransformer.lite import export_lite
 from ktransformer.serving import ModelEngine
 from tests.export.requirements import need, need_program
 
+pytestmark = pytest.mark.long
+
 SOURCES = Path(__file__).parents[2] / "export" / "c"
 OPERATIONS = (
     Path(find_spec("tensorflow_text").origin).parent

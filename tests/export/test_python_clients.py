@@ -7,6 +7,8 @@ import pytest
 from ktransformer.lite import export_lite
 from ktransformer.serving import ModelEngine
 
+pytestmark = pytest.mark.long
+
 PROGRAMS = Path(__file__).parents[2] / "export"
 LINES = ["four zero two", "", "nine one", "one " * 60, "odd é"]
 

@@ -58,7 +58,7 @@ def _resident_bytes() -> int:
 
 
 def test_a_file_of_a_fixed_batch_takes_any_number_of_texts(translator, tmp_path):
-    file = export_lite(translator, tmp_path / "two.tflite", batch_size=2)
+    file = export_lite(translator, tmp_path / "two.tflite", signatures=["beam"], batch_size=2)
     expected = ModelEngine(translator).search(TEXTS, n_best=2)
     for line, other in zip(expected, LiteTranslator(file).search(TEXTS, n_best=2), strict=True):
         assert (other.texts, other.truncated) == (line.texts, line.truncated)

@@ -106,9 +106,9 @@ def test_the_signatures_share_their_weights(lite_file, ids_file, translator):
 
 
 def test_greedy_and_beam_exports_say_what_the_model_says(translator, tmp_path):
-    for beam_size in (1, 4):
+    for beam_size, signature in ((1, "serving_default"), (4, "beam")):
         searcher = with_decoding(translator, beam_size=beam_size)
-        file = export_lite(searcher, tmp_path / f"{beam_size}.tflite")
+        file = export_lite(searcher, tmp_path / f"{beam_size}.tflite", signatures=[signature])
         expected = ModelEngine(searcher).search(TEXTS, n_best=beam_size)
         for line, other in zip(
             expected, LiteTranslator(file).search(TEXTS, n_best=beam_size), strict=True
@@ -139,7 +139,7 @@ def test_a_model_of_mixed_precision_is_converted_in_float32(tmp_path):
     wide = Transformer(tokenizer.vocabulary_size, **sizes)
     wide.build()
     wide.set_weights(mixed.get_weights())
-    file = export_lite(Translator(mixed, tokenizer), tmp_path / "mixed.tflite")
+    file = export_lite(Translator(mixed, tokenizer), tmp_path / "mixed.tflite", signatures=["beam"])
     (expected,) = ModelEngine(Translator(wide, tokenizer)).search(["one two"], n_best=4)
     (got,) = LiteTranslator(file).search(["one two"], n_best=4)
     assert got.scores == pytest.approx(expected.scores, abs=1e-4)
@@ -148,7 +148,8 @@ def test_a_model_of_mixed_precision_is_converted_in_float32(tmp_path):
 
 def test_shorter_limits_hold_in_the_file(translator, tmp_path):
     limited = with_decoding(translator, max_source_length=5, max_target_length=3)
-    engine = LiteTranslator(export_lite(limited, tmp_path / "short.tflite"))
+    file = export_lite(limited, tmp_path / "short.tflite", signatures=["serving_default"])
+    engine = LiteTranslator(file)
     assert engine.description.max_source_length == 5
     for line, other in zip(ModelEngine(limited).search(TEXTS), engine.search(TEXTS), strict=True):
         assert (other.text, other.truncated) == (line.text, line.truncated)
@@ -171,6 +172,7 @@ def test_fixed_shapes_run_where_nothing_can_be_resized(translator, tmp_path):
     assert texts == [b"402", b"9"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("quantization", ["float16", "dynamic_int8"])
 def test_a_quantised_file_translates_and_is_smaller(translator, lite_file, tmp_path, quantization):
     file = export_lite(translator, tmp_path / "small.tflite", quantization=quantization)
@@ -196,6 +198,14 @@ def foreign_tokenizer(tmp_path, **options):
     return Tokenizer.load(tmp_path / "foreign.model")
 
 
+def make_translator(tokenizer):
+    model = Transformer(
+        tokenizer.vocabulary_size, num_layers=1, d_model=16, num_heads=2, hidden_dim=16
+    )
+    model.build()
+    return Translator(model, tokenizer)
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -207,17 +217,16 @@ def foreign_tokenizer(tmp_path, **options):
     ],
 )
 def test_a_tokenizer_whose_fast_form_differs_is_refused(tmp_path, options, reason):
-    tokenizer = foreign_tokenizer(tmp_path, **options)
-    model = Transformer(
-        tokenizer.vocabulary_size, num_layers=1, d_model=16, num_heads=2, hidden_dim=16
-    )
-    model.build()
-    translator = Translator(model, tokenizer)
+    translator = make_translator(foreign_tokenizer(tmp_path, **options))
     with pytest.raises(InputError, match=f"no LiteRT form that gives the same ids: {reason}"):
         export_lite(translator, tmp_path / "model.tflite")
     assert not (tmp_path / "model.tflite").exists()
-    export_lite(translator, tmp_path / "model.tflite", signatures=["ids"])
-    assert Interpreter(model_path=str(tmp_path / "model.tflite")).get_signature_list()
+
+
+def test_a_tokenizer_without_a_fast_form_is_no_matter_to_a_file_of_ids(tmp_path):
+    translator = make_translator(foreign_tokenizer(tmp_path, model_type="bpe"))
+    file = export_lite(translator, tmp_path / "model.tflite", signatures=["ids"])
+    assert Interpreter(model_path=str(file)).get_signature_list()
 
 
 @keras.saving.register_keras_serializable(package="tests")

@@ -52,6 +52,7 @@ def logits(file, translator) -> np.ndarray:
     return step(ids=np.array([2], np.int32), index=np.int32(0), **state)["logits"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "error"), [("float16", 0.002), ("dynamic_int8", 0.04)])
 def test_the_logits_stay_near_those_of_float32(files, translator, name, error):
     wanted, got = logits(files["none"], translator), logits(files[name], translator)
@@ -70,6 +71,7 @@ def constants(file) -> dict[int, tuple[int, tuple[int, ...], int]]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "type_", "width"), [("float16", TYPE.FLOAT16, 2), ("dynamic_int8", TYPE.INT8, 1)]
 )
@@ -87,6 +89,7 @@ def test_every_large_matrix_is_stored_once_in_few_bytes(files, translator, name,
     assert all(size < 4 * 1024 for size in whole)
 
 
+@pytest.mark.long
 def test_int8_takes_less_than_float16_and_that_less_than_float32(files):
     sizes = {name: file.stat().st_size for name, file in files.items()}
     assert sizes["dynamic_int8"] < 0.75 * sizes["float16"] < 0.75 * 0.7 * sizes["none"]
@@ -154,6 +157,7 @@ def test_a_table_that_a_product_with_an_activation_reads_stays_in_float():
     assert quantization._find_weights(model(-1, activations.RELU6)) == ({}, {})
 
 
+@pytest.mark.long
 def test_a_table_that_is_also_a_projection_with_a_bias_is_stored_in_int8(tmp_path):
     filler = small_filler(d_model=64)
     bias = filler.model.head_bias

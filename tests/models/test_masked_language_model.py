@@ -240,6 +240,7 @@ print(json.dumps(history.history["loss"]))
 """
 
 
+@pytest.mark.long
 def test_jax_computes_the_same_logits_and_vectors_and_fits(tmp_path):
     model = make_model()
     model.save_weights(tmp_path / "model.weights.h5")

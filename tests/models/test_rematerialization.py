@@ -39,8 +39,22 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
     ("kind", "sizes", "inputs", "labels", "loss"),
     [
         (Transformer, TRANSFORMER, INPUTS, TARGET, SmoothedCrossEntropy(0.1)),
-        (MaskedLanguageModel, LANGUAGE_MODEL, MASKED, TARGET[:, :2], SmoothedCrossEntropy(0.1)),
-        (VisionTransformer, VISION, IMAGES, np.array([0, 2]), LOGITS_LOSS),
+        pytest.param(
+            MaskedLanguageModel,
+            LANGUAGE_MODEL,
+            MASKED,
+            TARGET[:, :2],
+            SmoothedCrossEntropy(0.1),
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            VisionTransformer,
+            VISION,
+            IMAGES,
+            np.array([0, 2]),
+            LOGITS_LOSS,
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_the_losses_and_the_weights_are_the_same_dropout_included(
@@ -78,6 +92,7 @@ print(json.dumps([fitted(make(remat), INPUTS, TARGET, loss)[0] for remat in (Fal
 """
 
 
+@pytest.mark.long
 def test_the_losses_are_the_same_on_jax():
     output = subprocess.run(
         [sys.executable, "-c", _ON_JAX],

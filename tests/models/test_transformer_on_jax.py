@@ -13,6 +13,8 @@ from ktransformer.losses import projected_losses
 from tests.layers.layer_checks import array
 from tests.models.test_transformer import INPUTS, SIZES, decode_in_steps, make_model
 
+pytestmark = pytest.mark.long
+
 _ON_JAX = """
 import json, sys
 import jax, keras, numpy as np

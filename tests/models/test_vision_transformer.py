@@ -330,12 +330,14 @@ def on_jax(tmp_path_factory):
         return model, dict(file), json.loads(losses.splitlines()[-1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "images"), [("trained", IMAGES), ("other", OTHER_IMAGES)])
 def test_jax_computes_the_same_logits_from_the_same_weights(on_jax, name, images):
     model, outputs, _ = on_jax
     np.testing.assert_allclose(outputs[name], array(model(images)), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_model_fits_on_jax(on_jax):
     losses = on_jax[2]
     assert losses[-1] < 0.5 * losses[0]

@@ -3,9 +3,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = Path(__file__).parents[2] / "training" / "benchmark" / "input_pipeline.py"
 
 
+@pytest.mark.long
 def test_the_input_pipeline_is_measured_phase_by_phase(tmp_path):
     options = ("--pairs", "2500", "--files", "2", "--shard-pairs", "1000", "--updates", "0")
     result = subprocess.run(

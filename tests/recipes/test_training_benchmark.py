@@ -180,6 +180,7 @@ def found(tmp_path_factory):
     return rows, json.loads((folder / "results.json").read_text()), folder / "results.md"
 
 
+@pytest.mark.long
 def test_our_engine_trains_and_is_measured(found):
     (row,), saved, _ = found
     assert saved["rows"] == [row]
@@ -192,5 +193,6 @@ def test_our_engine_trains_and_is_measured(found):
     assert (row["clean"], row["samples"]) == (2, 2)
 
 
+@pytest.mark.long
 def test_the_page_has_a_line_for_what_was_measured(found):
     assert "\n| ours, as the command | " in found[2].read_text()

@@ -70,6 +70,7 @@ def test_every_option_of_the_recipe_is_a_setting():
         base.replace({**content["common"], **own})
 
 
+@pytest.mark.long
 def test_the_report_draws_the_losses_and_shows_translations(run_folder, data_folder, tmp_path):
     result = subprocess.run(
         [

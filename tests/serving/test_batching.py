@@ -82,6 +82,7 @@ def test_a_request_larger_than_a_batch_comes_back_whole():
     assert joined(tf.constant([], tf.string))["text"].shape == (0,)
 
 
+@pytest.mark.long
 def test_concurrent_callers_get_their_own_translations(joined_export, translator):
     model = SavedModel(joined_export)
     texts = sorted({source for source, _ in number_pairs(20, seed=5)})[:12]

@@ -85,7 +85,7 @@ def test_a_search_is_that_of_the_whole_vocabulary_with_the_rest_ruled_out(
     assert np.isin(found.ids, chosen).all()
 
 
-@pytest.mark.parametrize("beam_size", [1, 3])
+@pytest.mark.parametrize("beam_size", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_a_shortlist_that_holds_the_translations_gives_them(beam_size, translator, tmp_path):
     narrow = with_shortlist(translator, beam_size=beam_size)
     expected = narrow.translate(tf.constant(TEXTS))["text"].numpy().tolist()

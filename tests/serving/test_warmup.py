@@ -74,6 +74,7 @@ def served(saved_model) -> list:
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_a_server_can_run_every_request_of_the_export(served):
     assert {name for name, _, _ in served} == {"serving_default", "beam", "score"}
     for wanted in ("serving_default", "beam"):

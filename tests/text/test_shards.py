@@ -306,6 +306,7 @@ print(rows, status[status.index("VmHWM:") + 1])
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_text(tmp_path):
     few, many = 50_000, 200_000
     some = number_pairs(few, seed=1)
