@@ -63,12 +63,8 @@ class ModelConfig:
     """Dropout on embeddings and on the sublayers' outputs, in [0, 1)."""
     attention_dropout: float = 0.0
     """Dropout on attention weights, in [0, 1)."""
-    head_dropout: float = 0.0
-    """Dropout of whole attention heads, in [0, 1)."""
     hidden_dropout: float = 0.0
     """Dropout on the feed-forward networks' inner features, in [0, 1)."""
-    word_dropout: float = 0.0
-    """Dropout of whole tokens from source and target, in [0, 1)."""
     activation: str = "relu"
     """Inner activation of the feed-forward networks: relu, gelu, silu, ..."""
     norm_first: bool = False
@@ -144,8 +140,6 @@ class TrainingConfig:
     """Batches whose mean gradient makes one update."""
     average_checkpoints: int = 5
     """The final weights are the mean over the last so many epochs."""
-    ema_momentum: float | None = None
-    """Take the weights' moving average after each update in place of the weights for that mean."""
     patience: int | None = None
     """Stop after so many epochs without a better validation perplexity; null for never."""
     checkpoint_minutes: float = 5.0
@@ -167,7 +161,6 @@ class TrainingConfig:
         _check_range(self, "learning_rate", least=0, open_below=True)
         _check_range(self, "clip_norm", least=0, open_below=True)
         _check_range(self, "label_smoothing", least=0, most=1, open_above=True)
-        _check_range(self, "ema_momentum", least=0, most=1, open_below=True, open_above=True)
         _check_choice(self, "optimizer", "adam", "muon")
         _check_choice(self, "schedule", "inverse_square_root", "cosine")
 

@@ -27,7 +27,6 @@ OTHER_VALUES = {
     "positions": "learned",
     "dtype": "mixed_bfloat16",
     "clip_norm": 1.5,
-    "ema_momentum": 0.99,
     "patience": 7,
     "tensorboard": "logs",
     "max_source_length": 100,

@@ -96,35 +96,6 @@ class Record(keras.callbacks.Callback):
         self.weights.append(self.model.get_weights())
 
 
-class RecordUpdates(Record):
-    """Keeps the weights after every update, too."""
-
-    def __init__(self):
-        super().__init__()
-        self.after_updates = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.after_updates.append(self.model.get_weights())
-
-
-@pytest.mark.parametrize("optimizer", [pytest.param("adam", marks=pytest.mark.long), "muon"])
-def test_a_moving_average_takes_the_place_of_the_weights_in_the_end_alone(optimizer, tmp_path):
-    settings = {"epochs": 3, "average_checkpoints": 1, "optimizer": optimizer, "warmup_steps": 1}
-    plain, averaged = RecordUpdates(), RecordUpdates()
-    train(small(**settings), TEXT, checkpoints=tmp_path / "p", callbacks=[plain])
-    config = small(**settings, ema_momentum=0.8)
-    run = train(config, TEXT, checkpoints=tmp_path / "a", callbacks=[averaged])
-    for before, after in zip(plain.after_updates, averaged.after_updates, strict=True):
-        assert all(map(np.array_equal, before, after))
-    expected, *rest = averaged.after_updates
-    for weights in rest:
-        expected = [0.8 * e + 0.2 * w for e, w in zip(expected, weights, strict=True)]
-    for weight, value in zip(run.model.get_weights(), expected, strict=True):
-        np.testing.assert_allclose(weight, value, atol=1e-6)
-    last = averaged.weights[-1]
-    assert any(np.abs(w - v).max() > 1e-3 for w, v in zip(last, expected, strict=True))
-
-
 @pytest.mark.parametrize("patience", [0, 2])
 def test_with_patience_the_average_ends_at_the_best_epoch(patience, tmp_path):
     # A learning rate so high that validation gets worse again.

@@ -21,7 +21,6 @@ from tests.test_fitting import TEXT, small
 
 STEPS = 3  # Updates an epoch of TEXT with 64 tokens a batch.
 EVERY_UPDATE = {"checkpoint_minutes": 0, "dropout": 0.2, "attention_dropout": 0.1, "epochs": 5}
-MORE_DROPOUT = {"head_dropout": 0.1, "word_dropout": 0.1}
 
 
 class CutError(Exception):
@@ -74,13 +73,7 @@ def assert_same(first, second) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {
-            "accumulate_batches": 3,
-            "subword_alpha": 0.3,
-            "patience": 1,
-            "optimizer": "muon",
-            "ema_momentum": 0.9,
-        },
+        {"accumulate_batches": 3, "subword_alpha": 0.3, "patience": 1, "optimizer": "muon"},
         pytest.param(
             {
                 "dtype": "mixed_float16",
@@ -88,7 +81,6 @@ def assert_same(first, second) -> None:
                 "rdrop_alpha": 1.0,
                 "schedule": "cosine",
                 "bleu_sentences": 200,
-                **MORE_DROPOUT,
             },
             marks=pytest.mark.long,
         ),
@@ -167,15 +159,15 @@ def test_a_training_from_before_an_option_goes_on_where_that_has_its_default(
 ):
     head, *arrays = state_of(after_an_epoch)
     content = json.loads(head.tobytes())
-    del content["about"]["config"]["training"]["ema_momentum"]
+    del content["about"]["config"]["training"]["weight_decay"]
     np.savez(
         tmp_path / "training.npz", np.frombuffer(json.dumps(content).encode(), "uint8"), *arrays
     )
     about = {key: content["about"][key] for key in ("text", "validation")}
     config = small(**{**EVERY_UPDATE, "epochs": 1})
     assert open_state(tmp_path, config, about, resume=True).update == STEPS
-    with pytest.raises(InputError, match=r"with ema_momentum=None; got ema_momentum=0\.9"):
-        open_state(tmp_path, config.replace({"ema_momentum": 0.9}), about, resume=True)
+    with pytest.raises(InputError, match=r"with weight_decay=0\.0; got weight_decay=0\.9"):
+        open_state(tmp_path, config.replace({"weight_decay": 0.9}), about, resume=True)
 
 
 def test_a_training_with_another_tokenizer_is_not_gone_on_with(

@@ -16,37 +16,19 @@ class LastCheckpoints(keras.callbacks.Callback):
     Args:
         folder: Where to; made if missing.
         keep: How many epochs' weights to keep.
-        moving_average: Whether to save, in place of the weights, their moving average, of an
-            optimizer with `use_ema`. The model keeps its own, at the end of `fit` too, where Keras
-            would leave it with the average: the training may go on.
     """
 
-    def __init__(self, folder: str | Path, *, keep: int, moving_average: bool = False) -> None:
+    def __init__(self, folder: str | Path, *, keep: int) -> None:
         super().__init__()
         self.folder = Path(folder)
         self.keep = keep
-        self.moving_average = moving_average
-        self._own_weights: list[np.ndarray] = []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes this epoch's weights beside the others, then drops the oldest."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        weights = self._averages() if self.moving_average else self.model.get_weights()
         with new_file(self.path(epoch + 1)) as temporary, temporary.open("wb") as file:
-            np.savez(file, *weights)
+            np.savez(file, *self.model.get_weights())
         self.path(epoch + 1 - self.keep).unlink(missing_ok=True)
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Gives the model its own weights back, where Keras has put the average into it."""
-        if self._own_weights:
-            self.model.set_weights(self._own_weights)
-
-    def _averages(self) -> list[np.ndarray]:
-        self._own_weights = self.model.get_weights()
-        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-        averages: list[np.ndarray] = self.model.get_weights()
-        self.model.set_weights(self._own_weights)
-        return averages
 
     def path(self, epoch: int) -> Path:
         """Returns where the weights of an epoch are, counted from 1."""

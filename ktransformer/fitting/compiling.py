@@ -84,14 +84,13 @@ def _make_optimizer(
     steps_per_epoch: int | None,
     adam: type[keras.optimizers.Adam] = keras.optimizers.Adam,
 ) -> keras.optimizers.Optimizer:
-    accumulated, momentum = config.accumulate_batches, config.ema_momentum
+    accumulated = config.accumulate_batches
     common = {
         "learning_rate": _make_schedule(config, steps_per_epoch),
         "epsilon": 1e-9,
         "weight_decay": config.weight_decay or None,
         "global_clipnorm": config.clip_norm,
         "gradient_accumulation_steps": accumulated if accumulated > 1 else None,
-        **({} if momentum is None else {"use_ema": True, "ema_momentum": momentum}),
     }
     optimizer: keras.optimizers.Optimizer
     if config.optimizer == "muon":

@@ -118,11 +118,7 @@ def fit_transformer(
     )
     training_model = compile_training_model(model, options, steps_per_epoch=batches.steps_per_epoch)
     later = 0 if options.patience is None else max(options.patience, 1)  # Epochs after the best.
-    keeper = LastCheckpoints(
-        state.path.parent,
-        keep=options.average_checkpoints + later,
-        moving_average=options.ema_momentum is not None,
-    )
+    keeper = LastCheckpoints(state.path.parent, keep=options.average_checkpoints + later)
     fit(
         training_model,
         batches,

@@ -23,27 +23,19 @@ class MultiHeadAttention(keras.layers.Layer):
         num_heads: int,
         *,
         dropout: float = 0.0,
-        head_dropout: float = 0.0,
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_sizes(num_heads=num_heads)
-        check_dropouts(dropout=dropout, head_dropout=head_dropout)
+        check_dropouts(dropout=dropout)
         self.num_heads = num_heads
         self.dropout = dropout
-        self.head_dropout = head_dropout
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.weights_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="weights_dropout"
-        )
-        self.heads_dropout = keras.layers.Dropout(
-            head_dropout,
-            noise_shape=(None, None, 1, 1),  # [B, H, 1, 1]
-            dtype=self.dtype_policy,
-            name="heads_dropout",
         )
 
     def _dense(self, features: int, name: str) -> keras.layers.Dense:
@@ -165,7 +157,6 @@ class MultiHeadAttention(keras.layers.Layer):
             **super().get_config(),
             "num_heads": self.num_heads,
             "dropout": self.dropout,
-            "head_dropout": self.head_dropout,
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

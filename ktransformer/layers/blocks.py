@@ -22,7 +22,6 @@ class _Block(keras.layers.Layer):
         *,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
-        head_dropout: float = 0.0,
         hidden_dropout: float = 0.0,
         activation: Any = "relu",
         norm_first: bool = False,
@@ -32,16 +31,12 @@ class _Block(keras.layers.Layer):
         super().__init__(**kwargs)
         check_sizes(num_heads=num_heads, hidden_dim=hidden_dim)
         check_dropouts(
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            head_dropout=head_dropout,
-            hidden_dropout=hidden_dropout,
+            dropout=dropout, attention_dropout=attention_dropout, hidden_dropout=hidden_dropout
         )
         self.num_heads = num_heads
         self.hidden_dim = hidden_dim
         self.dropout = dropout
         self.attention_dropout = attention_dropout
-        self.head_dropout = head_dropout
         self.hidden_dropout = hidden_dropout
         self.activation = keras.activations.get(activation)
         self.norm_first = norm_first
@@ -54,7 +49,6 @@ class _Block(keras.layers.Layer):
             self.num_heads,
             causal=self.causal,
             dropout=self.attention_dropout,
-            head_dropout=self.head_dropout,
             dtype=self.dtype_policy,
             name="self_attention",
         )
@@ -135,7 +129,6 @@ class _Block(keras.layers.Layer):
             "hidden_dim": self.hidden_dim,
             "dropout": self.dropout,
             "attention_dropout": self.attention_dropout,
-            "head_dropout": self.head_dropout,
             "hidden_dropout": self.hidden_dropout,
             "activation": keras.activations.serialize(self.activation),
             "norm_first": self.norm_first,
@@ -154,7 +147,6 @@ class EncoderBlock(_Block):
         hidden_dim: Features of the feed-forward network's inner layer.
         dropout: Probability of zeroing a feature of a sublayer's output, in [0, 1).
         attention_dropout: The same for attention weights.
-        head_dropout: The same for whole heads of the attentions, in a sequence.
         hidden_dropout: The same for the feed-forward network's inner features.
         activation: Inner activation of the feed-forward network.
         norm_first: True for pre-norm (`x + f(norm(x))`), False for post-norm
@@ -213,7 +205,6 @@ class DecoderBlock(_Block):
         hidden_dim: Features of the feed-forward network's inner layer.
         dropout: Probability of zeroing a feature of a sublayer's output, in [0, 1).
         attention_dropout: The same for attention weights.
-        head_dropout: The same for whole heads of the attentions, in a sequence.
         hidden_dropout: The same for the feed-forward network's inner features.
         activation: Inner activation of the feed-forward network.
         norm_first: True for pre-norm, False for post-norm.
@@ -253,7 +244,6 @@ class DecoderBlock(_Block):
         return MultiHeadCrossAttention(
             self.num_heads,
             dropout=self.attention_dropout,
-            head_dropout=self.head_dropout,
             dtype=self.dtype_policy,
             name="cross_attention",
         )

@@ -19,7 +19,6 @@ class MultiHeadCrossAttention(MultiHeadAttention):
     Args:
         num_heads: H, the number of heads; divides the width of the input.
         dropout: Probability of zeroing an attention weight, in [0, 1).
-        head_dropout: Probability of zeroing a whole head in a sequence (Zhou et al. 2020).
         use_bias: Whether the projections have a bias.
         kernel_initializer: Initializer of the projections.
         **kwargs: Arguments of `keras.layers.Layer`.
@@ -34,7 +33,7 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         Float tensor `[B, T, D]`.
 
     Raises:
-        ValueError: `num_heads` is below 1 or does not divide D, or a dropout is not in [0, 1).
+        ValueError: `num_heads` is below 1 or does not divide D, or `dropout` is not in [0, 1).
 
     Masking: padded memory is never attended to; the mask of `inputs` is passed on unchanged.
 
@@ -79,8 +78,7 @@ class MultiHeadCrossAttention(MultiHeadAttention):
     ) -> Any:
         key, value = self.project_memory(memory)
         mask = self._wide_mask(inputs, key, memory_mask)
-        attended = self.attend(self.project_query(inputs), key, value, mask, training)
-        return self.merge(self.heads_dropout(attended, training=training))
+        return self.merge(self.attend(self.project_query(inputs), key, value, mask, training))
 
     def attention_weights(self, inputs: Any, memory: Any, memory_mask: Any | None = None) -> Any:
         """Returns the weights `[B, H, T, S]` that `call` uses, without dropout."""

@@ -54,8 +54,6 @@ class PositionalEmbedding(keras.layers.Layer):
             is small enough to be an output projection to the size of the positions.
         pad_id: The id of padding.
         dropout: Probability of zeroing a feature of the sum, in [0, 1).
-        word_dropout: Probability of zeroing a token's whole vector, of which its position is not
-            a part (Sennrich et al. 2016, Edinburgh's systems for WMT 16).
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -66,7 +64,7 @@ class PositionalEmbedding(keras.layers.Layer):
         Float tensor `[B, T, D]`.
 
     Raises:
-        ValueError: A size is below 1, a dropout is not in [0, 1), `positions` is unknown, D is odd
+        ValueError: A size is below 1, `dropout` is not in [0, 1), `positions` is unknown, D is odd
             with sinusoidal positions, or T (where it is known in advance) is over `max_length`.
 
     Masking: starts it: `inputs != pad_id`, `[B, T]`.
@@ -91,12 +89,11 @@ class PositionalEmbedding(keras.layers.Layer):
         scale: bool = True,
         pad_id: int = 0,
         dropout: float = 0.0,
-        word_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_sizes(vocabulary_size=vocabulary_size, d_model=d_model, max_length=max_length)
-        check_dropouts(dropout=dropout, word_dropout=word_dropout)
+        check_dropouts(dropout=dropout)
         if positions not in POSITIONS:
             raise ValueError(f"positions must be one of {POSITIONS}; got positions={positions!r}.")
         self.vocabulary_size = vocabulary_size
@@ -106,15 +103,8 @@ class PositionalEmbedding(keras.layers.Layer):
         self.scale = scale
         self.pad_id = pad_id
         self.dropout = dropout
-        self.word_dropout = word_dropout
         self.sum_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="sum_dropout"
-        )
-        self.tokens_dropout = keras.layers.Dropout(
-            word_dropout,
-            noise_shape=(None, None, 1),  # [B, T, 1]
-            dtype=self.dtype_policy,
-            name="tokens_dropout",
         )
         if positions != "learned":
             interleaved = positions == "sinusoidal_interleaved"
@@ -138,10 +128,10 @@ class PositionalEmbedding(keras.layers.Layer):
         """Marks the real tokens: `[B, T]`, True where the id is not `pad_id`."""
         return ops.not_equal(inputs, self.pad_id)
 
-    def embed(self, ids: Any, start_index: Any = 0, training: bool | None = False) -> Any:
-        """Sums token and position vectors, without dropout of the sum: `[B, T] -> [B, T, D]`.
+    def embed(self, ids: Any, start_index: Any = 0) -> Any:
+        """Sums token and position vectors, without dropout: `[B, T] -> [B, T, D]`.
 
-        `start_index` is the position of the first id; `training` is whether words are dropped.
+        `start_index` is the position of the first id.
         """
         length = ops.shape(ids)[1]
         if isinstance(length, int) and length > self.max_length:
@@ -149,21 +139,16 @@ class PositionalEmbedding(keras.layers.Layer):
                 "A sequence must not be longer than max_length; "
                 f"got {length} tokens, max_length={self.max_length}."
             )
-        tokens = self.tokens_dropout(self.token_vectors(ids), training=training)
-        table = self.position_embeddings if self.positions == "learned" else self._sinusoids
-        positions = start_index + ops.arange(length, dtype="int32")
-        return tokens + ops.take(ops.cast(table, self.compute_dtype), positions, axis=0)
-
-    def token_vectors(self, ids: Any) -> Any:
-        """Looks up the vectors of ids, multiplied by sqrt(D) if `scale`: `[B, T] -> [B, T, D]`."""
         ids = ops.cast(ids, "int32")  # Keras saves a model as if every input were a float.
         tokens = ops.take(ops.cast(self.embeddings, self.compute_dtype), ids, axis=0)
         if self.scale:
             tokens = tokens * ops.cast(self.d_model**0.5, self.compute_dtype)
-        return tokens
+        table = self.position_embeddings if self.positions == "learned" else self._sinusoids
+        positions = start_index + ops.arange(length, dtype="int32")
+        return tokens + ops.take(ops.cast(table, self.compute_dtype), positions, axis=0)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        return self.sum_dropout(self.embed(inputs, training=training), training=training)
+        return self.sum_dropout(self.embed(inputs), training=training)
 
     def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
         """Describes the output, float `[B, T, D]`, without running the layer."""
@@ -191,5 +176,4 @@ class PositionalEmbedding(keras.layers.Layer):
             "scale": self.scale,
             "pad_id": self.pad_id,
             "dropout": self.dropout,
-            "word_dropout": self.word_dropout,
         }

@@ -22,7 +22,6 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         num_heads: H, the number of heads; divides the width of the input.
         causal: Whether a position sees only itself and what is before it.
         dropout: Probability of zeroing an attention weight, in [0, 1).
-        head_dropout: Probability of zeroing a whole head in a sequence (Zhou et al. 2020).
         use_bias: Whether the projections have a bias.
         kernel_initializer: Initializer of the projections. Glorot over the fused kernel draws
             from a range 1/sqrt(2) as wide as over three separate ones.
@@ -37,7 +36,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         Float tensor `[B, T, D]`.
 
     Raises:
-        ValueError: `num_heads` is below 1 or does not divide D, or a dropout is not in [0, 1).
+        ValueError: `num_heads` is below 1 or does not divide D, or `dropout` is not in [0, 1).
 
     Masking: padded positions are never attended to; the mask is passed on unchanged. A position
         that can see nothing gets a sum of 0, so its output is the output projection's bias.
@@ -76,7 +75,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
     def call(self, inputs: Any, mask: Any | None = None, training: bool | None = None) -> Any:
         query, key, value = self.project(inputs, ops.arange(ops.shape(inputs)[1]))
         attended = self.attend(query, key, value, self._wide_mask(inputs, mask), training)
-        return self.merge(self.heads_dropout(attended, training=training))
+        return self.merge(attended)
 
     def attention_weights(self, inputs: Any, mask: Any | None = None) -> Any:
         """Returns the weights `[B, H, T, T]` that `call` uses, without dropout."""

@@ -21,7 +21,6 @@ class EncoderModel(keras.Model):
         hidden_dim: Features of the feed-forward networks' inner layer.
         dropout: Probability of zeroing a feature of an embedding or of a sublayer's output.
         attention_dropout: The same for attention weights.
-        head_dropout: The same for whole heads of the attentions, in a sequence.
         hidden_dropout: The same for the feed-forward networks' inner features.
         activation: Inner activation of the feed-forward networks.
         norm_first: True for pre-norm, False for post-norm.
@@ -47,7 +46,6 @@ class EncoderModel(keras.Model):
         hidden_dropout: float,
         activation: str,
         norm_first: bool,
-        head_dropout: float = 0.0,
         epsilon: float = 1e-5,
         remat: bool = False,
         **kwargs: Any,
@@ -61,7 +59,6 @@ class EncoderModel(keras.Model):
         self.hidden_dim = hidden_dim
         self.dropout = dropout
         self.attention_dropout = attention_dropout
-        self.head_dropout = head_dropout
         self.hidden_dropout = hidden_dropout
         self.activation = activation
         self.norm_first = norm_first
@@ -111,7 +108,6 @@ class EncoderModel(keras.Model):
             "hidden_dim": self.hidden_dim,
             "dropout": self.dropout,
             "attention_dropout": self.attention_dropout,
-            "head_dropout": self.head_dropout,
             "hidden_dropout": self.hidden_dropout,
             "activation": self.activation,
             "norm_first": self.norm_first,
@@ -127,7 +123,6 @@ class EncoderModel(keras.Model):
             "hidden_dim",
             "dropout",
             "attention_dropout",
-            "head_dropout",
             "hidden_dropout",
             "activation",
             "epsilon",

@@ -35,9 +35,7 @@ class Transformer(EncoderModel):
         hidden_dim: Features of the feed-forward networks' inner layer.
         dropout: Probability of zeroing a feature of an embedding or of a sublayer's output.
         attention_dropout: The same for attention weights.
-        head_dropout: The same for whole heads of the attentions, in a sequence.
         hidden_dropout: The same for the feed-forward networks' inner features.
-        word_dropout: The same for a token's whole vector in an embedding, its position aside.
         activation: Inner activation of the feed-forward networks.
         norm_first: True for pre-norm, False for post-norm.
         positions: `"sinusoidal"`, `"sinusoidal_interleaved"` or `"learned"`.
@@ -90,9 +88,7 @@ class Transformer(EncoderModel):
         hidden_dim: int = 2048,
         dropout: float = 0.1,
         attention_dropout: float = 0.0,
-        head_dropout: float = 0.0,
         hidden_dropout: float = 0.0,
-        word_dropout: float = 0.0,
         activation: str = "relu",
         norm_first: bool = False,
         positions: str = "sinusoidal",
@@ -111,7 +107,6 @@ class Transformer(EncoderModel):
             hidden_dim=hidden_dim,
             dropout=dropout,
             attention_dropout=attention_dropout,
-            head_dropout=head_dropout,
             hidden_dropout=hidden_dropout,
             activation=activation,
             norm_first=norm_first,
@@ -123,7 +118,6 @@ class Transformer(EncoderModel):
         check_sizes(num_decoder_layers=num_decoder_layers)
         self.vocabulary_size = vocabulary_size
         self.num_decoder_layers = num_decoder_layers
-        self.word_dropout = word_dropout
         self.positions = positions
         self.scale_embeddings = scale_embeddings
         self.tie_embeddings = tie_embeddings
@@ -159,7 +153,6 @@ class Transformer(EncoderModel):
             scale=self.scale_embeddings,
             pad_id=self.pad_id,
             dropout=self.dropout,
-            word_dropout=self.word_dropout,
             dtype=self.dtype_policy,
             name=name,
         )
@@ -313,7 +306,6 @@ class Transformer(EncoderModel):
             "vocabulary_size",
             "num_decoder_layers",
             "norm_first",
-            "word_dropout",
             "positions",
             "scale_embeddings",
             "tie_embeddings",

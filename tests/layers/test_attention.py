@@ -198,19 +198,6 @@ def test_dropout_changes_the_outputs_in_training_alone():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_head_dropout_drops_whole_heads_of_a_sequence(mode):
-    layer = make_self_attention(head_dropout=0.5)
-    layer.output_projection.set_weights([np.eye(D), np.zeros(D)])  # A head's features in, and out.
-    inputs = np.concatenate([normal(B, T, D)] * 8)
-    plain = array(layer(inputs)).reshape(8 * B, T, H, D // H)
-    call = compiled(lambda inputs: layer(inputs, training=True), mode)
-    dropped = array(call(inputs)).reshape(plain.shape)
-    kept = np.any(dropped != 0, axis=(1, 3), keepdims=True)
-    assert 0 < kept.sum() < kept.size
-    np.testing.assert_allclose(dropped, np.where(kept, 2 * plain, 0), atol=1e-5)
-
-
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_sentence_of_padding_alone_gives_the_output_bias(policy, mode):
     layer = make_self_attention(dtype=policy)

@@ -143,11 +143,7 @@ def test_the_self_attention_weights_are_those_that_the_encoder_block_uses(norm_f
 @both_norm_orders
 def test_the_future_does_not_leak_through_a_decoder_block(norm_first, training):
     block = make_decoder_block(
-        norm_first=norm_first,
-        dropout=0.3,
-        attention_dropout=0.3,
-        head_dropout=0.3,
-        hidden_dropout=0.3,
+        norm_first=norm_first, dropout=0.3, attention_dropout=0.3, hidden_dropout=0.3
     )
     memory = normal(B, S, D, seed=1)
     call = with_same_noise(block, lambda inputs: block(inputs, memory, training=training))
@@ -208,7 +204,7 @@ def test_the_mask_passes_through_both_blocks():
 
 
 @pytest.mark.parametrize("make_block", [make_encoder_block, make_decoder_block])
-@pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "head_dropout", "hidden_dropout"])
+@pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "hidden_dropout"])
 def test_each_dropout_acts_in_training_alone(rate, make_block):
     block = make_block(**{rate: 0.5})
     arguments = [normal(B, T, D)]

@@ -120,17 +120,6 @@ def test_dropout_zeroes_features_in_training_only():
     np.testing.assert_array_equal(array(layer.embed(IDS)), plain)
 
 
-def test_word_dropout_zeroes_whole_tokens_and_no_positions():
-    layer = make(word_dropout=0.5)
-    ids = np.random.default_rng(0).integers(1, 10, (8, 4))
-    positions = array(layer(ids)) - array(layer.token_vectors(ids))
-    dropped = array(layer(ids, training=True)) - positions
-    kept = np.any(np.abs(dropped) > 1e-6, axis=-1, keepdims=True)
-    assert 0 < kept.sum() < kept.size
-    expected = np.where(kept, 2 * array(layer.token_vectors(ids)), 0)
-    np.testing.assert_allclose(dropped, expected, atol=1e-6)
-
-
 @pytest.mark.parametrize("shape", [(None, None), (2, 5)])
 def test_the_symbolic_output_has_the_shape_and_dtype_of_the_real_one(shape):
     layer = PositionalEmbedding(10, 4, max_length=8, dtype="mixed_float16")
