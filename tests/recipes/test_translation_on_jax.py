@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import keras
 import numpy as np
 import pytest
 
+from ktransformer import fitting
 from ktransformer.cli import main
+from ktransformer.errors import InputError
 from ktransformer.fitting import compile_model, lock_checkpoints
 from ktransformer.run import load_run
 from ktransformer.text import TokenBatches, read_parallel
@@ -90,7 +93,11 @@ def runs(ids):
         "processes": [{**together, "KERAS_DISTRIBUTION_PROCESS_ID": str(i)} for i in range(2)],
     }.items():
         processes = [start(ids, name, **environment) for environment in environments]
-        errors = [process.communicate(timeout=300)[1] for process in processes]
+        try:
+            errors = [process.communicate(timeout=300)[1] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
         assert [process.returncode for process in processes] == [0] * len(processes), errors
         found[name] = load_run(ids.with_name(name))
     return found
@@ -144,6 +151,23 @@ def test_a_training_that_was_cut_is_not_begun_anew_unasked(ids, tmp_path, monkey
     (tmp_path / "run.checkpoints").mkdir()
     assert run_here("train", str(ids), "--output", str(tmp_path / "run")) == 2
     assert "is there, of a training that was cut; --resume" in capsys.readouterr().err
+
+
+def test_what_the_first_process_keeps_is_of_no_training_that_was_cut(
+    ids, tmp_path, monkeypatch, capsys
+):
+    def fit(*_, **__):
+        raise InputError("It trains.")
+
+    # The second of two processes, on one machine, when the first one has been quicker.
+    monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
+    monkeypatch.setattr(keras.distribution, "initialize", (tmp_path / "run.checkpoints").mkdir)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(fitting, "fit_transformer", fit)
+    assert run_here("train", str(ids), "--output", str(tmp_path / "run")) == 2
+    assert "It trains." in capsys.readouterr().err
 
 
 def test_a_folder_is_of_one_training_at_a_time(ids, tmp_path, monkeypatch, capsys):

@@ -133,11 +133,15 @@ def train(options: argparse.Namespace) -> None:
     """Trains from ids, on all devices of all processes."""
     if keras.backend.backend() != "jax":
         raise InputError("Set the environment variable KERAS_BACKEND=jax to train on JAX.")
+    output = Path(options.output).resolve()
+    check_run_path(output, overwrite=options.overwrite)
+    kept = output.with_name(f"{output.name}.checkpoints")
+    if kept.exists() and not (options.resume or options.overwrite):
+        raise InputError(f"{kept} is there, of a training that was cut; --resume goes on with it.")
+    # Joining waits for all: only then does the first process make what the others may see.
     index, count = join_processes()
     if options.resume and count > 1:
         raise InputError("--resume works with one process alone.")
-    output = Path(options.output).resolve()
-    check_run_path(output, overwrite=options.overwrite)
     config, arrays = read_ids(options.ids)
     keras.utils.set_random_seed(config.training.seed)
     batches = make_batches(config, arrays, "train", share=(index, count))
@@ -145,9 +149,6 @@ def train(options: argparse.Namespace) -> None:
     if "validation_source" in arrays:
         validation = make_batches(config, arrays, "validation", share=(index, count))
     tokenizer = StoredTokenizer(arrays["tokenizer"].tobytes(), int(arrays["vocabulary_size"]))
-    kept = output.with_name(f"{output.name}.checkpoints")
-    if kept.exists() and not (options.resume or options.overwrite):
-        raise InputError(f"{kept} is there, of a training that was cut; --resume goes on with it.")
     with contextlib.ExitStack() as stack:
         # Every process has all weights and runs all of this; what the first one writes stays.
         other = stack.enter_context(tempfile.TemporaryDirectory())
