@@ -1,7 +1,7 @@
 """ktransformer: the Transformer for Keras 3 and TensorFlow.
 
-The layers and models need Keras alone; text, decoding and serving need TensorFlow and
-tensorflow-text, and are imported when they are first used.
+The layers and models need Keras alone; the tokenizer, decoding and serving need TensorFlow and
+tensorflow-text, which are imported when they are first used.
 """
 
 import importlib
@@ -16,6 +16,7 @@ _SUBMODULES = (
     "fitting",
     "layers",
     "lexicon",
+    "lite",
     "losses",
     "metrics",
     "models",

@@ -246,7 +246,7 @@ def _add_train(commands: Any) -> None:
         "--resume",
         action="store_true",
         help="go on with a training of the same RUN, data and settings that was cut; it ends as if "
-        "it had not been, to the bit (default: begin anew)",
+        "it had not been, to the bit (default: refuse if there is one)",
     )
     command.add_argument(
         "--devices",
@@ -346,7 +346,7 @@ def _add_batch_size(command: argparse.ArgumentParser, default: int = 32) -> None
         type=_positive,
         default=default,
         metavar="N",
-        help="lines translated at once",
+        help="inputs of a batch",
     )
 
 

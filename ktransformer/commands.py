@@ -68,7 +68,7 @@ def _prepare_checkpoints(output: Path, options: argparse.Namespace) -> Path:
     if folder.exists() and not (options.resume or options.overwrite):
         raise InputError(
             f"{folder} is there, from a training that was cut or of another origin; go on with "
-            "--resume, or move it away."
+            "--resume, begin anew with --overwrite, or move it away."
         )
     return folder
 

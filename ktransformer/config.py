@@ -98,7 +98,8 @@ class DataConfig:
     character_coverage: float = 1.0
     """Share of the text's characters that get a piece; the rarest others become unknown."""
     batch_tokens: int = 4096
-    """The most tokens of a batch on each side, padding included; subword_alpha may add some."""
+    """The most tokens of a batch on each side, padding included; subword_alpha may add some,
+    and rdrop_alpha holds them twice."""
     bucket_step: int = 4
     """Distance between two buckets' lengths, in tokens: fewer shapes against less padding."""
     subword_alpha: float | None = None
@@ -139,7 +140,8 @@ class TrainingConfig:
     accumulate_batches: int = 1
     """Batches whose mean gradient makes one update."""
     average_checkpoints: int = 5
-    """The final weights are the mean over the last so many epochs."""
+    """The final weights are the mean over the last so many epochs; with patience, over those
+    up to the best one."""
     patience: int | None = None
     """Stop after so many epochs without a better validation perplexity; null for never."""
     checkpoint_minutes: float = 5.0

@@ -14,8 +14,8 @@ class BlockStack(keras.layers.Layer):
         blocks: The layers, first to last; at least one.
         final_norm: A layer that norms the last block's output, or None.
         remat: Whether a block's activations are computed again for the gradient, instead of being
-            kept: less memory for more time; dropout and results are the same. How much less
-            depends on the order in which the backend runs operations.
+            kept: less memory for more time, with the same dropout, and the same results within
+            rounding. How much less depends on the order in which the backend runs operations.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:

@@ -34,7 +34,7 @@ class MaskedLanguageModel(EncoderModel):
         max_length: The longest text, in tokens, the end token included.
         pad_id: The id of padding.
         epsilon: Added to the variance in the norms, that of the head included.
-        **kwargs: Arguments of `keras.Model`.
+        **kwargs: `remat` of `EncoderModel`, and arguments of `keras.Model`.
 
     Call arguments:
         inputs: `{"ids": int [B, T], "positions": int [B, M]}`; `positions` says which tokens of

@@ -42,7 +42,7 @@ class VisionTransformer(EncoderModel):
         pooling: What the head sees: `"class_token"`, the encoder's output at an extra first
             position, or `"mean"`, the mean over the patches, without such a position.
         epsilon: Added to the variance in the norms.
-        **kwargs: Arguments of `keras.Model`.
+        **kwargs: `remat` of `EncoderModel`, and arguments of `keras.Model`.
 
     Call arguments:
         inputs: Float tensor `[B, h, w, C]`, pixels scaled to [-1, 1] by the caller

@@ -26,7 +26,7 @@ and a verdict:
 - **holds only when ...**: they show it under a condition that is named;
 - **does not hold**: they do not show it.
 
-The models are small, trained for seconds, on a few thousand texts: dates in 23 languages to be
+The models are small, trained for seconds, on a few thousand texts: dates in 23 locales to be
 written as 2026-03-03, and English prose from the documentation that every Python carries. What
 holds here need not hold at a thousand times the size, and the other way round; where the
 literature says so, the section does. A line in a picture is the mean of the seeds (the runs with

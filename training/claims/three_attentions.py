@@ -229,7 +229,7 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             f"trained for {measurements['steps']} updates with each attention removed from the "
             "start (a subclass whose attention adds nothing to its residual connection). Two "
             "tasks on the same pairs: reading a date as people write it into 2026-03-03, which "
-            "has one answer, and writing the ISO date in any of the 23 languages, where every "
+            "has one answer, and writing the ISO date in any of the 23 locales, where every "
             "usual form is right. In the whole model that reads: the mean attention by distance, "
             "and by kind of source piece."
         ),

@@ -137,7 +137,10 @@ def train(options: argparse.Namespace) -> None:
     check_run_path(output, overwrite=options.overwrite)
     kept = output.with_name(f"{output.name}.checkpoints")
     if kept.exists() and not (options.resume or options.overwrite):
-        raise InputError(f"{kept} is there, of a training that was cut; --resume goes on with it.")
+        raise InputError(
+            f"{kept} is there, of a training that was cut; --resume goes on with it, --overwrite "
+            "begins anew."
+        )
     # Joining waits for all: only then does the first process make what the others may see.
     index, count = join_processes()
     if options.resume and count > 1:
