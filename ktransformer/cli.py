@@ -35,9 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("ktransformer").setLevel(logging.INFO)
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
         return 2 if sys.stderr is None else _fail("A standard stream is closed.")
-    for stream in (sys.stdout, sys.stderr):
+    # Texts come in as UTF-8, whatever the locale; what a file is called may be none.
+    for stream, errors in ((sys.stdout, "strict"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8")  # Texts come in as UTF-8, whatever the locale.
+            stream.reconfigure(encoding="utf-8", errors=errors)
     try:
         status = _run(options)
     except (InputError, ImportError) as error:
@@ -50,16 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         return _fail(f"Not enough memory ({error}); take a smaller model or smaller batches.")
     except KeyboardInterrupt:
-        return _fail("Interrupted; nothing that was there before has changed.", status=130)
+        return _fail("Interrupted; nothing is left half written.", status=130)
     return status
 
 
 def _run(options: argparse.Namespace) -> int:
     # Keras imports these where they are, for wrappers and plots: a third of the time to start.
     with quiet_stderr(), without_packages("sklearn", "matplotlib"):
+        import keras
         import tensorflow as tf
 
         from ktransformer import commands, export_commands
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            f"Keras is set to {keras.backend.backend()}, by KERAS_BACKEND or in its keras.json; "
+            "the command needs it on TensorFlow."
+        )
     owner = export_commands if options.command in ("export", "verify") else commands
     try:
         status: int = getattr(owner, options.command)(options) or 0

@@ -40,7 +40,10 @@ def train(options: argparse.Namespace) -> None:
     )
     output = Path(options.output).resolve()
     check_run_path(output, overwrite=options.overwrite)
-    checkpoints = _prepare_checkpoints(output, options)
+    checkpoints = output.with_name(f"{output.name}.checkpoints")
+    begins = not (options.resume or options.overwrite)
+    if begins:
+        fitting.check_unused(checkpoints)
     text = open_parallel(options.source, options.target, max_pairs=config.data.shard_pairs)
     validation = None
     if options.validation_source:
@@ -49,28 +52,18 @@ def train(options: argparse.Namespace) -> None:
     if options.devices > 1:
         one_or_more = fitting.mirrored_strategy(options.devices).scope()
     try:
-        with one_or_more:
-            run = fitting.train(
-                config, text, validation, checkpoints=checkpoints, resume=options.resume
-            )
-        save_run(run, output, overwrite=options.overwrite)
+        with fitting.lock_checkpoints(checkpoints, unused=begins):
+            with one_or_more:
+                run = fitting.train_locked(
+                    config, text, validation, checkpoints=checkpoints, resume=options.resume
+                )
+            save_run(run, output, overwrite=options.overwrite)
+            fitting.remove_checkpoints(checkpoints)
     except (KeyboardInterrupt, InputError, OSError) as error:
         if checkpoints.is_dir() and not isinstance(error, InputError):
             _log.info("The training's state is in %s; --resume goes on from it.", checkpoints)
         raise
-    fitting.remove_checkpoints(checkpoints)
     _log.info("Wrote %s.", output)
-
-
-def _prepare_checkpoints(output: Path, options: argparse.Namespace) -> Path:
-    """Returns the folder for what a training keeps; what is there must be meant to be used."""
-    folder = output.with_name(f"{output.name}.checkpoints")
-    if folder.exists() and not (options.resume or options.overwrite):
-        raise InputError(
-            f"{folder} is there, from a training that was cut or of another origin; go on with "
-            "--resume, begin anew with --overwrite, or move it away."
-        )
-    return folder
 
 
 def translate(options: argparse.Namespace) -> None:

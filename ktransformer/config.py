@@ -202,6 +202,19 @@ class DecodingConfig:
             max_length_offset=self.max_length_offset,
         )
 
+    def check_lengths(self, max_length: int) -> None:
+        """Checks that texts are not allowed to be longer than a model's `max_length`.
+
+        Raises:
+            InputError: They are.
+        """
+        for name in ("max_source_length", "max_target_length"):
+            length = getattr(self, name)
+            if length is not None and length > max_length:
+                raise InputError(
+                    f"{name} must be at most the model's max_length, {max_length}; got {length}."
+                )
+
 
 @dataclasses.dataclass(frozen=True)
 class BatchingConfig:

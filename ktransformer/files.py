@@ -74,6 +74,15 @@ def check_new_file(path: str | Path, *, overwrite: bool = False) -> None:
     _check_parent(path)
 
 
+def check_folder(path: str | Path) -> None:
+    """Checks that files may be written into a folder, which may have to be made.
+
+    Raises:
+        InputError: They may not.
+    """
+    _check_parent(Path(path) / "file")
+
+
 def _check_parent(path: Path) -> None:
     parent = next(parent for parent in path.absolute().parents if parent.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):

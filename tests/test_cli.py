@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import errno
 import json
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -189,6 +191,29 @@ def test_a_source_that_is_not_there_leaves_the_state_of_a_training_that_was_cut(
     assert kept.exists()
 
 
+def test_keras_on_jax_is_refused_in_a_sentence(run_folder):
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    result = command("translate", run_folder, env=environment)
+    assert result.returncode == 2
+    assert result.stderr.startswith(b"ktransformer: Keras is set to jax, by KERAS_BACKEND")
+    assert result.stderr.count(b"\n") == 1
+
+
+def test_a_file_whose_name_is_no_utf8_is_named(run_folder):
+    name = os.fsdecode(b"\xff.txt")
+    result = command("evaluate", run_folder, "--source", name, "--reference", name)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith(b"ktransformer: Cannot read \\udcff.txt: ")
+
+
+def test_a_folder_for_tensorboard_that_cannot_be_made_is_refused(data_folder, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    sides = data_folder / "test.source", data_folder / "test.target"
+    setting = f"tensorboard={tmp_path / 'file' / 'logs'}"
+    arguments = train_arguments(*sides, tmp_path / "run", "--set", setting)
+    assert "is not a folder one may write to" in refusal(capsys, *arguments)
+
+
 def test_a_closed_stream_is_said_where_there_is_a_place_to_say_it():
     result = command("translate", "run", preexec_fn=lambda: os.close(0))
     assert result.returncode == 2
@@ -265,9 +290,9 @@ def test_a_run_of_a_newer_version_is_refused(run_copy, capsys):
 
 def test_a_disk_that_fills_up_leaves_the_old_run_whole(run_copy, data_folder):
     before = {path.name: path.read_bytes() for path in run_copy.iterdir()}
-    sides = data_folder / "test.source", data_folder / "test.target"
     result = command(
-        *train_arguments(*sides, run_copy, "--overwrite", "--set", "epochs=1"),
+        *("prune", run_copy, "--corpus", data_folder / "test.source", "--min-count", 2),
+        *("--output", run_copy, "--overwrite"),
         preexec_fn=limit_file_size,  # Writing past it fails as on a full disk.
     )
     assert result.returncode == 2
@@ -281,35 +306,36 @@ def test_ctrl_c_during_training_leaves_the_old_run_whole(run_copy, data_folder):
     before = (run_copy / "model.keras").read_bytes()
     sides = data_folder / "train.source", data_folder / "train.target"
     arguments = train_arguments(*sides, run_copy, "--overwrite", "--set", "epochs=500")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ktransformer", *arguments], stderr=subprocess.PIPE
-    )
-    checkpoints = run_copy.with_name("run.checkpoints")
-    _wait_for(lambda: list(checkpoints.glob("epoch-*")), process)
-    process.send_signal(signal.SIGINT)
-    errors = process.communicate(timeout=60)[1]
+    with _training(arguments, subprocess.PIPE) as process:
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert b"Traceback" not in errors
     assert errors.splitlines()[-1].startswith(b"ktransformer: Interrupted")
     assert (run_copy / "model.keras").read_bytes() == before
 
 
-def _wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, "The process ended before it was interrupted."
-        assert time.monotonic() < end, "It took too long."
-        time.sleep(0.2)
+@contextlib.contextmanager
+def _training(arguments: list[str], errors: int) -> Iterator[subprocess.Popen]:
+    """Starts a training, waits for the weights of its first epoch, and kills it in the end."""
+    checkpoints = Path(f"{arguments[arguments.index('--output') + 1]}.checkpoints")
+    line = [sys.executable, "-m", "ktransformer", *arguments]
+    with subprocess.Popen(line, stderr=errors) as process:
+        try:
+            end = time.monotonic() + 120
+            while not list(checkpoints.glob("epoch-*")):
+                assert process.poll() is None, "The process ended before it was interrupted."
+                assert time.monotonic() < end, "It took too long."
+                time.sleep(0.2)
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_training_that_is_killed_leaves_the_old_run_whole(run_copy, data_folder):
     before = {path.name: path.read_bytes() for path in run_copy.iterdir()}
     sides = data_folder / "train.source", data_folder / "train.target"
     arguments = train_arguments(*sides, run_copy, "--overwrite", "--set", "epochs=500")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ktransformer", *arguments], stderr=subprocess.DEVNULL
-    )
-    _wait_for(lambda: list(Path(f"{run_copy}.checkpoints").glob("epoch-*")), process)
-    process.kill()
-    process.wait()
+    with _training(arguments, subprocess.DEVNULL) as process:
+        process.kill()
     assert {path.name: path.read_bytes() for path in run_copy.iterdir()} == before

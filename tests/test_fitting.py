@@ -12,9 +12,7 @@ from ktransformer.fitting import (
     LastCheckpoints,
     average_checkpoints,
     fit_transformer,
-    lock_checkpoints,
     open_state,
-    remove_checkpoints,
     train,
 )
 from ktransformer.layers import EncoderBlock, MultiHeadSelfAttention
@@ -38,10 +36,18 @@ def test_the_average_is_over_the_last_epochs_only(tmp_path):
     keeper = LastCheckpoints(tmp_path / "checkpoints", keep=3)
     data = np.zeros((4, 2)), np.zeros((4, 3))
     model.fit(*data, epochs=6, callbacks=[SetWeights(), keeper], verbose=0)
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 3
+    # The oldest would go when the next epoch begins.
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 4
     average_checkpoints(model, keeper.last(3, 6))
     for weight in model.get_weights():
         np.testing.assert_allclose(weight, 4.0)  # (3 + 4 + 5) / 3
+
+
+def test_a_mean_over_weights_that_are_missing_is_refused(tmp_path):
+    keeper = LastCheckpoints(tmp_path, keep=2)
+    keeper.path(3).touch()
+    with pytest.raises(InputError, match="of which the final weights are made"):
+        keeper.last(2, 3)
 
 
 def test_training_learns_and_keeps_its_history(run_folder):
@@ -113,29 +119,6 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
     config = small(learning_rate=1e30, warmup_steps=1, epochs=5)
     with pytest.raises(InputError, match=r"not a finite number after update \d+; lower"):
         train(config, TEXT, checkpoints=tmp_path / "c")
-
-
-def test_a_folder_is_of_one_training_at_a_time(tmp_path):
-    checkpoints = tmp_path / "c"
-    with lock_checkpoints(checkpoints):
-        with pytest.raises(InputError, match=f"Another training is running in {checkpoints}"):
-            train(small(), TEXT, checkpoints=checkpoints, resume=True)
-        assert checkpoints.is_dir()
-    assert not checkpoints.exists()
-
-
-def test_a_training_that_does_not_go_on_removes_what_was_kept(tmp_path):
-    for name in ("training.npz", "epoch-0001.npz", "epoch-0009.npz"):
-        (tmp_path / name).write_text("of another training")
-    train(small(epochs=1), TEXT, checkpoints=tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0001.npz", "training.npz"]
-
-
-def test_only_checkpoints_are_removed(tmp_path):
-    (tmp_path / "epoch-0001.npz").touch()
-    (tmp_path / "thesis.txt").touch()
-    remove_checkpoints(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 class Halved(MultiHeadSelfAttention):

@@ -117,8 +117,9 @@ def test_more_epochs_go_on_where_fewer_ended(tmp_path):
     assert_same(more.model.get_weights(), whole.model.get_weights())
 
 
-def test_weights_that_are_no_numbers_leave_the_last_good_state(tmp_path):
-    config = small(**EVERY_UPDATE)
+@pytest.mark.parametrize("accumulate_batches", [1, 3])
+def test_weights_that_are_no_numbers_leave_the_last_good_state(accumulate_batches, tmp_path):
+    config = small(**EVERY_UPDATE, accumulate_batches=accumulate_batches)
     with pytest.raises(InputError, match="not a finite number after update 7; lower"):
         train(config, TEXT, checkpoints=tmp_path, callbacks=[SpoilAfter(7)])
     head, *arrays = state_of(tmp_path)

@@ -8,6 +8,7 @@ last line on stdout is the verdict.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shlex
@@ -48,7 +49,7 @@ def main() -> int:
                 prepare(model, options)
         rows = measure_all(options)
         write(rows, options)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -188,22 +189,18 @@ def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     if not rows:
         raise InputError(f"No engine could be measured; {options.work / 'logs'} may say why.")
     about = json.loads((options.work / "results.json").read_text(encoding="utf-8"))["about"]
-    output = options.output or (HERE if is_whole(options) else options.work) / "results.md"
+    output = options.output or (HERE if is_whole(rows, options) else options.work) / "results.md"
     with new_file(output) as file:
         file.write_text(page(rows, about), encoding="utf-8")
     say(f"written: {output}")
 
 
-def is_whole(options: argparse.Namespace) -> bool:
-    """Tells whether all default models, beams, batches and engines are measured."""
-    names = {name for name, spec in ENGINES.items() if spec.default}
-    pairs = (
-        (MODELS, options.models),
-        (BEAMS, options.beams),
-        (BATCHES, options.batches),
-        (names, options.engines),
-    )
-    return options.sentences is None and all(set(all_) <= set(some) for all_, some in pairs)
+def is_whole(rows: list[dict[str, Any]], options: argparse.Namespace) -> bool:
+    """Tells whether every default engine was measured in every default cell."""
+    names = [name for name, spec in ENGINES.items() if spec.default]
+    measured = {(row["model"], row["beam"], row["batch"], row["engine"]) for row in rows}
+    cells = set(itertools.product(MODELS, BEAMS, BATCHES, names))
+    return options.sentences is None and cells <= measured
 
 
 def command_of(options: argparse.Namespace) -> str:

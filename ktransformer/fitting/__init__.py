@@ -12,10 +12,15 @@ if TYPE_CHECKING:
     from ktransformer.fitting.bleu import BleuCallback
     from ktransformer.fitting.compiling import compile_model, compile_training_model, count_devices
     from ktransformer.fitting.encoded import Fitted, fit_transformer, open_state
-    from ktransformer.fitting.folder import lock_checkpoints, remove_checkpoints
+    from ktransformer.fitting.folder import (
+        check_unused,
+        lock_checkpoints,
+        remove_checkpoints,
+        remove_state,
+    )
     from ktransformer.fitting.replicas import mirrored_strategy
     from ktransformer.fitting.resuming import StopAtNaN, TrainingState, fit
-    from ktransformer.fitting.training import train
+    from ktransformer.fitting.training import train, train_locked
     from ktransformer.fitting.training_model import TrainingModel
 
 __all__ = [
@@ -26,6 +31,7 @@ __all__ = [
     "TrainingModel",
     "TrainingState",
     "average_checkpoints",
+    "check_unused",
     "compile_model",
     "compile_training_model",
     "count_devices",
@@ -35,7 +41,9 @@ __all__ = [
     "mirrored_strategy",
     "open_state",
     "remove_checkpoints",
+    "remove_state",
     "train",
+    "train_locked",
 ]
 
 __getattr__ = lazy_names(
@@ -43,8 +51,10 @@ __getattr__ = lazy_names(
     {
         "LastCheckpoints": "averaging",
         "average_checkpoints": "averaging",
+        "check_unused": "folder",
         "lock_checkpoints": "folder",
         "remove_checkpoints": "folder",
+        "remove_state": "folder",
         "BleuCallback": "bleu",
         "compile_model": "compiling",
         "compile_training_model": "compiling",
@@ -57,6 +67,7 @@ __getattr__ = lazy_names(
         "TrainingState": "resuming",
         "fit": "resuming",
         "train": "training",
+        "train_locked": "training",
         "TrainingModel": "training_model",
     },
 )

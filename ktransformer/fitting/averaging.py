@@ -7,11 +7,15 @@ from typing import Any
 import keras
 import numpy as np
 
+from ktransformer.errors import InputError
 from ktransformer.files import new_file
 
 
 class LastCheckpoints(keras.callbacks.Callback):
     """Saves the weights after each epoch and keeps the last few.
+
+    What is older goes when the next epoch begins: until the state of a training has been written,
+    it is that of the epoch before.
 
     Args:
         folder: Where to; made if missing.
@@ -23,21 +27,31 @@ class LastCheckpoints(keras.callbacks.Callback):
         self.folder = Path(folder)
         self.keep = keep
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Drops what is older than the last few."""
+        self.path(epoch - self.keep).unlink(missing_ok=True)
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes this epoch's weights beside the others, then drops the oldest."""
+        """Writes this epoch's weights beside the others."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with new_file(self.path(epoch + 1)) as temporary, temporary.open("wb") as file:
             np.savez(file, *self.model.get_weights())
-        self.path(epoch + 1 - self.keep).unlink(missing_ok=True)
 
     def path(self, epoch: int) -> Path:
         """Returns where the weights of an epoch are, counted from 1."""
         return self.folder / f"epoch-{epoch:04d}.npz"
 
     def last(self, count: int, epoch: int) -> list[Path]:
-        """Returns the files of at most `count` epochs, the last of them `epoch`."""
-        paths = [self.path(number) for number in range(epoch - count + 1, epoch + 1)]
-        return [path for path in paths if path.is_file()]
+        """Returns the files of at most `count` epochs, the last of them `epoch`.
+
+        Raises:
+            InputError: One of them is missing.
+        """
+        paths = [self.path(number) for number in range(max(epoch - count, 0) + 1, epoch + 1)]
+        for path in paths:
+            if not path.is_file():
+                raise InputError(f"{path}, of which the final weights are made, is missing.")
+        return paths
 
 
 def average_checkpoints(model: keras.Model, paths: Sequence[str | Path]) -> None:

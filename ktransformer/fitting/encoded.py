@@ -55,6 +55,8 @@ def open_state(
     if resume and state.path.is_file():
         _check_same(state.read(), state)
         _log.info("Going on after update %s.", f"{state.update:,}")
+    elif resume:
+        _log.info("%s holds no state of a training; this one begins.", Path(checkpoints))
     return state
 
 

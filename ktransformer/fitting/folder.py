@@ -13,27 +13,48 @@ SHARDS = "shards"  # The folder of encoded text, in that of the training.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)  # The last from NFS, for a folder.
 
 
-@contextlib.contextmanager
-def lock_checkpoints(folder: str | Path) -> Iterator[None]:
-    """Makes a training's folder if need be, and holds it alone; at the end it goes if it is empty.
+def check_unused(folder: str | Path) -> None:
+    """Checks that nothing is kept in a training's folder, for one that begins.
 
     Raises:
-        InputError: Another training holds it.
+        InputError: Something is.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            f"{folder} is there, of a training that was cut or of another origin; go on with "
+            "--resume, begin anew with --overwrite, or move it away."
+        )
+
+
+@contextlib.contextmanager
+def lock_checkpoints(folder: str | Path, *, unused: bool = False) -> Iterator[None]:
+    """Makes a training's folder if need be, and holds it alone; at the end it goes if it is empty.
+
+    Args:
+        folder: The folder.
+        unused: Whether to refuse one that something is kept in, as `check_unused`.
+
+    Raises:
+        InputError: Another training holds it, or something is in it that must not be.
+    """
+    folder = Path(folder)
     descriptor = _lock(folder)
     try:
+        if unused:
+            check_unused(folder)
         yield
     finally:
+        if descriptor is None or _is_at(descriptor, folder):
+            with contextlib.suppress(OSError):  # Something is in it.
+                folder.rmdir()
         if descriptor is not None:
             os.close(descriptor)
-        with contextlib.suppress(OSError):  # Something is in it.
-            folder.rmdir()
 
 
 def _lock(folder: Path) -> int | None:
     """Returns what holds a folder until it is closed; None where the file system has no locks."""
+    folder.mkdir(parents=True, exist_ok=True)
     if os.name != "posix":
         return None
     import fcntl
@@ -49,24 +70,35 @@ def _lock(folder: Path) -> int | None:
         if error.errno not in _NO_LOCKS:
             raise
         return None
-    return descriptor
+    if _is_at(descriptor, folder):
+        return descriptor
+    os.close(descriptor)
+    return _lock(folder)  # Who held it has just removed it.
+
+
+def _is_at(descriptor: int, folder: Path) -> bool:
+    """Tells whether an open folder is still what has that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
 
 
 def remove_checkpoints(folder: str | Path) -> None:
     """Removes what a training kept in its folder, and the folder if nothing else is in it."""
     folder = Path(folder)
-    empty_checkpoints(folder)
+    remove_state(folder)
+    remove_shards(folder)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
 
-def empty_checkpoints(folder: Path) -> None:
-    """Removes what a training kept in its folder."""
+def remove_state(folder: Path) -> None:
+    """Removes how far a training has come, but for text that it encoded."""
     # The state goes first: it must not be found without the weights of its epochs.
     for pattern in ("training.npz", "epoch-*.npz", ".*.npz.*.new"):
         for path in folder.glob(pattern):
             path.unlink()
-    remove_shards(folder)
 
 
 def remove_shards(checkpoints: Path) -> None:

@@ -151,12 +151,21 @@ def _assign(variables: Sequence[Any], arrays: Sequence[np.ndarray]) -> None:
 
 
 class StopAtNaN(keras.callbacks.Callback):
-    """Ends the training with an `InputError` when the loss is no longer a finite number."""
+    """Ends the training with an `InputError` when the loss is no longer a finite number.
+
+    Args:
+        update: Batches that the model was trained on before; the sentence counts on from there.
+    """
+
+    def __init__(self, update: int = 0) -> None:
+        super().__init__()
+        self.update = update
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the loss; it is a mean over the epoch, which one NaN is enough to spoil."""
+        self.update += 1
         if not np.isfinite((logs or {}).get("loss", 0.0)):
-            raise _not_finite(int(self.model.optimizer.iterations))
+            raise _not_finite(self.update)
 
 
 def _not_finite(update: int) -> InputError:
@@ -230,7 +239,7 @@ def fit(
                 steps_per_epoch=steps - step,
                 validation_data=validation and _feed(validation, 0, validation.steps_per_epoch),
                 validation_steps=validation and validation.steps_per_epoch,
-                callbacks=[StopAtNaN(), *callbacks, state, last, _Progress(epochs)],
+                callbacks=[StopAtNaN(state.update), *callbacks, state, last, _Progress(epochs)],
                 shuffle=False,  # The batches are in their order.
                 verbose=1 if sys.stderr.isatty() else 2,
             )

@@ -8,10 +8,11 @@ import keras
 
 from ktransformer.config import Config, DecodingConfig, TrainingConfig
 from ktransformer.errors import InputError
+from ktransformer.files import check_folder
 from ktransformer.fitting.bleu import BleuCallback
 from ktransformer.fitting.compiling import compile_training_model
 from ktransformer.fitting.encoded import agree, fit_transformer, open_state
-from ktransformer.fitting.folder import empty_checkpoints, lock_checkpoints
+from ktransformer.fitting.folder import lock_checkpoints, remove_state
 from ktransformer.fitting.preparation import (
     HeldText,
     StreamedText,
@@ -56,21 +57,29 @@ def train(
         InputError: The text or the configuration does not fit, the state is of another training,
             another training is running in `checkpoints`, or the loss becomes NaN.
     """
+    with lock_checkpoints(checkpoints):
+        return train_locked(
+            config, text, validation, checkpoints=checkpoints, resume=resume, callbacks=callbacks
+        )
+
+
+def train_locked(
+    config: Config,
+    text: ParallelText | ParallelFiles,
+    validation: ParallelText | None = None,
+    *,
+    checkpoints: str | Path,
+    resume: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Run:
+    """Does the same as `train` for one who holds the folder, with `lock_checkpoints`.
+
+    So nobody else trains there before the run is saved.
+    """
     if validation is None and config.training.patience is not None:
         raise InputError("patience needs validation text to watch; got none.")
     _check(config)
-    with lock_checkpoints(checkpoints):
-        return _train(config, text, validation, Path(checkpoints), resume, callbacks)
-
-
-def _train(
-    config: Config,
-    text: ParallelText | ParallelFiles,
-    validation: ParallelText | None,
-    checkpoints: Path,
-    resume: bool,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> Run:
+    checkpoints = Path(checkpoints)
     keras.utils.set_random_seed(config.training.seed)
     training: HeldText | StreamedText
     if isinstance(text, ParallelFiles):
@@ -79,8 +88,6 @@ def _train(
         training = HeldText(text, config)
     about = {**training.about, "validation": validation and digest_text(validation)}
     state = open_state(checkpoints, config, about, resume=resume)
-    if not resume:
-        empty_checkpoints(checkpoints)
     tokenizer, batches = training.encode()
     agree(state, "tokenizer", tokenizer.sha256)
     validation_batches = None
@@ -89,22 +96,25 @@ def _train(
             "Validation text", tokenizer, validation, config, shuffle=False
         )
     model = make_model(config, tokenizer.vocabulary_size)
+    translator = Translator(model, tokenizer, _greedy(config))
+    if not resume:
+        remove_state(checkpoints)  # Of another training; nothing can be refused any more.
     fitted = fit_transformer(
         model,
         config,
         batches,
         validation_batches,
         state=state,
-        callbacks=[
-            *_callbacks(config.training, Translator(model, tokenizer, _greedy(config)), validation),
-            *callbacks,
-        ],
+        callbacks=[*_callbacks(config.training, translator, validation), *callbacks],
     )
     return Run(config, tokenizer, fitted.model, fitted.history)
 
 
 def _check(config: Config) -> None:
     """Makes and compiles a small model: what does not fit is said before any text is encoded."""
+    config.decoding.check_lengths(config.model.max_length)
+    if config.training.tensorboard and "://" not in config.training.tensorboard:
+        check_folder(config.training.tensorboard)
     compile_training_model(make_model(config, 8), config.training, steps_per_epoch=1)
 
 

@@ -13,7 +13,6 @@ from ktransformer.decoding import (
     greedy_search,
     length_limits,
 )
-from ktransformer.errors import InputError
 from ktransformer.models import Transformer
 from ktransformer.serving.graph_function import graph_function
 from ktransformer.serving.servable import Servable, check_pieces
@@ -62,13 +61,7 @@ class IdTranslator(Servable):
         self.shortlist = shortlist
         self.max_source_length = self.decoding.max_source_length or model.max_length
         self.max_target_length = self.decoding.max_target_length or model.max_length
-        for side in ("source", "target"):
-            length = getattr(self, f"max_{side}_length")
-            if length > model.max_length:
-                raise InputError(
-                    f"max_{side}_length must be at most the model's max_length, "
-                    f"{model.max_length}; got {length}."
-                )
+        self.decoding.check_lengths(model.max_length)
 
     def check_tokenizer(self) -> None:
         """Refuses the tokenizer of another model; override it where ids alone are translated."""

@@ -1,5 +1,6 @@
 """The benchmark of decoding: what it sums up, and that our engines decode what the model does."""
 
+import argparse
 import dataclasses
 import json
 import subprocess
@@ -13,6 +14,7 @@ from ktransformer.serving import Translator
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "export" / "benchmark"))
 
+import decoding
 import measuring
 import results
 import sampling
@@ -63,6 +65,15 @@ def test_the_verdict_is_the_better_export_in_the_worst_cell():
     assert results.verdict(rows, ["T", "B"]) == (
         "worst ratio to CTranslate2 float32: T 0.75 (beam 4 batch 64), B 2.50 (greedy batch 16)"
     )
+
+
+def test_the_page_is_only_replaced_where_all_was_measured():
+    cells = [(beam, batch) for beam in decoding.BEAMS for batch in decoding.BATCHES]
+    names = [name for name, engine in decoding.ENGINES.items() if engine.default]
+    rows = [row(name, *cell, 1, model) for name in names for cell in cells for model in ("T", "B")]
+    assert decoding.is_whole(rows, argparse.Namespace(sentences=None))
+    assert not decoding.is_whole(rows[1:], argparse.Namespace(sentences=None))
+    assert not decoding.is_whole(rows, argparse.Namespace(sentences=8))
 
 
 def test_disturbed_samples_are_left_out_of_the_median():

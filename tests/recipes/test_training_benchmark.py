@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "training" / "benchmark"))
 
 import training_results
 import training_speed
+from training_registry import ENGINES
 from training_workload import TrainingWorkload
 
 FOLDER = Path(training_speed.__file__).parent
@@ -74,6 +75,14 @@ def test_the_verdict_is_our_fastest_against_the_fastest_peer():
 def test_engines_of_different_groups_are_compared_by_what_they_share():
     slower = [{**row, "tokens_per_second": row["tokens_per_second"] / 2} for row in ROWS[2:4]]
     assert training_results.verdict([*ROWS[:2], *slower]) == training_results.verdict(ROWS[:4])
+
+
+def test_the_page_is_only_replaced_where_all_was_measured():
+    options = argparse.Namespace(batch_tokens=4096, batches=None)
+    rows = [row(size, engine, 1, 1) for size in ("tiny", "base") for engine in ENGINES]
+    assert training_speed.is_whole(rows, options)
+    assert not training_speed.is_whole(rows[1:], options)
+    assert not training_speed.is_whole(rows, argparse.Namespace(batch_tokens=512, batches=None))
 
 
 @pytest.mark.parametrize(

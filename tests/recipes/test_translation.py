@@ -51,6 +51,7 @@ def test_options_are_measured_once_each_and_shown_in_a_table(data_folder, tmp_pa
     assert re.fullmatch(r"\| `d_model=32 seed=2` \| [\d,]+( \| [\d.]+){3} \|", row)
     again = measure_options(data_folder, tmp_path, "--only", "narrow")
     assert (again.stdout, again.stderr) == (first.stdout, "")
+    record = tmp_path / "measured" / "narrow.json"
     options.write_text(options.read_text().replace("seed: 2", "seed: 3"))
     for more, sentence in (
         (("--only", "narrow"), "is of other settings"),
@@ -61,6 +62,10 @@ def test_options_are_measured_once_each_and_shown_in_a_table(data_folder, tmp_pa
         assert refused.returncode == 2
         assert sentence in refused.stderr
         assert refused.stderr.count("\n") == 1
+    record.unlink()
+    refused = measure_options(data_folder, tmp_path, "--only", "narrow")
+    assert refused.returncode == 2
+    assert "narrow has other settings or no log; remove it" in refused.stderr
 
 
 def test_every_option_of_the_recipe_is_a_setting():

@@ -149,19 +149,24 @@ def test_tensorflow_is_not_asked_to_be_jax(ids, tmp_path, capsys):
 def test_a_training_that_was_cut_is_not_begun_anew_unasked(ids, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     (tmp_path / "run.checkpoints").mkdir()
+    (tmp_path / "run.checkpoints" / "training.npz").touch()
     assert run_here("train", str(ids), "--output", str(tmp_path / "run")) == 2
-    assert "is there, of a training that was cut; --resume" in capsys.readouterr().err
+    assert "is there, of a training that was cut" in capsys.readouterr().err
 
 
 def test_what_the_first_process_keeps_is_of_no_training_that_was_cut(
     ids, tmp_path, monkeypatch, capsys
 ):
+    def begin():
+        (tmp_path / "run.checkpoints").mkdir()
+        (tmp_path / "run.checkpoints" / "training.npz").touch()
+
     def fit(*_, **__):
         raise InputError("It trains.")
 
     # The second of two processes, on one machine, when the first one has been quicker.
     monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
-    monkeypatch.setattr(keras.distribution, "initialize", (tmp_path / "run.checkpoints").mkdir)
+    monkeypatch.setattr(keras.distribution, "initialize", begin)
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
@@ -176,6 +181,20 @@ def test_a_folder_is_of_one_training_at_a_time(ids, tmp_path, monkeypatch, capsy
     with lock_checkpoints(checkpoints):
         assert run_here("train", str(ids), "--output", str(tmp_path / "run"), "--resume") == 2
     assert f"Another training is running in {checkpoints}." in capsys.readouterr().err
+
+
+def test_what_was_kept_goes_where_it_is_overwritten(ids, tmp_path, monkeypatch):
+    def fit(*_, state, **__):
+        assert not state.path.exists()
+        raise InputError("It trains.")
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(fitting, "fit_transformer", fit)
+    kept = tmp_path / "run.checkpoints" / "training.npz"
+    kept.parent.mkdir()
+    kept.touch()
+    assert run_here("train", str(ids), "--output", str(tmp_path / "run"), "--overwrite") == 2
+    assert not kept.exists()
 
 
 def test_half_a_validation_text_is_refused(text, tmp_path, capsys):
@@ -196,7 +215,10 @@ def test_r_drop_gets_every_row_twice(ids):
 
 def test_another_file_is_no_ids(ids, text, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    for content in (text[0].read_bytes(), ids.read_bytes()[:1000]):
+    whole = bytearray(ids.read_bytes())
+    flipped = whole.copy()
+    flipped[len(whole) // 3] ^= 1
+    for content in (text[0].read_bytes(), whole[:1000], flipped, b""):
         (tmp_path / "ids.npz").write_bytes(content)
         assert run_here("train", str(tmp_path / "ids.npz"), "--output", str(tmp_path / "r")) == 2
         assert "is not a file that `prepare` wrote." in capsys.readouterr().err

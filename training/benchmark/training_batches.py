@@ -10,7 +10,8 @@ from training_registry import SIZES
 from training_workload import Batch, TrainingWorkload
 
 from ktransformer.errors import InputError
-from ktransformer.files import new_folder
+from ktransformer.files import new_file, new_folder
+from ktransformer.fitting.preparation import digest_text
 from ktransformer.models import Transformer
 from ktransformer.text import TokenBatches, Tokenizer, read_parallel
 
@@ -38,10 +39,10 @@ def choose(data: Path, cache: Path, batch_tokens: int, count: int) -> Sequence[B
     """Returns batches of an epoch, evenly drawn from all full ones by their length."""
     paths = [find_text(data, f"train.{language}") for language in ("en", "de")]
     text = read_parallel(*paths)
-    model = cache / "tokenizer.model"
+    model = cache / f"tokenizer-{digest_text(text)[:16]}.model"
     if not model.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        Tokenizer.train([*text.sources, *text.targets], PIECES).save(model)
+        with new_file(model) as temporary:
+            Tokenizer.train([*text.sources, *text.targets], PIECES).save(temporary)
     tokenizer = Tokenizer.load(model)
     sides = (tokenizer.encode_lines(side) for side in (text.sources, text.targets))
     max_length = min(MAX_LENGTH, batch_tokens)

@@ -8,6 +8,7 @@ last lines on stdout are the verdict.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shlex
@@ -57,7 +58,7 @@ def main() -> int:
             rows += measure(size, folder, versions, options)
             save(rows, versions, options)
         write(rows, options)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -220,16 +221,17 @@ def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     if not rows:
         raise InputError(f"No engine could be measured; {options.work / 'logs'} may say why.")
     about = json.loads((options.work / "results.json").read_text(encoding="utf-8"))["about"]
-    whole = (
-        set(options.sizes) == set(SIZES)
-        and set(options.engines) == set(ENGINES)
-        and options.batch_tokens == BATCH_TOKENS
-        and options.batches is None
-    )
-    output = options.output or (HERE if whole else options.work) / "results.md"
+    output = options.output or (HERE if is_whole(rows, options) else options.work) / "results.md"
     with new_file(output) as file:
         file.write_text(page(rows, about), encoding="utf-8")
     say(f"written: {output}")
+
+
+def is_whole(rows: list[dict[str, Any]], options: argparse.Namespace) -> bool:
+    """Tells whether every engine was measured at every size, with the default batches."""
+    measured = {(row["size"], row["engine"]) for row in rows}
+    default = options.batch_tokens == BATCH_TOKENS and options.batches is None
+    return default and measured == set(itertools.product(SIZES, ENGINES))
 
 
 def command_of() -> str:

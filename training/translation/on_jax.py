@@ -24,6 +24,7 @@ import os
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ from ktransformer.config import Config, read_settings, split_settings
 from ktransformer.errors import InputError
 from ktransformer.files import new_file
 from ktransformer.fitting import (
+    check_unused,
     count_devices,
     fit_transformer,
     lock_checkpoints,
     open_state,
     remove_checkpoints,
+    remove_state,
 )
 from ktransformer.models import PRESETS
 from ktransformer.run import Run, check_run_path, make_model, save_run
@@ -136,11 +139,8 @@ def train(options: argparse.Namespace) -> None:
     output = Path(options.output).resolve()
     check_run_path(output, overwrite=options.overwrite)
     kept = output.with_name(f"{output.name}.checkpoints")
-    if kept.exists() and not (options.resume or options.overwrite):
-        raise InputError(
-            f"{kept} is there, of a training that was cut; --resume goes on with it, --overwrite "
-            "begins anew."
-        )
+    if not (options.resume or options.overwrite):
+        check_unused(kept)
     # Joining waits for all: only then does the first process make what the others may see.
     index, count = join_processes()
     if options.resume and count > 1:
@@ -157,8 +157,11 @@ def train(options: argparse.Namespace) -> None:
         other = stack.enter_context(tempfile.TemporaryDirectory())
         checkpoints = kept if index == 0 else Path(other, "checkpoints")
         stack.enter_context(lock_checkpoints(checkpoints))
+        model = make_model(config, tokenizer.vocabulary_size)
+        if not options.resume:
+            remove_state(checkpoints)
         fitted = fit_transformer(
-            make_model(config, tokenizer.vocabulary_size),
+            model,
             config,
             batches,
             validation,
@@ -218,7 +221,7 @@ def read_ids(path: str) -> tuple[Config, dict[str, np.ndarray]]:
         with np.load(path) as file:
             arrays: dict[str, Any] = dict(file)
         return Config.from_dict(json.loads(arrays["config"].tobytes())), arrays
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a file that `prepare` wrote.") from error
 
 

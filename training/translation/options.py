@@ -24,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from ktransformer.config import read_settings
 from ktransformer.errors import InputError
 from ktransformer.files import json_text, new_file
 
@@ -153,7 +154,9 @@ def measure(option: Option, arguments: argparse.Namespace) -> None:
         return
     start = time.monotonic()
     went_on = option.log.exists()
-    if not option.run.exists():
+    if option.run.exists():
+        check_run(option)
+    else:
         text = {flag(name): getattr(arguments, name) for name in TEXT}
         settings = [f"{key}={value}" for key, value in option.settings.items()]
         call(
@@ -180,6 +183,22 @@ def measure(option: Option, arguments: argparse.Namespace) -> None:
     with new_file(option.record) as temporary:
         temporary.write_text(json_text(record), encoding="utf-8")
     print(f"{option.name}: BLEU {record['bleu']}", file=sys.stderr)
+
+
+def check_run(option: Option) -> None:
+    """Checks that a run that is there is the option's.
+
+    Raises:
+        InputError: It has other settings, or its log is missing.
+    """
+    try:
+        config = json.loads((option.run / "run.json").read_text(encoding="utf-8"))["config"]
+        found = {name: value for section in config.values() for name, value in section.items()}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{option.run} is no run; remove it.") from error
+    wanted = {**read_settings(option.config), **option.settings}
+    if wanted != {name: found.get(name) for name in wanted} or not option.log.is_file():
+        raise InputError(f"{option.run} has other settings or no log; remove it and {option.log}.")
 
 
 def call(option: Option, *arguments: object) -> str:

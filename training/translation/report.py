@@ -14,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 
 from ktransformer.errors import InputError
+from ktransformer.files import new_file
 from ktransformer.run import Run, load_run
 from ktransformer.serving import ModelEngine, Translator, translate_lines
 from ktransformer.text import read_parallel
@@ -61,7 +62,8 @@ def draw_losses(run: Run, path: Path) -> None:
         scores.set_ylabel("BLEU")
         lines = [*losses.lines, *scores.lines]
     losses.legend(lines, [line.get_label() for line in lines], loc="center right")
-    figure.savefig(path, dpi=120)
+    with new_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
 
 
 def translations_table(run: Run, sources: list[str], references: list[str]) -> str:

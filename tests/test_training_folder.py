@@ -1,0 +1,116 @@
+"""The folder of a training: who holds it, and when what was in it goes."""
+
+import fcntl
+
+import pytest
+
+from ktransformer import commands
+from ktransformer.cli import main
+from ktransformer.errors import InputError
+from ktransformer.fitting import lock_checkpoints, remove_checkpoints, train
+from tests.run_command import refusal
+from tests.small_run import train_arguments
+from tests.test_fitting import TEXT, small
+
+
+@pytest.fixture
+def sides(data_folder):
+    """Files of source and target."""
+    return data_folder / "test.source", data_folder / "test.target"
+
+
+def hold(folder):
+    """Holds a folder and lets go."""
+    with lock_checkpoints(folder):
+        pass
+
+
+def test_a_folder_is_of_one_training_at_a_time(tmp_path):
+    checkpoints = tmp_path / "c"
+    with lock_checkpoints(checkpoints):
+        with pytest.raises(InputError, match=f"Another training is running in {checkpoints}"):
+            train(small(), TEXT, checkpoints=checkpoints, resume=True)
+        assert checkpoints.is_dir()
+    assert not checkpoints.exists()
+
+
+def test_a_folder_that_is_removed_before_it_is_held_is_made_anew(tmp_path, monkeypatch):
+    flock, folder = fcntl.flock, tmp_path / "c"
+
+    def late(descriptor, operation):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        folder.rmdir()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with lock_checkpoints(folder), pytest.raises(InputError, match="Another training is running"):
+        hold(folder)
+
+
+def test_the_folder_of_the_next_training_is_left_alone(tmp_path):
+    folder = tmp_path / "c"
+    with lock_checkpoints(folder):
+        remove_checkpoints(folder)
+        folder.mkdir()
+    assert folder.is_dir()
+
+
+def test_the_folder_is_held_until_the_run_is_saved(sides, tmp_path, monkeypatch):
+    saved = []
+
+    def save(run, output, *, overwrite):
+        with pytest.raises(InputError, match="Another training is running"):
+            hold(tmp_path / "run.checkpoints")
+        saved.append(output)
+
+    monkeypatch.setattr(commands, "save_run", save)
+    arguments = train_arguments(*sides, tmp_path / "run", "--set", "epochs=1")
+    assert main(arguments) == 0
+    assert saved == [tmp_path / "run"]
+    assert not (tmp_path / "run.checkpoints").exists()
+
+
+def test_a_training_that_was_cut_meanwhile_is_kept(sides, tmp_path, monkeypatch, capsys):
+    kept = tmp_path / "run.checkpoints" / "training.npz"
+    open_parallel = commands.open_parallel
+
+    def read_slowly(*arguments, **options):
+        kept.parent.mkdir()
+        kept.touch()
+        return open_parallel(*arguments, **options)
+
+    monkeypatch.setattr(commands, "open_parallel", read_slowly)
+    assert "go on with --resume" in refusal(capsys, *train_arguments(*sides, tmp_path / "run"))
+    assert kept.exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("vocabulary_size=5", "vocabulary_size"),
+        ("max_target_length=9999", "max_target_length must be at most the model's max_length"),
+    ],
+)
+def test_what_is_refused_leaves_what_was_kept(setting, sentence, sides, tmp_path, capsys):
+    checkpoints = tmp_path / "run.checkpoints"
+    checkpoints.mkdir()
+    kept = [checkpoints / "training.npz", checkpoints / "epoch-0001.npz"]
+    for path in kept:
+        path.touch()
+    arguments = train_arguments(*sides, tmp_path / "run", "--overwrite", "--set", setting)
+    assert sentence in refusal(capsys, *arguments)
+    assert all(path.exists() for path in kept)
+
+
+def test_a_training_that_does_not_go_on_removes_what_was_kept(tmp_path):
+    for name in ("training.npz", "epoch-0001.npz", "epoch-0009.npz"):
+        (tmp_path / name).write_text("of another training")
+    train(small(epochs=1), TEXT, checkpoints=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0001.npz", "training.npz"]
+
+
+def test_only_checkpoints_are_removed(tmp_path):
+    (tmp_path / "epoch-0001.npz").touch()
+    (tmp_path / "thesis.txt").touch()
+    remove_checkpoints(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
