@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ktransformer.engines import load_engine
 from ktransformer.errors import InputError
+from ktransformer.text.line_blocks import read_blocks
 
 
 def main() -> int:
@@ -27,19 +28,29 @@ def main() -> int:
     parser.add_argument("--warmup", action="store_true", help="call warmup() before")
     parser.add_argument("--requests", type=int, default=100, metavar="N", help="at least 4")
     options = parser.parse_args()
-    texts = list(itertools.islice((line.rstrip("\n") for line in sys.stdin), options.requests))
-    if len(texts) < 4:
-        print("first_requests: give at least 4 texts on standard input.", file=sys.stderr)
-        return 2
-    before = resident_mebibytes()
-    start = time.perf_counter()
     try:
-        engine = load_engine(options.model, threads=1)
+        measure(options.model, options.requests, warmup=options.warmup)
     except InputError as error:
         print(f"first_requests: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def measure(model: str, requests: int, *, warmup: bool) -> None:
+    """Opens the model, sends it so many texts of standard input, and prints what it took.
+
+    Raises:
+        InputError: There are too few, or the model cannot be opened.
+    """
+    blocks = read_blocks(sys.stdin.fileno(), "standard input")
+    texts = list(itertools.islice(itertools.chain.from_iterable(blocks), requests))
+    if len(texts) < 4:
+        raise InputError("give at least 4 texts on standard input.")
+    before = resident_mebibytes()
+    start = time.perf_counter()
+    engine = load_engine(model, threads=1)
     print(f"open {time.perf_counter() - start:.2f} s")
-    if options.warmup:
+    if warmup:
         start = time.perf_counter()
         engine.warmup()
         print(f"warm-up {time.perf_counter() - start:.2f} s")
@@ -56,7 +67,6 @@ def main() -> int:
     print(f"requests of more than 3 medians, the first aside: {slow(times[1:], 3 * typical)}")
     print(f"memory: {before:.0f} MiB before it was opened, {opened:.0f} after, ", end="")
     print(f"{resident_mebibytes():.0f} after the requests")
-    return 0
 
 
 def slow(times: list[float], limit: float) -> int:

@@ -44,13 +44,21 @@ def main() -> int:
     print("callers\ttexts/s\tp50 ms\tp99 ms\tmodel")
     for callers in options.callers:
         for path, signature in zip(options.models, signatures, strict=True):
-            call_at_once(signature, texts, callers, seconds=0)
-            waits, seconds = call_at_once(signature, texts, callers, options.seconds)
+            try:
+                call_at_once(signature, texts, callers, seconds=0)
+                waits, seconds = call_at_once(signature, texts, callers, options.seconds)
+            except RequestError as error:
+                print(f"load_test: {path}: {error}", file=sys.stderr)
+                return 2
             ms = sorted(1000 * wait for wait in waits)
             p50, p99 = statistics.median(ms), ms[int(0.99 * (len(ms) - 1))]
             print(callers, f"{len(ms) / seconds:.1f}", f"{p50:.1f}", f"{p99:.1f}", path, sep="\t")
             sys.stdout.flush()
     return 0
+
+
+class RequestError(Exception):
+    """A request failed."""
 
 
 def call_at_once(
@@ -60,16 +68,24 @@ def call_at_once(
 
     Returns:
         The seconds that each request took, and the seconds from the first to the last of them.
+
+    Raises:
+        RequestError: A request failed.
     """
     waits: list[float] = []
+    failures: list[Exception] = []
     numbers = itertools.count()
     start = time.perf_counter()
 
     def call() -> None:
-        while True:
+        while not failures:
             text = texts[next(numbers) % len(texts)]
             sent = time.perf_counter()
-            signature(tf.constant([text]))["text"].numpy()
+            try:
+                signature(tf.constant([text]))["text"].numpy()
+            except Exception as error:  # Of a thread; whatever it is, it is said in the main one.
+                failures.append(error)
+                return
             answered = time.perf_counter()
             waits.append(answered - sent)
             if answered - start >= seconds:
@@ -80,6 +96,8 @@ def call_at_once(
         thread.start()
     for thread in threads:
         thread.join()
+    if failures:
+        raise RequestError(f"A request failed: {str(failures[0]).splitlines()[0]}")
     return waits, time.perf_counter() - start
 
 

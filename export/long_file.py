@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ktransformer.engines import available_cores, load_engine
+from ktransformer.errors import InputError
 from ktransformer.serving import Engine, translate_blocks
 from ktransformer.text import read_lines
 
@@ -38,7 +39,13 @@ def main() -> None:
     parser.add_argument("--compare", type=int, default=2000, help="lines for the comparison")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each way")
     options = parser.parse_args()
-    lines = list(read_lines(options.source))
+    try:
+        lines = list(read_lines(options.source))
+        load_engine(options.model, threads=1)
+        if not lines or options.rounds < 1:
+            raise InputError("There must be a text, and --rounds must be at least 1.")
+    except InputError as error:
+        sys.exit(f"long_file: {error}")
     print("| lines | lines a second | peak memory, MiB |\n| --- | --- | --- |")
     for count in options.lines:
         rate, memory = run_command(options.model, itertools.islice(itertools.cycle(lines), count))

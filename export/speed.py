@@ -8,29 +8,38 @@ milliseconds a text of each, and how many times as fast as the first it is, as a
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 
 from ktransformer.engines import load_engine
+from ktransformer.errors import InputError
 from ktransformer.serving import Engine
 from ktransformer.text import read_lines
 
 
-def main() -> None:
-    """Prints the table."""
+def main() -> int:
+    """Prints the table; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--source", required=True, help="texts, a line each")
     parser.add_argument("--batch-size", type=int, default=1, help="texts translated at once")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     options = parser.parse_args()
-    lines, size = list(read_lines(options.source)), options.batch_size
-    engines = [load_engine(model, threads=options.threads) for model in options.models]
+    try:
+        lines, size = list(read_lines(options.source)), options.batch_size
+        if not lines or size < 1:
+            raise InputError("There must be a text, and --batch-size must be at least 1.")
+        engines = [load_engine(model, threads=options.threads) for model in options.models]
+    except InputError as error:
+        print(f"speed: {error}", file=sys.stderr)
+        return 2
     medians = time_in_turns(engines, [lines[i : i + size] for i in range(0, len(lines), size)])
     print(f"| {len(lines)} texts in batches of {size} | ms a text, median | speed |")
     print("| --- | --- | --- |")
     for model, seconds in zip(options.models, medians, strict=True):
         print(f"| {model} | {1000 * seconds:.2f} | {medians[0] / seconds:.2f} |")
+    return 0
 
 
 def time_in_turns(engines: Sequence[Engine], batches: Sequence[Sequence[str]]) -> list[float]:
@@ -47,4 +56,4 @@ def time_in_turns(engines: Sequence[Engine], batches: Sequence[Sequence[str]]) -
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

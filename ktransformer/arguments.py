@@ -9,6 +9,7 @@ from ktransformer._version import __version__
 from ktransformer.config import BatchingConfig, Config, DecodingConfig
 
 SHORTLIST_PAIRS = 50_000  # Of 30 tokens a side they take 3.3 GB.
+SHORTLIST_PIECES = 1000
 
 # Of sacreBLEU, those that need no further package.
 _TOKENIZERS = ("13a", "char", "intl", "none", "zh")
@@ -179,9 +180,8 @@ def _add_export(commands: Any) -> None:
     command.add_argument(
         "--shortlist-size",
         type=_positive,
-        default=1000,
         metavar="C",
-        help="with --shortlist: pieces to search in",
+        help=f"with --shortlist: pieces to search in (default: {SHORTLIST_PIECES})",
     )
 
 
@@ -217,7 +217,10 @@ def _add_verify(commands: Any) -> None:
     ):
         command.add_argument(name, type=float, metavar="X", help=text)
     command.add_argument(
-        "--max-bleu-drop", type=float, default=0.3, metavar="X", help="BLEU points to lose at most"
+        "--max-bleu-drop",
+        type=float,
+        metavar="X",
+        help="with --reference: BLEU points to lose at most (default: 0.3)",
     )
     _add_batch_size(command, default=1)
     _add_threads(command)

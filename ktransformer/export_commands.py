@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ktransformer import parity, verification
-from ktransformer.arguments import SHORTLIST_PAIRS
+from ktransformer.arguments import SHORTLIST_PAIRS, SHORTLIST_PIECES
 from ktransformer.commands import check_sides, set_threads
 from ktransformer.config import BatchingConfig
 from ktransformer.engines import available_cores
@@ -84,6 +84,8 @@ def _load_for_export(options: argparse.Namespace) -> tuple[Servable, dict[str, s
         for name in ("beam_size", "length_penalty", "max_source_length", "max_target_length")
     }
     labels = {"source_label": options.source_label, "target_label": options.target_label}
+    if options.shortlist_size is not None and options.shortlist is None:
+        raise InputError("--shortlist-size goes with --shortlist.")
     servable = load_servable(options.run)
     if options.top_k is not None:
         if not isinstance(servable, MaskFiller):
@@ -110,7 +112,7 @@ def _shortlist(options: argparse.Namespace, tokenizer: Tokenizer) -> Shortlist |
     text = survey_files(files, sample_pairs=SHORTLIST_PAIRS).sample
     sources, targets = map(tokenizer.encode_lines, (text.sources, text.targets))
     lexicon = train_lexicon(sources, targets, tokenizer.vocabulary_size)
-    return Shortlist(lexicon, options.shortlist_size)
+    return Shortlist(lexicon, options.shortlist_size or SHORTLIST_PIECES)
 
 
 def _misplaced(run: str, servable: Servable, rule: str) -> InputError:
@@ -122,11 +124,11 @@ def verify(options: argparse.Namespace) -> int:
     set_threads(options.threads)
     if options.json:
         check_new_file(options.json, overwrite=True)
-    tolerances = Tolerances(
-        min_identical=options.min_identical,
-        max_score_difference=options.max_score_difference,
-        max_bleu_drop=options.max_bleu_drop,
-    )
+    if options.max_bleu_drop is not None and not options.reference:
+        raise InputError("--max-bleu-drop goes with --reference.")
+    names = ("min_identical", "max_score_difference", "max_bleu_drop")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    tolerances = Tolerances(**given)
     if not is_run(options.run):
         return _verify_other(options, tolerances)
     sources = list(read_lines(options.source))

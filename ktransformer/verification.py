@@ -265,6 +265,8 @@ def _broken(result: Result, run: Result, limits: dict[str, float]) -> tuple[str,
             f"{result.name}: {result.identical:.4f} of the texts are identical, "
             f"at least {limits['min_identical']} were to be."
         )
+    if not result.identical and "max_score_difference" in limits and "min_identical" not in limits:
+        broken.append(f"{result.name}: no text is identical, so there were no scores to compare.")
     if not result.score_difference <= limits.get("max_score_difference", math.inf):
         broken.append(
             f"{result.name}: scores of identical texts differ by {result.score_difference:.6f}, "
@@ -277,9 +279,9 @@ def _broken(result: Result, run: Result, limits: dict[str, float]) -> tuple[str,
                 f"{result.name}: {drop:.2f} BLEU are lost, "
                 f"at most {limits['max_bleu_drop']} were allowed."
             )
-        if run.bleu == 0 and limits.keys() == {"max_bleu_drop"}:
+        if run.bleu <= limits["max_bleu_drop"] and limits.keys() == {"max_bleu_drop"}:
             broken.append(
-                f"{result.name}: nothing was demanded, for the run's own BLEU is 0: "
+                f"{result.name}: nothing was demanded, for the run's own BLEU is {run.bleu:.2f}: "
                 "state min_identical or max_score_difference."
             )
     return tuple(broken)

@@ -1,6 +1,7 @@
 """The commands that write, run and compare exports."""
 
 import json
+import os
 
 import pytest
 
@@ -140,3 +141,40 @@ def test_an_export_to_a_full_disk_leaves_nothing_behind(run_folder, tmp_path, na
     assert b"Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith(b"ktransformer: ")
     assert not list(output.parent.glob("**/*.*"))
+
+
+@pytest.mark.long
+def test_a_full_disk_leaves_the_old_file_with_its_own_tokenizer(run_folder, tmp_path):
+    output, beside = tmp_path / "ids.tflite", tmp_path / "ids.tflite.tokenizer.model"
+    for path in (output, beside):
+        path.write_text("old")
+    result = command(
+        *("export", run_folder, "--format", "tflite", "--signatures", "ids", "--overwrite"),
+        *("--output", output),
+        preexec_fn=limit_file_size,
+    )
+    assert result.returncode == 2
+    assert [path.read_text() for path in (output, beside)] == ["old", "old"]
+
+
+def test_an_option_without_the_one_it_goes_with_is_refused(run_folder, tmp_path, capsys):
+    output = ("--output", tmp_path / "model")
+    export = ("export", run_folder, "--format", "saved_model", *output, "--shortlist-size", 9)
+    assert "--shortlist-size goes with --shortlist" in refusal(capsys, *export)
+    verify = ("verify", tmp_path, "--run", run_folder, "--source", tmp_path, "--max-bleu-drop", 1)
+    assert "--max-bleu-drop goes with --reference" in refusal(capsys, *verify)
+
+
+def test_the_path_of_an_export_is_printed_whatever_its_name_is(run_folder, tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff.tflite"
+    result = command(
+        "export",
+        run_folder,
+        "--format",
+        "tflite",
+        "--signatures",
+        "ids",
+        "--output",
+        os.fsdecode(name),
+    )
+    assert (result.returncode, result.stdout) == (0, name + b"\n"), result.stderr

@@ -128,6 +128,18 @@ def test_a_bleu_of_zero_proves_nothing_of_a_quantised_export():
     (broken,) = _broken(zero, zero, {"max_bleu_drop": 0.3})
     assert "nothing was demanded, for the run's own BLEU is 0" in broken
     assert _broken(zero, zero, {"max_bleu_drop": 0.3, "min_identical": 0.9}) == ()
+    low = result(bleu=0.25)
+    (broken,) = _broken(zero, low, {"max_bleu_drop": 0.3})
+    assert "the run's own BLEU is 0.25" in broken
+
+
+def test_scores_of_no_text_prove_nothing():
+    other = result(identical=0.0, score_difference=0.0)
+    limits = {"max_score_difference": 0.01, "max_bleu_drop": 0.3}
+    assert _broken(other, result(), limits) == (
+        "x: no text is identical, so there were no scores to compare.",
+    )
+    assert _broken(other, result(), {**limits, "min_identical": 0.0}) == ()
 
 
 def test_differences_are_counted_over_texts_and_scores_over_identical_ones():

@@ -1,5 +1,6 @@
 """Searches that follow one hypothesis a sentence: greedy, and sampling."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -85,7 +86,7 @@ def sample(
         limits: Int32 `[B]`, the most tokens of each target, the end token included.
         special: The special ids.
         seed: The same seed gives the same sequences; a Python int or a scalar int32.
-        temperature: What the logits are divided by, above 0; below 1 sharpens.
+        temperature: What the logits are divided by, above 0 and finite; below 1 sharpens.
         top_k: Draw from the k most probable tokens only, and those equal to the k-th; 0 for all.
         top_p: Draw from the fewest most probable tokens that together reach this probability,
             in (0, 1].
@@ -99,8 +100,8 @@ def sample(
 
     Reference: Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p, "nucleus").
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0; got temperature={temperature}.")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be above 0 and finite; got temperature={temperature}.")
     if top_k < 0:
         raise ValueError(f"top_k must be at least 0; got top_k={top_k}.")
     if not 0 < top_p <= 1:
@@ -110,7 +111,7 @@ def sample(
         # The best logit becomes 0: no temperature can push it down to IMPOSSIBLE.
         allowed = suppress(logits, special)
         allowed = allowed - tf.reduce_max(allowed, axis=-1, keepdims=True)
-        allowed = allowed / temperature
+        allowed = suppress(allowed / temperature, special)  # A high one would let all in again.
         if top_k:
             kth = tf.math.top_k(allowed, min(top_k, logits.shape[-1])).values[:, -1:]
             allowed = tf.where(allowed < kth, IMPOSSIBLE, allowed)

@@ -54,7 +54,7 @@ def export_lite(
 
     Raises:
         InputError: A signature or quantisation is unknown, the tokenizer's LiteRT form would give
-            other ids, or the model does not convert or computes something else when converted.
+            other ids, or the model does not convert or has other scores when converted.
     """
     names = _names(servable, signatures)
     _check(quantization, batch_size)
@@ -76,11 +76,11 @@ def export_lite(
     content = pack(model)
     probes = {name: signature.probe for name, signature in chosen.items()}
     check_conversion(content, functions, probes, quantization)
-    if servable.tokenizer is not None and not texts:
-        with new_file(tokenizer_beside(path)) as file:
-            servable.tokenizer.save(file)
     with new_file(path) as file:
-        file.write_bytes(content)
+        file.write_bytes(content)  # Before the small file takes its name: a disk may be full.
+        if servable.tokenizer is not None and not texts:
+            with new_file(tokenizer_beside(path)) as beside:
+                servable.tokenizer.save(beside)
     return path
 
 

@@ -1,5 +1,6 @@
 """The translator: text in, text out, in TensorFlow graphs."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -116,9 +117,9 @@ class Translator(IdTranslator):
         Returns:
             `text`, string `[B]`, and `score`, float32 `[B]`.
         """
-        return self._sample(tf.constant(texts), tf.constant(seed), **options)
+        return self._sample(tf.constant(texts, tf.string), tf.constant(seed), **options)
 
-    @graph_function
+    @functools.partial(graph_function, reduce_retracing=True)
     def _sample(self, texts: tf.Tensor, seed: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
         source = self.to_ids(texts)
         model, limits = TransformerSearch(self.model, source), self._limits(source)

@@ -28,11 +28,12 @@ def read_blocks(
         max_bytes: Bytes at which it ends, likewise.
 
     Raises:
-        InputError: A line is not UTF-8; the lines before it have been yielded.
+        InputError: A line is not UTF-8, or the stream cannot be read; the lines before have been
+            yielded.
     """
     block: list[str] = []
     number = held = 0
-    for lines in _read_whole_lines(descriptor):
+    for lines in _read_whole_lines(descriptor, name):
         for line in lines:
             number += 1
             held += len(line) + 1
@@ -43,25 +44,36 @@ def read_blocks(
                     yield block
                 raise
         full = len(block) >= max_lines or held >= max_bytes
-        if full or not _has_more(descriptor, _BULK_SECONDS if held > _BULK_BYTES else 0):
+        seconds = _BULK_SECONDS if held > _BULK_BYTES else 0
+        if block and (full or not _has_more(descriptor, seconds)):
             yield block
             block, held = [], 0
     if block:
         yield block
 
 
-def _read_whole_lines(descriptor: int) -> Iterator[list[bytes]]:
-    """Yields the lines, at least one, that each read completes."""
+def _read_whole_lines(descriptor: int, name: str) -> Iterator[list[bytes]]:
+    """Yields the lines, perhaps none, that each read completes."""
     rest = bytearray()  # A line whose end has not come; appended to, for it may be long.
-    while data := os.read(descriptor, _READ_BYTES):
+    while data := _read(descriptor, name):
         end = data.rfind(b"\n")
         if end < 0:
             rest += data
+            yield []
             continue
         yield (bytes(rest) + data[:end]).split(b"\n")
         rest = bytearray(data[end + 1 :])
     if rest:  # The last line has no end.
         yield [bytes(rest)]
+
+
+def _read(descriptor: int, name: str) -> bytes:
+    """Waits for bytes and reads them; none at the end."""
+    try:
+        select.select([descriptor], [], [])  # One that does not block would raise.
+        return os.read(descriptor, _READ_BYTES)
+    except OSError as error:
+        raise InputError(f"Cannot read {name}: {error.strerror}.") from error
 
 
 def _has_more(descriptor: int, seconds: float) -> bool:

@@ -93,6 +93,12 @@ def test_a_tiny_temperature_does_not_let_excluded_tokens_in():
     assert set(found.ids.numpy()[:, 0, 0]) == {4}
 
 
+def test_a_high_temperature_does_not_let_suppressed_tokens_in():
+    found = first_tokens([0.2] * 5, suppressed=(PAD, START), temperature=1e12)
+    assert found[PAD] == found[START] == 0
+    assert (found[3:] > 0).all()
+
+
 def test_top_k_draws_from_the_k_most_probable_in_proportion():
     found = first_tokens([0.1, 0.1, 0.1, 0.4, 0.3], top_k=2)
     np.testing.assert_allclose(found, [0, 0, 0, 4 / 7, 3 / 7], atol=0.015)
@@ -167,8 +173,9 @@ def test_an_empty_batch_gives_no_hypotheses():
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        ({"temperature": 0}, r"temperature must be above 0; got temperature=0"),
-        ({"temperature": float("nan")}, r"temperature must be above 0; got temperature=nan"),
+        ({"temperature": 0}, r"temperature must be above 0 and finite; got temperature=0"),
+        ({"temperature": float("inf")}, r"above 0 and finite; got temperature=inf"),
+        ({"temperature": float("nan")}, r"above 0 and finite; got temperature=nan"),
         ({"top_k": -1}, r"top_k must be at least 0; got top_k=-1"),
         ({"top_p": 0}, r"top_p must be in \(0, 1\]; got top_p=0"),
         ({"top_p": 1.5}, r"top_p must be in \(0, 1\]; got top_p=1.5"),

@@ -112,7 +112,7 @@ def test_a_loop_over_encode_and_decode_step_is_the_greedy_search(translator):
         np.testing.assert_array_equal(np.stack(chosen, axis=1)[i, :length], expected[i, :length])
 
 
-def test_a_beam_of_one_is_greedy(translator):
+def test_a_beam_of_one_has_the_translation_alone(translator):
     greedy = with_decoding(translator, beam_size=1)
     texts = tf.constant(TEXTS)
     np.testing.assert_array_equal(greedy.translate(texts)["text"], greedy.beam(texts)["text"][:, 0])
@@ -126,3 +126,4 @@ def test_sampling_is_repeatable_and_depends_on_the_seed(translator):
 
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
+    assert translator.sample([])["text"].shape == (0,)

@@ -1,6 +1,7 @@
 import contextlib
 import os
 import random
+import threading
 
 import pytest
 
@@ -34,6 +35,34 @@ def test_what_has_come_does_not_wait_for_what_has_not(pipe):
     os.write(writing, b"last")
     os.close(writing)
     assert list(blocks) == [["last"]]
+
+
+def test_many_lines_do_not_wait_for_the_end_of_the_next(pipe):
+    reading, writing = pipe
+    os.write(writing, b"x\n" * 2**15)  # As much as a read takes, and a pipe holds.
+    blocks = read_blocks(reading, "input")
+    later = threading.Timer(0.005, os.write, (writing, b"part"))
+    later.start()  # While the block waits for more.
+    assert next(blocks) == ["x"] * 2**15
+    later.join()
+    os.write(writing, b" end\n")
+    assert next(blocks) == ["part end"]
+
+
+def test_a_stream_that_does_not_block_is_waited_for(pipe):
+    reading, writing = pipe
+    os.set_blocking(reading, False)
+    later = threading.Timer(0.05, os.write, (writing, b"one\n"))
+    later.start()
+    assert next(read_blocks(reading, "input")) == ["one"]
+    later.join()
+
+
+def test_a_stream_that_cannot_be_read_is_named(tmp_path):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(InputError, match="Cannot read standard input: Is a directory"):
+        next(read_blocks(folder, "standard input"))
+    os.close(folder)
 
 
 def test_a_file_comes_in_blocks_of_as_many_lines_as_asked(tmp_path):
