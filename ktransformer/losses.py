@@ -202,7 +202,7 @@ class SmoothedCrossEntropy(keras.losses.Loss):
         """Returns the mean over real tokens, each counted by its `sample_weight` if given."""
         losses = smoothed_cross_entropy(y_true, y_pred, self.label_smoothing)
         weights = token_weights(y_true, self.pad_id, sample_weight)
-        return ops.sum(losses * weights) / ops.maximum(self.total_weight(weights), 1.0)
+        return ops.sum(losses * weights) / _or_one(self.total_weight(weights))
 
     def total_weight(self, weights: Any) -> Any:
         """Returns what the sum of the losses is divided by, from `weights`, float `[B, T]`.
@@ -271,11 +271,16 @@ class RDrop(SmoothedCrossEntropy):
         first, second = ops.split(ops.log_softmax(ops.cast(y_pred, "float32")), 2)
         # KL(p, q) + KL(q, p), of each token.
         divergences = ops.sum((ops.exp(first) - ops.exp(second)) * (first - second), axis=-1)
-        divergence = ops.sum(divergences * weights) / ops.maximum(ops.sum(weights), 1.0)
+        divergence = ops.sum(divergences * weights) / _or_one(ops.sum(weights))
         return loss + self.alpha / 4 * divergence
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.alpha}
+
+
+def _or_one(total: Any) -> Any:
+    """Returns what to divide a sum by, which is 0 where there is nothing to weigh."""
+    return ops.where(ops.equal(total, 0.0), 1.0, total)
 
 
 def token_weights(labels: Any, pad_id: int, sample_weight: Any | None = None) -> Any:

@@ -46,7 +46,15 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
             d_model: D, the width of the model.
             warmup_steps: Number of updates until the peak.
             scale: A factor on the whole.
+
+        Raises:
+            ValueError: A number is not above 0.
         """
+        if d_model < 1 or warmup_steps < 1:
+            raise ValueError(
+                "d_model and warmup_steps must be at least 1; "
+                f"got d_model={d_model}, warmup_steps={warmup_steps}."
+            )
         return cls(scale * (d_model * warmup_steps) ** -0.5, warmup_steps)
 
     def __call__(self, step: Any) -> Any:

@@ -165,6 +165,7 @@ def test_an_option_without_the_one_it_goes_with_is_refused(run_folder, tmp_path,
     assert "--max-bleu-drop goes with --reference" in refusal(capsys, *verify)
 
 
+@pytest.mark.long
 def test_the_path_of_an_export_is_printed_whatever_its_name_is(run_folder, tmp_path):
     name = os.fsencode(tmp_path) + b"/\xff.tflite"
     result = command(

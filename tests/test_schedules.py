@@ -33,6 +33,12 @@ def test_noam_is_the_papers_formula(d_model, warmup_steps):
         assert float(schedule(update - 1)) == pytest.approx(2 * paper, rel=1e-5)
 
 
+@pytest.mark.parametrize(("d_model", "warmup_steps"), [(0, 100), (512, 0), (512, -1)])
+def test_the_paper_s_schedule_of_no_width_or_warm_up_is_refused(d_model, warmup_steps):
+    with pytest.raises(ValueError, match="d_model and warmup_steps must be at least 1; got"):
+        InverseSquareRoot.noam(d_model, warmup_steps)
+
+
 def test_the_paper_warms_up_for_4000_steps():
     assert InverseSquareRoot.noam(512).warmup_steps == 4000
 

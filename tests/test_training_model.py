@@ -44,8 +44,16 @@ def test_it_trains_as_the_model_compiled_with_a_loss_does(tie_embeddings):
     np.testing.assert_allclose(lean(inputs), plain(inputs), atol=1e-3)
 
 
-def test_it_evaluates_as_the_model_compiled_with_a_loss_does():
-    model = make_model()
+def test_a_sample_weight_is_not_ignored():
+    training_model = compile_training_model(make_model(), CONFIG)
+    training_model.run_eagerly = True
+    with pytest.raises(ValueError, match="takes no sample_weight; use compile_model"):
+        training_model.fit(*make_batch(), sample_weight=np.ones(4), verbose=0)
+
+
+@pytest.mark.parametrize("pad_id", [0, 5])
+def test_it_evaluates_as_the_model_compiled_with_a_loss_does(pad_id):
+    model = make_model(pad_id=pad_id)
     compile_model(model, CONFIG)
     expected = model.evaluate(*make_batch(), batch_size=2, verbose=0, return_dict=True)
     training_model = compile_training_model(model, CONFIG)

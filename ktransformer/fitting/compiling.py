@@ -40,14 +40,15 @@ def compile_model(
         if config.optimizer == "muon":
             raise InputError("muon trains on one TensorFlow device alone; use adam, or JAX.")
         loss, adam = replicas.ReplicaCrossEntropy, replicas.ReplicaAdam
+    pad_id = model.pad_id
     model.compile(
         optimizer=_make_optimizer(config, steps_per_epoch, adam),
         loss=(
-            RDrop(config.label_smoothing, alpha=config.rdrop_alpha)
+            RDrop(config.label_smoothing, alpha=config.rdrop_alpha, pad_id=pad_id)
             if config.rdrop_alpha
-            else loss(config.label_smoothing)
+            else loss(config.label_smoothing, pad_id=pad_id)
         ),
-        metrics=[TokenAccuracy(), Perplexity()],
+        metrics=[TokenAccuracy(pad_id=pad_id), Perplexity(pad_id=pad_id)],
     )
 
 

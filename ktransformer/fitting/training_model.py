@@ -59,8 +59,14 @@ class TrainingModel(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Returns the mean loss of a batch's real tokens, and tells the metrics."""
-        del x, sample_weight
+        """Returns the mean loss of a batch's real tokens, and tells the metrics.
+
+        Raises:
+            ValueError: There is a `sample_weight`, which `compile_model` trains with.
+        """
+        del x
+        if sample_weight is not None:
+            raise ValueError("A TrainingModel takes no sample_weight; use compile_model.")
         weights = token_weights(y, self.transformer.pad_id)
         loss, plain, right = projected_losses(
             y_pred,

@@ -18,7 +18,7 @@ def call_rematerialized(layer: keras.layers.Layer, *inputs: Any, **arguments: An
         **arguments: What else it takes.
 
     Returns:
-        The output, float.
+        The output, float. Losses that the layer adds are added to it as ever.
 
     Reference: Chen et al. 2016 (sublinear memory cost).
     """
@@ -26,12 +26,15 @@ def call_rematerialized(layer: keras.layers.Layer, *inputs: Any, **arguments: An
     changing = [variable for variable in variables if not variable.trainable]  # Dropout's seeds.
 
     def run(*tensors: Any) -> tuple[Any, ...]:
-        values = tensors[len(inputs) :]
-        with keras.StatelessScope(list(zip(variables, values, strict=True))) as scope:
+        values = list(zip(variables, tensors[len(inputs) :], strict=True))
+        with keras.StatelessScope(values, collect_losses=True) as scope:
             output = layer(*tensors[: len(inputs)], **arguments)
-            return output, *(scope.get_current_value(variable) for variable in changing)
+            states = [scope.get_current_value(variable) for variable in changing]
+            return output, *states, *scope.losses
 
-    output, *states = keras.remat(run)(*inputs, *(ops.convert_to_tensor(v) for v in variables))
-    for variable, state in zip(changing, states, strict=True):
+    output, *rest = keras.remat(run)(*inputs, *(ops.convert_to_tensor(v) for v in variables))
+    for variable, state in zip(changing, rest[: len(changing)], strict=True):
         variable.assign(state)
+    for loss in rest[len(changing) :]:
+        layer.add_loss(loss)
     return output

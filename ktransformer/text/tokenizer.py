@@ -27,6 +27,9 @@ except ImportError as error:  # There is no wheel for Windows.
         "(it has no release for Windows: use Linux, macOS or WSL there)."
     ) from error
 
+# What SentencePiece leaves out is longer, unless it is told so; then the model says it, too.
+_SENTENCE_BYTES = 4192
+
 
 class Tokenizer(tf.Module):
     """A SentencePiece unigram tokenizer that runs in a TensorFlow graph.
@@ -116,6 +119,8 @@ class Tokenizer(tf.Module):
         import sentencepiece
 
         model = io.BytesIO()
+        lines = list(lines)
+        longest = max((len(line.encode()) for line in lines), default=0)
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(lines),
@@ -125,6 +130,7 @@ class Tokenizer(tf.Module):
                 hard_vocab_limit=False,
                 character_coverage=character_coverage,
                 split_digits=split_digits,
+                max_sentence_length=max(longest, _SENTENCE_BYTES),
                 normalization_rule_name=NORMALIZATION,
                 pad_id=PAD_ID,
                 unk_id=UNKNOWN_ID,

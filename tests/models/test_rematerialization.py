@@ -1,5 +1,6 @@
 """Activations that are computed again: the same training."""
 
+import functools
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from ktransformer.layers import EncoderBlock, FeedForward
 from ktransformer.losses import SmoothedCrossEntropy
 from ktransformer.models import MaskedLanguageModel, Transformer, VisionTransformer
 from tests.models.test_transformer import INPUTS, SIZES, TARGET
@@ -68,6 +70,43 @@ def test_the_losses_and_the_weights_are_the_same_dropout_included(
     assert plain[0][-1] < plain[0][0]
     for a, b in zip(plain[1], again[1], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+class Penalised(FeedForward):
+    """Adds a loss of its own, as a router does."""
+
+    def compute_hidden(self, inputs):
+        hidden = super().compute_hidden(inputs)
+        self.add_loss(0.1 * keras.ops.mean(keras.ops.square(hidden)))
+        return hidden
+
+
+class PenalisedBlock(EncoderBlock):
+    def make_feed_forward(self):
+        return Penalised(self.hidden_dim, dropout=self.hidden_dropout, name="feed_forward")
+
+
+class PenalisedTransformer(Transformer):
+    def make_encoder_block(self):
+        return PenalisedBlock(**self.block_arguments())
+
+
+def test_losses_that_layers_add_are_kept():
+    model = PenalisedTransformer(**TRANSFORMER, remat=True)
+    model(INPUTS)
+    assert len(model.losses) == model.num_layers
+    assert all(loss > 0 for loss in model.losses)
+
+
+@pytest.mark.long
+def test_losses_that_layers_add_are_trained_on():
+    def fit(kind, remat):
+        make = functools.partial(kind, **TRANSFORMER, remat=remat)
+        return fitted(make, INPUTS, TARGET, SmoothedCrossEntropy(0.1))[0]
+
+    plain, again = (fit(PenalisedTransformer, remat) for remat in (False, True))
+    np.testing.assert_allclose(again, plain, rtol=1e-6)
+    assert plain[0] > fit(Transformer, remat=True)[0] + 1e-4
 
 
 def test_a_saved_model_remembers_it(tmp_path):

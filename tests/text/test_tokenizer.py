@@ -208,6 +208,12 @@ def test_a_lower_character_coverage_drops_the_rarest_characters():
     assert UNKNOWN_ID in without
 
 
+def test_characters_of_a_very_long_line_are_known():
+    tokenizer = Tokenizer.train(["aaaa bbbb"] * 50 + ["zwölf " * 1500], 30)
+    (ids,) = tokenizer.encode(tf.constant(["zwölf"])).to_list()
+    assert UNKNOWN_ID not in ids
+
+
 def test_training_twice_gives_the_same_bytes(tokenizer):
     assert Tokenizer.train(TRAINING_TEXT, 120).model == tokenizer.model
 
