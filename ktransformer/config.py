@@ -277,7 +277,7 @@ class Config:
             if key not in owner:
                 raise InputError(f"Unknown setting {key!r}; known are {', '.join(sorted(owner))}.")
             section = sections[owner[key]]
-            changes[owner[key]][key] = _convert(key, value, get_type_hints(type(section))[key])
+            changes[owner[key]][key] = convert(key, value, get_type_hints(type(section))[key])
         return dataclasses.replace(
             self,
             **{
@@ -350,8 +350,12 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     return flatten(content)
 
 
-def _convert(name: str, value: Any, kind: Any) -> Any:
-    """Makes `value` fit a field's type: a word of the command line or a YAML value."""
+def convert(name: str, value: Any, kind: Any) -> Any:
+    """Makes a word of the command line, or a YAML value, fit a setting's type.
+
+    Raises:
+        InputError: It does not.
+    """
     kinds = [k for k in get_args(kind) if k is not type(None)] or [kind]
     optional = len(get_args(kind)) > len(kinds)
     if optional and (value is None or str(value).lower() in ("none", "null")):

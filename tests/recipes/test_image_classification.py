@@ -1,3 +1,4 @@
+import argparse
 import importlib.util
 import json
 import re
@@ -180,6 +181,25 @@ def test_the_last_line_is_the_mean_and_the_spread_of_the_seeds(recipe):
     )
 
 
+@pytest.mark.long
+def test_a_loss_that_is_no_number_writes_no_model(recipe, photos, tmp_path, monkeypatch, capsys):
+    arguments = ("--data", photos, "--output", tmp_path / "run", *SMALL, "--set", "epochs=3")
+    assert run(recipe, monkeypatch, *arguments, "--set", "learning_rate=1e30") == 2
+    assert "The loss is not a finite number after update" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_file_and_the_command_line_set_is_checked_together(recipe, tmp_path):
+    (tmp_path / "file.yaml").write_text("epochs: 3")
+    options = argparse.Namespace(
+        data="photos",
+        config=str(tmp_path / "file.yaml"),
+        set=["warmup_epochs=0", "learning_rate=1e-3"],
+    )
+    settings = recipe.read_all_settings(options)
+    assert (settings.epochs, settings.warmup_epochs, settings.learning_rate) == (3, 0, 0.001)
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -189,6 +209,8 @@ def test_the_last_line_is_the_mean_and_the_spread_of_the_seeds(recipe):
         (["--data", "pair"], "Every class needs at least 3 images; 'left' has too few"),
         (["--data", "broken"], "broken cannot be read as a folder of images: "),
         (["--data", "digits", "--output", "pair"], "pair already exists"),
+        (["--data", "pair", "--output", "pair", "--overwrite"], "pair is not a model's folder"),
+        (["--data", "model/a", "--output", "model", "--overwrite"], "model holds the images of"),
         (["--data", "digits", "--config", "none.yaml"], "Cannot read none.yaml"),
         (["--data", "digits", "--set", "width=3"], "Unknown setting 'width'; known are batch_size"),
         (["--data", "digits", "--set", "epochs"], "--set takes key=value; got 'epochs'"),
@@ -211,6 +233,8 @@ def test_a_bad_argument_is_one_sentence_and_writes_nothing(
             Path(name, label).mkdir()
             content = (photos / "dark" / "0.png").read_bytes()
             Path(name, label, "0.png").write_bytes(b"no" if name == "broken" else content)
+    Path("model", "a").mkdir(parents=True)
+    Path("model", "model.keras").touch()
     before = sorted(tmp_path.rglob("*"))
     assert run(recipe, monkeypatch, "--output", "run", *arguments) == 2
     captured = capsys.readouterr()

@@ -77,6 +77,10 @@ def test_settings_come_from_a_file_and_then_from_the_command_line(recipe):
         ("a=1", "Unknown setting 'a'; known are activation, "),
         ("epochs=many", "epochs must be of type int; got 'many'"),
         ("epochs=0", "epochs must be at least 1; got epochs=0"),
+        ("warmup_steps=0", "warmup_steps must be at least 1; got warmup_steps=0"),
+        ("learning_rate=0", "learning_rate must be above 0; got 0"),
+        ("seed=-1", "seed must be from 0 to 4294967295; got -1"),
+        ("epochs=2.7", "epochs must be of type int; got '2.7'"),
         ("epochs", "--set takes name=value; got 'epochs'"),
     ],
 )

@@ -239,8 +239,8 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     the best rate of the model without norm, the loss on fixed texts rises less in all with the
     norm, in the mean of the seeds. Regularisation: at equal
     training loss on a few texts, every seed's validation loss is lower with the norm. All three,
-    and a higher rate in the shallow model too: the claim holds; the first and some other: it
-    holds for those.
+    and a higher rate in the shallow model too: the claim holds; the first, alone or with others:
+    it holds only for those; without the first it does not hold.
     """
     settings, seeds = measurements["settings"], len(measurements["settings"]["seeds"])
     highest = {name: highest_rate(measurements, name) for name in measurements["runs"]}

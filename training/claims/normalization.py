@@ -123,7 +123,7 @@ def measure_dependence(settings: Settings, name: str, seed: int) -> dict[str, fl
         The change of the first text's logits, as a share of their size: in training when the
         other texts of the batch are others (`companions`), in training when the batch is padded
         to twice its length (`padding`), and at inference when the other texts are others
-        (`inference`). And how far norm outputs are from mean 0 over what the norm takes.
+        (`inference`).
     """
     split = tasks.sentences(settings.length).train
     keras.utils.set_random_seed(seed)

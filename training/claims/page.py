@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,9 +55,10 @@ def write(output: Path) -> None:
         path.write_text("\n".join(parts), encoding="utf-8")
 
 
-def draw_again(output: Path) -> None:
-    """Draws the pictures anew from the JSON files in `output/claims`."""
-    for module, record, _ in read_sections(output):
+def draw_again(output: Path, names: Collection[str]) -> None:
+    """Draws the pictures of experiments anew from the JSON files in `output/claims`."""
+    sections = [section for section in read_sections(output) if section[0].NAME in names]
+    for module, record, _ in sections:
         with new_file(output / "claims" / f"{module.NAME}.png") as path:
             module.draw(record["measurements"], path)
 

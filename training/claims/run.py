@@ -24,6 +24,7 @@ import experiments
 import page
 
 from ktransformer.errors import InputError
+from ktransformer.files import check_folder
 from ktransformer.quiet import quiet_stderr
 
 MEASURE = Path(__file__).with_name("measure.py")
@@ -37,10 +38,11 @@ def main() -> int:
     names = options.names or list(experiments.EXPERIMENTS)
     try:
         check_names(names)
+        check_folder(output / "claims")
         with quiet_stderr():
             modules = [experiments.load(name) for name in names]
         if options.page_only:
-            page.draw_again(output)
+            page.draw_again(output, names)
             failed = 0
         else:
             failed = run_all(modules, options.quick, output)

@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 from images import Images
 
+from ktransformer.config import convert
 from ktransformer.errors import InputError
+from ktransformer.fitting import StopAtNaN
 from ktransformer.models import VisionTransformer
 from ktransformer.text.untuned import untuned
 
@@ -91,10 +93,7 @@ class Settings:
         for name, value in changes.items():
             if name not in kinds:
                 raise InputError(f"Unknown setting {name!r}; known are {', '.join(sorted(kinds))}.")
-            kind = kinds[name]
-            values[name] = float(value) if kind is float and type(value) is int else value
-            if type(values[name]) is not kind:
-                raise InputError(f"{name} must be of type {kind.__name__}; got {value!r}.")
+            values[name] = convert(name, value, kinds[name])
         return dataclasses.replace(self, **values)
 
 
@@ -165,7 +164,7 @@ def fit(
         validation_data=None if validation is None else labelled(validation, num_classes),
         epochs=settings.epochs,
         shuffle=False,  # The batches are.
-        callbacks=[_Progress(settings.epochs)],
+        callbacks=[StopAtNaN(), _Progress(settings.epochs)],
         verbose=0,
     )
     return model, history.history

@@ -12,7 +12,6 @@ Score: accuracy 0.9833 +- 0.0060 on the 359 held-out images, mean of three seeds
 
 import argparse
 import dataclasses
-import json
 import logging
 import os
 import sys
@@ -24,12 +23,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is impor
 
 import numpy as np
 import tensorflow as tf
-import yaml
 
 from ktransformer.allocator import keep_freed_memory
 from ktransformer.config import read_settings, split_settings
 from ktransformer.errors import InputError
-from ktransformer.files import check_new_folder, new_folder
+from ktransformer.files import json_text, new_folder
 from ktransformer.quiet import quiet_stderr
 
 with quiet_stderr():
@@ -38,7 +36,7 @@ with quiet_stderr():
     from pictures import draw_attention, draw_curves
 
     from ktransformer.models import VisionTransformer
-    from ktransformer.servables import save_servable
+    from ktransformer.servables import check_servable_path, save_servable
     from ktransformer.serving import ImageClassifier
 
 HERE = Path(__file__).parent
@@ -111,7 +109,10 @@ def train(options: argparse.Namespace) -> None:
     settings = read_all_settings(options)
     if not all(0 <= seed < 2**28 for seed in options.seeds):
         raise InputError(f"--seeds must be from 0 to {2**28 - 1}; got {options.seeds}.")
-    check_new_folder(options.output, overwrite=options.overwrite)
+    check_servable_path(options.output, overwrite=options.overwrite)
+    data, output = Path(options.data).resolve(), Path(options.output).resolve()
+    if data.is_dir() and data.is_relative_to(output):
+        raise InputError(f"{options.output} holds the images of --data; name another folder.")
     parts = load(options.data, settings.image_size, settings.channels, settings.split_seed)
     parameters = make_model(settings, len(parts.classes)).count_params()
     print(
@@ -137,18 +138,9 @@ def summary(scores: list[float], count: int) -> str:
 
 def read_all_settings(options: argparse.Namespace) -> Settings:
     """Returns the defaults, changed by digits.yaml, `--config` and `--set`, in this order."""
-    settings = Settings()
-    if options.data == "digits":
-        settings = settings.replace(read_settings(HERE / "digits.yaml"))
-    if options.config:
-        settings = settings.replace(read_settings(options.config))
-    changes = {}
-    for name, value in split_settings(options.set).items():
-        try:
-            changes[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {name} has no value; got {value!r}.") from error
-    return settings.replace(changes)
+    digits = read_settings(HERE / "digits.yaml") if options.data == "digits" else {}
+    file = read_settings(options.config) if options.config else {}
+    return Settings().replace({**digits, **file, **split_settings(options.set)})
 
 
 def train_seed(settings: Settings, parts: Parts, seed: int) -> Trained:
@@ -185,7 +177,7 @@ def write_run(folder: Path, settings: Settings, parts: Parts, trained: dict[int,
 
 
 def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json_text(content), encoding="utf-8")
 
 
 def first_of_each_class(images: Images, num_classes: int, at_most: int) -> Images:

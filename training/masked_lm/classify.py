@@ -19,12 +19,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is impor
 import keras
 import numpy as np
 import tensorflow as tf
+from evaluate import read_text
 from language_model import load
+from settings import at_least_one
 
 from ktransformer.errors import InputError
 from ktransformer.models import MaskedLanguageModel
 from ktransformer.serving import MaskFiller
-from ktransformer.text import Tokenizer, read_lines
+from ktransformer.text import Tokenizer
 
 SEEDS = (1, 2, 3)
 
@@ -59,16 +61,16 @@ def main() -> int:
     parser.add_argument("run", metavar="RUN", help="folder of a trained language model")
     parser.add_argument("--text", required=True, metavar="FILE", help="training text")
     parser.add_argument("--validation", required=True, metavar="FILE", help="validation text")
-    parser.add_argument("--lines", type=int, default=3000, help="training lines to use")
-    parser.add_argument("--epochs", type=int, default=5, help="passes over them")
+    parser.add_argument("--lines", type=at_least_one, default=3000, help="training lines to use")
+    parser.add_argument("--epochs", type=at_least_one, default=5, help="passes over them")
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="of Adam, constant")
     options = parser.parse_args()
     # The head that predicts masked tokens takes no part.
     warnings.filterwarnings("ignore", "Gradients do not exist")
     try:
         filler = load(options.run)
-        training = list(read_lines(options.text))[: options.lines]
-        print(compare(filler, training, list(read_lines(options.validation)), options))
+        training = read_text([options.text])[: options.lines]
+        print(compare(filler, training, read_text([options.validation]), options))
     except (InputError, OSError) as error:
         print(f"classify.py: {error}", file=sys.stderr)
         return 2

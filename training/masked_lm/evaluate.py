@@ -37,11 +37,23 @@ def main() -> int:
     options = parser.parse_args()
     try:
         filler = load(options.run)
-        print(comparison(filler, list(read_lines(options.text)), list(read_lines(options.on))))
+        print(comparison(filler, read_text(options.text, at_least=2), read_text([options.on])))
     except (InputError, OSError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def read_text(paths: Sequence[str], *, at_least: int = 1) -> list[str]:
+    """Reads the lines that hold some text.
+
+    Raises:
+        InputError: A file cannot be read, or there are fewer such lines than `at_least`.
+    """
+    lines = [line for line in read_lines(paths) if line.strip()]
+    if len(lines) < at_least:
+        raise InputError(f"{', '.join(paths)} must hold at least {at_least} lines of text.")
+    return lines
 
 
 def comparison(filler: MaskFiller, training: Sequence[str], lines: Sequence[str]) -> str:

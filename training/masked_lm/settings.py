@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from ktransformer.config import read_settings
+from ktransformer.config import convert, read_settings
 from ktransformer.errors import InputError
 
 
@@ -47,9 +47,13 @@ class Settings:
     """Seed of weights, dropout, data order and masks."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "average_checkpoints"):
+        for name in ("epochs", "average_checkpoints", "warmup_steps"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1; got {name}={getattr(self, name)}.")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate must be above 0; got {self.learning_rate}.")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed must be from 0 to {2**32 - 1}; got {self.seed}.")
 
     def replace(self, changes: dict[str, Any]) -> "Settings":
         """Returns a copy with some fields changed; a string is read as the field's type.
@@ -63,12 +67,16 @@ class Settings:
         for name, value in changes.items():
             if name not in known:
                 raise InputError(f"Unknown setting {name!r}; known are {', '.join(sorted(known))}.")
-            try:
-                converted[name] = known[name](value)
-            except (TypeError, ValueError):
-                kind = known[name].__name__
-                raise InputError(f"{name} must be of type {kind}; got {value!r}.") from None
+            converted[name] = convert(name, value, known[name])
         return dataclasses.replace(self, **converted)
+
+
+def at_least_one(text: str) -> int:
+    """Reads a number of a command line that must be at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1; got {number}")
+    return number
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

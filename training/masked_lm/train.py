@@ -18,16 +18,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is impor
 
 import matplotlib as mpl
 import numpy as np
-from evaluate import comparison
+from evaluate import comparison, read_text
 from language_model import History, fit_language_model
 from settings import Settings, add_settings, chosen_settings
 
 from ktransformer.allocator import keep_freed_memory
 from ktransformer.errors import InputError
-from ktransformer.files import check_new_folder, new_folder
-from ktransformer.servables import save_servable
+from ktransformer.files import new_folder
+from ktransformer.servables import check_servable_path, save_servable
 from ktransformer.serving import MaskFiller
-from ktransformer.text import Tokenizer, read_lines
+from ktransformer.text import Tokenizer
 
 mpl.use("Agg")
 
@@ -41,12 +41,13 @@ def main() -> int:
     parser.add_argument("--text", nargs="+", required=True, metavar="FILE", help="training text")
     parser.add_argument("--validation", required=True, metavar="FILE", help="validation text")
     parser.add_argument("--output", required=True, metavar="RUN", help="the folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace RUN if it is there")
     add_settings(parser)
     options = parser.parse_args()
     try:
-        check_new_folder(options.output)
+        check_servable_path(options.output, overwrite=options.overwrite)
         settings = chosen_settings(options.config, options.set)
-        print(train(settings, options.text, options.validation, Path(options.output)))
+        print(train(settings, options))
     except (InputError, OSError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
@@ -56,31 +57,19 @@ def main() -> int:
     return 0
 
 
-def train(settings: Settings, paths: list[str], validation_path: str, output: Path) -> str:
+def train(settings: Settings, options: argparse.Namespace) -> str:
     """Trains tokenizer and model, writes the folder, and returns the comparison on validation."""
-    lines = read_text(paths)
-    validation = read_text([validation_path])
+    lines = read_text(options.text, at_least=2)
+    validation = read_text([options.validation])
     tokenizer = Tokenizer.train(lines, settings.vocabulary_size, mask=True)
     model, history = fit_language_model(settings, tokenizer, lines, validation)
     filler = MaskFiller(model, tokenizer)
-    with new_folder(output) as folder:
+    with new_folder(options.output, overwrite=options.overwrite) as folder:
         save_servable(filler, folder)
         text = json.dumps(history, indent=2)
         (folder / "history.json").write_text(text + "\n", encoding="utf-8")
         draw_curve(history, folder / "curve.png")
     return comparison(filler, lines, validation)
-
-
-def read_text(paths: list[str]) -> list[str]:
-    """Reads the lines that hold some text.
-
-    Raises:
-        InputError: A file cannot be read, or there is no such line.
-    """
-    lines = [line for line in read_lines(paths) if line.strip()]
-    if not lines:
-        raise InputError(f"{', '.join(paths)} holds no text.")
-    return lines
 
 
 def draw_curve(history: History, path: Path) -> None:

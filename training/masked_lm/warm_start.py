@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is impor
 
 import keras
 from language_model import fit_language_model
-from settings import Settings, add_settings, chosen_settings
+from settings import Settings, add_settings, at_least_one, chosen_settings
 
 from ktransformer.config import TrainingConfig
 from ktransformer.errors import InputError
@@ -33,8 +33,8 @@ def main() -> int:
     for name, what in (("", "training"), ("validation-", "validation")):
         parser.add_argument(f"--{name}source", required=True, metavar="FILE", help=f"{what} text")
         parser.add_argument(f"--{name}target", required=True, metavar="FILE", help="translations")
-    parser.add_argument("--pairs", type=int, default=8000, help="pairs to train on (8000)")
-    parser.add_argument("--epochs", type=int, default=10, help="passes over the pairs (10)")
+    parser.add_argument("--pairs", type=at_least_one, default=8000, help="pairs to train on (8000)")
+    parser.add_argument("--epochs", type=at_least_one, default=10, help="passes over them (10)")
     parser.add_argument(
         "--learning-rate", type=float, default=2e-3, help="peak for the translation models (0.002)"
     )
