@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 import tensorflow as tf
 
+from ktransformer.files import new_file
 from ktransformer.serving import Translator
 from ktransformer.text import END_ID, PAD_ID, START_ID
 
@@ -82,5 +83,6 @@ def _draw(
     bar.set_label("cross-attention, last decoder block", fontsize=10, color=_MUTED)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=9, labelcolor=_MUTED)
-    figure.savefig(path, dpi=150)
+    with new_file(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
     plt.close(figure)

@@ -11,6 +11,7 @@ from babel import Locale
 from babel.dates import DateTimePattern, parse_pattern
 
 from ktransformer.errors import InputError
+from ktransformer.files import new_file
 
 LOCALES = (
     *("en_US", "en_GB", "de", "fr", "es", "it", "pt", "nl", "sv", "da", "nb", "fi"),
@@ -149,9 +150,8 @@ def write_parts(parts: dict[str, Pairs], folder: str | Path) -> None:
         parts: What `generate` returned.
         folder: Where to; made if missing.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for name, pairs in parts.items():
         for side, lines in (("source", pairs.sources), ("target", pairs.targets)):
             text = "".join(f"{line}\n" for line in lines)
-            (folder / f"{name}.{side}").write_text(text, encoding="utf-8", newline="\n")
+            with new_file(Path(folder) / f"{name}.{side}") as temporary:
+                temporary.write_text(text, encoding="utf-8", newline="\n")
