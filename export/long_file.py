@@ -40,12 +40,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each way")
     options = parser.parse_args()
     try:
-        lines = list(read_lines(options.source))
-        load_engine(options.model, threads=1)
-        if not lines or options.rounds < 1:
-            raise InputError("There must be a text, and --rounds must be at least 1.")
+        measure(options)
     except InputError as error:
         sys.exit(f"long_file: {error}")
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measures what the options say and prints it.
+
+    Raises:
+        InputError: There is no text, or no such model.
+    """
+    lines = list(read_lines(options.source))
+    if not lines or options.rounds < 1:
+        raise InputError("There must be a text, and --rounds must be at least 1.")
     print("| lines | lines a second | peak memory, MiB |\n| --- | --- | --- |")
     for count in options.lines:
         rate, memory = run_command(options.model, itertools.islice(itertools.cycle(lines), count))

@@ -47,13 +47,27 @@ def new_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_new_folder(path: str | Path, *, overwrite: bool = False) -> None:
-    """Raises the `InputError` that `new_folder` would raise, before any work is done."""
+def check_new_folder(
+    path: str | Path, *, overwrite: bool = False, kind: tuple[str, str] | None = None
+) -> None:
+    """Checks that a folder may be written at `path`, before any work is done for it.
+
+    Args:
+        path: The folder to make.
+        overwrite: Whether a folder that is already there may be replaced.
+        kind: What it must be for that, "a run folder", and the file that tells so; an empty folder
+            may always be.
+
+    Raises:
+        InputError: It may not, or cannot be made.
+    """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a folder was to be written there.")
     if path.exists() and not overwrite:
         raise InputError(f"{path} already exists; remove it, name another or add --overwrite.")
+    if kind and path.exists() and any(path.iterdir()) and not (path / kind[1]).is_file():
+        raise InputError(f"{path} is not {kind[0]}, so it is not replaced; name another.")
     _check_parent(path)
 
 

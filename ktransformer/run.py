@@ -88,10 +88,7 @@ def check_run_path(path: str | Path, *, overwrite: bool = False) -> None:
         InputError: `path` is a file, or a folder that is there while `overwrite` is False, or a
             folder that holds something else than a run.
     """
-    path = Path(path)
-    check_new_folder(path, overwrite=overwrite)
-    if path.is_dir() and any(path.iterdir()) and not is_run(path):
-        raise InputError(f"{path} is not a run folder, so it is not replaced; name another.")
+    check_new_folder(path, overwrite=overwrite, kind=("a run folder", _DESCRIPTION))
 
 
 def is_run(path: str | Path) -> bool:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from ktransformer.engines import load_translator
 from ktransformer.errors import InputError
-from ktransformer.files import check_new_folder
 from ktransformer.models import MaskedLanguageModel, VisionTransformer
 from ktransformer.run import is_run, load_model
 from ktransformer.serving import ImageClassifier, MaskFiller, Servable
@@ -30,19 +29,6 @@ def save_servable(servable: MaskFiller | ImageClassifier, folder: str | Path) ->
     else:
         text = json.dumps(servable.classes, indent=2, ensure_ascii=False)
         (folder / _CLASSES).write_text(text + "\n", encoding="utf-8")
-
-
-def check_servable_path(path: str | Path, *, overwrite: bool = False) -> None:
-    """Checks that a model may be written at `path`, before any work is done for it.
-
-    Raises:
-        InputError: `path` is a file, or a folder that is there while `overwrite` is False, or a
-            folder that holds something else than a model.
-    """
-    path = Path(path)
-    check_new_folder(path, overwrite=overwrite)
-    if path.is_dir() and any(path.iterdir()) and not (path / _MODEL).is_file():
-        raise InputError(f"{path} is not a model's folder, so it is not replaced; name another.")
 
 
 def load_servable(path: str | Path) -> Servable:

@@ -209,7 +209,10 @@ def test_what_a_file_and_the_command_line_set_is_checked_together(recipe, tmp_pa
         (["--data", "pair"], "Every class needs at least 3 images; 'left' has too few"),
         (["--data", "broken"], "broken cannot be read as a folder of images: "),
         (["--data", "digits", "--output", "pair"], "pair already exists"),
-        (["--data", "pair", "--output", "pair", "--overwrite"], "pair is not a model's folder"),
+        (
+            ["--data", "pair", "--output", "pair", "--overwrite"],
+            "is not a classifier's folder",
+        ),
         (["--data", "model/a", "--output", "model", "--overwrite"], "model holds the images of"),
         (["--data", "digits", "--config", "none.yaml"], "Cannot read none.yaml"),
         (["--data", "digits", "--set", "width=3"], "Unknown setting 'width'; known are batch_size"),
@@ -234,7 +237,7 @@ def test_a_bad_argument_is_one_sentence_and_writes_nothing(
             content = (photos / "dark" / "0.png").read_bytes()
             Path(name, label, "0.png").write_bytes(b"no" if name == "broken" else content)
     Path("model", "a").mkdir(parents=True)
-    Path("model", "model.keras").touch()
+    Path("model", "classes.json").touch()
     before = sorted(tmp_path.rglob("*"))
     assert run(recipe, monkeypatch, "--output", "run", *arguments) == 2
     captured = capsys.readouterr()

@@ -27,7 +27,7 @@ import tensorflow as tf
 from ktransformer.allocator import keep_freed_memory
 from ktransformer.config import read_settings, split_settings
 from ktransformer.errors import InputError
-from ktransformer.files import json_text, new_folder
+from ktransformer.files import check_new_folder, json_text, new_folder
 from ktransformer.quiet import quiet_stderr
 
 with quiet_stderr():
@@ -36,7 +36,7 @@ with quiet_stderr():
     from pictures import draw_attention, draw_curves
 
     from ktransformer.models import VisionTransformer
-    from ktransformer.servables import check_servable_path, save_servable
+    from ktransformer.servables import save_servable
     from ktransformer.serving import ImageClassifier
 
 HERE = Path(__file__).parent
@@ -109,7 +109,8 @@ def train(options: argparse.Namespace) -> None:
     settings = read_all_settings(options)
     if not all(0 <= seed < 2**28 for seed in options.seeds):
         raise InputError(f"--seeds must be from 0 to {2**28 - 1}; got {options.seeds}.")
-    check_servable_path(options.output, overwrite=options.overwrite)
+    kind = ("a classifier's folder", "classes.json")
+    check_new_folder(options.output, overwrite=options.overwrite, kind=kind)
     data, output = Path(options.data).resolve(), Path(options.output).resolve()
     if data.is_dir() and data.is_relative_to(output):
         raise InputError(f"{options.output} holds the images of --data; name another folder.")

@@ -24,8 +24,8 @@ from settings import Settings, add_settings, chosen_settings
 
 from ktransformer.allocator import keep_freed_memory
 from ktransformer.errors import InputError
-from ktransformer.files import new_folder
-from ktransformer.servables import check_servable_path, save_servable
+from ktransformer.files import check_new_folder, new_folder
+from ktransformer.servables import save_servable
 from ktransformer.serving import MaskFiller
 from ktransformer.text import Tokenizer
 
@@ -45,7 +45,8 @@ def main() -> int:
     add_settings(parser)
     options = parser.parse_args()
     try:
-        check_servable_path(options.output, overwrite=options.overwrite)
+        kind = ("a model's folder", "model.keras")
+        check_new_folder(options.output, overwrite=options.overwrite, kind=kind)
         settings = chosen_settings(options.config, options.set)
         print(train(settings, options))
     except (InputError, OSError) as error:
