@@ -97,7 +97,8 @@ def call_at_once(
     for thread in threads:
         thread.join()
     if failures:
-        raise RequestError(f"A request failed: {str(failures[0]).splitlines()[0]}")
+        reason = str(failures[0]).partition("\n")[0]
+        raise RequestError(f"A request failed: {reason or type(failures[0]).__name__}")
     return waits, time.perf_counter() - start
 
 
