@@ -86,7 +86,10 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "arguments": ({"config"}, set()),
-    "cli": ({"allocator", "arguments", "commands", "export_commands", "quiet"}, {"tensorflow"}),
+    "cli": (
+        {"allocator", "arguments", "commands", "export_commands", "quiet"},
+        {"keras", "tensorflow"},
+    ),
     "__main__": ({"cli"}, set()),
 }
 
