@@ -55,6 +55,7 @@ def test_a_step_finds_its_memory_where_the_last_one_left_it():
     assert float(faults) < 500
 
 
+@pytest.mark.long
 def test_the_training_command_keeps_it():
     line = ["train", "--source", "/nowhere", "--target", "/nowhere", "--output", "/nowhere/run"]
     code = f"from ktransformer.cli import main\nassert main({line}) == 2\n"

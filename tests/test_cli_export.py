@@ -30,6 +30,7 @@ def test_evaluate_takes_an_export(lite_file, data_folder, capfd):
     assert json.loads(capfd.readouterr().out)["exact_match"] >= 0.9
 
 
+@pytest.mark.long
 def test_a_number_of_threads_is_taken(lite_file):
     result = command("translate", lite_file, "--threads", 1, input=b"nine\n")
     assert (result.returncode, result.stdout) == (0, b"9\n")
@@ -59,6 +60,7 @@ def test_export_refuses_what_does_not_go_together(run_folder, tmp_path, capsys):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.long
 def test_an_export_joins_requests_where_it_is_told_to(run_folder, tmp_path):
     export = ["export", str(run_folder), "--output", str(tmp_path / "model")]
     assert main([*export, "--batch-requests", "4", "--batch-timeout-ms", "2.5"]) == 0

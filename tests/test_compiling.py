@@ -70,6 +70,7 @@ def test_muon_leaves_an_output_projection_of_its_own_to_adam():
     )
 
 
+@pytest.mark.long
 def test_muon_learns_a_batch():
     model = compiled(optimizer="muon", learning_rate=0.01, warmup_steps=2)
     model.run_eagerly = False  # For twenty, the graph is sooner.

@@ -168,7 +168,9 @@ def test_tensorboard_logs_are_written(tmp_path):
     assert list((tmp_path / "logs").rglob("events.out.tfevents*"))
 
 
-@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param("mixed_bfloat16", marks=pytest.mark.long), "mixed_float16"]
+)
 def test_mixed_precision_trains(dtype, tmp_path):
     settings = {"dtype": dtype, "epochs": 12, "learning_rate": 0.01, "warmup_steps": 5}
     losses = train(small(**settings), TEXT, checkpoints=tmp_path / "c").history["loss"]
@@ -186,6 +188,7 @@ def test_two_batches_accumulated_make_the_update_of_one_twice_as_large(tmp_path)
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
+@pytest.mark.long
 def test_r_drop_draws_two_passes_together(tmp_path):
     def divergence(alpha: float) -> float:
         settings = {"dropout": 0.3, "epochs": 12, "learning_rate": 0.01, "warmup_steps": 5}

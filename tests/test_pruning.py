@@ -277,6 +277,7 @@ def test_the_command_prints_how_much_smaller_the_run_is(run_folder, tmp_path, ca
     ]
 
 
+@pytest.mark.long
 def test_a_pruned_run_exports_to_lite_and_translates_its_domain(pruned_folder, tmp_path):
     output = tmp_path / "numbers.tflite"
     arguments = ["export", pruned_folder, "--format", "tflite", "--output", output]

@@ -157,6 +157,7 @@ def test_muon_is_refused_on_several_devices(on_two):
     assert on_two[1]["muon"] == message
 
 
+@pytest.mark.long
 def test_a_strategy_of_several_workers_is_refused():
     code = (
         "import tensorflow as tf\n"

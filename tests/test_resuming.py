@@ -99,6 +99,7 @@ def test_a_training_that_was_cut_ends_as_if_it_had_not_been(settings, tmp_path):
     assert run.history == whole.history
 
 
+@pytest.mark.long
 def test_a_training_that_is_over_is_not_gone_on_with(tmp_path):
     config = small(**EVERY_UPDATE, learning_rate=1e-12, patience=1)
     first = train(config, TEXT, TEXT, checkpoints=tmp_path)
@@ -108,6 +109,7 @@ def test_a_training_that_is_over_is_not_gone_on_with(tmp_path):
     assert_same(again.model.get_weights(), first.model.get_weights())
 
 
+@pytest.mark.long
 def test_more_epochs_go_on_where_fewer_ended(tmp_path):
     long, short = (small(**{**EVERY_UPDATE, "epochs": epochs}) for epochs in (4, 2))
     whole = train(long, TEXT, checkpoints=tmp_path / "whole")
@@ -180,6 +182,7 @@ def test_a_training_with_another_tokenizer_is_not_gone_on_with(
         train(small(**EVERY_UPDATE), TEXT, TEXT, checkpoints=tmp_path / "c", resume=True)
 
 
+@pytest.mark.long
 def test_the_progress_of_an_epoch_that_goes_on_counts_all_epochs(tmp_path, capfd):
     config = small(**EVERY_UPDATE)
     with pytest.raises(CutError):

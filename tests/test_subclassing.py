@@ -128,7 +128,9 @@ def decode_in_steps(model, inputs):
     return ops.convert_to_numpy(ops.stack(logits, axis=1))
 
 
-@SUBCLASSES
+@pytest.mark.parametrize(
+    "subclass", [pytest.param(RelativeTransformer, marks=pytest.mark.long), SwiGLUTransformer]
+)
 def test_a_subclass_trains(subclass):
     model, (inputs, labels) = make_model(subclass, num_layers=1), make_batch()
     optimizer = keras.optimizers.Adam(5e-3)

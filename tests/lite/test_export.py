@@ -117,7 +117,10 @@ def test_greedy_and_beam_exports_say_what_the_model_says(translator, tmp_path):
             assert other.scores == pytest.approx(line.scores, abs=1e-4)
 
 
-@pytest.mark.parametrize("model_class", [SwiGLUTransformer, RelativeTransformer])
+@pytest.mark.parametrize(
+    "model_class",
+    [SwiGLUTransformer, pytest.param(RelativeTransformer, marks=pytest.mark.long)],
+)
 def test_a_subclass_of_the_model_exports(model_class, tmp_path):
     tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
     model = model_class(

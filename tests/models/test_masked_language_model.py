@@ -191,6 +191,7 @@ def cyclic_text(rows=320, seed=0):
     return {"ids": ids, "positions": positions}, labels
 
 
+@pytest.mark.long
 def test_fit_learns_what_stands_around_a_hidden_token():
     keras.utils.set_random_seed(1)
     model = MaskedLanguageModel(**{**SIZES, "d_model": 16, "dropout": 0.0})

@@ -40,15 +40,15 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
 @pytest.mark.parametrize(
     ("kind", "sizes", "inputs", "labels", "loss"),
     [
-        (Transformer, TRANSFORMER, INPUTS, TARGET, SmoothedCrossEntropy(0.1)),
         pytest.param(
-            MaskedLanguageModel,
-            LANGUAGE_MODEL,
-            MASKED,
-            TARGET[:, :2],
+            Transformer,
+            TRANSFORMER,
+            INPUTS,
+            TARGET,
             SmoothedCrossEntropy(0.1),
             marks=pytest.mark.long,
         ),
+        (MaskedLanguageModel, LANGUAGE_MODEL, MASKED, TARGET[:, :2], SmoothedCrossEntropy(0.1)),
         pytest.param(
             VisionTransformer,
             VISION,

@@ -241,6 +241,7 @@ class GatedVisionTransformer(VisionTransformer):
         return GatedBlock(**self.block_arguments())
 
 
+@pytest.mark.long
 def test_a_model_with_another_block_trains_saves_and_loads(tmp_path):
     model = GatedVisionTransformer(**SIZES)
     losses = fit(model)

@@ -148,6 +148,7 @@ def test_a_missing_environment_is_said_in_a_sentence(tmp_path):
     assert "make benchmark" in result.stderr
 
 
+@pytest.mark.long
 def test_a_text_of_too_few_batches_is_said_in_a_sentence(tmp_path):
     for language in ("en", "de"):
         (tmp_path / f"train.{language}").write_text("one two three\nthree two one\n" * 5)

@@ -118,6 +118,7 @@ def test_the_outputs_keep_their_shapes(joined_export):
     assert signatures["beam"].structured_outputs["score"].shape.as_list() == [None, 3]
 
 
+@pytest.mark.long
 def test_a_masked_language_model_joins_requests_and_has_some_to_warm_up(tmp_path):
     filler = small_filler()
     model = SavedModel(export_saved_model(filler, tmp_path / "lm", batching=BatchingConfig()))

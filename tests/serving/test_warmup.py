@@ -147,6 +147,7 @@ def test_warming_a_translator_up_runs_what_takes_texts_in_each_replica(lite_file
     assert ran == [(i, name) for i in range(2) for name in ("serving_default", "beam")]
 
 
+@pytest.mark.long
 def test_warming_up_a_translator_of_ids_runs_them_in_each_replica(translator, tmp_path):
     file = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids", "encode"])
     engine = LiteTranslator(file, replicas=2)
