@@ -302,6 +302,7 @@ def test_a_disk_that_fills_up_leaves_the_old_run_whole(run_copy, data_folder):
     assert not list(run_copy.parent.glob(".run*"))
 
 
+@pytest.mark.long
 def test_ctrl_c_during_training_leaves_the_old_run_whole(run_copy, data_folder):
     before = (run_copy / "model.keras").read_bytes()
     sides = data_folder / "train.source", data_folder / "train.target"

@@ -9,6 +9,7 @@ from ktransformer.cli import main
 from tests.run_command import command, limit_file_size, refusal
 
 
+@pytest.mark.long
 def test_export_takes_the_next_free_number(run_folder, tmp_path, capfd):
     for number in ("1", "2"):
         assert main(["export", str(run_folder), "--output", str(tmp_path / "model")]) == 0

@@ -75,6 +75,7 @@ def small(**settings) -> Config:
 TEXT = ParallelText(["one two", "two", "two one"] * 8, ["1 2", "2", "2 1"] * 8, empty=0)
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_weights(tmp_path):
     def weights(seed: int) -> list[np.ndarray]:
         return train(small(seed=seed), TEXT, checkpoints=tmp_path / "c").model.get_weights()
@@ -177,6 +178,7 @@ def test_mixed_precision_trains(dtype, tmp_path):
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.long
 def test_two_batches_accumulated_make_the_update_of_one_twice_as_large(tmp_path):
     # Two batches of the same pairs in a different order: their mean gradient is that of either.
     settings = {"dropout": 0.0, "batch_tokens": 256, "epochs": 4, "bucket_step": 16}

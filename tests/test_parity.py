@@ -61,6 +61,7 @@ def test_a_number_that_is_none_is_found_out(filler, exports, tmp_path):
     assert len(result.broken) == 1
 
 
+@pytest.mark.long
 def test_images_are_compared_too_and_a_quantised_file_by_what_is_stated(tmp_path):
     classifier = small_classifier()
     small = export_lite(classifier, tmp_path / "m.tflite", quantization="dynamic_int8")

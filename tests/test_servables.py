@@ -72,6 +72,7 @@ def test_the_commands_export_and_verify(
     assert [row["identical"] for row in report] == [1.0] * rows
 
 
+@pytest.mark.long
 def test_an_export_of_another_model_breaks_a_tolerance(filler_folder, tmp_path, capfd):
     other = small_filler(num_layers=1)
     save_servable(other, tmp_path)

@@ -27,7 +27,8 @@ def make_model(**options) -> Transformer:
     return model
 
 
-@pytest.mark.parametrize("tie_embeddings", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("tie_embeddings", [True, False])
 def test_it_trains_as_the_model_compiled_with_a_loss_does(tie_embeddings):
     plain, lean = (make_model(tie_embeddings=tie_embeddings) for _ in range(2))
     compile_model(plain, CONFIG)

@@ -173,6 +173,7 @@ def test_a_tolerance_outside_its_range_is_refused(options):
         Tolerances(**options)
 
 
+@pytest.mark.long
 def test_a_quantised_export_of_which_nothing_is_demanded_is_refused(
     run_folder, translator, text, tmp_path
 ):
@@ -209,6 +210,7 @@ def test_a_quantised_export_is_held_to_what_is_stated_and_to_bleu_alone(translat
     assert Tolerances().of(exact)["min_identical"] == 0.999
 
 
+@pytest.mark.long
 def test_the_run_searches_as_its_export_does(run_folder, translator, text, tmp_path):
     limited = with_decoding(translator, beam_size=1, max_target_length=3)
     file = export_lite(limited, tmp_path / "short.tflite", signatures=["serving_default"])

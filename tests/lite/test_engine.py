@@ -64,7 +64,7 @@ def test_a_file_of_a_fixed_batch_takes_any_number_of_texts(translator, tmp_path)
         assert (other.texts, other.truncated) == (line.texts, line.truncated)
 
 
-@pytest.mark.parametrize("batch_size", [None, 3])
+@pytest.mark.parametrize("batch_size", [None, pytest.param(3, marks=pytest.mark.long)])
 def test_a_file_of_ids_translates_with_the_tokenizer_beside_it(translator, tmp_path, batch_size):
     path = tmp_path / "ids.tflite"
     engine = LiteTranslator(
@@ -84,6 +84,7 @@ def test_a_file_of_ids_without_its_tokenizer_says_what_it_lacks(translator, tmp_
         LiteTranslator(path).translate(["one"])
 
 
+@pytest.mark.long
 def test_another_tokenizer_beside_a_file_of_ids_is_found_out(translator, tmp_path):
     path = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
     Tokenizer.train(["one two three", "1 2 3"], 30).save(tokenizer_beside(path))

@@ -149,6 +149,7 @@ def test_a_model_of_mixed_precision_is_converted_in_float32(tmp_path):
     assert mixed.compute_dtype == "float16"
 
 
+@pytest.mark.long
 def test_shorter_limits_hold_in_the_file(translator, tmp_path):
     limited = with_decoding(translator, max_source_length=5, max_target_length=3)
     file = export_lite(limited, tmp_path / "short.tflite", signatures=["serving_default"])

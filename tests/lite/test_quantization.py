@@ -103,6 +103,7 @@ def test_a_row_of_zeros_stays_zeros_and_the_greatest_value_is_exact():
     assert restored[1, 0] == pytest.approx(-2.0)
 
 
+@pytest.mark.long
 def test_a_broken_quantisation_is_found_out_before_the_file_is_written(tmp_path, monkeypatch):
     exact = quantization._quantize_rows
 

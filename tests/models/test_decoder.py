@@ -76,7 +76,7 @@ def functional_decoder(norm_first):
     return keras.Model([source, target], make_decoder(norm_first)(embedding(target), memory))
 
 
-@NORMS
+@pytest.mark.parametrize("norm_first", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_it_is_a_layer_like_any_other(norm_first, tmp_path):
     check_layer(
         lambda policy: make_decoder(norm_first, policy, dropout=0.1),

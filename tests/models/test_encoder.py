@@ -67,7 +67,7 @@ def change_padding(model):
     embedding.assign(np.concatenate([normal(1, D, seed=5), array(embedding)[1:]]))
 
 
-@NORMS
+@pytest.mark.parametrize("norm_first", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_it_is_a_layer_like_any_other(norm_first, tmp_path):
     check_layer(
         lambda policy: make_encoder(norm_first, policy, dropout=0.1),

@@ -77,6 +77,7 @@ def test_empty_texts_give_empty_texts(served):
     assert (served["score"][1], served["score"][4]) == (0.0, 0.0)
 
 
+@pytest.mark.long
 def test_an_empty_batch_gives_an_empty_batch(saved_model):
     assert in_a_fresh_process(saved_model, [])["text"] == []
 
@@ -88,6 +89,7 @@ def test_the_ids_signature_agrees_with_the_text_signature(saved_model, translato
     assert strings(texts) == strings(translator.translate(tf.constant(TEXTS))["text"])
 
 
+@pytest.mark.long
 def test_a_subclass_of_the_model_exports(tmp_path):
     tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
     model = SwiGLUTransformer(
