@@ -70,24 +70,22 @@ def assert_same(first, second) -> None:
         assert a.tobytes() == b.tobytes()
 
 
+MUON = {"accumulate_batches": 3, "subword_alpha": 0.3, "patience": 1, "optimizer": "muon"}
+HALF = {
+    "dtype": "mixed_float16",
+    "remat": True,
+    "rdrop_alpha": 1.0,
+    "schedule": "cosine",
+    "bleu_sentences": 200,
+}
+
+
 @pytest.mark.parametrize(
     ("cuts", "settings"),
     [
-        (
-            [2 + STEPS],
-            {"accumulate_batches": 3, "subword_alpha": 0.3, "patience": 1, "optimizer": "muon"},
-        ),
-        pytest.param(
-            [2, 0, 2 + STEPS],
-            {
-                "dtype": "mixed_float16",
-                "remat": True,
-                "rdrop_alpha": 1.0,
-                "schedule": "cosine",
-                "bleu_sentences": 200,
-            },
-            marks=pytest.mark.long,
-        ),
+        ([2 + STEPS], MUON),
+        pytest.param([2, 0, 2 + STEPS], MUON, marks=pytest.mark.long),
+        pytest.param([2, 0, 2 + STEPS], HALF, marks=pytest.mark.long),
     ],
 )
 def test_a_training_that_was_cut_ends_as_if_it_had_not_been(cuts, settings, tmp_path):
