@@ -8,9 +8,11 @@ from keras import ops
 from ktransformer.layers.cache import Positions
 from ktransformer.layers.checks import check_dropouts, check_heads, check_sizes
 from ktransformer.layers.masks import masked_softmax
+from ktransformer.layers.output_shapes import SameShapeLayer
+from ktransformer.layers.projection import Projection
 
 
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(SameShapeLayer):
     """The parts that self- and cross-attention share.
 
     Project (in the subclasses), `compute_scores`, `compute_weights`, `attend`, `merge`. `call` and
@@ -34,12 +36,13 @@ class MultiHeadAttention(keras.layers.Layer):
         self.dropout = dropout
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.input_spec = keras.InputSpec(ndim=3)
         self.weights_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="weights_dropout"
         )
 
     def _dense(self, features: int, name: str) -> keras.layers.Dense:
-        return keras.layers.Dense(
+        return Projection(
             features,
             use_bias=self.use_bias,
             kernel_initializer=self.kernel_initializer.clone(),
@@ -51,6 +54,7 @@ class MultiHeadAttention(keras.layers.Layer):
         check_heads(d_model, self.num_heads)
         self.d_model = d_model
         self.head_dim = d_model // self.num_heads
+        self.input_spec = keras.InputSpec(ndim=3, axes={-1: d_model})
 
     def _project(self, dense: keras.layers.Layer, inputs: Any, parts: int) -> tuple[Any, ...]:
         """Projects and cuts into `parts` tensors: `[B, T, D] -> [B, H, T, D/H]` each."""

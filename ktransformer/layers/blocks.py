@@ -9,10 +9,11 @@ from ktransformer.layers.checks import check_dropouts, check_sizes
 from ktransformer.layers.cross_attention import MultiHeadCrossAttention
 from ktransformer.layers.feed_forward import FeedForward
 from ktransformer.layers.layer_normalization import LayerNormalization
+from ktransformer.layers.output_shapes import SameShapeLayer
 from ktransformer.layers.self_attention import MultiHeadSelfAttention
 
 
-class _Block(keras.layers.Layer):
+class _Block(SameShapeLayer):
     """What both blocks share: their arguments, the factories, and the residual connection."""
 
     def __init__(
@@ -256,6 +257,10 @@ class DecoderBlock(_Block):
         self.cross_attention_norm, self.cross_attention_dropout = self._make_residual(
             "cross_attention", inputs_shape
         )
+
+    def compute_output_shape(self, inputs_shape: Any, memory_shape: Any = None) -> Any:
+        """Returns the shape of the inputs."""
+        return inputs_shape
 
     def call(
         self,

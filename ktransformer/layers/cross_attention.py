@@ -7,6 +7,7 @@ from keras import ops
 
 from ktransformer.layers.attention import MultiHeadAttention
 from ktransformer.layers.cache import KeyValues, Positions, StepPlace
+from ktransformer.layers.checks import check_axes, check_mask
 from ktransformer.layers.masks import attention_mask
 
 
@@ -33,7 +34,8 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         Float tensor `[B, T, D]`.
 
     Raises:
-        ValueError: `num_heads` is below 1 or does not divide D, or `dropout` is not in [0, 1).
+        ValueError: `num_heads` is below 1 or does not divide D, `dropout` is not in [0, 1), or
+            an input or a mask has another shape.
 
     Masking: padded memory is never attended to; the mask of `inputs` is passed on unchanged.
 
@@ -60,6 +62,10 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         self.memory_projection.build(memory_shape)
         self.output_projection.build(inputs_shape)
 
+    def compute_output_shape(self, inputs_shape: Any, memory_shape: Any = None) -> Any:
+        """Returns the shape of the inputs."""
+        return inputs_shape
+
     def project_query(self, inputs: Any) -> Any:
         """Makes the queries: `[B, T, D] -> [B, H, T, D/H]`."""
         return self._project(self.query_projection, inputs, 1)[0]
@@ -76,14 +82,14 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         memory_mask: Any | None = None,
         training: bool | None = None,
     ) -> Any:
+        mask = self._wide_mask(inputs, memory, memory_mask)
         key, value = self.project_memory(memory)
-        mask = self._wide_mask(inputs, key, memory_mask)
         return self.merge(self.attend(self.project_query(inputs), key, value, mask, training))
 
     def attention_weights(self, inputs: Any, memory: Any, memory_mask: Any | None = None) -> Any:
         """Returns the weights `[B, H, T, S]` that `call` uses, without dropout."""
+        mask = self._wide_mask(inputs, memory, memory_mask)
         key, _ = self.project_memory(memory)
-        mask = self._wide_mask(inputs, key, memory_mask)
         return self._weights(self.project_query(inputs), key, mask)
 
     def remember(self, memory: Any, memory_mask: Any) -> KeyValues:
@@ -122,7 +128,9 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         weights = ops.cast(self.compute_weights(scores, None), query.dtype)
         return self.merge(ops.matmul(weights, memory.value))
 
-    def _wide_mask(self, inputs: Any, key: Any, memory_mask: Any | None) -> Any | None:
+    def _wide_mask(self, inputs: Any, memory: Any, memory_mask: Any | None) -> Any | None:
+        check_axes("memory", memory, "[B, S, D]")
+        check_mask("memory_mask", memory_mask, "memory", memory)
         return attention_mask(
-            memory_mask, query_length=ops.shape(inputs)[1], key_length=ops.shape(key)[2]
+            memory_mask, query_length=ops.shape(inputs)[1], key_length=ops.shape(memory)[1]
         )

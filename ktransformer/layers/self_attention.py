@@ -7,6 +7,7 @@ from keras import ops
 
 from ktransformer.layers.attention import MultiHeadAttention
 from ktransformer.layers.cache import Cache, KeyValues, StepPlace
+from ktransformer.layers.checks import check_mask
 from ktransformer.layers.masks import attention_mask
 
 
@@ -36,7 +37,8 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         Float tensor `[B, T, D]`.
 
     Raises:
-        ValueError: `num_heads` is below 1 or does not divide D, or `dropout` is not in [0, 1).
+        ValueError: `num_heads` is below 1 or does not divide D, `dropout` is not in [0, 1), or
+            an input or a mask has another shape.
 
     Masking: padded positions are never attended to; the mask is passed on unchanged. A position
         that can see nothing gets a sum of 0, so its output is the output projection's bias.
@@ -83,6 +85,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         return self._weights(query, key, self._wide_mask(inputs, mask))
 
     def _wide_mask(self, inputs: Any, mask: Any | None) -> Any | None:
+        check_mask("mask", mask, "inputs", inputs)
         length = ops.shape(inputs)[1]
         return attention_mask(mask, query_length=length, key_length=length, causal=self.causal)
 

@@ -46,6 +46,10 @@ class Decoder(BlockStack):
         """Builds the blocks for inputs `[B, T, D]` and memory `[B, S, D]`."""
         self.build_blocks(inputs_shape, memory_shape)
 
+    def compute_output_shape(self, inputs_shape: Any, memory_shape: Any = None) -> Any:
+        """Returns the shape of the inputs."""
+        return inputs_shape
+
     def call(
         self,
         inputs: Any,

@@ -7,7 +7,8 @@ from keras import ops
 
 from ktransformer.layers import DecoderBlock, DecoderState, PositionalEmbedding
 from ktransformer.layers.cache import unseen_memory
-from ktransformer.layers.checks import check_sizes
+from ktransformer.layers.checks import check_inputs, check_sizes
+from ktransformer.layers.projection import Projection
 from ktransformer.models.decoder import Decoder
 from ktransformer.models.encoder_model import EncoderModel
 
@@ -16,6 +17,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "base": {"num_layers": 6, "d_model": 512, "hidden_dim": 2048, "num_heads": 8},
     "big": {"num_layers": 6, "d_model": 1024, "hidden_dim": 4096, "num_heads": 16},
 }
+_INPUT_AXES = {"source": "[B, S]", "target": "[B, T]"}
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -60,7 +62,8 @@ class Transformer(EncoderModel):
 
     Raises:
         ValueError: A size is below 1, `num_heads` does not divide `d_model`, a dropout is not in
-            [0, 1), or `positions` is unknown.
+            [0, 1), `positions` is unknown, or an input is missing or has another number of axes.
+        TypeError: The inputs are no dict.
 
     Masking: starts in the embeddings, at every id that is not `pad_id`; the logits carry the
         target's.
@@ -131,7 +134,7 @@ class Transformer(EncoderModel):
         self.output_embedding = self.source_embedding
         if not self.tie_embeddings:
             self.target_embedding = self.make_embedding("target_embedding")
-            self.output_embedding = keras.layers.Dense(
+            self.output_embedding = Projection(
                 self.vocabulary_size, use_bias=False, dtype=self.dtype_policy, name="output"
             )
         self.encoder = self.make_encoder()
@@ -172,11 +175,24 @@ class Transformer(EncoderModel):
         self.decoder.build(vectors, vectors)
         self.built = True
 
+    def export_signature(self) -> list[Any]:
+        return [
+            {
+                name: keras.InputSpec(shape=(None, None), dtype="int32", name=name)
+                for name in _INPUT_AXES
+            }
+        ]
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """Returns `[B, T, V]`."""
+        return (*input_shape["target"], self.vocabulary_size)
+
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         return self._project(self.hidden_states(inputs, training=training))
 
     def hidden_states(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Returns what the output projection makes the logits of: `[B, T, D]`."""
+        check_inputs(inputs, _INPUT_AXES)
         memory = self.encode(inputs["source"], training=training)
         target = inputs["target"]
         hidden: Any = self.decoder(
