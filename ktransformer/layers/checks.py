@@ -6,6 +6,7 @@ Checks of tensors look at static shapes alone, so a graph pays nothing for them.
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -34,7 +35,12 @@ def check_heads(d_model: int, num_heads: int) -> None:
 
 
 def check_axes(name: str, tensor: Any, axes: str) -> None:
-    """Raises a `ValueError` for another number of axes than those named, such as `[B, T, D]`."""
+    """Raises an error for another number of axes than those named, such as `[B, T, D]`.
+
+    A `TypeError` for what is no tensor, otherwise a `ValueError`.
+    """
+    if not hasattr(tensor, "shape"):
+        raise TypeError(f"{name} must be a tensor {axes}; got {_described(tensor)}.")
     shape = _known_shape(tensor)
     if shape is not None and len(shape) != axes.count(",") + 1:
         raise ValueError(f"{name} must have the shape {axes}; got {shape}.")
@@ -55,24 +61,38 @@ def check_mask(name: str, mask: Any | None, sequence_name: str, sequence: Any) -
         )
 
 
-def check_inputs(inputs: Any, axes: Mapping[str, str]) -> None:
+def describe_axes(axes: str | Mapping[str, str]) -> str:
+    """Says what `check_inputs` expects, such as `a dict {'ids': [B, T]}`."""
+    if isinstance(axes, str):
+        return f"a tensor {axes}"
+    return "a dict {" + ", ".join(f"{name!r}: {shape}" for name, shape in axes.items()) + "}"
+
+
+def check_inputs(inputs: Any, axes: str | Mapping[str, str]) -> None:
     """Checks a model's inputs by the axes of each, such as `{"ids": "[B, T]"}`.
 
     Raises:
-        TypeError: `inputs` is no dict.
+        TypeError: `inputs` is no dict, or no tensor.
         ValueError: A key is missing, or a tensor has another number of axes.
     """
-    expected = ", ".join(f"{name!r}: {shape}" for name, shape in axes.items())
+    if isinstance(axes, str):
+        check_axes("inputs", inputs, axes)
+        return
     if not isinstance(inputs, Mapping):
-        raise TypeError(f"inputs must be a dict {{{expected}}}; got {_described(inputs)}.")
+        raise TypeError(f"inputs must be {describe_axes(axes)}; got {_described(inputs)}.")
     if not axes.keys() <= inputs.keys():
-        raise ValueError(f"inputs must be a dict {{{expected}}}; got the keys {sorted(inputs)}.")
+        raise ValueError(f"inputs must be {describe_axes(axes)}; got the keys {sorted(inputs)}.")
     for name, shape in axes.items():
         check_axes(name, inputs[name], shape)
 
 
 def check_ids(name: str, ids: Any, limit: int) -> None:
-    """Raises a `ValueError` for an id outside [0, limit), unless a graph is being traced."""
+    """Raises a `ValueError` for an id outside [0, limit), unless a graph is being traced.
+
+    Strings are a `TypeError`, in a graph as well.
+    """
+    if keras.backend.standardize_dtype(ids.dtype) == "string":
+        raise TypeError(f"{name} must be ids, ints in [0, {limit}); got strings.")
     try:
         values = ops.convert_to_numpy(ids)
     except (NotImplementedError, TypeError):  # TensorFlow's and JAX' tracers have no values.

@@ -15,15 +15,18 @@ class DescribedLayer(keras.layers.Layer):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Describes the output for symbolic arguments of `call`."""
-        described = super().compute_output_spec(*args, **kwargs)
         if not self.built:
-            return described
+            return super().compute_output_spec(*args, **kwargs)
         traced = keras.Operation.compute_output_spec(self, *args, **kwargs)
-        return _with_axes_of(described, traced)
+        return _with_axes_of(super().compute_output_spec(*args, **kwargs), traced)
 
 
 class SameShapeLayer(DescribedLayer):
     """A layer whose output has the shape of its input."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.input_spec = keras.InputSpec(min_ndim=2)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Returns the shape of the input."""

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NoReturn, Self
 import keras
 
 from ktransformer.layers import EncoderBlock, LayerNormalization
-from ktransformer.layers.checks import check_heads, check_sizes
+from ktransformer.layers.checks import check_heads, check_sizes, describe_axes
 from ktransformer.layers.output_shapes import DescribedLayer
 from ktransformer.layers.projection import refuse_quantization
 from ktransformer.models.encoder import Encoder
@@ -14,7 +14,8 @@ from ktransformer.models.encoder import Encoder
 class EncoderModel(DescribedLayer, keras.Model):
     """Holds the sizes that a model gives to its blocks, and makes the blocks and the encoder.
 
-    A subclass sets `encoder` to what `make_encoder` returns.
+    A subclass sets `encoder` to what `make_encoder` returns, and `input_axes` to the axes of its
+    inputs.
 
     Args:
         num_layers: Blocks in the encoder.
@@ -35,6 +36,7 @@ class EncoderModel(DescribedLayer, keras.Model):
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]]
+    input_axes: ClassVar[str | dict[str, str]] = "inputs"
 
     def __init__(
         self,
@@ -87,14 +89,23 @@ class EncoderModel(DescribedLayer, keras.Model):
         # Keras would take a second tensor for `training`.
         if len(args) > 1 and self.call_signature_parameters[1:2] == ["training"]:
             raise TypeError(
-                f"{type(self).__name__} takes one positional argument, its inputs; "
-                f"got {len(args)}. See its docstring for their form."
+                f"{type(self).__name__} takes one positional argument, "
+                f"{describe_axes(self.input_axes)}; got {len(args)}."
             )
         return super().__call__(*args, **kwargs)
 
-    def export_signature(self) -> list[Any]:
-        """Returns the inputs that `export` gives to an exported model, as `keras.InputSpec`s."""
-        raise NotImplementedError(f"{type(self).__name__} must override export_signature.")
+    def export_signature(self) -> list[Any] | None:
+        """Returns what an exported model takes, as `keras.InputSpec`s; None for Keras' guess."""
+        if isinstance(self.input_axes, str):
+            return None
+        return [
+            {
+                name: keras.InputSpec(
+                    shape=(None,) * (axes.count(",") + 1), dtype="int32", name=name
+                )
+                for name, axes in self.input_axes.items()
+            }
+        ]
 
     def export(
         self,

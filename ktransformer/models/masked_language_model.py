@@ -1,6 +1,6 @@
 """The masked language model: an encoder that predicts the tokens that were hidden from it."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -10,8 +10,6 @@ from ktransformer.layers.checks import check_ids, check_inputs
 from ktransformer.layers.projection import Projection
 from ktransformer.models.encoder_model import EncoderModel
 from ktransformer.models.transformer import PRESETS
-
-_INPUT_AXES = {"ids": "[B, T]", "positions": "[B, M]"}
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -69,6 +67,7 @@ class MaskedLanguageModel(EncoderModel):
     """
 
     presets = PRESETS
+    input_axes: ClassVar[dict[str, str]] = {"ids": "[B, T]", "positions": "[B, M]"}
 
     def __init__(
         self,
@@ -149,20 +148,12 @@ class MaskedLanguageModel(EncoderModel):
         )
         self.built = True
 
-    def export_signature(self) -> list[Any]:
-        return [
-            {
-                name: keras.InputSpec(shape=(None, None), dtype="int32", name=name)
-                for name in _INPUT_AXES
-            }
-        ]
-
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         """Returns `[B, M, V]`."""
         return (*input_shape["positions"], self.vocabulary_size)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        check_inputs(inputs, _INPUT_AXES)
+        check_inputs(inputs, self.input_axes)
         hidden = self.encode(inputs["ids"], training=training)
         positions = ops.cast(inputs["positions"], "int32")  # Keras loads them as floats.
         check_ids("positions", positions, inputs["ids"].shape[1])

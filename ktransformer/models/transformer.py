@@ -1,6 +1,6 @@
 """The encoder-decoder Transformer."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -17,7 +17,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "base": {"num_layers": 6, "d_model": 512, "hidden_dim": 2048, "num_heads": 8},
     "big": {"num_layers": 6, "d_model": 1024, "hidden_dim": 4096, "num_heads": 16},
 }
-_INPUT_AXES = {"source": "[B, S]", "target": "[B, T]"}
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -79,6 +78,7 @@ class Transformer(EncoderModel):
     """
 
     presets = PRESETS
+    input_axes: ClassVar[dict[str, str]] = {"source": "[B, S]", "target": "[B, T]"}
 
     def __init__(
         self,
@@ -175,14 +175,6 @@ class Transformer(EncoderModel):
         self.decoder.build(vectors, vectors)
         self.built = True
 
-    def export_signature(self) -> list[Any]:
-        return [
-            {
-                name: keras.InputSpec(shape=(None, None), dtype="int32", name=name)
-                for name in _INPUT_AXES
-            }
-        ]
-
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         """Returns `[B, T, V]`."""
         return (*input_shape["target"], self.vocabulary_size)
@@ -192,7 +184,7 @@ class Transformer(EncoderModel):
 
     def hidden_states(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Returns what the output projection makes the logits of: `[B, T, D]`."""
-        check_inputs(inputs, _INPUT_AXES)
+        check_inputs(inputs, self.input_axes)
         memory = self.encode(inputs["source"], training=training)
         target = inputs["target"]
         hidden: Any = self.decoder(

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from ktransformer.layers import PatchEmbedding
-from ktransformer.layers.checks import check_sizes
+from ktransformer.layers.checks import check_inputs, check_sizes
 from ktransformer.layers.patch_embedding import height_and_width
 from ktransformer.layers.projection import Projection
 from ktransformer.models.encoder_model import EncoderModel
@@ -71,6 +71,7 @@ class VisionTransformer(EncoderModel):
     """
 
     presets = VISION_PRESETS
+    input_axes = "[B, h, w, C]"
 
     def __init__(
         self,
@@ -169,6 +170,7 @@ class VisionTransformer(EncoderModel):
         return (input_shape[0], self.num_classes)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        check_inputs(inputs, self.input_axes)
         return self.head(self.features(inputs, training=training))
 
     def attention_weights(self, images: Any) -> list[Any]:
