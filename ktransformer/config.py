@@ -70,7 +70,7 @@ class ModelConfig:
     norm_first: bool = False
     """Pre-norm (true) or post-norm (false)."""
     positions: str = "sinusoidal"
-    """sinusoidal, sinusoidal_interleaved or learned."""
+    """sinusoidal, sinusoidal_interleaved, learned or none."""
     scale_embeddings: bool = True
     """Multiply token vectors by sqrt(d_model)."""
     tie_embeddings: bool = True

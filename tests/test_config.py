@@ -227,6 +227,12 @@ def test_a_number_that_yaml_reads_as_a_string_is_still_a_number(tmp_path):
     assert Config().replace(read_settings(file)).training.learning_rate == 0.002
 
 
+def test_no_positions_is_a_word_and_not_null(tmp_path):
+    (tmp_path / "settings.yaml").write_text("positions: none\n", encoding="utf-8")
+    settings = read_settings(tmp_path / "settings.yaml")
+    assert Config().replace(settings).model.positions == "none"
+
+
 def test_an_empty_yaml_file_changes_nothing(tmp_path):
     file = tmp_path / "settings.yaml"
     file.write_text("# Nothing yet.\n")

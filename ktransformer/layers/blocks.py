@@ -1,6 +1,6 @@
 """The encoder's and the decoder's block: sublayers, each with a residual and a norm."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -10,6 +10,7 @@ from ktransformer.layers.cross_attention import MultiHeadCrossAttention
 from ktransformer.layers.feed_forward import FeedForward
 from ktransformer.layers.layer_normalization import LayerNormalization
 from ktransformer.layers.output_shapes import SameShapeLayer
+from ktransformer.layers.overrides import check_overrides
 from ktransformer.layers.self_attention import MultiHeadSelfAttention
 
 
@@ -239,6 +240,7 @@ class DecoderBlock(_Block):
     """
 
     causal = True
+    cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {"call": ("step",)}
 
     def make_cross_attention(self) -> keras.layers.Layer:
         """Creates the cross-attention; override it for another one."""
@@ -295,7 +297,11 @@ class DecoderBlock(_Block):
         Returns:
             The outputs `[B, K, D]`, equal to what `call` gives at this position, and the cache
             with it written in.
+
+        Raises:
+            NotImplementedError: A subclass overrides `call` and not this.
         """
+        check_overrides(self)
         seen = self.before_sublayer(self.self_attention_norm, inputs)
         outputs, cache = self.self_attention.step(seen, cache, at)
         hidden = self.after_sublayer(self.self_attention_norm, inputs, outputs)

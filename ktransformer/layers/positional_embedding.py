@@ -1,6 +1,6 @@
 """Token embeddings with positions: where ids become vectors and the mask begins."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras import ops
 from ktransformer.layers.checks import check_axes, check_dropouts, check_ids, check_sizes
 from ktransformer.layers.output_shapes import DescribedLayer
 
-POSITIONS = ("sinusoidal", "sinusoidal_interleaved", "learned")
+POSITIONS = ("sinusoidal", "sinusoidal_interleaved", "learned", "none")
 
 
 def sinusoidal_positions(length: int, d_model: int, *, interleaved: bool = False) -> np.ndarray:
@@ -51,7 +51,8 @@ class PositionalEmbedding(DescribedLayer):
         vocabulary_size: V, the number of ids.
         d_model: D, the width of a vector.
         max_length: The longest sequence, in tokens.
-        positions: `"sinusoidal"` (sines first), `"sinusoidal_interleaved"` or `"learned"`.
+        positions: `"sinusoidal"` (sines first), `"sinusoidal_interleaved"`, `"learned"`, or
+            `"none"` for token vectors alone, where the attention itself knows the positions.
         scale: Whether token vectors are multiplied by sqrt(D), which brings an embedding that
             is small enough to be an output projection to the size of the positions.
         pad_id: The id of padding.
@@ -85,6 +86,8 @@ class PositionalEmbedding(DescribedLayer):
     Reference: Vaswani et al. 2017, sections 3.4 (scaling and tying) and 3.5 (positions).
     """
 
+    cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {"call": ("embed",)}
+
     def __init__(
         self,
         vocabulary_size: int,
@@ -112,7 +115,7 @@ class PositionalEmbedding(DescribedLayer):
         self.sum_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="sum_dropout"
         )
-        if positions != "learned":
+        if positions.startswith("sinusoidal"):
             interleaved = positions == "sinusoidal_interleaved"
             self._sinusoids = sinusoidal_positions(max_length, d_model, interleaved=interleaved)
 
@@ -140,7 +143,7 @@ class PositionalEmbedding(DescribedLayer):
         return ops.not_equal(inputs, self.pad_id)
 
     def embed(self, ids: Any, start_index: Any = 0) -> Any:
-        """Sums token and position vectors, without dropout: `[B, T] -> [B, T, D]`.
+        """Sums token and position vectors, if any, without dropout: `[B, T] -> [B, T, D]`.
 
         `start_index` is the position of the first id.
 
@@ -158,6 +161,8 @@ class PositionalEmbedding(DescribedLayer):
         tokens = ops.take(ops.cast(self.embeddings, self.compute_dtype), ids, axis=0)
         if self.scale:
             tokens = tokens * ops.cast(self.d_model**0.5, self.compute_dtype)
+        if self.positions == "none":
+            return tokens
         table = self.position_embeddings if self.positions == "learned" else self._sinusoids
         positions = start_index + ops.arange(length, dtype="int32")
         return tokens + ops.take(ops.cast(table, self.compute_dtype), positions, axis=0)

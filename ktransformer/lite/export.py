@@ -54,7 +54,8 @@ def export_lite(
 
     Raises:
         InputError: A signature or quantisation is unknown, the tokenizer's LiteRT form would give
-            other ids, or the model does not convert or has other scores when converted.
+            other ids, a translator's model decodes otherwise than it is trained
+            (`check_decoding`), or the model does not convert or has other scores when converted.
     """
     names = _names(servable, signatures)
     _check(quantization, batch_size)
@@ -64,6 +65,7 @@ def export_lite(
     chosen = {name: servable.lite_signature(name, batch_size) for name in names}
     texts = [name for name, signature in chosen.items() if signature.takes_text]
     _check_tokenizer(servable, texts)
+    servable.check_before_export()
     description = servable.describe(
         names, batch_size=batch_size, quantization=quantization, **labels
     )

@@ -31,7 +31,8 @@ class MaskedLanguageModel(EncoderModel):
         hidden_dropout: The same for the feed-forward networks' inner features.
         activation: Inner activation of the feed-forward networks, and that of the head.
         norm_first: True for pre-norm, False for post-norm.
-        positions: `"learned"`, `"sinusoidal"` or `"sinusoidal_interleaved"`.
+        positions: `"learned"`, `"sinusoidal"`, `"sinusoidal_interleaved"` or `"none"`; see
+            `PositionalEmbedding`.
         scale_embeddings: Whether token vectors are multiplied by sqrt(D).
         max_length: The longest text, in tokens, the end token included.
         pad_id: The id of padding.

@@ -8,6 +8,7 @@ from keras import ops
 from ktransformer.layers import DecoderBlock, DecoderState, PositionalEmbedding
 from ktransformer.layers.cache import unseen_memory
 from ktransformer.layers.checks import check_inputs, check_sizes
+from ktransformer.layers.overrides import check_overrides
 from ktransformer.layers.projection import Projection
 from ktransformer.models.decoder import Decoder
 from ktransformer.models.encoder_model import EncoderModel
@@ -39,7 +40,8 @@ class Transformer(EncoderModel):
         hidden_dropout: The same for the feed-forward networks' inner features.
         activation: Inner activation of the feed-forward networks.
         norm_first: True for pre-norm, False for post-norm.
-        positions: `"sinusoidal"`, `"sinusoidal_interleaved"` or `"learned"`.
+        positions: `"sinusoidal"`, `"sinusoidal_interleaved"`, `"learned"` or `"none"`; see
+            `PositionalEmbedding`.
         scale_embeddings: Whether token vectors are multiplied by sqrt(D).
         tie_embeddings: True shares one table between source, target and output projection;
             False gives each its own.
@@ -79,6 +81,10 @@ class Transformer(EncoderModel):
 
     presets = PRESETS
     input_axes: ClassVar[dict[str, str]] = {"source": "[B, S]", "target": "[B, T]"}
+    cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {
+        "call": ("step", "prepare_memory"),
+        "hidden_states": ("step", "prepare_memory"),
+    }
 
     def __init__(
         self,
@@ -284,7 +290,13 @@ class Transformer(EncoderModel):
         Returns:
             Logits `[B*K, V]`, or `[B*K, C]` of some ids, equal to what a call on the whole target
             gives at `index`, and the state with this token written in.
+
+        Raises:
+            NotImplementedError: A subclass, here or in the target's embedding, overrides a method
+                of whole sequences and not its counterpart in decoding.
         """
+        check_overrides(self)
+        check_overrides(self.target_embedding)
         embedded = self.target_embedding.embed(ids[:, None], index)  # [B*K, 1, D]
         hidden, state = self.decoder.step(
             ops.reshape(embedded, (-1, state.unseen.beam_size, self.d_model)),

@@ -13,7 +13,9 @@ from ktransformer.decoding import (
     greedy_search,
     length_limits,
 )
-from ktransformer.models import Transformer
+from ktransformer.errors import InputError
+from ktransformer.models import Transformer, check_decoding
+from ktransformer.models.decoding_check import check_decoder_overrides
 from ktransformer.serving.graph_function import graph_function
 from ktransformer.serving.servable import Servable, check_pieces
 from ktransformer.serving.shortlist import Shortlist
@@ -39,8 +41,9 @@ class IdTranslator(Servable):
         max_target_length: The longest target, likewise.
 
     Raises:
-        InputError: The tokenizer has another number of pieces than the model, or `decoding`
-            allows texts longer than the model's `max_length`.
+        InputError: The tokenizer has another number of pieces than the model, `decoding` allows
+            texts longer than the model's `max_length`, or a subclass overrides a method that cached
+            decoding does not call, and not its counterpart.
     """
 
     model: Transformer
@@ -57,6 +60,10 @@ class IdTranslator(Servable):
         self.check_tokenizer()
         if not model.built:
             model.build()
+        try:
+            check_decoder_overrides(model)
+        except NotImplementedError as error:
+            raise InputError(str(error)) from error
         self.decoding = decoding or DecodingConfig()
         self.shortlist = shortlist
         self.max_source_length = self.decoding.max_source_length or model.max_length
@@ -66,6 +73,13 @@ class IdTranslator(Servable):
     def check_tokenizer(self) -> None:
         """Refuses the tokenizer of another model; override it where ids alone are translated."""
         check_pieces(self.tokenizer, self.model.vocabulary_size)
+
+    def check_before_export(self) -> None:
+        """Compares cached decoding with whole calls; see `check_decoding`."""
+        try:
+            check_decoding(self.model, columns=self.shortlist is not None)
+        except ValueError as error:
+            raise InputError(str(error)) from error
 
     @property
     def texts_are_independent(self) -> bool:

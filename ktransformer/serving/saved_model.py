@@ -41,8 +41,9 @@ def export_saved_model(
         The folder that was written.
 
     Raises:
-        InputError: `path` is a file, or `batching` is for a model that takes no texts or for a
-            translator with a shortlist.
+        InputError: `path` is a file, `batching` is for a model that takes no texts or for a
+            translator with a shortlist, or a translator's model decodes otherwise than it is
+            trained (`check_decoding`).
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
@@ -63,6 +64,7 @@ def export_saved_model(
         joined = {name: join_requests(each, batching) for name, each in of_texts.items()}
         signatures = {**signatures, **joined}
         labels = {**labels, "batching": batching}
+    servable.check_before_export()
     description = servable.describe(tuple(signatures), **labels)
     with new_folder(target) as folder:
         write_saved_model(_saved(servable), folder, signatures)

@@ -75,6 +75,13 @@ class Servable(tf.Module, abc.ABC):
     def describe(self, signatures: Sequence[str], **others: Any) -> Description:
         """Describes an export with these signatures; `others` are what only the export knows."""
 
+    def check_before_export(self) -> None:
+        """Checks what an export relies on beyond its own graph; nothing in general.
+
+        Raises:
+            InputError: The export would do something else than the model.
+        """
+
     @property
     def texts_are_independent(self) -> bool:
         """Whether what becomes of a text is the same whatever texts are in its batch."""

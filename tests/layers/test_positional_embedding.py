@@ -11,7 +11,7 @@ from tests.layers.layer_checks import TOLERANCE, array, built, check_layer, norm
 
 IDS = np.array([[5, 9, 3, 0], [2, 5, 0, 0]], "int32")
 POSITIONS = pytest.mark.parametrize(
-    "positions", ["sinusoidal", "sinusoidal_interleaved", "learned"]
+    "positions", ["sinusoidal", "sinusoidal_interleaved", "learned", "none"]
 )
 
 # Positions 0 to 2 of width 4: the frequencies are 1 and 1/100.
@@ -75,6 +75,12 @@ def test_learned_positions_come_from_their_own_table(scale, factor):
     layer = make("learned", scale=scale)
     expected = factor * layer.embeddings.numpy()[[7, 1]] + layer.position_embeddings.numpy()[:2]
     np.testing.assert_allclose(array(layer(np.array([[7, 1]])))[0], expected, atol=1e-5)
+
+
+def test_without_positions_a_vector_is_the_scaled_token_and_the_width_may_be_odd():
+    layer = built(PositionalEmbedding(10, 3, max_length=8, positions="none"))
+    (table,) = layer.weights
+    np.testing.assert_allclose(array(layer(IDS)), 3**0.5 * table.numpy()[IDS], rtol=1e-5)
 
 
 @POSITIONS

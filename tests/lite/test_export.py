@@ -17,7 +17,7 @@ from ktransformer.models import Transformer
 from ktransformer.serving import ModelEngine, Translator
 from ktransformer.text import Tokenizer
 from tests.serving.test_translator import TEXTS, with_decoding
-from tests.test_subclassing import RelativeTransformer, SwiGLUTransformer
+from tests.test_subclassing import OneKeyTransformer, RelativeTransformer, SwiGLUTransformer
 
 IDS = ("ids", "encode", "decode_step")
 
@@ -118,14 +118,17 @@ def test_greedy_and_beam_exports_say_what_the_model_says(translator, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "model_class",
-    [SwiGLUTransformer, pytest.param(RelativeTransformer, marks=pytest.mark.long)],
+    ("model_class", "positions"),
+    [
+        (OneKeyTransformer, "none"),
+        pytest.param(SwiGLUTransformer, "learned", marks=pytest.mark.long),
+        pytest.param(RelativeTransformer, "sinusoidal", marks=pytest.mark.long),
+    ],
 )
-def test_a_subclass_of_the_model_exports(model_class, tmp_path):
+def test_a_subclass_of_the_model_exports(model_class, positions, tmp_path):
     tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
-    model = model_class(
-        tokenizer.vocabulary_size, num_layers=1, d_model=16, num_heads=2, hidden_dim=16
-    )
+    sizes = {"num_layers": 1, "d_model": 16, "num_heads": 2, "hidden_dim": 16}
+    model = model_class(tokenizer.vocabulary_size, positions=positions, **sizes)
     model.build()
     translator = Translator(model, tokenizer)
     file = export_lite(translator, tmp_path / "model.tflite", signatures=["beam"])
