@@ -13,6 +13,7 @@ SHORTLIST_PIECES = 1000
 
 # Of sacreBLEU, those that need no further package.
 _TOKENIZERS = ("13a", "char", "intl", "none", "zh")
+_PROGRAM = "a SavedModel is a program: open none that you do not trust (SECURITY.md)"
 
 _LONG_TEXT = """
 
@@ -59,7 +60,9 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_engine(command: argparse.ArgumentParser) -> None:
     """Adds what says which engine translates, and how."""
     command.add_argument(
-        "model", metavar="MODEL", help="folder of a run, folder of a SavedModel, or .tflite file"
+        "model",
+        metavar="MODEL",
+        help=f"folder of a run, folder of a SavedModel, or .tflite file; {_PROGRAM}",
     )
     _add_decoding(command)
     _add_batch_size(command)
@@ -95,7 +98,8 @@ def _add_export(commands: Any) -> None:
     command.add_argument(
         "run",
         metavar="RUN",
-        help="folder of a trained run, masked language model or image classifier",
+        help="folder of a trained run, masked language model or image classifier; it is read as "
+        "data, nothing in it is run (SECURITY.md)",
     )
     command.add_argument(
         "--format", choices=["saved_model", "tflite"], default="saved_model", help="what to write"
@@ -188,7 +192,10 @@ def _add_export(commands: Any) -> None:
 def _add_verify(commands: Any) -> None:
     command = _add(commands, "verify", "compare exports with the model that they were made from")
     command.add_argument(
-        "exports", nargs="+", metavar="EXPORT", help="folder of a SavedModel, or .tflite file"
+        "exports",
+        nargs="+",
+        metavar="EXPORT",
+        help=f"folder of a SavedModel, or .tflite file; {_PROGRAM}",
     )
     command.add_argument(
         "--run",

@@ -24,6 +24,7 @@ class LiteTranslator(Engine):
         threads: CPU threads of each interpreter, at least 1.
         replicas: Interpreters, at least 1, which `translate_blocks` and `translate_lines` keep
             busy with a batch each. For many texts, two of one thread are faster than one of two.
+        check: Whether the file is compared with its checksum.
 
     Raises:
         InputError: It is no .tflite, or a damaged one, or not one of ktransformer's, or what lies
@@ -38,8 +39,12 @@ class LiteTranslator(Engine):
 
     kind = "tflite"
 
-    def __init__(self, path: str | Path, *, threads: int = 1, replicas: int = 1) -> None:
-        self._model = LiteModel(path, TranslatorDescription, threads=threads, replicas=replicas)
+    def __init__(
+        self, path: str | Path, *, threads: int = 1, replicas: int = 1, check: bool = True
+    ) -> None:
+        self._model = LiteModel(
+            path, TranslatorDescription, threads=threads, replicas=replicas, check=check
+        )
         super().__init__(self._model.description, Path(path))
         self.concurrency = replicas
         self._tokenizer = self._load_tokenizer()

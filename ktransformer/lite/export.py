@@ -12,10 +12,11 @@ from ktransformer.errors import InputError, first_line
 from ktransformer.files import check_new_file, new_file
 from ktransformer.lite.compaction import compact
 from ktransformer.lite.conversion_check import check_conversion
-from ktransformer.lite.model_file import pack, set_metadata, unpack
+from ktransformer.lite.model_file import pack, seal_file, set_metadata, unpack
 from ktransformer.lite.quantization import to_float16, to_int8
 from ktransformer.serving import LiteSignature, Servable, write_saved_model
 from ktransformer.serving.graph_function import graph_function
+from ktransformer.weights import check_weights
 
 QUANTIZATIONS: dict[str, Callable[[Any], None]] = {
     "none": lambda model: None,
@@ -55,8 +56,10 @@ def export_lite(
     Raises:
         InputError: A signature or quantisation is unknown, the tokenizer's LiteRT form would give
             other ids, a translator's model decodes otherwise than it is trained
-            (`check_decoding`), or the model does not convert or has other scores when converted.
+            (`check_decoding`), the model does not convert or has other scores when converted, or
+            it is not built or holds weights that are infinite or NaN.
     """
+    check_weights(servable.model)
     names = _names(servable, signatures)
     _check(quantization, batch_size)
     path = Path(path)
@@ -79,7 +82,9 @@ def export_lite(
     probes = {name: signature.probe for name, signature in chosen.items()}
     check_conversion(content, functions, probes, quantization)
     with new_file(path) as file:
-        file.write_bytes(content)  # Before the small file takes its name: a disk may be full.
+        file.write_bytes(
+            seal_file(content)
+        )  # Before the small file takes its name: a disk may be full.
         if servable.tokenizer is not None and not texts:
             with new_file(tokenizer_beside(path)) as beside:
                 servable.tokenizer.save(beside)

@@ -10,7 +10,7 @@ import tensorflow_text
 from ai_edge_litert.interpreter import InterpreterWithCustomOps
 
 from ktransformer.errors import InputError
-from ktransformer.lite.model_file import read_metadata
+from ktransformer.lite.model_file import check_file, read_metadata
 from ktransformer.serving import Description
 
 
@@ -32,6 +32,8 @@ class LiteModel:
         threads: CPU threads of each interpreter, at least 1.
         replicas: Interpreters of the file, at least 1. Its pages are read once for all of them;
             what they compute, and the weights as their kernels pack them, is each one's own.
+        check: Whether the file is compared with its checksum. LiteRT trusts a file: a damaged one
+            may end the process or give other outputs.
 
     Raises:
         InputError: It is no .tflite, or a damaged one, or not one of ktransformer's, or of another
@@ -48,12 +50,15 @@ class LiteModel:
         *,
         threads: int = 1,
         replicas: int = 1,
+        check: bool = True,
     ) -> None:
         for name, value in (("threads", threads), ("replicas", replicas)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1; got {name}={value}.")
         self.path = Path(path)
         self.description: Any = described.from_json(read_metadata(path), path)
+        if check and self.description.has_checksums:
+            check_file(path)
         self._replicas = [self._open_runners(threads) for _ in range(replicas)]
         # The last one used is the next: where one batch runs at a time, only one takes memory.
         self._idle: queue.LifoQueue[dict[str, Any]] = queue.LifoQueue()

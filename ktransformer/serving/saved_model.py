@@ -1,19 +1,23 @@
 """SavedModels: of any model written, and of a translator run."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from ktransformer.checksums import check_files, folder_checksums, is_sealed, read_json, seal
 from ktransformer.config import BatchingConfig
 from ktransformer.errors import InputError, first_line
 from ktransformer.files import new_folder
 from ktransformer.serving.batching import join_requests, takes_texts
 from ktransformer.serving.description import Description, TranslatorDescription, with_article
 from ktransformer.serving.engine import Engine
+from ktransformer.serving.operations import check_operations
 from ktransformer.serving.servable import Servable
 from ktransformer.serving.warmup_requests import read_warmup, warmup_requests, write_warmup
+from ktransformer.weights import check_weights
 
 _DESCRIPTION, _GRAPH = "ktransformer.json", "saved_model.pb"
 
@@ -42,9 +46,11 @@ def export_saved_model(
 
     Raises:
         InputError: `path` is a file, `batching` is for a model that takes no texts or for a
-            translator with a shortlist, or a translator's model decodes otherwise than it is
-            trained (`check_decoding`).
+            translator with a shortlist, a translator's model decodes otherwise than it is trained
+            (`check_decoding`), or the model is not built or holds weights that are infinite or
+            NaN.
     """
+    check_weights(servable.model)
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a folder was to be written there.")
@@ -70,7 +76,8 @@ def export_saved_model(
         write_saved_model(_saved(servable), folder, signatures)
         if servable.tokenizer is not None:
             write_warmup(warmup_requests(of_texts, servable.tokenizer), folder)
-        (folder / _DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
+        whole = dataclasses.replace(description, files=folder_checksums(folder))
+        (folder / _DESCRIPTION).write_bytes(seal(whole.to_json().encode()))
     return target
 
 
@@ -135,25 +142,52 @@ class SavedModel:
     Args:
         path: Its folder, or the folder of the numbered ones, of which the highest is taken.
         described: The class of its description; `Description` for any kind of model.
+        check: Whether its files are compared with their checksums, and its operations with those
+            that an export has; see `check_operations`. A SavedModel is a program: pass False only
+            for one of your own.
 
     Raises:
-        InputError: There is no such export, or it is damaged or of another kind.
+        InputError: There is no such export, or it is damaged or of another kind, or has operations
+            that no export has.
     """
 
     kind = "SavedModel"
 
-    def __init__(self, path: str | Path, described: type[Description] = Description) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        described: type[Description] = Description,
+        *,
+        check: bool = True,
+    ) -> None:
         self.path = _find(Path(path)) or Path(path)
-        try:
-            text = (self.path / _DESCRIPTION).read_bytes()
-        except OSError as error:
-            raise InputError(f"{self.path} is not a SavedModel that ktransformer wrote.") from error
-        self.description: Any = described.from_json(text, self.path)
+        if not (self.path / _DESCRIPTION).is_file():
+            raise InputError(f"{self.path} is not a SavedModel that ktransformer wrote.")
+        content, _ = read_json(self.path / _DESCRIPTION)
+        self.description: Any = described.from_json(content, self.path)
+        if check:
+            self._check(content)
         try:
             self._model = tf.saved_model.load(str(self.path))
-        except (OSError, ValueError, tf.errors.OpError) as error:
+            missing = set(self.description.signatures) - set(self._model.signatures)
+        except (MemoryError, tf.errors.ResourceExhaustedError):
+            raise
+        except Exception as error:  # TensorFlow's loader does not expect damage: it raises any.
             reason = " ".join(str(error).split())
             raise InputError(f"{self.path} does not hold a whole SavedModel: {reason}") from error
+        if missing:
+            raise InputError(f"{self.path} is damaged: it lacks the signatures {sorted(missing)}.")
+
+    def _check(self, content: bytes) -> None:
+        """Refuses a damaged or foreign export before TensorFlow reads it."""
+        if self.description.has_checksums:
+            if not is_sealed(content):
+                raise InputError(
+                    f"{self.path / _DESCRIPTION} is damaged, or was changed after it was written: "
+                    "its checksum is another."
+                )
+            check_files(self.path, self.description.files, (_GRAPH,))
+        check_operations(self.path / _GRAPH)
 
     def inputs(self, signature: str) -> list[str]:
         """Returns the names of what a signature takes."""
@@ -179,15 +213,17 @@ class SavedModelEngine(Engine):
 
     Args:
         path: Its folder, or the folder of the numbered ones, of which the highest is taken.
+        check: As for `SavedModel`.
 
     Raises:
-        InputError: There is no such export, or it is damaged or of another kind.
+        InputError: There is no such export, or it is damaged or of another kind, or has operations
+            that no export has.
     """
 
     kind = SavedModel.kind
 
-    def __init__(self, path: str | Path) -> None:
-        self._model = SavedModel(path, TranslatorDescription)
+    def __init__(self, path: str | Path, *, check: bool = True) -> None:
+        self._model = SavedModel(path, TranslatorDescription, check=check)
         super().__init__(self._model.description, self._model.path)
 
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
