@@ -12,7 +12,10 @@ from ktransformer.files import new_folder
 from ktransformer.serving.batching import join_requests, takes_texts
 from ktransformer.serving.description import Description, TranslatorDescription, with_article
 from ktransformer.serving.engine import Engine
-from ktransformer.serving.servable import Servable
+from ktransformer.serving.graph_function import to_tf_functions
+from ktransformer.serving.inputs import check_batch, check_inputs_ids, to_tensors
+from ktransformer.serving.pickling import OpenedExport
+from ktransformer.serving.servable import Servable, check_servable
 from ktransformer.serving.warmup_requests import read_warmup, warmup_requests, write_warmup
 
 _DESCRIPTION, _GRAPH = "ktransformer.json", "saved_model.pb"
@@ -41,9 +44,11 @@ def export_saved_model(
         The folder that was written.
 
     Raises:
+        TypeError: `servable` is something else, as a model is.
         InputError: `path` is a file, or `batching` is for a model that takes no texts or for a
             translator with a shortlist.
     """
+    check_servable(servable)
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a folder was to be written there.")
@@ -86,7 +91,7 @@ def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any
         InputError: The file system refuses: a full disk, no permission.
     """
     try:
-        tf.saved_model.save(module, str(folder), signatures=signatures)
+        tf.saved_model.save(module, str(folder), signatures=to_tf_functions(signatures))
     except tf.errors.OpError as error:
         raise InputError(f"Cannot write {folder}: {first_line(error)}") from error
 
@@ -122,7 +127,7 @@ def _find(path: Path) -> Path | None:
     return next((folder for folder in numbered if (folder / _GRAPH).is_file()), None)
 
 
-class SavedModel:
+class SavedModel(OpenedExport):
     """A SavedModel that `export_saved_model` wrote, opened.
 
     Attributes:
@@ -155,12 +160,26 @@ class SavedModel:
 
     def inputs(self, signature: str) -> list[str]:
         """Returns the names of what a signature takes."""
-        return sorted(self._model.signatures[signature].structured_input_signature[1])
+        return sorted(self._signature(signature).structured_input_signature[1])
+
+    def _signature(self, name: str) -> Any:
+        known: Any = self._model.signatures
+        if name not in known:
+            raise InputError(f"{self.path} has no signature {name!r}, only {', '.join(known)}.")
+        return known[name]
 
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Runs a signature."""
-        tensors = {name: tf.constant(values) for name, values in inputs.items()}
-        outputs = self._model.signatures[signature](**tensors)
+        """Runs a signature.
+
+        Raises:
+            InputError: There is no such signature, or it takes other inputs.
+        """
+        specs = self._signature(signature).structured_input_signature[1]
+        tensors = to_tensors(signature, specs, inputs)
+        check_batch(tensors)
+        if hasattr(self.description, "vocabulary_size"):
+            check_inputs_ids(specs, tensors, self.description.vocabulary_size)
+        outputs = self._signature(signature)(**tensors)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
     def warmup(self) -> None:
@@ -172,7 +191,7 @@ class SavedModel:
             self.run(signature, **inputs)
 
 
-class SavedModelEngine(Engine):
+class SavedModelEngine(OpenedExport, Engine):
     """Runs a translator's SavedModel that `export_saved_model` wrote.
 
     Args:
