@@ -118,9 +118,10 @@ def check_batch(tensors: Mapping[str, tf.Tensor]) -> None:
     Raises:
         InputError: They have.
     """
-    if len({tensor.shape[0] for tensor in tensors.values()} - {None}) > 1:
-        sizes = ", ".join(f"{name}: {tensor.shape[0]}" for name, tensor in tensors.items())
-        raise InputError(f"{' and '.join(tensors)} must be equally many; got {sizes}.")
+    counts = {name: tensor.shape[0] for name, tensor in tensors.items() if tensor.shape.rank}
+    if len(set(counts.values()) - {None}) > 1:
+        sizes = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise InputError(f"{' and '.join(counts)} must be equally many; got {sizes}.")
 
 
 def check_ids(name: str, ids: np.ndarray, vocabulary_size: int) -> None:

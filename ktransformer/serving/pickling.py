@@ -1,17 +1,12 @@
 """What is opened from a file, and not sent to another process."""
 
-from pathlib import Path
 from typing import Any
 
 
 class OpenedExport:
-    """An export that is open in this process; pickling it is refused with the way to do it.
+    """An export that is open in this process; pickling it is refused with the way to do it."""
 
-    Attributes:
-        path: Where the export lies.
-    """
-
-    path: Path | None
+    path: Any
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError(

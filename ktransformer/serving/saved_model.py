@@ -14,6 +14,7 @@ from ktransformer.serving.description import Description, TranslatorDescription,
 from ktransformer.serving.engine import Engine
 from ktransformer.serving.graph_function import to_tf_functions
 from ktransformer.serving.inputs import check_batch, check_inputs_ids, to_tensors
+from ktransformer.serving.pattern_paths import without_pattern
 from ktransformer.serving.pickling import OpenedExport
 from ktransformer.serving.servable import Servable, check_servable
 from ktransformer.serving.warmup_requests import read_warmup, warmup_requests, write_warmup
@@ -30,12 +31,16 @@ def export_saved_model(
     (texts -> n-best text and score, truncated), `score` (source, target -> log_probability,
     tokens, truncated) and `ids` (source -> ids, score, truncated). Those of a `MaskFiller` and an
     `ImageClassifier` stand in their docstrings. Beside those that take texts lie requests with
-    which TensorFlow Serving, and `SavedModel.warmup`, run them before the first user does.
+    which TensorFlow Serving, and `SavedModel.warmup`, run them before the first user does. A
+    request may hold no texts; in plain TensorFlow an empty list needs its type,
+    `tf.constant([], tf.string)`.
 
     Args:
         servable: What to write: a `Translator`, a `MaskFiller`, an `ImageClassifier`.
         path: The model's folder; the export goes into its next free number (`1`, `2`, ...), as
-            TensorFlow Serving expects.
+            TensorFlow Serving expects. Where it has a bracket, an asterisk, a question mark or a
+            backslash, `SavedModel` opens the export, but plain TensorFlow may not: to it the path
+            is a pattern.
         batching: How the signatures that take texts join the texts of concurrent requests; None
             for every request by itself.
         **labels: More for the description: a translator's `source_label` and `target_label`.
@@ -153,7 +158,8 @@ class SavedModel(OpenedExport):
             raise InputError(f"{self.path} is not a SavedModel that ktransformer wrote.") from error
         self.description: Any = described.from_json(text, self.path)
         try:
-            self._model = tf.saved_model.load(str(self.path))
+            with without_pattern(self.path) as path:
+                self._model = tf.saved_model.load(str(path))
         except (OSError, ValueError, tf.errors.OpError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{self.path} does not hold a whole SavedModel: {reason}") from error
