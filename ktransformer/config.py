@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 
 from ktransformer.errors import InputError
+from ktransformer.numbers import to_float, to_integer
 
 
 def _check(ok: bool, rule: str, **values: Any) -> None:
@@ -26,8 +27,12 @@ def _check_range(
     open_below: bool = False,
     open_above: bool = False,
 ) -> None:
-    """Checks that a number is finite and between two bounds; null is always allowed."""
+    """Makes a setting Python's int or float and checks its bounds; null is always allowed."""
     value = getattr(section, name)
+    if value is not None:
+        is_integer = type(section).__dataclass_fields__[name].type in (int, int | None)
+        value = to_integer(name, value) if is_integer else to_float(name, value)
+        object.__setattr__(section, name, value)  # The only way into a frozen dataclass.
     rule = f"{name} must be {'above' if open_below else 'at least'} {least}"
     if most < math.inf:
         ends = "(" if open_below else "[", ")" if open_above else "]"

@@ -8,6 +8,7 @@ from typing import Any
 from ktransformer.config import DecodingConfig
 from ktransformer.errors import InputError
 from ktransformer.lite import LiteTranslator
+from ktransformer.numbers import to_integer
 from ktransformer.run import is_run, load_run
 from ktransformer.serving import (
     Engine,
@@ -31,6 +32,8 @@ def load_engine(
 ) -> Engine:
     """Opens a run's folder, a SavedModel's folder or a .tflite file.
 
+    Each process opens its own: see `Engine`, for a fork hangs once TensorFlow has run.
+
     Args:
         path: The folder or file.
         beam_size: Another beam size than the run's; an export's is fixed.
@@ -44,9 +47,12 @@ def load_engine(
 
     Raises:
         InputError: It is none of these, or damaged, or fixed to another beam size or length
-            penalty, or a SavedModel that could do more than an export does.
+            penalty, or a SavedModel that could do more than an export does; or `threads` or
+            `concurrency` is below 1.
     """
     path = Path(path)
+    concurrency = to_integer("concurrency", concurrency, least=1)
+    threads = None if threads is None else to_integer("threads", threads, least=1)
     decoding = {"beam_size": beam_size, "length_penalty": length_penalty}
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder.")

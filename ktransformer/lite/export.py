@@ -14,8 +14,10 @@ from ktransformer.lite.compaction import compact
 from ktransformer.lite.conversion_check import check_conversion
 from ktransformer.lite.model_file import pack, seal_file, set_metadata, unpack
 from ktransformer.lite.quantization import to_float16, to_int8
+from ktransformer.numbers import to_integer
 from ktransformer.serving import LiteSignature, Servable, write_saved_model
 from ktransformer.serving.graph_function import graph_function
+from ktransformer.serving.servable import check_servable
 from ktransformer.weights import check_weights
 
 QUANTIZATIONS: dict[str, Callable[[Any], None]] = {
@@ -54,14 +56,18 @@ def export_lite(
         The file.
 
     Raises:
+        TypeError: `servable` is something else, as a model is.
         InputError: A signature or quantisation is unknown, the tokenizer's LiteRT form would give
             other ids, a translator's model decodes otherwise than it is trained
             (`check_decoding`), the model does not convert or has other scores when converted, or
             it is not built or holds weights that are infinite or NaN.
     """
+    check_servable(servable)
     check_weights(servable.model)
     names = _names(servable, signatures)
-    _check(quantization, batch_size)
+    _check(quantization)
+    if batch_size is not None:
+        batch_size = to_integer("batch_size", batch_size, least=1)
     path = Path(path)
     check_new_file(path, overwrite=True)
     servable = servable.in_float32()
@@ -107,13 +113,11 @@ def _names(servable: Servable, signatures: Sequence[str] | None) -> tuple[str, .
     return tuple(name for name in known if name in signatures)
 
 
-def _check(quantization: str, batch_size: int | None) -> None:
+def _check(quantization: str) -> None:
     if quantization not in QUANTIZATIONS:
         raise InputError(
             f"quantization must be one of {', '.join(QUANTIZATIONS)}; got {quantization!r}."
         )
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size must be at least 1; got {batch_size}.")
 
 
 def _check_tokenizer(servable: Servable, texts: Sequence[str]) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from ktransformer.errors import InputError
+from ktransformer.numbers import to_integer
 from ktransformer.serving.description import TranslatorDescription
+from ktransformer.serving.inputs import to_texts
 from ktransformer.serving.translator import TEXT_SIGNATURES, Translator
 
 BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: what a batch of long lines is held to.
@@ -37,6 +38,10 @@ class Translation(NamedTuple):
 
 class Engine(abc.ABC):
     """Translates texts; the forms of an engine differ in `run` alone.
+
+    Threads may share an engine; processes may not. An open export is not pickled, and a process
+    that was forked after TensorFlow had run hangs at its first call: start processes with `spawn`
+    and open an engine in each.
 
     Attributes:
         kind: What runs: `run`, `SavedModel` or `tflite`.
@@ -74,22 +79,22 @@ class Engine(abc.ABC):
         """Translates texts at once, or in batches of the size that the export is fixed to.
 
         Args:
-            texts: The texts; none gives none.
+            texts: The texts, as a list, a NumPy array or a tensor; none gives none.
             n_best: How many translations of each, at most the beam size.
 
         Raises:
-            InputError: `n_best` is not from 1 to the beam size, or a signature is missing.
+            InputError: `n_best` is not from 1 to the beam size, a signature is missing, or what
+                is in `texts` is no string.
             TypeError: `texts` is a single string.
         """
-        if isinstance(texts, str):
-            raise TypeError("texts must be a list of strings; got one string.")
+        given = to_texts(texts)
         signature = self.find_signature(n_best)
-        size = self.description.batch_size or max(len(texts), 1)
+        size = self.description.batch_size or max(len(given), 1)
         translations: list[Translation] = []
-        for start in range(0, len(texts), size):
-            chosen = texts[start : start + size]
+        for start in range(0, len(given), size):
+            chosen = given[start : start + size]
             padding = [""] * (size - len(chosen)) if self.description.batch_size else []
-            batch = np.array([text.encode() for text in [*chosen, *padding]], dtype=object)
+            batch = np.array([_to_bytes(text) for text in [*chosen, *padding]], dtype=object)
             translations += _translations(self.run(signature, batch), n_best)[: len(chosen)]
         return translations
 
@@ -100,7 +105,7 @@ class Engine(abc.ABC):
             InputError: There is none, or `n_best` is not from 1 to the beam size.
         """
         beam_size = self.description.decoding.beam_size
-        if not 1 <= n_best <= beam_size:
+        if not 1 <= to_integer("n_best", n_best) <= beam_size:
             raise InputError(
                 f"n_best must be at least 1 and at most the beam size, {beam_size}; got {n_best}."
             )
@@ -117,6 +122,10 @@ class Engine(abc.ABC):
     def signatures(self) -> tuple[str, ...]:
         """The signatures that `run` takes."""
         return self.description.signatures
+
+
+def _to_bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
 
 
 def _translations(outputs: dict[str, np.ndarray], n_best: int) -> list[Translation]:
@@ -139,8 +148,10 @@ class ModelEngine(Engine):
         self.translator = translator
 
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        function = self.translator.translate if signature != "beam" else self.translator.beam
-        return {name: tensor.numpy() for name, tensor in function(tf.constant(texts)).items()}
+        functions = {"serving_default": self.translator.translate, "beam": self.translator.beam}
+        if signature not in functions:
+            raise InputError(f"signature must be one of {', '.join(functions)}; got {signature!r}.")
+        return {name: tensor.numpy() for name, tensor in functions[signature](texts).items()}
 
 
 def translate_lines(
@@ -186,11 +197,13 @@ def translate_blocks(
         What became of each line, for each block.
 
     Raises:
-        InputError: As `Engine.search`; batches that have not begun are dropped.
+        InputError: As `Engine.search`, or `batch_size` is below 1; batches that have not begun are
+            dropped.
     """
+    batch_size = to_integer("batch_size", batch_size, least=1)
     with ThreadPoolExecutor(engine.concurrency) as pool:
         run = pool.map if engine.concurrency > 1 else map
-        for lines in blocks:
+        for lines in map(to_texts, blocks):
             # Longest first: at the end of a block no thread waits long for another.
             batches = list(batches_by_length(lines, batch_size))[::-1]
             texts = [[lines[i] for i in chosen] for chosen in batches]

@@ -14,8 +14,12 @@ from ktransformer.files import new_folder
 from ktransformer.serving.batching import join_requests, takes_texts
 from ktransformer.serving.description import Description, TranslatorDescription, with_article
 from ktransformer.serving.engine import Engine
+from ktransformer.serving.graph_function import to_tf_functions
+from ktransformer.serving.inputs import check_batch, check_inputs_ids, to_tensors
 from ktransformer.serving.operations import check_operations
-from ktransformer.serving.servable import Servable
+from ktransformer.serving.pattern_paths import without_pattern
+from ktransformer.serving.pickling import OpenedExport
+from ktransformer.serving.servable import Servable, check_servable
 from ktransformer.serving.warmup_requests import read_warmup, warmup_requests, write_warmup
 from ktransformer.weights import check_weights
 
@@ -31,12 +35,16 @@ def export_saved_model(
     (texts -> n-best text and score, truncated), `score` (source, target -> log_probability,
     tokens, truncated) and `ids` (source -> ids, score, truncated). Those of a `MaskFiller` and an
     `ImageClassifier` stand in their docstrings. Beside those that take texts lie requests with
-    which TensorFlow Serving, and `SavedModel.warmup`, run them before the first user does.
+    which TensorFlow Serving, and `SavedModel.warmup`, run them before the first user does. A
+    request may hold no texts; in plain TensorFlow an empty list needs its type,
+    `tf.constant([], tf.string)`.
 
     Args:
         servable: What to write: a `Translator`, a `MaskFiller`, an `ImageClassifier`.
         path: The model's folder; the export goes into its next free number (`1`, `2`, ...), as
-            TensorFlow Serving expects.
+            TensorFlow Serving expects. Where it has a bracket, an asterisk, a question mark or a
+            backslash, `SavedModel` opens the export, but plain TensorFlow may not: to it the path
+            is a pattern.
         batching: How the signatures that take texts join the texts of concurrent requests; None
             for every request by itself.
         **labels: More for the description: a translator's `source_label` and `target_label`.
@@ -45,11 +53,13 @@ def export_saved_model(
         The folder that was written.
 
     Raises:
+        TypeError: `servable` is something else, as a model is.
         InputError: `path` is a file, `batching` is for a model that takes no texts or for a
             translator with a shortlist, a translator's model decodes otherwise than it is trained
             (`check_decoding`), or the model is not built or holds weights that are infinite or
             NaN.
     """
+    check_servable(servable)
     check_weights(servable.model)
     path = Path(path)
     if path.exists() and not path.is_dir():
@@ -95,7 +105,7 @@ def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any
         InputError: The file system refuses: a full disk, no permission.
     """
     try:
-        tf.saved_model.save(module, str(folder), signatures=signatures)
+        tf.saved_model.save(module, str(folder), signatures=to_tf_functions(signatures))
     except tf.errors.OpError as error:
         raise InputError(f"Cannot write {folder}: {first_line(error)}") from error
 
@@ -131,7 +141,7 @@ def _find(path: Path) -> Path | None:
     return next((folder for folder in numbered if (folder / _GRAPH).is_file()), None)
 
 
-class SavedModel:
+class SavedModel(OpenedExport):
     """A SavedModel that `export_saved_model` wrote, opened.
 
     Attributes:
@@ -168,7 +178,8 @@ class SavedModel:
         if check:
             self._check(content)
         try:
-            self._model = tf.saved_model.load(str(self.path))
+            with without_pattern(self.path) as path:
+                self._model = tf.saved_model.load(str(path))
             missing = set(self.description.signatures) - set(self._model.signatures)
         except (MemoryError, tf.errors.ResourceExhaustedError):
             raise
@@ -191,12 +202,26 @@ class SavedModel:
 
     def inputs(self, signature: str) -> list[str]:
         """Returns the names of what a signature takes."""
-        return sorted(self._model.signatures[signature].structured_input_signature[1])
+        return sorted(self._signature(signature).structured_input_signature[1])
+
+    def _signature(self, name: str) -> Any:
+        known: Any = self._model.signatures
+        if name not in known:
+            raise InputError(f"{self.path} has no signature {name!r}, only {', '.join(known)}.")
+        return known[name]
 
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Runs a signature."""
-        tensors = {name: tf.constant(values) for name, values in inputs.items()}
-        outputs = self._model.signatures[signature](**tensors)
+        """Runs a signature.
+
+        Raises:
+            InputError: There is no such signature, or it takes other inputs.
+        """
+        specs = self._signature(signature).structured_input_signature[1]
+        tensors = to_tensors(signature, specs, inputs)
+        check_batch(tensors)
+        if hasattr(self.description, "vocabulary_size"):
+            check_inputs_ids(specs, tensors, self.description.vocabulary_size)
+        outputs = self._signature(signature)(**tensors)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
     def warmup(self) -> None:
@@ -208,7 +233,7 @@ class SavedModel:
             self.run(signature, **inputs)
 
 
-class SavedModelEngine(Engine):
+class SavedModelEngine(OpenedExport, Engine):
     """Runs a translator's SavedModel that `export_saved_model` wrote.
 
     Args:

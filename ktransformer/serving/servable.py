@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.serving.description import Description
-from ktransformer.text import Tokenizer
+from ktransformer.text import PAD_ID, Tokenizer
 
 
 class LiteSignature(NamedTuple):
@@ -99,6 +99,44 @@ class Servable(tf.Module, abc.ABC):
         wide.build()
         wide.set_weights(self.model.get_weights())
         return self.with_model(wide)
+
+
+def check_type(name: str, value: Any, kind: type) -> None:
+    """Refuses an argument of another class, as a swapped one is.
+
+    Raises:
+        TypeError: It is no instance of `kind`.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{name} must be of type {kind.__name__}; got one of type {type(value).__name__}."
+        )
+
+
+def check_servable(servable: Any) -> None:
+    """Refuses to export anything but a servable, such as the model alone.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(servable, Servable):
+        raise TypeError(
+            "servable must be a Translator, a MaskFiller or an ImageClassifier; "
+            f"got one of type {type(servable).__name__}."
+        )
+
+
+def check_padding(model: Any) -> None:
+    """Refuses a model whose padding is another id than a tokenizer's.
+
+    Raises:
+        InputError: It is.
+    """
+    if model.pad_id != PAD_ID:
+        raise InputError(
+            f"The model's pad_id must be {PAD_ID}, the padding of every tokenizer; "
+            f"got pad_id={model.pad_id}."
+        )
 
 
 def check_pieces(tokenizer: Tokenizer, vocabulary_size: int) -> None:
