@@ -33,19 +33,23 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "decoding": (set(), {"tensorflow"}),
     "run": ({"config", "files", "models", "text"}, {"keras"}),
     "lexicon": ({"text"}, {"numpy"}),
+    "matching": (set(), {"numpy"}),
     "serving": (
         {"config", "decoding", "files", "lexicon", "losses", "models", "text"},
         {"google", "keras", "numpy", "tensorflow"},
     ),
     "lite": (
-        {"files", "serving", "text"},
+        {"files", "matching", "serving", "text"},
         {"ai_edge_litert", "flatbuffers", "keras", "numpy", "tensorflow", "tensorflow_text"},
     ),
     "engines": ({"config", "lite", "run", "serving"}, set()),
     "servables": ({"engines", "models", "run", "serving", "text"}, set()),
     "tolerances": ({"serving"}, set()),
-    "parity": ({"files", "lite", "serving", "tolerances"}, {"numpy", "tensorflow"}),
-    "verification": ({"engines", "files", "serving", "tolerances"}, {"numpy", "sacrebleu"}),
+    "parity": ({"files", "lite", "matching", "serving", "tolerances"}, {"numpy", "tensorflow"}),
+    "verification": (
+        {"engines", "files", "matching", "serving", "tolerances"},
+        {"numpy", "sacrebleu"},
+    ),
     "pruning": ({"layers", "models", "run", "text"}, {"keras", "numpy"}),
     "fitting": (
         {"config", "files", "losses", "metrics", "models", "run", "schedules", "serving", "text"},

@@ -1,5 +1,6 @@
 """Converts a model to one .tflite."""
 
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from ktransformer.lite.compaction import compact
 from ktransformer.lite.conversion_check import check_conversion
 from ktransformer.lite.model_file import pack, set_metadata, unpack
 from ktransformer.lite.quantization import to_float16, to_int8
+from ktransformer.lite.wider_search import search_wider
 from ktransformer.serving import LiteSignature, Servable, write_saved_model
 from ktransformer.serving.graph_function import graph_function
 
@@ -75,7 +77,8 @@ def export_lite(
         compact(model)
     content = pack(model)
     probes = {name: signature.probe for name, signature in chosen.items()}
-    check_conversion(content, functions, probes, quantization)
+    wider = functools.partial(search_wider, servable)
+    check_conversion(content, functions, probes, quantization, wider)
     with new_file(path) as file:
         file.write_bytes(content)  # Before the small file takes its name: a disk may be full.
         if servable.tokenizer is not None and not texts:
