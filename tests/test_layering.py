@@ -49,7 +49,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "tolerances": ({"serving"}, set()),
     "parity": ({"files", "lite", "matching", "serving", "tolerances"}, {"numpy", "tensorflow"}),
     "verification": (
-        {"engines", "files", "matching", "serving", "tolerances"},
+        {"engines", "files", "n_best", "serving", "tolerances"},
         {"numpy", "sacrebleu"},
     ),
     "n_best": ({"matching", "serving"}, {"numpy"}),

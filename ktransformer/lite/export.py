@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ktransformer.errors import InputError, first_line
+from ktransformer.errors import InputError, did_you_mean, first_line
 from ktransformer.files import check_new_file, new_file
 from ktransformer.lite.compaction import compact
 from ktransformer.lite.conversion_check import check_conversion
@@ -99,7 +99,10 @@ def _names(servable: Servable, signatures: Sequence[str] | None) -> tuple[str, .
         return known
     unknown = [name for name in signatures if name not in known]
     if unknown or not signatures or isinstance(signatures, str):
-        raise InputError(f"signatures must be some of {', '.join(known)}; got {signatures!r}.")
+        raise InputError(
+            f"signatures must be some of {', '.join(known)}; got {signatures!r}."
+            + did_you_mean(next(iter(unknown), ""), known)
+        )
     return tuple(name for name in known if name in signatures)
 
 
