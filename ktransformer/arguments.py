@@ -258,7 +258,7 @@ def _add_train(commands: Any) -> None:
         default=1,
         metavar="N",
         help="devices that share every batch: the first N GPUs, or, where TensorFlow sees none, N "
-        "parts of the CPU, for a trial (default: 1)",
+        "parts of the CPU, for a trial, as many as it has cores at most, or 2 (default: 1)",
     )
     command.add_argument(
         "--preset", default="tiny", metavar="NAME", help="tiny, base or big (default: tiny)"

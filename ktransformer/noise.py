@@ -109,7 +109,7 @@ def quiet_stderr() -> Iterator[None]:
     Everything else is written when the block ends. Meant for imports: C++ code writes past
     Python's `sys.stderr`, and what other threads write meanwhile waits as well.
     """
-    if os.environ.get(_LEVEL) == "0":
+    if os.environ.get(_LEVEL) == "0" or sys.stderr is None:
         yield
         return
     with _one_at_a_time, tempfile.TemporaryFile() as held_back:
