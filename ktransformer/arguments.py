@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ktransformer._version import __version__
-from ktransformer.config import BatchingConfig, Config, DecodingConfig
+from ktransformer.config import CHOICES, BatchingConfig, Config, DecodingConfig
 
 SHORTLIST_PAIRS = 50_000  # Of 30 tokens a side they take 3.3 GB.
 SHORTLIST_PIECES = 1000
@@ -143,7 +143,8 @@ def _add_export(commands: Any) -> None:
         nargs="+",
         metavar="NAME",
         help="which go into a .tflite; of a translator: serving_default, beam, ids, encode, "
-        "decode_step (default: all)",
+        "decode_step; of a masked language model: serving_default, embed, score; of an image "
+        "classifier: serving_default, unit_pixels (default: all)",
     )
     command.add_argument(
         "--batch-size",
@@ -264,7 +265,7 @@ def _add_train(commands: Any) -> None:
         default=1,
         metavar="N",
         help="devices that share every batch: the first N GPUs, or, where TensorFlow sees none, N "
-        "parts of the CPU, for a trial (default: 1)",
+        "parts of the CPU, for a trial, as many as it has cores at most, or 2 (default: 1)",
     )
     command.add_argument(
         "--preset", default="tiny", metavar="NAME", help="tiny, base or big (default: tiny)"
@@ -284,10 +285,16 @@ def _describe_settings() -> str:
     for section in dataclasses.fields(Config):
         values = dataclasses.asdict(getattr(Config(), section.name))
         lines += [f"  {section.name}:"] + [
-            f"    {name} = {'null' if value is None else str(value).lower()}"
+            f"    {name} = {'null' if value is None else str(value).lower()}{_choices(name, value)}"
             for name, value in values.items()
         ]
     return "\n".join(lines) + _LONG_TEXT
+
+
+def _choices(name: str, value: object) -> str:
+    """Returns, in brackets, what a setting may be where that is one of several words."""
+    words = ("true", "false") if isinstance(value, bool) else CHOICES.get(name, ())
+    return f"  ({', '.join(words)})" if words else ""
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

@@ -16,7 +16,7 @@ import tensorflow as tf
 from ktransformer import fitting
 from ktransformer.config import Config, read_settings, split_settings
 from ktransformer.engines import available_cores, load_engine, load_translator
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, did_you_mean
 from ktransformer.models import PRESETS
 from ktransformer.progress import Progress
 from ktransformer.pruning import count_pieces, prune_run
@@ -31,7 +31,10 @@ _log = logging.getLogger(__name__)
 def train(options: argparse.Namespace) -> None:
     """Trains a model on parallel text and writes its run."""
     if options.preset not in PRESETS:
-        raise InputError(f"--preset must be one of {', '.join(PRESETS)}; got {options.preset!r}.")
+        raise InputError(
+            f"--preset must be one of {', '.join(PRESETS)}; got {options.preset!r}."
+            + did_you_mean(options.preset, PRESETS)
+        )
     if bool(options.validation_source) != bool(options.validation_target):
         raise InputError("--validation-source and --validation-target go together; got one.")
     settings = read_settings(options.config) if options.config else {}
@@ -44,13 +47,13 @@ def train(options: argparse.Namespace) -> None:
     begins = not (options.resume or options.overwrite)
     if begins:
         fitting.check_unused(checkpoints)
+    one_or_more: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if options.devices > 1:
+        one_or_more = fitting.mirrored_strategy(options.devices).scope()
     text = open_parallel(options.source, options.target, max_pairs=config.data.shard_pairs)
     validation = None
     if options.validation_source:
         validation = read_parallel(options.validation_source, options.validation_target)
-    one_or_more: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if options.devices > 1:
-        one_or_more = fitting.mirrored_strategy(options.devices).scope()
     try:
         with fitting.lock_checkpoints(checkpoints, unused=begins):
             with one_or_more:

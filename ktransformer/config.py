@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, did_you_mean
 from ktransformer.numbers import to_float, to_integer
 
 
@@ -243,6 +243,16 @@ class BatchingConfig:
         _check_range(self, "threads", least=1, most=1024)
 
 
+# What the settings that are one of several words may be, for `--help`.
+CHOICES = {
+    "activation": ("relu", "gelu", "silu", "any of keras.activations"),
+    "positions": ("sinusoidal", "sinusoidal_interleaved", "learned"),
+    "dtype": ("float32", "mixed_float16", "mixed_bfloat16"),
+    "optimizer": ("adam", "muon"),
+    "schedule": ("inverse_square_root", "cosine"),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that a training run can set, by section."""
@@ -280,7 +290,10 @@ class Config:
         changes: dict[str, dict[str, Any]] = {name: {} for name in sections}
         for key, value in settings.items():
             if key not in owner:
-                raise InputError(f"Unknown setting {key!r}; known are {', '.join(sorted(owner))}.")
+                raise InputError(
+                    f"Unknown setting {key!r}; known are {', '.join(sorted(owner))}."
+                    + did_you_mean(key, owner)
+                )
             section = sections[owner[key]]
             changes[owner[key]][key] = convert(key, value, get_type_hints(type(section))[key])
         return dataclasses.replace(
@@ -312,7 +325,10 @@ def flatten(sections: dict[str, Any]) -> dict[str, Any]:
     for key, value in sections.items():
         if isinstance(value, dict):
             if key not in names:
-                raise InputError(f"Unknown section {key!r}; known are {', '.join(names)}.")
+                raise InputError(
+                    f"Unknown section {key!r}; known are {', '.join(names)}."
+                    + did_you_mean(key, names)
+                )
             settings |= value
         elif key in names and value is not None:
             raise InputError(f"Section {key!r} must hold settings; got {value!r}.")

@@ -14,8 +14,11 @@ import sacrebleu
 from ktransformer.engines import load_engine, load_translator
 from ktransformer.errors import InputError
 from ktransformer.files import json_text, readable_size, size_on_disk
+from ktransformer.n_best import NBest, compare_n_best
 from ktransformer.serving import Engine, ModelEngine, Translation, batches_by_length
 from ktransformer.tolerances import Tolerances, check_demands
+
+_N_BEST_TEXTS = 100  # A search for all of a beam takes as long as that for the best.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Result:
         identical: Share of texts that are the run's.
         score_difference: The greatest between identical texts' scores.
         differences: All texts that differ.
+        n_best: The same of the n-best translations of the first 100 texts, see `compare_n_best`.
         broken: The tolerances that do not hold, in words.
     """
 
@@ -58,6 +62,7 @@ class Result:
     identical: float = 1.0
     score_difference: float = 0.0
     differences: tuple[Difference, ...] = ()
+    n_best: NBest | None = None
     broken: tuple[str, ...] = ()
 
 
@@ -164,6 +169,9 @@ def verify(
             **_differences(sources, translations[0], translations[i]),
         )
         limits = tolerances.of(engines[i].description)
+        if results:
+            n_best = compare_n_best(engines[0], engines[i], sources[:_N_BEST_TEXTS], limits)
+            result = dataclasses.replace(result, n_best=n_best)
         broken = _broken(result, results[0], limits) if results else ()
         results.append(dataclasses.replace(result, broken=broken))
     truncated = sum(translation.truncated for translation in translations[0])
@@ -272,6 +280,8 @@ def _broken(result: Result, run: Result, limits: dict[str, float]) -> tuple[str,
             f"{result.name}: scores of identical texts differ by {result.score_difference:.6f}, "
             f"at most {limits.get('max_score_difference', math.inf)} was allowed."
         )
+    if result.n_best is not None:
+        broken += result.n_best.broken(result.name, limits)
     if result.bleu is not None and run.bleu is not None:
         drop = run.bleu - result.bleu
         if not drop <= limits["max_bleu_drop"]:

@@ -15,7 +15,8 @@ import pytest
 
 from ktransformer.arguments import make_parser
 from ktransformer.cli import main
-from ktransformer.config import Config
+from ktransformer.config import CHOICES, Config
+from ktransformer.serving import ImageClassifier, MaskFiller, Translator
 from tests.run_command import command, limit_file_size, refusal
 from tests.small_run import train_arguments
 
@@ -120,6 +121,24 @@ def test_help_shows_every_setting_and_its_default(capsys):
     assert "warmup_steps = 1000" in settings
 
 
+def test_help_shows_what_a_setting_may_be_where_it_is_one_of_several_words(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+    settings = capsys.readouterr().out
+    for name, choices in CHOICES.items():
+        (line,) = [line for line in settings.splitlines() if line.startswith(f"    {name} = ")]
+        assert line.endswith(f"  ({', '.join(choices)})")
+    assert "    norm_first = false  (true, false)\n" in settings
+
+
+def test_help_shows_the_signatures_of_every_kind_of_model(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["export", "--help"])
+    words = set(re.findall(r"\w+", capsys.readouterr().out))
+    for kind in (Translator, MaskFiller, ImageClassifier):
+        assert set(kind.LITE_SIGNATURES) <= words
+
+
 def test_wrong_paths_are_named(run_folder, tmp_path, capsys):
     absent = tmp_path / "absent"
     assert "no such file or folder" in refusal(capsys, "translate", absent)
@@ -169,6 +188,29 @@ def test_an_unknown_setting_lists_the_known_ones(data_folder, tmp_path, capsys):
     assert "d_model" in message
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "suggestion"),
+    [
+        ("--set", "learning_rat=1", "learning_rate"),
+        ("--set", "Epoch=1", "epochs"),
+        ("--preset", "bas", "base"),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_the_one_that_is_like_it(
+    option, value, suggestion, tmp_path, capsys
+):
+    arguments = train_arguments(tmp_path / "s", tmp_path / "t", tmp_path / "run", option, value)
+    assert refusal(capsys, *arguments).endswith(f" Did you mean {suggestion!r}?")
+
+
+def test_a_mistyped_name_in_a_file_of_settings_is_answered_too(tmp_path, capsys):
+    for text, suggestion in (("trainin:\n  epochs: 3", "training"), ("d_modle: 8", "d_model")):
+        (tmp_path / "settings.yaml").write_text(text)
+        arguments = train_arguments(tmp_path / "s", tmp_path / "t", tmp_path / "run")
+        message = refusal(capsys, *arguments, "--config", tmp_path / "settings.yaml")
+        assert message.endswith(f" Did you mean {suggestion!r}?")
+
+
 def test_sizes_that_do_not_go_together_are_refused(data_folder, tmp_path, capsys):
     sides = data_folder / "test.source", data_folder / "test.target"
     message = refusal(capsys, *train_arguments(*sides, tmp_path / "run", "--set", "num_heads=5"))
@@ -197,6 +239,29 @@ def test_keras_on_jax_is_refused_in_a_sentence(run_folder):
     assert result.returncode == 2
     assert result.stderr.startswith(b"ktransformer: Keras is set to jax, by KERAS_BACKEND")
     assert result.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("module", ["serving", "lite", "text", "fitting"])
+def test_keras_on_a_backend_that_is_not_supported_is_refused_on_import(module):
+    result = subprocess.run(
+        [sys.executable, "-c", f"import ktransformer.{module}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        check=False,
+    )
+    assert result.stderr.splitlines()[-1].startswith("ImportError: Keras is set to torch, by ")
+
+
+def test_the_command_refuses_a_backend_that_is_not_installed_and_one_in_keras_json(tmp_path):
+    (tmp_path / "keras.json").write_text('{"backend": "openvino"}')
+    for name, setting in (("KERAS_BACKEND", "torch"), ("KERAS_HOME", str(tmp_path))):
+        environment = {key: os.environ[key] for key in os.environ if key != "KERAS_BACKEND"}
+        result = command("translate", "run", env={**environment, name: setting})
+        backend = b"openvino" if name == "KERAS_HOME" else b"torch"
+        assert result.returncode == 2
+        assert result.stderr.startswith(b"ktransformer: Keras is set to " + backend + b", by ")
+        assert result.stderr.count(b"\n") == 1
 
 
 def test_a_file_whose_name_is_no_utf8_is_named(run_folder):

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from ktransformer.config import (
+    CHOICES,
     Config,
     DataConfig,
     DecodingConfig,
@@ -12,6 +13,7 @@ from ktransformer.config import (
     read_settings,
 )
 from ktransformer.errors import InputError
+from ktransformer.layers.positional_embedding import POSITIONS
 
 FIELDS = [
     (section.name, field.name)
@@ -42,6 +44,18 @@ def other_value(section, name):
     if isinstance(default, bool):
         return not default
     return default + 1 if isinstance(default, int) else default / 2 or 0.25
+
+
+@pytest.mark.parametrize("name", ["dtype", "optimizer", "schedule"])
+def test_the_choices_that_help_shows_are_those_that_are_taken(name):
+    for choice in CHOICES[name]:
+        Config().replace({name: choice})
+    with pytest.raises(InputError, match=f"one of .*{', '.join(CHOICES[name])}; got"):
+        Config().replace({name: "other"})
+
+
+def test_the_positions_that_help_shows_are_the_layers():
+    assert CHOICES["positions"] == POSITIONS
 
 
 @pytest.mark.parametrize("as_word", [False, True], ids=["value", "word"])

@@ -13,11 +13,13 @@ import ktransformer
 ROOT = Path(ktransformer.__file__).parent
 
 # What each part may import, of this package and of others. A part not named here fails the test.
-_ALWAYS = {"errors", "lazy", "numbers", "_version"}
+_ALWAYS = {"backend", "errors", "lazy", "numbers", "supported_backend", "_version"}
 _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "__init__": (set(), set()),
     "_version": (set(), set()),
     "allocator": (set(), set()),
+    "backend": (set(), set()),
+    "supported_backend": (set(), set()),
     "errors": (set(), set()),
     "lazy": (set(), set()),
     "numbers": (set(), set()),
@@ -25,7 +27,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "checksums": (set(), set()),
     "weights": (set(), {"h5py", "keras", "ml_dtypes", "numpy"}),
     "keras_file": ({"checksums", "models", "weights"}, {"keras"}),
-    "quiet": (set(), set()),
+    "noise": (set(), {"ai_edge_litert", "flatbuffers", "numpy", "tensorflow"}),
     "progress": (set(), set()),
     "config": (set(), {"yaml"}),
     "layers": (set(), {"keras", "numpy"}),
@@ -40,6 +42,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "lexicon": ({"text"}, {"numpy"}),
+    "matching": (set(), {"numpy"}),
     "serving": (
         {
             "checksums",
@@ -55,7 +58,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"google", "keras", "numpy", "tensorflow"},
     ),
     "lite": (
-        {"checksums", "files", "serving", "text", "weights"},
+        {"checksums", "files", "matching", "serving", "text", "weights"},
         {"ai_edge_litert", "flatbuffers", "keras", "numpy", "tensorflow", "tensorflow_text"},
     ),
     "engines": ({"config", "lite", "run", "serving"}, set()),
@@ -64,8 +67,12 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "tolerances": ({"serving"}, set()),
-    "parity": ({"files", "lite", "serving", "tolerances"}, {"numpy", "tensorflow"}),
-    "verification": ({"engines", "files", "serving", "tolerances"}, {"numpy", "sacrebleu"}),
+    "parity": ({"files", "lite", "matching", "serving", "tolerances"}, {"numpy", "tensorflow"}),
+    "verification": (
+        {"engines", "files", "n_best", "serving", "tolerances"},
+        {"numpy", "sacrebleu"},
+    ),
+    "n_best": ({"matching", "serving"}, {"numpy"}),
     "pruning": ({"layers", "models", "run", "text"}, {"keras", "numpy"}),
     "fitting": (
         {"config", "files", "losses", "metrics", "models", "run", "schedules", "serving", "text"},
@@ -107,8 +114,8 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "arguments": ({"config"}, set()),
     "cli": (
-        {"allocator", "arguments", "commands", "export_commands", "quiet"},
-        {"keras", "tensorflow"},
+        {"allocator", "arguments", "commands", "export_commands", "noise"},
+        {"tensorflow"},
     ),
     "__main__": ({"cli"}, set()),
 }

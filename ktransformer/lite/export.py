@@ -1,5 +1,6 @@
 """Converts a model to one .tflite."""
 
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ktransformer.errors import InputError, first_line
+from ktransformer.errors import InputError, did_you_mean, first_line
 from ktransformer.files import check_new_file, new_file
 from ktransformer.lite.compaction import compact
 from ktransformer.lite.conversion_check import check_conversion
 from ktransformer.lite.model_file import pack, seal_file, set_metadata, unpack
 from ktransformer.lite.quantization import to_float16, to_int8
+from ktransformer.lite.wider_search import search_wider
 from ktransformer.numbers import to_integer
 from ktransformer.serving import LiteSignature, Servable, write_saved_model
 from ktransformer.serving.graph_function import graph_function
@@ -86,11 +88,11 @@ def export_lite(
         compact(model)
     content = pack(model)
     probes = {name: signature.probe for name, signature in chosen.items()}
-    check_conversion(content, functions, probes, quantization)
+    wider = functools.partial(search_wider, servable)
+    check_conversion(content, functions, probes, quantization, wider)
     with new_file(path) as file:
-        file.write_bytes(
-            seal_file(content)
-        )  # Before the small file takes its name: a disk may be full.
+        # Before the small file takes its name: a disk may be full.
+        file.write_bytes(seal_file(content))
         if servable.tokenizer is not None and not texts:
             with new_file(tokenizer_beside(path)) as beside:
                 servable.tokenizer.save(beside)
@@ -109,7 +111,10 @@ def _names(servable: Servable, signatures: Sequence[str] | None) -> tuple[str, .
         return known
     unknown = [name for name in signatures if name not in known]
     if unknown or not signatures or isinstance(signatures, str):
-        raise InputError(f"signatures must be some of {', '.join(known)}; got {signatures!r}.")
+        raise InputError(
+            f"signatures must be some of {', '.join(known)}; got {signatures!r}."
+            + did_you_mean(next(iter(unknown), ""), known)
+        )
     return tuple(name for name in known if name in signatures)
 
 

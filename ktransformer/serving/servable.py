@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import keras
 import tensorflow as tf
 
+from ktransformer.backend import backend_message
 from ktransformer.errors import InputError
 from ktransformer.serving.description import Description
 from ktransformer.text import PAD_ID, Tokenizer
@@ -40,6 +41,9 @@ class Servable(tf.Module, abc.ABC):
         tokenizer: Its tokenizer; None where no text comes in.
         name: Name of the module.
 
+    Raises:
+        InputError: Keras is not set to TensorFlow.
+
     Attributes:
         kind: What sort of model it is, in words.
         LITE_SIGNATURES: The names of the signatures that a .tflite can have, in their order.
@@ -52,6 +56,8 @@ class Servable(tf.Module, abc.ABC):
         self, model: keras.Model, tokenizer: Tokenizer | None = None, *, name: str
     ) -> None:
         super().__init__(name=name)
+        if keras.backend.backend() != "tensorflow":
+            raise InputError(backend_message(f"a {type(self).__name__}"))
         self.model = model
         self.tokenizer = tokenizer
 

@@ -272,6 +272,8 @@ def test_an_unknown_signature_or_quantisation_is_refused(translator, tmp_path):
     for signatures in (["ids", "stream"], [], "ids"):
         with pytest.raises(InputError, match=r"signatures must be some of serving_default, .*got "):
             export_lite(translator, tmp_path / "x.tflite", signatures=signatures)
+    with pytest.raises(InputError, match=r"Did you mean 'decode_step'\?$"):
+        export_lite(translator, tmp_path / "x.tflite", signatures=["decode_steps"])
     with pytest.raises(InputError, match=r"batch_size must be at least 1; got batch_size=0"):
         export_lite(translator, tmp_path / "x.tflite", batch_size=0)
     with pytest.raises(InputError, match=r"quantization must be one of .*; got 'int4'"):

@@ -8,11 +8,12 @@ the true piece to the left, also where it is masked for the language model.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+import ktransformer
+
+ktransformer.quiet()  # Before TensorFlow is imported.
 
 import numpy as np
 from baselines import Bigrams, Targets
