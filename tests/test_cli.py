@@ -117,7 +117,7 @@ def test_help_shows_every_setting_and_its_default(capsys):
     for section in dataclasses.asdict(Config()).values():
         for name in section:
             assert f"    {name} = " in settings
-    assert "warmup_steps = 1000" in settings
+    assert "warmup_steps = null" in settings
 
 
 def test_wrong_paths_are_named(run_folder, tmp_path, capsys):
