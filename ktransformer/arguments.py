@@ -17,6 +17,10 @@ _PROGRAM = "a SavedModel is a program: open none that you do not trust (SECURITY
 
 _LONG_TEXT = """
 
+Of these, null means for vocabulary_size, batch_tokens, epochs, optimizer, learning_rate,
+warmup_steps, schedule and average_checkpoints: chosen from the text's size; the training says what
+it chose. The rule stands in ktransformer/fitting/defaults.py.
+
 A text of more than shard_pairs pairs is encoded into RUN.checkpoints and streamed from there, in
 memory that does not grow with it. The tokenizer is then trained on a sample of shard_pairs pairs,
 and subword_alpha is refused."""

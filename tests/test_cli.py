@@ -118,7 +118,7 @@ def test_help_shows_every_setting_and_its_default(capsys):
     for section in dataclasses.asdict(Config()).values():
         for name in section:
             assert f"    {name} = " in settings
-    assert "warmup_steps = 1000" in settings
+    assert "warmup_steps = null" in settings
 
 
 def test_help_shows_what_a_setting_may_be_where_it_is_one_of_several_words(capsys):

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.fitting import open_state, train
@@ -129,6 +130,39 @@ def test_weights_that_are_no_numbers_leave_the_last_good_state(accumulate_batche
     head, *arrays = state_of(tmp_path)
     assert json.loads(head.tobytes())["update"] == 6
     assert all(np.isfinite(array).all() for array in arrays)
+
+
+def test_a_training_that_goes_on_elsewhere_says_how_the_places_differ(tmp_path, caplog):
+    config = small(**{**EVERY_UPDATE, "epochs": 1})
+    train(config, TEXT, checkpoints=tmp_path)
+    state = tmp_path / "training.npz"
+    head, *arrays = state_of(tmp_path)
+    saved = json.loads(head.tobytes())
+    assert saved["environment"]["tensorflow"] == tf.__version__
+    open_state(tmp_path, config, saved["about"], resume=True)
+    assert not caplog.records
+    saved["environment"] |= {"intra_op_threads": 3, "keras": "2.0"}
+    np.savez(state, np.frombuffer(json.dumps(saved).encode(), "uint8"), *arrays)
+    open_state(tmp_path, config, saved["about"], resume=True)
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    assert f"intra_op_threads=3 before, {threads} now" in warning
+    assert f"keras=2.0 before, {keras.__version__} now" in warning
+
+
+def test_what_is_chosen_from_the_text_is_compared_when_a_training_goes_on(tmp_path):
+    # Three updates an epoch: a warm-up of 1 is chosen, and a cosine that ends with the third.
+    chosen = small(epochs=3, learning_rate=None, optimizer=None, warmup_steps=None)
+    train(chosen, TEXT, checkpoints=tmp_path)
+    for settings, message in (
+        ({"warmup_steps": 2}, "with warmup_steps=1; got warmup_steps=2"),
+        ({"schedule": "inverse_square_root"}, "with optimizer='muon'; got optimizer='adam'"),
+        ({"epochs": 4}, "with epochs=3; got epochs=4"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(chosen.replace(settings), TEXT, checkpoints=tmp_path, resume=True)
+    same = train(chosen.replace({"warmup_steps": 1}), TEXT, checkpoints=tmp_path, resume=True)
+    assert len(same.history["loss"]) == 3
 
 
 @pytest.fixture(scope="module")

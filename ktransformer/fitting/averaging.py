@@ -11,6 +11,13 @@ from ktransformer.errors import InputError
 from ktransformer.files import new_file
 
 
+class ValidationCallback(keras.callbacks.Callback):
+    """Adds scores of validation text to an epoch's logs.
+
+    Its `on_epoch_end` is called once more for the mean of the weights, to compare.
+    """
+
+
 class LastCheckpoints(keras.callbacks.Callback):
     """Saves the weights after each epoch and keeps the last few.
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import sacrebleu
 
+from ktransformer.fitting.averaging import ValidationCallback
 from ktransformer.serving import ModelEngine, Translator, translate_lines
 
 
-class BleuCallback(keras.callbacks.Callback):
+class BleuCallback(ValidationCallback):
     """Translates validation text after each epoch, in-graph, and logs its BLEU.
 
     Args:

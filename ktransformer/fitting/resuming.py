@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import sys
 import time
 import zipfile
@@ -14,10 +15,13 @@ import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.files import new_file
+from ktransformer.fitting.environment import describe_environment, differences
+from ktransformer.fitting.reporting import ReportProgress
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+_log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 History = dict[str, list[float]]
 
@@ -40,6 +44,7 @@ class TrainingState(keras.callbacks.Callback):
         update: Updates made.
         history: The metrics of each whole epoch.
         about_before: `about`, as it was when the file that was read was written.
+        environment_before: Likewise, what `describe_environment` returned; empty if it is unknown.
     """
 
     def __init__(
@@ -52,6 +57,8 @@ class TrainingState(keras.callbacks.Callback):
         self.update = 0
         self.history: History = {}
         self.about_before: dict[str, Any] = {}
+        self.environment_before: dict[str, Any] = {}
+        self._environment = describe_environment()
         self._variables: list[np.ndarray] = []  # What was read and is not the model's yet;
         self._metrics: list[np.ndarray] = []  # so is this, where an epoch goes on.
         self._written = time.monotonic()
@@ -71,12 +78,20 @@ class TrainingState(keras.callbacks.Callback):
             saved = json.loads(head.tobytes())
             version, self.about_before = saved["format_version"], dict(saved["about"])
             self.update, self.history = saved["update"], saved["history"]
+            self.environment_before = dict(saved.get("environment", {}))
             self._variables = arrays[: saved["variables"]]
             self._metrics = arrays[saved["variables"] :]
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{self.path} is not the whole state of a training.") from error
         if version > FORMAT_VERSION:
             raise InputError(f"{self.path} is of a newer ktransformer: upgrade it to go on.")
+        different = differences(self.environment_before, self._environment)
+        if different:
+            _log.warning(
+                "The training goes on elsewhere than it was cut (%s): it may not end as if it had "
+                "not been, to the bit.",
+                "; ".join(different),
+            )
         return self.about_before
 
     def restore(self, model: keras.Model, make_batch: Callable[[], tuple[Any, Any]]) -> None:
@@ -130,6 +145,7 @@ class TrainingState(keras.callbacks.Callback):
         head = {
             "format_version": FORMAT_VERSION,
             "about": self.about,
+            "environment": self._environment,
             "update": self.update,
             "history": self.history,
             "variables": len(variables),
@@ -179,6 +195,7 @@ class Batches(Protocol):
     """Batches that are functions of the update's number, as `TokenBatches`."""
 
     steps_per_epoch: int
+    tokens: int  # Of an epoch, without padding.
 
     def dataset(self, first_update: int = 0) -> "tf.data.Dataset":
         """Returns the batches from an update on, without an end; called on TensorFlow alone."""
@@ -225,6 +242,8 @@ def fit(
         model.stop_training |= enough(state.history)
 
     last = keras.callbacks.LambdaCallback(on_epoch_end=stop_where_it_is_enough)
+    report = ReportProgress(epochs * steps, batches.tokens / steps, done=state.update)
+    progress = _Progress(epochs)
     while state.update < epochs * steps and not model.stop_training:
         epoch, step = divmod(state.update, steps)
         # What is left of an epoch is fitted alone, for Keras gives all epochs as many steps; and
@@ -233,13 +252,13 @@ def fit(
         # Keras prints its progress to stdout, which is for results.
         with _failure_of(batches), contextlib.redirect_stdout(sys.stderr):
             model.fit(
-                _feed(batches, state.update, steps - step),
+                feed(batches, state.update, steps - step),
                 initial_epoch=epoch,
                 epochs=epoch + 1 if alone else epochs,
                 steps_per_epoch=steps - step,
-                validation_data=validation and _feed(validation, 0, validation.steps_per_epoch),
+                validation_data=validation and feed(validation, 0, validation.steps_per_epoch),
                 validation_steps=validation and validation.steps_per_epoch,
-                callbacks=[StopAtNaN(state.update), *callbacks, state, last, _Progress(epochs)],
+                callbacks=[StopAtNaN(state.update), *callbacks, state, last, report, progress],
                 shuffle=False,  # The batches are in their order.
                 verbose=1 if sys.stderr.isatty() else 2,
             )
@@ -269,7 +288,7 @@ class _Progress(keras.callbacks.ProgbarLogger):
         super().set_params({**params, "epochs": self._all_epochs})
 
 
-def _feed(batches: Batches, first_update: int, count: int) -> Any:
+def feed(batches: Batches, first_update: int, count: int) -> Any:
     """Returns batches from an update on as the backend's trainer takes them."""
     if keras.backend.backend() == "tensorflow":
         return batches.dataset(first_update)

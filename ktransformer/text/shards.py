@@ -182,6 +182,11 @@ class Shards:
         """How many pairs there are in all."""
         return int(sum(counts.sum() for counts in self.pairs_by_length))
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens the longer sides of all pairs have together."""
+        return int(sum(counts @ np.arange(len(counts)) for counts in self.pairs_by_length))
+
     def tokenizer(self) -> Tokenizer:
         """Reads what the text was encoded with.
 
@@ -294,6 +299,8 @@ class ShardedBatches(EpochBatches):
         self._copies = copies
         self._steps = [self._count_steps(counts) for counts in shards.pairs_by_length]
         self.steps_per_epoch = sum(self._steps)
+        self.batch_tokens = batch_tokens
+        self.tokens = shards.tokens
         self.too_long = shards.too_long
 
     def _count_steps(self, pairs_by_length: np.ndarray) -> int:
