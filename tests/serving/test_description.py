@@ -69,7 +69,7 @@ def test_another_format_is_to_be_exported_again(description):
 )
 def test_a_value_of_another_type_is_damage(name, value, description):
     text = json.dumps({**json.loads(description.to_json()), name: value})
-    with pytest.raises(InputError, match="^x is"):
+    with pytest.raises(InputError, match=r"^x is"):
         TranslatorDescription.from_json(text, "x")
 
 
