@@ -171,10 +171,11 @@ def _config_check(
 
 
 def _plain(value: Any) -> Any:
-    """Returns a setting as `run.json` has it; of a dtype policy its name."""
+    """Returns a setting as `run.json` has it; of a dtype policy, quantised or not, its name."""
     if isinstance(value, dict) and isinstance(value.get("config"), dict):
-        return value["config"].get("name", value)
-    return getattr(value, "name", value)
+        value = value["config"].get("name", value)
+    name = getattr(value, "name", value)
+    return name.rpartition("_from_")[2] if isinstance(name, str) else name
 
 
 def _read_description(path: Path, *, check: bool) -> dict[str, Any]:
@@ -194,7 +195,8 @@ def _read_description(path: Path, *, check: bool) -> dict[str, Any]:
     if wrong:
         raise InputError(f"{path} is damaged: it lacks {', '.join(sorted(wrong))}.")
     if not all(
-        isinstance(values, list) and all(isinstance(value, (int, float)) for value in values)
+        isinstance(values, list)
+        and all(value is None or isinstance(value, (int, float)) for value in values)
         for values in description["history"].values()
     ):
         raise InputError(f"{path} is damaged: its history does not hold lists of numbers.")

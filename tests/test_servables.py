@@ -214,7 +214,8 @@ def test_a_folder_says_the_kind_of_its_model_and_the_sha256_of_its_files(filler_
 def test_a_folder_without_a_description_still_loads(filler_folder, tmp_path):
     folder = shutil.copytree(filler_folder, tmp_path / "copy")
     (folder / "model.json").unlink()
-    assert load_servable(folder).fill("two <mask> five") == small_filler().fill("two <mask> five")
+    text = "two <mask> five"
+    assert load_servable(folder).fill(text, top_k=3) == small_filler().fill(text)
 
 
 def test_a_folder_of_another_kind_or_version_is_refused(classifier_folder, tmp_path):

@@ -97,7 +97,7 @@ class Description:
         batching = fields.get("batching")  # Older exports lack it.
         return {
             **fields,
-            "signatures": tuple(fields["signatures"]),
+            "signatures": _tuple(fields["signatures"]),
             "batching": None if batching is None else BatchingConfig(**batching),
         }
 
@@ -181,8 +181,15 @@ class ImageClassifierDescription(Description):
     @classmethod
     def _from_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
         fields = super()._from_fields(fields)
-        sizes = {name: tuple(fields[name]) for name in ("image_size", "classes")}
+        sizes = {name: _tuple(fields[name]) for name in ("image_size", "classes")}
         return {**fields, **sizes}
+
+
+def _tuple(values: Any) -> tuple[Any, ...]:
+    """Turns a list of JSON into a tuple; of a text it would make one of its letters."""
+    if not isinstance(values, list):
+        raise TypeError(f"a list was expected; got {values!r}.")
+    return tuple(values)
 
 
 def _fits(description: Any) -> bool:
