@@ -151,6 +151,7 @@ def test_a_run_says_what_was_chosen_from_its_text(tmp_path, caplog):
         0.004,
     )
     assert (training.warmup_steps, training.average_checkpoints) == (1, 1)
+    assert "vocabulary_size=300, batch_tokens=512" in caplog.text
     assert "optimizer=muon, learning_rate=0.004, schedule=cosine, warmup_steps=1" in caplog.text
 
 

@@ -171,7 +171,7 @@ def _check_same(saved: Mapping[str, Any], state: TrainingState) -> None:
             raise InputError(f"{state.path} is of a training with other {name} pairs.")
     saved_config = Config.from_dict(saved["config"]).to_dict()  # With options that are newer.
     # What is null now, or may be cut, is compared when the text is encoded, see `record_chosen`.
-    late = {name for name, value in _chosen(state.about["config"]).items() if value is None}
+    late = _nulls(_chosen(saved_config)) | _nulls(_chosen(state.about["config"]))
     free = {*_FREE, *late, "warmup_steps"}
     if saved_config["training"]["patience"] is None:
         free.remove("patience")  # The epochs around the best may be gone.
@@ -192,6 +192,10 @@ def _chosen(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {name: values[name] for values in sections.values() for name in names if name in values}
 
 
+def _nulls(values: Mapping[str, Any]) -> set[str]:
+    return {name for name, value in values.items() if value is None}
+
+
 def record_chosen(state: TrainingState, config: Config) -> None:
     """Records the settings that are chosen once the text is encoded.
 
@@ -210,6 +214,7 @@ def record_chosen(state: TrainingState, config: Config) -> None:
         before = _chosen(Config.from_dict(state.about_before["config"]).to_dict())
     # A cosine ends with the last epoch.
     free = {"epochs"} if config.training.schedule == "inverse_square_root" else set()
+    free |= _nulls(state.about["chosen"])  # Batches that the caller made of ids.
     _check_equal(state, before, state.about["chosen"], free)
 
 
@@ -217,7 +222,7 @@ def _check_equal(
     state: TrainingState, before: Mapping[str, Any], now: Mapping[str, Any], free: set[str]
 ) -> None:
     for name, value in now.items():
-        if before[name] is not None and before[name] != value and name not in free:
+        if before[name] != value and name not in free:
             raise InputError(
                 f"{state.path} is of a training with {name}={before[name]!r}; got {name}={value!r}."
             )

@@ -1,5 +1,6 @@
 """Where a training runs: what its result depends on, to the bit, beside its settings."""
 
+import importlib.metadata
 import os
 import platform
 from pathlib import Path
@@ -34,9 +35,7 @@ def describe_environment() -> dict[str, Any]:
         found["intra_op_threads"] = threading.get_intra_op_parallelism_threads()
         found["inter_op_threads"] = threading.get_inter_op_parallelism_threads()
     elif backend == "jax":
-        import jax
-
-        found["jax"] = jax.__version__
+        found["jax"] = importlib.metadata.version("jax")
     return found
 
 

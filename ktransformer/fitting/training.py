@@ -1,6 +1,7 @@
 """Training: from parallel text and a configuration to a run."""
 
 import dataclasses
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.config import Config, DecodingConfig, ModelConfig, TrainingConfig
+from ktransformer.config import Config, DataConfig, DecodingConfig, ModelConfig, TrainingConfig
 from ktransformer.errors import InputError, first_line
 from ktransformer.files import check_folder
 from ktransformer.fitting.bleu import BleuCallback
@@ -26,6 +27,7 @@ from ktransformer.run import Run, make_model
 from ktransformer.serving import Translator
 from ktransformer.text import ParallelFiles, ParallelText
 
+_log = logging.getLogger(__name__)
 _MANY = 10**6  # Batches of an epoch whose number is not known yet.
 
 
@@ -94,6 +96,7 @@ def train_locked(
     about = {**training.about, "validation": validation and digest_text(validation)}
     state = open_state(checkpoints, config, about, resume=resume)
     tokenizer, batches = training.encode()
+    _log_choice(config.data, training.config.data)
     config = training.config
     agree(state, "tokenizer", tokenizer.sha256)
     validation_batches = None
@@ -124,6 +127,14 @@ def _check(config: Config) -> None:
     model = make_model(config, 8)
     compile_training_model(model, config.training, steps_per_epoch=_MANY)
     _check_call(model, config.model)
+
+
+def _log_choice(before: DataConfig, chosen: DataConfig) -> None:
+    """Logs which settings of the data were null and have been chosen."""
+    values = dataclasses.asdict(chosen).items()
+    words = [f"{name}={value}" for name, value in values if getattr(before, name) != value]
+    if words:
+        _log.info("Chosen for the size of the text: %s.", ", ".join(words))
 
 
 def _check_call(model: keras.Model, options: ModelConfig) -> None:
