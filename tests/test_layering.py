@@ -45,11 +45,23 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "servables": ({"engines", "models", "run", "serving", "text"}, set()),
     "tolerances": ({"serving"}, set()),
     "parity": ({"files", "lite", "serving", "tolerances"}, {"numpy", "tensorflow"}),
-    "verification": ({"engines", "files", "serving", "tolerances"}, {"numpy", "sacrebleu"}),
+    "scores": (set(), {"sacrebleu"}),
+    "verification": ({"engines", "files", "scores", "serving", "tolerances"}, {"numpy"}),
     "pruning": ({"layers", "models", "run", "text"}, {"keras", "numpy"}),
     "fitting": (
-        {"config", "files", "losses", "metrics", "models", "run", "schedules", "serving", "text"},
-        {"keras", "numpy", "sacrebleu", "tensorflow"},
+        {
+            "config",
+            "files",
+            "losses",
+            "metrics",
+            "models",
+            "run",
+            "schedules",
+            "scores",
+            "serving",
+            "text",
+        },
+        {"keras", "numpy", "tensorflow"},
     ),
     "commands": (
         {
@@ -61,10 +73,11 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "progress",
             "pruning",
             "run",
+            "scores",
             "serving",
             "text",
         },
-        {"sacrebleu", "tensorflow"},
+        {"tensorflow"},
     ),
     "export_commands": (
         {

@@ -12,6 +12,7 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.serving.description import TranslatorDescription
 from ktransformer.serving.translator import TEXT_SIGNATURES, Translator
+from ktransformer.text.line_limits import cut_line
 
 BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: what a batch of long lines is held to.
 
@@ -74,7 +75,8 @@ class Engine(abc.ABC):
         """Translates texts at once, or in batches of the size that the export is fixed to.
 
         Args:
-            texts: The texts; none gives none.
+            texts: The texts; none gives none. Of each at most 64 characters are read for each
+                token of the longest source; one that is longer is truncated.
             n_best: How many translations of each, at most the beam size.
 
         Raises:
@@ -89,8 +91,13 @@ class Engine(abc.ABC):
         for start in range(0, len(texts), size):
             chosen = texts[start : start + size]
             padding = [""] * (size - len(chosen)) if self.description.batch_size else []
-            batch = np.array([text.encode() for text in [*chosen, *padding]], dtype=object)
-            translations += _translations(self.run(signature, batch), n_best)[: len(chosen)]
+            cut = [cut_line(text, self.description.max_source_length) for text in chosen]
+            batch = np.array([text.encode() for text in [*cut, *padding]], dtype=object)
+            found = _translations(self.run(signature, batch), n_best)
+            translations += [
+                translation._replace(truncated=translation.truncated or text is not whole)
+                for translation, text, whole in zip(found, cut, chosen, strict=False)
+            ]
         return translations
 
     def find_signature(self, n_best: int = 1) -> str:
