@@ -16,7 +16,7 @@ import pytest
 from ktransformer.arguments import make_parser
 from ktransformer.cli import main
 from ktransformer.config import CHOICES, Config
-from ktransformer.serving import ImageClassifier, MaskFiller, Translator
+from ktransformer.serving import ImageClassifier, MaskFiller, ModelEngine, Translation, Translator
 from tests.run_command import command, limit_file_size, refusal
 from tests.small_run import train_arguments
 
@@ -58,6 +58,30 @@ def test_translate_reports_lines_that_are_cut(run_folder, translate, caplog):
     assert output.splitlines()[1] == "2"
 
 
+@pytest.mark.parametrize("form", ["run_folder", "saved_model", "lite_file"])
+def test_translate_warns_of_characters_that_the_tokenizer_has_never_seen(
+    form, translate, caplog, request
+):
+    status, output, _ = translate("seven\nSEVEN,\n", request.getfixturevalue(form))
+    assert status == 0
+    assert output.splitlines()[0] == "7"
+    (warning,) = [line for line in caplog.messages if "never seen" in line]
+    assert warning.startswith("1 texts hold characters")
+    assert "6 in all: 'E' (2), 'S' (1), 'V' (1), 'N' (1), ',' (1)." in warning
+
+
+def test_translate_warns_of_no_character_where_all_are_known(run_folder, translate, caplog):
+    translate("seven\nnine\t\uff4fne\n", run_folder)
+    assert "never seen" not in caplog.text
+
+
+def test_translate_keeps_a_line_a_line_whatever_the_model_says(run_folder, translate, monkeypatch):
+    said = Translation(["a\nb\r\nc"], [0.0], False)
+    monkeypatch.setattr(ModelEngine, "search", lambda self, texts, n: [said] * len(texts))
+    _, output, _ = translate("one\ntwo\n", run_folder)
+    assert output == "a b  c\na b  c\n"
+
+
 def test_translate_stops_quietly_when_its_reader_has_seen_enough(run_folder):
     line = f"{sys.executable} -m ktransformer translate {run_folder}"
     result = subprocess.run(
@@ -91,6 +115,18 @@ def test_evaluate_prints_one_json_line(run_folder, data_folder, capfd):
     assert "tok:13a" in result["signature"]
     assert 0 <= result["bleu"] <= 100
     assert result["chrf"] > 90
+
+
+def test_a_byte_order_mark_costs_evaluate_no_match_and_unknown_characters_are_warned_of(
+    run_folder, tmp_path, capfd, caplog
+):
+    (tmp_path / "source").write_bytes(b"\xef\xbb\xbffour two\nnine!\n")
+    (tmp_path / "reference").write_bytes(b"\xef\xbb\xbf42\n0\n")
+    files = ["--source", tmp_path / "source", "--reference", tmp_path / "reference"]
+    assert main(["evaluate", str(run_folder), *map(str, files)]) == 0
+    assert json.loads(capfd.readouterr().out)["exact_match"] == 0.5
+    assert "1 texts hold characters" in caplog.text
+    assert "'!' (1)" in caplog.text
 
 
 def test_score_prints_log_probability_and_tokens_of_each_pair(run_folder, tmp_path, capfd):

@@ -55,6 +55,8 @@ def test_training_learns_and_keeps_its_history(run_folder):
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     assert history["val_perplexity"][-1] < 1.5
     assert history["val_bleu"][-1] >= 0
+    assert history["val_chrf"][-1] > 90
+    assert history["val_exact_match"][-1] > 0.9
     assert len(history["loss"]) == 20
 
 

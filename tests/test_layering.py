@@ -68,15 +68,27 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "tolerances": ({"serving"}, set()),
     "parity": ({"files", "lite", "matching", "serving", "tolerances"}, {"numpy", "tensorflow"}),
+    "scores": (set(), {"sacrebleu"}),
     "verification": (
-        {"engines", "files", "n_best", "serving", "tolerances"},
-        {"numpy", "sacrebleu"},
+        {"engines", "files", "n_best", "scores", "serving", "tolerances"},
+        {"numpy"},
     ),
     "n_best": ({"matching", "serving"}, {"numpy"}),
     "pruning": ({"layers", "models", "run", "text"}, {"keras", "numpy"}),
     "fitting": (
-        {"config", "files", "losses", "metrics", "models", "run", "schedules", "serving", "text"},
-        {"keras", "numpy", "sacrebleu", "tensorflow"},
+        {
+            "config",
+            "files",
+            "losses",
+            "metrics",
+            "models",
+            "run",
+            "schedules",
+            "scores",
+            "serving",
+            "text",
+        },
+        {"keras", "numpy", "tensorflow"},
     ),
     "commands": (
         {
@@ -88,10 +100,11 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "progress",
             "pruning",
             "run",
+            "scores",
             "serving",
             "text",
         },
-        {"sacrebleu", "tensorflow"},
+        {"tensorflow"},
     ),
     "export_commands": (
         {

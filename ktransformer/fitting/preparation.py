@@ -1,6 +1,7 @@
 """Training text, in memory or streamed: its tokenizer and its batches."""
 
 import collections
+import dataclasses
 import hashlib
 import itertools
 import logging
@@ -28,9 +29,12 @@ from ktransformer.text import (
     survey_files,
     write_shards,
 )
+from ktransformer.text.line_limits import LengthBound
 
 _log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 10.0
+# Shares at which a warning is due: of the vocabulary asked for, and of the pairs.
+_SMALL_VOCABULARY, _MANY_LEFT_OUT = 0.5, 0.2
 
 
 class HeldText:
@@ -46,7 +50,7 @@ class HeldText:
     """
 
     def __init__(self, text: ParallelText, config: Config) -> None:
-        self._text, self.config = text, config
+        self._text, self.config = text.leave_out(_bound(config)), config
         self.about: dict[str, Any] = {"text": digest_text(text)}
 
     def encode(self) -> tuple[Tokenizer, TokenBatches]:
@@ -100,7 +104,7 @@ class StreamedText:
             )
         self._files, self.config = files, config
         self._checkpoints, self._reuse = checkpoints, reuse
-        self._survey = survey_files(files, sample_pairs=data.shard_pairs)
+        self._survey = survey_files(files, sample_pairs=data.shard_pairs, bound=_bound(config))
         self.about: dict[str, Any] = {"text": self._survey.digest, "shard_pairs": data.shard_pairs}
 
     def encode(self) -> tuple[Tokenizer, ShardedBatches]:
@@ -134,7 +138,8 @@ class StreamedText:
 
     def _write(self, path: Path, about: dict[str, Any]) -> None:
         survey, config = self._survey, self.config
-        tokenizer = _train_tokenizer(survey.sample, config)
+        sample = dataclasses.replace(survey.sample, too_long=survey.surely_longer)
+        tokenizer = _train_tokenizer(sample, config)
         _log.info("Encoding %s pairs into %s.", f"{survey.pairs:,}", path)
         with new_folder(path) as folder:
             write_shards(
@@ -144,6 +149,7 @@ class StreamedText:
                 pairs=survey.pairs,
                 shard_pairs=config.data.shard_pairs,
                 max_length=config.model.max_length,
+                bound=_bound(config),
                 about=about,
                 on_block=_report(survey.pairs),
             )
@@ -170,15 +176,17 @@ def make_batches(
 
     Where `batch_tokens` is null, it is chosen from this text.
     """
-    sources, targets = tokenizer.encode_lines(text.sources), tokenizer.encode_lines(text.targets)
+    max_length = config.model.max_length
+    text = text.leave_out(_bound(config))
+    if not text:
+        raise InputError(f"No pair has at most max_length={max_length} tokens.")
+    sources = tokenizer.encode_lines(text.sources, max_length=max_length)
+    targets = tokenizer.encode_lines(text.targets, max_length=max_length)
+    tokens = count_tokens(sources, targets, max_length)
     batches = TokenBatches(
         sources,
         targets,
-        batch_tokens=choose_batch_tokens(
-            config.data,
-            count_tokens(sources, targets, config.model.max_length),
-            config.model.max_length,
-        ),
+        batch_tokens=choose_batch_tokens(config.data, tokens, max_length),
         max_length=config.model.max_length,
         bucket_step=config.data.bucket_step,
         shuffle=shuffle,
@@ -187,7 +195,8 @@ def make_batches(
         copies=config.training.copies,
         row_multiple=count_devices(),
     )
-    _log_pairs(name, len(text) - batches.too_long, text.empty, batches.too_long, config)
+    too_long = text.too_long + batches.too_long
+    _log_pairs(name, len(text) - batches.too_long, text.empty, too_long, config)
     return batches
 
 
@@ -211,15 +220,37 @@ def _choose_vocabulary(config: Config, text: ParallelText, pairs: int) -> Config
     return config.replace({"vocabulary_size": size})
 
 
+def _bound(config: Config) -> LengthBound:
+    return LengthBound(config.model.max_length, config.data.split_digits)
+
+
 def _train_tokenizer(text: ParallelText, config: Config) -> Tokenizer:
-    if config.data.vocabulary_size is None:
+    """Trains a tokenizer, and says what stays out of its text and how small it came out."""
+    if text.too_long:
+        _log.info(
+            "%s pairs are over %s tokens with any tokenizer, and stay out of its text.",
+            f"{text.too_long:,}",
+            config.model.max_length,
+        )
+    if not text:
+        raise InputError(f"No pair has at most max_length={config.model.max_length} tokens.")
+    asked = config.data.vocabulary_size
+    if asked is None:
         raise ValueError("vocabulary_size must be chosen; got None.")
-    return Tokenizer.train(
+    tokenizer = Tokenizer.train(
         [*text.sources, *text.targets],
-        config.data.vocabulary_size,
+        asked,
         split_digits=config.data.split_digits,
         character_coverage=config.data.character_coverage,
     )
+    if tokenizer.vocabulary_size < _SMALL_VOCABULARY * asked:
+        _log.warning(
+            "The text gave a vocabulary of %s pieces where vocabulary_size=%s was asked for: it "
+            "is small, or holds little but repetitions or names.",
+            f"{tokenizer.vocabulary_size:,}",
+            asked,
+        )
+    return tokenizer
 
 
 def _are_whole(folder: Path, about: dict[str, Any]) -> bool:
@@ -249,11 +280,15 @@ def _report(pairs: int) -> Callable[[int], None]:
 
 
 def _log_pairs(name: str, pairs: int, empty: int, too_long: int, config: Config) -> None:
-    _log.info(
-        "%s: %s pairs; left out: %s with an empty side, %s over %s tokens.",
+    whole = pairs + empty + too_long
+    few = pairs < (1 - _MANY_LEFT_OUT) * whole
+    _log.log(
+        logging.WARNING if few else logging.INFO,
+        "%s: %s pairs; left out: %s with an empty side, %s over %s tokens%s.",
         name,
         f"{pairs:,}",
         f"{empty:,}",
         f"{too_long:,}",
         config.model.max_length,
+        f": {1 - pairs / whole:.1%} of {whole:,} pairs" if few else "",
     )

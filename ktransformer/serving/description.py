@@ -117,6 +117,8 @@ class TranslatorDescription(Description):
         source_label: What the source is: a language or any words.
         target_label: What the target is.
         tokenizer: The kind of its tokenizer; there is one so far.
+        characters: Those that its tokenizer knows; None where that cannot be told, as in exports
+            of versions that did not write it.
     """
 
     kind: str = "translator"
@@ -130,6 +132,7 @@ class TranslatorDescription(Description):
     target_label: str = ""
     shortlist: int | None = None
     tokenizer: str = "sentencepiece"
+    characters: str | None = None
 
     @property
     def inexact(self) -> str:
@@ -138,6 +141,8 @@ class TranslatorDescription(Description):
     @classmethod
     def _from_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
         fields = super()._from_fields(fields)
+        if not isinstance(fields.get("characters", ""), str | None):
+            raise TypeError("characters must be a string.")
         return {**fields, "decoding": DecodingConfig(**fields["decoding"])}
 
 

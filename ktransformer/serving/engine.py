@@ -13,6 +13,7 @@ from ktransformer.numbers import to_integer
 from ktransformer.serving.description import TranslatorDescription
 from ktransformer.serving.inputs import to_texts
 from ktransformer.serving.translator import TEXT_SIGNATURES, Translator
+from ktransformer.text.line_limits import cut_line
 
 BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: what a batch of long lines is held to.
 
@@ -79,7 +80,9 @@ class Engine(abc.ABC):
         """Translates texts at once, or in batches of the size that the export is fixed to.
 
         Args:
-            texts: The texts, as a list, a NumPy array or a tensor; none gives none.
+            texts: The texts, as a list, a NumPy array or a tensor; none gives none. Of each at most
+                64 characters are read for each token of the longest source; one that is longer is
+                truncated.
             n_best: How many translations of each, at most the beam size.
 
         Raises:
@@ -93,9 +96,14 @@ class Engine(abc.ABC):
         translations: list[Translation] = []
         for start in range(0, len(given), size):
             chosen = given[start : start + size]
-            padding = [""] * (size - len(chosen)) if self.description.batch_size else []
-            batch = np.array([_to_bytes(text) for text in [*chosen, *padding]], dtype=object)
-            translations += _translations(self.run(signature, batch), n_best)[: len(chosen)]
+            padding = [b""] * (size - len(chosen)) if self.description.batch_size else []
+            read = [_read(text, self.description.max_source_length) for text in chosen]
+            batch = np.array([*(content for content, _ in read), *padding], dtype=object)
+            found = _translations(self.run(signature, batch), n_best)
+            translations += [
+                translation._replace(truncated=translation.truncated or longer)
+                for translation, (_, longer) in zip(found, read, strict=False)
+            ]
         return translations
 
     def find_signature(self, n_best: int = 1) -> str:
@@ -124,8 +132,11 @@ class Engine(abc.ABC):
         return self.description.signatures
 
 
-def _to_bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text
+def _read(text: str | bytes, max_length: int) -> tuple[bytes, bool]:
+    """Returns as much of a text as is read of it, in UTF-8, and whether it is longer."""
+    whole = text if isinstance(text, str) else text.decode(errors="replace")
+    cut = cut_line(whole, max_length)
+    return cut.encode(), cut is not whole
 
 
 def _translations(outputs: dict[str, np.ndarray], n_best: int) -> list[Translation]:

@@ -261,5 +261,6 @@ class Translator(IdTranslator):
             shortlist=None if self.shortlist is None else self.shortlist.size,
             special_ids=SPECIAL_IDS._asdict(),
             tokenizer_sha256=self.tokenizer.sha256,
+            characters=self.tokenizer.characters,
             **others,
         )

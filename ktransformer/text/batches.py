@@ -107,8 +107,8 @@ class TokenBatches(EpochBatches):
             0; `count` divides `row_multiple`.
 
     Raises:
-        InputError: The sides differ in number, there is no pair, none that is short enough, or
-            `batch_tokens` is below `max_length`.
+        InputError: The sides differ in number or hold other things than ids, there is no pair, none
+            that is short enough, or `batch_tokens` is below `max_length`.
     """
 
     def __init__(
