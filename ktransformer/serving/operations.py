@@ -59,7 +59,7 @@ def check_operations(path: Path) -> None:
         if unknown:
             raise InputError(
                 f"{path} is not opened: it has operations that no export of ktransformer has "
-                f"({', '.join(sorted(unknown))}). A SavedModel is a program and may do harm."
+                f"({', '.join(sorted(unknown))}), and a SavedModel is a program that may do harm."
             )
 
 
