@@ -61,8 +61,8 @@ def plan_training(model: Transformer, config: Config, batches: Batches) -> tuple
     names = [name for name in chosen if getattr(options, name) is None]
     if names:
         _log.info(
-            "Chosen for the %s tokens of the text: %s.",
-            f"{batches.tokens:,}",
+            "Chosen for %s batches an epoch: %s.",
+            f"{steps:,}",
             ", ".join(f"{name}={chosen[name]}" for name in names),
         )
     return config.replace(chosen), fit

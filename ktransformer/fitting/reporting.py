@@ -20,7 +20,7 @@ class ReportProgress(keras.callbacks.Callback):
 
     Args:
         batches: Batches of the whole training.
-        tokens: Real tokens of a batch, in the mean.
+        tokens: Tokens of a batch in the mean, without padding; None where that is not known.
         done: Batches of those before this callback begins.
         interval_seconds: Time between two lines.
     """
@@ -28,7 +28,7 @@ class ReportProgress(keras.callbacks.Callback):
     def __init__(
         self,
         batches: int,
-        tokens: float,
+        tokens: float | None,
         *,
         done: int = 0,
         interval_seconds: float = _LOG_SECONDS,
@@ -59,12 +59,15 @@ class ReportProgress(keras.callbacks.Callback):
             )
         if now - self._reported >= self._interval and not sys.stderr.isatty():
             rate = (self._done - self._at_report) / max(now - self._reported, 1e-9)
+            speed = f"{rate:,.1f} batches"
+            if self._tokens is not None:
+                speed = f"{rate * self._tokens:,.0f} tokens"
             _log.info(
-                "batch %s of %s, loss %.4f, %s tokens a second, %s left",
+                "batch %s of %s, loss %.4f, %s a second, %s left",
                 f"{self._done:,}",
                 f"{self._batches:,}",
                 (logs or {}).get("loss", float("nan")),
-                f"{rate * self._tokens:,.0f}",
+                speed,
                 _duration(self._seconds_left(now)),
             )
             self._reported, self._at_report = now, self._done

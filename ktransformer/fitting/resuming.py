@@ -17,6 +17,7 @@ from ktransformer.errors import InputError
 from ktransformer.files import new_file
 from ktransformer.fitting.environment import describe_environment, differences
 from ktransformer.fitting.reporting import ReportProgress
+from ktransformer.text.batches import EpochBatches
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -195,7 +196,6 @@ class Batches(Protocol):
     """Batches that are functions of the update's number, as `TokenBatches`."""
 
     steps_per_epoch: int
-    tokens: int  # Of an epoch, without padding.
 
     def dataset(self, first_update: int = 0) -> "tf.data.Dataset":
         """Returns the batches from an update on, without an end; called on TensorFlow alone."""
@@ -205,6 +205,11 @@ class Batches(Protocol):
 
     def epoch(self, epoch: int) -> Iterator[tuple[Any, Any]]:
         """Yields the batches of an epoch."""
+
+
+def count_tokens(batches: Batches) -> int | None:
+    """Returns the tokens of an epoch, without padding; None where the batches do not say."""
+    return batches.tokens if isinstance(batches, EpochBatches) else None
 
 
 def fit(
@@ -242,7 +247,8 @@ def fit(
         model.stop_training |= enough(state.history)
 
     last = keras.callbacks.LambdaCallback(on_epoch_end=stop_where_it_is_enough)
-    report = ReportProgress(epochs * steps, batches.tokens / steps, done=state.update)
+    tokens = count_tokens(batches)
+    report = ReportProgress(epochs * steps, tokens and tokens / steps, done=state.update)
     progress = _Progress(epochs)
     while state.update < epochs * steps and not model.stop_training:
         epoch, step = divmod(state.update, steps)
