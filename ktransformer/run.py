@@ -11,7 +11,7 @@ import keras
 from ktransformer._version import __version__
 from ktransformer.config import Config
 from ktransformer.errors import InputError
-from ktransformer.files import check_new_folder, new_folder
+from ktransformer.files import FolderKind, check_new_folder, new_folder
 from ktransformer.models import Transformer
 from ktransformer.text import PAD_ID
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 _DESCRIPTION, _TOKENIZER, _MODEL = "run.json", "tokenizer.model", "model.keras"
+_KIND = FolderKind(
+    "a run folder", (r"run\.json", r"tokenizer\.model", r"model\.keras"), required=(_DESCRIPTION,)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,7 @@ def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
         "history": run.history,
     }
     check_run_path(path, overwrite=overwrite)
-    with new_folder(path, overwrite=overwrite) as folder:
+    with new_folder(path, overwrite=overwrite, kind=_KIND) as folder:
         text = json.dumps(description, indent=2, ensure_ascii=False)
         (folder / _DESCRIPTION).write_text(text + "\n", encoding="utf-8")
         run.tokenizer.save(folder / _TOKENIZER)
@@ -86,9 +89,9 @@ def check_run_path(path: str | Path, *, overwrite: bool = False) -> None:
 
     Raises:
         InputError: `path` is a file, or a folder that is there while `overwrite` is False, or a
-            folder that holds something else than a run.
+            folder that holds other files than a run's.
     """
-    check_new_folder(path, overwrite=overwrite, kind=("a run folder", _DESCRIPTION))
+    check_new_folder(path, overwrite=overwrite, kind=_KIND)
 
 
 def is_run(path: str | Path) -> bool:

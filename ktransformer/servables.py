@@ -11,6 +11,8 @@ from ktransformer.serving import ImageClassifier, MaskFiller, Servable
 from ktransformer.text import Tokenizer
 
 _MODEL, _TOKENIZER, _CLASSES = "model.keras", "tokenizer.model", "classes.json"
+# What `save_servable` writes, for a `FolderKind` of a recipe that writes more.
+SERVABLE_FILES = (r"model\.keras", r"model\.json", r"tokenizer\.model", r"classes\.json")
 
 
 def save_servable(servable: MaskFiller | ImageClassifier, folder: str | Path) -> None:

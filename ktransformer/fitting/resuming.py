@@ -4,7 +4,6 @@ import contextlib
 import json
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,12 +12,12 @@ import keras
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.files import new_file
+from ktransformer.fitting.array_file import check_arrays, read_arrays, write_arrays
+from ktransformer.fitting.state_head import FORMAT_VERSION, read_head
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-FORMAT_VERSION = 1
 History = dict[str, list[float]]
 
 
@@ -65,18 +64,12 @@ class TrainingState(keras.callbacks.Callback):
         Raises:
             InputError: The file is damaged, or of a newer version.
         """
-        try:
-            with np.load(self.path) as file:
-                head, *arrays = (file[name] for name in file.files)
-            saved = json.loads(head.tobytes())
-            version, self.about_before = saved["format_version"], dict(saved["about"])
-            self.update, self.history = saved["update"], saved["history"]
-            self._variables = arrays[: saved["variables"]]
-            self._metrics = arrays[saved["variables"] :]
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{self.path} is not the whole state of a training.") from error
-        if version > FORMAT_VERSION:
-            raise InputError(f"{self.path} is of a newer ktransformer: upgrade it to go on.")
+        head, *arrays = read_arrays(self.path, "the whole state of a training")
+        saved = read_head(head, len(arrays), self.path)
+        self.about_before = saved["about"]
+        self.update, self.history = saved["update"], saved["history"]
+        self._variables = arrays[: saved["variables"]]
+        self._metrics = arrays[saved["variables"] :]
         return self.about_before
 
     def restore(self, model: keras.Model, make_batch: Callable[[], tuple[Any, Any]]) -> None:
@@ -94,10 +87,10 @@ class TrainingState(keras.callbacks.Callback):
             return
         model.test_on_batch(*make_batch())  # Metrics have variables from the first batch on.
         model.optimizer.build(model.trainable_variables)
-        try:
-            _assign(_lasting_variables(model), self._variables)
-        except ValueError as error:
-            raise InputError(f"{self.path} is the state of another model: {error}") from error
+        check_arrays(self.path, _lasting_variables(model), self._variables)
+        if self._metrics:
+            check_arrays(self.path, model.metrics_variables, self._metrics)
+        _assign(_lasting_variables(model), self._variables)
         self._variables = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -135,8 +128,7 @@ class TrainingState(keras.callbacks.Callback):
             "variables": len(variables),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(self.path) as temporary, temporary.open("wb") as file:
-            np.savez(file, np.frombuffer(json.dumps(head).encode(), "uint8"), *arrays)
+        write_arrays(self.path, [np.frombuffer(json.dumps(head).encode(), "uint8"), *arrays])
         self._written = time.monotonic()
 
 
