@@ -7,7 +7,6 @@ import logging
 import os
 import stat
 import sys
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -16,10 +15,11 @@ from ktransformer import fitting
 from ktransformer.config import Config, read_settings, split_settings
 from ktransformer.engines import available_cores, load_engine, load_translator
 from ktransformer.errors import InputError, did_you_mean
+from ktransformer.files import resolve
 from ktransformer.models import PRESETS
 from ktransformer.progress import Progress
 from ktransformer.pruning import count_pieces, prune_run
-from ktransformer.run import check_run_path, load_run, save_run
+from ktransformer.run import check_run_path, is_run, load_run, save_run
 from ktransformer.scores import score_texts
 from ktransformer.serving import Engine, translate_blocks, translate_lines
 from ktransformer.text import open_parallel, read_lines, read_parallel
@@ -43,12 +43,20 @@ def train(options: argparse.Namespace) -> None:
     config = Config().replace(
         {**PRESETS[options.preset], **settings, **split_settings(options.set)}
     )
-    output = Path(options.output).resolve()
+    output = resolve(options.output)
+    if options.resume and is_run(output) and not options.overwrite:
+        raise InputError(
+            f"{output} already exists: if it is of this training, that is over; if it is not, "
+            "add --overwrite."
+        )
     check_run_path(output, overwrite=options.overwrite)
-    checkpoints = output.with_name(f"{output.name}.checkpoints")
+    checkpoints = resolve(output.with_name(f"{output.name}.checkpoints"))
+    saved = False
     begins = not (options.resume or options.overwrite)
     if begins:
         fitting.check_unused(checkpoints)
+    elif not options.resume:
+        fitting.check_removable(checkpoints)
     one_or_more: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if options.devices > 1:
         one_or_more = fitting.mirrored_strategy(options.devices).scope()
@@ -63,9 +71,10 @@ def train(options: argparse.Namespace) -> None:
                     config, text, validation, checkpoints=checkpoints, resume=options.resume
                 )
             save_run(run, output, overwrite=options.overwrite)
+            saved = True
             fitting.remove_checkpoints(checkpoints)
     except (KeyboardInterrupt, InputError, OSError) as error:
-        if checkpoints.is_dir() and not isinstance(error, InputError):
+        if checkpoints.is_dir() and not (saved or isinstance(error, InputError)):
             _log.info("The training's state is in %s; --resume goes on from it.", checkpoints)
         raise
     _log.info("Wrote %s.", output)
@@ -200,7 +209,7 @@ def score(options: argparse.Namespace) -> None:
 
 def prune(options: argparse.Namespace) -> None:
     """Writes a run whose vocabulary is cut to a corpus, and says how much smaller it is."""
-    output = Path(options.output).resolve()
+    output = resolve(options.output)
     check_run_path(output, overwrite=options.overwrite)
     texts = list(read_lines(options.corpus))
     run = load_run(options.run)

@@ -16,7 +16,7 @@ from ktransformer.checksums import (
 )
 from ktransformer.config import Config
 from ktransformer.errors import InputError
-from ktransformer.files import check_new_folder, new_folder
+from ktransformer.files import FolderKind, check_new_folder, new_folder
 from ktransformer.keras_file import load_model as load_model
 from ktransformer.models import Transformer
 from ktransformer.text import PAD_ID
@@ -29,6 +29,9 @@ FORMAT_VERSION = 2  # 1 has no checksums.
 _DESCRIPTION, _TOKENIZER, _MODEL = "run.json", "tokenizer.model", "model.keras"
 # What changes a trained model's translations, of what stands in run.json and model.keras alike.
 _FOR_TRAINING = {"dropout", "attention_dropout", "hidden_dropout", "remat"}
+_KIND = FolderKind(
+    "a run folder", (r"run\.json", r"tokenizer\.model", r"model\.keras"), required=(_DESCRIPTION,)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +83,7 @@ def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
     check = _config_check(run.config, run.tokenizer.vocabulary_size, "The model")
     check(run.model.get_config())
     check_run_path(path, overwrite=overwrite)
-    with new_folder(path, overwrite=overwrite) as folder:
+    with new_folder(path, overwrite=overwrite, kind=_KIND) as folder:
         run.tokenizer.save(folder / _TOKENIZER)
         run.model.save(folder / _MODEL)
         description = {
@@ -99,9 +102,9 @@ def check_run_path(path: str | Path, *, overwrite: bool = False) -> None:
 
     Raises:
         InputError: `path` is a file, or a folder that is there while `overwrite` is False, or a
-            folder that holds something else than a run.
+            folder that holds other files than a run's.
     """
-    check_new_folder(path, overwrite=overwrite, kind=("a run folder", _DESCRIPTION))
+    check_new_folder(path, overwrite=overwrite, kind=_KIND)
 
 
 def is_run(path: str | Path) -> bool:

@@ -25,6 +25,8 @@ from ktransformer.weights import check_weights
 FORMAT_VERSION = 1
 _DESCRIPTION, _MODEL = "model.json", "model.keras"
 _TOKENIZER, _CLASSES = "tokenizer.model", "classes.json"
+# What `save_servable` writes, for a `FolderKind` of a recipe that writes more.
+SERVABLE_FILES = (r"model\.keras", r"model\.json", r"tokenizer\.model", r"classes\.json")
 
 
 def save_servable(servable: MaskFiller | ImageClassifier, folder: str | Path) -> None:

@@ -7,16 +7,18 @@ import sys
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.files import check_new_folder, json_text, new_file, new_folder
+from ktransformer.files import FolderKind, check_new_folder, json_text, new_file, new_folder
 
 WRITE_AND_WAIT = """
 import sys, time
-from ktransformer.files import new_folder
-with new_folder(sys.argv[1], overwrite=True) as folder:
+from ktransformer.files import FolderKind, new_folder
+kind = FolderKind("a folder", ("name", "deeper/name", "only in the old one"))
+with new_folder(sys.argv[1], overwrite=True, kind=kind) as folder:
     (folder / "name").write_text("half of the new o")
     print("inside", flush=True)
     time.sleep(120)
 """
+KIND = FolderKind("a folder", ("name", "deeper/name", "only in the old one", "old", "new"))
 
 
 def write(folder, content):
@@ -72,7 +74,9 @@ def test_nothing_has_the_name_before_the_block_ends(tmp_path):
     with new_folder(tmp_path / "run") as folder:
         write(folder, "new")
         assert not (tmp_path / "run").exists()
-        assert folder.parent == tmp_path  # A rename is atomic within one file system only.
+        # A rename is atomic within one file system only; nobody else may enter.
+        assert folder.parent.parent == tmp_path
+        assert folder.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_parents_are_made_too(tmp_path):
@@ -98,13 +102,13 @@ def test_a_block_that_raises_leaves_nothing_behind(tmp_path, error):
 def test_a_block_that_raises_leaves_the_old_folder_as_it_was(old):
     before = contents(old)
     with pytest.raises(RuntimeError):
-        write_and_raise(old, RuntimeError, overwrite=True)
+        write_and_raise(old, RuntimeError, overwrite=True, kind=KIND)
     assert contents(old) == before
     assert os.listdir(old.parent) == ["run"]
 
 
 def test_overwriting_replaces_the_whole_folder(old):
-    with new_folder(old, overwrite=True) as folder:
+    with new_folder(old, overwrite=True, kind=KIND) as folder:
         write(folder, "new")
         assert contents(old)["name"] == "old"
     assert contents(old) == whole("new")
@@ -139,7 +143,7 @@ def test_a_folder_that_appears_meanwhile_is_not_replaced_unasked(tmp_path):
 def test_overwriting_a_link_to_a_folder_succeeds_and_leaves_nothing_behind(old):
     link = old.with_name("link")
     link.symlink_to(old)
-    with new_folder(link, overwrite=True) as folder:
+    with new_folder(link, overwrite=True, kind=KIND) as folder:
         write(folder, "new")
     assert contents(link) == whole("new")
     assert sorted(os.listdir(old.parent)) == ["link", "run"]
@@ -148,7 +152,7 @@ def test_overwriting_a_link_to_a_folder_succeeds_and_leaves_nothing_behind(old):
 def test_the_check_alone_raises_the_same_and_makes_nothing(old):
     with pytest.raises(InputError, match="already exists"):
         check_new_folder(old)
-    check_new_folder(old, overwrite=True)
+    check_new_folder(old, overwrite=True, kind=KIND)
     check_new_folder(old.with_name("other"))
     assert os.listdir(old.parent) == ["run"]
 
@@ -168,9 +172,10 @@ def test_a_process_killed_inside_the_block_leaves_the_old_folder_whole(old):
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert contents(old) == before
-    with new_folder(old, overwrite=True) as folder:  # What it left is not in the way.
+    with new_folder(old, overwrite=True, kind=KIND) as folder:  # What it left is not in the way.
         write(folder, "new")
     assert contents(old) == whole("new")
+    assert os.listdir(old.parent) == ["run"]
 
 
 def test_a_new_file_replaces_the_old_one_when_the_block_ends(tmp_path):
@@ -191,10 +196,10 @@ def test_a_new_file_of_a_block_that_raises_leaves_the_old_one(tmp_path):
 
 
 def test_where_names_cannot_be_swapped_in_one_step_they_are_swapped_in_three(tmp_path, monkeypatch):
-    monkeypatch.setattr("ktransformer.files.ctypes.CDLL", lambda name: object())
+    monkeypatch.setattr("ktransformer.files.outputs.ctypes.CDLL", lambda name: object())
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "old").touch()
-    with new_folder(tmp_path / "run", overwrite=True) as folder:
+    with new_folder(tmp_path / "run", overwrite=True, kind=KIND) as folder:
         (folder / "new").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["new"]

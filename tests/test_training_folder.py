@@ -2,6 +2,7 @@
 
 import fcntl
 
+import numpy as np
 import pytest
 
 from ktransformer import commands
@@ -104,13 +105,71 @@ def test_what_is_refused_leaves_what_was_kept(setting, sentence, sides, tmp_path
 
 def test_a_training_that_does_not_go_on_removes_what_was_kept(tmp_path):
     for name in ("training.npz", "epoch-0001.npz", "epoch-0009.npz"):
-        (tmp_path / name).write_text("of another training")
+        np.savez(tmp_path / name, np.arange(3))
     train(small(epochs=1), TEXT, checkpoints=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0001.npz", "training.npz"]
 
 
 def test_only_checkpoints_are_removed(tmp_path):
-    (tmp_path / "epoch-0001.npz").touch()
-    (tmp_path / "thesis.txt").touch()
+    (tmp_path / "shards").mkdir()
+    foreign = ["thesis.txt", "epoch-best.npz", "epoch-0002.npz", "shards/00001.source.txt"]
+    for name in foreign:
+        (tmp_path / name).write_text("a user's own")
+    np.savez(tmp_path / "epoch-0001.npz", np.arange(3))
+    (tmp_path / "shards" / "00001.source.ids").touch()
     remove_checkpoints(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == set(foreign)
+
+
+@pytest.mark.parametrize("name", ["epoch-0002.npz", "shards/index.txt", "shards/deeper/index.json"])
+def test_a_training_that_begins_anew_removes_nothing_that_none_wrote(name, sides, tmp_path, capsys):
+    foreign, kept = tmp_path / "run.checkpoints" / name, tmp_path / "run.checkpoints/training.npz"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("a user's own")
+    np.savez(kept, np.arange(3))
+    refused = refusal(capsys, *train_arguments(*sides, tmp_path / "run", "--overwrite"))
+    assert name.split("/")[1 if "/" in name else 0] in refused
+    assert foreign.read_text() == "a user's own"
+    assert kept.exists()
+
+
+@pytest.fixture
+def saving(monkeypatch):
+    """Trains nothing, keeps a state, and calls what is appended in the place of saving."""
+    calls = []
+
+    def train_locked(config, text, validation, *, checkpoints, resume):
+        np.savez(checkpoints / "training.npz", np.arange(3))
+
+    monkeypatch.setattr(commands.fitting, "train_locked", train_locked)
+    monkeypatch.setattr(commands, "save_run", lambda *arguments, **options: calls[0]())
+    return calls
+
+
+def test_a_link_in_the_place_of_the_folder_is_followed(sides, tmp_path, saving):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "run.checkpoints").symlink_to(tmp_path / "scratch")
+    kept = tmp_path / "scratch" / "training.npz"
+    saving.append(kept.stat)
+    assert main(train_arguments(*sides, tmp_path / "run")) == 0
+    assert not kept.parent.exists()
+
+
+def test_what_cannot_be_removed_after_the_run_is_saved_is_warned_of(
+    sides, tmp_path, saving, monkeypatch, caplog
+):
+    def refuse(path, missing_ok=False):
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    saving.append(lambda: monkeypatch.setattr("pathlib.Path.unlink", refuse))
+    assert main(train_arguments(*sides, tmp_path / "run")) == 0
+    assert "cannot be removed: Operation not permitted" in caplog.text
+    assert "--resume" not in caplog.text
+
+
+def test_a_training_that_is_over_is_not_resumed(sides, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").touch()
+    refused = refusal(capsys, *train_arguments(*sides, tmp_path / "run", "--resume"))
+    assert "already exists: if it is of this training, that is over" in refused

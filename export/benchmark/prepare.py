@@ -12,7 +12,7 @@ from workload import Workload
 
 from ktransformer.config import DecodingConfig
 from ktransformer.errors import InputError
-from ktransformer.files import new_folder
+from ktransformer.files import FolderKind, new_folder
 from ktransformer.lite import export_lite
 from ktransformer.models import Transformer
 from ktransformer.run import load_run
@@ -25,6 +25,18 @@ PIECES = 10_000
 TRAINED = "trained"
 SPECIAL = {"pad": PAD_ID, "unknown": UNKNOWN_ID, "start": START_ID, "end": END_ID}
 QUANTIZATIONS = {"float32": "none", "int8": "dynamic_int8"}
+KIND = FolderKind(
+    "a workload's folder",
+    (
+        r"workload\.json",
+        r"weights\.npz",
+        r"tokenizer\.model",
+        r"beam\d+\.(float32|int8)\.tflite(\.tokenizer\.model)?",
+        r"beam\d+/1/(saved_model|fingerprint)\.pb",
+        r"beam\d+/1/ktransformer\.json",
+        r"beam\d+/1/(variables|assets|assets\.extra)/.+",
+    ),
+)
 
 _SUBLAYERS = {
     "self_attention": ("input_projection", "output_projection"),
@@ -41,7 +53,7 @@ def prepare_random(name: str, data: Path, beams: Sequence[int], folder: Path) ->
         data: Multi30k's folder: the tokenizer comes from its training text, the sentences are
             its English test set.
         beams: Which beam sizes to export.
-        folder: Where to; replaced if it is there.
+        folder: Where to; a workload that is there is replaced.
     """
     preset, vocabulary_size = SIZES[name]
     keras.utils.set_random_seed(0)
@@ -114,7 +126,7 @@ def _write(
 ) -> None:
     """Writes the exports of each beam size, the weights, and the workload."""
     lines = list(read_lines(find_text(data, "test_2016_flickr.en")))
-    with new_folder(folder, overwrite=True) as new:
+    with new_folder(folder, overwrite=True, kind=KIND) as new:
         for beam in beams:
             _export(model, tokenizer, decoding, beam, new)
         np.savez(new / "weights.npz", **weights_of(model))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ktransformer.fitting.compiling import compile_model, compile_training_model, count_devices
     from ktransformer.fitting.encoded import Fitted, fit_transformer, open_state
     from ktransformer.fitting.folder import (
+        check_removable,
         check_unused,
         lock_checkpoints,
         remove_checkpoints,
@@ -32,6 +33,7 @@ __all__ = [
     "TrainingModel",
     "TrainingState",
     "average_checkpoints",
+    "check_removable",
     "check_unused",
     "compile_model",
     "compile_training_model",
@@ -52,6 +54,7 @@ __getattr__ = lazy_names(
     {
         "LastCheckpoints": "averaging",
         "average_checkpoints": "averaging",
+        "check_removable": "folder",
         "check_unused": "folder",
         "lock_checkpoints": "folder",
         "remove_checkpoints": "folder",

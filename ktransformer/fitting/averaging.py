@@ -8,7 +8,9 @@ import keras
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.files import new_file
+from ktransformer.fitting.array_file import check_arrays, read_arrays, write_arrays
+
+WEIGHTS = "the weights of an epoch"
 
 
 class ValidationCallback(keras.callbacks.Callback):
@@ -41,8 +43,7 @@ class LastCheckpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes this epoch's weights beside the others."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with new_file(self.path(epoch + 1)) as temporary, temporary.open("wb") as file:
-            np.savez(file, *self.model.get_weights())
+        write_arrays(self.path(epoch + 1), self.model.get_weights())
 
     def path(self, epoch: int) -> Path:
         """Returns where the weights of an epoch are, counted from 1."""
@@ -60,6 +61,24 @@ class LastCheckpoints(keras.callbacks.Callback):
                 raise InputError(f"{path}, of which the final weights are made, is missing.")
         return paths
 
+    def check(self, model: keras.Model, count: int, *, epoch: int, end: int) -> None:
+        """Checks the files that a training that goes on will need at its end.
+
+        Args:
+            model: The model whose weights they hold.
+            count: Epochs to average over.
+            epoch: The last epoch that is over.
+            end: The earliest epoch that may be the last of those.
+
+        Raises:
+            InputError: A file is missing, damaged or of another model.
+        """
+        for number in range(max(end - count, 0) + 1, epoch + 1):
+            path = self.path(number)
+            if not path.is_file():
+                raise InputError(f"{path}, of which the final weights are made, is missing.")
+            check_arrays(path, model.weights, read_arrays(path, WEIGHTS))
+
 
 def average_checkpoints(model: keras.Model, paths: Sequence[str | Path]) -> None:
     """Sets a model's weights to the mean of several checkpoints'.
@@ -70,12 +89,14 @@ def average_checkpoints(model: keras.Model, paths: Sequence[str | Path]) -> None
 
     Raises:
         ValueError: `paths` is empty.
+        InputError: A file is damaged or of another model.
     """
     if not paths:
         raise ValueError("paths must name at least one checkpoint; got none.")
     sums = [np.zeros(weight.shape, "float64") for weight in model.weights]
     for path in paths:
-        with np.load(path) as checkpoint:
-            for total, name in zip(sums, checkpoint.files, strict=True):
-                total += checkpoint[name]
+        arrays = read_arrays(Path(path), WEIGHTS)
+        check_arrays(Path(path), model.weights, arrays)
+        for total, array in zip(sums, arrays, strict=True):
+            total += array
     model.set_weights([total / len(paths) for total in sums])

@@ -126,6 +126,7 @@ def fit_transformer(
     training_model = compile_training_model(model, options, steps_per_epoch=batches.steps_per_epoch)
     later = 0 if options.patience is None else max(options.patience, 1)  # Epochs after the best.
     keeper = LastCheckpoints(state.path.parent, keep=fit_options.average_checkpoints + later)
+    _check_kept(keeper, model, state, fit_options, options.patience, batches.steps_per_epoch)
     fit(
         training_model,
         batches,
@@ -151,12 +152,34 @@ def fit_transformer(
     return Fitted(trained, history, config)
 
 
+def _check_kept(
+    keeper: LastCheckpoints,
+    model: Transformer,
+    state: TrainingState,
+    fit_options: Fit,
+    patience: int | None,
+    steps_per_epoch: int,
+) -> None:
+    """Checks that a training that goes on has what its end will need."""
+    epoch, end = len(state.history.get("loss", [])), fit_options.epochs
+    if epoch != state.update // steps_per_epoch:
+        raise InputError(
+            f"{state.path} is not the whole state of a training: it has {state.update} updates of "
+            f"{steps_per_epoch} an epoch, and the metrics of {epoch} epochs."
+        )
+    if patience is not None and epoch:
+        end = epoch - _epochs_after_the_best(state.history)
+    keeper.check(model, fit_options.average_checkpoints, epoch=epoch, end=max(end, 1))
+
+
 # What may be another when a training goes on: it changes nothing that was already done.
 _FREE = {"epochs", "patience", "checkpoint_minutes", "tensorboard", "shard_pairs"}
 
 
 def _check_same(saved: Mapping[str, Any], state: TrainingState) -> None:
     """Checks that a training that goes on is the one that was cut."""
+    if not isinstance(saved.get("config"), dict):
+        raise InputError(f"{state.path} is not the whole state of a training.")
     before, now = saved.get("devices", 1), state.about["devices"]
     if before != now:
         raise InputError(f"{state.path} is of a training with devices={before}; got devices={now}.")

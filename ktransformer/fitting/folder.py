@@ -2,14 +2,26 @@
 
 import contextlib
 import errno
+import logging
 import os
-import shutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from ktransformer.errors import InputError
+from ktransformer.files import FolderKind, name_entries, remove_leavings, resolve
+from ktransformer.fitting.array_file import is_array_file
 
-SHARDS = "shards"  # The folder of encoded text, in that of the training.
+STATE = "training.npz"  # How far the training has come, in its folder.
+SHARDS = "shards"  # The folder of encoded text, beside it.
+SHARDS_KIND = FolderKind(
+    "a folder of encoded text",
+    (r"index\.json", r"tokenizer\.model", r"\d{5,}\.(source|target)\.(ids|lengths)"),
+)
+_ARRAYS = re.compile(r"training\.npz|epoch-\d{4,}\.npz")
+_LEAVING = re.compile(r"\.(training\.npz|epoch-\d{4,}\.npz|shards)\.[a-z0-9_]{8}\.(new|old)")
+_OLDER_LEAVING = re.compile(r"\.(training|epoch-\d{4,})\.npz\.\d+\.new")  # A file.
+_log = logging.getLogger(__name__)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)  # The last from NFS, for a folder.
 
 
@@ -19,7 +31,7 @@ def check_unused(folder: str | Path) -> None:
     Raises:
         InputError: Something is.
     """
-    folder = Path(folder)
+    folder = resolve(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
             f"{folder} is there, of a training that was cut or of another origin; go on with "
@@ -38,7 +50,7 @@ def lock_checkpoints(folder: str | Path, *, unused: bool = False) -> Iterator[No
     Raises:
         InputError: Another training holds it, or something is in it that must not be.
     """
-    folder = Path(folder)
+    folder = resolve(folder)
     descriptor = _lock(folder)
     try:
         if unused:
@@ -84,25 +96,101 @@ def _is_at(descriptor: int, folder: Path) -> bool:
         return False
 
 
+def check_removable(folder: str | Path) -> None:
+    """Checks that a new training may remove what is kept in a folder.
+
+    Raises:
+        InputError: Something in it has a name that trainings use, but none wrote it.
+    """
+    folder = resolve(folder)
+    _check_shards(folder)
+    foreign = [path for path in _named_as_arrays(folder) if not is_array_file(path)]
+    if foreign:
+        raise InputError(
+            f"{folder} holds what is damaged or what no training wrote, so it is not removed: "
+            f"move away {name_entries([path.relative_to(folder) for path in foreign])}."
+        )
+
+
+def _check_shards(folder: Path) -> None:
+    shards = folder / SHARDS
+    if shards.is_symlink() or (shards.exists() and not shards.is_dir()):
+        raise InputError(f"{shards} is no folder that a training made: move it away.")
+    foreign = SHARDS_KIND.foreign(shards) if shards.is_dir() else []
+    if foreign:
+        raise InputError(
+            f"{shards} holds more than encoded text, so it is not replaced: move away "
+            f"{name_entries(foreign)}."
+        )
+
+
 def remove_checkpoints(folder: str | Path) -> None:
-    """Removes what a training kept in its folder, and the folder if nothing else is in it."""
-    folder = Path(folder)
-    remove_state(folder)
-    remove_shards(folder)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    """Removes what a training kept in its folder, and the folder if nothing else is in it.
+
+    What cannot be removed, or is not of a training, stays, with a warning.
+    """
+    folder = resolve(folder)
+    try:
+        _remove_state(folder)
+        if (folder / SHARDS).is_dir() and not (folder / SHARDS).is_symlink():
+            SHARDS_KIND.remove(folder / SHARDS)
+        _remove_leavings(folder)
+        if folder.is_dir():
+            FolderKind.remove_empty(folder)
+    except OSError as error:
+        _log.warning("%s is no longer needed, but cannot be removed: %s.", folder, error.strerror)
+        return
+    if folder.is_dir():
+        _log.warning("%s holds files of others, so it stays.", folder)
 
 
-def remove_state(folder: Path) -> None:
-    """Removes how far a training has come, but for text that it encoded."""
+def remove_state(folder: str | Path) -> None:
+    """Removes how far a training has come, but for text that it encoded.
+
+    Raises:
+        InputError: See `check_removable`.
+    """
+    folder = resolve(folder)
+    check_removable(folder)
+    _remove_state(folder)
+    _remove_leavings(folder)
+
+
+def _remove_state(folder: Path) -> None:
     # The state goes first: it must not be found without the weights of its epochs.
-    for pattern in ("training.npz", "epoch-*.npz", ".*.npz.*.new"):
-        for path in folder.glob(pattern):
+    for path in sorted(_named_as_arrays(folder), key=lambda path: (path.name != STATE, path.name)):
+        if is_array_file(path):
             path.unlink()
 
 
-def remove_shards(checkpoints: Path) -> None:
-    """Removes encoded text, and what was left by a process that was killed as it wrote some."""
-    for path in (checkpoints / SHARDS, *checkpoints.glob(f".{SHARDS}.*.new")):
-        if path.is_dir():
-            shutil.rmtree(path)
+def remove_shards(checkpoints: str | Path) -> None:
+    """Removes encoded text.
+
+    Raises:
+        InputError: Its folder holds something else, too.
+    """
+    checkpoints = resolve(checkpoints)
+    _check_shards(checkpoints)
+    if (checkpoints / SHARDS).is_dir():
+        SHARDS_KIND.remove(checkpoints / SHARDS)
+    _remove_leavings(checkpoints)
+
+
+def _named_as_arrays(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if _ARRAYS.fullmatch(path.name)]
+
+
+def _remove_leavings(folder: Path) -> None:
+    """Removes what processes that were killed as they wrote left in the folder of a training."""
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        leaving = _LEAVING.fullmatch(path.name)
+        if leaving:
+            remove_leavings(folder / leaving[1], SHARDS_KIND)
+        if path.is_symlink():
+            continue
+        if path.is_dir() and leaving and leaving[1] == SHARDS:
+            SHARDS_KIND.remove(path)  # Of an older version, with no folder around it.
+        elif path.is_file() and _OLDER_LEAVING.fullmatch(path.name):
+            path.unlink()

@@ -5,7 +5,6 @@ import json
 import logging
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,16 +13,16 @@ import keras
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.files import new_file
+from ktransformer.fitting.array_file import check_arrays, read_arrays, write_arrays
 from ktransformer.fitting.environment import describe_environment, differences
 from ktransformer.fitting.reporting import ReportProgress
+from ktransformer.fitting.state_head import FORMAT_VERSION, read_head
 from ktransformer.text.batches import EpochBatches
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 _log = logging.getLogger(__name__)
-FORMAT_VERSION = 1
 History = dict[str, list[float]]
 
 
@@ -73,19 +72,13 @@ class TrainingState(keras.callbacks.Callback):
         Raises:
             InputError: The file is damaged, or of a newer version.
         """
-        try:
-            with np.load(self.path) as file:
-                head, *arrays = (file[name] for name in file.files)
-            saved = json.loads(head.tobytes())
-            version, self.about_before = saved["format_version"], dict(saved["about"])
-            self.update, self.history = saved["update"], saved["history"]
-            self.environment_before = dict(saved.get("environment", {}))
-            self._variables = arrays[: saved["variables"]]
-            self._metrics = arrays[saved["variables"] :]
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{self.path} is not the whole state of a training.") from error
-        if version > FORMAT_VERSION:
-            raise InputError(f"{self.path} is of a newer ktransformer: upgrade it to go on.")
+        head, *arrays = read_arrays(self.path, "the whole state of a training")
+        saved = read_head(head, len(arrays), self.path)
+        self.about_before = saved["about"]
+        self.update, self.history = saved["update"], saved["history"]
+        self.environment_before = saved.get("environment", {})
+        self._variables = arrays[: saved["variables"]]
+        self._metrics = arrays[saved["variables"] :]
         different = differences(self.environment_before, self._environment)
         if different:
             _log.warning(
@@ -110,10 +103,10 @@ class TrainingState(keras.callbacks.Callback):
             return
         model.test_on_batch(*make_batch())  # Metrics have variables from the first batch on.
         model.optimizer.build(model.trainable_variables)
-        try:
-            _assign(_lasting_variables(model), self._variables)
-        except ValueError as error:
-            raise InputError(f"{self.path} is the state of another model: {error}") from error
+        check_arrays(self.path, _lasting_variables(model), self._variables)
+        if self._metrics:
+            check_arrays(self.path, model.metrics_variables, self._metrics)
+        _assign(_lasting_variables(model), self._variables)
         self._variables = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -152,8 +145,7 @@ class TrainingState(keras.callbacks.Callback):
             "variables": len(variables),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(self.path) as temporary, temporary.open("wb") as file:
-            np.savez(file, np.frombuffer(json.dumps(head).encode(), "uint8"), *arrays)
+        write_arrays(self.path, [np.frombuffer(json.dumps(head).encode(), "uint8"), *arrays])
         self._written = time.monotonic()
 
 

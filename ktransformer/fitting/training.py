@@ -16,7 +16,7 @@ from ktransformer.files import check_folder
 from ktransformer.fitting.bleu import BleuCallback
 from ktransformer.fitting.compiling import compile_training_model
 from ktransformer.fitting.encoded import agree, fit_transformer, open_state
-from ktransformer.fitting.folder import lock_checkpoints, remove_state
+from ktransformer.fitting.folder import check_removable, lock_checkpoints, remove_state
 from ktransformer.fitting.preparation import (
     HeldText,
     StreamedText,
@@ -87,6 +87,8 @@ def train_locked(
         raise InputError("patience needs validation text to watch; got none.")
     _check(config)
     checkpoints = Path(checkpoints)
+    if not resume:
+        check_removable(checkpoints)
     keras.utils.set_random_seed(config.training.seed)
     training: HeldText | StreamedText
     if isinstance(text, ParallelFiles):
@@ -107,7 +109,7 @@ def train_locked(
     model = make_model(config, tokenizer.vocabulary_size)
     translator = Translator(model, tokenizer, _greedy(config))
     if not resume:
-        remove_state(checkpoints)  # Of another training; nothing can be refused any more.
+        remove_state(checkpoints)  # Of another training; nothing else is refused any more.
     fitted = fit_transformer(
         model,
         config,

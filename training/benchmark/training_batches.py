@@ -10,7 +10,7 @@ from training_registry import SIZES
 from training_workload import Batch, TrainingWorkload
 
 from ktransformer.errors import InputError
-from ktransformer.files import new_file, new_folder
+from ktransformer.files import FolderKind, new_file, new_folder
 from ktransformer.fitting.preparation import digest_text
 from ktransformer.models import Transformer
 from ktransformer.text import TokenBatches, Tokenizer, read_parallel
@@ -18,6 +18,7 @@ from ktransformer.text import TokenBatches, Tokenizer, read_parallel
 PIECES = 10_000  # Also where the model's vocabulary is larger.
 MAX_LENGTH = 128
 DROPOUT, LABEL_SMOOTHING = 0.1, 0.1
+KIND = FolderKind("a workload's folder", (r"workload\.json", r"batches\.npz"))
 
 
 def prepare(size: str, options: argparse.Namespace, folder: Path, count: int) -> None:
@@ -26,12 +27,12 @@ def prepare(size: str, options: argparse.Namespace, folder: Path, count: int) ->
     Args:
         size: A preset of our model, in `SIZES`.
         options: `data`, `batch_tokens`.
-        folder: Where to; replaced if it is there.
+        folder: Where to; a workload that is there is replaced.
         count: The number of batches.
     """
     sizes = {**Transformer.presets[size], "vocabulary_size": SIZES[size], "max_length": MAX_LENGTH}
     batches = choose(options.data, folder.parent, options.batch_tokens, count)
-    with new_folder(folder, overwrite=True) as new:
+    with new_folder(folder, overwrite=True, kind=KIND) as new:
         TrainingWorkload(sizes, DROPOUT, LABEL_SMOOTHING, batches).save(new)
 
 

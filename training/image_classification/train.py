@@ -31,12 +31,22 @@ from pictures import draw_attention, draw_curves
 from ktransformer.allocator import keep_freed_memory
 from ktransformer.config import read_settings, split_settings
 from ktransformer.errors import InputError
-from ktransformer.files import check_new_folder, json_text, new_folder
+from ktransformer.files import FolderKind, check_new_folder, json_text, new_folder, resolve
 from ktransformer.models import VisionTransformer
-from ktransformer.servables import save_servable
+from ktransformer.servables import SERVABLE_FILES, save_servable
 from ktransformer.serving import ImageClassifier
 
 HERE = Path(__file__).parent
+KIND = FolderKind(
+    "a classifier's folder",
+    (
+        *SERVABLE_FILES,
+        r"(settings|history)\.json",
+        r"(curves|attention)\.png",
+        r"examples/.+/\d{4,}\.png",
+    ),
+    required=("model.keras", "classes.json"),
+)
 _log = logging.getLogger("ktransformer.image_classification")
 
 
@@ -106,11 +116,10 @@ def train(options: argparse.Namespace) -> None:
     settings = read_all_settings(options)
     if not all(0 <= seed < 2**28 for seed in options.seeds):
         raise InputError(f"--seeds must be from 0 to {2**28 - 1}; got {options.seeds}.")
-    kind = ("a classifier's folder", "classes.json")
-    check_new_folder(options.output, overwrite=options.overwrite, kind=kind)
-    data, output = Path(options.data).resolve(), Path(options.output).resolve()
+    data, output = Path(options.data).resolve(), resolve(options.output)
     if data.is_dir() and data.is_relative_to(output):
         raise InputError(f"{options.output} holds the images of --data; name another folder.")
+    check_new_folder(output, overwrite=options.overwrite, kind=KIND)
     parts = load(options.data, settings.image_size, settings.channels, settings.split_seed)
     parameters = make_model(settings, len(parts.classes)).count_params()
     print(
@@ -119,7 +128,7 @@ def train(options: argparse.Namespace) -> None:
         f"{parameters:,} parameters"
     )
     trained = {seed: train_seed(settings, parts, seed) for seed in dict.fromkeys(options.seeds)}
-    with new_folder(options.output, overwrite=options.overwrite) as folder:
+    with new_folder(options.output, overwrite=options.overwrite, kind=KIND) as folder:
         write_run(folder, settings, parts, trained)
     print(f"The model, its classes and two pictures: {options.output}")
     print(summary([result.test for result in trained.values()], len(parts.test)))

@@ -25,14 +25,20 @@ from settings import Settings, add_settings, chosen_settings
 
 from ktransformer.allocator import keep_freed_memory
 from ktransformer.errors import InputError
-from ktransformer.files import check_new_folder, new_folder
-from ktransformer.servables import save_servable
+from ktransformer.files import FolderKind, check_new_folder, new_folder
+from ktransformer.servables import SERVABLE_FILES, save_servable
 from ktransformer.serving import MaskFiller
 from ktransformer.text import Tokenizer
 
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt
+
+KIND = FolderKind(
+    "the folder of a masked language model",
+    (*SERVABLE_FILES, r"history\.json", r"curve\.png"),
+    required=("model.keras", "tokenizer.model"),
+)
 
 
 def main() -> int:
@@ -46,8 +52,7 @@ def main() -> int:
     add_settings(parser)
     options = parser.parse_args()
     try:
-        kind = ("a model's folder", "model.keras")
-        check_new_folder(options.output, overwrite=options.overwrite, kind=kind)
+        check_new_folder(options.output, overwrite=options.overwrite, kind=KIND)
         settings = chosen_settings(options.config, options.set)
         print(train(settings, options))
     except (InputError, OSError) as error:
@@ -66,7 +71,7 @@ def train(settings: Settings, options: argparse.Namespace) -> str:
     tokenizer = Tokenizer.train(lines, settings.vocabulary_size, mask=True)
     model, history = fit_language_model(settings, tokenizer, lines, validation)
     filler = MaskFiller(model, tokenizer)
-    with new_folder(options.output, overwrite=options.overwrite) as folder:
+    with new_folder(options.output, overwrite=options.overwrite, kind=KIND) as folder:
         save_servable(filler, folder)
         text = json.dumps(history, indent=2)
         (folder / "history.json").write_text(text + "\n", encoding="utf-8")

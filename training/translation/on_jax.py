@@ -36,8 +36,9 @@ import numpy as np
 from ktransformer.allocator import keep_freed_memory
 from ktransformer.config import Config, read_settings, split_settings
 from ktransformer.errors import InputError
-from ktransformer.files import new_file
+from ktransformer.files import new_file, resolve
 from ktransformer.fitting import (
+    check_removable,
     check_unused,
     count_devices,
     fit_transformer,
@@ -146,11 +147,13 @@ def train(options: argparse.Namespace) -> None:
     """Trains from ids, on all devices of all processes."""
     if keras.backend.backend() != "jax":
         raise InputError("Set the environment variable KERAS_BACKEND=jax to train on JAX.")
-    output = Path(options.output).resolve()
+    output = resolve(options.output)
     check_run_path(output, overwrite=options.overwrite)
-    kept = output.with_name(f"{output.name}.checkpoints")
+    kept = resolve(output.with_name(f"{output.name}.checkpoints"))
     if not (options.resume or options.overwrite):
         check_unused(kept)
+    elif not options.resume:
+        check_removable(kept)
     # Joining waits for all: only then does the first process make what the others may see.
     index, count = join_processes()
     if options.resume and count > 1:

@@ -1,0 +1,28 @@
+"""Outputs that appear whole or not at all, and never in the place of what is not ours."""
+
+from ktransformer.files.contents import json_text, readable_size, size_on_disk
+from ktransformer.files.folder_kind import FolderKind, name_entries
+from ktransformer.files.outputs import (
+    check_folder,
+    check_new_file,
+    check_new_folder,
+    new_file,
+    new_folder,
+    resolve,
+)
+from ktransformer.files.private_folder import remove_leavings
+
+__all__ = [
+    "FolderKind",
+    "check_folder",
+    "check_new_file",
+    "check_new_folder",
+    "json_text",
+    "name_entries",
+    "new_file",
+    "new_folder",
+    "readable_size",
+    "remove_leavings",
+    "resolve",
+    "size_on_disk",
+]

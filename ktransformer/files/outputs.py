@@ -1,0 +1,216 @@
+"""Files and folders that are written beside their place, then renamed."""
+
+import contextlib
+import ctypes
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ktransformer.errors import InputError
+from ktransformer.files.folder_kind import EMPTY, FolderKind, name_entries
+from ktransformer.files.private_folder import PrivateFolder, private_folder
+
+_AT_FDCWD, _RENAME_NOREPLACE, _RENAME_EXCHANGE = -100, 1, 2  # linux/fcntl.h and linux/fs.h
+
+
+@contextlib.contextmanager
+def new_folder(
+    path: str | Path, *, overwrite: bool = False, kind: FolderKind = EMPTY
+) -> Iterator[Path]:
+    """Yields a temporary folder that takes the name `path` if the block succeeds.
+
+    If the block raises, the temporary folder is removed and what was at `path` is untouched.
+
+    Args:
+        path: The folder to make; its parents are made too.
+        overwrite: Whether a folder that is already there may be replaced.
+        kind: What that folder must be; files that are not of this kind are never removed.
+
+    Raises:
+        InputError: See `check_new_folder`.
+    """
+    path = resolve(path)  # Of a link, what it points to is replaced.
+    check_new_folder(path, overwrite=overwrite, kind=kind)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with private_folder(path, kind) as private:
+        private.content.mkdir()
+        yield private.content
+        _sync(private.content)
+        _check_ours(private)
+        check_new_folder(path, overwrite=overwrite, kind=kind)  # It may have changed meanwhile.
+        if path.exists():
+            private.mark_replaced()
+            _exchange(private.content, path)
+        else:
+            _rename_new(private.content, path)
+
+
+def check_new_folder(
+    path: str | Path, *, overwrite: bool = False, kind: FolderKind = EMPTY
+) -> None:
+    """Checks that a folder may be written at `path`, before any work is done for it.
+
+    Args:
+        path: The folder to make.
+        overwrite: Whether a folder that is already there may be replaced.
+        kind: What it must be for that; an empty folder may always be.
+
+    Raises:
+        InputError: It may not, it holds files that are not of its kind, or it cannot be made.
+    """
+    path, target = Path(path), resolve(path)
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{path} is a file; a folder was to be written there.")
+    if target.exists() and not overwrite:
+        raise InputError(f"{path} already exists; remove it, name another or add --overwrite.")
+    if target.exists() and any(target.iterdir()):
+        _check_kind(path, target, kind)
+    _check_parent(target)
+
+
+def _check_kind(path: Path, target: Path, kind: FolderKind) -> None:
+    if not kind.owns(target):
+        raise InputError(f"{path} is not {kind.name}, so it is not replaced; name another.")
+    foreign = kind.foreign(target)
+    if foreign:
+        raise InputError(
+            f"{path} holds more than {kind.name} does, so it is not replaced: move away "
+            f"{name_entries(foreign)}, or name another folder."
+        )
+
+
+def check_new_file(path: str | Path, *, overwrite: bool = False) -> None:
+    """Checks that a file may be written at `path`, before any work is done for it.
+
+    Raises:
+        InputError: `path` is a folder or a device, or a file that is there while `overwrite` is
+            False, or it cannot be made.
+    """
+    path, target = Path(path), resolve(path)
+    if target.is_dir():
+        raise InputError(f"{path} is a folder; a file was to be written there.")
+    if target.exists() and not target.is_file():
+        raise InputError(f"{path} is no regular file, so it is not replaced; name another.")
+    if target.exists() and not overwrite:
+        raise InputError(
+            f"{path} already exists; remove it, name another or add --overwrite, in Python "
+            "overwrite=True."
+        )
+    _check_parent(target)
+
+
+def check_folder(path: str | Path) -> None:
+    """Checks that files may be written into a folder, which may have to be made.
+
+    Raises:
+        InputError: They may not.
+    """
+    _check_parent(Path(path) / "file")
+
+
+def resolve(path: str | Path) -> Path:
+    """Returns an absolute path without links.
+
+    Raises:
+        InputError: A link leads to itself, or somebody else laid it in a folder where all may.
+    """
+    path = Path(path)
+    try:
+        resolved = path.resolve()
+    except (RuntimeError, OSError) as error:  # The first before Python 3.13.
+        raise InputError(f"{path} is a symbolic link that leads to itself.") from error
+    for place in (path.absolute(), *path.absolute().parents):
+        if os.name == "posix" and place.is_symlink() and _is_planted(place):
+            raise InputError(
+                f"{place} is another user's symbolic link in a folder that all may write to, so "
+                "it is not followed."
+            )
+    return resolved
+
+
+def _is_planted(link: Path) -> bool:
+    """Tells whether Linux would not follow a link in a folder as `/tmp` (fs.protected_symlinks)."""
+    owner, folder = link.lstat().st_uid, link.parent.stat()
+    return bool(folder.st_mode & stat.S_IWOTH) and owner not in (os.geteuid(), folder.st_uid)
+
+
+def _check_parent(path: Path) -> None:
+    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"{path} cannot be made: {parent} is not a folder one may write to.")
+
+
+@contextlib.contextmanager
+def new_file(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """Yields a temporary path that takes the name `path` if the block succeeds.
+
+    Args:
+        path: The file to write; its parents are made.
+        overwrite: Whether a file that is already there may be replaced.
+
+    Raises:
+        InputError: See `check_new_file`.
+    """
+    path = resolve(path)  # Of a link, what it points to is replaced.
+    check_new_file(path, overwrite=overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with private_folder(path) as private:
+        yield private.content
+        with private.content.open("rb") as handle:
+            os.fsync(handle.fileno())
+        _check_ours(private)
+        check_new_file(path, overwrite=overwrite)  # It may have appeared meanwhile.
+        if overwrite:
+            private.content.replace(path)
+        else:
+            _rename_new(private.content, path)
+
+
+def _check_ours(private: PrivateFolder) -> None:
+    """Refuses what somebody put in the place of a temporary folder."""
+    if not private.is_ours():
+        raise InputError(
+            f"{private.output} was not written: somebody moved away {private.path}, in which it "
+            "was made; name a place that others may not write to."
+        )
+
+
+def _exchange(first: Path, second: Path) -> None:
+    """Swaps two folders' names, in one step where the system can (Linux)."""
+    if _rename(first, second, _RENAME_EXCHANGE):
+        return
+    aside = first.with_name("replaced")
+    second.rename(aside)
+    try:
+        first.rename(second)
+    except OSError:
+        aside.rename(second)
+        raise
+    aside.rename(first)
+
+
+def _rename_new(first: Path, second: Path) -> None:
+    """Renames to a name that is free, in one step where the system can (Linux)."""
+    if not _rename(first, second, _RENAME_NOREPLACE):
+        if second.exists():
+            raise InputError(f"{second} has just been written by another process.")
+        first.rename(second)
+
+
+def _rename(first: Path, second: Path, flag: int) -> bool:
+    """Calls Linux' renameat2; returns False where it fails or is not there."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
+    if renameat2 is None:
+        return False
+    paths = os.fsencode(first), os.fsencode(second)
+    failed: int = renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], flag)
+    return failed == 0
+
+
+def _sync(folder: Path) -> None:
+    """Makes sure that the files' contents are on the disk before their folder gets its name."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
