@@ -162,6 +162,8 @@ class MaskedLanguageModel(EncoderModel):
 
     def encode(self, ids: Any, training: bool | None = None) -> Any:
         """Encodes ids `[B, T]` into a vector for each token, in its context: `[B, T, D]`."""
+        if not self.built:  # Else a model that is only used through this is saved unbuilt.
+            self.build()
         return self.encoder(
             self.embedding(ids, training=training),
             mask=self.embedding.compute_mask(ids),

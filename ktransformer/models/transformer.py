@@ -208,6 +208,8 @@ class Transformer(EncoderModel):
 
     def encode(self, source: Any, training: bool | None = None) -> Any:
         """Encodes source ids `[B, S]` into the memory `[B, S, D]`."""
+        if not self.built:  # Else a model that is only used through this is saved unbuilt.
+            self.build()
         return self.encoder(
             self.source_embedding(source, training=training),
             mask=self.source_embedding.compute_mask(source),

@@ -149,6 +149,8 @@ class VisionTransformer(EncoderModel):
 
     def encode(self, images: Any, training: bool | None = None) -> Any:
         """Encodes images `[B, h, w, C]`: `[B, N, D]`, the class token first where there is one."""
+        if not self.built:  # Else a model that is only used through this is saved unbuilt.
+            self.build()
         return self.encoder(self.patch_embedding(images, training=training), training=training)
 
     def features(self, images: Any, training: bool | None = None) -> Any:

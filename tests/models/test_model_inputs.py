@@ -82,3 +82,33 @@ def test_other_than_a_batch_of_images_is_refused(inputs, got):
 def test_a_position_outside_the_text_is_refused(wrong):
     with pytest.raises(ValueError, match=rf"positions must be in \[0, 5\); got {wrong}"):
         make(MaskedLanguageModel)({"ids": IDS, "positions": np.array([[1, wrong]])})
+
+
+@keras.saving.register_keras_serializable("tests")
+class Wrapper(keras.Model):
+    """Uses a model through `encode` alone, and says nothing of how it is built."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def call(self, inputs):
+        return self.inner.encode(inputs)
+
+    def get_config(self):
+        inner = keras.saving.serialize_keras_object(self.inner)
+        return {**super().get_config(), "inner": inner}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("inner")), **config)
+
+
+@pytest.mark.parametrize("model_class", [*NAMES, VisionTransformer], ids=lambda c: c.__name__)
+def test_a_model_that_is_only_encoded_with_keeps_its_weights(model_class, tmp_path):
+    inputs = IMAGES if model_class is VisionTransformer else IDS
+    wrapper = Wrapper(make(model_class))
+    expected = wrapper(inputs)
+    wrapper.save(tmp_path / "wrapper.keras")
+    loaded = keras.saving.load_model(tmp_path / "wrapper.keras")
+    np.testing.assert_array_equal(loaded(inputs), expected)
