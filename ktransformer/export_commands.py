@@ -54,6 +54,7 @@ def export(options: argparse.Namespace) -> None:
             signatures=options.signatures,
             quantization=options.quantize,
             batch_size=options.batch_size,
+            overwrite=options.overwrite,
             **labels,
         )
     else:

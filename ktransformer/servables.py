@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ktransformer.engines import load_translator
 from ktransformer.errors import InputError
+from ktransformer.files import check_new_file
 from ktransformer.models import MaskedLanguageModel, VisionTransformer
 from ktransformer.run import is_run, load_model
 from ktransformer.serving import ImageClassifier, MaskFiller, Servable
@@ -15,7 +16,9 @@ _MODEL, _TOKENIZER, _CLASSES = "model.keras", "tokenizer.model", "classes.json"
 SERVABLE_FILES = (r"model\.keras", r"model\.json", r"tokenizer\.model", r"classes\.json")
 
 
-def save_servable(servable: MaskFiller | ImageClassifier, folder: str | Path) -> None:
+def save_servable(
+    servable: MaskFiller | ImageClassifier, folder: str | Path, *, overwrite: bool = False
+) -> None:
     """Writes a model, with its tokenizer or the names of its classes, into a folder.
 
     Args:
@@ -23,8 +26,14 @@ def save_servable(servable: MaskFiller | ImageClassifier, folder: str | Path) ->
             A filler's `top_k` is a setting of its export and not kept.
         folder: A folder that is there; `ktransformer.files.new_folder` makes one that appears
             whole or not at all.
+        overwrite: Whether files of a model that are there may be replaced.
+
+    Raises:
+        InputError: There is one, and `overwrite` is False.
     """
     folder = Path(folder)
+    for name in (_MODEL, _TOKENIZER, _CLASSES):
+        check_new_file(folder / name, overwrite=overwrite)
     servable.model.save(folder / _MODEL)
     if isinstance(servable, MaskFiller):
         servable.tokenizer.save(folder / _TOKENIZER)

@@ -42,7 +42,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"ai_edge_litert", "flatbuffers", "keras", "numpy", "tensorflow", "tensorflow_text"},
     ),
     "engines": ({"config", "lite", "run", "serving"}, set()),
-    "servables": ({"engines", "models", "run", "serving", "text"}, set()),
+    "servables": ({"engines", "files", "models", "run", "serving", "text"}, set()),
     "tolerances": ({"serving"}, set()),
     "parity": ({"files", "lite", "serving", "tolerances"}, {"numpy", "tensorflow"}),
     "verification": ({"engines", "files", "serving", "tolerances"}, {"numpy", "sacrebleu"}),

@@ -31,6 +31,7 @@ def export_lite(
     signatures: Sequence[str] | None = None,
     quantization: str = "none",
     batch_size: int | None = None,
+    overwrite: bool = False,
     **labels: str,
 ) -> Path:
     """Writes a model as one .tflite file; its signatures share their weights.
@@ -42,27 +43,32 @@ def export_lite(
 
     Args:
         servable: What to convert: a `Translator`, a `MaskFiller`, an `ImageClassifier`.
-        path: The file to write; one that is there is replaced.
+        path: The file to write.
         signatures: Which of the servable's `LITE_SIGNATURES` go in; None for all.
         quantization: How weights are stored: `"none"`, `"float16"` or `"dynamic_int8"`.
         batch_size: None for any number of inputs, texts of any length. A number fixes all shapes,
             for runtimes that cannot resize, such as LiteRT's in browsers.
+        overwrite: Whether a file that is already there may be replaced, and the SentencePiece
+            model beside it.
         **labels: More for the description: a translator's `source_label` and `target_label`.
 
     Returns:
         The file.
 
     Raises:
-        InputError: A signature or quantisation is unknown, the tokenizer's LiteRT form would give
-            other ids, or the model does not convert or has other scores when converted.
+        InputError: `path` may not be written, a signature or quantisation is unknown, the
+            tokenizer's LiteRT form would give other ids, or the model does not convert or has other
+            scores when converted.
     """
     names = _names(servable, signatures)
     _check(quantization, batch_size)
     path = Path(path)
-    check_new_file(path, overwrite=True)
+    check_new_file(path, overwrite=overwrite)
     servable = servable.in_float32()
     chosen = {name: servable.lite_signature(name, batch_size) for name in names}
     texts = [name for name, signature in chosen.items() if signature.takes_text]
+    if not texts:
+        check_new_file(tokenizer_beside(path), overwrite=overwrite)
     _check_tokenizer(servable, texts)
     description = servable.describe(
         names, batch_size=batch_size, quantization=quantization, **labels
@@ -76,10 +82,10 @@ def export_lite(
     content = pack(model)
     probes = {name: signature.probe for name, signature in chosen.items()}
     check_conversion(content, functions, probes, quantization)
-    with new_file(path) as file:
+    with new_file(path, overwrite=overwrite) as file:
         file.write_bytes(content)  # Before the small file takes its name: a disk may be full.
         if servable.tokenizer is not None and not texts:
-            with new_file(tokenizer_beside(path)) as beside:
+            with new_file(tokenizer_beside(path), overwrite=overwrite) as beside:
                 servable.tokenizer.save(beside)
     return path
 

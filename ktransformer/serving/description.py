@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from ktransformer._version import __version__
 from ktransformer.config import BatchingConfig, DecodingConfig
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, check_unicode
 
 FORMAT_VERSION = 1
 
@@ -32,6 +32,13 @@ class Description:
     batching: BatchingConfig | None = None
     format_version: int = FORMAT_VERSION
     ktransformer: str = __version__
+
+    def __post_init__(self) -> None:
+        """Refuses labels and names of classes that are no UTF-8, before any work is done."""
+        for name, value in vars(self).items():
+            for text in value if isinstance(value, (tuple, list)) else (value,):
+                if isinstance(text, str):
+                    check_unicode(name, text)
 
     @property
     def inexact(self) -> str:

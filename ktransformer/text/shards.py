@@ -83,10 +83,12 @@ def write_shards(
         on_block: Told after each block how many pairs have been read.
 
     Raises:
-        InputError: No pair is short enough, the text has not so many pairs, or a file of it cannot
-            be read.
+        InputError: The folder is not empty, no pair is short enough, the text has not so many
+            pairs, or a file of it cannot be read.
     """
     folder = Path(folder)
+    if any(folder.iterdir()):
+        raise InputError(f"{folder} must be empty for encoded text; something is in it.")
     count = -(-pairs // shard_pairs)
     kind = np.dtype("<u2" if max(tokenizer.vocabulary_size, max_length) < 1 << 16 else "<i4")
     shards = [_ShardFiles(folder, number, max_length) for number in range(count)]

@@ -154,7 +154,7 @@ def export_one_file(
     translator: Translator, sources: list[str], outputs: list[str], path: Path
 ) -> None:
     """Writes one .tflite, translates with LiteRT, and compares."""
-    file = export_lite(translator, path, signatures=["serving_default", "beam"])
+    file = export_lite(translator, path, signatures=["serving_default", "beam"], overwrite=True)
     lines = translate_lines(LiteTranslator(file), sources, batch_size=200)
     same = sum(line.text == output for line, output in zip(lines, outputs, strict=True))
     print(f"The same in one file for LiteRT: {file}")
