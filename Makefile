@@ -37,14 +37,14 @@ lint: .venv/ready
 
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test,lint,tensorboard]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,tensorboard]'
 	touch $@
 
 .peers/vt/ready: export/benchmark/requirements-torch.txt
 .peers/vk/ready: export/benchmark/requirements-tensorflow.txt
 .peers/%/ready:
 	$(PYTHON) -m venv .peers/$*
-	.peers/$*/bin/python -m pip install --quiet --requirement $<
+	.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
 # What the page for browsers runs on; where npm cannot bring it, its tests are skipped.

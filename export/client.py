@@ -6,10 +6,29 @@ What a server needs to do, in plain TensorFlow: the tokenizer and the search are
 tensorflow_text is imported for its operations alone.
 """
 
+import contextlib
+import os
 import sys
 
-import tensorflow as tf
-import tensorflow_text  # noqa: F401
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+
+
+@contextlib.contextmanager
+def quiet_imports():
+    """Drops what C++ libraries log while they are loaded, before they read the log level."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+with quiet_imports():
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401
 
 
 def main() -> int:

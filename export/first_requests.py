@@ -16,6 +16,10 @@ import sys
 import time
 from pathlib import Path
 
+import ktransformer
+
+ktransformer.quiet()  # Before TensorFlow is imported.
+
 from ktransformer.engines import load_engine
 from ktransformer.errors import InputError
 from ktransformer.text.line_blocks import read_blocks

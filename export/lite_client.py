@@ -5,11 +5,31 @@
 tensorflow-text gives LiteRT the tokenizer's operations; it needs TensorFlow in the process.
 """
 
+import contextlib
+import os
 import sys
 
 import numpy as np
-import tensorflow_text
-from ai_edge_litert.interpreter import InterpreterWithCustomOps
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+
+
+@contextlib.contextmanager
+def without_logs():
+    """Drops what is logged whatever the level: by libraries as they load, by LiteRT at first."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+with without_logs():
+    import tensorflow_text
+    from ai_edge_litert.interpreter import InterpreterWithCustomOps
 
 
 def main() -> int:
@@ -24,6 +44,8 @@ def main() -> int:
             num_threads=int(sys.argv[2]) if len(sys.argv) == 3 else 1,
         )
         translate = interpreter.get_signature_runner("serving_default")
+        with without_logs():
+            translate(texts=np.array([b""], dtype=object))
     except (ValueError, RuntimeError) as error:
         print(f"lite_client: {sys.argv[1]}: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2

@@ -5,6 +5,8 @@
 Beside the file lies the SentencePiece model that its ids belong to.
 """
 
+import contextlib
+import os
 import sys
 
 import numpy as np
@@ -12,6 +14,19 @@ import sentencepiece
 from ai_edge_litert.interpreter import Interpreter
 
 END_ID = 3
+
+
+@contextlib.contextmanager
+def without_logs():
+    """Drops what LiteRT logs once, when it is first run."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
 
 
 def main() -> int:
@@ -23,6 +38,8 @@ def main() -> int:
         interpreter = Interpreter(model_path=sys.argv[1])
         tokenizer = sentencepiece.SentencePieceProcessor(f"{sys.argv[1]}.tokenizer.model")
         translate = interpreter.get_signature_runner("ids")
+        with without_logs():
+            translate(source=np.array([[END_ID]], dtype=np.int32))
     except (ValueError, RuntimeError, OSError) as error:
         print(f"lite_ids_client: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2

@@ -9,15 +9,34 @@ Python gives way to TensorFlow while a request runs, so that the threads do run 
 """
 
 import argparse
+import contextlib
 import itertools
+import os
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable
 
-import tensorflow as tf
-import tensorflow_text  # noqa: F401  # Its operations are in the graphs.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+
+
+@contextlib.contextmanager
+def quiet_imports():
+    """Drops what C++ libraries log while they are loaded, before they read the log level."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+with quiet_imports():
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  # Its operations are in the graphs.
 
 Signature = Callable[..., dict[str, tf.Tensor]]
 

@@ -22,6 +22,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import ktransformer
+
+ktransformer.quiet()  # Before TensorFlow is imported.
+
 from ktransformer.engines import available_cores, load_engine
 from ktransformer.errors import InputError
 from ktransformer.serving import Engine, translate_blocks

@@ -12,6 +12,10 @@ import sys
 import time
 from collections.abc import Sequence
 
+import ktransformer
+
+ktransformer.quiet()  # Before TensorFlow is imported.
+
 from ktransformer.engines import load_engine
 from ktransformer.errors import InputError
 from ktransformer.serving import Engine

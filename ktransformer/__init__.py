@@ -28,6 +28,14 @@ _SUBMODULES = (
 )
 
 
+def quiet() -> None:
+    """Leaves out what TensorFlow and LiteRT log about themselves; see `ktransformer.noise.quiet`.
+
+    Call it before anything imports TensorFlow.
+    """
+    importlib.import_module("ktransformer.noise").quiet()
+
+
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"ktransformer.{name}")

@@ -6,15 +6,20 @@ import math
 from typing import Any
 
 from ktransformer._version import __version__
-from ktransformer.config import BatchingConfig, Config, DecodingConfig
+from ktransformer.config import CHOICES, BatchingConfig, Config, DecodingConfig
 
 SHORTLIST_PAIRS = 50_000  # Of 30 tokens a side they take 3.3 GB.
 SHORTLIST_PIECES = 1000
 
 # Of sacreBLEU, those that need no further package.
 _TOKENIZERS = ("13a", "char", "intl", "none", "zh")
+_PROGRAM = "a SavedModel is a program: open none that you do not trust (SECURITY.md)"
 
 _LONG_TEXT = """
+
+Of these, null means for vocabulary_size, batch_tokens, epochs, optimizer, learning_rate,
+warmup_steps, schedule and average_checkpoints: chosen from the text's size; the training says what
+it chose. The rule stands in ktransformer/fitting/defaults.py.
 
 A text of more than shard_pairs pairs is encoded into RUN.checkpoints and streamed from there, in
 memory that does not grow with it. The tokenizer is then trained on a sample of shard_pairs pairs,
@@ -59,7 +64,9 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_engine(command: argparse.ArgumentParser) -> None:
     """Adds what says which engine translates, and how."""
     command.add_argument(
-        "model", metavar="MODEL", help="folder of a run, folder of a SavedModel, or .tflite file"
+        "model",
+        metavar="MODEL",
+        help=f"folder of a run, folder of a SavedModel, or .tflite file; {_PROGRAM}",
     )
     _add_decoding(command)
     _add_batch_size(command)
@@ -95,7 +102,8 @@ def _add_export(commands: Any) -> None:
     command.add_argument(
         "run",
         metavar="RUN",
-        help="folder of a trained run, masked language model or image classifier",
+        help="folder of a trained run, masked language model or image classifier; it is read as "
+        "data, nothing in it is run (SECURITY.md)",
     )
     command.add_argument(
         "--format", choices=["saved_model", "tflite"], default="saved_model", help="what to write"
@@ -139,7 +147,8 @@ def _add_export(commands: Any) -> None:
         nargs="+",
         metavar="NAME",
         help="which go into a .tflite; of a translator: serving_default, beam, ids, encode, "
-        "decode_step (default: all)",
+        "decode_step; of a masked language model: serving_default, embed, score; of an image "
+        "classifier: serving_default, unit_pixels (default: all)",
     )
     command.add_argument(
         "--batch-size",
@@ -188,7 +197,10 @@ def _add_export(commands: Any) -> None:
 def _add_verify(commands: Any) -> None:
     command = _add(commands, "verify", "compare exports with the model that they were made from")
     command.add_argument(
-        "exports", nargs="+", metavar="EXPORT", help="folder of a SavedModel, or .tflite file"
+        "exports",
+        nargs="+",
+        metavar="EXPORT",
+        help=f"folder of a SavedModel, or .tflite file; {_PROGRAM}",
     )
     command.add_argument(
         "--run",
@@ -257,7 +269,7 @@ def _add_train(commands: Any) -> None:
         default=1,
         metavar="N",
         help="devices that share every batch: the first N GPUs, or, where TensorFlow sees none, N "
-        "parts of the CPU, for a trial (default: 1)",
+        "parts of the CPU, for a trial, as many as it has cores at most, or 2 (default: 1)",
     )
     command.add_argument(
         "--preset", default="tiny", metavar="NAME", help="tiny, base or big (default: tiny)"
@@ -277,10 +289,16 @@ def _describe_settings() -> str:
     for section in dataclasses.fields(Config):
         values = dataclasses.asdict(getattr(Config(), section.name))
         lines += [f"  {section.name}:"] + [
-            f"    {name} = {'null' if value is None else str(value).lower()}"
+            f"    {name} = {'null' if value is None else str(value).lower()}{_choices(name, value)}"
             for name, value in values.items()
         ]
     return "\n".join(lines) + _LONG_TEXT
+
+
+def _choices(name: str, value: object) -> str:
+    """Returns, in brackets, what a setting may be where that is one of several words."""
+    words = ("true", "false") if isinstance(value, bool) else CHOICES.get(name, ())
+    return f"  ({', '.join(words)})" if words else ""
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

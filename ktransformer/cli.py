@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 from ktransformer.allocator import keep_freed_memory
 from ktransformer.arguments import make_parser
+from ktransformer.backend import backend_message, chosen_backend
 from ktransformer.errors import InputError, first_line
-from ktransformer.quiet import quiet_stderr, without_packages
+from ktransformer.noise import quiet_stderr, set_log_level, start_litert, without_packages
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mend what is wrong, 130 after Ctrl-C.
     """
     options = make_parser().parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    set_log_level()
     if options.command == "train":
         keep_freed_memory()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -56,17 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if chosen_backend() != "tensorflow":
+        raise InputError(backend_message("the command"))
     # Keras imports these where they are, for wrappers and plots: a third of the time to start.
     with quiet_stderr(), without_packages("sklearn", "matplotlib"):
-        import keras
         import tensorflow as tf
 
         from ktransformer import commands, export_commands
-    if keras.backend.backend() != "tensorflow":
-        raise InputError(
-            f"Keras is set to {keras.backend.backend()}, by KERAS_BACKEND or in its keras.json; "
-            "the command needs it on TensorFlow."
-        )
+    start_litert()
     owner = export_commands if options.command in ("export", "verify") else commands
     try:
         status: int = getattr(owner, options.command)(options) or 0

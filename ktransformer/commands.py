@@ -9,21 +9,23 @@ import stat
 import sys
 from typing import Any
 
-import sacrebleu
 import tensorflow as tf
 
 from ktransformer import fitting
 from ktransformer.config import Config, read_settings, split_settings
 from ktransformer.engines import available_cores, load_engine, load_translator
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, did_you_mean
 from ktransformer.files import resolve
 from ktransformer.models import PRESETS
 from ktransformer.progress import Progress
 from ktransformer.pruning import count_pieces, prune_run
 from ktransformer.run import check_run_path, is_run, load_run, save_run
+from ktransformer.scores import score_texts
 from ktransformer.serving import Engine, translate_blocks, translate_lines
 from ktransformer.text import open_parallel, read_lines, read_parallel
 from ktransformer.text.line_blocks import read_blocks
+from ktransformer.text.line_limits import cut_line
+from ktransformer.text.unknown_characters import UnknownCharacters
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +33,10 @@ _log = logging.getLogger(__name__)
 def train(options: argparse.Namespace) -> None:
     """Trains a model on parallel text and writes its run."""
     if options.preset not in PRESETS:
-        raise InputError(f"--preset must be one of {', '.join(PRESETS)}; got {options.preset!r}.")
+        raise InputError(
+            f"--preset must be one of {', '.join(PRESETS)}; got {options.preset!r}."
+            + did_you_mean(options.preset, PRESETS)
+        )
     if bool(options.validation_source) != bool(options.validation_target):
         raise InputError("--validation-source and --validation-target go together; got one.")
     settings = read_settings(options.config) if options.config else {}
@@ -52,13 +57,13 @@ def train(options: argparse.Namespace) -> None:
         fitting.check_unused(checkpoints)
     elif not options.resume:
         fitting.check_removable(checkpoints)
+    one_or_more: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if options.devices > 1:
+        one_or_more = fitting.mirrored_strategy(options.devices).scope()
     text = open_parallel(options.source, options.target, max_pairs=config.data.shard_pairs)
     validation = None
     if options.validation_source:
         validation = read_parallel(options.validation_source, options.validation_target)
-    one_or_more: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if options.devices > 1:
-        one_or_more = fitting.mirrored_strategy(options.devices).scope()
     try:
         with fitting.lock_checkpoints(checkpoints, unused=begins):
             with one_or_more:
@@ -82,19 +87,26 @@ def translate(options: argparse.Namespace) -> None:
     descriptor = sys.stdin.fileno()
     progress = Progress(sys.stderr, _bytes_ahead(descriptor))
     cut = 0
+    unknown = UnknownCharacters(engine.description.characters)
     for translations in translate_blocks(
         engine,
-        read_blocks(descriptor, "standard input"),
+        unknown.watch(read_blocks(descriptor, "standard input")),
         batch_size=options.batch_size,
         n_best=options.n_best,
         on_batch=progress.add,
     ):
         for translation in translations:
-            print("\n".join(translation.texts))
+            print("\n".join(map(_one_line, translation.texts)))
             cut += translation.truncated
         sys.stdout.flush()
     progress.finish()
     _report_cut(cut, engine.description.max_source_length)
+    _report_unknown(unknown)
+
+
+def _one_line(text: str) -> str:
+    """Keeps a translation on its line, whatever a model of bytes spells."""
+    return text.replace("\n", " ").replace("\r", " ")
 
 
 def _bytes_ahead(descriptor: int) -> int | None:
@@ -130,8 +142,13 @@ def _report_cut(cut: int, limit: int) -> None:
         _log.warning("%s texts were cut to %s tokens.", cut, limit)
 
 
+def _report_unknown(unknown: UnknownCharacters) -> None:
+    if unknown.texts:
+        _log.warning("%s", unknown)
+
+
 def evaluate(options: argparse.Namespace) -> None:
-    """Translates a file and prints its BLEU and chrF as one JSON line."""
+    """Translates a file and prints its BLEU, chrF and exact matches as one JSON line."""
     sources, references = list(read_lines(options.source)), list(read_lines(options.reference))
     check_sides(sources, references, options.source, options.reference)
     engine = _load_engine(options)
@@ -139,13 +156,16 @@ def evaluate(options: argparse.Namespace) -> None:
     outputs = [translation.text for translation in translations]
     cut = sum(translation.truncated for translation in translations)
     _report_cut(cut, engine.description.max_source_length)
-    bleu, chrf = sacrebleu.BLEU(tokenize=options.tokenize), sacrebleu.CHRF()
+    unknown = UnknownCharacters(engine.description.characters)
+    unknown.add(sources)
+    _report_unknown(unknown)
+    scores = score_texts(outputs, references, tokenize=options.tokenize)
     result = {
-        "bleu": round(bleu.corpus_score(outputs, [references]).score, 2),
-        "chrf": round(chrf.corpus_score(outputs, [references]).score, 2),
-        "signature": str(bleu.get_signature()),
+        "bleu": round(scores.bleu, 2),
+        "chrf": round(scores.chrf, 2),
+        "signature": scores.signature,
         "sentences": len(sources),
-        "exact_match": round(sum(map(str.__eq__, outputs, references)) / len(sources), 4),
+        "exact_match": round(scores.exact_match, 4),
     }
     print(json.dumps(result))
 
@@ -169,7 +189,10 @@ def score(options: argparse.Namespace) -> None:
     cut = 0
     for i in range(0, len(sources), options.batch_size):
         chosen = slice(i, i + options.batch_size)
-        scores = translator.score(tf.constant(sources[chosen]), tf.constant(targets[chosen]))
+        scores = translator.score(
+            tf.constant([cut_line(text, translator.max_source_length) for text in sources[chosen]]),
+            tf.constant([cut_line(text, translator.max_target_length) for text in targets[chosen]]),
+        )
         cut += int(scores["truncated"].numpy().sum())
         for value, tokens in zip(
             scores["log_probability"].numpy(), scores["tokens"].numpy(), strict=True

@@ -8,9 +8,11 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from ktransformer.errors import InputError, brief
+from ktransformer.errors import InputError, brief, did_you_mean
+from ktransformer.numbers import to_float, to_integer
 
 _MOST_BYTES, _MOST_NODES = 1 << 20, 10_000  # Of a file of settings.
+_NULL = ("none", "null")
 
 
 def _check(ok: bool, rule: str, **values: Any) -> None:
@@ -28,8 +30,12 @@ def _check_range(
     open_below: bool = False,
     open_above: bool = False,
 ) -> None:
-    """Checks that a number is finite and between two bounds; null is always allowed."""
+    """Makes a setting Python's int or float and checks its bounds; null is always allowed."""
     value = getattr(section, name)
+    if value is not None:
+        is_integer = type(section).__dataclass_fields__[name].type in (int, int | None)
+        value = to_integer(name, value) if is_integer else to_float(name, value)
+        object.__setattr__(section, name, value)  # The only way into a frozen dataclass.
     rule = f"{name} must be {'above' if open_below else 'at least'} {least}"
     if most < math.inf:
         ends = "(" if open_below else "[", ")" if open_above else "]"
@@ -42,9 +48,45 @@ def _check_range(
     _check(inside, rule, **{name: value})
 
 
-def _check_choice(section: Any, name: str, *choices: str) -> None:
+def _check_choice(section: Any, name: str, *choices: str | None) -> None:
     value = getattr(section, name)
-    _check(value in choices, f"{name} must be one of {', '.join(choices)}", **{name: value})
+    words = ", ".join("null" if choice is None else choice for choice in choices)
+    _check(value in choices, f"{name} must be one of {words}", **{name: value})
+
+
+# The most that an integer setting may be: far above use, and below where a size overflows.
+_MOST = {
+    "num_layers": 1000,
+    "num_decoder_layers": 1000,
+    "d_model": 65_536,
+    "num_heads": 1024,
+    "hidden_dim": 1_048_576,
+    "max_length": 1_000_000,
+    "vocabulary_size": 10_000_000,
+    "batch_tokens": 100_000_000,
+    "bucket_step": 1_000_000,
+    "shard_pairs": 1_000_000_000,
+    "epochs": 1_000_000,
+    "warmup_steps": 1_000_000_000,
+    "accumulate_batches": 1_000_000,
+    "average_checkpoints": 10_000,
+    "patience": 1_000_000,
+    "bleu_sentences": 1_000_000,
+    "seed": 2**32 - 1,
+    "beam_size": 1024,
+    "max_length_offset": 1_000_000,
+    "max_source_length": 1_000_000,
+    "max_target_length": 1_000_000,
+    "max_texts": 1024,
+    "threads": 1024,
+}
+
+
+def _check_integers(section: Any) -> None:
+    """Checks that every integer of a section is at most what `_MOST` says."""
+    for name in [field.name for field in dataclasses.fields(section) if field.name in _MOST]:
+        value, most = getattr(section, name), _MOST[name]
+        _check(value is None or value <= most, f"{name} must be at most {most}", **{name: value})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +114,7 @@ class ModelConfig:
     norm_first: bool = False
     """Pre-norm (true) or post-norm (false)."""
     positions: str = "sinusoidal"
-    """sinusoidal, sinusoidal_interleaved or learned."""
+    """sinusoidal, sinusoidal_interleaved, learned or none."""
     scale_embeddings: bool = True
     """Multiply token vectors by sqrt(d_model)."""
     tie_embeddings: bool = True
@@ -85,23 +127,25 @@ class ModelConfig:
     """float32, mixed_float16 or mixed_bfloat16."""
 
     def __post_init__(self) -> None:
+        _check_integers(self)
         _check(self.max_length >= 2, "max_length must be at least 2", max_length=self.max_length)
         _check_choice(self, "dtype", "float32", "mixed_float16", "mixed_bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """The tokenizer and the batches."""
+    """The tokenizer and the batches; what is chosen from the text is in `fitting.defaults`."""
 
-    vocabulary_size: int = 8000
-    """The most pieces of the vocabulary that source and target share."""
+    vocabulary_size: int | None = None
+    """The most pieces of the vocabulary that source and target share; null to choose from the
+    text: 4 for each square root of its characters, from 300 to 8000."""
     split_digits: bool = True
     """Every digit is a piece of its own."""
     character_coverage: float = 1.0
     """Share of the text's characters that get a piece; the rarest others become unknown."""
-    batch_tokens: int = 4096
+    batch_tokens: int | None = None
     """The most tokens of a batch on each side, padding included; subword_alpha may add some,
-    and rdrop_alpha holds them twice."""
+    and rdrop_alpha holds them twice. null to choose from the text, from 512 to 4096."""
     bucket_step: int = 4
     """Distance between two buckets' lengths, in tokens: fewer shapes against less padding."""
     subword_alpha: float | None = None
@@ -110,7 +154,9 @@ class DataConfig:
     """Pairs held in memory; a text of more is streamed, without subword_alpha."""
 
     def __post_init__(self) -> None:
+        _check_integers(self)
         _check_range(self, "vocabulary_size", least=5)
+        _check_range(self, "batch_tokens", least=1)
         _check_range(self, "character_coverage", least=0, most=1, open_below=True)
         _check_range(self, "bucket_step", least=1)
         _check_range(self, "subword_alpha", least=0, open_below=True)
@@ -119,18 +165,22 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How the model is fitted."""
+    """How the model is fitted; what is chosen from the text is in `fitting.defaults`."""
 
-    epochs: int = 20
-    """Passes over the training text, at most."""
-    optimizer: str = "adam"
-    """adam, or muon: orthogonal updates of the matrices, Adam for all else (Jordan et al. 2024)."""
-    learning_rate: float = 2e-3
-    """Peak of the schedule."""
-    warmup_steps: int = 1000
-    """Updates until the peak."""
-    schedule: str = "inverse_square_root"
-    """How it falls after the peak: inverse_square_root, or cosine, to 0 at the last epoch's end."""
+    epochs: int | None = None
+    """Passes over the training text, at most; null for some 4000 updates, from 3 to 100 passes."""
+    optimizer: str | None = None
+    """adam, or muon: orthogonal updates of the matrices, Adam for all else (Jordan et al. 2024).
+    null for muon; for adam where learning_rate or schedule is set, or on several GPUs."""
+    learning_rate: float | None = None
+    """Peak of the schedule; null for 0.004, less for a model wider than 128; for 0.002 where
+    optimizer or schedule is set."""
+    warmup_steps: int | None = None
+    """Updates until the peak, a quarter of all at most: more are cut to that, with a warning. null
+    for a tenth of all, at most 1000."""
+    schedule: str | None = None
+    """How it falls after the peak: inverse_square_root, or cosine, to 0 at the last epoch's end.
+    null for cosine; for inverse_square_root where optimizer or learning_rate is set."""
     weight_decay: float = 0.0
     """Share of the learning rate by which an update shrinks the weights (Loshchilov 2019)."""
     label_smoothing: float = 0.1
@@ -141,9 +191,10 @@ class TrainingConfig:
     """The most the gradient's global norm may be; null for no limit."""
     accumulate_batches: int = 1
     """Batches whose mean gradient makes one update."""
-    average_checkpoints: int = 5
+    average_checkpoints: int | None = None
     """The final weights are the mean over the last so many epochs; with patience, over those
-    up to the best one."""
+    up to the best one. With validation text, that one epoch alone where it is better than the
+    mean. null for a tenth of the epochs, at most 5."""
     patience: int | None = None
     """Stop after so many epochs without a better validation perplexity; null for never."""
     checkpoint_minutes: float = 5.0
@@ -156,17 +207,18 @@ class TrainingConfig:
     """Seed of weights, dropout and data order."""
 
     def __post_init__(self) -> None:
+        _check_integers(self)
         for name in ("epochs", "warmup_steps", "accumulate_batches", "average_checkpoints"):
             _check_range(self, name, least=1)
         for name in ("rdrop_alpha", "weight_decay", "patience", "bleu_sentences"):
             _check_range(self, name, least=0)
         _check_range(self, "checkpoint_minutes", least=0)
-        _check_range(self, "seed", least=0, most=2**32 - 1)
+        _check_range(self, "seed", least=0)
         _check_range(self, "learning_rate", least=0, open_below=True)
         _check_range(self, "clip_norm", least=0, open_below=True)
         _check_range(self, "label_smoothing", least=0, most=1, open_above=True)
-        _check_choice(self, "optimizer", "adam", "muon")
-        _check_choice(self, "schedule", "inverse_square_root", "cosine")
+        _check_choice(self, "optimizer", None, "adam", "muon")
+        _check_choice(self, "schedule", None, "inverse_square_root", "cosine")
 
     @property
     def copies(self) -> int:
@@ -192,6 +244,7 @@ class DecodingConfig:
     """No translation is longer, likewise."""
 
     def __post_init__(self) -> None:
+        _check_integers(self)
         _check_range(self, "beam_size", least=1)
         _check_range(self, "max_source_length", least=2)
         _check_range(self, "max_target_length", least=1)
@@ -235,9 +288,20 @@ class BatchingConfig:
     """Batches run at a time."""
 
     def __post_init__(self) -> None:
-        _check_range(self, "max_texts", least=1, most=1024)
+        _check_integers(self)
+        _check_range(self, "max_texts", least=1)
         _check_range(self, "timeout_ms", least=0, most=60_000)
-        _check_range(self, "threads", least=1, most=1024)
+        _check_range(self, "threads", least=1)
+
+
+# What the settings that are one of several words may be, for `--help`.
+CHOICES = {
+    "activation": ("relu", "gelu", "silu", "any of keras.activations"),
+    "positions": ("sinusoidal", "sinusoidal_interleaved", "learned", "none"),
+    "dtype": ("float32", "mixed_float16", "mixed_bfloat16"),
+    "optimizer": ("adam", "muon"),
+    "schedule": ("inverse_square_root", "cosine"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +315,7 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(
-            self.data.batch_tokens >= self.model.max_length,
+            self.data.batch_tokens is None or self.data.batch_tokens >= self.model.max_length,
             "batch_tokens must be at least max_length, or the longest pair has no batch",
             batch_tokens=self.data.batch_tokens,
             max_length=self.model.max_length,
@@ -279,6 +343,7 @@ class Config:
             if key not in owner:
                 raise InputError(
                     f"Unknown setting {brief(key)}; known are {', '.join(sorted(owner))}."
+                    + did_you_mean(key, owner)
                 )
             section = sections[owner[key]]
             changes[owner[key]][key] = convert(key, value, get_type_hints(type(section))[key])
@@ -311,7 +376,10 @@ def flatten(sections: dict[str, Any]) -> dict[str, Any]:
     for key, value in sections.items():
         if isinstance(value, dict):
             if key not in names:
-                raise InputError(f"Unknown section {brief(key)}; known are {', '.join(names)}.")
+                raise InputError(
+                    f"Unknown section {brief(key)}; known are {', '.join(names)}."
+                    + did_you_mean(key, names)
+                )
             settings |= value
         elif key in names and value is not None:
             raise InputError(f"Section {brief(key)} must hold settings; got {brief(value)}.")
@@ -400,7 +468,7 @@ def convert(name: str, value: Any, kind: Any) -> Any:
     """
     kinds = [k for k in get_args(kind) if k is not type(None)] or [kind]
     optional = len(get_args(kind)) > len(kinds)
-    if optional and (value is None or str(value).lower() in ("none", "null")):
+    if optional and (value is None or (isinstance(value, str) and value.lower() in _NULL)):
         return None
     (target,) = kinds
     try:
@@ -409,8 +477,6 @@ def convert(name: str, value: Any, kind: Any) -> Any:
         if not isinstance(value, (str, int, float)) or isinstance(value, bool):
             raise ValueError
         if target is int and isinstance(value, float) and not value.is_integer():
-            raise ValueError
-        if target is int and abs(int(value)) >= 1 << 63:
             raise ValueError
         return target(value)
     except (ValueError, KeyError, TypeError, OverflowError):

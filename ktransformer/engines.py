@@ -8,6 +8,7 @@ from typing import Any
 from ktransformer.config import DecodingConfig
 from ktransformer.errors import InputError
 from ktransformer.lite import LiteTranslator
+from ktransformer.numbers import to_integer
 from ktransformer.run import is_run, load_run
 from ktransformer.serving import (
     Engine,
@@ -27,8 +28,11 @@ def load_engine(
     length_penalty: float | None = None,
     threads: int | None = None,
     concurrency: int = 1,
+    check: bool = True,
 ) -> Engine:
     """Opens a run's folder, a SavedModel's folder or a .tflite file.
+
+    Each process opens its own: see `Engine`, for a fork hangs once TensorFlow has run.
 
     Args:
         path: The folder or file.
@@ -38,25 +42,30 @@ def load_engine(
             TensorFlow's are set for the process, by `tf.config.threading`.
         concurrency: Batches that `translate_blocks` and `translate_lines` run at the same time,
             on `threads` threads each; of a .tflite at most 8, which share the threads of the rest.
+        check: Whether the files are compared with the checksums that were written with them, and
+            a SavedModel's operations with those that an export has.
 
     Raises:
         InputError: It is none of these, or damaged, or fixed to another beam size or length
-            penalty.
+            penalty, or a SavedModel that could do more than an export does; or `threads` or
+            `concurrency` is below 1.
     """
     path = Path(path)
+    concurrency = to_integer("concurrency", concurrency, least=1)
+    threads = None if threads is None else to_integer("threads", threads, least=1)
     decoding = {"beam_size": beam_size, "length_penalty": length_penalty}
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder.")
     if is_run(path) or not (path.is_file() or is_saved_model(path)):
-        engine: Engine = ModelEngine(load_translator(path, **decoding))
+        engine: Engine = ModelEngine(load_translator(path, check=check, **decoding))
         engine.concurrency = concurrency
         return engine
     if path.is_file():
         replicas = min(concurrency, _MAX_REPLICAS)
         threads = (threads or available_cores()) * concurrency // replicas
-        engine = LiteTranslator(path, threads=threads, replicas=replicas)
+        engine = LiteTranslator(path, threads=threads, replicas=replicas, check=check)
     else:
-        engine = SavedModelEngine(path)
+        engine = SavedModelEngine(path, check=check)
         engine.concurrency = concurrency
     for name, value in decoding.items():
         fixed = getattr(engine.description.decoding, name)
@@ -68,9 +77,9 @@ def load_engine(
     return engine
 
 
-def load_translator(path: str | Path, **decoding: Any) -> Translator:
+def load_translator(path: str | Path, *, check: bool = True, **decoding: Any) -> Translator:
     """Opens a run's folder as a `Translator`; what is not None replaces its decoding settings."""
-    run = load_run(path)
+    run = load_run(path, check=check)
     chosen: DecodingConfig = dataclasses.replace(
         run.config.decoding,
         **{name: value for name, value in decoding.items() if value is not None},

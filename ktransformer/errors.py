@@ -1,12 +1,15 @@
 """What a user can mend: commands print its message as one sentence and exit with 2."""
 
+import difflib
 import reprlib
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 _ESCAPED = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Control, format, surrogate, line, paragraph.
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 200
+_SHORT.maxlong = 500
 _SHORT.maxlevel = 3
 
 
@@ -54,3 +57,9 @@ def check_unicode(name: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{name} must be UTF-8; got {brief(text)}.") from error
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Returns a question after the known word that is most like a mistaken one; "" for none."""
+    close = difflib.get_close_matches(str(word).lower(), known, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -14,10 +14,9 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.files import readable_size, size_on_disk
 from ktransformer.lite import LiteModel
+from ktransformer.matching import Comparison
 from ktransformer.serving import ImageClassifier, MaskFiller, SavedModel
 from ktransformer.tolerances import Tolerances, check_demands
-
-Outputs = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,20 +71,23 @@ class Export:
         names: tuple[str, ...] = self.model.description.signatures
         return names
 
-    def run(self, signature: str, inputs: np.ndarray) -> Outputs:
+    def run(self, signature: str, inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Runs a signature of one input, in batches of the size that the export is fixed to."""
         (name,) = self.model.inputs(signature)
         size = self.model.description.batch_size
         if size is None:
-            outputs: Outputs = self.model.run(signature, **{name: inputs})
+            outputs: dict[str, np.ndarray] = self.model.run(signature, **{name: inputs})
             return outputs
-        parts: list[Outputs] = []
+        parts: list[dict[str, np.ndarray]] = []
         for start in range(0, len(inputs), size):
             chosen = inputs[start : start + size]
             missing = np.repeat(chosen[:1], size - len(chosen), axis=0)
             found = self.model.run(signature, **{name: np.concatenate([chosen, missing])})
             parts.append({key: values[: len(chosen)] for key, values in found.items()})
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+_ONLY_IN_SAVED_MODELS = frozenset({"label"})
 
 
 def compare_exports(
@@ -125,18 +127,19 @@ def compare_exports(
         export.run(signature, inputs[:1])  # What is done once need not be timed.
     if not exports:
         return []
-    found = [_Found() for _ in exports]
+    found = [Comparison(optional=_ONLY_IN_SAVED_MODELS) for _ in exports]
+    seconds: list[list[float]] = [[] for _ in exports]
     for first in range(0, len(inputs), batch_size):
         batch = inputs[first : first + batch_size]
         expected = {name: tensor.numpy() for name, tensor in function(tf.constant(batch)).items()}
-        for export, results in zip(exports, found, strict=True):
+        for export, results, times in zip(exports, found, seconds, strict=True):
             begin = time.perf_counter()
             outputs = export.run(signature, batch)
-            results.seconds.append((time.perf_counter() - begin) / len(batch))
+            times.append((time.perf_counter() - begin) / len(batch))
             results.add(expected, outputs)
     return [
-        _judge(export, signature, results, tolerances)
-        for export, results in zip(exports, found, strict=True)
+        _judge(export, signature, results, times, tolerances)
+        for export, results, times in zip(exports, found, seconds, strict=True)
     ]
 
 
@@ -218,36 +221,9 @@ def parity_table(results: Sequence[Parity]) -> str:
     return "\n".join([*lines, "", *(broken or ["All tolerances hold."])])
 
 
-@dataclasses.dataclass
-class _Found:
-    """What an export made of the inputs so far."""
-
-    seconds: list[float] = dataclasses.field(default_factory=list)
-    same: list[bool] = dataclasses.field(default_factory=list)
-    difference: float = 0.0
-
-    def add(self, expected: Outputs, outputs: Outputs) -> None:
-        """Compares a batch; numbers are compared where the choices are the same."""
-        rows = len(next(iter(expected.values())))
-        same = np.full(rows, expected.keys() - outputs.keys() <= _ONLY_IN_SAVED_MODELS)
-        shared = sorted(expected.keys() & outputs.keys())
-        shared = [name for name in shared if expected[name].shape == outputs[name].shape]
-        if len(shared) < len(expected.keys() & outputs.keys()):
-            same[:] = False
-        for name in shared:
-            if expected[name].dtype.kind != "f":
-                same &= (expected[name] == outputs[name]).reshape(rows, -1).all(axis=1)
-        for name in shared:
-            if expected[name].dtype.kind == "f":
-                gaps = np.abs(expected[name] - outputs[name])[same]
-                self.difference = float(np.max(gaps, initial=self.difference))  # Keeps NaN.
-        self.same += same.tolist()
-
-
-_ONLY_IN_SAVED_MODELS = {"label"}
-
-
-def _judge(export: Export, signature: str, found: _Found, tolerances: Tolerances) -> Parity:
+def _judge(
+    export: Export, signature: str, found: Comparison, seconds: list[float], tolerances: Tolerances
+) -> Parity:
     """Holds what was found against the limits, each tested so that NaN breaks it."""
     model, identical, broken = export.model, statistics.fmean(found.same), []
     limits, quantization = tolerances.of(model.description), model.description.quantization
@@ -270,7 +246,7 @@ def _judge(export: Export, signature: str, found: _Found, tolerances: Tolerances
         signature=signature,
         bytes=size_on_disk(model.path),
         load_seconds=export.load_seconds,
-        milliseconds=1000 * statistics.median(found.seconds),
+        milliseconds=1000 * statistics.median(seconds),
         identical=identical,
         difference=difference,
         broken=tuple(broken),

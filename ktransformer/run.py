@@ -1,25 +1,34 @@
 """A run: one folder with a trained model's configuration, tokenizer and weights."""
 
 import dataclasses
-import json
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
-
 from ktransformer._version import __version__
+from ktransformer.checksums import (
+    check_files,
+    description_text,
+    folder_checksums,
+    is_sealed,
+    read_json,
+    seal,
+)
 from ktransformer.config import Config
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_folder, new_folder
+from ktransformer.keras_file import load_model as load_model
 from ktransformer.models import Transformer
 from ktransformer.text import PAD_ID
+from ktransformer.weights import check_weights
 
 if TYPE_CHECKING:
     from ktransformer.text import Tokenizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 has no checksums.
 _DESCRIPTION, _TOKENIZER, _MODEL = "run.json", "tokenizer.model", "model.keras"
+# What changes a trained model's translations, of what stands in run.json and model.keras alike.
+_FOR_TRAINING = {"dropout", "attention_dropout", "hidden_dropout", "remat"}
 _KIND = FolderKind(
     "a run folder", (r"run\.json", r"tokenizer\.model", r"model\.keras"), required=(_DESCRIPTION,)
 )
@@ -67,21 +76,25 @@ def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
         overwrite: Whether a folder that is already there may be replaced.
 
     Raises:
-        InputError: See `check_run_path`.
+        InputError: See `check_run_path`; or the model is not built, holds weights that are
+            infinite or NaN, or is another one than the configuration describes.
     """
-    description = {
-        "format_version": FORMAT_VERSION,
-        "ktransformer": __version__,
-        "vocabulary_size": run.tokenizer.vocabulary_size,
-        "config": run.config.to_dict(),
-        "history": run.history,
-    }
+    check_weights(run.model)
+    check = _config_check(run.config, run.tokenizer.vocabulary_size, "The model")
+    check(run.model.get_config())
     check_run_path(path, overwrite=overwrite)
     with new_folder(path, overwrite=overwrite, kind=_KIND) as folder:
-        text = json.dumps(description, indent=2, ensure_ascii=False)
-        (folder / _DESCRIPTION).write_text(text + "\n", encoding="utf-8")
         run.tokenizer.save(folder / _TOKENIZER)
         run.model.save(folder / _MODEL)
+        description = {
+            "format_version": FORMAT_VERSION,
+            "ktransformer": __version__,
+            "vocabulary_size": run.tokenizer.vocabulary_size,
+            "config": run.config.to_dict(),
+            "history": run.history,
+            "files": folder_checksums(folder),
+        }
+        (folder / _DESCRIPTION).write_bytes(seal(description_text(description).encode()))
 
 
 def check_run_path(path: str | Path, *, overwrite: bool = False) -> None:
@@ -99,12 +112,16 @@ def is_run(path: str | Path) -> bool:
     return (Path(path) / _DESCRIPTION).is_file()
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path, *, check: bool = True) -> Run:
     """Reads a run's folder.
 
+    Args:
+        path: The folder.
+        check: Whether the files are compared with the checksums in `run.json`.
+
     Raises:
-        InputError: The folder or one of its files is missing or damaged, or it was written by a
-            newer version.
+        InputError: The folder or one of its files is missing, damaged or another run's, or it was
+            written by a newer version.
     """
     from ktransformer.text import Tokenizer
 
@@ -114,7 +131,9 @@ def load_run(path: str | Path) -> Run:
     for name in (_DESCRIPTION, _TOKENIZER, _MODEL):
         if not (folder / name).is_file():
             raise InputError(f"{folder} is not a whole run folder: {name} is missing.")
-    description = _read_description(folder / _DESCRIPTION)
+    description = _read_description(folder / _DESCRIPTION, check=check)
+    if check and "files" in description:
+        check_files(folder, description["files"], (_TOKENIZER, _MODEL))
     config = Config.from_dict(description["config"])
     tokenizer = Tokenizer.load(folder / _TOKENIZER)
     if tokenizer.vocabulary_size != description["vocabulary_size"]:
@@ -122,41 +141,70 @@ def load_run(path: str | Path) -> Run:
             f"{folder / _TOKENIZER} has {tokenizer.vocabulary_size} pieces, but the run was "
             f"trained with {description['vocabulary_size']}."
         )
-    model = load_model(folder / _MODEL)
+    check_config = _config_check(config, tokenizer.vocabulary_size, str(folder / _MODEL))
+    model = load_model(folder / _MODEL, check_config)
     if not isinstance(model, Transformer):
         raise InputError(f"{folder / _MODEL} is no Transformer but a {type(model).__name__}.")
     return Run(config, tokenizer, model, description["history"])
 
 
-def load_model(path: str | Path) -> keras.Model:
-    """Reads a `.keras` file, for use and not for further training.
+def _config_check(
+    config: Config, vocabulary_size: int, origin: str
+) -> Callable[[dict[str, Any]], None]:
+    """Makes the check that a model is the one that its run describes.
 
-    Raises:
-        InputError: It is missing or damaged, or holds layers that were not registered.
+    A subclass may leave out settings that it does not have.
     """
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except (OSError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} does not hold a model: {reason}") from error
+    layers = config.model.num_decoder_layers or config.model.num_layers
+    settings = dataclasses.asdict(config.model)
+    expected = {name: settings[name] for name in settings.keys() - _FOR_TRAINING}
+    expected |= {"num_decoder_layers": layers, "vocabulary_size": vocabulary_size}
+    expected |= {"pad_id": PAD_ID}
+
+    def check(found: dict[str, Any]) -> None:
+        for name, value in sorted(expected.items()):
+            other = _plain(found.get(name, value))
+            if other != value or isinstance(other, bool) != isinstance(value, bool):
+                raise InputError(
+                    f"{origin} has {name}={other!r}, but its run {name}={value!r}: they do not "
+                    "belong together."
+                )
+
+    return check
 
 
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        version = description["format_version"]
-        if version > FORMAT_VERSION:
-            raise InputError(
-                f"{path.parent} was written by ktransformer {description['ktransformer']}, which "
-                f"is newer than this one ({__version__}): upgrade ktransformer to read it."
-            )
-        missing = {"config", "history", "vocabulary_size"} - description.keys()
-        if not missing:
-            description["config"].items()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is damaged: it does not describe a run.") from error
-    if missing:
-        raise InputError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}.")
+def _plain(value: Any) -> Any:
+    """Returns a setting as `run.json` has it; of a dtype policy, quantised or not, its name."""
+    if isinstance(value, dict) and isinstance(value.get("config"), dict):
+        value = value["config"].get("name", value)
+    name = getattr(value, "name", value)
+    return name.rpartition("_from_")[2] if isinstance(name, str) else name
+
+
+def _read_description(path: Path, *, check: bool) -> dict[str, Any]:
+    content, description = read_json(path)
+    kinds = {"ktransformer": str, "vocabulary_size": int, "config": dict, "history": dict}
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if type(version) is not int or version < 1:
+        raise InputError(f"{path} is damaged: it does not describe a run.")
+    if version > FORMAT_VERSION:
+        raise InputError(
+            f"{path.parent} was written by ktransformer {description.get('ktransformer')}, which "
+            f"is newer than this one ({__version__}): upgrade ktransformer to read it."
+        )
+    if version > 1:
+        kinds["files"] = dict
+    wrong = [name for name, kind in kinds.items() if type(description.get(name)) is not kind]
+    if wrong:
+        raise InputError(f"{path} is damaged: it lacks {', '.join(sorted(wrong))}.")
+    if not all(
+        isinstance(values, list)
+        and all(value is None or isinstance(value, (int, float)) for value in values)
+        for values in description["history"].values()
+    ):
+        raise InputError(f"{path} is damaged: its history does not hold lists of numbers.")
+    if check and version > 1 and not is_sealed(content):
+        raise InputError(
+            f"{path} is damaged, or was changed after it was written: its checksum is another."
+        )
     return description

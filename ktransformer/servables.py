@@ -2,16 +2,30 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+from ktransformer._version import __version__
+from ktransformer.checksums import (
+    check_files,
+    description_text,
+    file_sha256,
+    is_sealed,
+    read_json,
+    seal,
+)
 from ktransformer.engines import load_translator
 from ktransformer.errors import InputError
 from ktransformer.files import check_new_file
+from ktransformer.keras_file import load_model
 from ktransformer.models import MaskedLanguageModel, VisionTransformer
-from ktransformer.run import is_run, load_model
-from ktransformer.serving import ImageClassifier, MaskFiller, Servable
-from ktransformer.text import Tokenizer
+from ktransformer.run import is_run
+from ktransformer.serving import ImageClassifier, MaskFiller, Servable, with_article
+from ktransformer.text import PAD_ID, Tokenizer
+from ktransformer.weights import check_weights
 
-_MODEL, _TOKENIZER, _CLASSES = "model.keras", "tokenizer.model", "classes.json"
+FORMAT_VERSION = 1
+_DESCRIPTION, _MODEL = "model.json", "model.keras"
+_TOKENIZER, _CLASSES = "tokenizer.model", "classes.json"
 # What `save_servable` writes, for a `FolderKind` of a recipe that writes more.
 SERVABLE_FILES = (r"model\.keras", r"model\.json", r"tokenizer\.model", r"classes\.json")
 
@@ -29,33 +43,56 @@ def save_servable(
         overwrite: Whether files of a model that are there may be replaced.
 
     Raises:
-        InputError: There is one, and `overwrite` is False.
+        InputError: There is one and `overwrite` is False, or the model is not built, or holds
+            weights that are infinite or NaN.
     """
+    check_weights(servable.model)
     folder = Path(folder)
-    for name in (_MODEL, _TOKENIZER, _CLASSES):
+    for name in (_DESCRIPTION, _MODEL, _TOKENIZER, _CLASSES):
         check_new_file(folder / name, overwrite=overwrite)
     servable.model.save(folder / _MODEL)
     if isinstance(servable, MaskFiller):
-        servable.tokenizer.save(folder / _TOKENIZER)
+        beside = folder / _TOKENIZER
+        servable.tokenizer.save(beside)
     else:
+        beside = folder / _CLASSES
         text = json.dumps(servable.classes, indent=2, ensure_ascii=False)
-        (folder / _CLASSES).write_text(text + "\n", encoding="utf-8")
+        beside.write_text(text + "\n", encoding="utf-8")
+    description = {
+        "format_version": FORMAT_VERSION,
+        "ktransformer": __version__,
+        "kind": servable.kind,
+        "files": {path.name: file_sha256(path) for path in (folder / _MODEL, beside)},
+    }
+    (folder / _DESCRIPTION).write_bytes(seal(description_text(description).encode()))
 
 
-def load_servable(path: str | Path) -> Servable:
+def load_servable(path: str | Path, *, check: bool = True) -> Servable:
     """Reads the folder of a run or what `save_servable` wrote.
 
+    Args:
+        path: The folder.
+        check: Whether the files are compared with the checksums that were written with them.
+
     Raises:
-        InputError: The folder or one of its files is missing or damaged.
+        InputError: The folder or one of its files is missing, damaged or another model's.
     """
     folder = Path(path)
     if is_run(folder):
-        return load_translator(folder)
+        return load_translator(folder, check=check)
     if not folder.is_dir():
         raise InputError(f"{folder} is not the folder of a trained model: there is no such folder.")
     if not (folder / _MODEL).is_file():
         raise InputError(f"{folder} is not the folder of a trained model: {_MODEL} is missing.")
-    model = load_model(folder / _MODEL)
+    kind = _check_description(folder, check=check)
+    servable = _load(folder)
+    if kind not in (None, servable.kind):
+        raise InputError(f"{folder} holds {with_article(servable.kind)}, not {with_article(kind)}.")
+    return servable
+
+
+def _load(folder: Path) -> Servable:
+    model = load_model(folder / _MODEL, lambda config: _check_padding(config, folder / _MODEL))
     if isinstance(model, MaskedLanguageModel):
         return MaskFiller(model, Tokenizer.load(_beside(folder, _TOKENIZER)))
     if isinstance(model, VisionTransformer):
@@ -66,6 +103,38 @@ def load_servable(path: str | Path) -> Servable:
     )
 
 
+def _check_padding(config: dict[str, Any], path: Path) -> None:
+    if config.get("pad_id", PAD_ID) != PAD_ID:
+        raise InputError(
+            f"{path} has pad_id={config['pad_id']!r}, but every tokenizer has {PAD_ID}."
+        )
+
+
+def _check_description(folder: Path, *, check: bool) -> Any:
+    """Checks what a folder says about itself; returns the kind of its model.
+
+    None for a folder of a version that wrote no description.
+    """
+    path = folder / _DESCRIPTION
+    if not path.is_file():
+        return None
+    content, fields = read_json(path)
+    if not isinstance(fields, dict) or not isinstance(fields.get("kind"), str):
+        raise InputError(f"{path} is damaged: it does not describe a model.")
+    if fields.get("format_version") != FORMAT_VERSION:
+        raise InputError(
+            f"{folder} was written by ktransformer {fields.get('ktransformer')}, in another format "
+            f"than this version ({__version__}) reads: upgrade ktransformer, or train it again."
+        )
+    if check:
+        if not is_sealed(content):
+            raise InputError(
+                f"{path} is damaged, or was changed after it was written: its checksum is another."
+            )
+        check_files(folder, fields.get("files"), (_MODEL,))
+    return fields["kind"]
+
+
 def _beside(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
         raise InputError(f"{folder} is not a whole folder of a model: {name} is missing.")
@@ -73,10 +142,7 @@ def _beside(folder: Path, name: str) -> Path:
 
 
 def _read_classes(path: Path) -> list[str]:
-    try:
-        classes = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: it is not JSON.") from error
+    _, classes = read_json(path)
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise InputError(f"{path} is damaged: it must be a list of names.")
     return classes

@@ -17,7 +17,9 @@ class Tolerances:
             or one with a shortlist.
         max_score_difference: Most that the scores, or other numbers, of such inputs may differ;
             None for 0.001 and for no demand likewise.
-        max_bleu_drop: Most BLEU points that a translator may lose against the reference.
+        max_bleu_drop: Most BLEU points that a translator may lose against the reference; where
+            the model itself has no more than these, as with references of few words, the most
+            points of chrF and of exact matches in percent.
 
     Raises:
         InputError: A number is not in its range.

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sacrebleu
 
 from ktransformer.engines import load_engine, load_translator
 from ktransformer.errors import InputError
 from ktransformer.files import json_text, readable_size, size_on_disk
+from ktransformer.n_best import NBest, compare_n_best
+from ktransformer.scores import score_texts
 from ktransformer.serving import Engine, ModelEngine, Translation, batches_by_length
 from ktransformer.tolerances import Tolerances, check_demands
+
+_N_BEST_TEXTS = 100  # A search for all of a beam takes as long as that for the best.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +45,11 @@ class Result:
         milliseconds: A sentence, the median over the batches, all engines taking turns.
         bleu: Against the reference; None without one. sacreBLEU, 13a, cased.
         chrf: Likewise.
+        exact_match: Share of texts that are the reference; None without one.
         identical: Share of texts that are the run's.
         score_difference: The greatest between identical texts' scores.
         differences: All texts that differ.
+        n_best: The same of the n-best translations of the first 100 texts, see `compare_n_best`.
         broken: The tolerances that do not hold, in words.
     """
 
@@ -55,9 +60,11 @@ class Result:
     milliseconds: float
     bleu: float | None
     chrf: float | None
+    exact_match: float | None = None
     identical: float = 1.0
     score_difference: float = 0.0
     differences: tuple[Difference, ...] = ()
+    n_best: NBest | None = None
     broken: tuple[str, ...] = ()
 
 
@@ -97,15 +104,16 @@ class Report:
             "translate a first line, imports aside.",
             "",
             "| what | kind | size | load, s | ms a sentence | identical | score difference "
-            "| BLEU | chrF |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+            "| BLEU | chrF | exact match |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
         for result in self.results:
             lines.append(
                 f"| {result.name} | {result.kind} | {readable_size(result.bytes)} "
                 f"| {result.load_seconds:.2f} | {result.milliseconds:.1f} "
                 f"| {result.identical:.4f} | {result.score_difference:.6f} "
-                f"| {_score(result.bleu)} | {_score(result.chrf)} |"
+                f"| {_score(result.bleu)} | {_score(result.chrf)} "
+                f"| {_score(result.exact_match, 4)} |"
             )
         for result in self.results:
             for difference in result.differences[:differences]:
@@ -132,7 +140,7 @@ def verify(
         exports: SavedModels and .tflite files, exported with the same decoding settings.
         run: The run's folder.
         sources: The text, a sentence each.
-        references: Its translations, for BLEU and chrF.
+        references: Its translations, for BLEU, chrF and exact matches.
         tolerances: What may differ.
         threads: CPU threads of LiteRT; TensorFlow's are set for the process.
         batch_size: Sentences translated at once.
@@ -164,6 +172,9 @@ def verify(
             **_differences(sources, translations[0], translations[i]),
         )
         limits = tolerances.of(engines[i].description)
+        if results:
+            n_best = compare_n_best(engines[0], engines[i], sources[:_N_BEST_TEXTS], limits)
+            result = dataclasses.replace(result, n_best=n_best)
         broken = _broken(result, results[0], limits) if results else ()
         results.append(dataclasses.replace(result, broken=broken))
     truncated = sum(translation.truncated for translation in translations[0])
@@ -233,12 +244,9 @@ def _scores(
     translations: Sequence[Translation], references: Sequence[str] | None
 ) -> dict[str, Any]:
     if references is None:
-        return {"bleu": None, "chrf": None}
-    texts = [translation.text for translation in translations]
-    return {
-        "bleu": sacrebleu.corpus_bleu(texts, [list(references)]).score,
-        "chrf": sacrebleu.corpus_chrf(texts, [list(references)]).score,
-    }
+        return {"bleu": None, "chrf": None, "exact_match": None}
+    scores = score_texts([translation.text for translation in translations], references)
+    return {"bleu": scores.bleu, "chrf": scores.chrf, "exact_match": scores.exact_match}
 
 
 def _differences(
@@ -272,19 +280,50 @@ def _broken(result: Result, run: Result, limits: dict[str, float]) -> tuple[str,
             f"{result.name}: scores of identical texts differ by {result.score_difference:.6f}, "
             f"at most {limits.get('max_score_difference', math.inf)} was allowed."
         )
-    if result.bleu is not None and run.bleu is not None:
-        drop = run.bleu - result.bleu
-        if not drop <= limits["max_bleu_drop"]:
-            broken.append(
-                f"{result.name}: {drop:.2f} BLEU are lost, "
-                f"at most {limits['max_bleu_drop']} were allowed."
-            )
-        if run.bleu <= limits["max_bleu_drop"] and limits.keys() == {"max_bleu_drop"}:
-            broken.append(
-                f"{result.name}: nothing was demanded, for the run's own BLEU is {run.bleu:.2f}: "
-                "state min_identical or max_score_difference."
-            )
+    if result.n_best is not None:
+        broken += result.n_best.broken(result.name, limits)
+    broken += _lost(result, run, limits["max_bleu_drop"], alone=limits.keys() == {"max_bleu_drop"})
     return tuple(broken)
+
+
+def _lost(result: Result, run: Result, limit: float, *, alone: bool) -> list[str]:
+    """Says which scores fall by more than a number of points; exact matches are in percent.
+
+    Where the run's BLEU could not fall so far, as it is near 0 for references of few words, chrF
+    and exact matches decide.
+
+    Args:
+        result: What the export made of the text.
+        run: What the run made of it.
+        limit: The points.
+        alone: Whether nothing else is demanded, so that a text must show something.
+    """
+    if run.bleu is None:
+        return []
+    own, other = _points(run), _points(result)
+    names = ["BLEU"] if run.bleu > limit else list(own)
+    broken = [
+        f"{result.name}: {own[name] - other[name]:.2f} {name} are lost, "
+        f"at most {limit} were allowed."
+        for name in names
+        if not own[name] - other[name] <= limit
+    ]
+    if alone and all(own[name] <= limit for name in names):
+        low = ", ".join(f"{name} {own[name]:.2f}" for name in names)
+        broken.append(
+            f"{result.name}: nothing was demanded, for the run's own scores are {low}: state "
+            "min_identical or max_score_difference."
+        )
+    return broken
+
+
+def _points(result: Result) -> dict[str, float]:
+    """Returns the scores against the reference, all from 0 to 100."""
+    return {
+        "BLEU": result.bleu or 0.0,
+        "chrF": result.chrf or 0.0,
+        "exact matches": 100 * (result.exact_match or 0.0),
+    }
 
 
 def _kind(engine: Engine) -> str:
@@ -296,5 +335,5 @@ def _kind(engine: Engine) -> str:
     return ", ".join(words)
 
 
-def _score(score: float | None) -> str:
-    return "" if score is None else f"{score:.2f}"
+def _score(score: float | None, digits: int = 2) -> str:
+    return "" if score is None else f"{score:.{digits}f}"

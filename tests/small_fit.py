@@ -33,7 +33,8 @@ def fit_ids(
 ) -> dict[str, list[float]]:
     """Trains two epochs from weights that are the same on every backend; returns the history."""
     training = {"epochs": 2, "batch_tokens": 112, "checkpoint_minutes": 0, "bucket_step": 8}
-    config = Config().replace({**_SIZES, **training, **settings})
+    adam = {"optimizer": "adam", "learning_rate": 2e-3, "warmup_steps": 1, "average_checkpoints": 2}
+    config = Config().replace({**_SIZES, **training, **adam, **settings})
     random = np.random.default_rng(0)
     ids = [np.array([*random.integers(4, 20, random.integers(3, 12)), END_ID]) for _ in range(56)]
 

@@ -15,7 +15,8 @@ import pytest
 
 from ktransformer.arguments import make_parser
 from ktransformer.cli import main
-from ktransformer.config import Config
+from ktransformer.config import CHOICES, Config
+from ktransformer.serving import ImageClassifier, MaskFiller, ModelEngine, Translation, Translator
 from tests.run_command import command, limit_file_size, refusal
 from tests.small_run import train_arguments
 
@@ -57,6 +58,30 @@ def test_translate_reports_lines_that_are_cut(run_folder, translate, caplog):
     assert output.splitlines()[1] == "2"
 
 
+@pytest.mark.parametrize("form", ["run_folder", "saved_model", "lite_file"])
+def test_translate_warns_of_characters_that_the_tokenizer_has_never_seen(
+    form, translate, caplog, request
+):
+    status, output, _ = translate("seven\nSEVEN,\n", request.getfixturevalue(form))
+    assert status == 0
+    assert output.splitlines()[0] == "7"
+    (warning,) = [line for line in caplog.messages if "never seen" in line]
+    assert warning.startswith("1 texts hold characters")
+    assert "6 in all: 'E' (2), 'S' (1), 'V' (1), 'N' (1), ',' (1)." in warning
+
+
+def test_translate_warns_of_no_character_where_all_are_known(run_folder, translate, caplog):
+    translate("seven\nnine\t\uff4fne\n", run_folder)
+    assert "never seen" not in caplog.text
+
+
+def test_translate_keeps_a_line_a_line_whatever_the_model_says(run_folder, translate, monkeypatch):
+    said = Translation(["a\nb\r\nc"], [0.0], False)
+    monkeypatch.setattr(ModelEngine, "search", lambda self, texts, n: [said] * len(texts))
+    _, output, _ = translate("one\ntwo\n", run_folder)
+    assert output == "a b  c\na b  c\n"
+
+
 def test_translate_stops_quietly_when_its_reader_has_seen_enough(run_folder):
     line = f"{sys.executable} -m ktransformer translate {run_folder}"
     result = subprocess.run(
@@ -92,6 +117,18 @@ def test_evaluate_prints_one_json_line(run_folder, data_folder, capfd):
     assert result["chrf"] > 90
 
 
+def test_a_byte_order_mark_costs_evaluate_no_match_and_unknown_characters_are_warned_of(
+    run_folder, tmp_path, capfd, caplog
+):
+    (tmp_path / "source").write_bytes(b"\xef\xbb\xbffour two\nnine!\n")
+    (tmp_path / "reference").write_bytes(b"\xef\xbb\xbf42\n0\n")
+    files = ["--source", tmp_path / "source", "--reference", tmp_path / "reference"]
+    assert main(["evaluate", str(run_folder), *map(str, files)]) == 0
+    assert json.loads(capfd.readouterr().out)["exact_match"] == 0.5
+    assert "1 texts hold characters" in caplog.text
+    assert "'!' (1)" in caplog.text
+
+
 def test_score_prints_log_probability_and_tokens_of_each_pair(run_folder, tmp_path, capfd):
     (tmp_path / "s").write_text("four zero two\nfour zero two\n")
     (tmp_path / "t").write_text("402\n999\n")
@@ -117,7 +154,25 @@ def test_help_shows_every_setting_and_its_default(capsys):
     for section in dataclasses.asdict(Config()).values():
         for name in section:
             assert f"    {name} = " in settings
-    assert "warmup_steps = 1000" in settings
+    assert "warmup_steps = null" in settings
+
+
+def test_help_shows_what_a_setting_may_be_where_it_is_one_of_several_words(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+    settings = capsys.readouterr().out
+    for name, choices in CHOICES.items():
+        (line,) = [line for line in settings.splitlines() if line.startswith(f"    {name} = ")]
+        assert line.endswith(f"  ({', '.join(choices)})")
+    assert "    norm_first = false  (true, false)\n" in settings
+
+
+def test_help_shows_the_signatures_of_every_kind_of_model(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["export", "--help"])
+    words = set(re.findall(r"\w+", capsys.readouterr().out))
+    for kind in (Translator, MaskFiller, ImageClassifier):
+        assert set(kind.LITE_SIGNATURES) <= words
 
 
 def test_wrong_paths_are_named(run_folder, tmp_path, capsys):
@@ -169,6 +224,29 @@ def test_an_unknown_setting_lists_the_known_ones(data_folder, tmp_path, capsys):
     assert "d_model" in message
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "suggestion"),
+    [
+        ("--set", "learning_rat=1", "learning_rate"),
+        ("--set", "Epoch=1", "epochs"),
+        ("--preset", "bas", "base"),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_the_one_that_is_like_it(
+    option, value, suggestion, tmp_path, capsys
+):
+    arguments = train_arguments(tmp_path / "s", tmp_path / "t", tmp_path / "run", option, value)
+    assert refusal(capsys, *arguments).endswith(f" Did you mean {suggestion!r}?")
+
+
+def test_a_mistyped_name_in_a_file_of_settings_is_answered_too(tmp_path, capsys):
+    for text, suggestion in (("trainin:\n  epochs: 3", "training"), ("d_modle: 8", "d_model")):
+        (tmp_path / "settings.yaml").write_text(text)
+        arguments = train_arguments(tmp_path / "s", tmp_path / "t", tmp_path / "run")
+        message = refusal(capsys, *arguments, "--config", tmp_path / "settings.yaml")
+        assert message.endswith(f" Did you mean {suggestion!r}?")
+
+
 def test_sizes_that_do_not_go_together_are_refused(data_folder, tmp_path, capsys):
     sides = data_folder / "test.source", data_folder / "test.target"
     message = refusal(capsys, *train_arguments(*sides, tmp_path / "run", "--set", "num_heads=5"))
@@ -197,6 +275,29 @@ def test_keras_on_jax_is_refused_in_a_sentence(run_folder):
     assert result.returncode == 2
     assert result.stderr.startswith(b"ktransformer: Keras is set to jax, by KERAS_BACKEND")
     assert result.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("module", ["serving", "lite", "text", "fitting"])
+def test_keras_on_a_backend_that_is_not_supported_is_refused_on_import(module):
+    result = subprocess.run(
+        [sys.executable, "-c", f"import ktransformer.{module}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        check=False,
+    )
+    assert result.stderr.splitlines()[-1].startswith("ImportError: Keras is set to torch, by ")
+
+
+def test_the_command_refuses_a_backend_that_is_not_installed_and_one_in_keras_json(tmp_path):
+    (tmp_path / "keras.json").write_text('{"backend": "openvino"}')
+    for name, setting in (("KERAS_BACKEND", "torch"), ("KERAS_HOME", str(tmp_path))):
+        environment = {key: os.environ[key] for key in os.environ if key != "KERAS_BACKEND"}
+        result = command("translate", "run", env={**environment, name: setting})
+        backend = b"openvino" if name == "KERAS_HOME" else b"torch"
+        assert result.returncode == 2
+        assert result.stderr.startswith(b"ktransformer: Keras is set to " + backend + b", by ")
+        assert result.stderr.count(b"\n") == 1
 
 
 def test_a_file_whose_name_is_no_utf8_is_named(run_folder):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from ktransformer.config import TrainingConfig
+from ktransformer.errors import InputError
 from ktransformer.fitting import compile_model
 from tests.test_training_model import make_batch, make_model
 
@@ -44,6 +45,16 @@ def test_a_training_shorter_than_its_warm_up_has_a_cosine_schedule():
 def test_a_schedule_with_an_end_needs_to_know_it():
     with pytest.raises(ValueError, match=r"schedule='cosine' needs steps_per_epoch; got None"):
         compiled(schedule="cosine")
+
+
+def test_to_accumulate_more_batches_than_there_are_is_refused():
+    with pytest.raises(InputError, match=r"accumulate_batches must be .* 20 batches.*; got 21\."):
+        compiled(10, epochs=2, accumulate_batches=21)
+
+
+def test_without_the_length_of_an_epoch_nothing_is_chosen_that_needs_it():
+    model = compiled()
+    np.testing.assert_allclose(rates(model, [499, 999, 3999]), [1e-3, 2e-3, 1e-3], rtol=1e-6)
 
 
 def test_muon_moves_matrices_by_orthogonal_updates_and_all_else_by_adam():

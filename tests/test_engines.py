@@ -97,3 +97,19 @@ def test_a_run_takes_another_beam_size_and_an_export_does_not(run_folder, lite_f
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(InputError, match="there is no such file or folder"):
         load_engine(tmp_path / "absent")
+
+
+def test_a_text_far_over_the_length_is_cut_in_all_engines_before_it_is_encoded(engines):
+    limit = 64 * 24
+    # All that is unknown is one token: only the limit cuts such a text.
+    texts = ["one" + "ж" * limit, "two" + " " * limit + "three", "ж" * limit]
+    for engine in engines:
+        cut, spaced, whole = engine.search(texts)
+        assert (cut.truncated, spaced.truncated, whole.truncated) == (True, True, False)
+        assert cut.texts == engine.search([texts[0][:limit]])[0].texts
+        assert spaced.texts == engine.search(["two three"])[0].texts
+
+
+def test_every_engine_knows_the_characters_of_its_tokenizer(engines, translator):
+    known = {engine.description.characters for engine in engines}
+    assert known == {translator.tokenizer.characters}

@@ -55,6 +55,8 @@ def test_training_learns_and_keeps_its_history(run_folder):
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     assert history["val_perplexity"][-1] < 1.5
     assert history["val_bleu"][-1] >= 0
+    assert history["val_chrf"][-1] > 90
+    assert history["val_exact_match"][-1] > 0.9
     assert len(history["loss"]) == 20
 
 
@@ -69,7 +71,8 @@ def test_a_loaded_run_is_the_run_that_was_saved(run_folder):
 def small(**settings) -> Config:
     sizes = {"num_layers": 1, "d_model": 16, "hidden_dim": 16, "num_heads": 2, "max_length": 16}
     short = {"epochs": 1, "batch_tokens": 64, "bleu_sentences": 0}
-    return Config().replace({**sizes, "vocabulary_size": 30, **short, **settings})
+    adam = {"optimizer": "adam", "learning_rate": 2e-3, "warmup_steps": 1, "average_checkpoints": 5}
+    return Config().replace({**sizes, "vocabulary_size": 30, **short, **adam, **settings})
 
 
 TEXT = ParallelText(["one two", "two", "two one"] * 8, ["1 2", "2", "2 1"] * 8, empty=0)
@@ -101,6 +104,57 @@ class Record(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.weights.append(self.model.get_weights())
+
+
+def test_where_the_mean_is_worse_the_last_epoch_is_kept_and_both_are_said(tmp_path, caplog):
+    # The first epochs of a training that begins: their mean is behind the last one.
+    config = small(epochs=4, average_checkpoints=4, learning_rate=0.01, bleu_sentences=3)
+    caplog.set_level("INFO", "ktransformer")
+    record = Record()
+    run = train(config, TEXT, TEXT, checkpoints=tmp_path, callbacks=[record])
+    for weight, expected in zip(run.model.get_weights(), record.weights[-1], strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-6)
+    assert run.history["final_averaged_epochs"] == [1.0]
+    for name in ("val_perplexity", "val_loss", "val_bleu"):
+        assert run.history[f"final_{name}"] == run.history[name][-1:]
+    for words in ("mean of the last 4 epochs", "weights of epoch 4", "Kept: epoch 4"):
+        assert words in caplog.text
+    assert caplog.text.count("val_perplexity") == 2
+
+
+def test_a_mean_that_is_better_is_kept_with_its_own_figures(tmp_path):
+    # A learning rate so high that the weights go to and fro: their mean is ahead of each.
+    config = small(epochs=8, average_checkpoints=4, learning_rate=0.1, dropout=0.0)
+    record = Record()
+    run = train(config, TEXT, TEXT, checkpoints=tmp_path, callbacks=[record])
+    assert run.history["final_averaged_epochs"] == [4.0]
+    assert run.history["final_val_perplexity"][0] < run.history["val_perplexity"][-1]
+    for weight, *last in zip(run.model.get_weights(), *record.weights[-4:], strict=True):
+        np.testing.assert_allclose(weight, np.mean(last, axis=0), rtol=1e-4, atol=1e-6)
+
+
+def test_a_warm_up_of_more_than_a_quarter_of_the_training_is_cut(tmp_path, caplog):
+    config = small(epochs=4, warmup_steps=1000)  # 4 epochs of 3 updates.
+    run = train(config, TEXT, checkpoints=tmp_path)
+    assert run.config.training.warmup_steps == 3
+    assert "warmup_steps=1000 is cut to 3" in caplog.text
+
+
+def test_a_run_says_what_was_chosen_from_its_text(tmp_path, caplog):
+    caplog.set_level("INFO", "ktransformer")
+    nulls = dict.fromkeys(("vocabulary_size", "batch_tokens", "learning_rate", "optimizer"))
+    config = small(**nulls, epochs=2, warmup_steps=None, average_checkpoints=None)
+    run = train(config, TEXT, checkpoints=tmp_path)
+    assert (run.config.data.vocabulary_size, run.config.data.batch_tokens) == (300, 512)
+    training = run.config.training
+    assert (training.optimizer, training.schedule, training.learning_rate) == (
+        "muon",
+        "cosine",
+        0.004,
+    )
+    assert (training.warmup_steps, training.average_checkpoints) == (1, 1)
+    assert "vocabulary_size=300, batch_tokens=512" in caplog.text
+    assert "optimizer=muon, learning_rate=0.004, schedule=cosine, warmup_steps=1" in caplog.text
 
 
 @pytest.mark.parametrize("patience", [0, 2])
@@ -157,6 +211,23 @@ def test_a_subclass_comes_back_from_a_training_as_itself(tmp_path):
 def test_what_does_not_go_together_is_said_before_text_is_encoded(tmp_path):
     with pytest.raises(InputError, match="positions must be one of"):
         train(small(positions="foo"), ParallelText([], [], 0), checkpoints=tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{"activation": "glu"}, {"positions": "sinus"}])
+def test_settings_that_fail_only_when_the_model_is_called_are_refused_at_once(settings, tmp_path):
+    with pytest.raises(InputError) as error:
+        train(small(**settings), ParallelText([], [], 0), checkpoints=tmp_path)
+    assert next(iter(settings)) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("accumulate_batches", [7, 1000])
+def test_to_accumulate_more_batches_than_there_are_is_refused(accumulate_batches, tmp_path):
+    config = small(epochs=2, accumulate_batches=accumulate_batches)  # 2 epochs of 3 batches.
+    with pytest.raises(
+        InputError, match=rf"accumulate_batches must be .* 6 batches.*; got {accumulate_batches}\."
+    ):
+        train(config, TEXT, checkpoints=tmp_path)
 
 
 def test_patience_needs_validation_text(tmp_path):

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.lite import export_lite
+from ktransformer.matching import Comparison
 from ktransformer.parity import Export, compare_exports, parity_table, verify_image_classifier
 from ktransformer.serving import export_saved_model
 from ktransformer.tolerances import Tolerances
@@ -111,3 +112,25 @@ def test_what_cannot_be_compared_is_refused(filler, exports):
         compare_exports(filler.embed, exports[:1], "embed", TEXTS[:0])
     with pytest.raises(InputError, match="has no signature beam, only serving_default, embed"):
         compare_exports(filler.embed, exports[:1], "beam", TEXTS)
+
+
+def fills(*pieces: tuple[str, float]) -> dict[str, np.ndarray]:
+    """Outputs for one text with a mask."""
+    names, probabilities = zip(*pieces, strict=True)
+    return {"piece": np.array([names], object), "probability": np.array([probabilities])}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "same", "difference"),
+    [
+        ([("b", 0.4), ("a", 0.4001), ("c", 0.1)], True, 0.0001),
+        ([("c", 0.1), ("b", 0.4), ("a", 0.4001)], True, 0.3001),  # The best does not come first.
+        ([("a", 0.4), ("b", 0.1), ("c", 0.4)], True, 0.3),
+        ([("a", 0.4001), ("x", 0.4), ("c", 0.1)], False, 0.0),
+    ],
+)
+def test_choices_are_compared_by_what_they_say(pieces, same, difference):
+    comparison = Comparison()
+    comparison.add(fills(("a", 0.4001), ("b", 0.4), ("c", 0.1)), fills(*pieces))
+    assert comparison.same == [same]
+    assert comparison.difference == pytest.approx(difference)

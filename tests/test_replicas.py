@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from ktransformer.errors import InputError
+from ktransformer.fitting import mirrored_strategy
 from ktransformer.run import load_run
 from tests.run_command import command, refusal
 from tests.small_run import number_pairs, train_arguments, write_pairs
@@ -170,6 +172,18 @@ def test_a_strategy_of_several_workers_is_refused():
     line = [sys.executable, "-c", code]
     printed = subprocess.run(line, capture_output=True, text=True, check=True).stdout
     assert printed.startswith("Keras 3 does not train under MultiWorkerMirroredStrategy;")
+
+
+def test_more_devices_than_there_are_parts_of_the_cpu_are_refused(capsys, arguments):
+    most = max(os.cpu_count(), 2)
+    sentence = refusal(capsys, *arguments("refused", "--devices", most + 1))
+    assert f"There are not {most + 1} devices: " in sentence
+    assert f"into {most} at most" in sentence
+
+
+def test_a_single_device_needs_no_strategy():
+    with pytest.raises(InputError, match="devices must be at least 2; got 1"):
+        mirrored_strategy(1)
 
 
 def test_a_cpu_that_runs_already_is_not_divided(capsys, arguments):

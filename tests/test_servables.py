@@ -1,6 +1,8 @@
 """Folders of trained models of every kind, and the commands on them."""
 
+import hashlib
 import json
+import random
 import shutil
 
 import numpy as np
@@ -9,9 +11,9 @@ import tensorflow as tf
 
 from ktransformer.cli import main
 from ktransformer.errors import InputError
-from ktransformer.lite import LiteModel
+from ktransformer.lite import LiteModel, export_lite
 from ktransformer.servables import load_servable, save_servable
-from ktransformer.serving import ImageClassifier, MaskFiller, Translator
+from ktransformer.serving import ImageClassifier, MaskFiller, Translator, export_saved_model
 from tests.run_command import refusal
 from tests.small_models import drawn_images, small_classifier, small_filler
 
@@ -162,6 +164,7 @@ def test_a_file_that_is_missing_is_named(name, filler_folder, tmp_path):
 
 def test_damaged_names_of_classes_are_refused(classifier_folder, tmp_path):
     shutil.copytree(classifier_folder, tmp_path / "copy")
+    (tmp_path / "copy" / "model.json").unlink()  # It would find any other names.
     for content, reason in (
         ("[", "not JSON"),
         ('{"a": 1}', "list of names"),
@@ -194,3 +197,54 @@ def test_a_model_that_is_there_is_not_replaced_unasked(tmp_path):
     assert (tmp_path / "model.keras").read_text() == "precious"
     save_servable(small_filler(), tmp_path, overwrite=True)
     assert load_servable(tmp_path).kind == "masked language model"
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.keras", "classes.json"])
+def test_every_flipped_bit_of_a_folder_is_refused(name, classifier_folder, tmp_path):
+    folder = shutil.copytree(classifier_folder, tmp_path / "copy")
+    content, generator = (folder / name).read_bytes(), random.Random(2)
+    for _ in range(100):
+        damaged = bytearray(content)
+        damaged[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(InputError):
+            load_servable(folder)
+
+
+def test_a_folder_says_the_kind_of_its_model_and_the_sha256_of_its_files(filler_folder):
+    description = json.loads((filler_folder / "model.json").read_text())
+    assert (description["format_version"], description["kind"]) == (1, "masked language model")
+    assert description["files"] == {
+        name: hashlib.sha256((filler_folder / name).read_bytes()).hexdigest()
+        for name in ("model.keras", "tokenizer.model")
+    }
+
+
+def test_a_folder_without_a_description_still_loads(filler_folder, tmp_path):
+    folder = shutil.copytree(filler_folder, tmp_path / "copy")
+    (folder / "model.json").unlink()
+    text = "two <mask> five"
+    assert load_servable(folder).fill(text, top_k=3) == small_filler().fill(text)
+
+
+def test_a_folder_of_another_kind_or_version_is_refused(classifier_folder, tmp_path):
+    folder = shutil.copytree(classifier_folder, tmp_path / "copy")
+    fields = json.loads((folder / "model.json").read_text())
+    for change in ({"kind": "masked language model"}, {"kind": 1}, {"format_version": 2}):
+        (folder / "model.json").write_text(json.dumps({**fields, **change}))
+        with pytest.raises(InputError):
+            load_servable(folder, check=False)
+
+
+def test_a_model_that_is_not_finite_is_neither_saved_nor_exported(tmp_path):
+    servable = small_classifier()
+    servable.model.weights[0].assign(np.full(servable.model.weights[0].shape, np.nan))
+    (tmp_path / "folder").mkdir()
+    for write, name in (
+        (save_servable, "folder"),
+        (export_saved_model, "model"),
+        (export_lite, "m.tflite"),
+    ):
+        with pytest.raises(InputError, match="NaN"):
+            write(servable, tmp_path / name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]

@@ -1,19 +1,23 @@
-"""What a user replaces in a few lines: the attention's scores, and the feed-forward network."""
+"""What a user replaces in a few lines: attention scores, projections, the feed-forward network."""
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from ktransformer.layers import (
     DecoderBlock,
     EncoderBlock,
     FeedForward,
+    MultiHeadCrossAttention,
     MultiHeadSelfAttention,
     Positions,
 )
 from ktransformer.losses import SmoothedCrossEntropy
 from ktransformer.models import Transformer
+from ktransformer.serving import ModelEngine, SavedModelEngine, Translator, export_saved_model
+from ktransformer.text import Tokenizer
 
 register = keras.saving.register_keras_serializable(package="tests")
 
@@ -94,14 +98,73 @@ class SwiGLUTransformer(Transformer):
         return SwiGLUDecoderBlock(**self.block_arguments())
 
 
-SUBCLASSES = pytest.mark.parametrize("subclass", [RelativeTransformer, SwiGLUTransformer])
+class OneKeyHead:
+    """Projects to a single head of keys and values, which all heads of queries share."""
+
+    def make_projections(self, input_dim, memory_dim=None):
+        self.queries = self.make_dense(self.d_model, input_dim, "queries")
+        self.shared = self.make_dense(2 * self.head_dim, memory_dim or input_dim, "shared")
+        self.output_projection = self.make_dense(self.d_model, self.d_model, "output_projection")
+
+    def project_shared(self, memory):
+        both = ops.repeat(ops.expand_dims(self.shared(memory), 1), self.num_heads, axis=1)
+        return ops.split(both, 2, axis=-1)  # [B, H, S, D/H] each
+
+
+@register
+class OneKeySelfAttention(OneKeyHead, MultiHeadSelfAttention):
+    """Shazeer 2019."""
+
+    def project(self, inputs, positions):
+        return (*self.project_heads(self.queries, inputs), *self.project_shared(inputs))
+
+
+@register
+class OneKeyCrossAttention(OneKeyHead, MultiHeadCrossAttention):
+    def project_query(self, inputs):
+        return self.project_heads(self.queries, inputs)[0]
+
+    def project_memory(self, memory):
+        return self.project_shared(memory)
+
+
+class OneKeyParts:
+    def make_self_attention(self):
+        return OneKeySelfAttention(self.num_heads, causal=self.causal, dtype=self.dtype_policy)
+
+    def make_cross_attention(self):
+        return OneKeyCrossAttention(self.num_heads, dtype=self.dtype_policy)
+
+
+@register
+class OneKeyEncoderBlock(OneKeyParts, EncoderBlock):
+    pass
+
+
+@register
+class OneKeyDecoderBlock(OneKeyParts, DecoderBlock):
+    pass
+
+
+@register
+class OneKeyTransformer(Transformer):
+    def make_encoder_block(self):
+        return OneKeyEncoderBlock(**self.block_arguments())
+
+    def make_decoder_block(self):
+        return OneKeyDecoderBlock(**self.block_arguments())
+
+
+SUBCLASSES = pytest.mark.parametrize(
+    "subclass", [RelativeTransformer, SwiGLUTransformer, OneKeyTransformer]
+)
 
 
 def make_model(subclass, **overrides):
     """Makes a model of the subclass with random weights, those that start at 0 or 1 included."""
     keras.utils.set_random_seed(0)
-    arguments = {"num_layers": 2, "d_model": 16, "num_heads": 2, "hidden_dim": 24, "dropout": 0.0}
-    model = subclass(12, **{**arguments, "max_length": 16, **overrides})
+    sizes = {"vocabulary_size": 12, "num_layers": 2, "d_model": 16, "num_heads": 2}
+    model = subclass(**{**sizes, "hidden_dim": 24, "dropout": 0.0, "max_length": 16, **overrides})
     model.build()
     generator = np.random.default_rng(0)
     for weight in model.trainable_weights:
@@ -129,7 +192,12 @@ def decode_in_steps(model, inputs):
 
 
 @pytest.mark.parametrize(
-    "subclass", [pytest.param(RelativeTransformer, marks=pytest.mark.long), SwiGLUTransformer]
+    "subclass",
+    [
+        pytest.param(RelativeTransformer, marks=pytest.mark.long),
+        pytest.param(SwiGLUTransformer, marks=pytest.mark.long),
+        OneKeyTransformer,
+    ],
 )
 def test_a_subclass_trains(subclass):
     model, (inputs, labels) = make_model(subclass, num_layers=1), make_batch()
@@ -184,6 +252,34 @@ def test_the_gate_multiplies_the_inner_layer():
 
 @SUBCLASSES
 def test_the_parts_of_a_subclass_hold_the_new_weights(subclass):
-    added = {RelativeTransformer: 9 * 2, SwiGLUTransformer: 16 * 24 + 24}[subclass]
+    added = {
+        RelativeTransformer: 4 * 9 * 2,  # 2 + 2 blocks.
+        SwiGLUTransformer: 4 * (16 * 24 + 24),
+        OneKeyTransformer: -6 * (16 * 16 + 16),  # 4 + 2 attentions: of 2 heads, 1 is left.
+    }
     plain = make_model(Transformer).count_params()
-    assert make_model(subclass).count_params() == plain + 4 * added  # 2 + 2 blocks.
+    assert make_model(subclass).count_params() == plain + added[subclass]
+
+
+@SUBCLASSES
+def test_every_weight_of_a_subclass_has_a_gradient(subclass):
+    model, (inputs, labels) = make_model(subclass, num_layers=1), make_batch()
+    with tf.GradientTape() as tape:
+        loss = SmoothedCrossEntropy(0.1)(labels, model(inputs))
+    weights = model.trainable_weights
+    gradients = tape.gradient(loss, [weight.value for weight in weights])
+    for weight, gradient in zip(weights, gradients, strict=True):
+        assert gradient is not None, weight.path
+        assert ops.any(ops.convert_to_tensor(gradient) != 0), weight.path
+
+
+@pytest.mark.long
+def test_other_projections_without_positions_export(tmp_path):
+    tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
+    sizes = {"vocabulary_size": tokenizer.vocabulary_size, "num_layers": 1, "max_length": 8}
+    translator = Translator(make_model(OneKeyTransformer, positions="none", **sizes), tokenizer)
+    (expected,) = ModelEngine(translator).search(["one two"], n_best=4)
+    export = SavedModelEngine(export_saved_model(translator, tmp_path / "model"))
+    (got,) = export.search(["one two"], n_best=4)
+    assert got.texts == expected.texts
+    assert got.scores == pytest.approx(expected.scores, abs=1e-4)

@@ -6,6 +6,7 @@ from ktransformer.config import TrainingConfig
 from ktransformer.fitting import TrainingModel, compile_model, compile_training_model
 from ktransformer.layers import PositionalEmbedding
 from ktransformer.models import Transformer
+from tests.layers.layer_checks import array
 from tests.models.test_transformer import SIZES
 
 CONFIG = TrainingConfig(learning_rate=0.01, warmup_steps=2)
@@ -110,3 +111,78 @@ def test_mixed_precision_trains(dtype):
     assert scaled == (dtype == "mixed_float16")
     losses = training_model.fit(*make_batch(), batch_size=4, epochs=20, verbose=0).history["loss"]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def fit(training_model, epochs, folder=None):
+    """Trains without dropout, eagerly, and with Keras' own checkpoints in the folder if any."""
+    callbacks = folder and [
+        keras.callbacks.ModelCheckpoint(folder / "whole.keras"),
+        keras.callbacks.ModelCheckpoint(folder / "only.weights.h5", save_weights_only=True),
+    ]
+    training_model.run_eagerly = True
+    return training_model.fit(
+        *make_batch(), batch_size=4, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks
+    ).history
+
+
+def assert_same_weights(model, other):
+    assert len(model.weights) == len(other.weights)
+    for weight, expected in zip(model.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(weight, expected, err_msg=weight.path)
+
+
+def test_a_training_goes_on_from_the_checkpoint_that_keras_writes(tmp_path):
+    training_model = compile_training_model(make_model(dropout=0.0), CONFIG)
+    fit(training_model, 2, tmp_path)
+    loaded = keras.saving.load_model(tmp_path / "whole.keras")
+    assert isinstance(loaded.transformer, Transformer)
+    assert loaded.label_smoothing == CONFIG.label_smoothing
+    assert_same_weights(loaded, training_model)
+    assert fit(loaded, 2) == fit(training_model, 2)
+    assert_same_weights(loaded.transformer, training_model.transformer)
+
+
+def test_weights_files_go_from_a_training_to_the_model_and_back(tmp_path):
+    training_model = compile_training_model(make_model(), CONFIG)
+    fit(training_model, 1, tmp_path)
+    model = make_model()
+    model.load_weights(tmp_path / "only.weights.h5")
+    assert_same_weights(model, training_model)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = compile_training_model(make_model(), CONFIG)
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert_same_weights(other, training_model)
+    assert not hasattr(training_model.transformer, "optimizer")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_weights_file_holds_the_state_of_the_optimizer(compiled, tmp_path):
+    """Keras' `BackupAndRestore` relies on it."""
+    training_model = compile_training_model(make_model(), CONFIG)
+    fit(training_model, 2, tmp_path)
+    model = make_model()
+    other = compile_training_model(model, CONFIG)
+    if compiled:
+        compile_model(model, CONFIG)
+        other = model
+    other.optimizer.build(other.trainable_variables)
+    other.load_weights(tmp_path / "only.weights.h5")
+    saved = [array(variable) for variable in training_model.optimizer.variables]
+    found = [array(variable) for variable in other.optimizer.variables]
+    assert saved[0] == 2  # Updates.
+    for value, expected in zip(found, saved, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("write", [keras.Model.save_weights, keras.Model.save])
+def test_it_loads_weights_from_files_with_its_own_layout(write, tmp_path):
+    """As an earlier version wrote them, and from a `.keras` file."""
+    training_model = TrainingModel(make_model())
+    name = "old.weights.h5" if write is keras.Model.save_weights else "whole.keras"
+    write(training_model, tmp_path / name)
+    other = TrainingModel(Transformer(**{**SIZES, "num_layers": 1}))
+    other.build()
+    other.load_weights(tmp_path / name)
+    assert_same_weights(other, training_model)
+    with pytest.raises(ValueError, match="could not be loaded"):
+        TrainingModel(make_model(num_layers=2)).load_weights(tmp_path / name)

@@ -123,14 +123,34 @@ def test_each_tolerance_holds_up_to_itself(changes):
     assert _broken(result(**changes), result(), LIMITS) == ()
 
 
-def test_a_bleu_of_zero_proves_nothing_of_a_quantised_export():
-    zero = result(bleu=0.0)
+def test_scores_of_zero_prove_nothing_of_a_quantised_export():
+    zero = result(bleu=0.0, chrf=0.0, exact_match=0.0)
     (broken,) = _broken(zero, zero, {"max_bleu_drop": 0.3})
-    assert "nothing was demanded, for the run's own BLEU is 0" in broken
+    assert "nothing was demanded" in broken
+    assert "BLEU 0.00, chrF 0.00, exact matches 0.00" in broken
     assert _broken(zero, zero, {"max_bleu_drop": 0.3, "min_identical": 0.9}) == ()
-    low = result(bleu=0.25)
+    low = result(bleu=0.25, chrf=0.2, exact_match=0.003)
     (broken,) = _broken(zero, low, {"max_bleu_drop": 0.3})
-    assert "the run's own BLEU is 0.25" in broken
+    assert "BLEU 0.25, chrF 0.20, exact matches 0.30" in broken
+
+
+def test_chrf_and_exact_matches_decide_where_references_are_too_short_for_bleu():
+    run = result(bleu=0.0, chrf=80.0, exact_match=0.75)
+    limits = {"max_bleu_drop": 0.3}
+    assert _broken(result(bleu=0.0, chrf=79.8, exact_match=0.748), run, limits) == ()
+    broken = _broken(result(bleu=0.0, chrf=79.0, exact_match=0.74), run, limits)
+    assert broken == (
+        "x: 1.00 chrF are lost, at most 0.3 were allowed.",
+        "x: 1.00 exact matches are lost, at most 0.3 were allowed.",
+    )
+    (broken,) = _broken(result(bleu=0.0, chrf=math.nan, exact_match=0.75), run, limits)
+    assert "chrF are lost" in broken
+
+
+def test_bleu_alone_decides_where_there_is_one():
+    run = result(bleu=30.0, chrf=80.0, exact_match=0.2)
+    other = result(bleu=30.0, chrf=70.0, exact_match=0.1)
+    assert _broken(other, run, {"max_bleu_drop": 0.3}) == ()
 
 
 def test_scores_of_no_text_prove_nothing():

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct LiteRtEnvironmentT *LiteRtEnvironment;
 typedef struct LiteRtModelT *LiteRtModel;
@@ -100,6 +101,27 @@ static void check(int status, const char *what) {
   if (status != 0) fail("%s (LiteRT's status %d).", what, status);
 }
 
+/* Prepares the model without the line "INFO: Created TensorFlow Lite XNNPACK delegate", which no
+ * severity keeps back; everything else that is logged meanwhile is shown. */
+static int compile_quietly(LiteRtEnvironment environment, LiteRtModel model, LiteRtOptions options,
+                           LiteRtCompiledModel *compiled) {
+  FILE *held_back = tmpfile();
+  const int before = dup(STDERR_FILENO);
+  if (held_back != NULL && before >= 0) dup2(fileno(held_back), STDERR_FILENO);
+  const int status = LiteRtCreateCompiledModel(environment, model, options, compiled);
+  if (before >= 0) {
+    dup2(before, STDERR_FILENO);
+    close(before);
+  }
+  if (held_back == NULL) return status;
+  rewind(held_back);
+  char line[512];
+  while (fgets(line, sizeof line, held_back) != NULL)
+    if (strncmp(line, "INFO: ", 6) != 0) fputs(line, stderr);
+  fclose(held_back);
+  return status;
+}
+
 static LiteRtTensorBuffer make_buffer(int element_type, unsigned int rank, size_t length,
                                       void *memory) {
   LiteRtRankedTensorType type = {.element_type = element_type};
@@ -182,7 +204,7 @@ int main(int argc, char **argv) {
     fail("%s is not a LiteRT model that can be read.", argv[1]);
   check(LiteRtCreateOptions(&options), "cannot make LiteRT's options");
   check(LiteRtSetOptionsHardwareAccelerators(options, ACCELERATOR_CPU), "cannot choose the CPU");
-  check(LiteRtCreateCompiledModel(environment, model, options, &translator.compiled),
+  check(compile_quietly(environment, model, options, &translator.compiled),
         "cannot prepare the model");
 
   LiteRtSignature signature = find_signature(model, "ids", &translator.signature);

@@ -4,6 +4,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <tensorflow/c/c_api.h>
 #include <tensorflow/c/tf_tstring.h>
+#include <unistd.h>
 
 /* The field numbers of tensorflow/core/protobuf/meta_graph.proto and of any protobuf map. */
 enum { META_GRAPH_SIGNATURES = 5, SIGNATURE_INPUTS = 1, SIGNATURE_OUTPUTS = 2, TENSOR_NAME = 1 };
@@ -21,6 +23,44 @@ typedef struct {
   const uint8_t *data;
   size_t size;
 } Bytes;
+
+#define LOG_LEVEL "TF_CPP_MIN_LOG_LEVEL"
+
+static int stderr_before = -1;
+
+/* Runs before TensorFlow's library is initialised, which is before main: it logs meanwhile, whatever
+ * the log level, and reads the level. So the program starts itself again with a level of 3, fatal
+ * errors alone, unless one is set, and its stderr leads nowhere until main. A level of 0 shows all. */
+static void start_quietly(int argc, char **argv, char **environment) {
+  (void)argc;
+  size_t count = 0;
+  const char *level = NULL;
+  for (; environment[count] != NULL; count++)
+    if (strncmp(environment[count], LOG_LEVEL "=", sizeof LOG_LEVEL) == 0)
+      level = environment[count] + sizeof LOG_LEVEL;
+  if (level == NULL) {
+    char *with_level[count + 2];
+    memcpy(with_level, environment, count * sizeof *environment);
+    with_level[count] = LOG_LEVEL "=3";
+    with_level[count + 1] = NULL;
+    execve("/proc/self/exe", argv, with_level); /* Comes back only where there is no /proc. */
+  } else if (strcmp(level, "0") == 0) {
+    return;
+  }
+  const int nowhere = open("/dev/null", O_WRONLY);
+  stderr_before = dup(STDERR_FILENO);
+  if (nowhere >= 0 && stderr_before >= 0) dup2(nowhere, STDERR_FILENO);
+  if (nowhere >= 0) close(nowhere);
+}
+
+__attribute__((section(".preinit_array"), used)) static void (*const before_libraries)(
+    int, char **, char **) = start_quietly;
+
+static void restore_stderr(void) {
+  if (stderr_before < 0) return;
+  dup2(stderr_before, STDERR_FILENO);
+  close(stderr_before);
+}
 
 static _Noreturn void fail(const char *format, ...) {
   va_list values;
@@ -129,6 +169,7 @@ static bool translate(TF_Session *session, TF_Output texts, const TF_Output outp
 }
 
 int main(int argc, char **argv) {
+  restore_stderr();
   if (argc < 2) fail("usage: saved_model MODEL_FOLDER [OPS_LIBRARY]... <source >translation");
   TF_Status *status = TF_NewStatus();
   /* Before the model, whose graph has these operations. */

@@ -1,6 +1,5 @@
 """Searches that follow one hypothesis a sentence: greedy, and sampling."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from ktransformer.decoding.hypotheses import (
     suppress,
     write_token,
 )
+from ktransformer.decoding.sampling_options import check_sampling, to_seed
 from ktransformer.decoding.search_model import SearchModel
 
 
@@ -85,7 +85,8 @@ def sample(
         model: Predicts the next token.
         limits: Int32 `[B]`, the most tokens of each target, the end token included.
         special: The special ids.
-        seed: The same seed gives the same sequences; a Python int or a scalar int32.
+        seed: The same seed gives the same sequences; any integer, of which 64 bits count, or a
+            scalar tensor.
         temperature: What the logits are divided by, above 0 and finite; below 1 sharpens.
         top_k: Draw from the k most probable tokens only, and those equal to the k-th; 0 for all.
         top_p: Draw from the fewest most probable tokens that together reach this probability,
@@ -96,16 +97,14 @@ def sample(
         `Hypotheses` with K = 1.
 
     Raises:
-        ValueError: An argument is outside its range.
+        InputError: An argument is no number or outside its range.
 
     Reference: Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p, "nucleus").
     """
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be above 0 and finite; got temperature={temperature}.")
-    if top_k < 0:
-        raise ValueError(f"top_k must be at least 0; got top_k={top_k}.")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be in (0, 1]; got top_p={top_p}.")
+    temperature, top_k, top_p, length_penalty = check_sampling(
+        temperature, top_k, top_p, length_penalty
+    )
+    wide_seed = to_seed(seed)
 
     def choose(index: tf.Tensor, texts: _Texts, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # The best logit becomes 0: no temperature can push it down to IMPOSSIBLE.
@@ -119,7 +118,7 @@ def sample(
             allowed = _keep_nucleus(allowed, top_p)
         # Drawing by Gumbel noise: the argmax of logits + noise follows the softmax.
         uniform = tf.random.stateless_uniform(
-            tf.shape(logits), tf.stack([seed, index]), minval=1e-20
+            tf.shape(logits), tf.stack([wide_seed, tf.cast(index, tf.int64)]), minval=1e-20
         )
         noise = -tf.math.log(-tf.math.log(uniform))
         chosen = tf.argmax(allowed + noise, axis=-1, output_type=tf.int32)

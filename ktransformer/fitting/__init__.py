@@ -5,6 +5,7 @@ What trains from ids, `fit_transformer`, is imported without TensorFlow and runs
 
 from typing import TYPE_CHECKING
 
+from ktransformer import supported_backend as supported_backend
 from ktransformer.lazy import lazy_names
 
 if TYPE_CHECKING:

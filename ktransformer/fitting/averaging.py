@@ -13,6 +13,13 @@ from ktransformer.fitting.array_file import check_arrays, read_arrays, write_arr
 WEIGHTS = "the weights of an epoch"
 
 
+class ValidationCallback(keras.callbacks.Callback):
+    """Adds scores of validation text to an epoch's logs.
+
+    Its `on_epoch_end` is called once more for the mean of the weights, to compare.
+    """
+
+
 class LastCheckpoints(keras.callbacks.Callback):
     """Saves the weights after each epoch and keeps the last few.
 

@@ -1,23 +1,27 @@
-"""BLEU of validation text, while a model is trained."""
+"""Scores of validation text, while a model is trained."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-import sacrebleu
-
+from ktransformer.fitting.averaging import ValidationCallback
+from ktransformer.scores import score_texts
 from ktransformer.serving import ModelEngine, Translator, translate_lines
 
 
-class BleuCallback(keras.callbacks.Callback):
-    """Translates validation text after each epoch, in-graph, and logs its BLEU.
+class BleuCallback(ValidationCallback):
+    """Translates validation text after each epoch, in-graph, and logs how good that is.
+
+    Next to BLEU stand chrF and the share of exact matches, which tell more where references are
+    short: BLEU is 0 where they have fewer than four words.
 
     Args:
         translator: A translator around the model that is being fitted.
         sources: The texts to translate.
         references: Their translations.
         batch_size: Texts translated at once.
-        name: The name that the score is logged under.
+        name: The name that BLEU is logged under.
+        chrf_name: The name that chrF is logged under.
+        exact_match_name: The name that the share of exact matches is logged under.
     """
 
     def __init__(
@@ -28,6 +32,8 @@ class BleuCallback(keras.callbacks.Callback):
         *,
         batch_size: int = 64,
         name: str = "val_bleu",
+        chrf_name: str = "val_chrf",
+        exact_match_name: str = "val_exact_match",
     ) -> None:
         super().__init__()
         self.engine = ModelEngine(translator)
@@ -35,12 +41,14 @@ class BleuCallback(keras.callbacks.Callback):
         self.references = list(references)
         self.batch_size = batch_size
         self.name = name
+        self.chrf_name = chrf_name
+        self.exact_match_name = exact_match_name
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Adds the score to the epoch's logs."""
+        """Adds the scores to the epoch's logs."""
         lines = translate_lines(self.engine, self.sources, batch_size=self.batch_size)
-        outputs = [line.text for line in lines]
-        # `force`: text that is tokenised already is not worth a warning each epoch.
-        score = sacrebleu.corpus_bleu(outputs, [self.references], force=True).score
+        scores = score_texts([line.text for line in lines], self.references)
         if logs is not None:
-            logs[self.name] = score
+            logs[self.name] = scores.bleu
+            logs[self.chrf_name] = scores.chrf
+            logs[self.exact_match_name] = scores.exact_match

@@ -4,6 +4,7 @@ Each replica has some of the rows, and of these some real tokens: not as many as
 loss of the batch is a mean over its tokens, so no replica can compute its part alone.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,17 +22,24 @@ def mirrored_strategy(devices: int) -> tf.distribute.Strategy:
     that it works and are not faster.
 
     Args:
-        devices: How many, at least 2.
+        devices: How many, at least 2; of a CPU at most as many as it has cores, or 2.
 
     Raises:
-        InputError: There are GPUs, but not so many, or TensorFlow has already divided the CPU
-            otherwise.
+        InputError: There are not so many, or TensorFlow has already divided the CPU otherwise.
     """
+    if devices < 2:
+        raise InputError(f"devices must be at least 2; got {devices}.")
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         if len(gpus) < devices:
             raise InputError(f"There are not {devices} devices: TensorFlow sees {len(gpus)} GPUs.")
         return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(devices)])
+    most = max(os.cpu_count() or 1, 2)
+    if devices > most:
+        raise InputError(
+            f"There are not {devices} devices: TensorFlow sees no GPU, and divides this CPU into "
+            f"{most} at most, for a trial."
+        )
     (cpu,) = tf.config.list_physical_devices("CPU")
     try:
         tf.config.set_logical_device_configuration(

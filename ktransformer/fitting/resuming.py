@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +14,15 @@ import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.fitting.array_file import check_arrays, read_arrays, write_arrays
+from ktransformer.fitting.environment import describe_environment, differences
+from ktransformer.fitting.reporting import ReportProgress
 from ktransformer.fitting.state_head import FORMAT_VERSION, read_head
+from ktransformer.text.batches import EpochBatches
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+_log = logging.getLogger(__name__)
 History = dict[str, list[float]]
 
 
@@ -39,6 +44,7 @@ class TrainingState(keras.callbacks.Callback):
         update: Updates made.
         history: The metrics of each whole epoch.
         about_before: `about`, as it was when the file that was read was written.
+        environment_before: Likewise, what `describe_environment` returned; empty if it is unknown.
     """
 
     def __init__(
@@ -51,6 +57,8 @@ class TrainingState(keras.callbacks.Callback):
         self.update = 0
         self.history: History = {}
         self.about_before: dict[str, Any] = {}
+        self.environment_before: dict[str, Any] = {}
+        self._environment = describe_environment()
         self._variables: list[np.ndarray] = []  # What was read and is not the model's yet;
         self._metrics: list[np.ndarray] = []  # so is this, where an epoch goes on.
         self._written = time.monotonic()
@@ -68,8 +76,16 @@ class TrainingState(keras.callbacks.Callback):
         saved = read_head(head, len(arrays), self.path)
         self.about_before = saved["about"]
         self.update, self.history = saved["update"], saved["history"]
+        self.environment_before = saved.get("environment", {})
         self._variables = arrays[: saved["variables"]]
         self._metrics = arrays[saved["variables"] :]
+        different = differences(self.environment_before, self._environment)
+        if different:
+            _log.warning(
+                "The training goes on elsewhere than it was cut (%s): it may not end as if it had "
+                "not been, to the bit.",
+                "; ".join(different),
+            )
         return self.about_before
 
     def restore(self, model: keras.Model, make_batch: Callable[[], tuple[Any, Any]]) -> None:
@@ -123,6 +139,7 @@ class TrainingState(keras.callbacks.Callback):
         head = {
             "format_version": FORMAT_VERSION,
             "about": self.about,
+            "environment": self._environment,
             "update": self.update,
             "history": self.history,
             "variables": len(variables),
@@ -182,6 +199,11 @@ class Batches(Protocol):
         """Yields the batches of an epoch."""
 
 
+def count_tokens(batches: Batches) -> int | None:
+    """Returns the tokens of an epoch, without padding; None where the batches do not say."""
+    return batches.tokens if isinstance(batches, EpochBatches) else None
+
+
 def fit(
     model: keras.Model,
     batches: Batches,
@@ -217,6 +239,9 @@ def fit(
         model.stop_training |= enough(state.history)
 
     last = keras.callbacks.LambdaCallback(on_epoch_end=stop_where_it_is_enough)
+    tokens = count_tokens(batches)
+    report = ReportProgress(epochs * steps, tokens and tokens / steps, done=state.update)
+    progress = _Progress(epochs)
     while state.update < epochs * steps and not model.stop_training:
         epoch, step = divmod(state.update, steps)
         # What is left of an epoch is fitted alone, for Keras gives all epochs as many steps; and
@@ -225,13 +250,13 @@ def fit(
         # Keras prints its progress to stdout, which is for results.
         with _failure_of(batches), contextlib.redirect_stdout(sys.stderr):
             model.fit(
-                _feed(batches, state.update, steps - step),
+                feed(batches, state.update, steps - step),
                 initial_epoch=epoch,
                 epochs=epoch + 1 if alone else epochs,
                 steps_per_epoch=steps - step,
-                validation_data=validation and _feed(validation, 0, validation.steps_per_epoch),
+                validation_data=validation and feed(validation, 0, validation.steps_per_epoch),
                 validation_steps=validation and validation.steps_per_epoch,
-                callbacks=[StopAtNaN(state.update), *callbacks, state, last, _Progress(epochs)],
+                callbacks=[StopAtNaN(state.update), *callbacks, state, last, report, progress],
                 shuffle=False,  # The batches are in their order.
                 verbose=1 if sys.stderr.isatty() else 2,
             )
@@ -261,7 +286,7 @@ class _Progress(keras.callbacks.ProgbarLogger):
         super().set_params({**params, "epochs": self._all_epochs})
 
 
-def _feed(batches: Batches, first_update: int, count: int) -> Any:
+def feed(batches: Batches, first_update: int, count: int) -> Any:
     """Returns batches from an update on as the backend's trainer takes them."""
     if keras.backend.backend() == "tensorflow":
         return batches.dataset(first_update)

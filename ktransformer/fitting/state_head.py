@@ -20,7 +20,8 @@ def read_head(array: np.ndarray, arrays: int, path: Path) -> dict[str, Any]:
         path: The file, for errors.
 
     Returns:
-        `about`, `update`, `history` and `variables`, each of its type.
+        `about`, `update`, `history` and `variables`, each of its type, and `environment`, which
+        older states lack.
 
     Raises:
         InputError: It is something else, or of a newer version.
@@ -36,6 +37,7 @@ def read_head(array: np.ndarray, arrays: int, path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is of a newer ktransformer: upgrade it to go on.")
     if not (
         isinstance(head.get("about"), dict)
+        and isinstance(head.get("environment", {}), dict)
         and _is_number(head.get("update"))
         and _is_number(head.get("variables"))
         and head["variables"] <= arrays

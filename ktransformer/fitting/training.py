@@ -1,13 +1,17 @@
 """Training: from parallel text and a configuration to a run."""
 
 import dataclasses
+import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
+import tensorflow as tf
 
-from ktransformer.config import Config, DecodingConfig, TrainingConfig
-from ktransformer.errors import InputError
+from ktransformer.config import Config, DataConfig, DecodingConfig, ModelConfig, TrainingConfig
+from ktransformer.errors import InputError, first_line
 from ktransformer.files import check_folder
 from ktransformer.fitting.bleu import BleuCallback
 from ktransformer.fitting.compiling import compile_training_model
@@ -22,6 +26,9 @@ from ktransformer.fitting.preparation import (
 from ktransformer.run import Run, make_model
 from ktransformer.serving import Translator
 from ktransformer.text import ParallelFiles, ParallelText
+
+_log = logging.getLogger(__name__)
+_MANY = 10**6  # Batches of an epoch whose number is not known yet.
 
 
 def train(
@@ -91,6 +98,8 @@ def train_locked(
     about = {**training.about, "validation": validation and digest_text(validation)}
     state = open_state(checkpoints, config, about, resume=resume)
     tokenizer, batches = training.encode()
+    _log_choice(config.data, training.config.data)
+    config = training.config
     agree(state, "tokenizer", tokenizer.sha256)
     validation_batches = None
     if validation is not None:
@@ -109,15 +118,41 @@ def train_locked(
         state=state,
         callbacks=[*_callbacks(config.training, translator, validation), *callbacks],
     )
-    return Run(config, tokenizer, fitted.model, fitted.history)
+    return Run(fitted.config, tokenizer, fitted.model, fitted.history)
 
 
 def _check(config: Config) -> None:
-    """Makes and compiles a small model: what does not fit is said before any text is encoded."""
+    """Makes, compiles and calls a small model: what does not fit is said before text is encoded."""
     config.decoding.check_lengths(config.model.max_length)
     if config.training.tensorboard and "://" not in config.training.tensorboard:
         check_folder(config.training.tensorboard)
-    compile_training_model(make_model(config, 8), config.training, steps_per_epoch=1)
+    model = make_model(config, 8)
+    compile_training_model(model, config.training, steps_per_epoch=_MANY)
+    _check_call(model, config.model)
+
+
+def _log_choice(before: DataConfig, chosen: DataConfig) -> None:
+    """Logs which settings of the data were null and have been chosen."""
+    values = dataclasses.asdict(chosen).items()
+    words = [f"{name}={value}" for name, value in values if getattr(before, name) != value]
+    if words:
+        _log.info("Chosen for the size of the text: %s.", ", ".join(words))
+
+
+def _check_call(model: keras.Model, options: ModelConfig) -> None:
+    ids = np.array([[4, 5, 3]])
+    try:
+        model({"source": ids, "target": ids})
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        changed = ", ".join(
+            f"{name}={value!r}"
+            for name, value in dataclasses.asdict(options).items()
+            if value != getattr(ModelConfig(), name)
+        )
+        # Keras puts the message itself in bold, between the layer's name and its arguments.
+        message = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
+        reason = " ".join((message[1] if message else first_line(error)).split())
+        raise InputError(f"A model with {changed} cannot be called: {reason}") from error
 
 
 def _callbacks(

@@ -1,6 +1,6 @@
 """What self- and cross-attention share."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -8,15 +8,22 @@ from keras import ops
 from ktransformer.layers.cache import Positions
 from ktransformer.layers.checks import check_dropouts, check_heads, check_sizes
 from ktransformer.layers.masks import masked_softmax
+from ktransformer.layers.output_shapes import SameShapeLayer
+from ktransformer.layers.projection import Projection
 
 
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(SameShapeLayer):
     """The parts that self- and cross-attention share.
 
     Project (in the subclasses), `compute_scores`, `compute_weights`, `attend`, `merge`. `call` and
-    the cached `step` share all but `attend`, which `step` does in its own way: whoever overrides
-    `attend` overrides `step` as well, or cannot decode.
+    the cached `step` share all but `attend`, which `step` does in its own way: a subclass that
+    overrides `call` or `attend` overrides `step` as well, or cannot decode.
     """
+
+    cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {
+        "call": ("step",),
+        "attend": ("step",),
+    }
 
     def __init__(
         self,
@@ -34,26 +41,42 @@ class MultiHeadAttention(keras.layers.Layer):
         self.dropout = dropout
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.input_spec = keras.InputSpec(ndim=3)
         self.weights_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="weights_dropout"
         )
 
-    def _dense(self, features: int, name: str) -> keras.layers.Dense:
-        return keras.layers.Dense(
+    def make_dense(self, features: int, input_dim: int, name: str) -> keras.layers.Dense:
+        """Creates and builds one projection: a kernel `[input_dim, features]`, and its bias."""
+        dense = Projection(
             features,
             use_bias=self.use_bias,
             kernel_initializer=self.kernel_initializer.clone(),
             dtype=self.dtype_policy,
             name=name,
         )
+        dense.build((None, None, input_dim))
+        return dense
 
     def _set_sizes(self, d_model: int) -> None:
         check_heads(d_model, self.num_heads)
         self.d_model = d_model
         self.head_dim = d_model // self.num_heads
+        self.input_spec = keras.InputSpec(ndim=3, axes={-1: d_model})
 
-    def _project(self, dense: keras.layers.Layer, inputs: Any, parts: int) -> tuple[Any, ...]:
-        """Projects and cuts into `parts` tensors: `[B, T, D] -> [B, H, T, D/H]` each."""
+    def project_heads(
+        self, dense: keras.layers.Layer, inputs: Any, parts: int = 1
+    ) -> tuple[Any, ...]:
+        """Projects inputs and splits the result into heads.
+
+        Args:
+            dense: A layer from rows `[N, width]` to rows `[N, parts * D]`.
+            inputs: Float tensor `[B, T, width]`.
+            parts: How many tensors the layer makes at once.
+
+        Returns:
+            A tuple of `parts` tensors `[B, H, T, D/H]`.
+        """
         length = ops.shape(inputs)[1]
         # Rows, because a Dense on more axes adds operations that only compute shapes.
         heads = dense(ops.reshape(inputs, (-1, inputs.shape[-1])))  # [B*T, parts*D]
@@ -124,17 +147,6 @@ class MultiHeadAttention(keras.layers.Layer):
         """Returns the weights `[B, H, T, S]` of whole sequences, without dropout."""
         positions = Positions.from_start(ops.shape(query)[2], ops.shape(key)[2])
         return self.compute_weights(self.compute_scores(query, key, positions), mask)
-
-    def _check_step(self) -> None:
-        """Refuses a step that would pass over a subclass's `attend`."""
-        for owner in type(self).__mro__:
-            if "step" in vars(owner):
-                return
-            if "attend" in vars(owner):
-                raise NotImplementedError(
-                    "A step does not call attend: a class that overrides attend must override "
-                    f"step, too; {owner.__name__} does not."
-                )
 
     def _step_scores(
         self, query: Any, transposed_key: Any, unseen: Any, positions: Positions

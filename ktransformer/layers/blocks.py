@@ -1,6 +1,6 @@
 """The encoder's and the decoder's block: sublayers, each with a residual and a norm."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -9,10 +9,12 @@ from ktransformer.layers.checks import check_dropouts, check_sizes
 from ktransformer.layers.cross_attention import MultiHeadCrossAttention
 from ktransformer.layers.feed_forward import FeedForward
 from ktransformer.layers.layer_normalization import LayerNormalization
+from ktransformer.layers.output_shapes import SameShapeLayer
+from ktransformer.layers.overrides import check_overrides
 from ktransformer.layers.self_attention import MultiHeadSelfAttention
 
 
-class _Block(keras.layers.Layer):
+class _Block(SameShapeLayer):
     """What both blocks share: their arguments, the factories, and the residual connection."""
 
     def __init__(
@@ -238,6 +240,7 @@ class DecoderBlock(_Block):
     """
 
     causal = True
+    cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {"call": ("step",)}
 
     def make_cross_attention(self) -> keras.layers.Layer:
         """Creates the cross-attention; override it for another one."""
@@ -256,6 +259,10 @@ class DecoderBlock(_Block):
         self.cross_attention_norm, self.cross_attention_dropout = self._make_residual(
             "cross_attention", inputs_shape
         )
+
+    def compute_output_shape(self, inputs_shape: Any, memory_shape: Any = None) -> Any:
+        """Returns the shape of the inputs."""
+        return inputs_shape
 
     def call(
         self,
@@ -290,7 +297,11 @@ class DecoderBlock(_Block):
         Returns:
             The outputs `[B, K, D]`, equal to what `call` gives at this position, and the cache
             with it written in.
+
+        Raises:
+            NotImplementedError: A subclass overrides `call` and not this.
         """
+        check_overrides(self)
         seen = self.before_sublayer(self.self_attention_norm, inputs)
         outputs, cache = self.self_attention.step(seen, cache, at)
         hidden = self.after_sublayer(self.self_attention_norm, inputs, outputs)

@@ -1,4 +1,14 @@
-"""Checks of constructor arguments; an error names the argument, the rule and the value."""
+"""Checks of arguments; an error names the argument, the rule and the value.
+
+Checks of tensors look at static shapes alone, so a graph pays nothing for them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
 
 
 def check_sizes(**sizes: int) -> None:
@@ -22,3 +32,83 @@ def check_heads(d_model: int, num_heads: int) -> None:
             "d_model must be a multiple of num_heads; "
             f"got d_model={d_model}, num_heads={num_heads}."
         )
+
+
+def check_axes(name: str, tensor: Any, axes: str) -> None:
+    """Raises an error for another number of axes than those named, such as `[B, T, D]`.
+
+    A `TypeError` for what is no tensor, otherwise a `ValueError`.
+    """
+    if not hasattr(tensor, "shape"):
+        raise TypeError(f"{name} must be a tensor {axes}; got {_described(tensor)}.")
+    shape = _known_shape(tensor)
+    if shape is not None and len(shape) != axes.count(",") + 1:
+        raise ValueError(f"{name} must have the shape {axes}; got {shape}.")
+
+
+def check_mask(name: str, mask: Any | None, sequence_name: str, sequence: Any) -> None:
+    """Raises a `ValueError` for a mask that is not `[B, T]` of a sequence `[B, T, D]`."""
+    if mask is None:
+        return
+    shape, whole = _known_shape(mask), _known_shape(sequence)
+    if shape is None or whole is None:
+        return
+    rows_fit = len(shape) == 2 and (None in (shape[0], whole[0]) or shape[0] in (1, whole[0]))
+    if not rows_fit or (None not in (shape[1], whole[1]) and shape[1] != whole[1]):
+        raise ValueError(
+            f"{name} must have the shape [B, T] of {sequence_name} [B, T, D]; "
+            f"got {name} {shape}, {sequence_name} {whole}."
+        )
+
+
+def describe_axes(axes: str | Mapping[str, str]) -> str:
+    """Says what `check_inputs` expects, such as `a dict {'ids': [B, T]}`."""
+    if isinstance(axes, str):
+        return f"a tensor {axes}"
+    return "a dict {" + ", ".join(f"{name!r}: {shape}" for name, shape in axes.items()) + "}"
+
+
+def check_inputs(inputs: Any, axes: str | Mapping[str, str]) -> None:
+    """Checks a model's inputs by the axes of each, such as `{"ids": "[B, T]"}`.
+
+    Raises:
+        TypeError: `inputs` is no dict, or no tensor.
+        ValueError: A key is missing, or a tensor has another number of axes.
+    """
+    if isinstance(axes, str):
+        check_axes("inputs", inputs, axes)
+        return
+    if not isinstance(inputs, Mapping):
+        raise TypeError(f"inputs must be {describe_axes(axes)}; got {_described(inputs)}.")
+    if not axes.keys() <= inputs.keys():
+        raise ValueError(f"inputs must be {describe_axes(axes)}; got the keys {sorted(inputs)}.")
+    for name, shape in axes.items():
+        check_axes(name, inputs[name], shape)
+
+
+def check_ids(name: str, ids: Any, limit: int) -> None:
+    """Raises a `ValueError` for an id outside [0, limit), unless a graph is being traced.
+
+    Strings are a `TypeError`, in a graph as well.
+    """
+    if keras.backend.standardize_dtype(ids.dtype) == "string":
+        raise TypeError(f"{name} must be ids, ints in [0, {limit}); got strings.")
+    try:
+        values = ops.convert_to_numpy(ids)
+    except (NotImplementedError, TypeError):  # TensorFlow's and JAX' tracers have no values.
+        return
+    wrong = values[(values < 0) | (values >= limit)]
+    if np.size(wrong):
+        raise ValueError(f"{name} must be in [0, {limit}); got {wrong[0]}.")
+
+
+def _known_shape(tensor: Any) -> tuple[int | None, ...] | None:
+    """Returns the static shape; None where not even the number of axes is known."""
+    shape = tensor.shape
+    return None if getattr(shape, "rank", 0) is None else tuple(shape)
+
+
+def _described(value: Any) -> str:
+    if hasattr(value, "shape"):
+        return f"a tensor of shape {_known_shape(value)}"
+    return f"{type(value).__name__} of {len(value)}" if hasattr(value, "__len__") else repr(value)

@@ -1,20 +1,24 @@
 """Multi-head attention over an encoder's memory."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
 from ktransformer.layers.attention import MultiHeadAttention
 from ktransformer.layers.cache import KeyValues, Positions, StepPlace
+from ktransformer.layers.checks import check_axes, check_mask
 from ktransformer.layers.masks import attention_mask
+from ktransformer.layers.overrides import check_overrides
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 class MultiHeadCrossAttention(MultiHeadAttention):
     """Lets every position of a sequence look at an encoder's memory.
 
-    Key and value come out of one fused projection of the memory, which decoding computes once.
+    Key and value come out of one fused projection of the memory, which decoding computes once. For
+    projections of its own a subclass overrides `make_projections` together with `project_query` and
+    `project_memory`.
 
     Args:
         num_heads: H, the number of heads; divides the width of the input.
@@ -33,7 +37,8 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         Float tensor `[B, T, D]`.
 
     Raises:
-        ValueError: `num_heads` is below 1 or does not divide D, or `dropout` is not in [0, 1).
+        ValueError: `num_heads` is below 1 or does not divide D, `dropout` is not in [0, 1), or
+            an input or a mask has another shape.
 
     Masking: padded memory is never attended to; the mask of `inputs` is passed on unchanged.
 
@@ -46,6 +51,11 @@ class MultiHeadCrossAttention(MultiHeadAttention):
     Reference: Vaswani et al. 2017, section 3.2.3 ("encoder-decoder attention").
     """
 
+    cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {
+        "call": ("step", "remember"),
+        "attend": ("step",),
+    }
+
     def __init__(self, num_heads: int, **kwargs: Any) -> None:
         super().__init__(num_heads, **kwargs)
         self.supports_masking = True
@@ -53,20 +63,33 @@ class MultiHeadCrossAttention(MultiHeadAttention):
     def build(self, inputs_shape: Any, memory_shape: Any) -> None:
         """Creates the projections for inputs `[B, T, D]` and memory `[B, S, D]`."""
         self._set_sizes(inputs_shape[-1])
-        self.query_projection = self._dense(self.d_model, "query_projection")
-        self.memory_projection = self._dense(2 * self.d_model, "memory_projection")
-        self.output_projection = self._dense(self.d_model, "output_projection")
-        self.query_projection.build(inputs_shape)
-        self.memory_projection.build(memory_shape)
-        self.output_projection.build(inputs_shape)
+        self.make_projections(inputs_shape[-1], memory_shape[-1])
+
+    def make_projections(self, input_dim: int, memory_dim: int) -> None:
+        """Creates and builds the layers that `project_query`, `project_memory` and `merge` use.
+
+        Override it together with the first two for other projections; `merge` uses
+        `output_projection`. `d_model` and `head_dim` are known when it is called.
+
+        Args:
+            input_dim: D, the width of the inputs.
+            memory_dim: The width of the memory.
+        """
+        self.query_projection = self.make_dense(self.d_model, input_dim, "query_projection")
+        self.memory_projection = self.make_dense(2 * self.d_model, memory_dim, "memory_projection")
+        self.output_projection = self.make_dense(self.d_model, self.d_model, "output_projection")
+
+    def compute_output_shape(self, inputs_shape: Any, memory_shape: Any = None) -> Any:
+        """Returns the shape of the inputs."""
+        return inputs_shape
 
     def project_query(self, inputs: Any) -> Any:
         """Makes the queries: `[B, T, D] -> [B, H, T, D/H]`."""
-        return self._project(self.query_projection, inputs, 1)[0]
+        return self.project_heads(self.query_projection, inputs)[0]
 
     def project_memory(self, memory: Any) -> tuple[Any, Any]:
         """Makes key and value, `[B, H, S, D/H]` each, from memory `[B, S, D]`."""
-        key, value = self._project(self.memory_projection, memory, 2)
+        key, value = self.project_heads(self.memory_projection, memory, 2)
         return key, value
 
     def call(
@@ -76,14 +99,14 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         memory_mask: Any | None = None,
         training: bool | None = None,
     ) -> Any:
+        mask = self._wide_mask(inputs, memory, memory_mask)
         key, value = self.project_memory(memory)
-        mask = self._wide_mask(inputs, key, memory_mask)
         return self.merge(self.attend(self.project_query(inputs), key, value, mask, training))
 
     def attention_weights(self, inputs: Any, memory: Any, memory_mask: Any | None = None) -> Any:
         """Returns the weights `[B, H, T, S]` that `call` uses, without dropout."""
+        mask = self._wide_mask(inputs, memory, memory_mask)
         key, _ = self.project_memory(memory)
-        mask = self._wide_mask(inputs, key, memory_mask)
         return self._weights(self.project_query(inputs), key, mask)
 
     def remember(self, memory: Any, memory_mask: Any) -> KeyValues:
@@ -112,9 +135,9 @@ class MultiHeadCrossAttention(MultiHeadAttention):
             Float tensor `[B, K, D]`.
 
         Raises:
-            NotImplementedError: A subclass overrides `attend` and not this.
+            NotImplementedError: A subclass overrides `call` or `attend` and not this.
         """
-        self._check_step()
+        check_overrides(self)
         query = self.project_query(inputs)
         keys = ops.arange(ops.shape(memory.key)[3], dtype="int32")
         positions = Positions(at.positions, keys)
@@ -122,7 +145,9 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         weights = ops.cast(self.compute_weights(scores, None), query.dtype)
         return self.merge(ops.matmul(weights, memory.value))
 
-    def _wide_mask(self, inputs: Any, key: Any, memory_mask: Any | None) -> Any | None:
+    def _wide_mask(self, inputs: Any, memory: Any, memory_mask: Any | None) -> Any | None:
+        check_axes("memory", memory, "[B, S, D]")
+        check_mask("memory_mask", memory_mask, "memory", memory)
         return attention_mask(
-            memory_mask, query_length=ops.shape(inputs)[1], key_length=ops.shape(key)[2]
+            memory_mask, query_length=ops.shape(inputs)[1], key_length=ops.shape(memory)[1]
         )

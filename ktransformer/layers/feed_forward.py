@@ -6,10 +6,12 @@ import keras
 from keras import ops
 
 from ktransformer.layers.checks import check_dropouts, check_sizes
+from ktransformer.layers.output_shapes import SameShapeLayer
+from ktransformer.layers.projection import Projection
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
-class FeedForward(keras.layers.Layer):
+class FeedForward(SameShapeLayer):
     """Applies the same two-layer network at every position.
 
     Override `compute_hidden` for another inner layer (a gated one, say).
@@ -64,7 +66,7 @@ class FeedForward(keras.layers.Layer):
 
     def make_dense(self, features: int, input_dim: int, name: str) -> keras.layers.Dense:
         """Creates and builds one kernel of the network, `[input_dim, features]`, with a bias."""
-        dense = keras.layers.Dense(
+        dense = Projection(
             features,
             kernel_initializer=self.kernel_initializer.clone(),
             dtype=self.dtype_policy,
@@ -76,6 +78,7 @@ class FeedForward(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Creates the two kernels for inputs `[B, T, D]`."""
         d_model = input_shape[-1]
+        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: d_model})
         self.hidden_projection = self.make_dense(self.hidden_dim, d_model, "hidden_projection")
         self.output_projection = self.make_dense(d_model, self.hidden_dim, "output_projection")
 

@@ -34,6 +34,12 @@ class LayerNormalization(keras.layers.LayerNormalization):
     Reference: Ba et al. 2016, "Layer Normalization", equation 4.
     """
 
+    def build(self, input_shape: Any) -> None:
+        """Creates the scale and the offset for inputs `[..., D]`."""
+        super().build(input_shape)
+        axes = {axis: input_shape[axis] for axis in self.axis}
+        self.input_spec = keras.InputSpec(axes=axes)
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         over_last_axis = self.axis in ([-1], [len(inputs.shape) - 1])
         if not (training and over_last_axis and self.scale and self.center):

@@ -6,6 +6,8 @@ import keras
 from keras import ops
 
 from ktransformer.layers.checks import check_dropouts, check_sizes
+from ktransformer.layers.output_shapes import DescribedLayer
+from ktransformer.layers.projection import Projection
 
 
 def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -26,7 +28,7 @@ def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
-class PatchEmbedding(keras.layers.Layer):
+class PatchEmbedding(DescribedLayer):
     """Cuts images into square patches and turns each into a vector with a learned position.
 
     One linear map of a patch's pixels, equal to a convolution whose stride is its kernel's size.
@@ -106,7 +108,7 @@ class PatchEmbedding(keras.layers.Layer):
 
     def build(self, input_shape: Any = None) -> None:
         """Creates the weights; they do not depend on the size of the inputs."""
-        self.projection = keras.layers.Dense(
+        self.projection = Projection(
             self.d_model,
             kernel_initializer="lecun_normal",
             dtype=self.dtype_policy,
@@ -123,6 +125,11 @@ class PatchEmbedding(keras.layers.Layer):
             self.class_embedding = self.add_weight(
                 shape=(1, self.d_model), initializer="zeros", name="class_embedding"
             )
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """Returns `[B, N, D]`, or `[B, N + 1, D]` with a class token."""
+        rows, columns = self._grid_of_images(input_shape)
+        return (input_shape[0], rows * columns + self.class_token, self.d_model)
 
     def compute_mask(self, inputs: Any, mask: Any | None = None) -> None:
         """Starts no mask: every patch is real."""

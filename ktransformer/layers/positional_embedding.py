@@ -1,14 +1,15 @@
 """Token embeddings with positions: where ids become vectors and the mask begins."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 
-from ktransformer.layers.checks import check_dropouts, check_sizes
+from ktransformer.layers.checks import check_axes, check_dropouts, check_ids, check_sizes
+from ktransformer.layers.output_shapes import DescribedLayer
 
-POSITIONS = ("sinusoidal", "sinusoidal_interleaved", "learned")
+POSITIONS = ("sinusoidal", "sinusoidal_interleaved", "learned", "none")
 
 
 def sinusoidal_positions(length: int, d_model: int, *, interleaved: bool = False) -> np.ndarray:
@@ -40,16 +41,18 @@ def sinusoidal_positions(length: int, d_model: int, *, interleaved: bool = False
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
-class PositionalEmbedding(keras.layers.Layer):
+class PositionalEmbedding(DescribedLayer):
     """Turns token ids into vectors that know their position, and starts the padding mask.
 
-    The same table can serve as the output projection: `layer.logits(hidden)`.
+    The same table can serve as the output projection: `layer.logits(hidden)`, or, the same as a
+    call, `layer(hidden, reverse=True)`.
 
     Args:
         vocabulary_size: V, the number of ids.
         d_model: D, the width of a vector.
         max_length: The longest sequence, in tokens.
-        positions: `"sinusoidal"` (sines first), `"sinusoidal_interleaved"` or `"learned"`.
+        positions: `"sinusoidal"` (sines first), `"sinusoidal_interleaved"`, `"learned"`, or
+            `"none"` for token vectors alone, where the attention itself knows the positions.
         scale: Whether token vectors are multiplied by sqrt(D), which brings an embedding that
             is small enough to be an output projection to the size of the positions.
         pad_id: The id of padding.
@@ -57,17 +60,21 @@ class PositionalEmbedding(keras.layers.Layer):
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: Int tensor `[B, T]`.
+        inputs: Int tensor `[B, T]`; in reverse a float tensor `[B, T, D]`.
         training: Whether dropout is on.
+        reverse: Whether to return `logits(inputs)`.
 
     Returns:
-        Float tensor `[B, T, D]`.
+        Float tensor `[B, T, D]`; in reverse logits `[B, T, V]`.
 
     Raises:
         ValueError: A size is below 1, `dropout` is not in [0, 1), `positions` is unknown, D is odd
-            with sinusoidal positions, or T (where it is known in advance) is over `max_length`.
+            with sinusoidal positions, T (where it is known in advance) is over `max_length`, the
+            inputs have another number of axes, or an id is not in [0, V). A graph has no values
+            to check: there such an id is an error of TensorFlow on a CPU, NaN on JAX, and zeros
+            or the last row with TensorFlow on a GPU or under XLA.
 
-    Masking: starts it: `inputs != pad_id`, `[B, T]`.
+    Masking: starts it: `inputs != pad_id`, `[B, T]`; in reverse passed through unchanged.
 
     Example:
         ```python
@@ -78,6 +85,8 @@ class PositionalEmbedding(keras.layers.Layer):
 
     Reference: Vaswani et al. 2017, sections 3.4 (scaling and tying) and 3.5 (positions).
     """
+
+    cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {"call": ("embed",)}
 
     def __init__(
         self,
@@ -106,7 +115,7 @@ class PositionalEmbedding(keras.layers.Layer):
         self.sum_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="sum_dropout"
         )
-        if positions != "learned":
+        if positions.startswith("sinusoidal"):
             interleaved = positions == "sinusoidal_interleaved"
             self._sinusoids = sinusoidal_positions(max_length, d_model, interleaved=interleaved)
 
@@ -125,14 +134,23 @@ class PositionalEmbedding(keras.layers.Layer):
             )
 
     def compute_mask(self, inputs: Any, mask: Any | None = None) -> Any:
-        """Marks the real tokens: `[B, T]`, True where the id is not `pad_id`."""
+        """Marks the real tokens: `[B, T]`, True where the id is not `pad_id`.
+
+        Of vectors `[B, T, D]`, which the layer takes in reverse, it returns their own mask.
+        """
+        if len(inputs.shape) == 3:
+            return mask
         return ops.not_equal(inputs, self.pad_id)
 
     def embed(self, ids: Any, start_index: Any = 0) -> Any:
-        """Sums token and position vectors, without dropout: `[B, T] -> [B, T, D]`.
+        """Sums token and position vectors, if any, without dropout: `[B, T] -> [B, T, D]`.
 
         `start_index` is the position of the first id.
+
+        Raises:
+            ValueError: The ids are symbolic: a functional model would use a copy of the table.
         """
+        self._refuse_symbolic("embed", ids, "embedding(ids)")
         length = ops.shape(ids)[1]
         if isinstance(length, int) and length > self.max_length:
             raise ValueError(
@@ -143,28 +161,62 @@ class PositionalEmbedding(keras.layers.Layer):
         tokens = ops.take(ops.cast(self.embeddings, self.compute_dtype), ids, axis=0)
         if self.scale:
             tokens = tokens * ops.cast(self.d_model**0.5, self.compute_dtype)
+        if self.positions == "none":
+            return tokens
         table = self.position_embeddings if self.positions == "learned" else self._sinusoids
         positions = start_index + ops.arange(length, dtype="int32")
         return tokens + ops.take(ops.cast(table, self.compute_dtype), positions, axis=0)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        return self.sum_dropout(self.embed(inputs), training=training)
+    def call(self, inputs: Any, training: bool | None = None, reverse: bool = False) -> Any:
+        if reverse:
+            check_axes("inputs", inputs, "[B, T, D]")
+            return self.logits(inputs)
+        check_axes("inputs", inputs, "[B, T]")
+        check_ids("inputs", inputs, self.vocabulary_size)
+        # Below 0 is no row from the end.
+        ids = ops.where(inputs < 0, self.vocabulary_size, ops.cast(inputs, "int32"))
+        return self.sum_dropout(self.embed(ids), training=training)
 
-    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
-        """Describes the output, float `[B, T, D]`, without running the layer."""
-        return keras.KerasTensor((*inputs.shape, self.d_model), dtype=self.compute_dtype)
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """Returns `[B, T, D]` for ids `[B, T]`, `[B, T, V]` for vectors `[B, T, D]`."""
+        if len(input_shape) == 3:
+            return (*input_shape[:2], self.vocabulary_size)
+        return (*input_shape, self.d_model)
 
     def logits(self, hidden: Any) -> Any:
         """Projects vectors onto the vocabulary by the same table.
 
-        Vectors `[B, T, D]` give `[B, T, V]`, rows `[N, D]` give `[N, V]`.
+        Vectors `[B, T, D]` give `[B, T, V]`, rows `[N, D]` give `[N, V]`. Symbolic ones, of a
+        functional model, become a call of the layer in reverse: the table stays tied.
+
+        Raises:
+            ValueError: The vectors are symbolic, and a subclass overrides this method.
         """
+        if isinstance(hidden, keras.KerasTensor):
+            return self._symbolic_logits(hidden)
         table = ops.cast(self.embeddings, self.compute_dtype)
         rows = ops.reshape(hidden, (-1, self.d_model))  # A plain matrix product is the fastest.
         product = ops.matmul(rows, ops.transpose(table))
         if len(hidden.shape) == 2:
             return product
         return ops.reshape(product, (-1, ops.shape(hidden)[1], self.vocabulary_size))
+
+    def _symbolic_logits(self, hidden: Any) -> Any:
+        if type(self).logits is not PositionalEmbedding.logits:
+            # The call would come back to the subclass's method, which is half done.
+            self._refuse_symbolic("logits", hidden, "embedding(hidden, reverse=True)")
+        if len(hidden.shape) == 2:
+            return ops.squeeze(self(ops.expand_dims(hidden, axis=1), reverse=True), axis=1)
+        return self(hidden, reverse=True)
+
+    def _refuse_symbolic(self, method: str, tensor: Any, call: str) -> None:
+        """Raises a `ValueError` where a functional model would copy the layer's weights."""
+        if isinstance(tensor, keras.KerasTensor):
+            raise ValueError(
+                f"{method} of {type(self).__name__} takes no symbolic tensor: a functional model "
+                f"would use a copy of its weights that is never trained; got {tensor}. "
+                f"Call the layer: {call}."
+            )
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -7,7 +7,9 @@ from keras import ops
 
 from ktransformer.layers.attention import MultiHeadAttention
 from ktransformer.layers.cache import Cache, KeyValues, StepPlace
+from ktransformer.layers.checks import check_mask
 from ktransformer.layers.masks import attention_mask
+from ktransformer.layers.overrides import check_overrides
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -16,7 +18,8 @@ class MultiHeadSelfAttention(MultiHeadAttention):
 
     Query, key and value come out of one fused projection. Override `compute_scores` for another
     score (a relative bias, say) or `project` for other queries and keys (rotary positions): both
-    are told the positions, so that `call` and the cached `step` go on agreeing.
+    are told the positions, so that `call` and the cached `step` go on agreeing. For projections of
+    its own a subclass overrides `make_projections` together with `project`.
 
     Args:
         num_heads: H, the number of heads; divides the width of the input.
@@ -36,7 +39,8 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         Float tensor `[B, T, D]`.
 
     Raises:
-        ValueError: `num_heads` is below 1 or does not divide D, or `dropout` is not in [0, 1).
+        ValueError: `num_heads` is below 1 or does not divide D, `dropout` is not in [0, 1), or
+            an input or a mask has another shape.
 
     Masking: padded positions are never attended to; the mask is passed on unchanged. A position
         that can see nothing gets a sum of 0, so its output is the output projection's bias.
@@ -58,10 +62,19 @@ class MultiHeadSelfAttention(MultiHeadAttention):
     def build(self, input_shape: Any) -> None:
         """Creates the projections for inputs `[B, T, D]`."""
         self._set_sizes(input_shape[-1])
-        self.input_projection = self._dense(3 * self.d_model, "input_projection")
-        self.output_projection = self._dense(self.d_model, "output_projection")
-        self.input_projection.build(input_shape)
-        self.output_projection.build(input_shape)
+        self.make_projections(input_shape[-1])
+
+    def make_projections(self, input_dim: int) -> None:
+        """Creates and builds the layers that `project` and `merge` use.
+
+        Override it together with `project` for other projections; `merge` uses
+        `output_projection`. `d_model` and `head_dim` are known when it is called.
+
+        Args:
+            input_dim: D, the width of the inputs.
+        """
+        self.input_projection = self.make_dense(3 * self.d_model, input_dim, "input_projection")
+        self.output_projection = self.make_dense(self.d_model, self.d_model, "output_projection")
 
     def project(self, inputs: Any, positions: Any) -> tuple[Any, Any, Any]:
         """Makes query, key and value, `[B, H, T, D/H]` each, from inputs `[B, T, D]`.
@@ -69,7 +82,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         `positions`, ints `[T]`, say where the inputs stand; the projection itself ignores them.
         """
         del positions
-        query, key, value = self._project(self.input_projection, inputs, 3)
+        query, key, value = self.project_heads(self.input_projection, inputs, 3)
         return query, key, value
 
     def call(self, inputs: Any, mask: Any | None = None, training: bool | None = None) -> Any:
@@ -83,6 +96,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         return self._weights(query, key, self._wide_mask(inputs, mask))
 
     def _wide_mask(self, inputs: Any, mask: Any | None) -> Any | None:
+        check_mask("mask", mask, "inputs", inputs)
         length = ops.shape(inputs)[1]
         return attention_mask(mask, query_length=length, key_length=length, causal=self.causal)
 
@@ -118,9 +132,9 @@ class MultiHeadSelfAttention(MultiHeadAttention):
 
         Raises:
             ValueError: The layer is not causal: earlier outputs would depend on later inputs.
-            NotImplementedError: A subclass overrides `attend` and not this.
+            NotImplementedError: A subclass overrides `call` or `attend` and not this.
         """
-        self._check_step()
+        check_overrides(self)
         if not self.causal:
             raise ValueError("A cache needs causal attention; got causal=False.")
         query, key, value = self.project(inputs, at.positions)

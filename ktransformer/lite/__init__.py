@@ -1,5 +1,6 @@
 """One .tflite of any model: its export, and what runs it."""
 
+from ktransformer import supported_backend as supported_backend
 from ktransformer.lite.engine import LiteTranslator as LiteTranslator
 from ktransformer.lite.export import QUANTIZATIONS as QUANTIZATIONS
 from ktransformer.lite.export import export_lite as export_lite

@@ -8,11 +8,14 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.lite.export import tokenizer_beside
 from ktransformer.lite.model import LiteModel
+from ktransformer.numbers import to_integer
 from ktransformer.serving import TEXT_SIGNATURES, Engine, TranslatorDescription
+from ktransformer.serving.inputs import to_tensor
+from ktransformer.serving.pickling import OpenedExport
 from ktransformer.text import PAD_ID, Tokenizer
 
 
-class LiteTranslator(Engine):
+class LiteTranslator(OpenedExport, Engine):
     """Translates with a .tflite that `export_lite` wrote.
 
     The graph is the file's; this only calls LiteRT's interpreter, with tensorflow-text's
@@ -24,11 +27,11 @@ class LiteTranslator(Engine):
         threads: CPU threads of each interpreter, at least 1.
         replicas: Interpreters, at least 1, which `translate_blocks` and `translate_lines` keep
             busy with a batch each. For many texts, two of one thread are faster than one of two.
+        check: Whether the file is compared with its checksum.
 
     Raises:
         InputError: It is no .tflite, or a damaged one, or not one of ktransformer's, or what lies
-            beside it is another model's tokenizer.
-        ValueError: `threads` or `replicas` is below 1.
+            beside it is another model's tokenizer; or `threads` or `replicas` is below 1.
 
     Example:
         ```python
@@ -38,10 +41,14 @@ class LiteTranslator(Engine):
 
     kind = "tflite"
 
-    def __init__(self, path: str | Path, *, threads: int = 1, replicas: int = 1) -> None:
-        self._model = LiteModel(path, TranslatorDescription, threads=threads, replicas=replicas)
+    def __init__(
+        self, path: str | Path, *, threads: int = 1, replicas: int = 1, check: bool = True
+    ) -> None:
+        self._model = LiteModel(
+            path, TranslatorDescription, threads=threads, replicas=replicas, check=check
+        )
         super().__init__(self._model.description, Path(path))
-        self.concurrency = replicas
+        self.concurrency = to_integer("replicas", replicas)
         self._tokenizer = self._load_tokenizer()
 
     def _load_tokenizer(self) -> Tokenizer | None:
@@ -78,13 +85,14 @@ class LiteTranslator(Engine):
             super().warmup()  # The tokenizer's part.
 
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        if self._tokenizer is not None:
+        if self._tokenizer is not None and signature == "serving_default":
             return self._run_ids(self._tokenizer, texts)
         return self._model.run(signature, texts=texts)
 
     def _run_ids(self, tokenizer: Tokenizer, texts: np.ndarray) -> dict[str, np.ndarray]:
         limit = self.description.max_source_length
-        ids, truncated = tokenizer.encode_dense(tf.constant(texts, tf.string), limit)
+        texts = to_tensor("texts", texts, tf.TensorSpec([None], tf.string))
+        ids, truncated = tokenizer.encode_dense(texts, limit)
         if self.description.batch_size is not None:
             ids = tf.pad(ids, [[0, 0], [0, limit - ids.shape[1]]], constant_values=PAD_ID)
         outputs = self._model.run("ids", source=ids.numpy())

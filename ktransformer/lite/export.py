@@ -1,5 +1,6 @@
 """Converts a model to one .tflite."""
 
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,14 +9,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ktransformer.errors import InputError, first_line
+from ktransformer.errors import InputError, did_you_mean, first_line
 from ktransformer.files import check_new_file, new_file
 from ktransformer.lite.compaction import compact
 from ktransformer.lite.conversion_check import check_conversion
-from ktransformer.lite.model_file import pack, set_metadata, unpack
+from ktransformer.lite.model_file import pack, seal_file, set_metadata, unpack
 from ktransformer.lite.quantization import to_float16, to_int8
+from ktransformer.lite.wider_search import search_wider
+from ktransformer.numbers import to_integer
 from ktransformer.serving import LiteSignature, Servable, write_saved_model
 from ktransformer.serving.graph_function import graph_function
+from ktransformer.serving.servable import check_servable
+from ktransformer.weights import check_weights
 
 QUANTIZATIONS: dict[str, Callable[[Any], None]] = {
     "none": lambda model: None,
@@ -56,12 +61,18 @@ def export_lite(
         The file.
 
     Raises:
+        TypeError: `servable` is something else, as a model is.
         InputError: `path` may not be written, a signature or quantisation is unknown, the
-            tokenizer's LiteRT form would give other ids, or the model does not convert or has other
-            scores when converted.
+            tokenizer's LiteRT form would give other ids, a translator's model decodes otherwise
+            than it is trained (`check_decoding`), the model does not convert or has other scores
+            when converted, or it is not built or holds weights that are infinite or NaN.
     """
+    check_servable(servable)
+    check_weights(servable.model)
     names = _names(servable, signatures)
-    _check(quantization, batch_size)
+    _check(quantization)
+    if batch_size is not None:
+        batch_size = to_integer("batch_size", batch_size, least=1)
     path = Path(path)
     check_new_file(path, overwrite=overwrite)
     servable = servable.in_float32()
@@ -70,6 +81,7 @@ def export_lite(
     if not texts:
         check_new_file(tokenizer_beside(path), overwrite=overwrite)
     _check_tokenizer(servable, texts)
+    servable.check_before_export()
     description = servable.describe(
         names, batch_size=batch_size, quantization=quantization, **labels
     )
@@ -81,9 +93,11 @@ def export_lite(
         compact(model)
     content = pack(model)
     probes = {name: signature.probe for name, signature in chosen.items()}
-    check_conversion(content, functions, probes, quantization)
+    wider = functools.partial(search_wider, servable)
+    check_conversion(content, functions, probes, quantization, wider)
     with new_file(path, overwrite=overwrite) as file:
-        file.write_bytes(content)  # Before the small file takes its name: a disk may be full.
+        # Before the small file takes its name: a disk may be full.
+        file.write_bytes(seal_file(content))
         if servable.tokenizer is not None and not texts:
             with new_file(tokenizer_beside(path), overwrite=overwrite) as beside:
                 servable.tokenizer.save(beside)
@@ -102,17 +116,18 @@ def _names(servable: Servable, signatures: Sequence[str] | None) -> tuple[str, .
         return known
     unknown = [name for name in signatures if name not in known]
     if unknown or not signatures or isinstance(signatures, str):
-        raise InputError(f"signatures must be some of {', '.join(known)}; got {signatures!r}.")
+        raise InputError(
+            f"signatures must be some of {', '.join(known)}; got {signatures!r}."
+            + did_you_mean(next(iter(unknown), ""), known)
+        )
     return tuple(name for name in known if name in signatures)
 
 
-def _check(quantization: str, batch_size: int | None) -> None:
+def _check(quantization: str) -> None:
     if quantization not in QUANTIZATIONS:
         raise InputError(
             f"quantization must be one of {', '.join(QUANTIZATIONS)}; got {quantization!r}."
         )
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size must be at least 1; got {batch_size}.")
 
 
 def _check_tokenizer(servable: Servable, texts: Sequence[str]) -> None:

@@ -1,25 +1,29 @@
 """A .tflite that is opened and runs."""
 
-import queue
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_text
 from ai_edge_litert.interpreter import InterpreterWithCustomOps
 
 from ktransformer.errors import InputError
-from ktransformer.lite.model_file import read_metadata
+from ktransformer.lite.model_file import check_file, read_metadata
+from ktransformer.lite.turns import Turns
+from ktransformer.numbers import to_integer
 from ktransformer.serving import Description
+from ktransformer.serving.inputs import check_inputs_ids, to_arrays
+from ktransformer.serving.pickling import OpenedExport
 
 
-class LiteModel:
+class LiteModel(OpenedExport):
     """A .tflite that `export_lite` wrote, opened.
 
     The graph is the file's; this only calls LiteRT's interpreter, with tensorflow-text's
     operations registered. `run` may be called from as many threads as it has replicas at once;
-    further ones wait for their turn.
+    further ones wait for their turn, first come, first served.
 
     Attributes:
         kind: What it is, `tflite`.
@@ -32,11 +36,12 @@ class LiteModel:
         threads: CPU threads of each interpreter, at least 1.
         replicas: Interpreters of the file, at least 1. Its pages are read once for all of them;
             what they compute, and the weights as their kernels pack them, is each one's own.
+        check: Whether the file is compared with its checksum. LiteRT trusts a file: a damaged one
+            may end the process or give other outputs.
 
     Raises:
         InputError: It is no .tflite, or a damaged one, or not one of ktransformer's, or of another
-            kind.
-        ValueError: `threads` or `replicas` is below 1.
+            kind; or `threads` or `replicas` is below 1.
     """
 
     kind = "tflite"
@@ -48,17 +53,21 @@ class LiteModel:
         *,
         threads: int = 1,
         replicas: int = 1,
+        check: bool = True,
     ) -> None:
-        for name, value in (("threads", threads), ("replicas", replicas)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1; got {name}={value}.")
+        threads = to_integer("threads", threads, least=1)
+        replicas = to_integer("replicas", replicas, least=1)
         self.path = Path(path)
         self.description: Any = described.from_json(read_metadata(path), path)
+        if check and self.description.has_checksums:
+            check_file(path)
         self._replicas = [self._open_runners(threads) for _ in range(replicas)]
         # The last one used is the next: where one batch runs at a time, only one takes memory.
-        self._idle: queue.LifoQueue[dict[str, Any]] = queue.LifoQueue()
-        for runners in self._replicas:
-            self._idle.put(runners)
+        self._turns = Turns(self._replicas)
+        self._specs = {
+            name: {key: _spec(details) for key, details in runner.get_input_details().items()}
+            for name, runner in self._replicas[0].items()
+        }
 
     def _open_runners(self, threads: int) -> dict[str, Any]:
         """Opens an interpreter; its runners, by signature, keep it alive."""
@@ -76,22 +85,31 @@ class LiteModel:
 
     def inputs(self, signature: str) -> list[str]:
         """Returns the names of what a signature takes."""
-        return sorted(self._replicas[0][signature].get_input_details())
+        return sorted(self._inputs(signature))
+
+    def _inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
+        """Returns the inputs of a signature."""
+        if signature not in self._specs:
+            known = ", ".join(self._specs)
+            raise InputError(f"{self.path} has no signature {signature!r}, only {known}.")
+        return self._specs[signature]
 
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Runs a signature.
+        """Runs a signature; callers are served in the order in which they come.
 
         Raises:
-            InputError: The file cannot be run: it is damaged, or the inputs do not fit it.
+            InputError: There is no such signature, it takes other inputs, or the file is damaged.
         """
-        runners = self._idle.get()
+        specs = self._inputs(signature)
+        arrays = to_arrays(signature, specs, inputs)
+        if hasattr(self.description, "vocabulary_size"):
+            check_inputs_ids(specs, arrays, self.description.vocabulary_size)
         try:
-            outputs: dict[str, np.ndarray] = runners[signature](**inputs)
+            with self._turns.take() as runners:
+                outputs: dict[str, np.ndarray] = runners[signature](**arrays)
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"LiteRT cannot run {self.path}: {reason}") from error
-        finally:
-            self._idle.put(runners)
         return outputs
 
     def warmup(self, signatures: Sequence[str] | None = None) -> None:
@@ -109,6 +127,12 @@ class LiteModel:
                 details = runner.get_input_details()
                 if len(details) == 1 and (signatures is None or name in signatures):
                     runner(**{name: _smallest(each) for name, each in details.items()})
+
+
+def _spec(details: dict[str, Any]) -> tf.TensorSpec:
+    """Returns the type and rank of an input; LiteRT itself says which lengths it can take."""
+    rank, dtype = len(details["shape_signature"]), details["dtype"]
+    return tf.TensorSpec([None] * rank, tf.string if dtype is np.bytes_ else dtype)
 
 
 def _smallest(details: dict[str, Any]) -> np.ndarray:

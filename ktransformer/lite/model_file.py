@@ -1,6 +1,9 @@
 """The .tflite file: its metadata, its operations, and how it is written."""
 
+import contextlib
+import mmap
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +11,13 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from ktransformer.checksums import is_sealed, seal
 from ktransformer.errors import InputError
 
 _METADATA = "ktransformer"
 _IDENTIFIER = b"TFL3"
+_MAX_METADATA = 1000  # Entries; of a damaged file the number may be any.
+_DATA = 4  # Where a buffer's table has its data, as the schema's `Buffer.Data` does.
 _ALIGNMENT = 16  # Of a buffer, in bytes, as the schema asks.
 
 
@@ -59,21 +65,66 @@ def read_metadata(path: str | Path) -> bytes:
     Raises:
         InputError: There is no such file, or it is not a .tflite, or not one of ktransformer's.
     """
+    with _mapped(path) as content:
+        start, end = _find_metadata(content, path)
+        return bytes(content[start:end])
+
+
+def seal_file(content: bytes) -> bytes:
+    """Writes the checksum of a whole .tflite into its description; its size stays the same."""
+    start, _ = _find_metadata(content, "the file")
+    return seal(content, start)
+
+
+def check_file(path: str | Path) -> None:
+    """Compares a .tflite with the checksum in its description.
+
+    Raises:
+        InputError: It is damaged: another file than was written.
+    """
+    with _mapped(path) as content:
+        start, end = _find_metadata(content, path)
+        if not is_sealed(content, start, end):
+            raise InputError(
+                f"{path} is a .tflite file, but a damaged one: its checksum is another."
+            )
+
+
+@contextlib.contextmanager
+def _mapped(path: str | Path) -> Iterator[Any]:
+    """Yields a file's contents, of which the system reads only what is used."""
     try:
-        content = Path(path).read_bytes()
+        with (
+            open(path, "rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            yield content
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is not a .tflite file.") from error  # It is empty.
+
+
+def _find_metadata(content: Any, origin: object) -> tuple[int, int]:
+    """Returns where the description begins and ends in a .tflite."""
     if content[4:8] != _IDENTIFIER:
-        raise InputError(f"{path} is not a .tflite file.")
+        raise InputError(f"{origin} is not a .tflite file.")
     try:
         model = schema.Model.GetRootAsModel(content, 0)
-        for i in range(model.MetadataLength()):
+        for i in range(min(model.MetadataLength(), _MAX_METADATA)):
             entry = model.Metadata(i)
             if entry.Name() == _METADATA.encode():
-                return bytes(model.Buffers(entry.Buffer()).DataAsNumpy())
+                data = model.Buffers(entry.Buffer())
+                start = data._tab.Vector(data._tab.Offset(_DATA))
+                end = start + data.DataLength()
+                if start < 8 or end > len(content):
+                    raise IndexError
+                return start, end
     except (struct.error, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is a .tflite file, but a damaged one.") from error
-    raise InputError(f"{path} is a .tflite file, but not one that ktransformer wrote.")
+        raise InputError(f"{origin} is a .tflite file, but a damaged one.") from error
+    raise InputError(f"{origin} is a .tflite file, but not one that ktransformer wrote.")
 
 
 def custom_operations(content: bytes) -> set[str]:

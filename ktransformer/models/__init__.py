@@ -1,6 +1,7 @@
 """Models made of the layers, in `keras.ops` alone."""
 
 from ktransformer.models.decoder import Decoder as Decoder
+from ktransformer.models.decoding_check import check_decoding as check_decoding
 from ktransformer.models.encoder import Encoder as Encoder
 from ktransformer.models.encoder_model import EncoderModel as EncoderModel
 from ktransformer.models.masked_language_model import MaskedLanguageModel as MaskedLanguageModel

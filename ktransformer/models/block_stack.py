@@ -4,10 +4,11 @@ from typing import Any
 
 import keras
 
+from ktransformer.layers.output_shapes import SameShapeLayer
 from ktransformer.models.rematerialization import call_rematerialized
 
 
-class BlockStack(keras.layers.Layer):
+class BlockStack(SameShapeLayer):
     """Holds blocks and an optional final norm, and (de)serialises both.
 
     Args:

@@ -1,10 +1,11 @@
 """The decoder: a stack of blocks that also look at an encoder's memory."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
 from ktransformer.layers import DecoderState, KeyValues, StepPlace, Unseen
+from ktransformer.layers.overrides import check_overrides
 from ktransformer.models.block_stack import BlockStack
 
 
@@ -42,9 +43,18 @@ class Decoder(BlockStack):
     Reference: Vaswani et al. 2017, section 3.1.
     """
 
+    cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {
+        "call": ("step", "remember"),
+        "call_block": ("step",),
+    }
+
     def build(self, inputs_shape: Any, memory_shape: Any) -> None:
         """Builds the blocks for inputs `[B, T, D]` and memory `[B, S, D]`."""
         self.build_blocks(inputs_shape, memory_shape)
+
+    def compute_output_shape(self, inputs_shape: Any, memory_shape: Any = None) -> Any:
+        """Returns the shape of the inputs."""
+        return inputs_shape
 
     def call(
         self,
@@ -100,7 +110,11 @@ class Decoder(BlockStack):
 
         Returns:
             The outputs `[B, K, D]` and the state with this position written in.
+
+        Raises:
+            NotImplementedError: A subclass overrides a method of whole sequences and not this.
         """
+        check_overrides(self)
         at = StepPlace.at(index, state.unseen, memory_unseen)
         hidden, caches = inputs, []
         for block, cache, memory in zip(self.blocks, state.caches, memories, strict=True):

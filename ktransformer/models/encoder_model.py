@@ -1,18 +1,21 @@
 """What the models have in common: an encoder, the sizes of its blocks, and factories for parts."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import keras
 
 from ktransformer.layers import EncoderBlock, LayerNormalization
-from ktransformer.layers.checks import check_heads, check_sizes
+from ktransformer.layers.checks import check_heads, check_sizes, describe_axes
+from ktransformer.layers.output_shapes import DescribedLayer
+from ktransformer.layers.projection import refuse_quantization
 from ktransformer.models.encoder import Encoder
 
 
-class EncoderModel(keras.Model):
+class EncoderModel(DescribedLayer, keras.Model):
     """Holds the sizes that a model gives to its blocks, and makes the blocks and the encoder.
 
-    A subclass sets `encoder` to what `make_encoder` returns.
+    A subclass sets `encoder` to what `make_encoder` returns, and `input_axes` to the axes of its
+    inputs.
 
     Args:
         num_layers: Blocks in the encoder.
@@ -33,6 +36,7 @@ class EncoderModel(keras.Model):
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]]
+    input_axes: ClassVar[str | dict[str, str]] = "inputs"
 
     def __init__(
         self,
@@ -80,6 +84,59 @@ class EncoderModel(keras.Model):
         if preset not in cls.presets:
             raise ValueError(f"preset must be one of {sorted(cls.presets)}; got preset={preset!r}.")
         return cls(*arguments, **{**cls.presets[preset], **overrides})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Keras would take a second tensor for `training`.
+        if len(args) > 1 and self.call_signature_parameters[1:2] == ["training"]:
+            raise TypeError(
+                f"{type(self).__name__} takes one positional argument, "
+                f"{describe_axes(self.input_axes)}; got {len(args)}."
+            )
+        return super().__call__(*args, **kwargs)
+
+    def export_signature(self) -> list[Any] | None:
+        """Returns what an exported model takes, as `keras.InputSpec`s; None for Keras' guess."""
+        if isinstance(self.input_axes, str):
+            return None
+        return [
+            {
+                name: keras.InputSpec(
+                    shape=(None,) * (axes.count(",") + 1), dtype="int32", name=name
+                )
+                for name, axes in self.input_axes.items()
+            }
+        ]
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Exports one forward pass by Keras; `export_signature` says what it takes.
+
+        Keras itself would make every input a float of the shape of the first call.
+
+        Args:
+            filepath: Where to write.
+            format: See `keras.Model.export`.
+            verbose: Whether Keras prints the signature.
+            input_signature: Another signature; None for that of `export_signature`.
+            **kwargs: Other arguments of `keras.Model.export`.
+        """
+        if not self.built:
+            self.build()
+        if input_signature is None:
+            input_signature = self.export_signature()
+        super().export(
+            filepath, format=format, verbose=verbose, input_signature=input_signature, **kwargs
+        )
+
+    def quantize(self, mode: Any = None, **kwargs: Any) -> NoReturn:
+        """Raises a `NotImplementedError` that says what to do instead."""
+        refuse_quantization(type(self).__name__, mode)
 
     def make_encoder(self) -> Encoder:
         """Creates the encoder of `num_layers` blocks."""

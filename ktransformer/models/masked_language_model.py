@@ -1,11 +1,13 @@
 """The masked language model: an encoder that predicts the tokens that were hidden from it."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
 from ktransformer.layers import LayerNormalization, PositionalEmbedding
+from ktransformer.layers.checks import check_ids, check_inputs
+from ktransformer.layers.projection import Projection
 from ktransformer.models.encoder_model import EncoderModel
 from ktransformer.models.transformer import PRESETS
 
@@ -29,7 +31,8 @@ class MaskedLanguageModel(EncoderModel):
         hidden_dropout: The same for the feed-forward networks' inner features.
         activation: Inner activation of the feed-forward networks, and that of the head.
         norm_first: True for pre-norm, False for post-norm.
-        positions: `"learned"`, `"sinusoidal"` or `"sinusoidal_interleaved"`.
+        positions: `"learned"`, `"sinusoidal"`, `"sinusoidal_interleaved"` or `"none"`; see
+            `PositionalEmbedding`.
         scale_embeddings: Whether token vectors are multiplied by sqrt(D).
         max_length: The longest text, in tokens, the end token included.
         pad_id: The id of padding.
@@ -46,7 +49,8 @@ class MaskedLanguageModel(EncoderModel):
 
     Raises:
         ValueError: A size is below 1, `num_heads` does not divide `d_model`, a dropout is not in
-            [0, 1), or `positions` is unknown.
+            [0, 1), `positions` is unknown, or an input is missing or has another number of axes.
+        TypeError: The inputs are no dict.
 
     Masking: starts in the embedding, at every id that is not `pad_id`. The logits carry none: a
         row with fewer than M tokens to predict has labels of padding there.
@@ -64,6 +68,7 @@ class MaskedLanguageModel(EncoderModel):
     """
 
     presets = PRESETS
+    input_axes: ClassVar[dict[str, str]] = {"ids": "[B, T]", "positions": "[B, M]"}
 
     def __init__(
         self,
@@ -108,7 +113,7 @@ class MaskedLanguageModel(EncoderModel):
     def _make_layers(self) -> None:
         self.embedding = self.make_embedding("embedding")
         self.encoder = self.make_encoder()
-        self.head_projection = keras.layers.Dense(
+        self.head_projection = Projection(
             self.d_model,
             activation=self.activation,
             dtype=self.dtype_policy,
@@ -144,9 +149,15 @@ class MaskedLanguageModel(EncoderModel):
         )
         self.built = True
 
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """Returns `[B, M, V]`."""
+        return (*input_shape["positions"], self.vocabulary_size)
+
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        check_inputs(inputs, self.input_axes)
         hidden = self.encode(inputs["ids"], training=training)
         positions = ops.cast(inputs["positions"], "int32")  # Keras loads them as floats.
+        check_ids("positions", positions, inputs["ids"].shape[1])
         return self.logits(ops.take_along_axis(hidden, ops.expand_dims(positions, axis=-1), axis=1))
 
     def encode(self, ids: Any, training: bool | None = None) -> Any:
@@ -162,7 +173,16 @@ class MaskedLanguageModel(EncoderModel):
 
         Reference: Devlin et al. 2019, section 3.1, and their code: a dense layer, a norm, the
             table of the embedding, a bias for each id.
+
+        Raises:
+            ValueError: `hidden` is symbolic: a functional model would use a copy of the bias.
         """
+        if isinstance(hidden, keras.KerasTensor):
+            raise ValueError(
+                f"logits of {type(self).__name__} takes no symbolic tensor: a functional model "
+                f"would use a copy of its bias that is never trained; got {hidden}. Call the "
+                "model, model({'ids': ids, 'positions': positions}), or call logits in a layer."
+            )
         hidden = self.head_norm(self.head_projection(hidden))
         return self.embedding.logits(hidden) + ops.cast(self.head_bias, self.compute_dtype)
 

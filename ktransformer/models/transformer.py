@@ -1,13 +1,15 @@
 """The encoder-decoder Transformer."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
 from ktransformer.layers import DecoderBlock, DecoderState, PositionalEmbedding
 from ktransformer.layers.cache import unseen_memory
-from ktransformer.layers.checks import check_sizes
+from ktransformer.layers.checks import check_inputs, check_sizes
+from ktransformer.layers.overrides import check_overrides
+from ktransformer.layers.projection import Projection
 from ktransformer.models.decoder import Decoder
 from ktransformer.models.encoder_model import EncoderModel
 
@@ -38,7 +40,8 @@ class Transformer(EncoderModel):
         hidden_dropout: The same for the feed-forward networks' inner features.
         activation: Inner activation of the feed-forward networks.
         norm_first: True for pre-norm, False for post-norm.
-        positions: `"sinusoidal"`, `"sinusoidal_interleaved"` or `"learned"`.
+        positions: `"sinusoidal"`, `"sinusoidal_interleaved"`, `"learned"` or `"none"`; see
+            `PositionalEmbedding`.
         scale_embeddings: Whether token vectors are multiplied by sqrt(D).
         tie_embeddings: True shares one table between source, target and output projection;
             False gives each its own.
@@ -60,7 +63,8 @@ class Transformer(EncoderModel):
 
     Raises:
         ValueError: A size is below 1, `num_heads` does not divide `d_model`, a dropout is not in
-            [0, 1), or `positions` is unknown.
+            [0, 1), `positions` is unknown, or an input is missing or has another number of axes.
+        TypeError: The inputs are no dict.
 
     Masking: starts in the embeddings, at every id that is not `pad_id`; the logits carry the
         target's.
@@ -76,6 +80,11 @@ class Transformer(EncoderModel):
     """
 
     presets = PRESETS
+    input_axes: ClassVar[dict[str, str]] = {"source": "[B, S]", "target": "[B, T]"}
+    cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {
+        "call": ("step", "prepare_memory"),
+        "hidden_states": ("step", "prepare_memory"),
+    }
 
     def __init__(
         self,
@@ -131,7 +140,7 @@ class Transformer(EncoderModel):
         self.output_embedding = self.source_embedding
         if not self.tie_embeddings:
             self.target_embedding = self.make_embedding("target_embedding")
-            self.output_embedding = keras.layers.Dense(
+            self.output_embedding = Projection(
                 self.vocabulary_size, use_bias=False, dtype=self.dtype_policy, name="output"
             )
         self.encoder = self.make_encoder()
@@ -172,11 +181,16 @@ class Transformer(EncoderModel):
         self.decoder.build(vectors, vectors)
         self.built = True
 
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """Returns `[B, T, V]`."""
+        return (*input_shape["target"], self.vocabulary_size)
+
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         return self._project(self.hidden_states(inputs, training=training))
 
     def hidden_states(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Returns what the output projection makes the logits of: `[B, T, D]`."""
+        check_inputs(inputs, self.input_axes)
         memory = self.encode(inputs["source"], training=training)
         target = inputs["target"]
         hidden: Any = self.decoder(
@@ -276,7 +290,13 @@ class Transformer(EncoderModel):
         Returns:
             Logits `[B*K, V]`, or `[B*K, C]` of some ids, equal to what a call on the whole target
             gives at `index`, and the state with this token written in.
+
+        Raises:
+            NotImplementedError: A subclass, here or in the target's embedding, overrides a method
+                of whole sequences and not its counterpart in decoding.
         """
+        check_overrides(self)
+        check_overrides(self.target_embedding)
         embedded = self.target_embedding.embed(ids[:, None], index)  # [B*K, 1, D]
         hidden, state = self.decoder.step(
             ops.reshape(embedded, (-1, state.unseen.beam_size, self.d_model)),

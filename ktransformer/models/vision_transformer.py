@@ -6,8 +6,9 @@ import keras
 from keras import ops
 
 from ktransformer.layers import PatchEmbedding
-from ktransformer.layers.checks import check_sizes
+from ktransformer.layers.checks import check_inputs, check_sizes
 from ktransformer.layers.patch_embedding import height_and_width
+from ktransformer.layers.projection import Projection
 from ktransformer.models.encoder_model import EncoderModel
 
 VISION_PRESETS: dict[str, dict[str, Any]] = {
@@ -70,6 +71,7 @@ class VisionTransformer(EncoderModel):
     """
 
     presets = VISION_PRESETS
+    input_axes = "[B, h, w, C]"
 
     def __init__(
         self,
@@ -133,7 +135,7 @@ class VisionTransformer(EncoderModel):
 
     def make_head(self) -> keras.layers.Layer:
         """Creates the layer from features `[B, D]` to logits; override it for another one."""
-        return keras.layers.Dense(
+        return Projection(
             self.num_classes, kernel_initializer="zeros", dtype=self.dtype_policy, name="head"
         )
 
@@ -159,7 +161,16 @@ class VisionTransformer(EncoderModel):
             return encoded[:, 0]
         return ops.mean(encoded, axis=1)
 
+    def export_signature(self) -> list[Any]:
+        shape = (None, *self.image_size, self.channels)
+        return [keras.InputSpec(shape=shape, dtype="float32", name="images")]
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """Returns `[B, num_classes]`."""
+        return (input_shape[0], self.num_classes)
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        check_inputs(inputs, self.input_axes)
         return self.head(self.features(inputs, training=training))
 
     def attention_weights(self, images: Any) -> list[Any]:

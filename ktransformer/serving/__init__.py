@@ -1,5 +1,6 @@
 """Models with their data's ways in and out, their SavedModels, and what translates with either."""
 
+from ktransformer import supported_backend as supported_backend
 from ktransformer.serving.description import Description as Description
 from ktransformer.serving.description import (
     ImageClassifierDescription as ImageClassifierDescription,

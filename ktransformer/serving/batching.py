@@ -19,6 +19,13 @@ def takes_texts(function: Any) -> bool:
     return all(spec.dtype == tf.string and spec.shape.rank == 1 for spec in specs)
 
 
+def _with_shape(output: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
+    """Gives an output its shape: of an empty request TensorFlow returns `[0]`, whatever it is."""
+    if shape[1:].is_fully_defined():
+        output = tf.reshape(output, tf.concat([tf.shape(output)[:1], shape[1:]], axis=0))
+    return tf.ensure_shape(output, shape)
+
+
 def join_requests(function: Any, batching: BatchingConfig) -> Callable[..., Any]:
     """Makes a signature that runs concurrent calls of a function as one.
 
@@ -50,6 +57,6 @@ def join_requests(function: Any, batching: BatchingConfig) -> Callable[..., Any]
     def call(*inputs: tf.Tensor) -> Any:
         with tf.name_scope(scope):
             outputs = joined(*inputs)
-        return tf.nest.map_structure(tf.ensure_shape, outputs, shapes)
+        return tf.nest.map_structure(_with_shape, outputs, shapes)
 
     return call

@@ -1,14 +1,16 @@
 """What an export says about itself."""
 
 import dataclasses
-import json
-from typing import Any, Self
+import types
+from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 from ktransformer._version import __version__
+from ktransformer.checksums import description_text, parse_json
 from ktransformer.config import BatchingConfig, DecodingConfig
 from ktransformer.errors import InputError, check_unicode
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE = (1, FORMAT_VERSION)  # 1 has no checksums.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,8 @@ class Description:
         batching: How it joins the texts of concurrent requests; None where it doesn't.
         format_version: Of this description and of the signatures.
         ktransformer: The version that wrote it.
+        files: The SHA-256 of every other file of the export, by relative path.
+        sha256: Of the description's own file, with this field as `checksums.UNSEALED`.
     """
 
     kind: str = "model"
@@ -32,6 +36,8 @@ class Description:
     batching: BatchingConfig | None = None
     format_version: int = FORMAT_VERSION
     ktransformer: str = __version__
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    sha256: str = ""
 
     def __post_init__(self) -> None:
         """Refuses labels and names of classes that are no UTF-8, before any work is done."""
@@ -46,8 +52,13 @@ class Description:
         return "" if self.quantization == "none" else "is quantised"
 
     def to_json(self) -> str:
-        """Returns the description as JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        """Returns the description as JSON, with a place for its checksum; see `checksums.seal`."""
+        return description_text(dataclasses.asdict(self))
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether the export was written with checksums, as all are since format version 2."""
+        return self.format_version > 1
 
     @classmethod
     def from_json(cls, text: str | bytes, origin: object) -> Self:
@@ -62,23 +73,30 @@ class Description:
         """
         damaged = InputError(f"{origin} is not an export of ktransformer, or it is damaged.")
         try:
-            fields = json.loads(text)
+            fields = parse_json(text.encode() if isinstance(text, str) else text, origin)
             kind, version = fields["kind"], fields["format_version"]
             writer = fields["ktransformer"]
         except (ValueError, KeyError, TypeError) as error:
             raise damaged from error
+        if not isinstance(kind, str):
+            raise damaged
         known = {described.kind: described for described in (cls, *cls.__subclasses__())}
         if kind not in known:
             raise InputError(f"{origin} is {with_article(kind)}, not {with_article(cls.kind)}.")
-        if version != FORMAT_VERSION:
+        if version not in _READABLE:
             raise InputError(
                 f"{origin} was written by ktransformer {writer}, in another format than this "
                 f"version ({__version__}) reads: export it again."
             )
         try:
-            return known[kind](**known[kind]._from_fields(fields))
-        except (TypeError, KeyError) as error:
+            description = known[kind](**known[kind]._from_fields(fields))
+        except InputError as error:
+            raise InputError(f"{origin} is damaged: {error}") from error
+        except (TypeError, KeyError, ValueError) as error:
             raise damaged from error
+        if not _fits(description):
+            raise damaged
+        return description
 
     @classmethod
     def _from_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +104,7 @@ class Description:
         batching = fields.get("batching")  # Older exports lack it.
         return {
             **fields,
-            "signatures": tuple(fields["signatures"]),
+            "signatures": _tuple(fields["signatures"]),
             "batching": None if batching is None else BatchingConfig(**batching),
         }
 
@@ -106,6 +124,8 @@ class TranslatorDescription(Description):
         source_label: What the source is: a language or any words.
         target_label: What the target is.
         tokenizer: The kind of its tokenizer; there is one so far.
+        characters: Those that its tokenizer knows; None where that cannot be told, as in exports
+            of versions that did not write it.
     """
 
     kind: str = "translator"
@@ -119,6 +139,7 @@ class TranslatorDescription(Description):
     target_label: str = ""
     shortlist: int | None = None
     tokenizer: str = "sentencepiece"
+    characters: str | None = None
 
     @property
     def inexact(self) -> str:
@@ -127,6 +148,8 @@ class TranslatorDescription(Description):
     @classmethod
     def _from_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
         fields = super()._from_fields(fields)
+        if not isinstance(fields.get("characters", ""), str | None):
+            raise TypeError("characters must be a string.")
         return {**fields, "decoding": DecodingConfig(**fields["decoding"])}
 
 
@@ -170,8 +193,41 @@ class ImageClassifierDescription(Description):
     @classmethod
     def _from_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
         fields = super()._from_fields(fields)
-        sizes = {name: tuple(fields[name]) for name in ("image_size", "classes")}
+        sizes = {name: _tuple(fields[name]) for name in ("image_size", "classes")}
         return {**fields, **sizes}
+
+
+def _tuple(values: Any) -> tuple[Any, ...]:
+    """Turns a list of JSON into a tuple; of a text it would make one of its letters."""
+    if not isinstance(values, list):
+        raise TypeError(f"a list was expected; got {values!r}.")
+    return tuple(values)
+
+
+def _fits(description: Any) -> bool:
+    """Tells whether every field has its type, and those of configurations within it."""
+    hints = get_type_hints(type(description))
+    values = [(getattr(description, name), hint) for name, hint in hints.items()]
+    return all(_is(value, hint) for value, hint in values)
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Tells whether a value has the type of a field; an int is a float."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (types.UnionType, Union):
+        return any(_is(value, each) for each in inner)
+    if origin is tuple:
+        if not isinstance(value, tuple) or (inner[-1] is not ... and len(value) != len(inner)):
+            return False
+        return all(_is(each, inner[0]) for each in value)
+    if origin is dict:
+        pairs = value.items() if isinstance(value, dict) else [(None, None)]
+        return all(_is(key, inner[0]) and _is(each, inner[1]) for key, each in pairs)
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, hint) and _fits(value)  # type: ignore[arg-type]
+    return type(value) in ((int, float) if hint is float else (hint,))
 
 
 def with_article(kind: str) -> str:

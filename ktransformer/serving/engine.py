@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from ktransformer.errors import InputError
+from ktransformer.numbers import to_integer
 from ktransformer.serving.description import TranslatorDescription
+from ktransformer.serving.inputs import to_texts
 from ktransformer.serving.translator import TEXT_SIGNATURES, Translator
+from ktransformer.text.line_limits import cut_line
 
 BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: what a batch of long lines is held to.
 
@@ -37,6 +39,10 @@ class Translation(NamedTuple):
 
 class Engine(abc.ABC):
     """Translates texts; the forms of an engine differ in `run` alone.
+
+    Threads may share an engine; processes may not. An open export is not pickled, and a process
+    that was forked after TensorFlow had run hangs at its first call: start processes with `spawn`
+    and open an engine in each.
 
     Attributes:
         kind: What runs: `run`, `SavedModel` or `tflite`.
@@ -74,23 +80,30 @@ class Engine(abc.ABC):
         """Translates texts at once, or in batches of the size that the export is fixed to.
 
         Args:
-            texts: The texts; none gives none.
+            texts: The texts, as a list, a NumPy array or a tensor; none gives none. Of each at most
+                64 characters are read for each token of the longest source; one that is longer is
+                truncated.
             n_best: How many translations of each, at most the beam size.
 
         Raises:
-            InputError: `n_best` is not from 1 to the beam size, or a signature is missing.
+            InputError: `n_best` is not from 1 to the beam size, a signature is missing, or what
+                is in `texts` is no string.
             TypeError: `texts` is a single string.
         """
-        if isinstance(texts, str):
-            raise TypeError("texts must be a list of strings; got one string.")
+        given = to_texts(texts)
         signature = self.find_signature(n_best)
-        size = self.description.batch_size or max(len(texts), 1)
+        size = self.description.batch_size or max(len(given), 1)
         translations: list[Translation] = []
-        for start in range(0, len(texts), size):
-            chosen = texts[start : start + size]
-            padding = [""] * (size - len(chosen)) if self.description.batch_size else []
-            batch = np.array([text.encode() for text in [*chosen, *padding]], dtype=object)
-            translations += _translations(self.run(signature, batch), n_best)[: len(chosen)]
+        for start in range(0, len(given), size):
+            chosen = given[start : start + size]
+            padding = [b""] * (size - len(chosen)) if self.description.batch_size else []
+            read = [_read(text, self.description.max_source_length) for text in chosen]
+            batch = np.array([*(content for content, _ in read), *padding], dtype=object)
+            found = _translations(self.run(signature, batch), n_best)
+            translations += [
+                translation._replace(truncated=translation.truncated or longer)
+                for translation, (_, longer) in zip(found, read, strict=False)
+            ]
         return translations
 
     def find_signature(self, n_best: int = 1) -> str:
@@ -100,7 +113,7 @@ class Engine(abc.ABC):
             InputError: There is none, or `n_best` is not from 1 to the beam size.
         """
         beam_size = self.description.decoding.beam_size
-        if not 1 <= n_best <= beam_size:
+        if not 1 <= to_integer("n_best", n_best) <= beam_size:
             raise InputError(
                 f"n_best must be at least 1 and at most the beam size, {beam_size}; got {n_best}."
             )
@@ -117,6 +130,13 @@ class Engine(abc.ABC):
     def signatures(self) -> tuple[str, ...]:
         """The signatures that `run` takes."""
         return self.description.signatures
+
+
+def _read(text: str | bytes, max_length: int) -> tuple[bytes, bool]:
+    """Returns as much of a text as is read of it, in UTF-8, and whether it is longer."""
+    whole = text if isinstance(text, str) else text.decode(errors="replace")
+    cut = cut_line(whole, max_length)
+    return cut.encode(), cut is not whole
 
 
 def _translations(outputs: dict[str, np.ndarray], n_best: int) -> list[Translation]:
@@ -139,8 +159,10 @@ class ModelEngine(Engine):
         self.translator = translator
 
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        function = self.translator.translate if signature != "beam" else self.translator.beam
-        return {name: tensor.numpy() for name, tensor in function(tf.constant(texts)).items()}
+        functions = {"serving_default": self.translator.translate, "beam": self.translator.beam}
+        if signature not in functions:
+            raise InputError(f"signature must be one of {', '.join(functions)}; got {signature!r}.")
+        return {name: tensor.numpy() for name, tensor in functions[signature](texts).items()}
 
 
 def translate_lines(
@@ -186,11 +208,13 @@ def translate_blocks(
         What became of each line, for each block.
 
     Raises:
-        InputError: As `Engine.search`; batches that have not begun are dropped.
+        InputError: As `Engine.search`, or `batch_size` is below 1; batches that have not begun are
+            dropped.
     """
+    batch_size = to_integer("batch_size", batch_size, least=1)
     with ThreadPoolExecutor(engine.concurrency) as pool:
         run = pool.map if engine.concurrency > 1 else map
-        for lines in blocks:
+        for lines in map(to_texts, blocks):
             # Longest first: at the end of a block no thread waits long for another.
             batches = list(batches_by_length(lines, batch_size))[::-1]
             texts = [[lines[i] for i in chosen] for chosen in batches]

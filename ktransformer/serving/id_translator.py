@@ -13,9 +13,13 @@ from ktransformer.decoding import (
     greedy_search,
     length_limits,
 )
-from ktransformer.models import Transformer
-from ktransformer.serving.graph_function import graph_function
-from ktransformer.serving.servable import Servable, check_pieces
+from ktransformer.errors import InputError
+from ktransformer.models import Transformer, check_decoding
+from ktransformer.models.decoding_check import check_decoder_overrides
+from ktransformer.numbers import to_integer
+from ktransformer.serving.graph_function import graph_method
+from ktransformer.serving.inputs import check_ids, to_tensor
+from ktransformer.serving.servable import Servable, check_padding, check_pieces, check_type
 from ktransformer.serving.shortlist import Shortlist
 from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
 
@@ -23,6 +27,11 @@ SPECIAL_IDS = SpecialIds(
     start=START_ID, end=END_ID, pad=PAD_ID, suppressed=(PAD_ID, START_ID, UNKNOWN_ID)
 )
 _IDS = tf.TensorSpec([None, None], tf.int32, "source")
+_NEWEST, _INDEX = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
+
+
+def _check_ids(translator: "IdTranslator", name: str, ids: tf.Tensor) -> None:
+    check_ids(name, ids.numpy(), translator.model.vocabulary_size)
 
 
 class IdTranslator(Servable):
@@ -39,8 +48,10 @@ class IdTranslator(Servable):
         max_target_length: The longest target, likewise.
 
     Raises:
-        InputError: The tokenizer has another number of pieces than the model, or `decoding`
-            allows texts longer than the model's `max_length`.
+        InputError: The tokenizer has another number of pieces or another padding than the model,
+            `decoding` allows texts longer than the model's `max_length`, or a subclass overrides a
+            method that cached decoding does not call, and not its counterpart.
+        TypeError: `model` is no `Transformer`, or `tokenizer` no `Tokenizer`.
     """
 
     model: Transformer
@@ -53,10 +64,17 @@ class IdTranslator(Servable):
         decoding: DecodingConfig | None = None,
         shortlist: Shortlist | None = None,
     ) -> None:
+        check_type("model", model, Transformer)
+        check_type("tokenizer", tokenizer, Tokenizer)
         super().__init__(model, tokenizer, name="translator")
         self.check_tokenizer()
+        check_padding(model)
         if not model.built:
             model.build()
+        try:
+            check_decoder_overrides(model)
+        except NotImplementedError as error:
+            raise InputError(str(error)) from error
         self.decoding = decoding or DecodingConfig()
         self.shortlist = shortlist
         self.max_source_length = self.decoding.max_source_length or model.max_length
@@ -67,6 +85,13 @@ class IdTranslator(Servable):
         """Refuses the tokenizer of another model; override it where ids alone are translated."""
         check_pieces(self.tokenizer, self.model.vocabulary_size)
 
+    def check_before_export(self) -> None:
+        """Compares cached decoding with whole calls; see `check_decoding`."""
+        try:
+            check_decoding(self.model, columns=self.shortlist is not None)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
     @property
     def texts_are_independent(self) -> bool:
         return self.shortlist is None
@@ -74,11 +99,14 @@ class IdTranslator(Servable):
     def with_model(self, model: Transformer) -> Self:
         return type(self)(model, self.tokenizer, self.decoding, self.shortlist)
 
-    @graph_function(input_signature=[_IDS])
+    @graph_method(input_signature=[_IDS], check=_check_ids)
     def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
         """Translates source ids `[B, S]`, ended and padded, for callers with a tokenizer.
 
-        Ids over `max_source_length` are cut there and ended, as texts are.
+        Ids over `max_source_length` are cut there and ended, as texts are. Ids that the model does
+        not have are refused; within a graph and in an export they are not looked at: there, a
+        negative id counts from the vocabulary's end, and one beyond it is an error or, on a GPU, a
+        vector of zeros.
 
         Returns:
             `ids`, int32 `[B, T]`, ended and padded; `score`, float32 `[B]`; `truncated`, int32
@@ -88,7 +116,7 @@ class IdTranslator(Servable):
         truncated = tf.cast(lengths_of(source) > self.max_source_length, tf.int32)
         return {"ids": best.ids[:, 0], "score": best.scores[:, 0], "truncated": truncated}
 
-    @graph_function(input_signature=[_IDS])
+    @graph_method(input_signature=[_IDS], check=_check_ids)
     def encode(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
         """Starts the decoding of source ids `[B, S]`, for callers who drive the loop.
 
@@ -119,8 +147,18 @@ class IdTranslator(Servable):
 
         Returns:
             `logits`, float32 `[N, V]`, and the next `cache_0`, `cache_1`, ...
+
+        Raises:
+            InputError: Part of the state is missing or unknown, or, outside of a graph, an id or
+                the position is one that the model does not have; for a graph see `ids`.
         """
         memory, cache = self._state_structure()
+        _check_names(state, {**_numbered("memory", memory), **_numbered("cache", cache)})
+        ids, index = to_tensor("ids", ids, _NEWEST), to_tensor("index", index, _INDEX)
+        if not tf.is_symbolic_tensor(ids):
+            _check_ids(self, "ids", ids)
+        if not tf.is_symbolic_tensor(index):
+            to_integer("index", int(index), least=0, most=self.max_target_length - 1)
         memory = tf.nest.pack_sequence_as(memory, _values(state, "memory"))
         cache = tf.nest.pack_sequence_as(cache, _values(state, "cache"))
         logits, cache = self.model.step(ids, index, cache, memory)
@@ -141,6 +179,7 @@ class IdTranslator(Servable):
     def search(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
         """Finds the `n_best` target sequences of source ids `[B, S]`."""
         beam_size, penalty = self.decoding.beam_size, self.decoding.length_penalty
+        n_best = to_integer("n_best", n_best, least=1, most=beam_size)
         chosen = None if self.shortlist is None else self.shortlist.choose(source)
         limits, model = self._limits(source), TransformerSearch(self.model, source, chosen)
         if beam_size == 1:
@@ -212,6 +251,15 @@ class TransformerSearch(SearchModel):
 def _numbered(name: str, state: Any) -> dict[str, tf.Tensor]:
     """Names the tensors of a nest `name_0`, `name_1`, ..."""
     return {f"{name}_{i}": tensor for i, tensor in enumerate(tf.nest.flatten(state))}
+
+
+def _check_names(state: dict[str, tf.Tensor], structure: dict[str, tf.Tensor]) -> None:
+    """Refuses a decoding state with other tensors than `encode` gives."""
+    if state.keys() != structure.keys():
+        raise InputError(
+            f"decode_step takes the state {', '.join(structure)}, which encode returns; "
+            f"got {', '.join(state) or 'none'}."
+        )
 
 
 def _values(state: dict[str, tf.Tensor], name: str) -> list[tf.Tensor]:

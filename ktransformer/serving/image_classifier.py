@@ -9,8 +9,9 @@ import tensorflow as tf
 from ktransformer.errors import InputError, check_unicode
 from ktransformer.models import VisionTransformer
 from ktransformer.serving.description import ImageClassifierDescription
-from ktransformer.serving.graph_function import graph_function
-from ktransformer.serving.servable import LiteSignature, Servable
+from ktransformer.serving.graph_function import GraphMethod, graph_method
+from ktransformer.serving.inputs import to_tensor
+from ktransformer.serving.servable import LiteSignature, Servable, check_type
 
 _FILES = tf.TensorSpec([None], tf.string, "images")
 
@@ -42,12 +43,12 @@ class ImageClassifier(Servable):
 
     Raises:
         InputError: There are not as many names as classes.
-        TypeError: `classes` is a single string.
+        TypeError: `classes` is a single string, or `model` no `VisionTransformer`.
 
     Example:
         ```python
         classifier = ImageClassifier(model, ["cat", "dog"])
-        classifier.classify(tf.constant([Path("rex.jpg").read_bytes()]))["label"]
+        classifier.classify([Path("rex.jpg").read_bytes()])["label"]
         ```
     """
 
@@ -56,6 +57,7 @@ class ImageClassifier(Servable):
     model: VisionTransformer
 
     def __init__(self, model: VisionTransformer, classes: Sequence[str]) -> None:
+        check_type("model", model, VisionTransformer)
         super().__init__(model, name="image_classifier")
         if isinstance(classes, str):
             raise TypeError("classes must be a list of names; got one string.")
@@ -69,10 +71,9 @@ class ImageClassifier(Servable):
         if not model.built:
             model.build()
         self.classes = tuple(classes)
-        shape = [None, None, None, model.channels]
-        self.classify_pixels = graph_function(
-            self._classify_pixels, input_signature=[tf.TensorSpec(shape, tf.uint8, "images")]
-        )
+        # Here, not at the class: how many channels there are is the model's.
+        pixels = tf.TensorSpec([None, None, None, model.channels], tf.uint8, "images")
+        self.classify_pixels = GraphMethod(type(self)._classify_pixels, [pixels]).__get__(self)
 
     def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
         return {"serving_default": self.classify, "pixels": self.classify_pixels}
@@ -101,7 +102,7 @@ class ImageClassifier(Servable):
     def with_model(self, model: VisionTransformer) -> Self:
         return type(self)(model, self.classes)
 
-    @graph_function(input_signature=[_FILES])
+    @graph_method(input_signature=[_FILES])
     def classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies encoded images, strings `[B]`; see the class for what it returns.
 
@@ -123,7 +124,8 @@ class ImageClassifier(Servable):
 
     def classify_unit_pixels(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies float images `[B, h, w, C]` in [0, 1], of the model's size; no labels."""
-        return self._classify(images * 255.0)
+        shape = [None, *self.model.image_size, self.model.channels]
+        return self._classify(to_tensor("images", images, tf.TensorSpec(shape, tf.float32)) * 255.0)
 
     def resized_pixels(self, content: bytes) -> np.ndarray:
         """Decodes and resizes one image as the graphs do: uint8 `[h, w, C]`, for a .tflite.
@@ -132,7 +134,7 @@ class ImageClassifier(Servable):
             InputError: It is no image.
         """
         try:
-            image = self._decode(tf.constant(content))
+            image = self._decode(to_tensor("content", content, tf.TensorSpec([], tf.string)))
         except tf.errors.InvalidArgumentError as error:
             raise InputError(
                 f"This is no image that {self.model.channels} channels can be read from, or a "

@@ -9,11 +9,20 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy
 from ktransformer.models import MaskedLanguageModel
+from ktransformer.numbers import to_integer
 from ktransformer.serving.description import LanguageModelDescription
-from ktransformer.serving.graph_function import graph_function
-from ktransformer.serving.servable import LiteSignature, Servable, check_pieces
+from ktransformer.serving.graph_function import graph_function, graph_method
+from ktransformer.serving.inputs import to_tensor
+from ktransformer.serving.servable import (
+    LiteSignature,
+    Servable,
+    check_padding,
+    check_pieces,
+    check_type,
+)
 from ktransformer.text import END_ID, MASK, PAD_ID, Tokenizer
 
+_TEXT = tf.TensorSpec([], tf.string, "text")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 
 
@@ -53,8 +62,9 @@ class MaskFiller(Servable):
         top_k: K, how many fills the signature gives.
 
     Raises:
-        InputError: The tokenizer has no mask token or another number of pieces than the model, or
-            `top_k` is not from 1 to the number of ordinary pieces.
+        InputError: The tokenizer has no mask token, or another number of pieces or another padding
+            than the model, or `top_k` is not from 1 to the number of ordinary pieces.
+        TypeError: `model` is no `MaskedLanguageModel`, or `tokenizer` no `Tokenizer`.
 
     Example:
         ```python
@@ -72,10 +82,13 @@ class MaskFiller(Servable):
     tokenizer: Tokenizer
 
     def __init__(self, model: MaskedLanguageModel, tokenizer: Tokenizer, top_k: int = 5) -> None:
+        check_type("model", model, MaskedLanguageModel)
+        check_type("tokenizer", tokenizer, Tokenizer)
         super().__init__(model, tokenizer, name="mask_filler")
         if tokenizer.mask_id is None:
             raise InputError(f"This tokenizer has no mask token: train it to have {MASK}.")
         check_pieces(tokenizer, model.vocabulary_size)
+        check_padding(model)
         if not model.built:
             model.build()
         self.mask_id = tokenizer.mask_id
@@ -84,10 +97,8 @@ class MaskFiller(Servable):
         self._fill_function = graph_function(self._fill)
 
     def _checked(self, top_k: int) -> int:
-        most = self.mask_id - END_ID - 1
-        if not 1 <= top_k <= most:
-            raise InputError(f"top_k must be from 1 to {most}, the ordinary pieces; got {top_k}.")
-        return top_k
+        ordinary = self.mask_id - END_ID - 1
+        return to_integer("top_k", top_k, least=1, most=ordinary)
 
     def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
         return {"serving_default": self.fill_texts, "embed": self.embed, "score": self.score}
@@ -131,17 +142,18 @@ class MaskFiller(Servable):
             InputError: The text has no mask within the model's `max_length`, or `top_k` is not
                 from 1 to the number of ordinary pieces.
         """
-        if MASK not in text:
+        tensor = to_tensor("text", text, _TEXT)
+        if MASK.encode() not in tensor.numpy():
             raise InputError(f"The text must have {MASK} in the place of a token; got {text!r}.")
         count = self.top_k if top_k is None else self._checked(top_k)
-        outputs = self._fill_function(tf.constant([text]), count)
+        outputs = self._fill_function(tensor[None], count)
         if outputs["ids"][0, 0] == PAD_ID:
             raise InputError(f"The text's {MASK} is beyond the {self.model.max_length}th token.")
         names = Fill._fields
         rows = zip(*(outputs[name][0].numpy().tolist() for name in names), strict=True)
         return [Fill(text.decode(), piece.decode(), value) for text, piece, value in rows]
 
-    @graph_function(input_signature=[_TEXTS])
+    @graph_method(input_signature=[_TEXTS])
     def fill_texts(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Fills the first mask of each text `[B]`; see the class for what it returns."""
         return self._fill(texts, self.top_k)
@@ -175,14 +187,14 @@ class MaskFiller(Servable):
         shape = tf.shape(ids)
         return tf.reshape(self.tokenizer.decode(tf.reshape(ids, [-1, shape[2]])), shape[:2])
 
-    @graph_function(input_signature=[_TEXTS])
+    @graph_method(input_signature=[_TEXTS])
     def embed(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Turns texts `[B]` into vectors: `embedding`, float32 `[B, D]`, and `truncated`."""
         ids, truncated = self.tokenizer.encode_dense(texts, self.model.max_length)
         embedding = tf.cast(self.model.embed(ids), tf.float32)
         return {"embedding": embedding, "truncated": truncated}
 
-    @graph_function(input_signature=[_TEXTS])
+    @graph_method(input_signature=[_TEXTS])
     def score(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scores texts `[B]` by their pseudo-log-likelihood.
 

@@ -1,19 +1,27 @@
 """SavedModels: of any model written, and of a translator run."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from ktransformer.checksums import check_files, folder_checksums, is_sealed, read_json, seal
 from ktransformer.config import BatchingConfig
 from ktransformer.errors import InputError, first_line
 from ktransformer.files import new_folder
 from ktransformer.serving.batching import join_requests, takes_texts
 from ktransformer.serving.description import Description, TranslatorDescription, with_article
 from ktransformer.serving.engine import Engine
-from ktransformer.serving.servable import Servable
+from ktransformer.serving.graph_function import to_tf_functions
+from ktransformer.serving.inputs import check_batch, check_inputs_ids, to_tensors
+from ktransformer.serving.operations import check_operations
+from ktransformer.serving.pattern_paths import without_pattern
+from ktransformer.serving.pickling import OpenedExport
+from ktransformer.serving.servable import Servable, check_servable
 from ktransformer.serving.warmup_requests import read_warmup, warmup_requests, write_warmup
+from ktransformer.weights import check_weights
 
 _DESCRIPTION, _GRAPH = "ktransformer.json", "saved_model.pb"
 
@@ -27,12 +35,16 @@ def export_saved_model(
     (texts -> n-best text and score, truncated), `score` (source, target -> log_probability,
     tokens, truncated) and `ids` (source -> ids, score, truncated). Those of a `MaskFiller` and an
     `ImageClassifier` stand in their docstrings. Beside those that take texts lie requests with
-    which TensorFlow Serving, and `SavedModel.warmup`, run them before the first user does.
+    which TensorFlow Serving, and `SavedModel.warmup`, run them before the first user does. A
+    request may hold no texts; in plain TensorFlow an empty list needs its type,
+    `tf.constant([], tf.string)`.
 
     Args:
         servable: What to write: a `Translator`, a `MaskFiller`, an `ImageClassifier`.
         path: The model's folder; the export goes into its next free number (`1`, `2`, ...), as
-            TensorFlow Serving expects.
+            TensorFlow Serving expects. Where it has a bracket, an asterisk, a question mark or a
+            backslash, `SavedModel` opens the export, but plain TensorFlow may not: to it the path
+            is a pattern.
         batching: How the signatures that take texts join the texts of concurrent requests; None
             for every request by itself.
         **labels: More for the description: a translator's `source_label` and `target_label`.
@@ -41,9 +53,14 @@ def export_saved_model(
         The folder that was written.
 
     Raises:
-        InputError: `path` is a file, or `batching` is for a model that takes no texts or for a
-            translator with a shortlist.
+        TypeError: `servable` is something else, as a model is.
+        InputError: `path` is a file, `batching` is for a model that takes no texts or for a
+            translator with a shortlist, a translator's model decodes otherwise than it is trained
+            (`check_decoding`), or the model is not built or holds weights that are infinite or
+            NaN.
     """
+    check_servable(servable)
+    check_weights(servable.model)
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a folder was to be written there.")
@@ -63,12 +80,14 @@ def export_saved_model(
         joined = {name: join_requests(each, batching) for name, each in of_texts.items()}
         signatures = {**signatures, **joined}
         labels = {**labels, "batching": batching}
+    servable.check_before_export()
     description = servable.describe(tuple(signatures), **labels)
     with new_folder(target) as folder:
         write_saved_model(_saved(servable), folder, signatures)
         if servable.tokenizer is not None:
             write_warmup(warmup_requests(of_texts, servable.tokenizer), folder)
-        (folder / _DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
+        whole = dataclasses.replace(description, files=folder_checksums(folder))
+        (folder / _DESCRIPTION).write_bytes(seal(whole.to_json().encode()))
     return target
 
 
@@ -86,7 +105,7 @@ def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any
         InputError: The file system refuses: a full disk, no permission.
     """
     try:
-        tf.saved_model.save(module, str(folder), signatures=signatures)
+        tf.saved_model.save(module, str(folder), signatures=to_tf_functions(signatures))
     except tf.errors.OpError as error:
         raise InputError(f"Cannot write {folder}: {first_line(error)}") from error
 
@@ -122,7 +141,7 @@ def _find(path: Path) -> Path | None:
     return next((folder for folder in numbered if (folder / _GRAPH).is_file()), None)
 
 
-class SavedModel:
+class SavedModel(OpenedExport):
     """A SavedModel that `export_saved_model` wrote, opened.
 
     Attributes:
@@ -133,34 +152,76 @@ class SavedModel:
     Args:
         path: Its folder, or the folder of the numbered ones, of which the highest is taken.
         described: The class of its description; `Description` for any kind of model.
+        check: Whether its files are compared with their checksums, and its operations with those
+            that an export has; see `check_operations`. A SavedModel is a program: pass False only
+            for one of your own.
 
     Raises:
-        InputError: There is no such export, or it is damaged or of another kind.
+        InputError: There is no such export, or it is damaged or of another kind, or has operations
+            that no export has.
     """
 
     kind = "SavedModel"
 
-    def __init__(self, path: str | Path, described: type[Description] = Description) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        described: type[Description] = Description,
+        *,
+        check: bool = True,
+    ) -> None:
         self.path = _find(Path(path)) or Path(path)
+        if not (self.path / _DESCRIPTION).is_file():
+            raise InputError(f"{self.path} is not a SavedModel that ktransformer wrote.")
+        content, _ = read_json(self.path / _DESCRIPTION)
+        self.description: Any = described.from_json(content, self.path)
+        if check:
+            self._check(content)
         try:
-            text = (self.path / _DESCRIPTION).read_bytes()
-        except OSError as error:
-            raise InputError(f"{self.path} is not a SavedModel that ktransformer wrote.") from error
-        self.description: Any = described.from_json(text, self.path)
-        try:
-            self._model = tf.saved_model.load(str(self.path))
-        except (OSError, ValueError, tf.errors.OpError) as error:
+            with without_pattern(self.path) as path:
+                self._model = tf.saved_model.load(str(path))
+            missing = set(self.description.signatures) - set(self._model.signatures)
+        except (MemoryError, tf.errors.ResourceExhaustedError):
+            raise
+        except Exception as error:  # TensorFlow's loader does not expect damage: it raises any.
             reason = " ".join(str(error).split())
             raise InputError(f"{self.path} does not hold a whole SavedModel: {reason}") from error
+        if missing:
+            raise InputError(f"{self.path} is damaged: it lacks the signatures {sorted(missing)}.")
+
+    def _check(self, content: bytes) -> None:
+        """Refuses a damaged or foreign export before TensorFlow reads it."""
+        if self.description.has_checksums:
+            if not is_sealed(content):
+                raise InputError(
+                    f"{self.path / _DESCRIPTION} is damaged, or was changed after it was written: "
+                    "its checksum is another."
+                )
+            check_files(self.path, self.description.files, (_GRAPH,))
+        check_operations(self.path / _GRAPH)
 
     def inputs(self, signature: str) -> list[str]:
         """Returns the names of what a signature takes."""
-        return sorted(self._model.signatures[signature].structured_input_signature[1])
+        return sorted(self._signature(signature).structured_input_signature[1])
+
+    def _signature(self, name: str) -> Any:
+        known: Any = self._model.signatures
+        if name not in known:
+            raise InputError(f"{self.path} has no signature {name!r}, only {', '.join(known)}.")
+        return known[name]
 
     def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Runs a signature."""
-        tensors = {name: tf.constant(values) for name, values in inputs.items()}
-        outputs = self._model.signatures[signature](**tensors)
+        """Runs a signature.
+
+        Raises:
+            InputError: There is no such signature, or it takes other inputs.
+        """
+        specs = self._signature(signature).structured_input_signature[1]
+        tensors = to_tensors(signature, specs, inputs)
+        check_batch(tensors)
+        if hasattr(self.description, "vocabulary_size"):
+            check_inputs_ids(specs, tensors, self.description.vocabulary_size)
+        outputs = self._signature(signature)(**tensors)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
     def warmup(self) -> None:
@@ -172,20 +233,22 @@ class SavedModel:
             self.run(signature, **inputs)
 
 
-class SavedModelEngine(Engine):
+class SavedModelEngine(OpenedExport, Engine):
     """Runs a translator's SavedModel that `export_saved_model` wrote.
 
     Args:
         path: Its folder, or the folder of the numbered ones, of which the highest is taken.
+        check: As for `SavedModel`.
 
     Raises:
-        InputError: There is no such export, or it is damaged or of another kind.
+        InputError: There is no such export, or it is damaged or of another kind, or has operations
+            that no export has.
     """
 
     kind = SavedModel.kind
 
-    def __init__(self, path: str | Path) -> None:
-        self._model = SavedModel(path, TranslatorDescription)
+    def __init__(self, path: str | Path, *, check: bool = True) -> None:
+        self._model = SavedModel(path, TranslatorDescription, check=check)
         super().__init__(self._model.description, self._model.path)
 
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,9 +7,10 @@ from typing import Any, ClassVar, NamedTuple, Self
 import keras
 import tensorflow as tf
 
+from ktransformer.backend import backend_message
 from ktransformer.errors import InputError
 from ktransformer.serving.description import Description
-from ktransformer.text import Tokenizer
+from ktransformer.text import PAD_ID, Tokenizer
 
 
 class LiteSignature(NamedTuple):
@@ -40,6 +41,9 @@ class Servable(tf.Module, abc.ABC):
         tokenizer: Its tokenizer; None where no text comes in.
         name: Name of the module.
 
+    Raises:
+        InputError: Keras is not set to TensorFlow.
+
     Attributes:
         kind: What sort of model it is, in words.
         LITE_SIGNATURES: The names of the signatures that a .tflite can have, in their order.
@@ -52,6 +56,8 @@ class Servable(tf.Module, abc.ABC):
         self, model: keras.Model, tokenizer: Tokenizer | None = None, *, name: str
     ) -> None:
         super().__init__(name=name)
+        if keras.backend.backend() != "tensorflow":
+            raise InputError(backend_message(f"a {type(self).__name__}"))
         self.model = model
         self.tokenizer = tokenizer
 
@@ -75,6 +81,13 @@ class Servable(tf.Module, abc.ABC):
     def describe(self, signatures: Sequence[str], **others: Any) -> Description:
         """Describes an export with these signatures; `others` are what only the export knows."""
 
+    def check_before_export(self) -> None:
+        """Checks what an export relies on beyond its own graph; nothing in general.
+
+        Raises:
+            InputError: The export would do something else than the model.
+        """
+
     @property
     def texts_are_independent(self) -> bool:
         """Whether what becomes of a text is the same whatever texts are in its batch."""
@@ -92,6 +105,44 @@ class Servable(tf.Module, abc.ABC):
         wide.build()
         wide.set_weights(self.model.get_weights())
         return self.with_model(wide)
+
+
+def check_type(name: str, value: Any, kind: type) -> None:
+    """Refuses an argument of another class, as a swapped one is.
+
+    Raises:
+        TypeError: It is no instance of `kind`.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{name} must be of type {kind.__name__}; got one of type {type(value).__name__}."
+        )
+
+
+def check_servable(servable: Any) -> None:
+    """Refuses to export anything but a servable, such as the model alone.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(servable, Servable):
+        raise TypeError(
+            "servable must be a Translator, a MaskFiller or an ImageClassifier; "
+            f"got one of type {type(servable).__name__}."
+        )
+
+
+def check_padding(model: Any) -> None:
+    """Refuses a model whose padding is another id than a tokenizer's.
+
+    Raises:
+        InputError: It is.
+    """
+    if model.pad_id != PAD_ID:
+        raise InputError(
+            f"The model's pad_id must be {PAD_ID}, the padding of every tokenizer; "
+            f"got pad_id={model.pad_id}."
+        )
 
 
 def check_pieces(tokenizer: Tokenizer, vocabulary_size: int) -> None:

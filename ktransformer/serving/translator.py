@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.decoding import Hypotheses, sample
+from ktransformer.decoding import Hypotheses, check_sampling, sample, to_seed
 from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy, token_weights
 from ktransformer.serving.description import TranslatorDescription
-from ktransformer.serving.graph_function import graph_function
+from ktransformer.serving.graph_function import graph_function, graph_method
 from ktransformer.serving.id_translator import (
     SPECIAL_IDS,
     IdTranslator,
     TransformerSearch,
     end_empty,
 )
+from ktransformer.serving.inputs import to_tensor
 from ktransformer.serving.servable import LiteSignature
 from ktransformer.text import END_ID, PAD_ID, START_ID
 
@@ -31,8 +32,8 @@ class Translator(IdTranslator):
 
     The same methods serve the BLEU callback, the commands and the exports. A text without any
     token (empty, or spaces alone) gives an empty text with a score of 0. A text of more than
-    `max_source_length` tokens is cut there, and the result says so. Keep a translator in a
-    variable: a `tf.function` does not keep its object alive.
+    `max_source_length` tokens is cut there, and the result says so. Texts are given as a list, a
+    NumPy array or a tensor of strings.
 
     Args:
         model: A trained `Transformer`, or a subclass of it; built here if it is not yet.
@@ -46,20 +47,21 @@ class Translator(IdTranslator):
         max_target_length: The longest target, likewise.
 
     Raises:
-        InputError: The tokenizer has another number of pieces than the model, or `decoding`
-            allows texts longer than the model's `max_length`.
+        InputError: The tokenizer has another number of pieces or another padding than the model,
+            or `decoding` allows texts longer than the model's `max_length`.
+        TypeError: `model` is no `Transformer`, or `tokenizer` no `Tokenizer`.
 
     Example:
         ```python
         translator = Translator(run.model, run.tokenizer, run.config.decoding)
-        translator.translate(tf.constant(["Two dogs are running."]))["text"]
+        translator.translate(["Two dogs are running."])["text"]
         ```
     """
 
     kind = TranslatorDescription.kind
     LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
 
-    @graph_function(input_signature=[_TEXTS])
+    @graph_method(input_signature=[_TEXTS])
     def translate(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Translates texts `[B]`.
 
@@ -70,7 +72,7 @@ class Translator(IdTranslator):
         outputs = self._translate_n_best(texts, n_best=1)
         return {**outputs, "text": outputs["text"][:, 0], "score": outputs["score"][:, 0]}
 
-    @graph_function(input_signature=[_TEXTS])
+    @graph_method(input_signature=[_TEXTS])
     def beam(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Translates texts `[B]` into the K best hypotheses each, K being the beam size.
 
@@ -80,7 +82,7 @@ class Translator(IdTranslator):
         """
         return self._translate_n_best(texts, n_best=self.decoding.beam_size)
 
-    @graph_function(
+    @graph_method(
         input_signature=[
             tf.TensorSpec([None], tf.string, "source"),
             tf.TensorSpec([None], tf.string, "target"),
@@ -106,29 +108,65 @@ class Translator(IdTranslator):
             "truncated": source_cut | target_cut,
         }
 
-    def sample(self, texts: tf.Tensor, seed: int = 0, **options: Any) -> dict[str, tf.Tensor]:
+    def sample(
+        self,
+        texts: tf.Tensor,
+        seed: int = 0,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        length_penalty: float = 1.0,
+    ) -> dict[str, tf.Tensor]:
         """Draws a translation of each text instead of searching for the best.
+
+        Every other set of options is traced anew.
 
         Args:
             texts: Strings `[B]`.
-            seed: The same seed gives the same texts.
-            **options: `temperature`, `top_k` and `top_p` of `ktransformer.decoding.sample`.
+            seed: The same seed gives the same texts; any integer, of which 64 bits count.
+            temperature: See `ktransformer.decoding.sample`, for all options.
+            top_k: Likewise.
+            top_p: Likewise.
+            length_penalty: Likewise.
 
         Returns:
             `text`, string `[B]`, and `score`, float32 `[B]`.
+
+        Raises:
+            InputError: An argument is of another type or outside its range.
         """
-        return self._sample(tf.constant(texts, tf.string), tf.constant(seed), **options)
+        options = check_sampling(temperature, top_k, top_p, length_penalty)
+        # By place and as Python's numbers: TensorFlow compares the calls of a function.
+        return self._sample(to_tensor("texts", texts, _TEXTS), to_seed(seed), *options)
 
     @functools.partial(graph_function, reduce_retracing=True)
-    def _sample(self, texts: tf.Tensor, seed: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
+    def _sample(
+        self,
+        texts: tf.Tensor,
+        seed: tf.Tensor,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        length_penalty: float,
+    ) -> dict[str, tf.Tensor]:
         source = self.to_ids(texts)
-        model, limits = TransformerSearch(self.model, source), self._limits(source)
-        drawn = sample(model, limits, SPECIAL_IDS, seed=seed, **options)
+        drawn = sample(
+            TransformerSearch(self.model, source),
+            self._limits(source),
+            SPECIAL_IDS,
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            length_penalty=length_penalty,
+        )
         outputs = self._to_texts(end_empty(source, drawn))
         return {name: values[:, 0] for name, values in outputs.items()}
 
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
         """Turns texts `[B]` into ids `[B, S]`, cut to `max_source_length`, ended and padded."""
+        texts = to_tensor("texts", texts, _TEXTS)
         return self.tokenizer.encode_dense(texts, self.max_source_length)[0]
 
     def _translate_n_best(self, texts: tf.Tensor, n_best: int) -> dict[str, tf.Tensor]:
@@ -216,12 +254,13 @@ class Translator(IdTranslator):
     def describe(self, signatures: Sequence[str], **others: Any) -> TranslatorDescription:
         return TranslatorDescription(
             signatures=tuple(signatures),
-            vocabulary_size=self.tokenizer.vocabulary_size,
+            vocabulary_size=self.model.vocabulary_size,
             max_source_length=self.max_source_length,
             max_target_length=self.max_target_length,
             decoding=self.decoding,
             shortlist=None if self.shortlist is None else self.shortlist.size,
             special_ids=SPECIAL_IDS._asdict(),
             tokenizer_sha256=self.tokenizer.sha256,
+            characters=self.tokenizer.characters,
             **others,
         )

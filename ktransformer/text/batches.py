@@ -24,11 +24,15 @@ class EpochBatches(abc.ABC):
 
     Attributes:
         steps_per_epoch: Batches of an epoch.
+        batch_tokens: The most tokens of a batch on each side.
+        tokens: Tokens of an epoch: of each pair those of its longer side, without padding.
         too_long: Pairs that were left out for their length.
         failure: What ended a `dataset`: TensorFlow passes on no more than its text. None so far.
     """
 
     steps_per_epoch: int
+    batch_tokens: int
+    tokens: int
     too_long: int
     failure: InputError | None = None
 
@@ -103,8 +107,8 @@ class TokenBatches(EpochBatches):
             0; `count` divides `row_multiple`.
 
     Raises:
-        InputError: The sides differ in number, there is no pair, none that is short enough, or
-            `batch_tokens` is below `max_length`.
+        InputError: The sides differ in number or hold other things than ids, there is no pair, none
+            that is short enough, or `batch_tokens` is below `max_length`.
     """
 
     def __init__(
@@ -132,8 +136,9 @@ class TokenBatches(EpochBatches):
         self._sides = _join(sources), _join(targets)
         self._samplers, self._seed, self._copies = samplers, seed, copies
         self._max_length, self._step, self._share = max_length, bucket_step, share
+        lengths = np.maximum(*(side.lengths for side in self._sides))
         self._buckets = Buckets(
-            np.maximum(*(side.lengths for side in self._sides)),
+            lengths,
             "pair",
             batch_tokens=batch_tokens,
             max_length=max_length,
@@ -142,6 +147,8 @@ class TokenBatches(EpochBatches):
             seed=seed,
             row_multiple=row_multiple,
         )
+        self.batch_tokens = batch_tokens
+        self.tokens = int(lengths[lengths <= max_length].sum())
         self.too_long = self._buckets.too_long
         self.steps_per_epoch = self._buckets.steps_per_epoch
 

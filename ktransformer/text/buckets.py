@@ -18,9 +18,20 @@ class JoinedIds:
 
     @classmethod
     def join(cls, sequences: Sequence[np.ndarray]) -> "JoinedIds":
-        """Puts sequences, at least one, into one array."""
-        lengths = [len(sequence) for sequence in sequences]
-        return cls(np.concatenate(sequences).astype("int32"), np.cumsum([0, *lengths]))
+        """Puts sequences, at least one, into one array.
+
+        Raises:
+            InputError: One of them is no array of integers with one axis.
+        """
+        arrays = [np.asarray(sequence) for sequence in sequences]
+        for i, ids in enumerate(arrays):
+            if ids.ndim != 1 or (ids.dtype.kind not in "iu" and ids.size):
+                raise InputError(
+                    "Sequences of ids must be arrays of integers with one axis, as "
+                    f"Tokenizer.encode_lines gives; got {sequences[i]!r} as number {i}."
+                )
+        lengths = [len(ids) for ids in arrays]
+        return cls(np.concatenate(arrays).astype("int32"), np.cumsum([0, *lengths]))
 
     def __len__(self) -> int:
         return len(self.starts) - 1

@@ -1,5 +1,6 @@
 """Parallel text from files: read strictly, paired by line, with every exclusion counted."""
 
+import codecs
 import dataclasses
 import gzip
 import itertools
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ktransformer.errors import InputError
+from ktransformer.text.line_limits import LengthBound, is_empty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,10 +19,25 @@ class ParallelText:
     sources: list[str]
     targets: list[str]
     empty: int
-    """Pairs left out because a side is empty or holds only spaces."""
+    """Pairs left out because a side is empty, or holds only spaces and invisible characters."""
+    too_long: int = 0
+    """Pairs left out because a side is too long for any tokenizer; see `leave_out`."""
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    def leave_out(self, bound: LengthBound) -> "ParallelText":
+        """Returns the text without the pairs that a bound excludes, and counts these."""
+        pairs = zip(self.sources, self.targets, strict=True)
+        kept = [not bound.excludes(*pair) for pair in pairs]
+        if all(kept):
+            return self
+        return ParallelText(
+            list(itertools.compress(self.sources, kept)),
+            list(itertools.compress(self.targets, kept)),
+            self.empty,
+            self.too_long + kept.count(False),
+        )
 
 
 _NOTHING = ParallelText([], [], 0)
@@ -30,14 +47,14 @@ def read_lines(paths: str | Path | Sequence[str | Path]) -> Iterator[str]:
     r"""Reads the lines of one or several files, plain or gzipped (`.gz`), in order.
 
     Only `\n` and `\r\n` end a line: other Unicode separators stay inside it, so that two sides of
-    a corpus cannot fall out of step.
+    a corpus cannot fall out of step. A byte order mark at the start of a file is dropped.
 
     Args:
         paths: A path, or several whose lines follow each other.
 
     Raises:
-        InputError: A file is missing, is a folder, is not UTF-8 (the message names the line), or
-            is a damaged gzip file.
+        InputError: A file is missing, is a folder, is not UTF-8 text (the message names the
+            line), as UTF-16 is not, or is a damaged gzip file.
     """
     for path in _paths(paths):
         yield from _read_file(Path(path))
@@ -56,7 +73,23 @@ def _read_file(path: Path) -> Iterator[str]:
 
 
 def decode_line(line: bytes, name: str, number: int) -> str:
-    """Decodes one line as UTF-8, without its end; `name` and `number` are for the error."""
+    """Decodes a line as UTF-8, without its end, nor a byte order mark in the first.
+
+    Args:
+        line: Its bytes.
+        name: The file's name, for errors.
+        number: Which line of the file this is, from 1.
+
+    Raises:
+        InputError: It is not UTF-8, or holds a NUL, as every line of Latin text in UTF-16 does.
+    """
+    if b"\0" in line:
+        raise InputError(
+            f"{name}, line {number}, must be text in UTF-8; got a NUL, as in UTF-16 or a binary "
+            "file."
+        )
+    if number == 1:
+        line = line.removeprefix(codecs.BOM_UTF8)
     try:
         return line.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
@@ -184,7 +217,7 @@ def _blocks(pairs: Iterable[tuple[str, str]], max_pairs: int | None) -> Iterator
     targets: list[str] = []
     empty = 0
     for source, target in pairs:
-        if not (source.strip() and target.strip()):
+        if is_empty(source) or is_empty(target):
             empty += 1
             continue
         sources.append(source)

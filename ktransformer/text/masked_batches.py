@@ -42,8 +42,8 @@ class MaskedBatches:
         seed: Seed of the order and of the masks.
 
     Raises:
-        InputError: There is no line, none that is short enough, or `batch_tokens` is below
-            `max_length`.
+        InputError: There is no line, one of them holds other things than ids, none is short enough,
+            or `batch_tokens` is below `max_length`.
         ValueError: `mask_id` leaves no ordinary piece (of a tokenizer without a mask token it is
             None), or `masked_share` is not in (0, 1].
 

@@ -118,4 +118,27 @@ def open_processor(model: bytes) -> Any:
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=model)
     except RuntimeError as error:
-        raise InputError(f"This is not a SentencePiece model: {error}") from error
+        raise InputError(
+            f"A tokenizer must be a SentencePiece model; got {len(model)} bytes that are none."
+        ) from error
+
+
+def find_line_end(model: bytes) -> int | None:
+    """Returns the id of the first piece that holds a line end; None if there is none."""
+    pieces = _schema().ModelProto.FromString(model).pieces
+    ends = (i for i, piece in enumerate(pieces) if "\n" in piece.piece or "\r" in piece.piece)
+    return next(ends, None)
+
+
+def known_characters(model: bytes) -> str | None:
+    """Returns the characters that the pieces can write, in order.
+
+    None where that does not tell which characters of a text are unknown: the model spells these
+    in bytes, or normalises in another way than ours.
+    """
+    proto = _schema().ModelProto.FromString(model)
+    if proto.trainer_spec.byte_fallback or proto.normalizer_spec.name != NORMALIZATION:
+        return None
+    spelled = {proto.SentencePiece.NORMAL, proto.SentencePiece.USER_DEFINED}
+    texts = (piece.piece for piece in proto.pieces if piece.type in spelled)
+    return "".join(sorted({*"".join(texts)} - {SPACE}))

@@ -25,7 +25,8 @@ class SubwordSampler:
         best: How many of a word's segmentations to draw from, the most probable.
 
     Raises:
-        InputError: `alpha` is not above 0, `best` is below 1, or the tokenizer is of another kind.
+        InputError: `lines` is one string or holds other things than strings, `alpha` is not above
+            0, `best` is below 1, or the tokenizer is of another kind.
 
     Example:
         ```python

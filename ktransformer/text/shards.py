@@ -15,6 +15,7 @@ from ktransformer.errors import InputError
 from ktransformer.text.batches import Batch, EpochBatches, TokenBatches
 from ktransformer.text.buckets import Buckets, JoinedIds
 from ktransformer.text.corpus import ParallelFiles
+from ktransformer.text.line_limits import LengthBound, cut_line
 from ktransformer.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -63,6 +64,7 @@ def write_shards(
     pairs: int,
     shard_pairs: int,
     max_length: int,
+    bound: LengthBound | None = None,
     about: dict[str, Any] | None = None,
     on_block: Callable[[int], None] = lambda done: None,
 ) -> None:
@@ -79,6 +81,8 @@ def write_shards(
         shard_pairs: Pairs in a shard, at most.
         max_length: Pairs with a side longer than this many tokens, the end token included, are
             left out and counted.
+        bound: Which pairs are left out and counted as too long without a look at their tokens:
+            those that the tokenizer's text lacked, of which it may make a single unknown token.
         about: What this is of, as JSON can hold it; goes into the index.
         on_block: Told after each block how many pairs have been read.
 
@@ -98,8 +102,14 @@ def write_shards(
     for block in files.blocks(-(-_BLOCK_PAIRS // count) * count):
         if not block:  # The last lines had an empty side.
             continue
-        sides = _encode(tokenizer, block.sources), _encode(tokenizer, block.targets)
+        sides = (
+            _encode(tokenizer, block.sources, max_length),
+            _encode(tokenizer, block.targets, max_length),
+        )
         fits = np.maximum(*(side.lengths for side in sides)) <= max_length
+        if bound is not None:
+            texts = zip(block.sources, block.targets, strict=True)
+            fits &= [not bound.excludes(*pair) for pair in texts]
         rounds = np.tile(np.arange(count), (-(-len(block) // count), 1))
         places = random.permuted(rounds, axis=1).ravel()[: len(block)]
         for number, shard in enumerate(shards):
@@ -126,7 +136,8 @@ def write_shards(
     (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
 
 
-def _encode(tokenizer: Tokenizer, lines: list[str]) -> JoinedIds:
+def _encode(tokenizer: Tokenizer, lines: list[str], max_length: int) -> JoinedIds:
+    lines = [cut_line(line, max_length) for line in lines]
     ragged = tokenizer.encode(tf.constant(lines, tf.string))
     return JoinedIds(ragged.flat_values.numpy(), ragged.row_splits.numpy())
 
@@ -183,6 +194,11 @@ class Shards:
     def pairs(self) -> int:
         """How many pairs there are in all."""
         return int(sum(counts.sum() for counts in self.pairs_by_length))
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the longer sides of all pairs have together."""
+        return int(sum(counts @ np.arange(len(counts)) for counts in self.pairs_by_length))
 
     def tokenizer(self) -> Tokenizer:
         """Reads what the text was encoded with.
@@ -296,6 +312,8 @@ class ShardedBatches(EpochBatches):
         self._copies = copies
         self._steps = [self._count_steps(counts) for counts in shards.pairs_by_length]
         self.steps_per_epoch = sum(self._steps)
+        self.batch_tokens = batch_tokens
+        self.tokens = shards.tokens
         self.too_long = shards.too_long
 
     def _count_steps(self, pairs_by_length: np.ndarray) -> int:

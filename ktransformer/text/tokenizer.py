@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
+from ktransformer.text.line_limits import check_lines, cut_line, is_empty
 from ktransformer.text.piece_model import (
     NORMALIZATION,
     SPACE,
     add_mask,
+    find_line_end,
     find_mask,
+    known_characters,
     lite_obstacle,
     open_processor,
 )
@@ -29,6 +33,7 @@ except ImportError as error:  # There is no wheel for Windows.
 
 # What SentencePiece leaves out is longer, unless it is told so; then the model says it, too.
 _SENTENCE_BYTES = 4192
+_LEAST_COVERAGE = 0.98  # SentencePiece takes no less.
 
 
 class Tokenizer(tf.Module):
@@ -55,13 +60,15 @@ class Tokenizer(tf.Module):
             `mask_id`, and one that stands for it inside a word and is never given out.
         mask_id: The id of `<mask>`, or None without one; the ordinary pieces lie between `END_ID`
             and it.
+        characters: All that it knows, in order; None where that cannot be told of another's model.
         lite_obstacle: Why there is no LiteRT form that gives the same ids, or None.
 
     Args:
         model: A serialized SentencePiece model.
 
     Raises:
-        InputError: `model` is not a SentencePiece model, or has other special ids.
+        InputError: `model` is not a SentencePiece model, has other special ids, or has a piece
+            with a line end, which would break a text into two lines.
 
     Example:
         ```python
@@ -82,9 +89,16 @@ class Tokenizer(tf.Module):
                 "The SentencePiece model must have the ids pad 0, unknown 1, start 2, end 3; "
                 f"got {ids}."
             )
+        broken = find_line_end(model)
+        if broken is not None:
+            raise InputError(
+                "No piece of a tokenizer may hold a line end, for a text is one line; "
+                f"got {processor.id_to_piece(broken)!r}, id {broken}."
+            )
         self.model = model
         self.vocabulary_size: int = processor.vocab_size()
         self.mask_id = find_mask(model)
+        self.characters = known_characters(model)
         self.lite_obstacle = lite_obstacle(model)
         if self.lite_obstacle is None:
             self._graph = tensorflow_text.FastSentencepieceTokenizer(model, add_eos=True)
@@ -113,14 +127,15 @@ class Tokenizer(tf.Module):
             mask: Whether there is a mask token, for a masked language model.
 
         Raises:
-            InputError: The text is empty, or has more different characters than
-                `vocabulary_size` has room for.
+            InputError: The text is empty, has more different characters than `vocabulary_size`
+                has room for, or its lines are not strings; or an argument is out of its range.
         """
         import sentencepiece
 
         model = io.BytesIO()
-        lines = list(lines)
-        longest = max((len(line.encode()) for line in lines), default=0)
+        lines = check_lines(lines)
+        _check_training(lines, vocabulary_size, character_coverage)
+        longest = max(len(line.encode()) for line in lines)
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(lines),
@@ -137,13 +152,10 @@ class Tokenizer(tf.Module):
                 bos_id=START_ID,
                 eos_id=END_ID,
                 num_threads=2,  # Fixed: the sums, and so the pieces, depend on it.
-                minloglevel=2,
+                minloglevel=3,  # What goes wrong is raised.
             )
         except RuntimeError as error:
-            raise InputError(
-                f"No tokenizer of vocabulary_size={vocabulary_size} can be trained on this text: "
-                f"{error}"
-            ) from error
+            raise InputError(_explain(error, lines, vocabulary_size, 2 * mask)) from error
         return cls(add_mask(model.getvalue()) if mask else model.getvalue())
 
     @classmethod
@@ -185,8 +197,22 @@ class Tokenizer(tf.Module):
         ids = tf.where(positions < lengths, tf.gather(tokens.flat_values, places), PAD_ID)
         return tf.where(positions == lengths - 1, END_ID, ids), whole > limit
 
-    def encode_lines(self, lines: Sequence[str]) -> list[np.ndarray]:
-        """Encodes many lines at once: an int32 array `[S]` each, the end token included."""
+    def encode_lines(
+        self, lines: Sequence[str], *, max_length: int | None = None
+    ) -> list[np.ndarray]:
+        """Encodes many lines at once: an int32 array `[S]` each, the end token included.
+
+        Args:
+            lines: The texts.
+            max_length: Tokens over which the caller leaves a line out: of one that is far longer
+                only the start is encoded (see `line_limits.cut_line`). None to encode all.
+
+        Raises:
+            InputError: `lines` is one string, or holds something else than strings.
+        """
+        lines = check_lines(lines)
+        if max_length is not None:
+            lines = [cut_line(line, max_length) for line in lines]
         encoded: list[np.ndarray] = []
         for i in range(0, len(lines), 10_000):
             ragged = self.encode(tf.constant(lines[i : i + 10_000]))
@@ -208,6 +234,7 @@ class Tokenizer(tf.Module):
         """Normalises many lines at once, as `normalize` does one."""
         import sentencepiece
 
+        lines = check_lines(lines)
         normalizer = sentencepiece.SentencePieceNormalizer(
             model_proto=self.model, remove_extra_whitespaces=True
         )
@@ -217,3 +244,34 @@ class Tokenizer(tf.Module):
         """Returns the text of each id, a leading space as `▁`."""
         processor = open_processor(self.model)
         return [processor.id_to_piece(int(i)) for i in ids]
+
+
+def _check_training(lines: Sequence[str], vocabulary_size: int, character_coverage: float) -> None:
+    if vocabulary_size < 1:
+        raise InputError(f"vocabulary_size must be at least 1; got {vocabulary_size}.")
+    if not _LEAST_COVERAGE <= character_coverage <= 1:
+        raise InputError(
+            f"character_coverage must be from {_LEAST_COVERAGE} to 1; got {character_coverage}."
+        )
+    if all(map(is_empty, lines)):
+        raise InputError(
+            f"No tokenizer of vocabulary_size={vocabulary_size} can be trained on a text without "
+            f"a visible character; got {len(lines)} lines."
+        )
+
+
+def _explain(error: RuntimeError, lines: Sequence[str], vocabulary_size: int, extra: int) -> str:
+    """Says in our words what SentencePiece's trainer found wrong."""
+    start = f"No tokenizer of vocabulary_size={vocabulary_size} can be trained on this text: "
+    sizes = re.search(r"required_chars\. \d+ vs (\d+)", str(error))
+    if sizes:
+        least = int(sizes[1]) + extra
+        return (
+            f"{start}its characters and the special ids need {least}; raise vocabulary_size to "
+            "that, or lower character_coverage."
+        )
+    longest = max(range(len(lines)), key=lambda i: len(lines[i]))
+    return (
+        f"{start}SentencePiece gave up; leave out lines that are no text (the longest, line "
+        f"{longest + 1} of {len(lines)}, has {len(lines[longest])} characters)."
+    )

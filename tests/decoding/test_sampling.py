@@ -43,6 +43,35 @@ def test_a_seed_may_be_a_tensor():
     np.testing.assert_array_equal(first.ids, second.ids)
 
 
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), np.array(3), 2**64 + 3])
+def test_a_seed_may_be_any_integer(seed):
+    model = ToyModel(0, sentences=1, scale=0.5)
+    first, second = (draw(model, [0] * 50, [6] * 50, seed=s) for s in (3, seed))
+    np.testing.assert_array_equal(first.ids, second.ids)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 2**63, 2**32 + 3])
+def test_every_bit_of_a_seed_counts(seed):
+    model = ToyModel(0, sentences=1, scale=0.5)
+    first, second = (draw(model, [0] * 50, [6] * 50, seed=s) for s in (3, seed))
+    assert (first.ids.numpy() != second.ids.numpy()).any()
+
+
+def test_options_may_be_numbers_of_numpy():
+    model = ToyModel(0, sentences=1, scale=0.5)
+    plain = {"temperature": 0.5, "top_k": 3, "top_p": 0.75}
+    numpy = {"temperature": np.float32(0.5), "top_k": np.int64(3), "top_p": np.float64(0.75)}
+    first, second = (draw(model, [0] * 50, [6] * 50, **options) for options in (plain, numpy))
+    np.testing.assert_array_equal(first.ids, second.ids)
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e300])
+def test_a_temperature_beyond_float32_is_as_cold_or_hot_as_can_be(temperature):
+    drawn = first_tokens([0.02, 0.03, 0.1, 0.25, 0.6], temperature=temperature)
+    expected = [0, 0, 0, 0, 1] if temperature < 1 else [0.2] * 5
+    np.testing.assert_allclose(drawn, expected, atol=0.015)
+
+
 def test_positions_are_drawn_independently():
     def step(ids, index, state):
         return tf.repeat([[-50.0, -50.0, -50.0, 0.0, 0.0]], tf.shape(ids)[0], axis=0), state
@@ -176,6 +205,10 @@ def test_an_empty_batch_gives_no_hypotheses():
         ({"temperature": 0}, r"temperature must be above 0 and finite; got temperature=0"),
         ({"temperature": float("inf")}, r"above 0 and finite; got temperature=inf"),
         ({"temperature": float("nan")}, r"above 0 and finite; got temperature=nan"),
+        ({"temperature": "hot"}, r"temperature must be a number; got temperature='hot'"),
+        ({"seed": 1.5}, r"seed must be an integer; got seed=1.5"),
+        ({"top_k": 2.0}, r"top_k must be an integer; got top_k=2.0"),
+        ({"length_penalty": -1}, r"length_penalty must be at least 0 .*; got length_penalty=-1"),
         ({"top_k": -1}, r"top_k must be at least 0; got top_k=-1"),
         ({"top_p": 0}, r"top_p must be in \(0, 1\]; got top_p=0"),
         ({"top_p": 1.5}, r"top_p must be in \(0, 1\]; got top_p=1.5"),

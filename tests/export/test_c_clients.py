@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ OPERATIONS = (
     / "ops"
     / "_fast_sentencepiece_tokenizer.so"
 )
+# As a user has it: no log level is set.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,13 @@ def lite_client(built):
 
 def run(*words: object, text: str = "") -> subprocess.CompletedProcess:
     return subprocess.run(
-        list(map(str, words)), input=text, capture_output=True, text=True, timeout=120, check=False
+        list(map(str, words)),
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=ENVIRONMENT,
     )
 
 
@@ -62,7 +71,10 @@ def test_the_c_client_of_the_saved_model_says_what_the_model_says(
 ):
     lines = ["four zero two", "", "   ", "nine one", "one " * 60, "odd é", "seven six"]
     result = run(saved_model_client, saved_model, OPERATIONS, text="\n".join(lines))
-    assert result.returncode == 0, result.stderr
+    assert (result.returncode, result.stderr) == (
+        0,
+        "saved_model: 1 lines were cut, for they were too long.\n",
+    )
     assert result.stdout.split("\n")[:-1] == ModelEngine(translator).translate(lines)
 
 
@@ -79,8 +91,16 @@ def test_what_is_wrong_is_said_in_a_sentence(saved_model_client, saved_model, ar
     words = [saved_model if word == "MODEL" else word for word in arguments]
     result = run(saved_model_client, *words)
     assert result.returncode == 1
-    assert message in result.stderr.splitlines()[-1]
-    assert result.stderr.splitlines()[-1].startswith("saved_model: ")
+    (line,) = result.stderr.splitlines()
+    assert message in line
+    assert line.startswith("saved_model: ")
+
+
+def test_a_log_level_of_zero_shows_what_tensorflow_logs(saved_model_client):
+    shown = subprocess.run(
+        [saved_model_client], capture_output=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}
+    )
+    assert len(shown.stderr.splitlines()) > 1
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +113,10 @@ def test_the_c_client_of_the_tflite_says_what_the_model_says(lite_client, ids_fi
     processor = sentencepiece.SentencePieceProcessor(f"{ids_file}.tokenizer.model")
     encoded = [" ".join(map(str, processor.encode(line))) for line in lines]
     result = run(lite_client, ids_file, text="\n".join(encoded))
-    assert result.returncode == 0, result.stderr
+    assert (result.returncode, result.stderr) == (
+        0,
+        "lite: 1 lines were cut, for they were too long.\n",
+    )
     decoded = [processor.decode(list(map(int, row.split()))) for row in result.stdout.split("\n")]
     assert decoded[:-1] == ModelEngine(translator).translate(lines)
 

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from ktransformer.serving import ModelEngine
 pytestmark = pytest.mark.long
 
 PROGRAMS = Path(__file__).parents[2] / "export"
+# As a user has it: no log level is set.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
 LINES = ["four zero two", "", "nine one", "one " * 60, "odd é"]
 
 
@@ -21,23 +24,27 @@ def run(program: str, *arguments: object, text: str = "") -> subprocess.Complete
         text=True,
         timeout=120,
         check=False,
+        env=ENVIRONMENT,
     )
 
 
 def test_the_client_of_the_saved_model_says_what_the_model_says(saved_model, translator):
     result = run("client.py", saved_model, text="\n".join(LINES))
     assert result.stdout.split("\n")[:-1] == ModelEngine(translator).translate(LINES)
+    assert result.stderr == ""
 
 
 def test_the_client_of_the_tflite_says_what_the_model_says(lite_file, translator):
     result = run("lite_client.py", lite_file, 2, text="\n".join(LINES))
     assert result.stdout.split("\n")[:-1] == ModelEngine(translator).translate(LINES)
+    assert result.stderr == ""
 
 
 def test_the_client_of_ids_says_what_the_model_says(translator, tmp_path):
     file = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
     result = run("lite_ids_client.py", file, text="\n".join(LINES))
     assert result.stdout.split("\n")[:-1] == ModelEngine(translator).translate(LINES)
+    assert result.stderr == ""
 
 
 @pytest.mark.parametrize("client", ["client.py", "lite_client.py", "lite_ids_client.py"])

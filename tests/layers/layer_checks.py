@@ -84,7 +84,8 @@ def check_layer(make, inputs, output_shape, folder):
         randomize(layer)
         _check_config(layer, inputs)
         _check_gradients(layer, inputs)
-        _check_saving(layer, inputs, folder / f"{policy}.keras")
+        if policy == "mixed_float16":  # The config of every other is checked, too.
+            _check_saving(layer, inputs, folder / f"{policy}.keras")
 
 
 def _check_config(layer, inputs):

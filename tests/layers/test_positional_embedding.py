@@ -6,11 +6,12 @@ import pytest
 import tensorflow as tf
 
 from ktransformer.layers import PositionalEmbedding, sinusoidal_positions
-from tests.layers.layer_checks import TOLERANCE, array, built, check_layer
+from ktransformer.models import MaskedLanguageModel
+from tests.layers.layer_checks import TOLERANCE, array, built, check_layer, normal
 
 IDS = np.array([[5, 9, 3, 0], [2, 5, 0, 0]], "int32")
 POSITIONS = pytest.mark.parametrize(
-    "positions", ["sinusoidal", "sinusoidal_interleaved", "learned"]
+    "positions", ["sinusoidal", "sinusoidal_interleaved", "learned", "none"]
 )
 
 # Positions 0 to 2 of width 4: the frequencies are 1 and 1/100.
@@ -76,6 +77,12 @@ def test_learned_positions_come_from_their_own_table(scale, factor):
     np.testing.assert_allclose(array(layer(np.array([[7, 1]])))[0], expected, atol=1e-5)
 
 
+def test_without_positions_a_vector_is_the_scaled_token_and_the_width_may_be_odd():
+    layer = built(PositionalEmbedding(10, 3, max_length=8, positions="none"))
+    (table,) = layer.weights
+    np.testing.assert_allclose(array(layer(IDS)), 3**0.5 * table.numpy()[IDS], rtol=1e-5)
+
+
 @POSITIONS
 @pytest.mark.parametrize("policy", TOLERANCE)
 def test_later_ids_are_embedded_at_the_start_index(positions, policy):
@@ -126,6 +133,82 @@ def test_the_symbolic_output_has_the_shape_and_dtype_of_the_real_one(shape):
     outputs = layer(keras.Input(batch_shape=shape, dtype="int32"))
     assert outputs.shape == (*shape, 4)
     assert outputs.dtype == "float16"
+
+
+@pytest.mark.parametrize("project", [lambda e, h: e.logits(h), lambda e, h: e(h, reverse=True)])
+def test_a_functional_model_trains_one_table_for_embedding_and_logits(project, tmp_path):
+    layer = make()
+    ids = keras.Input((None,), dtype="int32")
+    model = keras.Model(ids, project(layer, layer(ids)))
+    before = layer.embeddings.numpy()
+    model.compile(keras.optimizers.SGD(0.5), keras.losses.SparseCategoricalCrossentropy(True))
+    model.fit(IDS, IDS, verbose=0)
+    assert len(model.trainable_weights) == 1
+    assert np.abs(layer.embeddings.numpy() - before).max() > 1e-2
+    expected = array(layer.logits(layer(IDS)))
+    np.testing.assert_allclose(model.predict(IDS, verbose=0), expected, atol=1e-5)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert len(loaded.trainable_weights) == 1
+    np.testing.assert_allclose(array(loaded(IDS)), expected, atol=1e-5)
+
+
+def test_symbolic_rows_give_the_logits_of_rows():
+    layer, rows = make(), normal(3, 4)
+    symbol = keras.Input((4,))
+    outputs = layer.logits(symbol)
+    assert outputs.shape == (None, 10)
+    np.testing.assert_allclose(
+        array(keras.Model(symbol, outputs)(rows)), array(layer.logits(rows)), atol=1e-6
+    )
+
+
+def test_the_logits_of_a_functional_model_carry_the_mask_of_the_vectors():
+    layer = make()
+    np.testing.assert_array_equal(layer(layer(IDS), reverse=True)._keras_mask, IDS != 0)
+
+
+class BiasedEmbedding(PositionalEmbedding):
+    def logits(self, hidden):
+        return super().logits(hidden) + 1.0
+
+
+def test_a_subclass_with_logits_of_its_own_is_called_in_reverse():
+    layer = built(BiasedEmbedding(10, 4, max_length=8))
+    hidden = keras.Input((None, 4))
+    with pytest.raises(ValueError, match=r"BiasedEmbedding .*embedding\(hidden, reverse=True\)"):
+        layer.logits(hidden)
+    model = keras.Model(hidden, layer(hidden, reverse=True))
+    vectors = normal(2, 3, 4)
+    np.testing.assert_allclose(array(model(vectors)), array(layer.logits(vectors)), atol=1e-6)
+
+
+def test_symbolic_ids_are_embedded_by_a_call_alone():
+    with pytest.raises(ValueError, match=r"embed .*embedding\(ids\)"):
+        make().embed(keras.Input((None,), dtype="int32"))
+
+
+def test_the_logits_of_a_masked_language_model_refuse_a_symbolic_tensor():
+    model = MaskedLanguageModel(13, num_layers=1, d_model=8, num_heads=2, hidden_dim=16)
+    with pytest.raises(ValueError, match=r"logits of MaskedLanguageModel .*model\({'ids'"):
+        model.logits(keras.Input((None, 8)))
+
+
+@pytest.mark.parametrize("wrong", [-1, 10])
+def test_an_id_outside_the_vocabulary_is_refused(wrong):
+    with pytest.raises(ValueError, match=rf"must be in \[0, 10\); got {wrong}"):
+        make()(np.array([[1, wrong]]))
+
+
+@pytest.mark.parametrize("wrong", [-1, 10])
+def test_an_id_outside_the_vocabulary_is_an_error_in_a_graph_on_a_cpu(wrong):
+    with tf.device("CPU"), pytest.raises(tf.errors.InvalidArgumentError, match=r"not in \[0, 10\)"):
+        tf.function(make())(tf.constant([[1, wrong]]))
+
+
+def test_strings_are_refused_as_ids():
+    with pytest.raises(TypeError, match=r"ids.*got strings"):
+        make()(np.array([["dog"]]))
 
 
 def test_a_sequence_over_max_length_is_refused():

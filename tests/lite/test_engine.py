@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import random
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ktransformer.engines import load_engine
 from ktransformer.errors import InputError
 from ktransformer.lite import LiteTranslator, export_lite, tokenizer_beside
 from ktransformer.lite.model_file import pack, read_metadata, set_metadata, unpack
@@ -114,6 +116,54 @@ def test_a_file_with_changed_bytes_is_refused_or_runs(lite_file, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert set(result.stdout.split()) <= {"0", "2"}
+
+
+def flipped(content, count, seed):
+    """Yields copies of a file with one flipped bit each."""
+    generator = random.Random(seed)
+    for _ in range(count):
+        damaged = bytearray(content)
+        damaged[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        yield damaged
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(3000, marks=pytest.mark.long)])
+def test_every_flipped_bit_is_refused(lite_file, tmp_path, count):
+    content, path = lite_file.read_bytes(), tmp_path / "model.tflite"
+    start = content.index(b'{\n  "kind"')
+    structure = content[-100_000:]  # Weights come first.
+    for damaged in (
+        *flipped(content, count, 1),
+        *(content[:-100_000] + part for part in flipped(structure, count, 2)),
+        *(content[:start] + part for part in flipped(content[start:], count // 10, 3)),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError) as caught:
+            LiteTranslator(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_file_says_the_sha256_of_itself(lite_file):
+    content = lite_file.read_bytes()
+    digest = json.loads(read_metadata(lite_file))["sha256"]
+    blank = content.replace(digest.encode(), b"0" * 64)
+    assert digest == hashlib.sha256(blank).hexdigest()
+
+
+def test_a_file_without_a_checksum_still_opens(lite_file, tmp_path):
+    fields = json.loads(read_metadata(lite_file))
+    del fields["files"], fields["sha256"]
+    text = json.dumps({**fields, "format_version": 1})
+    path = with_description(lite_file, text, tmp_path / "model.tflite")
+    assert LiteTranslator(path).translate(["four zero two"]) == ["402"]
+
+
+def test_the_checksum_can_be_left_out(lite_file, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(lite_file.read_bytes() + b"\0")
+    with pytest.raises(InputError, match="a damaged one"):
+        load_engine(path)
+    assert load_engine(path, check=False).translate(["nine"]) == ["9"]
 
 
 def test_a_description_of_other_signatures_is_damage(lite_file, tmp_path):

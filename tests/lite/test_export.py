@@ -17,7 +17,7 @@ from ktransformer.models import Transformer
 from ktransformer.serving import ModelEngine, Translator
 from ktransformer.text import Tokenizer
 from tests.serving.test_translator import TEXTS, with_decoding
-from tests.test_subclassing import RelativeTransformer, SwiGLUTransformer
+from tests.test_subclassing import OneKeyTransformer, RelativeTransformer, SwiGLUTransformer
 
 IDS = ("ids", "encode", "decode_step")
 
@@ -118,14 +118,17 @@ def test_greedy_and_beam_exports_say_what_the_model_says(translator, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "model_class",
-    [SwiGLUTransformer, pytest.param(RelativeTransformer, marks=pytest.mark.long)],
+    ("model_class", "positions"),
+    [
+        (OneKeyTransformer, "none"),
+        pytest.param(SwiGLUTransformer, "learned", marks=pytest.mark.long),
+        pytest.param(RelativeTransformer, "sinusoidal", marks=pytest.mark.long),
+    ],
 )
-def test_a_subclass_of_the_model_exports(model_class, tmp_path):
+def test_a_subclass_of_the_model_exports(model_class, positions, tmp_path):
     tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
-    model = model_class(
-        tokenizer.vocabulary_size, num_layers=1, d_model=16, num_heads=2, hidden_dim=16
-    )
+    sizes = {"num_layers": 1, "d_model": 16, "num_heads": 2, "hidden_dim": 16}
+    model = model_class(tokenizer.vocabulary_size, positions=positions, **sizes)
     model.build()
     translator = Translator(model, tokenizer)
     file = export_lite(translator, tmp_path / "model.tflite", signatures=["beam"])
@@ -279,7 +282,9 @@ def test_an_unknown_signature_or_quantisation_is_refused(translator, tmp_path):
     for signatures in (["ids", "stream"], [], "ids"):
         with pytest.raises(InputError, match=r"signatures must be some of serving_default, .*got "):
             export_lite(translator, tmp_path / "x.tflite", signatures=signatures)
-    with pytest.raises(InputError, match=r"batch_size must be at least 1; got 0"):
+    with pytest.raises(InputError, match=r"Did you mean 'decode_step'\?$"):
+        export_lite(translator, tmp_path / "x.tflite", signatures=["decode_steps"])
+    with pytest.raises(InputError, match=r"batch_size must be at least 1; got batch_size=0"):
         export_lite(translator, tmp_path / "x.tflite", batch_size=0)
     with pytest.raises(InputError, match=r"quantization must be one of .*; got 'int4'"):
         export_lite(translator, tmp_path / "x.tflite", quantization="int4")

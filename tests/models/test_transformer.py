@@ -117,6 +117,17 @@ def test_a_source_of_padding_alone_gives_finite_logits(policy, norm_first):
         np.testing.assert_array_equal(array(weights), np.zeros((2, 2, 5, 6)))
 
 
+def test_without_positions_the_order_of_the_source_does_not_matter():
+    model = make_model(positions="none")
+    shuffled = np.take(SOURCE, [3, 1, 0, 5, 2, 4], axis=1)
+    expected = array(model(INPUTS))
+    logits = array(model({"source": shuffled, "target": TARGET}))
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    with_positions = make_model(positions="learned")
+    logits = array(with_positions({"source": shuffled, "target": TARGET}))
+    assert np.abs(logits - array(with_positions(INPUTS))).max() > 1e-2
+
+
 def test_the_logits_carry_the_mask_of_the_target():
     target = np.array([[1, 6, 0, 0], [1, 2, 3, 0]], "int32")
     logits = make_model()({"source": SOURCE, "target": target})

@@ -19,7 +19,7 @@ _ON_JAX = """
 import json, sys
 import jax, keras, numpy as np
 from ktransformer.losses import SmoothedCrossEntropy, projected_losses
-from ktransformer.models import Transformer
+from ktransformer.models import Transformer, check_decoding
 
 assert keras.backend.backend() == "jax"
 keras.utils.set_random_seed(0)
@@ -28,6 +28,7 @@ inputs = dict(np.load(f"{folder}/inputs.npz"))
 model = Transformer(**sizes)
 model.build()
 model.load_weights(f"{folder}/model.weights.h5")
+assert check_decoding(model) < 1e-4
 logits = model(inputs)
 rows, length = inputs["target"].shape
 memory, cache, steps = model.prepare_memory(inputs["source"]), model.empty_state(rows, length), []

@@ -141,3 +141,11 @@ def test_requests_of_images_are_not_joined(tmp_path):
 def test_settings_out_of_range_are_refused(values):
     with pytest.raises(InputError, match=rf"{next(iter(values))} must be in \["):
         BatchingConfig(**values)
+
+
+def test_an_empty_request_gives_empty_outputs_in_every_signature(joined_export):
+    model = SavedModel(joined_export)
+    assert model.run("serving_default", texts=[])["text"].shape == (0,)
+    assert model.run("beam", texts=[])["text"].shape == (0, 3)
+    assert model.run("beam", texts=[])["score"].shape == (0, 3)
+    assert model.run("score", source=[], target=[])["log_probability"].shape == (0,)

@@ -42,3 +42,37 @@ def test_another_format_is_to_be_exported_again(description):
     text = json.dumps({**json.loads(description.to_json()), "format_version": 99})
     with pytest.raises(InputError, match="export it again"):
         TranslatorDescription.from_json(text, "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("kind", {}),
+        ("ktransformer", 1),
+        ("signatures", "ids"),
+        ("signatures", [1]),
+        ("batch_size", "3"),
+        ("batching", {"max_texts": "many"}),
+        ("vocabulary_size", "30"),
+        ("vocabulary_size", None),
+        ("max_source_length", 2.5),
+        ("decoding", {"beam_size": "three"}),
+        ("decoding", {"beam_size": 2.5}),
+        ("decoding", {"beam_size": 0}),
+        ("decoding", []),
+        ("special_ids", [0]),
+        ("shortlist", True),
+        ("files", ["a"]),
+        ("files", {"a": 1}),
+        ("sha256", None),
+    ],
+)
+def test_a_value_of_another_type_is_damage(name, value, description):
+    text = json.dumps({**json.loads(description.to_json()), name: value})
+    with pytest.raises(InputError, match=r"^x is"):
+        TranslatorDescription.from_json(text, "x")
+
+
+def test_json_that_is_nested_too_deep_is_damage():
+    with pytest.raises(InputError, match="x is"):
+        TranslatorDescription.from_json("[" * 100_000, "x")

@@ -123,7 +123,7 @@ def test_what_cannot_be_filled_is_refused(filler):
     with pytest.raises(InputError, match="no mask token"):
         MaskFiller(filler.model, without)
     for top_k in (0, 1000):
-        with pytest.raises(InputError, match=f"top_k must be from 1 to .*; got {top_k}"):
+        with pytest.raises(InputError, match=f"top_k must be from 1 to .*; got top_k={top_k}"):
             MaskFiller(filler.model, filler.tokenizer, top_k)
     with pytest.raises(InputError, match="must have <mask> in the place of a token; got 'one'"):
         filler.fill("one")

@@ -1,4 +1,7 @@
+import contextlib
+import hashlib
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -7,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from ktransformer.engines import load_engine
 from ktransformer.errors import InputError
 from ktransformer.serving import SavedModelEngine, Translator, export_saved_model, is_saved_model
 from ktransformer.text import Tokenizer
@@ -133,5 +137,75 @@ def test_a_damaged_export_is_refused(saved_model, tmp_path, name):
     folder = shutil.copytree(saved_model, tmp_path / "model")
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="does not hold a whole SavedModel"):
+    with pytest.raises(InputError, match=f"{name} is damaged"):
         SavedModelEngine(folder)
+    with pytest.raises(InputError, match="does not hold a whole SavedModel"):
+        SavedModelEngine(folder, check=False)
+
+
+FILES = [
+    "ktransformer.json",
+    "saved_model.pb",
+    "fingerprint.pb",
+    "variables/variables.index",
+    "variables/variables.data-00000-of-00001",
+    "assets.extra/tf_serving_warmup_requests",
+]
+
+
+def test_an_export_says_the_sha256_of_its_files(saved_model):
+    description = json.loads((saved_model / "ktransformer.json").read_text())
+    assert description["files"] == {
+        name: hashlib.sha256((saved_model / name).read_bytes()).hexdigest() for name in FILES[1:]
+    }
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_flipped_bit_of_an_export_is_refused(name, saved_model, tmp_path):
+    folder = shutil.copytree(saved_model, tmp_path / "model")
+    content, generator = (folder / name).read_bytes(), random.Random(3)
+    for _ in range(50):
+        damaged = bytearray(content)
+        damaged[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(InputError) as caught:
+            SavedModelEngine(folder)
+        assert "\n" not in str(caught.value)
+
+
+def without_checksums(folder):
+    """Makes the export one of format version 1."""
+    fields = json.loads((folder / "ktransformer.json").read_text())
+    del fields["files"], fields["sha256"]
+    fields["format_version"] = 1
+    (folder / "ktransformer.json").write_text(json.dumps(fields))
+
+
+def test_an_export_without_checksums_still_opens(saved_model, tmp_path):
+    folder = shutil.copytree(saved_model, tmp_path / "model")
+    without_checksums(folder)
+    assert SavedModelEngine(folder).translate(["four zero two"]) == ["402"]
+
+
+@pytest.mark.long
+def test_every_flipped_bit_of_a_graph_without_checksums_is_a_sentence_or_runs(
+    saved_model, tmp_path
+):
+    folder = shutil.copytree(saved_model, tmp_path / "model")
+    without_checksums(folder)
+    content, generator = (folder / "saved_model.pb").read_bytes(), random.Random(4)
+    for _ in range(40):
+        damaged = bytearray(content)
+        damaged[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        (folder / "saved_model.pb").write_bytes(damaged)
+        with contextlib.suppress(InputError):
+            SavedModelEngine(folder)
+
+
+def test_checksums_can_be_left_out(saved_model, tmp_path):
+    folder = shutil.copytree(saved_model, tmp_path / "model")
+    with (folder / "ktransformer.json").open("a") as file:
+        file.write("\n")
+    with pytest.raises(InputError, match=r"ktransformer\.json is damaged, or was changed"):
+        load_engine(folder)
+    assert load_engine(folder, check=False).translate(["nine"]) == ["9"]

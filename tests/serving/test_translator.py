@@ -127,3 +127,14 @@ def test_sampling_is_repeatable_and_depends_on_the_seed(translator):
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
     assert translator.sample([])["text"].shape == (0,)
+
+
+def test_options_of_sampling_may_change_from_call_to_call(translator):
+    def draw(**options) -> list:
+        return strings(translator.sample(["four zero two"] * 2, **options)["text"])
+
+    first = draw(seed=5)
+    assert draw(temperature=0.01) == ["402"] * 2
+    assert draw(temperature=np.float32(0.01), seed=2**31) == ["402"] * 2
+    assert draw(top_k=np.int64(1), seed=np.int64(9)) == ["402"] * 2
+    assert draw(seed=5) == first

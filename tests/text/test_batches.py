@@ -217,3 +217,16 @@ def test_copies_follow_each_other_in_a_batch(pairs):
         np.testing.assert_array_equal(more_labels, np.concatenate([labels, labels]))
         for name, ids in inputs.items():
             np.testing.assert_array_equal(more[name], np.concatenate([ids, ids]))
+
+
+@pytest.mark.parametrize("ids", [["hi"], [[0.5, 1.5]], [3], [[[1, 2]]], [None]])
+def test_sequences_that_are_no_ids_are_refused_with_what_was_got(ids):
+    good = [np.array([5, END_ID])]
+    for sides in ((ids, good), (good, ids)):
+        with pytest.raises(InputError, match=r"integers with one axis.*; got .* number 0"):
+            TokenBatches(*sides, **OPTIONS)
+
+
+def test_lists_of_integers_are_ids_too():
+    (batch,) = TokenBatches([[5, END_ID]], [[6, END_ID]], **OPTIONS).epoch(0)
+    assert batch[1][0, :2].tolist() == [6, END_ID]

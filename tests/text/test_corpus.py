@@ -153,3 +153,23 @@ def test_files_are_paired_one_by_one(tmp_path):
     sides = [[tmp_path / f"{name}.{side}" for name in "ab"] for side in ("en", "de")]
     with pytest.raises(InputError, match=r"got 3 in .*a\.en and 4 in .*a\.de"):
         read_parallel(*sides)
+
+
+def test_a_byte_order_mark_is_dropped_at_the_start_of_each_file(tmp_path):
+    first = write(tmp_path / "first", b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n")
+    second = write(tmp_path / "second.gz", gzip.compress(b"\xef\xbb\xbfc\n"))
+    assert list(read_lines([first, second])) == ["a", "\ufeffb", "c"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32-le"])
+def test_utf16_is_refused_with_its_line_with_a_mark_or_without(tmp_path, encoding):
+    file = write(tmp_path / "text", "two dogs\na dog\n".encode(encoding))
+    with pytest.raises(InputError, match=rf"{file}, line 1, .*UTF-8; got a NUL, .*UTF-16"):
+        list(read_lines(file))
+
+
+def test_pairs_with_an_invisible_side_count_as_empty(tmp_path):
+    source = write(tmp_path / "source", "a\nb\nc\n\u2060\ne\n")
+    target = write(tmp_path / "target", "A\n\u200b\n \u200d\ufeff\nD\n.\n")
+    text = read_parallel(source, target)
+    assert (text.sources, text.targets, text.empty) == (["a", "e"], ["A", "."], 3)

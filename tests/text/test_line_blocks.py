@@ -94,3 +94,13 @@ def test_the_lines_before_one_that_is_not_utf8_are_given_first(tmp_path):
         assert next(blocks) == ["one", "two"]
         with pytest.raises(InputError, match="standard input, line 3, is not valid UTF-8"):
             next(blocks)
+
+
+def test_a_byte_order_mark_at_the_start_of_a_stream_is_dropped(tmp_path):
+    content = b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n"
+    assert read_file(tmp_path / "text", content) == [["one", "\ufefftwo"]]
+
+
+def test_a_stream_in_utf16_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"input, line 1, .*NUL"):
+        read_file(tmp_path / "text", "one\ntwo\n".encode("utf-16-le"))

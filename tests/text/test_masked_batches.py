@@ -215,3 +215,8 @@ def test_an_impossible_setting_is_refused(lines, wrong, message):
 def test_no_line_at_all_is_an_input_error():
     with pytest.raises(InputError, match="There is no line to make batches of"):
         MaskedBatches([], **OPTIONS)
+
+
+def test_lines_that_are_no_ids_are_refused_with_what_was_got():
+    with pytest.raises(InputError, match=r"arrays of integers .*; got 'hi'"):
+        MaskedBatches(["hi"], mask_id=50, batch_tokens=64, max_length=20)

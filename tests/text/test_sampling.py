@@ -102,3 +102,8 @@ def test_a_tokenizer_of_another_kind_is_refused(tokenizer):
     masked = Tokenizer.train(TRAINING_TEXT, 130, mask=True)
     with pytest.raises(InputError, match="cannot be drawn: it has a mask"):
         SubwordSampler(masked, LINES, alpha=0.3)
+
+
+def test_one_string_in_the_place_of_lines_is_refused(tokenizer):
+    with pytest.raises(InputError, match="lines must be several strings; got one of 3"):
+        SubwordSampler(tokenizer, "dog", alpha=0.3)

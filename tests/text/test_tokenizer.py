@@ -1,4 +1,6 @@
+import base64
 import io
+import re
 import unicodedata
 
 import numpy as np
@@ -232,15 +234,53 @@ def test_the_vocabulary_is_no_larger_than_asked_and_counts_all_ids(tokenizer, se
     assert len(tokenizer.pieces(range(tokenizer.vocabulary_size))) == len(settings.pieces)
 
 
-def test_more_characters_than_pieces_is_an_input_error():
-    with pytest.raises(InputError, match=r"No tokenizer of vocabulary_size=8 can be trained on "):
-        Tokenizer.train(TRAINING_TEXT, 8)
+def test_more_characters_than_pieces_is_an_input_error_that_says_how_many_it_takes(capfd):
+    for mask in (False, True):
+        with pytest.raises(InputError, match=r"vocabulary_size=8 .* need (\d+)") as error:
+            Tokenizer.train(TRAINING_TEXT, 8, mask=mask)
+        assert ".cc" not in str(error.value)
+        least = int(re.search(r"need (\d+)", str(error.value))[1])
+        assert Tokenizer.train(TRAINING_TEXT, least, mask=mask).vocabulary_size == least
+        with pytest.raises(InputError, match=f"need {least}"):
+            Tokenizer.train(TRAINING_TEXT, least - 1, mask=mask)
+    assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("lines", [[], ["", "  "]], ids=["no lines", "only spaces"])
-def test_an_empty_training_text_is_an_input_error(lines):
+@pytest.mark.parametrize(
+    "lines", [[], ["", "  "], ["\u200b", "\u2060"]], ids=["no lines", "only spaces", "invisible"]
+)
+def test_an_empty_training_text_is_an_input_error(lines, capfd):
     with pytest.raises(InputError, match="No tokenizer of vocabulary_size=50 can be trained on "):
         Tokenizer.train(lines, 50)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("vocabulary_size", 0), ("vocabulary_size", -3), ("character_coverage", 0.5)],
+)
+def test_a_number_outside_its_range_is_an_input_error_that_names_it(name, value):
+    with pytest.raises(InputError, match=rf"{name} must be .*; got {value}"):
+        Tokenizer.train(TRAINING_TEXT, **{"vocabulary_size": 120, name: value})
+
+
+def test_a_text_that_sentencepiece_gives_up_on_is_an_input_error_that_names_the_longest_line():
+    noise = base64.b64encode(np.random.default_rng(0).bytes(150_000)).decode()
+    with pytest.raises(InputError, match=r"longest, line 3 of 302, has 200000 characters") as error:
+        Tokenizer.train(["two dogs", "a dog", noise, *["a cat runs"] * 299], 1500)
+    assert ".cc" not in str(error.value)
+
+
+def test_a_model_with_a_line_end_in_a_piece_is_an_input_error_that_names_the_piece(settings):
+    broken = sentencepiece_model_pb2.ModelProto.FromString(settings.SerializeToString())
+    broken.pieces[50].piece = "a\nb"
+    with pytest.raises(InputError, match=r"line end, .*; got 'a\\nb', id 50"):
+        Tokenizer(broken.SerializeToString())
+
+
+def test_the_characters_are_those_of_the_text_without_spaces(tokenizer):
+    expected = set("".join(map(nfkc_with_single_spaces, TRAINING_TEXT))) - {" "}
+    assert tokenizer.characters == "".join(sorted(expected))
 
 
 @pytest.mark.parametrize("content", [b"", b"this is a text file\n" * 20, bytes(range(256))])

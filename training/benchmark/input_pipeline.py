@@ -23,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from ktransformer.config import Config
+from ktransformer.config import Config, DataConfig
 from ktransformer.fitting import compile_model
 from ktransformer.models import Transformer
 from ktransformer.text import (
@@ -167,7 +167,8 @@ def count_tokens(inputs: dict[str, np.ndarray], labels: np.ndarray) -> int:
 
 
 def measure(options: argparse.Namespace) -> None:
-    folder, memory, data = options.folder, Memory(), Config().data
+    folder, memory = options.folder, Memory()
+    data = DataConfig(vocabulary_size=8000, batch_tokens=4096)
     sides = [sorted(folder.glob(f"*.{side}.gz")) for side in ("source", "target")]
     before = resident()
     memory.start()

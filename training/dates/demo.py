@@ -12,12 +12,13 @@ Score: exact match 1.000 on the 1,000 held-out dates.
 
 import argparse
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+import ktransformer
+
+ktransformer.quiet()  # Before TensorFlow is imported.
 
 import data
 from attention import draw_attention

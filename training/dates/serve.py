@@ -7,13 +7,29 @@ tensorflow-text, and refuses to go on if anything of ktransformer was imported: 
 what a server without ktransformer gets.
 """
 
+import contextlib
 import os
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
-import tensorflow as tf
-import tensorflow_text  # noqa: F401  The tokenizer's operations.
+
+@contextlib.contextmanager
+def quiet_imports():
+    """Drops what C++ libraries log while they are loaded, before they read the log level."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+with quiet_imports():
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  The tokenizer's operations.
 
 
 def main() -> int:

@@ -13,31 +13,28 @@ Score: accuracy 0.9833 +- 0.0060 on the 359 held-out images, mean of three seeds
 import argparse
 import dataclasses
 import logging
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+import ktransformer
+
+ktransformer.quiet()  # Before TensorFlow is imported.
 
 import numpy as np
 import tensorflow as tf
+from fit import Settings, accuracy, fit, make_model
+from images import KERAS_DATA, Images, Parts, load
+from pictures import draw_attention, draw_curves
 
 from ktransformer.allocator import keep_freed_memory
 from ktransformer.config import read_settings, split_settings
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_folder, json_text, new_folder, resolve
-from ktransformer.quiet import quiet_stderr
-
-with quiet_stderr():
-    from fit import Settings, accuracy, fit, make_model
-    from images import KERAS_DATA, Images, Parts, load
-    from pictures import draw_attention, draw_curves
-
-    from ktransformer.models import VisionTransformer
-    from ktransformer.servables import SERVABLE_FILES, save_servable
-    from ktransformer.serving import ImageClassifier
+from ktransformer.models import VisionTransformer
+from ktransformer.servables import SERVABLE_FILES, save_servable
+from ktransformer.serving import ImageClassifier
 
 HERE = Path(__file__).parent
 KIND = FolderKind(

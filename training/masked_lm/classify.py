@@ -8,13 +8,14 @@ seeds, and scored on the validation text.
 """
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+import ktransformer
+
+ktransformer.quiet()  # Before TensorFlow is imported.
 
 import keras
 import numpy as np

@@ -8,11 +8,12 @@ the true piece to the left, also where it is masked for the language model.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+import ktransformer
+
+ktransformer.quiet()  # Before TensorFlow is imported.
 
 import numpy as np
 from baselines import Bigrams, Targets
@@ -23,6 +24,7 @@ from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy
 from ktransformer.serving import MaskFiller
 from ktransformer.text import PAD_ID, START_ID, MaskedBatches, read_lines
+from ktransformer.text.line_limits import is_empty
 
 DRAWS = 10
 """How many times tokens to mask are drawn from the text."""
@@ -50,7 +52,7 @@ def read_text(paths: Sequence[str], *, at_least: int = 1) -> list[str]:
     Raises:
         InputError: A file cannot be read, or there are fewer such lines than `at_least`.
     """
-    lines = [line for line in read_lines(paths) if line.strip()]
+    lines = [line for line in read_lines(paths) if not is_empty(line)]
     if len(lines) < at_least:
         raise InputError(f"{', '.join(paths)} must hold at least {at_least} lines of text.")
     return lines

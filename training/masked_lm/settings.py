@@ -26,7 +26,7 @@ class Settings:
     activation: str = "gelu"
     """Inner activation of the feed-forward networks, and that of the head."""
     positions: str = "learned"
-    """learned, sinusoidal or sinusoidal_interleaved."""
+    """learned, sinusoidal, sinusoidal_interleaved or none."""
     max_length: int = 128
     """The longest line in tokens, the end token included."""
     vocabulary_size: int = 8000

@@ -10,11 +10,12 @@ with the language model's embeddings and encoder. The settings are the language 
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
+import ktransformer
+
+ktransformer.quiet()  # Before TensorFlow is imported.
 
 import keras
 from language_model import fit_language_model

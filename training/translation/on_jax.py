@@ -15,9 +15,11 @@ Several processes: README.md.
 """
 
 import argparse
+import collections
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -45,6 +47,7 @@ from ktransformer.fitting import (
     remove_checkpoints,
     remove_state,
 )
+from ktransformer.fitting.defaults import choose_batch_tokens, choose_vocabulary_size
 from ktransformer.models import PRESETS
 from ktransformer.run import Run, check_run_path, make_model, save_run
 from ktransformer.text import TokenBatches
@@ -101,14 +104,16 @@ def prepare(options: argparse.Namespace) -> None:
     texts = {"train": read_parallel(options.source, options.target)}
     if options.validation_source:
         texts["validation"] = read_parallel(options.validation_source, options.validation_target)
+    lines = [*texts["train"].sources, *texts["train"].targets]
+    characters = collections.Counter(itertools.chain.from_iterable(lines))
+    size = choose_vocabulary_size(config.data, characters.total(), len(characters))
     tokenizer = Tokenizer.train(
-        [*texts["train"].sources, *texts["train"].targets],
-        config.data.vocabulary_size,
+        lines,
+        size,
         split_digits=config.data.split_digits,
         character_coverage=config.data.character_coverage,
     )
     arrays = {
-        "config": np.frombuffer(json.dumps(config.to_dict()).encode(), "uint8"),
         "tokenizer": np.frombuffer(tokenizer.model, "uint8"),
         "vocabulary_size": np.array(tokenizer.vocabulary_size),
     }
@@ -117,6 +122,11 @@ def prepare(options: argparse.Namespace) -> None:
             ids = tokenizer.encode_lines(lines)
             arrays[f"{name}_{side}"] = np.concatenate(ids).astype("int32")
             arrays[f"{name}_{side}_lengths"] = np.array([len(line) for line in ids], "int32")
+    longer = np.maximum(arrays["train_source_lengths"], arrays["train_target_lengths"])
+    tokens = int(longer[longer <= config.model.max_length].sum())
+    batch_tokens = choose_batch_tokens(config.data, tokens, config.model.max_length)
+    config = config.replace({"vocabulary_size": size, "batch_tokens": batch_tokens})
+    arrays["config"] = np.frombuffer(json.dumps(config.to_dict()).encode(), "uint8")
     with new_file(options.output) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -171,7 +181,7 @@ def train(options: argparse.Namespace) -> None:
             state=open_state(checkpoints, config, {"ids": digest(arrays)}, resume=options.resume),
         )
         if index == 0:
-            run = Run(config, tokenizer, fitted.model, fitted.history)
+            run = Run(fitted.config, tokenizer, fitted.model, fitted.history)
             save_run(run, output, overwrite=options.overwrite)
             remove_checkpoints(checkpoints)
 

@@ -1,0 +1,26 @@
+"""Tells Keras' backend before Keras is imported, which fails where the backend is missing."""
+
+import json
+import os
+from pathlib import Path
+
+
+def chosen_backend() -> str:
+    """Returns the backend that `KERAS_BACKEND` or Keras' own keras.json names."""
+    named = os.environ.get("KERAS_BACKEND")
+    if named:
+        return named
+    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    try:
+        settings = json.loads((folder / "keras.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "tensorflow"
+    return str(settings.get("backend", "tensorflow")) if isinstance(settings, dict) else ""
+
+
+def backend_message(needs: str) -> str:
+    """Says which backend Keras is set to, and that `needs` needs it on TensorFlow."""
+    return (
+        f"Keras is set to {chosen_backend()}, by KERAS_BACKEND or in its keras.json; "
+        f"{needs} needs it on TensorFlow."
+    )

@@ -1,0 +1,67 @@
+"""Where a training runs: what its result depends on, to the bit, beside its settings."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ktransformer._version import __version__
+
+
+def describe_environment() -> dict[str, Any]:
+    """Returns versions, threads and machine, as JSON can hold them.
+
+    Threads are of TensorFlow; 0 means that it chooses them by the number of cores.
+    """
+    backend = keras.backend.backend()
+    found: dict[str, Any] = {
+        "ktransformer": __version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "backend": backend,
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": _count_cores(),
+    }
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        threading = tf.config.threading
+        found["tensorflow"] = tf.__version__
+        found["intra_op_threads"] = threading.get_intra_op_parallelism_threads()
+        found["inter_op_threads"] = threading.get_inter_op_parallelism_threads()
+    elif backend == "jax":
+        found["jax"] = importlib.metadata.version("jax")
+    return found
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Returns how two environments differ, such as `cores=2 before, 4 now`.
+
+    What only one of them says is no difference: it was not recorded.
+    """
+    return [
+        f"{name}={before[name]} before, {now[name]} now"
+        for name in now
+        if name in before and before[name] != now[name]
+    ]
+
+
+def _processor() -> str:
+    """Returns the processor's name; where it is not known, an empty text."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def _count_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,85 @@
+"""How far a training has come and how long it will take, as lines in its log."""
+
+import logging
+import sys
+import time
+from typing import Any
+
+import keras
+
+_log = logging.getLogger(__name__)
+_ESTIMATE_UPDATES = 20
+_LOG_SECONDS = 10.0
+
+
+class ReportProgress(keras.callbacks.Callback):
+    """Logs how long a training will take, and, where stderr is no terminal, how far it has come.
+
+    The estimate comes after 20 batches, then a line every so many seconds: batch, loss, tokens a
+    second and time left. On a terminal Keras' bar says the same, so only the estimate is logged.
+
+    Args:
+        batches: Batches of the whole training.
+        tokens: Tokens of a batch in the mean, without padding; None where that is not known.
+        done: Batches of those before this callback begins.
+        interval_seconds: Time between two lines.
+    """
+
+    def __init__(
+        self,
+        batches: int,
+        tokens: float | None,
+        *,
+        done: int = 0,
+        interval_seconds: float = _LOG_SECONDS,
+    ) -> None:
+        super().__init__()
+        self._batches, self._tokens, self._done = batches, tokens, done
+        self._interval = interval_seconds
+        self._seen = 0
+        self._began = self._reported = time.monotonic()
+        self._at_report = done
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts a batch, and logs a line if it is time to."""
+        self._seen += 1
+        self._done += 1
+        now = time.monotonic()
+        if self._seen == 1:  # Most of its time went into tracing the model.
+            self._began, self._reported, self._at_report = now, now, self._done
+            return
+        if self._seen == _ESTIMATE_UPDATES:
+            if sys.stderr.isatty():
+                print(file=sys.stderr)  # Keras' bar stands in this line.
+            _log.info(
+                "%s batches took %s; the training will take about %s more.",
+                self._seen,
+                _duration(now - self._began),
+                _duration(self._seconds_left(now)),
+            )
+        if now - self._reported >= self._interval and not sys.stderr.isatty():
+            rate = (self._done - self._at_report) / max(now - self._reported, 1e-9)
+            speed = f"{rate:,.1f} batches"
+            if self._tokens is not None:
+                speed = f"{rate * self._tokens:,.0f} tokens"
+            _log.info(
+                "batch %s of %s, loss %.4f, %s a second, %s left",
+                f"{self._done:,}",
+                f"{self._batches:,}",
+                (logs or {}).get("loss", float("nan")),
+                speed,
+                _duration(self._seconds_left(now)),
+            )
+            self._reported, self._at_report = now, self._done
+
+    def _seconds_left(self, now: float) -> float:
+        """Returns the time for the batches that are left, at the mean speed up to now."""
+        return (self._batches - self._done) * (now - self._began) / max(self._seen - 1, 1)
+
+
+def _duration(seconds: float) -> str:
+    """Returns `8 s`, `12 min` or `3 h 5 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

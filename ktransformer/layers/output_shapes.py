@@ -1,0 +1,46 @@
+"""What a symbolic call of a layer returns: every axis that is known before there is data."""
+
+from typing import Any
+
+import keras
+
+
+class DescribedLayer(keras.layers.Layer):
+    """A layer whose symbolic output keeps every axis that `compute_output_shape` knows.
+
+    A symbolic call traces `call`, so it refuses what `call` refuses and follows a subclass that
+    returns something else. Reshapes lose static axes on the way; `compute_output_shape`, which
+    wrappers such as `TimeDistributed` ask as well, fills them in.
+    """
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Describes the output for symbolic arguments of `call`."""
+        if not self.built:
+            return super().compute_output_spec(*args, **kwargs)
+        traced = keras.Operation.compute_output_spec(self, *args, **kwargs)
+        return _with_axes_of(super().compute_output_spec(*args, **kwargs), traced)
+
+
+class SameShapeLayer(DescribedLayer):
+    """A layer whose output has the shape of its input."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.input_spec = keras.InputSpec(min_ndim=2)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Returns the shape of the input."""
+        return input_shape
+
+
+def _with_axes_of(described: Any, traced: Any) -> Any:
+    """Fills in the axes that a trace left open; where the two disagree, the trace is right."""
+    if not (isinstance(described, keras.KerasTensor) and isinstance(traced, keras.KerasTensor)):
+        return traced
+    if len(described.shape) != len(traced.shape):
+        return traced
+    pairs = list(zip(described.shape, traced.shape, strict=True))
+    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        return traced
+    shape = tuple(known if open_axis is None else open_axis for known, open_axis in pairs)
+    return keras.KerasTensor(shape, dtype=traced.dtype)

@@ -1,0 +1,67 @@
+"""Things that many threads share, one thread at a time each: first come, first served."""
+
+import contextlib
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Turns(Generic[T]):
+    """Lends things to threads in the order in which these ask.
+
+    With R things, a thread waits at most until those that asked before it are done, of which R run
+    at a time: no thread can ask again and be served before it. Of things that lie idle, the one
+    that was used last is lent first, so that a single thread always has the same.
+
+    Args:
+        things: What is lent.
+    """
+
+    def __init__(self, things: Iterable[T]) -> None:
+        self._lock = threading.Lock()
+        self._idle = list(things)  # Empty wherever a thread waits.
+        self._waiting: deque[queue.SimpleQueue[T]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for their turn."""
+        return len(self._waiting)
+
+    @contextlib.contextmanager
+    def take(self) -> Iterator[T]:
+        """Lends one of the things to a block, which waits for its turn."""
+        thing = self._take()
+        try:
+            yield thing
+        finally:
+            self._give(thing)
+
+    def _take(self) -> T:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            place: queue.SimpleQueue[T] = queue.SimpleQueue()
+            self._waiting.append(place)
+        try:
+            return place.get()
+        except BaseException:  # Interrupted while it waits: its turn goes to the next.
+            self._leave(place)
+            raise
+
+    def _leave(self, place: queue.SimpleQueue[T]) -> None:
+        with self._lock:
+            if place in self._waiting:
+                self._waiting.remove(place)
+                return
+        self._give(place.get_nowait())
+
+    def _give(self, thing: T) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().put(thing)
+            else:
+                self._idle.append(thing)

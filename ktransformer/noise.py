@@ -1,0 +1,128 @@
+"""Leaves out what TensorFlow and LiteRT print about themselves, and packages no command uses."""
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator
+
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+# Lines that TensorFlow's and LiteRT's C++ code writes whatever the log level, and of which no user
+# can change anything: most are logged while a library is loaded, before it reads the level.
+_NOISE = re.compile(
+    rb"[IW]\d{4} [\d:.]+ +\d+ \S+:\d+\]"
+    rb"|\d{4}-\d\d-\d\d [\d:.]+: [IW] "
+    rb"|E\d{4} [\d:.]+ +\d+ (cuda_platform|cuda_dnn|cuda_fft|cuda_blas|util)\.cc:\d+\]"
+    rb"|WARNING: All log messages before absl::InitializeLog\(\)"
+    rb"|To enable the following instructions: "
+    rb"|INFO: Created TensorFlow Lite XNNPACK delegate"
+)
+_one_at_a_time = threading.RLock()
+_called: list[bool] = []
+
+
+def quiet() -> None:
+    """Leaves out what TensorFlow and LiteRT log about themselves, for the rest of the process.
+
+    Call it before anything imports TensorFlow: it imports TensorFlow and LiteRT itself, as far as
+    they are installed, and drops what they log meanwhile. Errors remain exceptions. With
+    `TF_CPP_MIN_LOG_LEVEL=0` in the environment nothing is left out.
+
+    Warns:
+        UserWarning: TensorFlow was imported before the first call.
+
+    Example:
+        ```python
+        import ktransformer
+
+        ktransformer.quiet()
+
+        from ktransformer.serving import Translator
+        ```
+    """
+    if _called:
+        return
+    _called.append(True)
+    if "tensorflow" in sys.modules:
+        message = "ktransformer.quiet() must be called before TensorFlow is imported."
+        warnings.warn(message, stacklevel=3)
+    set_log_level()
+    with quiet_stderr(), contextlib.suppress(ImportError):
+        import tensorflow  # noqa: F401
+    start_litert()
+
+
+def set_log_level() -> None:
+    """Makes TensorFlow log nothing below a fatal error, unless the environment says otherwise."""
+    os.environ.setdefault(_LEVEL, "3")
+
+
+def start_litert() -> None:
+    """Has LiteRT name its delegate, which it does once in a process, where nobody sees it."""
+    with quiet_stderr(), contextlib.suppress(ImportError):
+        import flatbuffers
+        import numpy as np
+        from ai_edge_litert import schema_py_generated as schema
+        from ai_edge_litert.interpreter import Interpreter
+
+        inputs, outputs = np.array([0, 0], np.int32), np.array([1], np.int32)
+        tensor = schema.TensorT(shape=[1], type=schema.TensorType.FLOAT32, buffer=0)
+        code = schema.OperatorCodeT(builtinCode=schema.BuiltinOperator.ADD)
+        graph = schema.SubGraphT(
+            tensors=[tensor, tensor],
+            inputs=inputs[:1],
+            outputs=outputs,
+            operators=[schema.OperatorT(opcodeIndex=0, inputs=inputs, outputs=outputs)],
+        )
+        model = schema.ModelT(
+            version=3, operatorCodes=[code], subgraphs=[graph], buffers=[schema.BufferT()]
+        )
+        builder = flatbuffers.Builder(256)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        Interpreter(model_content=bytes(builder.Output())).allocate_tensors()
+
+
+@contextlib.contextmanager
+def without_packages(*names: str) -> Iterator[None]:
+    """Makes packages look as if they were not installed, to what is imported in the block.
+
+    What has been imported before stays. After the block, they can be imported as ever.
+    """
+    hidden = [name for name in names if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # Python's own sign for it.
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Drops known noise from what the block writes to the process's stderr.
+
+    Everything else is written when the block ends. Meant for imports: C++ code writes past
+    Python's `sys.stderr`, and what other threads write meanwhile waits as well.
+    """
+    if os.environ.get(_LEVEL) == "0" or sys.stderr is None:
+        yield
+        return
+    with _one_at_a_time, tempfile.TemporaryFile() as held_back:
+        sys.stderr.flush()
+        saved = os.dup(2)
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            held_back.seek(0)
+            for line in held_back:
+                if not _NOISE.match(line):
+                    os.write(2, line)

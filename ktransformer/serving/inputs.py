@@ -1,0 +1,199 @@
+"""Arguments of graphs, turned into tensors and checked before TensorFlow sees them."""
+
+import reprlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ktransformer.errors import InputError
+
+_OF_IDS = ("source", "ids")  # The inputs of signatures that are ids, where they are integers.
+
+
+def to_texts(texts: Any) -> list[str]:
+    """Turns an engine's argument into a list of strings.
+
+    Args:
+        texts: Strings: a list, a NumPy array, a tensor, or anything else that gives one after
+            another. Bytes are taken for UTF-8.
+
+    Raises:
+        InputError: One of them is no string, or has no UTF-8 form.
+        TypeError: It is a single string, or gives nothing one after another.
+    """
+    if isinstance(texts, (str, bytes, Mapping)) or not isinstance(texts, Iterable):
+        got = "one string" if isinstance(texts, (str, bytes)) else reprlib.repr(texts)
+        raise TypeError(f"texts must be a list of strings; got {got}.")
+    if isinstance(texts, tf.Tensor):
+        texts = texts.numpy()
+    found = list(texts)
+    for i, text in enumerate(found):
+        if not isinstance(text, (str, bytes)):
+            raise InputError(f"texts must be strings; got texts[{i}]={reprlib.repr(text)}.")
+        if isinstance(text, str) and not text.isascii():
+            _check_unicode(i, text)
+    return found
+
+
+def _check_unicode(place: int, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"texts must be Unicode without surrogates; got texts[{place}]={reprlib.repr(text)}."
+        ) from None
+
+
+def to_tensors(
+    signature: str, specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any]
+) -> dict[str, tf.Tensor]:
+    """Turns the inputs of an export's signature into tensors; see `to_tensor`.
+
+    Raises:
+        InputError: One is missing, unknown or does not fit.
+    """
+    _check_names(signature, specs, inputs)
+    return {name: to_tensor(name, value, specs[name]) for name, value in inputs.items()}
+
+
+def to_arrays(
+    signature: str, specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Turns the inputs of a signature into NumPy arrays; those of numbers that fit are not copied.
+
+    Raises:
+        InputError: As `to_tensors`.
+    """
+    _check_names(signature, specs, inputs)
+    return {name: _to_array(name, value, specs[name]) for name, value in inputs.items()}
+
+
+def _to_array(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
+    is_array = isinstance(value, np.ndarray) and value.dtype.kind != "O"
+    if is_array and (value.dtype, value.ndim) == (spec.dtype.as_numpy_dtype, spec.shape.rank):
+        return value
+    return np.asarray(to_tensor(name, value, spec))
+
+
+def _check_names(
+    signature: str, specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any]
+) -> None:
+    if inputs.keys() != specs.keys():
+        raise InputError(
+            f"The signature {signature} takes {', '.join(sorted(specs))}; "
+            f"got {', '.join(sorted(inputs)) or 'nothing'}."
+        )
+
+
+def to_tensor(name: str, value: Any, spec: tf.TensorSpec) -> tf.Tensor:
+    """Turns an argument into the tensor that a graph takes.
+
+    Args:
+        name: The argument's name, for the message.
+        value: A tensor, also of a graph that is being traced, a NumPy array, or nested lists. One
+            without elements may be of any type: an empty list has none of its own. Integers may
+            be of another width, if they fit.
+        spec: What the graph takes.
+
+    Returns:
+        A tensor of the spec's type, and of a shape that is compatible with the spec's.
+
+    Raises:
+        InputError: The argument is something else.
+    """
+    try:
+        tensor = _convert(value, spec)
+    except (TypeError, ValueError, OverflowError, tf.errors.OpError):
+        tensor = None
+    if tensor is None or not spec.shape.is_compatible_with(tensor.shape):
+        raise InputError(f"{name} must be {_expected(spec)}; got {_shown(value)}.") from None
+    return tensor
+
+
+def check_batch(tensors: Mapping[str, tf.Tensor]) -> None:
+    """Refuses tensors `[B, ...]` of different B, as far as it is known: TensorFlow may repeat one.
+
+    Raises:
+        InputError: They have.
+    """
+    counts = {name: tensor.shape[0] for name, tensor in tensors.items() if tensor.shape.rank}
+    if len(set(counts.values()) - {None}) > 1:
+        sizes = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise InputError(f"{' and '.join(counts)} must be equally many; got {sizes}.")
+
+
+def check_ids(name: str, ids: np.ndarray, vocabulary_size: int) -> None:
+    """Refuses ids that a model does not have: in a graph, negative ones count from the end.
+
+    Raises:
+        InputError: One is outside `[0, vocabulary_size)`.
+    """
+    outside = ids[(ids < 0) | (ids >= vocabulary_size)]
+    if outside.size:
+        raise InputError(
+            f"{name} must be from 0 to {vocabulary_size - 1}, the model's last id; "
+            f"got {outside.flat[0]}."
+        )
+
+
+def check_inputs_ids(
+    specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any], vocabulary_size: int
+) -> None:
+    """Refuses ids among an export's inputs that its model does not have; see `check_ids`."""
+    for name in _OF_IDS:
+        if name in inputs and specs[name].dtype == tf.int32:
+            check_ids(name, np.asarray(inputs[name]), vocabulary_size)
+
+
+def _convert(value: Any, spec: tf.TensorSpec) -> tf.Tensor | None:
+    """Returns a tensor of the spec's type, or None where the elements are of another."""
+    if isinstance(value, tf.Variable):
+        value = tf.convert_to_tensor(value)
+    elif not isinstance(value, tf.Tensor):
+        # Not by NumPy for strings: it drops the NULs at their ends.
+        value = tf.constant(value, tf.string) if spec.dtype == tf.string else np.asarray(value)
+    shape = tf.TensorShape(value.shape)
+    if shape.num_elements() == 0:
+        return _empty(shape, spec)
+    if tf.as_dtype(value.dtype) == spec.dtype:
+        return tf.convert_to_tensor(value)
+    if not tf.is_symbolic_tensor(value):
+        return _from_array(np.asarray(value), spec.dtype)
+    return tf.cast(value, spec.dtype) if value.dtype.is_integer and spec.dtype.is_integer else None
+
+
+def _empty(shape: tf.TensorShape, spec: tf.TensorSpec) -> tf.Tensor:
+    """Makes a tensor without elements; a flat one is a batch of none, whatever the spec's rank."""
+    if shape.rank == 1 and spec.shape.rank:
+        return tf.zeros([0, *(size or 1 for size in spec.shape[1:])], spec.dtype)
+    return tf.zeros(shape, spec.dtype)
+
+
+def _from_array(array: np.ndarray, dtype: tf.DType) -> tf.Tensor | None:
+    """Makes a tensor of numbers, if the type can hold them; booleans are none."""
+    kinds = "iu" if dtype.is_integer else "iuf" if dtype.is_floating else ""
+    if array.dtype.kind not in kinds:
+        return None
+    wide = not np.can_cast(array.dtype, dtype.as_numpy_dtype)
+    if dtype.is_integer and wide and not dtype.min <= array.min() <= array.max() <= dtype.max:
+        return None
+    return tf.constant(array.astype(dtype.as_numpy_dtype))
+
+
+def _expected(spec: tf.TensorSpec) -> str:
+    if spec.shape.rank == 0:
+        return f"one {'string' if spec.dtype == tf.string else spec.dtype.name}"
+    axes = ["B" if i == 0 else "N" for i in range(spec.shape.rank or 0)]
+    sizes = [str(size or axis) for size, axis in zip(spec.shape, axes, strict=True)]
+    elements = "strings" if spec.dtype == tf.string else spec.dtype.name
+    return f"a list, array or tensor of {elements} [{', '.join(sizes)}]"
+
+
+def _shown(value: Any) -> str:
+    """Writes an argument in at most a line: arrays and tensors by type and shape."""
+    if isinstance(value, (tf.Tensor, np.ndarray)):
+        name = value.dtype.name
+        return f"{name} [{', '.join(str(size) for size in value.shape)}]"
+    return reprlib.repr(value)

@@ -1,0 +1,92 @@
+"""Training text: what is left out, what the tokenizer is made of, and what is warned of."""
+
+import base64
+import random
+
+import numpy as np
+import pytest
+
+from ktransformer.errors import InputError
+from ktransformer.fitting.preparation import HeldText, StreamedText
+from ktransformer.text import ParallelFiles, ParallelText, survey_files
+from ktransformer.text.line_limits import LengthBound
+from tests.small_run import number_pairs, write_pairs
+from tests.test_fitting import small
+
+PAIRS = number_pairs(300, seed=4)
+NOISE = base64.b64encode(random.Random(1).randbytes(150_000)).decode()
+NOISY = [*PAIRS[:100], (NOISE, "1"), *PAIRS[100:], ("one", NOISE[:3000]), ("a" * 300, "2")]
+
+
+def held(pairs, **settings):
+    sources, targets = map(list, zip(*pairs, strict=True))
+    return HeldText(ParallelText(sources, targets, empty=0), small(**settings)).encode()
+
+
+def streamed(pairs, folder, **settings):
+    files = ParallelFiles(*write_pairs(folder, f"text-{len(pairs)}", pairs))
+    return StreamedText(files, small(**settings), folder / "c", reuse=False).encode()
+
+
+SETTINGS = {"vocabulary_size": 60, "max_length": 16}
+
+
+def test_pairs_surely_too_long_leave_the_tokenizer_as_it_is_without_them(caplog):
+    with caplog.at_level("INFO"):
+        tokenizer, batches = held(NOISY, **SETTINGS)
+    expected, clean = held(PAIRS, **SETTINGS)
+    assert tokenizer.model == expected.model
+    assert (batches.too_long, clean.too_long) == (0, 0)
+    assert "3 pairs are over 16 tokens with any tokenizer" in caplog.text
+    assert "300 pairs; left out: 0 with an empty side, 3 over 16 tokens." in caplog.text
+
+
+def test_pairs_surely_too_long_leave_the_tokenizer_of_a_streamed_text_as_it_is(tmp_path):
+    tokenizer, batches = streamed(NOISY, tmp_path, shard_pairs=1000, **SETTINGS)
+    expected, clean = streamed(PAIRS, tmp_path, shard_pairs=1000, **SETTINGS)
+    assert tokenizer.model == expected.model
+    assert batches.too_long - clean.too_long == 3
+
+
+def test_subwords_are_sampled_of_a_text_with_a_long_line():
+    _, batches = held(NOISY, subword_alpha=0.3, **SETTINGS)
+    (inputs, _), *_ = batches.epoch(0)
+    assert inputs["source"].shape[1] <= 16
+
+
+def test_a_sample_is_drawn_from_the_pairs_that_may_fit(tmp_path):
+    files = ParallelFiles(*write_pairs(tmp_path, "text", NOISY))
+    survey = survey_files(files, sample_pairs=1000, bound=LengthBound(16))
+    assert (survey.pairs, survey.surely_longer) == (303, 3)
+    assert survey.sample.sources == [source for source, _ in PAIRS]
+    with pytest.raises(InputError, match="No pair has at most max_length=1 tokens"):
+        survey_files(files, sample_pairs=1000, bound=LengthBound(1))
+
+
+def test_a_text_that_is_nearly_all_left_out_is_warned_of_with_its_numbers(caplog):
+    long = [(f"{source} " * 20, target) for source, target in PAIRS]
+    held([*PAIRS[:3], *long], **SETTINGS)
+    (warning,) = [r for r in caplog.records if r.message.startswith("Training text: ")]
+    assert warning.levelname == "WARNING"
+    assert "3 pairs; left out: 0 with an empty side, 300 over 16 tokens" in warning.message
+    assert "99.0% of 303" in warning.message
+
+
+def test_a_text_of_which_little_is_left_out_is_not_warned_of(caplog):
+    held(PAIRS, vocabulary_size=60, max_length=16)
+    assert "left out" not in caplog.text
+
+
+def test_a_vocabulary_far_under_the_one_asked_for_is_warned_of(caplog):
+    tokenizer, _ = held(PAIRS, vocabulary_size=8000, max_length=16)
+    (warning,) = [r.message for r in caplog.records if "vocabulary_size=8000" in r.message]
+    assert f" {tokenizer.vocabulary_size} pieces" in warning
+    caplog.clear()
+    held(PAIRS, **SETTINGS)
+    assert "vocabulary_size" not in caplog.text
+
+
+def test_a_lone_word_of_the_greatest_length_still_fits():
+    pairs = [*PAIRS, ("x" * 20, "y" * 20)]
+    tokenizer, _ = held(pairs, **SETTINGS)
+    assert np.isin(["x", "y"], list(tokenizer.characters)).all()
