@@ -137,7 +137,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "arguments": ({"config"}, set()),
     "cli": (
-        {"allocator", "arguments", "commands", "export_commands", "noise"},
+        {"allocator", "arguments", "commands", "export_commands", "noise", "progress"},
         {"tensorflow"},
     ),
     "__main__": ({"cli"}, set()),

@@ -11,7 +11,6 @@ Score: exact match 1.000 on the 1,000 held-out dates.
 """
 
 import argparse
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +27,7 @@ from ktransformer.config import Config, read_settings
 from ktransformer.errors import InputError
 from ktransformer.fitting import remove_checkpoints, train
 from ktransformer.lite import LiteTranslator, export_lite
+from ktransformer.progress import log_to_stderr
 from ktransformer.run import check_run_path, save_run
 from ktransformer.serving import ModelEngine, Translator, export_saved_model, translate_lines
 from ktransformer.text import ParallelText, read_parallel
@@ -40,8 +40,7 @@ WANTED = 0.990
 def main() -> int:
     keep_freed_memory()
     options = parse_arguments()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("ktransformer").setLevel(logging.INFO)
+    log_to_stderr()
     try:
         score = demo(Path(options.output), options.pairs, options.epochs)
     except InputError as error:
