@@ -6,7 +6,6 @@ Results go to stdout, progress to stderr. TensorFlow is imported only when a com
 
 import argparse
 import io
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -14,8 +13,9 @@ from collections.abc import Sequence
 from ktransformer.allocator import keep_freed_memory
 from ktransformer.arguments import make_parser
 from ktransformer.backend import backend_message, chosen_backend
-from ktransformer.errors import InputError, first_line
+from ktransformer.errors import InputError, first_line, printable
 from ktransformer.noise import quiet_stderr, set_log_level, start_litert, without_packages
+from ktransformer.progress import log_to_stderr
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,8 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_log_level()
     if options.command == "train":
         keep_freed_memory()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("ktransformer").setLevel(logging.INFO)
+    log_to_stderr()
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
         return 2 if sys.stderr is None else _fail("A standard stream is closed.")
     # Texts come in as UTF-8, whatever the locale; what a file is called may be none.
@@ -75,5 +74,5 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _fail(sentence: str, status: int = 2) -> int:
-    print(f"ktransformer: {sentence}", file=sys.stderr)
+    print(f"ktransformer: {printable(sentence)}", file=sys.stderr)
     return status

@@ -8,13 +8,16 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from ktransformer.errors import InputError, did_you_mean
+from ktransformer.errors import InputError, brief, did_you_mean
 from ktransformer.numbers import to_float, to_integer
+
+_MOST_BYTES, _MOST_NODES = 1 << 20, 10_000  # Of a file of settings.
+_NULL = ("none", "null")
 
 
 def _check(ok: bool, rule: str, **values: Any) -> None:
     if not ok:
-        got = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        got = ", ".join(f"{name}={brief(value)}" for name, value in values.items())
         raise InputError(f"{rule}; got {got}.")
 
 
@@ -38,7 +41,7 @@ def _check_range(
         ends = "(" if open_below else "[", ")" if open_above else "]"
         rule = f"{name} must be in {ends[0]}{least}, {most}{ends[1]}"
     inside = value is None or (
-        math.isfinite(value)
+        (isinstance(value, int) or math.isfinite(value))  # Not all integers fit a float.
         and (value > least or (value == least and not open_below))
         and (value < most or (value == most and not open_above))
     )
@@ -339,7 +342,7 @@ class Config:
         for key, value in settings.items():
             if key not in owner:
                 raise InputError(
-                    f"Unknown setting {key!r}; known are {', '.join(sorted(owner))}."
+                    f"Unknown setting {brief(key)}; known are {', '.join(sorted(owner))}."
                     + did_you_mean(key, owner)
                 )
             section = sections[owner[key]]
@@ -374,12 +377,12 @@ def flatten(sections: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             if key not in names:
                 raise InputError(
-                    f"Unknown section {key!r}; known are {', '.join(names)}."
+                    f"Unknown section {brief(key)}; known are {', '.join(names)}."
                     + did_you_mean(key, names)
                 )
             settings |= value
         elif key in names and value is not None:
-            raise InputError(f"Section {key!r} must hold settings; got {value!r}.")
+            raise InputError(f"Section {brief(key)} must hold settings; got {brief(value)}.")
         elif key not in names:
             settings[key] = value
     return settings
@@ -395,7 +398,7 @@ def split_settings(settings: Iterable[str]) -> dict[str, str]:
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise InputError(f"--set takes key=value; got {setting!r}.")
+            raise InputError(f"--set takes key=value; got {brief(setting)}.")
         pairs[key] = value
     return pairs
 
@@ -404,19 +407,57 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     """Reads settings from a YAML file, with or without sections.
 
     Raises:
-        InputError: The file is missing or is not a YAML mapping.
+        InputError: The file is missing, larger than 1 MiB or not a YAML mapping, or its aliases
+            make more than 10,000 values of it.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    content = _read_yaml(path)
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise InputError(f"{path} must hold settings (key: value); got {content!r}.")
+        raise InputError(f"{path} must hold settings (key: value); got {brief(content)}.")
     return flatten(content)
+
+
+def _read_yaml(path: str | Path) -> Any:
+    """Reads a YAML file of at most 1 MiB, whose aliases do not multiply what it holds."""
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    if len(text) > _MOST_BYTES:
+        raise InputError(f"{path} is larger than {_MOST_BYTES} bytes: no file of settings.")
+    try:
+        loader = yaml.SafeLoader(text.decode())
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _check_aliases(root)
+        return loader.construct_document(root)
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deeply for a file of settings.") from error
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, OverflowError) as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+
+
+def _check_aliases(root: yaml.Node) -> None:
+    """Refuses aliases that lead to themselves, or to more nodes than a settings file can have."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        key = id(node)
+        if key not in sizes:
+            sizes[key] = _MOST_NODES  # Until it is known: an alias to a node from inside itself.
+            children: list[yaml.Node] = []
+            if isinstance(node, yaml.SequenceNode):
+                children = node.value
+            elif isinstance(node, yaml.MappingNode):
+                children = [child for pair in node.value for child in pair]
+            sizes[key] = 1 + sum(size(child) for child in children)
+        return sizes[key]
+
+    if size(root) > _MOST_NODES:
+        raise ValueError(f"its aliases make more than {_MOST_NODES} values of it")
 
 
 def convert(name: str, value: Any, kind: Any) -> Any:
@@ -427,7 +468,7 @@ def convert(name: str, value: Any, kind: Any) -> Any:
     """
     kinds = [k for k in get_args(kind) if k is not type(None)] or [kind]
     optional = len(get_args(kind)) > len(kinds)
-    if optional and (value is None or str(value).lower() in ("none", "null")):
+    if optional and (value is None or (isinstance(value, str) and value.lower() in _NULL)):
         return None
     (target,) = kinds
     try:
@@ -441,5 +482,5 @@ def convert(name: str, value: Any, kind: Any) -> Any:
     except (ValueError, KeyError, TypeError, OverflowError):
         raise InputError(
             f"{name} must be of type {target.__name__}{' or null' if optional else ''}; "
-            f"got {value!r}."
+            f"got {brief(value)}."
         ) from None

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from ktransformer.arguments import SHORTLIST_PAIRS, SHORTLIST_PIECES
 from ktransformer.commands import check_sides, set_threads
 from ktransformer.config import BatchingConfig
 from ktransformer.engines import available_cores
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, printable
 from ktransformer.files import check_new_file, json_text, new_file
 from ktransformer.lexicon import train_lexicon
 from ktransformer.lite import export_lite, tokenizer_beside
@@ -54,11 +55,12 @@ def export(options: argparse.Namespace) -> None:
             signatures=options.signatures,
             quantization=options.quantize,
             batch_size=options.batch_size,
+            overwrite=options.overwrite,
             **labels,
         )
     else:
         path = export_saved_model(servable, options.output, batching=batching, **labels)
-    print(path)
+    print(printable(path) if sys.stdout.isatty() else path)  # A pipe gets the very bytes.
 
 
 def _batching(options: argparse.Namespace) -> BatchingConfig | None:

@@ -1,10 +1,29 @@
 """How far a command has come, on stderr."""
 
+import logging
+import sys
 import time
 from collections.abc import Iterable
 from typing import TextIO
 
+from ktransformer.errors import printable
+
 _TERMINAL_SECONDS, _LOG_SECONDS = 0.2, 10.0
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Escapes what would steer a terminal: messages hold names of files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
+
+
+def log_to_stderr() -> None:
+    """Writes this package's messages, and the warnings of others, to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("ktransformer").setLevel(logging.INFO)
 
 
 class Progress:

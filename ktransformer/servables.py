@@ -15,6 +15,7 @@ from ktransformer.checksums import (
 )
 from ktransformer.engines import load_translator
 from ktransformer.errors import InputError
+from ktransformer.files import check_new_file
 from ktransformer.keras_file import load_model
 from ktransformer.models import MaskedLanguageModel, VisionTransformer
 from ktransformer.run import is_run
@@ -29,7 +30,9 @@ _TOKENIZER, _CLASSES = "tokenizer.model", "classes.json"
 SERVABLE_FILES = (r"model\.keras", r"model\.json", r"tokenizer\.model", r"classes\.json")
 
 
-def save_servable(servable: MaskFiller | ImageClassifier, folder: str | Path) -> None:
+def save_servable(
+    servable: MaskFiller | ImageClassifier, folder: str | Path, *, overwrite: bool = False
+) -> None:
     """Writes a model, with its tokenizer or the names of its classes, into a folder.
 
     Args:
@@ -37,12 +40,16 @@ def save_servable(servable: MaskFiller | ImageClassifier, folder: str | Path) ->
             A filler's `top_k` is a setting of its export and not kept.
         folder: A folder that is there; `ktransformer.files.new_folder` makes one that appears
             whole or not at all.
+        overwrite: Whether files of a model that are there may be replaced.
 
     Raises:
-        InputError: The model is not built, or holds weights that are infinite or NaN.
+        InputError: There is one and `overwrite` is False, or the model is not built, or holds
+            weights that are infinite or NaN.
     """
     check_weights(servable.model)
     folder = Path(folder)
+    for name in (_DESCRIPTION, _MODEL, _TOKENIZER, _CLASSES):
+        check_new_file(folder / name, overwrite=overwrite)
     servable.model.save(folder / _MODEL)
     if isinstance(servable, MaskFiller):
         beside = folder / _TOKENIZER

@@ -311,3 +311,36 @@ def test_a_missing_file_is_an_input_error(tmp_path):
 def test_a_configuration_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().model.d_model = 64
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (BOMB, "aliases make more than 10000 values"),
+        ("model: &m [*m]", "aliases make more than 10000 values"),
+        ("model: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("epochs: 2026-13-45", r"is not valid YAML: month must be in 1\.\.12"),
+        ("epochs: 2026-11-28", "epochs must be of type int"),
+        ("epochs: 0x" + "f" * 9000, "epochs must be .*; got epochs=an integer of 36000 bits"),
+        (f"epochs: {'9' * 9000}", "is not valid YAML"),
+        ("epochs: [" + "1," * 9000 + "]", r"got \[1, 1, 1, 1, 1, 1, \.\.\.\]"),
+        ("#" * (1 << 20) + "\nepochs: 1", "larger than 1048576 bytes"),
+    ],
+    ids=["bomb", "cycle", "deep", "no date", "date", "hex", "digits", "list", "large"],
+)
+def test_a_hostile_file_is_an_error_of_one_short_line(content, rule, tmp_path):
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(InputError, match=rule) as caught:
+        Config().replace(read_settings(tmp_path / "c.yaml"))
+    assert len(str(caught.value)) < 2000
+    assert "\n" not in str(caught.value)
+
+
+def test_a_few_aliases_are_taken(tmp_path):
+    (tmp_path / "c.yaml").write_text("epochs: &n 7\npatience: *n\n")
+    assert read_settings(tmp_path / "c.yaml") == {"epochs": 7, "patience": 7}

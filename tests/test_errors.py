@@ -1,7 +1,7 @@
 import pytest
 import tensorflow as tf
 
-from ktransformer.errors import first_line
+from ktransformer.errors import InputError, brief, check_unicode, first_line, printable
 
 
 @pytest.mark.parametrize(
@@ -16,3 +16,19 @@ from ktransformer.errors import first_line
 )
 def test_an_error_is_told_by_its_first_line_or_its_name(error, line):
     assert first_line(error) == line
+
+
+def test_a_name_does_not_steer_a_terminal():
+    assert printable("run\x1b[2J\n\udcff\u202e.tflite é") == r"run\x1b[2J\n\udcff\u202e.tflite é"
+    assert str(InputError("no run\x1b[2J")) == r"no run\x1b[2J"
+
+
+def test_text_that_utf8_cannot_write_is_refused_by_its_name():
+    with pytest.raises(InputError, match=r"source_label must be UTF-8; got '\\udcff'"):
+        check_unicode("source_label", "\udcff")
+
+
+def test_what_a_user_gave_is_cut_where_it_is_long():
+    assert len(brief("x" * 10**6)) < 250
+    assert brief(1 << 20_000) == "an integer of 20001 bits"
+    assert brief(7) == "7"

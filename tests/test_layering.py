@@ -63,7 +63,17 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "engines": ({"config", "lite", "run", "serving"}, set()),
     "servables": (
-        {"checksums", "engines", "keras_file", "models", "run", "serving", "text", "weights"},
+        {
+            "checksums",
+            "engines",
+            "files",
+            "keras_file",
+            "models",
+            "run",
+            "serving",
+            "text",
+            "weights",
+        },
         set(),
     ),
     "tolerances": ({"serving"}, set()),
@@ -127,7 +137,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "arguments": ({"config"}, set()),
     "cli": (
-        {"allocator", "arguments", "commands", "export_commands", "noise"},
+        {"allocator", "arguments", "commands", "export_commands", "noise", "progress"},
         {"tensorflow"},
     ),
     "__main__": ({"cli"}, set()),

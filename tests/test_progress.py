@@ -1,5 +1,7 @@
 import io
 import re
+import subprocess
+import sys
 
 from ktransformer.progress import Progress
 
@@ -44,3 +46,14 @@ def test_a_log_is_not_filled_with_reports():
         progress.add(["one"])
     progress.finish()
     assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_a_name_in_a_message_does_not_steer_the_terminal():
+    code = (
+        "import logging\n"
+        "from ktransformer.progress import log_to_stderr\n"
+        "log_to_stderr()\n"
+        "logging.getLogger('ktransformer.x').info('Wrote %s.', 'run\\x1b[2J\\udcff')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert result.stderr == b"Wrote run\\x1b[2J\\udcff.\n"

@@ -190,6 +190,15 @@ def test_a_folder_without_images_or_with_a_damaged_one_is_refused(
     assert "bad.png: This is no image" in refusal(capsys, *verify)
 
 
+def test_a_model_that_is_there_is_not_replaced_unasked(tmp_path):
+    (tmp_path / "model.keras").write_text("precious")
+    with pytest.raises(InputError, match=r"model\.keras already exists"):
+        save_servable(small_filler(), tmp_path)
+    assert (tmp_path / "model.keras").read_text() == "precious"
+    save_servable(small_filler(), tmp_path, overwrite=True)
+    assert load_servable(tmp_path).kind == "masked language model"
+
+
 @pytest.mark.parametrize("name", ["model.json", "model.keras", "classes.json"])
 def test_every_flipped_bit_of_a_folder_is_refused(name, classifier_folder, tmp_path):
     folder = shutil.copytree(classifier_folder, tmp_path / "copy")

@@ -1,6 +1,7 @@
 """Files of NumPy arrays in their order: a training's state, and the weights after an epoch."""
 
 import re
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ _HEADERS = {
 }
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, SyntaxError, RecursionError),
-    *(NotImplementedError, OverflowError, zipfile.BadZipFile, zlib.error),
+    *(NotImplementedError, OverflowError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 
 

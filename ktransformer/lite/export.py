@@ -36,6 +36,7 @@ def export_lite(
     signatures: Sequence[str] | None = None,
     quantization: str = "none",
     batch_size: int | None = None,
+    overwrite: bool = False,
     **labels: str,
 ) -> Path:
     """Writes a model as one .tflite file; its signatures share their weights.
@@ -47,11 +48,13 @@ def export_lite(
 
     Args:
         servable: What to convert: a `Translator`, a `MaskFiller`, an `ImageClassifier`.
-        path: The file to write; one that is there is replaced.
+        path: The file to write.
         signatures: Which of the servable's `LITE_SIGNATURES` go in; None for all.
         quantization: How weights are stored: `"none"`, `"float16"` or `"dynamic_int8"`.
         batch_size: None for any number of inputs, texts of any length. A number fixes all shapes,
             for runtimes that cannot resize, such as LiteRT's in browsers.
+        overwrite: Whether a file that is already there may be replaced, and the SentencePiece
+            model beside it.
         **labels: More for the description: a translator's `source_label` and `target_label`.
 
     Returns:
@@ -59,10 +62,10 @@ def export_lite(
 
     Raises:
         TypeError: `servable` is something else, as a model is.
-        InputError: A signature or quantisation is unknown, the tokenizer's LiteRT form would give
-            other ids, a translator's model decodes otherwise than it is trained
-            (`check_decoding`), the model does not convert or has other scores when converted, or
-            it is not built or holds weights that are infinite or NaN.
+        InputError: `path` may not be written, a signature or quantisation is unknown, the
+            tokenizer's LiteRT form would give other ids, a translator's model decodes otherwise
+            than it is trained (`check_decoding`), the model does not convert or has other scores
+            when converted, or it is not built or holds weights that are infinite or NaN.
     """
     check_servable(servable)
     check_weights(servable.model)
@@ -71,10 +74,12 @@ def export_lite(
     if batch_size is not None:
         batch_size = to_integer("batch_size", batch_size, least=1)
     path = Path(path)
-    check_new_file(path, overwrite=True)
+    check_new_file(path, overwrite=overwrite)
     servable = servable.in_float32()
     chosen = {name: servable.lite_signature(name, batch_size) for name in names}
     texts = [name for name, signature in chosen.items() if signature.takes_text]
+    if not texts:
+        check_new_file(tokenizer_beside(path), overwrite=overwrite)
     _check_tokenizer(servable, texts)
     servable.check_before_export()
     description = servable.describe(
@@ -90,11 +95,11 @@ def export_lite(
     probes = {name: signature.probe for name, signature in chosen.items()}
     wider = functools.partial(search_wider, servable)
     check_conversion(content, functions, probes, quantization, wider)
-    with new_file(path) as file:
+    with new_file(path, overwrite=overwrite) as file:
         # Before the small file takes its name: a disk may be full.
         file.write_bytes(seal_file(content))
         if servable.tokenizer is not None and not texts:
-            with new_file(tokenizer_beside(path)) as beside:
+            with new_file(tokenizer_beside(path), overwrite=overwrite) as beside:
                 servable.tokenizer.save(beside)
     return path
 

@@ -7,7 +7,7 @@ from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 from ktransformer._version import __version__
 from ktransformer.checksums import description_text, parse_json
 from ktransformer.config import BatchingConfig, DecodingConfig
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, check_unicode
 
 FORMAT_VERSION = 2
 _READABLE = (1, FORMAT_VERSION)  # 1 has no checksums.
@@ -38,6 +38,13 @@ class Description:
     ktransformer: str = __version__
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     sha256: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses labels and names of classes that are no UTF-8, before any work is done."""
+        for name, value in vars(self).items():
+            for text in value if isinstance(value, (tuple, list)) else (value,):
+                if isinstance(text, str):
+                    check_unicode(name, text)
 
     @property
     def inexact(self) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, check_unicode
 from ktransformer.models import VisionTransformer
 from ktransformer.serving.description import ImageClassifierDescription
 from ktransformer.serving.graph_function import GraphMethod, graph_method
@@ -61,6 +61,8 @@ class ImageClassifier(Servable):
         super().__init__(model, name="image_classifier")
         if isinstance(classes, str):
             raise TypeError("classes must be a list of names; got one string.")
+        for name in classes:
+            check_unicode("classes", name)
         if len(classes) != model.num_classes:
             raise InputError(
                 f"There must be a name for each of the {model.num_classes} classes; "

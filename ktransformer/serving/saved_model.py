@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ktransformer.checksums import check_files, folder_checksums, is_sealed, read_json, seal
 from ktransformer.config import BatchingConfig
-from ktransformer.errors import InputError, first_line
+from ktransformer.errors import InputError, check_unicode, first_line
 from ktransformer.files import new_folder
 from ktransformer.serving.batching import join_requests, takes_texts
 from ktransformer.serving.description import Description, TranslatorDescription, with_article
@@ -54,14 +54,15 @@ def export_saved_model(
 
     Raises:
         TypeError: `servable` is something else, as a model is.
-        InputError: `path` is a file, `batching` is for a model that takes no texts or for a
-            translator with a shortlist, a translator's model decodes otherwise than it is trained
-            (`check_decoding`), or the model is not built or holds weights that are infinite or
-            NaN.
+        InputError: `path` is a file or not UTF-8, `batching` is for a model that takes no texts or
+            for a translator with a shortlist, a translator's model decodes otherwise than it is
+            trained (`check_decoding`), or the model is not built or holds weights that are infinite
+            or NaN.
     """
     check_servable(servable)
     check_weights(servable.model)
     path = Path(path)
+    check_unicode("A SavedModel's path", str(path.absolute()))  # TensorFlow takes no other.
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a folder was to be written there.")
     target = path / str(max(_numbers(path), default=0) + 1)

@@ -87,10 +87,12 @@ def write_shards(
         on_block: Told after each block how many pairs have been read.
 
     Raises:
-        InputError: No pair is short enough, the text has not so many pairs, or a file of it cannot
-            be read.
+        InputError: The folder is not empty, no pair is short enough, the text has not so many
+            pairs, or a file of it cannot be read.
     """
     folder = Path(folder)
+    if any(folder.iterdir()):
+        raise InputError(f"{folder} must be empty for encoded text; something is in it.")
     count = -(-pairs // shard_pairs)
     kind = np.dtype("<u2" if max(tokenizer.vocabulary_size, max_length) < 1 << 16 else "<i4")
     shards = [_ShardFiles(folder, number, max_length) for number in range(count)]
@@ -171,22 +173,24 @@ class Shards:
         folder = Path(folder)
         try:
             index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-            version = index["format_version"]
-            shards = cls(
-                folder,
-                index["about"],
-                index["max_length"],
-                index["too_long"],
-                [np.array(shard["pairs_by_length"]) for shard in index["shards"]],
-                index["tokenizer"],
-                np.dtype(index["type"]),
-                [(shard["bytes"], shard["crc32"]) for shard in index["shards"]],
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if index["format_version"] > FORMAT_VERSION:
+                raise InputError(f"{folder} is of a newer ktransformer: upgrade it to read it.")
+            if not _is_index(index):
+                raise ValueError("an index of another form")
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{folder} does not hold encoded text.") from error
-        if version > FORMAT_VERSION:
-            raise InputError(f"{folder} is of a newer ktransformer: upgrade it to read it.")
-        return shards
+        return cls(
+            folder,
+            index["about"],
+            index["max_length"],
+            index["too_long"],
+            [np.array(shard["pairs_by_length"], "int64") for shard in index["shards"]],
+            index["tokenizer"],
+            np.dtype(index["type"]),
+            [(shard["bytes"], shard["crc32"]) for shard in index["shards"]],
+        )
 
     @property
     def pairs(self) -> int:
@@ -238,6 +242,24 @@ class Shards:
         if len(content) != sizes[name] or zlib.crc32(content) != checksums[name]:
             raise _damaged(path)
         return np.frombuffer(content, self._type)
+
+
+def _is_index(index: Any) -> bool:
+    """Tells whether JSON is of the form of an index, and agrees with itself on sizes."""
+    kinds = {"about": dict, "max_length": int, "too_long": int, "tokenizer": str, "shards": list}
+    if index["type"] not in ("<u2", "<i4") or any(
+        type(index[name]) is not kind for name, kind in kinds.items()
+    ):
+        return False
+    return all(_is_shard(shard, np.dtype(index["type"]).itemsize) for shard in index["shards"])
+
+
+def _is_shard(shard: Any, item_bytes: int) -> bool:
+    pairs, sizes = shard["pairs_by_length"], shard["bytes"]
+    numbers = [*pairs, *(each[name] for name in _ARRAYS for each in (sizes, shard["crc32"]))]
+    return all(type(number) is int and number >= 0 for number in numbers) and all(
+        sizes[name] == item_bytes * sum(pairs) for name in _ARRAYS if name.endswith("lengths")
+    )
 
 
 def _content(path: Path) -> bytes:

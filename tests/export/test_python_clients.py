@@ -49,7 +49,8 @@ def test_the_client_of_ids_says_what_the_model_says(translator, tmp_path):
 
 @pytest.mark.parametrize("client", ["client.py", "lite_client.py", "lite_ids_client.py"])
 def test_bytes_that_are_no_utf8_are_translated_somehow(client, saved_model, lite_file, translator):
-    ids = export_lite(translator, lite_file.with_name("bytes.tflite"), signatures=["ids"])
+    ids = lite_file.with_name("bytes.tflite")
+    export_lite(translator, ids, signatures=["ids"], overwrite=True)
     model = {"client.py": saved_model, "lite_client.py": lite_file}.get(client, ids)
     result = subprocess.run(
         [sys.executable, PROGRAMS / client, model],

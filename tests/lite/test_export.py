@@ -230,6 +230,16 @@ def test_a_tokenizer_whose_fast_form_differs_is_refused(tmp_path, options, reaso
     assert not (tmp_path / "model.tflite").exists()
 
 
+@pytest.mark.parametrize("name", ["m.tflite", "m.tflite.tokenizer.model"])
+def test_a_file_that_is_there_is_not_replaced_unasked(name, translator, tmp_path):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(InputError, match=r"already exists.*overwrite=True"):
+        export_lite(translator, tmp_path / "m.tflite", signatures=["ids"])
+    assert (tmp_path / name).read_text() == "precious"
+    file = export_lite(translator, tmp_path / "m.tflite", signatures=["ids"], overwrite=True)
+    assert Interpreter(model_path=str(file)).get_signature_list()
+
+
 def test_a_tokenizer_without_a_fast_form_is_no_matter_to_a_file_of_ids(tmp_path):
     translator = make_translator(foreign_tokenizer(tmp_path, model_type="bpe"))
     file = export_lite(translator, tmp_path / "model.tflite", signatures=["ids"])

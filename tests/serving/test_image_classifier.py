@@ -8,7 +8,12 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.lite import LiteModel, export_lite
-from ktransformer.serving import ImageClassifier, SavedModel, export_saved_model
+from ktransformer.serving import (
+    ImageClassifier,
+    ImageClassifierDescription,
+    SavedModel,
+    export_saved_model,
+)
 from tests.layers.layer_checks import array
 from tests.small_models import CLASSES, drawn_images, small_classifier
 
@@ -143,3 +148,15 @@ def test_grey_images_and_a_fixed_batch_convert(tmp_path):
     about = model.description
     assert (about.kind, about.classes) == ("image classifier", CLASSES)
     assert (about.image_size, about.channels, about.batch_size) == ((8, 12), 1, 2)
+
+
+def test_what_utf8_cannot_write_is_refused_before_anything_is_written(classifier, tmp_path):
+    with pytest.raises(InputError, match="path must be UTF-8"):
+        export_saved_model(classifier, tmp_path / "m\udcff")
+    with pytest.raises(InputError, match="classes must be UTF-8"):
+        ImageClassifier(classifier.model, [*classifier.classes[:-1], "odd\udcff"])
+    with pytest.raises(InputError, match="classes must be UTF-8"):
+        ImageClassifierDescription(
+            signatures=(), image_size=(8, 8), channels=1, classes=("a", "\udcff")
+        )
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,5 @@
 import gzip
+import json
 import os
 import subprocess
 import sys
@@ -322,3 +323,46 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
         peaks.append(peak / 1024)
     # With all pairs of either text in the sample they differ by 90.
     assert peaks[1] - peaks[0] < 6
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"type": "|O"},
+        {"type": "<f8"},
+        {"about": []},
+        {"max_length": "6"},
+        {"format_version": "1"},
+        {"shards": {}},
+        {"shards": [{}]},
+    ],
+    ids=str,
+)
+def test_a_crafted_index_is_refused(change, shards, tmp_path):
+    index = json.loads((shards.folder / "index.json").read_text())
+    (tmp_path / "index.json").write_text(json.dumps({**index, **change}))
+    with pytest.raises(InputError, match="does not hold encoded text"):
+        Shards.open(tmp_path)
+
+
+def test_an_index_of_more_pairs_than_its_files_hold_is_refused(shards, tmp_path):
+    index = json.loads((shards.folder / "index.json").read_text())
+    index["shards"][0]["pairs_by_length"][0] = 10**13
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="does not hold encoded text"):
+        Shards.open(tmp_path)
+
+
+def test_an_index_that_is_nested_is_refused(tmp_path):
+    (tmp_path / "index.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="does not hold encoded text"):
+        Shards.open(tmp_path)
+
+
+def test_text_is_not_encoded_into_a_folder_that_holds_something(tmp_path, tokenizer, files):
+    (tmp_path / "00000.source.ids").symlink_to(tmp_path / "victim")
+    with pytest.raises(InputError, match="must be empty"):
+        write_shards(
+            tmp_path, tokenizer, files, pairs=len(PAIRS), shard_pairs=150, max_length=MAX_LENGTH
+        )
+    assert not (tmp_path / "victim").exists()

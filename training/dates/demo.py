@@ -11,7 +11,6 @@ Score: exact match 1.000 on the 1,000 held-out dates.
 """
 
 import argparse
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +27,7 @@ from ktransformer.config import Config, read_settings
 from ktransformer.errors import InputError
 from ktransformer.fitting import remove_checkpoints, train
 from ktransformer.lite import LiteTranslator, export_lite
+from ktransformer.progress import log_to_stderr
 from ktransformer.run import check_run_path, save_run
 from ktransformer.serving import ModelEngine, Translator, export_saved_model, translate_lines
 from ktransformer.text import ParallelText, read_parallel
@@ -40,8 +40,7 @@ WANTED = 0.990
 def main() -> int:
     keep_freed_memory()
     options = parse_arguments()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("ktransformer").setLevel(logging.INFO)
+    log_to_stderr()
     try:
         score = demo(Path(options.output), options.pairs, options.epochs)
     except InputError as error:
@@ -155,7 +154,7 @@ def export_one_file(
     translator: Translator, sources: list[str], outputs: list[str], path: Path
 ) -> None:
     """Writes one .tflite, translates with LiteRT, and compares."""
-    file = export_lite(translator, path, signatures=["serving_default", "beam"])
+    file = export_lite(translator, path, signatures=["serving_default", "beam"], overwrite=True)
     lines = translate_lines(LiteTranslator(file), sources, batch_size=200)
     same = sum(line.text == output for line, output in zip(lines, outputs, strict=True))
     print(f"The same in one file for LiteRT: {file}")

@@ -33,6 +33,7 @@ from ktransformer.config import read_settings, split_settings
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_folder, json_text, new_folder, resolve
 from ktransformer.models import VisionTransformer
+from ktransformer.progress import log_to_stderr
 from ktransformer.servables import SERVABLE_FILES, save_servable
 from ktransformer.serving import ImageClassifier
 
@@ -67,8 +68,7 @@ class Trained:
 def main() -> int:
     keep_freed_memory()
     options = parse_arguments()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("ktransformer").setLevel(logging.INFO)
+    log_to_stderr()
     try:
         train(options)
     except InputError as error:

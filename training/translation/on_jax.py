@@ -21,7 +21,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import logging
 import os
 import sys
 import tempfile
@@ -49,6 +48,7 @@ from ktransformer.fitting import (
 )
 from ktransformer.fitting.defaults import choose_batch_tokens, choose_vocabulary_size
 from ktransformer.models import PRESETS
+from ktransformer.progress import log_to_stderr
 from ktransformer.run import Run, check_run_path, make_model, save_run
 from ktransformer.text import TokenBatches
 
@@ -59,8 +59,7 @@ def main() -> int:
     """Runs a step; returns the exit status."""
     keep_freed_memory()
     options = parser().parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("ktransformer").setLevel(logging.INFO)
+    log_to_stderr()
     try:
         options.step(options)
     except (InputError, OSError) as error:
