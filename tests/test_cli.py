@@ -187,7 +187,9 @@ def test_wrong_paths_are_named(run_folder, tmp_path, capsys):
 
 def test_a_model_that_memory_does_not_hold_is_refused_in_a_sentence(data_folder, tmp_path, capsys):
     sides = data_folder / "test.source", data_folder / "test.target"
-    large = ("--set", f"hidden_dim={10**12}")
+    sizes = ("max_length=1000000", "batch_tokens=1000000", "d_model=65536")
+    settings = (*sizes, "positions=learned")  # A table of 262 GB.
+    large = [word for setting in settings for word in ("--set", setting)]
     message = refusal(capsys, *train_arguments(*sides, tmp_path / "run", *large))
     assert "Not enough memory (" in message
     assert "take a smaller model or smaller batches." in message

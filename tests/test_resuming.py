@@ -140,6 +140,7 @@ def test_a_training_that_goes_on_elsewhere_says_how_the_places_differ(tmp_path, 
     head, *arrays = state_of(tmp_path)
     saved = json.loads(head.tobytes())
     assert saved["environment"]["tensorflow"] == tf.__version__
+    caplog.clear()
     open_state(tmp_path, config, saved["about"], resume=True)
     assert not caplog.records
     saved["environment"] |= {"intra_op_threads": 3, "keras": "2.0"}

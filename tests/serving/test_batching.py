@@ -139,7 +139,7 @@ def test_requests_of_images_are_not_joined(tmp_path):
     "values", [{"max_texts": 0}, {"max_texts": 1025}, {"timeout_ms": float("nan")}, {"threads": 0}]
 )
 def test_settings_out_of_range_are_refused(values):
-    with pytest.raises(InputError, match=rf"{next(iter(values))} must be in \["):
+    with pytest.raises(InputError, match=rf"{next(iter(values))} must be (at|in)"):
         BatchingConfig(**values)
 
 
