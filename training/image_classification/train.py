@@ -117,7 +117,7 @@ def train(options: argparse.Namespace) -> None:
     if not all(0 <= seed < 2**28 for seed in options.seeds):
         raise InputError(f"--seeds must be from 0 to {2**28 - 1}; got {options.seeds}.")
     data, output = Path(options.data).resolve(), resolve(options.output)
-    if data.is_dir() and data.is_relative_to(output):
+    if data.is_dir() and output in data.parents:
         raise InputError(f"{options.output} holds the images of --data; name another folder.")
     check_new_folder(output, overwrite=options.overwrite, kind=KIND)
     parts = load(options.data, settings.image_size, settings.channels, settings.split_seed)
