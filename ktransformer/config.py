@@ -1,92 +1,15 @@
 """The configuration of a run: what the commands and recipes can set."""
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import yaml
-
 from ktransformer.errors import InputError, brief, did_you_mean
-from ktransformer.numbers import to_float, to_integer
+from ktransformer.setting_checks import check, check_choice, check_integers, check_range
+from ktransformer.yaml_file import read_yaml
 
-_MOST_BYTES, _MOST_NODES = 1 << 20, 10_000  # Of a file of settings.
 _NULL = ("none", "null")
-
-
-def _check(ok: bool, rule: str, **values: Any) -> None:
-    if not ok:
-        got = ", ".join(f"{name}={brief(value)}" for name, value in values.items())
-        raise InputError(f"{rule}; got {got}.")
-
-
-def _check_range(
-    section: Any,
-    name: str,
-    *,
-    least: float,
-    most: float = math.inf,
-    open_below: bool = False,
-    open_above: bool = False,
-) -> None:
-    """Makes a setting Python's int or float and checks its bounds; null is always allowed."""
-    value = getattr(section, name)
-    if value is not None:
-        is_integer = type(section).__dataclass_fields__[name].type in (int, int | None)
-        value = to_integer(name, value) if is_integer else to_float(name, value)
-        object.__setattr__(section, name, value)  # The only way into a frozen dataclass.
-    rule = f"{name} must be {'above' if open_below else 'at least'} {least}"
-    if most < math.inf:
-        ends = "(" if open_below else "[", ")" if open_above else "]"
-        rule = f"{name} must be in {ends[0]}{least}, {most}{ends[1]}"
-    inside = value is None or (
-        (isinstance(value, int) or math.isfinite(value))  # Not all integers fit a float.
-        and (value > least or (value == least and not open_below))
-        and (value < most or (value == most and not open_above))
-    )
-    _check(inside, rule, **{name: value})
-
-
-def _check_choice(section: Any, name: str, *choices: str | None) -> None:
-    value = getattr(section, name)
-    words = ", ".join("null" if choice is None else choice for choice in choices)
-    _check(value in choices, f"{name} must be one of {words}", **{name: value})
-
-
-# The most that an integer setting may be: far above use, and below where a size overflows.
-_MOST = {
-    "num_layers": 1000,
-    "num_decoder_layers": 1000,
-    "d_model": 65_536,
-    "num_heads": 1024,
-    "hidden_dim": 1_048_576,
-    "max_length": 1_000_000,
-    "vocabulary_size": 10_000_000,
-    "batch_tokens": 100_000_000,
-    "bucket_step": 1_000_000,
-    "shard_pairs": 1_000_000_000,
-    "epochs": 1_000_000,
-    "warmup_steps": 1_000_000_000,
-    "accumulate_batches": 1_000_000,
-    "average_checkpoints": 10_000,
-    "patience": 1_000_000,
-    "bleu_sentences": 1_000_000,
-    "seed": 2**32 - 1,
-    "beam_size": 1024,
-    "max_length_offset": 1_000_000,
-    "max_source_length": 1_000_000,
-    "max_target_length": 1_000_000,
-    "max_texts": 1024,
-    "threads": 1024,
-}
-
-
-def _check_integers(section: Any) -> None:
-    """Checks that every integer of a section is at most what `_MOST` says."""
-    for name in [field.name for field in dataclasses.fields(section) if field.name in _MOST]:
-        value, most = getattr(section, name), _MOST[name]
-        _check(value is None or value <= most, f"{name} must be at most {most}", **{name: value})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +50,9 @@ class ModelConfig:
     """float32, mixed_float16 or mixed_bfloat16."""
 
     def __post_init__(self) -> None:
-        _check_integers(self)
-        _check(self.max_length >= 2, "max_length must be at least 2", max_length=self.max_length)
-        _check_choice(self, "dtype", "float32", "mixed_float16", "mixed_bfloat16")
+        check_integers(self)
+        check(self.max_length >= 2, "max_length must be at least 2", max_length=self.max_length)
+        check_choice(self, "dtype", "float32", "mixed_float16", "mixed_bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,13 +77,13 @@ class DataConfig:
     """Pairs held in memory; a text of more is streamed, without subword_alpha."""
 
     def __post_init__(self) -> None:
-        _check_integers(self)
-        _check_range(self, "vocabulary_size", least=5)
-        _check_range(self, "batch_tokens", least=1)
-        _check_range(self, "character_coverage", least=0, most=1, open_below=True)
-        _check_range(self, "bucket_step", least=1)
-        _check_range(self, "subword_alpha", least=0, open_below=True)
-        _check_range(self, "shard_pairs", least=1)
+        check_integers(self)
+        check_range(self, "vocabulary_size", least=5)
+        check_range(self, "batch_tokens", least=1)
+        check_range(self, "character_coverage", least=0, most=1, open_below=True)
+        check_range(self, "bucket_step", least=1)
+        check_range(self, "subword_alpha", least=0, open_below=True)
+        check_range(self, "shard_pairs", least=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,18 +130,18 @@ class TrainingConfig:
     """Seed of weights, dropout and data order."""
 
     def __post_init__(self) -> None:
-        _check_integers(self)
+        check_integers(self)
         for name in ("epochs", "warmup_steps", "accumulate_batches", "average_checkpoints"):
-            _check_range(self, name, least=1)
+            check_range(self, name, least=1)
         for name in ("rdrop_alpha", "weight_decay", "patience", "bleu_sentences"):
-            _check_range(self, name, least=0)
-        _check_range(self, "checkpoint_minutes", least=0)
-        _check_range(self, "seed", least=0)
-        _check_range(self, "learning_rate", least=0, open_below=True)
-        _check_range(self, "clip_norm", least=0, open_below=True)
-        _check_range(self, "label_smoothing", least=0, most=1, open_above=True)
-        _check_choice(self, "optimizer", None, "adam", "muon")
-        _check_choice(self, "schedule", None, "inverse_square_root", "cosine")
+            check_range(self, name, least=0)
+        check_range(self, "checkpoint_minutes", least=0)
+        check_range(self, "seed", least=0)
+        check_range(self, "learning_rate", least=0, open_below=True)
+        check_range(self, "clip_norm", least=0, open_below=True)
+        check_range(self, "label_smoothing", least=0, most=1, open_above=True)
+        check_choice(self, "optimizer", None, "adam", "muon")
+        check_choice(self, "schedule", None, "inverse_square_root", "cosine")
 
     @property
     def copies(self) -> int:
@@ -244,13 +167,13 @@ class DecodingConfig:
     """No translation is longer, likewise."""
 
     def __post_init__(self) -> None:
-        _check_integers(self)
-        _check_range(self, "beam_size", least=1)
-        _check_range(self, "max_source_length", least=2)
-        _check_range(self, "max_target_length", least=1)
+        check_integers(self)
+        check_range(self, "beam_size", least=1)
+        check_range(self, "max_source_length", least=2)
+        check_range(self, "max_target_length", least=1)
         for name in ("length_penalty", "max_length_ratio", "max_length_offset"):
-            _check_range(self, name, least=0)
-        _check(
+            check_range(self, name, least=0)
+        check(
             self.max_length_ratio > 0 or self.max_length_offset > 0,
             "max_length_ratio and max_length_offset must not both be 0",
             max_length_ratio=self.max_length_ratio,
@@ -288,10 +211,10 @@ class BatchingConfig:
     """Batches run at a time."""
 
     def __post_init__(self) -> None:
-        _check_integers(self)
-        _check_range(self, "max_texts", least=1)
-        _check_range(self, "timeout_ms", least=0, most=60_000)
-        _check_range(self, "threads", least=1)
+        check_integers(self)
+        check_range(self, "max_texts", least=1)
+        check_range(self, "timeout_ms", least=0, most=60_000)
+        check_range(self, "threads", least=1)
 
 
 # What the settings that are one of several words may be, for `--help`.
@@ -314,7 +237,7 @@ class Config:
     decoding: DecodingConfig = DecodingConfig()
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self.data.batch_tokens is None or self.data.batch_tokens >= self.model.max_length,
             "batch_tokens must be at least max_length, or the longest pair has no batch",
             batch_tokens=self.data.batch_tokens,
@@ -410,54 +333,12 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         InputError: The file is missing, larger than 1 MiB or not a YAML mapping, or its aliases
             make more than 10,000 values of it.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold settings (key: value); got {brief(content)}.")
     return flatten(content)
-
-
-def _read_yaml(path: str | Path) -> Any:
-    """Reads a YAML file of at most 1 MiB, whose aliases do not multiply what it holds."""
-    try:
-        with Path(path).open("rb") as file:
-            text = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    if len(text) > _MOST_BYTES:
-        raise InputError(f"{path} is larger than {_MOST_BYTES} bytes: no file of settings.")
-    try:
-        loader = yaml.SafeLoader(text.decode())
-        root = loader.get_single_node()
-        if root is None:
-            return None
-        _check_aliases(root)
-        return loader.construct_document(root)
-    except RecursionError as error:
-        raise InputError(f"{path} is nested too deeply for a file of settings.") from error
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, OverflowError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
-
-
-def _check_aliases(root: yaml.Node) -> None:
-    """Refuses aliases that lead to themselves, or to more nodes than a settings file can have."""
-    sizes: dict[int, int] = {}
-
-    def size(node: yaml.Node) -> int:
-        key = id(node)
-        if key not in sizes:
-            sizes[key] = _MOST_NODES  # Until it is known: an alias to a node from inside itself.
-            children: list[yaml.Node] = []
-            if isinstance(node, yaml.SequenceNode):
-                children = node.value
-            elif isinstance(node, yaml.MappingNode):
-                children = [child for pair in node.value for child in pair]
-            sizes[key] = 1 + sum(size(child) for child in children)
-        return sizes[key]
-
-    if size(root) > _MOST_NODES:
-        raise ValueError(f"its aliases make more than {_MOST_NODES} values of it")
 
 
 def convert(name: str, value: Any, kind: Any) -> Any:
