@@ -211,7 +211,7 @@ def test_what_a_file_and_the_command_line_set_is_checked_together(recipe, tmp_pa
         (["--data", "digits", "--output", "pair"], "pair already exists"),
         (
             ["--data", "pair", "--output", "pair", "--overwrite"],
-            "pair holds the images of --data",
+            "is not a classifier's folder",
         ),
         (["--data", "model/a", "--output", "model", "--overwrite"], "model holds the images of"),
         (["--data", "digits", "--config", "none.yaml"], "Cannot read none.yaml"),
