@@ -127,9 +127,11 @@ def test_translating_with_a_tflite_prints_its_progress_alone(lite_file):
 @pytest.mark.long
 def test_a_training_prints_its_counts_and_epochs_alone(data_folder, tmp_path):
     sides = data_folder / "test.source", data_folder / "test.target"
-    arguments = train_arguments(*sides, tmp_path / "run", "--set", "epochs=2")
+    arguments = train_arguments(
+        *sides, tmp_path / "run", "--set", "epochs=2", "--set", "warmup_steps=1"
+    )
     lines = command(*arguments, env=ENVIRONMENT).stderr.decode().splitlines()
-    ours = re.compile(r"Training|Epoch \d/2|\d+/\d+ - |Wrote |Warning: ")
+    ours = re.compile(r"Training|Chosen |Epoch \d/2|\d+/\d+ - |Wrote |Warning: ")
     assert [line for line in lines if not ours.match(line)] == []
 
 

@@ -80,6 +80,7 @@ def test_one_epoch_on_digits_goes_the_whole_way(tmp_path):
         "curves.png",
         "examples",
         "history.json",
+        "model.json",
         "model.keras",
         "settings.json",
     ]
