@@ -61,7 +61,7 @@ def to_tensors(
 def to_arrays(
     signature: str, specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Turns the inputs of a signature into NumPy arrays; those of numbers that fit are not copied.
+    """Turns the inputs of a signature into NumPy arrays; arrays that fit are not copied.
 
     Raises:
         InputError: As `to_tensors`.
@@ -71,10 +71,16 @@ def to_arrays(
 
 
 def _to_array(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
-    is_array = isinstance(value, np.ndarray) and value.dtype.kind != "O"
-    if is_array and (value.dtype, value.ndim) == (spec.dtype.as_numpy_dtype, spec.shape.rank):
+    if isinstance(value, np.ndarray) and value.ndim == spec.shape.rank and _fits(value, spec.dtype):
         return value
     return np.asarray(to_tensor(name, value, spec))
+
+
+def _fits(array: np.ndarray, dtype: tf.DType) -> bool:
+    """Tells whether an array is what a tensor of this type gives: texts are bytes."""
+    if array.dtype.kind == "O":
+        return bool(dtype == tf.string and all(isinstance(each, bytes) for each in array.flat))
+    return bool(array.dtype == dtype.as_numpy_dtype)
 
 
 def _check_names(
