@@ -117,9 +117,10 @@ def measure(name: str, folder: Path) -> None:
     with log.open("a") as stderr:
         train = ["train", "--source", files["train.source"], "--target", files["train.target"]]
         train += ["--validation-source", valid[0], "--validation-target", valid[1]]
+        minutes = None  # Unknown for a run that is there already.
         if not run.is_dir():
             command([*train, "--output", str(run), "--resume"], stderr)
-        minutes = (time.monotonic() - start) / 60
+            minutes = (time.monotonic() - start) / 60
         scores = command(["evaluate", str(run), "--source", valid[0], "--reference", valid[1]])
     described = json.loads((run / "run.json").read_text(encoding="utf-8"))
     settings = {**described["config"]["data"], **described["config"]["training"]}
@@ -152,9 +153,10 @@ def table(folder: Path) -> str:
         if path.is_file():
             record = json.loads(path.read_text(encoding="utf-8"))
             chosen = ", ".join(f"{key}={value}" for key, value in record["settings"].items())
-            scores = record["scores"]
+            scores, minutes = record["scores"], record["minutes"]
+            time_taken = "" if minutes is None else f"{minutes:.0f}"
             lines.append(
-                f"| {name} | {chosen} | {record['updates']} | {record['minutes']:.0f} "
+                f"| {name} | {chosen} | {record['updates']} | {time_taken} "
                 f"| {scores['bleu']:.2f} | {scores['chrf']:.2f} | {scores['exact_match']:.3f} |"
             )
     return "\n".join(lines)
