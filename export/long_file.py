@@ -26,9 +26,8 @@ import ktransformer
 
 ktransformer.quiet()  # Before TensorFlow is imported.
 
-from ktransformer.engines import available_cores, load_engine
+from ktransformer.engines import Engine, available_cores, load_engine, translate_blocks
 from ktransformer.errors import InputError
-from ktransformer.serving import Engine, translate_blocks
 from ktransformer.text import read_lines
 
 BATCH_SIZE = 32

@@ -16,9 +16,8 @@ import ktransformer
 
 ktransformer.quiet()  # Before TensorFlow is imported.
 
-from ktransformer.engines import load_engine
+from ktransformer.engines import Engine, load_engine
 from ktransformer.errors import InputError
-from ktransformer.serving import Engine
 from ktransformer.text import read_lines
 
 

@@ -10,30 +10,30 @@ from typing import Any
 from ktransformer._version import __version__ as __version__
 
 _SUBMODULES = (
-    "allocator",
     "config",
     "decoding",
+    "engines",
+    "exporting",
     "fitting",
     "layers",
-    "lexicon",
-    "lite",
     "losses",
     "metrics",
     "models",
-    "pruning",
-    "run",
+    "runtime",
+    "saving",
     "schedules",
-    "serving",
+    "tasks",
     "text",
+    "verification",
 )
 
 
 def quiet() -> None:
-    """Leaves out what TensorFlow and LiteRT log about themselves; see `ktransformer.noise.quiet`.
+    """Silences the logs of TensorFlow and LiteRT; call it before anything imports TensorFlow.
 
-    Call it before anything imports TensorFlow.
+    See `ktransformer.runtime.noise.quiet`.
     """
-    importlib.import_module("ktransformer.noise").quiet()
+    importlib.import_module("ktransformer.runtime.noise").quiet()
 
 
 def __getattr__(name: str) -> Any:

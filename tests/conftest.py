@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from ktransformer.allocator import keep_freed_memory
+from ktransformer.runtime.allocator import keep_freed_memory
 from tests.small_run import number_pairs, train_arguments, write_pairs
 
 keep_freed_memory()  # As `train` does.
@@ -102,8 +102,8 @@ def run_copy(run_folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def translator(run_folder: Path):
     """The small run's translator."""
-    from ktransformer.run import load_run
-    from ktransformer.serving import Translator
+    from ktransformer.saving.run import load_run
+    from ktransformer.tasks import Translator
 
     run = load_run(run_folder)
     return Translator(run.model, run.tokenizer, run.config.decoding)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ktransformer.config import Config
 from ktransformer.fitting import count_devices, fit_transformer, open_state
-from ktransformer.run import make_model
+from ktransformer.saving.run import make_model
 from ktransformer.text import END_ID, TokenBatches
 
 _SIZES = {"num_layers": 1, "d_model": 16, "hidden_dim": 16, "num_heads": 2, "max_length": 16}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ktransformer.models import MaskedLanguageModel, VisionTransformer
-from ktransformer.serving import ImageClassifier, MaskFiller
+from ktransformer.tasks import ImageClassifier, MaskFiller
 from ktransformer.text import Tokenizer
 from tests.layers.layer_checks import built
 from tests.small_run import number_pairs

@@ -48,7 +48,7 @@ def run(code: str, **variables: str) -> list[str]:
 
 def test_a_step_finds_its_memory_where_the_last_one_left_it():
     by_default = float(run(_FAULTS)[-1])
-    call = "from ktransformer.allocator import keep_freed_memory\nprint(keep_freed_memory())\n"
+    call = "from ktransformer.runtime import allocator\nprint(allocator.keep_freed_memory())\n"
     kept, faults = run(call + _FAULTS)
     assert kept == "True"
     assert by_default > 10_000  # Pages of 4 kB.
@@ -64,5 +64,5 @@ def test_the_training_command_keeps_it():
 
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_ARENA_MAX"])
 def test_what_the_environment_says_stays(name):
-    code = "from ktransformer.allocator import keep_freed_memory\nprint(keep_freed_memory())\n"
+    code = "from ktransformer.runtime import allocator\nprint(allocator.keep_freed_memory())\n"
     assert run(code, **{name: "2"}) == ["False"]

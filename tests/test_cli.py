@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ktransformer.arguments import make_parser
 from ktransformer.cli import main
+from ktransformer.cli.arguments import make_parser
 from ktransformer.config import CHOICES, Config
-from ktransformer.serving import ImageClassifier, MaskFiller, ModelEngine, Translation, Translator
+from ktransformer.engines import ModelEngine, Translation
+from ktransformer.tasks import ImageClassifier, MaskFiller, Translator
 from tests.run_command import command, limit_file_size, refusal
 from tests.small_run import train_arguments
 
@@ -342,7 +343,7 @@ def test_a_run_that_cannot_be_saved_leaves_its_checkpoints(data_folder, tmp_path
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ktransformer.commands.save_run", full)
+    monkeypatch.setattr("ktransformer.cli.commands.save_run", full)
     sides = data_folder / "test.source", data_folder / "test.target"
     assert main(train_arguments(*sides, tmp_path / "run", "--set", "epochs=1")) == 2
     assert list((tmp_path / "run.checkpoints").glob("epoch-*.npz"))

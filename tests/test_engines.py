@@ -2,10 +2,8 @@ import random
 
 import pytest
 
-from ktransformer.engines import load_engine
+from ktransformer.engines import LiteEngine, ModelEngine, SavedModelEngine, load_engine
 from ktransformer.errors import InputError
-from ktransformer.lite import LiteTranslator
-from ktransformer.serving import ModelEngine, SavedModelEngine
 from tests.serving.test_translator import TEXTS
 
 # What a random text is drawn from: words of the training text, its letters, other scripts,
@@ -32,7 +30,7 @@ def engines(run_folder, saved_model, lite_file):
 
 
 def test_a_path_opens_as_what_lies_there(engines):
-    assert [type(engine) for engine in engines] == [ModelEngine, SavedModelEngine, LiteTranslator]
+    assert [type(engine) for engine in engines] == [ModelEngine, SavedModelEngine, LiteEngine]
 
 
 def test_the_three_engines_give_the_same_texts_and_scores(engines):

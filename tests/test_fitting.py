@@ -18,7 +18,7 @@ from ktransformer.fitting import (
 from ktransformer.layers import EncoderBlock, MultiHeadSelfAttention
 from ktransformer.losses import RDrop, SmoothedCrossEntropy
 from ktransformer.models import Transformer
-from ktransformer.run import load_run
+from ktransformer.saving.run import load_run
 from ktransformer.text import ParallelText, TokenBatches
 
 

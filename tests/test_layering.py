@@ -12,138 +12,94 @@ import ktransformer
 
 ROOT = Path(ktransformer.__file__).parent
 
-# What each part may import, of this package and of others. A part not named here fails the test.
-_ALWAYS = {"backend", "errors", "lazy", "numbers", "supported_backend", "_version"}
+# The parts, bottom up: each may import the parts before its line that it names, and of other
+# packages those named. A part that is not here fails the test.
+_EVERYWHERE = {"errors", "lazy", "numbers", "_version"}
 _PARTS: dict[str, tuple[set[str], set[str]]] = {
-    "__init__": (set(), set()),
-    "_version": (set(), set()),
-    "allocator": (set(), set()),
-    "backend": (set(), set()),
-    "supported_backend": (set(), set()),
-    "errors": (set(), set()),
-    "lazy": (set(), set()),
-    "numbers": (set(), set()),
+    **{name: (set(), set()) for name in ("__init__", *_EVERYWHERE)},
     "files": (set(), set()),
-    "checksums": (set(), set()),
-    "weights": (set(), {"h5py", "keras", "ml_dtypes", "numpy"}),
-    "keras_file": ({"checksums", "models", "weights"}, {"keras"}),
-    "noise": (set(), {"ai_edge_litert", "flatbuffers", "numpy", "tensorflow"}),
-    "progress": (set(), set()),
-    "setting_checks": (set(), set()),
-    "yaml_file": (set(), {"yaml"}),
-    "config": ({"setting_checks", "yaml_file"}, set()),
-    "layers": (set(), {"keras", "numpy"}),
-    "models": ({"layers"}, {"keras"}),
+    "runtime": (set(), {"ai_edge_litert", "flatbuffers", "numpy", "tensorflow"}),
+    "config": (set(), {"yaml"}),
+    "scores": (set(), {"sacrebleu"}),
+    "schedules": (set(), {"keras"}),
     "losses": (set(), {"keras"}),
     "metrics": ({"losses"}, {"keras"}),
-    "schedules": (set(), {"keras"}),
-    "text": (set(), {"numpy", "tensorflow", "tensorflow_text", "sentencepiece"}),
+    "layers": (set(), {"keras", "numpy"}),
+    "models": ({"layers"}, {"keras"}),
+    "text": ({"runtime"}, {"numpy", "sentencepiece", "tensorflow", "tensorflow_text"}),
     "decoding": (set(), {"tensorflow"}),
-    "run": (
-        {"checksums", "config", "files", "keras_file", "models", "text", "weights"},
-        set(),
+    "saving": (
+        {"config", "files", "models", "text"},
+        {"h5py", "keras", "ml_dtypes", "numpy"},
     ),
-    "lexicon": ({"text"}, {"numpy"}),
-    "matching": (set(), {"numpy"}),
-    "serving": (
+    "tasks": (
+        {"config", "decoding", "files", "losses", "models", "runtime", "saving", "text"},
+        {"keras", "numpy", "tensorflow"},
+    ),
+    "exporting": (
+        {"config", "files", "runtime", "saving", "tasks", "text"},
         {
-            "checksums",
-            "config",
-            "decoding",
-            "files",
-            "lexicon",
-            "losses",
-            "models",
-            "text",
-            "weights",
+            "ai_edge_litert",
+            "flatbuffers",
+            "google",
+            "keras",
+            "numpy",
+            "tensorflow",
+            "tensorflow_text",
         },
-        {"google", "keras", "numpy", "tensorflow"},
     ),
-    "lite": (
-        {"checksums", "files", "matching", "serving", "text", "weights"},
-        {"ai_edge_litert", "flatbuffers", "keras", "numpy", "tensorflow", "tensorflow_text"},
+    "engines": (
+        {"config", "exporting", "runtime", "saving", "tasks", "text"},
+        {"numpy", "tensorflow"},
     ),
-    "engines": ({"config", "lite", "run", "serving"}, set()),
-    "servables": (
-        {
-            "checksums",
-            "engines",
-            "files",
-            "keras_file",
-            "models",
-            "run",
-            "serving",
-            "text",
-            "weights",
-        },
-        set(),
-    ),
-    "tolerances": ({"serving"}, set()),
-    "parity": ({"files", "lite", "matching", "serving", "tolerances"}, {"numpy", "tensorflow"}),
-    "scores": (set(), {"sacrebleu"}),
     "verification": (
-        {"engines", "files", "n_best", "scores", "serving", "tolerances"},
-        {"numpy"},
+        {"engines", "exporting", "files", "scores", "tasks"},
+        {"numpy", "tensorflow"},
     ),
-    "n_best": ({"matching", "serving"}, {"numpy"}),
-    "pruning": ({"layers", "models", "run", "text"}, {"keras", "numpy"}),
     "fitting": (
         {
             "config",
+            "engines",
             "files",
+            "layers",
             "losses",
             "metrics",
             "models",
-            "run",
+            "runtime",
+            "saving",
             "schedules",
             "scores",
-            "serving",
+            "tasks",
             "text",
         },
         {"keras", "numpy", "tensorflow"},
     ),
-    "commands": (
+    "cli": (
         {
             "config",
             "engines",
+            "exporting",
             "files",
             "fitting",
             "models",
-            "progress",
-            "pruning",
-            "run",
+            "runtime",
+            "saving",
             "scores",
-            "serving",
+            "tasks",
             "text",
-        },
-        {"tensorflow"},
-    ),
-    "export_commands": (
-        {
-            "arguments",
-            "commands",
-            "config",
-            "engines",
-            "files",
-            "lexicon",
-            "lite",
-            "parity",
-            "run",
-            "servables",
-            "serving",
-            "text",
-            "tolerances",
             "verification",
         },
-        set(),
-    ),
-    "arguments": ({"config"}, set()),
-    "cli": (
-        {"allocator", "arguments", "commands", "export_commands", "noise", "progress"},
         {"tensorflow"},
     ),
     "__main__": ({"cli"}, set()),
 }
+
+
+def test_the_parts_are_in_order():
+    above = set()
+    for part, (ours, _) in reversed(_PARTS.items()):
+        assert not ours & above, f"{part} imports what lies above it"
+        above.add(part)
 
 
 def imported(path: Path) -> set[str]:
@@ -165,7 +121,7 @@ def test_a_file_imports_only_what_lies_below_it(path):
     for name in imported(path):
         top, *rest = name.split(".")
         if top == "ktransformer":
-            assert rest[0] in ours | _ALWAYS | {part}, f"{path} imports {name}"
+            assert rest[0] in ours | _EVERYWHERE | {part}, f"{path} imports {name}"
         elif top not in sys.stdlib_module_names:
             assert top in others, f"{path} imports {name}"
 

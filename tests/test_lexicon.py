@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.lexicon import train_lexicon
 from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from ktransformer.text.lexicon import train_lexicon
 from tests.small_run import WORDS, number_pairs
 
 SPECIAL = {PAD_ID, UNKNOWN_ID, START_ID, END_ID}

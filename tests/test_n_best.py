@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ktransformer.n_best import NBest, compare_n_best
-from ktransformer.serving import Engine, ModelEngine
-from ktransformer.verification import verify
+from ktransformer.engines import Engine, ModelEngine
+from ktransformer.verification.n_best import NBest, compare_n_best
+from ktransformer.verification.translators import verify
 
 LIMITS = {"min_identical": 0.999, "max_score_difference": 0.001}
 

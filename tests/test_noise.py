@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ktransformer.noise import quiet_stderr, without_packages
+from ktransformer.runtime.noise import quiet_stderr, without_packages
 from tests.run_command import command
 from tests.small_run import train_arguments
 
@@ -83,9 +83,9 @@ def test_one_call_from_python_leaves_stderr_empty(lite_file, saved_model):
     result = python(
         "import ktransformer\n"
         "ktransformer.quiet()\n"
-        "from ktransformer.lite import LiteTranslator\n"
+        "from ktransformer.lite import LiteEngine\n"
         "from ktransformer.serving import SavedModelEngine\n"
-        f"print(LiteTranslator({str(lite_file)!r}).translate(['nine one']))\n"
+        f"print(LiteEngine({str(lite_file)!r}).translate(['nine one']))\n"
         f"print(SavedModelEngine({str(saved_model)!r}).translate(['nine one']))\n"
     )
     assert (result.stdout, result.stderr) == ("['91']\n['91']\n", "")

@@ -5,11 +5,15 @@ import pytest
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.lite import export_lite
-from ktransformer.matching import Comparison
-from ktransformer.parity import Export, compare_exports, parity_table, verify_image_classifier
-from ktransformer.serving import export_saved_model
-from ktransformer.tolerances import Tolerances
+from ktransformer.exporting import export_lite, export_saved_model
+from ktransformer.exporting.matching import Comparison
+from ktransformer.verification.parity import (
+    Export,
+    compare_exports,
+    parity_table,
+    verify_image_classifier,
+)
+from ktransformer.verification.tolerances import Tolerances
 from tests.layers.layer_checks import randomize
 from tests.small_models import drawn_images, small_classifier, small_filler
 

@@ -3,7 +3,7 @@ import re
 import subprocess
 import sys
 
-from ktransformer.progress import Progress
+from ktransformer.cli.progress import Progress
 
 
 class Terminal(io.StringIO):
@@ -51,7 +51,7 @@ def test_a_log_is_not_filled_with_reports():
 def test_a_name_in_a_message_does_not_steer_the_terminal():
     code = (
         "import logging\n"
-        "from ktransformer.progress import log_to_stderr\n"
+        "from ktransformer.cli.progress import log_to_stderr\n"
         "log_to_stderr()\n"
         "logging.getLogger('ktransformer.x').info('Wrote %s.', 'run\\x1b[2J\\udcff')\n"
     )

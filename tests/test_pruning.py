@@ -9,12 +9,12 @@ from sentencepiece import sentencepiece_model_pb2
 
 from ktransformer.cli import main
 from ktransformer.config import Config
+from ktransformer.engines import LiteEngine
 from ktransformer.errors import InputError
+from ktransformer.fitting.pruning import count_pieces, prune_model, prune_run
 from ktransformer.layers import PositionalEmbedding
-from ktransformer.lite import LiteTranslator
 from ktransformer.models import Transformer
-from ktransformer.pruning import count_pieces, prune_model, prune_run
-from ktransformer.run import Run, load_run
+from ktransformer.saving.run import Run, load_run
 from ktransformer.text import END_ID, MASK, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
 from ktransformer.text.piece_model import find_mask
 from tests.run_command import refusal
@@ -283,7 +283,7 @@ def test_a_pruned_run_exports_to_lite_and_translates_its_domain(pruned_folder, t
     arguments = ["export", pruned_folder, "--format", "tflite", "--output", output]
     arguments += ["--signatures", "serving_default", "--beam-size", 1]
     assert main([str(argument) for argument in arguments]) == 0
-    translations = LiteTranslator(output, threads=1).translate(["two one two", "one"])
+    translations = LiteEngine(output, threads=1).translate(["two one two", "one"])
     assert translations == ["212", "1"]
 
 

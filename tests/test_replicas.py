@@ -10,7 +10,7 @@ import pytest
 
 from ktransformer.errors import InputError
 from ktransformer.fitting import mirrored_strategy
-from ktransformer.run import load_run
+from ktransformer.saving.run import load_run
 from tests.run_command import command, refusal
 from tests.small_run import number_pairs, train_arguments, write_pairs
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.fitting import TrainingState, open_state, train
-from ktransformer.run import load_run
+from ktransformer.saving.run import load_run
 from ktransformer.text import Tokenizer
 from tests.run_command import command, limit_file_size
 from tests.small_run import number_pairs, train_arguments, write_pairs

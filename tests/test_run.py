@@ -12,12 +12,12 @@ import keras
 import numpy as np
 import pytest
 
-from ktransformer.checksums import is_sealed
 from ktransformer.cli import main
 from ktransformer.config import Config
 from ktransformer.errors import InputError
+from ktransformer.files.checksums import is_sealed
 from ktransformer.models import Transformer
-from ktransformer.run import Run, load_run, make_model, save_run
+from ktransformer.saving.run import Run, load_run, make_model, save_run
 from ktransformer.text import Tokenizer
 from tests.small_run import WORDS, number_pairs
 

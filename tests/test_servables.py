@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from ktransformer.cli import main
 from ktransformer.errors import InputError
-from ktransformer.lite import LiteModel, export_lite
-from ktransformer.servables import load_servable, save_servable
-from ktransformer.serving import ImageClassifier, MaskFiller, Translator, export_saved_model
+from ktransformer.exporting import LiteModel, export_lite, export_saved_model
+from ktransformer.tasks import ImageClassifier, MaskFiller, Translator
+from ktransformer.tasks.folder import load_servable, save_servable
 from tests.run_command import refusal
 from tests.small_models import drawn_images, small_classifier, small_filler
 

@@ -9,7 +9,7 @@ import pytest
 from ktransformer.errors import InputError
 from ktransformer.fitting import train
 from ktransformer.fitting.preparation import HeldText, StreamedText
-from ktransformer.run import load_run
+from ktransformer.saving.run import load_run
 from ktransformer.text import ParallelFiles
 from tests.run_command import command, refusal
 from tests.small_run import number_pairs, train_arguments, write_pairs

@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
+from ktransformer.engines import ModelEngine, SavedModelEngine
+from ktransformer.exporting import export_saved_model
 from ktransformer.layers import (
     DecoderBlock,
     EncoderBlock,
@@ -16,7 +18,7 @@ from ktransformer.layers import (
 )
 from ktransformer.losses import SmoothedCrossEntropy
 from ktransformer.models import Transformer
-from ktransformer.serving import ModelEngine, SavedModelEngine, Translator, export_saved_model
+from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
 
 register = keras.saving.register_keras_serializable(package="tests")

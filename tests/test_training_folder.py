@@ -5,8 +5,7 @@ import fcntl
 import numpy as np
 import pytest
 
-from ktransformer import commands
-from ktransformer.cli import main
+from ktransformer.cli import commands, main
 from ktransformer.errors import InputError
 from ktransformer.fitting import lock_checkpoints, remove_checkpoints, train
 from tests.run_command import refusal

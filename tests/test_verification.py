@@ -4,13 +4,14 @@ import math
 
 import pytest
 
+from ktransformer.engines import Translation
 from ktransformer.errors import InputError
-from ktransformer.lite import export_lite
-from ktransformer.run import Run, load_run, make_model, save_run
-from ktransformer.serving import Translation, Translator
+from ktransformer.exporting import export_lite
+from ktransformer.saving.run import Run, load_run, make_model, save_run
+from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
-from ktransformer.tolerances import Tolerances, check_demands
-from ktransformer.verification import Report, Result, _broken, _differences, verify
+from ktransformer.verification.tolerances import Tolerances, check_demands
+from ktransformer.verification.translators import Report, Result, _broken, _differences, verify
 from tests.serving.test_translator import with_decoding
 from tests.small_run import number_pairs
 

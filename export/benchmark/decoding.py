@@ -30,7 +30,7 @@ from sampling import Effort
 
 from ktransformer.errors import InputError
 from ktransformer.files import new_file
-from ktransformer.noise import quiet_stderr
+from ktransformer.runtime.noise import quiet_stderr
 
 HERE = Path(__file__).parent
 MODELS, TRAINED = ("T", "B"), "trained"

@@ -12,11 +12,11 @@ from workload import Workload
 
 from ktransformer.config import DecodingConfig
 from ktransformer.errors import InputError
+from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.files import FolderKind, new_folder
-from ktransformer.lite import export_lite
 from ktransformer.models import Transformer
-from ktransformer.run import load_run
-from ktransformer.serving import Translator, export_saved_model
+from ktransformer.saving.run import load_run
+from ktransformer.tasks import Translator
 from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer, read_lines
 
 SIZES = {"T": ("tiny", 10_000), "B": ("base", 32_000)}  # Preset and vocabulary.

@@ -5,8 +5,8 @@ What trains from ids, `fit_transformer`, is imported without TensorFlow and runs
 
 from typing import TYPE_CHECKING
 
-from ktransformer import supported_backend as supported_backend
 from ktransformer.lazy import lazy_names
+from ktransformer.runtime import supported_backend as supported_backend
 
 if TYPE_CHECKING:
     from ktransformer.fitting.averaging import LastCheckpoints, average_checkpoints

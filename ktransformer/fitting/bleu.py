@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ktransformer.engines import ModelEngine, translate_lines
 from ktransformer.fitting.averaging import ValidationCallback
 from ktransformer.scores import score_texts
-from ktransformer.serving import ModelEngine, Translator, translate_lines
+from ktransformer.tasks import Translator
 
 
 class BleuCallback(ValidationCallback):

@@ -23,8 +23,8 @@ from ktransformer.fitting.preparation import (
     digest_text,
     make_batches,
 )
-from ktransformer.run import Run, make_model
-from ktransformer.serving import Translator
+from ktransformer.saving.run import Run, make_model
+from ktransformer.tasks import Translator
 from ktransformer.text import ParallelFiles, ParallelText
 
 _log = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ What is NumPy alone, `TokenBatches` of ids above all, is imported without Tensor
 
 from typing import TYPE_CHECKING
 
-from ktransformer import supported_backend as supported_backend
 from ktransformer.lazy import lazy_names
+from ktransformer.runtime import supported_backend as supported_backend
 from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from ktransformer.serving import Translator
+from ktransformer.tasks import Translator
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "export" / "benchmark"))
 

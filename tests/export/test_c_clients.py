@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from ktransformer.lite import export_lite
-from ktransformer.serving import ModelEngine
+from ktransformer.engines import ModelEngine
+from ktransformer.exporting import export_lite
 from tests.export.requirements import need, need_program
 
 pytestmark = pytest.mark.long

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ktransformer.lite import export_lite
-from ktransformer.serving import ModelEngine
+from ktransformer.engines import ModelEngine
+from ktransformer.exporting import export_lite
 
 pytestmark = pytest.mark.long
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ktransformer.lite import export_lite
-from ktransformer.serving import ModelEngine
+from ktransformer.engines import ModelEngine
+from ktransformer.exporting import export_lite
 from tests.export.requirements import need, need_program
 
 PAGE = Path(__file__).parents[2] / "export" / "web"

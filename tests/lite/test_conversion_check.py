@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.lite.conversion_check import find_difference
-from ktransformer.lite.wider_search import search_wider
+from ktransformer.exporting.lite.conversion_check import find_difference
+from ktransformer.exporting.lite.wider_search import search_wider
 from tests.small_models import drawn_images, small_classifier, small_filler
 
 EXACT, ROUGH = 1e-3, 0.25

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ktransformer.engines import load_engine
+from ktransformer.engines import LiteEngine, ModelEngine, load_engine, translate_blocks
 from ktransformer.errors import InputError
-from ktransformer.lite import LiteTranslator, export_lite, tokenizer_beside
-from ktransformer.lite.model_file import pack, read_metadata, set_metadata, unpack
-from ktransformer.serving import ModelEngine, translate_blocks
+from ktransformer.exporting import export_lite, tokenizer_beside
+from ktransformer.exporting.lite.model_file import pack, read_metadata, set_metadata, unpack
 from ktransformer.text import Tokenizer
 from tests.serving.test_translator import TEXTS
 from tests.small_run import number_pairs
@@ -20,29 +19,29 @@ from tests.small_run import number_pairs
 
 def test_it_translates_on_any_number_of_threads(lite_file):
     for threads in (1, 2, 4):
-        engine = LiteTranslator(lite_file, threads=threads)
+        engine = LiteEngine(lite_file, threads=threads)
         assert engine.translate(["four zero two", "nine"]) == ["402", "9"]
 
 
 @pytest.mark.parametrize("threads", [0, -3])
 def test_a_number_of_threads_below_one_is_refused(lite_file, threads):
     with pytest.raises(ValueError, match=f"threads must be at least 1; got threads={threads}"):
-        LiteTranslator(lite_file, threads=threads)
+        LiteEngine(lite_file, threads=threads)
     with pytest.raises(ValueError, match=f"replicas must be at least 1; got replicas={threads}"):
-        LiteTranslator(lite_file, replicas=threads)
+        LiteEngine(lite_file, replicas=threads)
 
 
 def test_the_number_of_replicas_changes_no_translation(lite_file):
     lines = [*TEXTS, *(source for source, _ in number_pairs(200, seed=8))]
     expected, *others = (
-        list(translate_blocks(LiteTranslator(lite_file, replicas=n), [lines], batch_size=8))
+        list(translate_blocks(LiteEngine(lite_file, replicas=n), [lines], batch_size=8))
         for n in (1, 2, 3)
     )
     assert others == [expected, expected]
 
 
 def test_memory_does_not_grow_with_the_length_of_the_stream(lite_file):
-    engine = LiteTranslator(lite_file, replicas=2)
+    engine = LiteEngine(lite_file, replicas=2)
     padding = " " * 60_000  # It is no token, but what a stream must not hold on to.
     blocks = ([f"{text}{padding}" for text, _ in number_pairs(20, seed)] for seed in range(120))
     resident = []
@@ -62,16 +61,14 @@ def _resident_bytes() -> int:
 def test_a_file_of_a_fixed_batch_takes_any_number_of_texts(translator, tmp_path):
     file = export_lite(translator, tmp_path / "two.tflite", signatures=["beam"], batch_size=2)
     expected = ModelEngine(translator).search(TEXTS, n_best=2)
-    for line, other in zip(expected, LiteTranslator(file).search(TEXTS, n_best=2), strict=True):
+    for line, other in zip(expected, LiteEngine(file).search(TEXTS, n_best=2), strict=True):
         assert (other.texts, other.truncated) == (line.texts, line.truncated)
 
 
 @pytest.mark.parametrize("batch_size", [None, pytest.param(3, marks=pytest.mark.long)])
 def test_a_file_of_ids_translates_with_the_tokenizer_beside_it(translator, tmp_path, batch_size):
     path = tmp_path / "ids.tflite"
-    engine = LiteTranslator(
-        export_lite(translator, path, signatures=["ids"], batch_size=batch_size)
-    )
+    engine = LiteEngine(export_lite(translator, path, signatures=["ids"], batch_size=batch_size))
     expected = ModelEngine(translator).search(TEXTS)
     for line, other in zip(expected, engine.search(TEXTS), strict=True):
         assert (other.texts, other.truncated) == (line.texts, line.truncated)
@@ -83,7 +80,7 @@ def test_a_file_of_ids_without_its_tokenizer_says_what_it_lacks(translator, tmp_
     path = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
     tokenizer_beside(path).unlink()
     with pytest.raises(InputError, match=r"to lie beside it: .*ids\.tflite\.tokenizer\.model"):
-        LiteTranslator(path).translate(["one"])
+        LiteEngine(path).translate(["one"])
 
 
 @pytest.mark.long
@@ -91,7 +88,7 @@ def test_another_tokenizer_beside_a_file_of_ids_is_found_out(translator, tmp_pat
     path = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
     Tokenizer.train(["one two three", "1 2 3"], 30).save(tokenizer_beside(path))
     with pytest.raises(InputError, match="is not the tokenizer of"):
-        LiteTranslator(path)
+        LiteEngine(path)
 
 
 def test_a_file_with_changed_bytes_is_refused_or_runs(lite_file, tmp_path):
@@ -139,7 +136,7 @@ def test_every_flipped_bit_is_refused(lite_file, tmp_path, count):
     ):
         path.write_bytes(damaged)
         with pytest.raises(InputError) as caught:
-            LiteTranslator(path)
+            LiteEngine(path)
         assert "\n" not in str(caught.value)
 
 
@@ -155,7 +152,7 @@ def test_a_file_without_a_checksum_still_opens(lite_file, tmp_path):
     del fields["files"], fields["sha256"]
     text = json.dumps({**fields, "format_version": 1})
     path = with_description(lite_file, text, tmp_path / "model.tflite")
-    assert LiteTranslator(path).translate(["four zero two"]) == ["402"]
+    assert LiteEngine(path).translate(["four zero two"]) == ["402"]
 
 
 def test_the_checksum_can_be_left_out(lite_file, tmp_path):
@@ -170,11 +167,11 @@ def test_a_description_of_other_signatures_is_damage(lite_file, tmp_path):
     text = json.dumps({**json.loads(read_metadata(lite_file)), "signatures": ["ids", "other"]})
     path = with_description(lite_file, text, tmp_path / "model.tflite")
     with pytest.raises(InputError, match="a damaged one"):
-        LiteTranslator(path)
+        LiteEngine(path)
 
 
 def test_the_file_says_what_it_is(lite_file, translator):
-    about = LiteTranslator(lite_file).description
+    about = LiteEngine(lite_file).description
     assert (about.source_label, about.target_label) == ("number words", "digits")
     assert about.decoding == translator.decoding
     assert about.vocabulary_size == translator.tokenizer.vocabulary_size
@@ -186,7 +183,7 @@ def test_the_file_says_what_it_is(lite_file, translator):
 def test_what_is_no_tflite_is_refused(tmp_path, content):
     (tmp_path / "model.tflite").write_bytes(content)
     with pytest.raises(InputError, match=r"not a \.tflite file|damaged|not one that ktransformer"):
-        LiteTranslator(tmp_path / "model.tflite")
+        LiteEngine(tmp_path / "model.tflite")
 
 
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.9, 0.999])
@@ -194,7 +191,7 @@ def test_a_truncated_file_is_refused(lite_file, tmp_path, share):
     content = lite_file.read_bytes()
     (tmp_path / "model.tflite").write_bytes(content[: int(share * len(content))])
     with pytest.raises(InputError, match=r"model\.tflite is a \.tflite file, but a damaged one"):
-        LiteTranslator(tmp_path / "model.tflite")
+        LiteEngine(tmp_path / "model.tflite")
 
 
 def with_description(file, text, path):
@@ -209,7 +206,7 @@ def test_another_kind_of_tflite_is_refused(lite_file, tmp_path):
     text = json.dumps({**json.loads(read_metadata(lite_file)), "kind": "classifier"})
     path = with_description(lite_file, text, tmp_path / "model.tflite")
     with pytest.raises(InputError, match="is a classifier, not a translator"):
-        LiteTranslator(path)
+        LiteEngine(path)
 
 
 def test_a_tflite_without_our_metadata_is_refused(lite_file, tmp_path):
@@ -217,12 +214,12 @@ def test_a_tflite_without_our_metadata_is_refused(lite_file, tmp_path):
     model.metadata = []
     (tmp_path / "model.tflite").write_bytes(pack(model))
     with pytest.raises(InputError, match="not one that ktransformer wrote"):
-        LiteTranslator(tmp_path / "model.tflite")
+        LiteEngine(tmp_path / "model.tflite")
 
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"Cannot read .*absent\.tflite: No such file"):
-        LiteTranslator(tmp_path / "absent.tflite")
+        LiteEngine(tmp_path / "absent.tflite")
 
 
 def test_a_process_that_imports_no_ktransformer_runs_the_text_signatures(lite_file):

@@ -9,12 +9,13 @@ import sentencepiece
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
+from ktransformer.engines import LiteEngine, ModelEngine
 from ktransformer.errors import InputError
+from ktransformer.exporting import export_lite
+from ktransformer.exporting.lite.model_file import custom_operations
 from ktransformer.layers import EncoderBlock, FeedForward
-from ktransformer.lite import LiteTranslator, export_lite
-from ktransformer.lite.model_file import custom_operations
 from ktransformer.models import Transformer
-from ktransformer.serving import ModelEngine, Translator
+from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
 from tests.serving.test_translator import TEXTS, with_decoding
 from tests.test_subclassing import OneKeyTransformer, RelativeTransformer, SwiGLUTransformer
@@ -111,7 +112,7 @@ def test_greedy_and_beam_exports_say_what_the_model_says(translator, tmp_path):
         file = export_lite(searcher, tmp_path / f"{beam_size}.tflite", signatures=[signature])
         expected = ModelEngine(searcher).search(TEXTS, n_best=beam_size)
         for line, other in zip(
-            expected, LiteTranslator(file).search(TEXTS, n_best=beam_size), strict=True
+            expected, LiteEngine(file).search(TEXTS, n_best=beam_size), strict=True
         ):
             assert other.texts == line.texts
             assert other.scores == pytest.approx(line.scores, abs=1e-4)
@@ -133,7 +134,7 @@ def test_a_subclass_of_the_model_exports(model_class, positions, tmp_path):
     translator = Translator(model, tokenizer)
     file = export_lite(translator, tmp_path / "model.tflite", signatures=["beam"])
     (expected,) = ModelEngine(translator).search(["one two"], n_best=4)
-    (got,) = LiteTranslator(file).search(["one two"], n_best=4)
+    (got,) = LiteEngine(file).search(["one two"], n_best=4)
     assert got.scores == pytest.approx(expected.scores, abs=1e-4)
 
 
@@ -147,7 +148,7 @@ def test_a_model_of_mixed_precision_is_converted_in_float32(tmp_path):
     wide.set_weights(mixed.get_weights())
     file = export_lite(Translator(mixed, tokenizer), tmp_path / "mixed.tflite", signatures=["beam"])
     (expected,) = ModelEngine(Translator(wide, tokenizer)).search(["one two"], n_best=4)
-    (got,) = LiteTranslator(file).search(["one two"], n_best=4)
+    (got,) = LiteEngine(file).search(["one two"], n_best=4)
     assert got.scores == pytest.approx(expected.scores, abs=1e-4)
     assert mixed.compute_dtype == "float16"
 
@@ -156,7 +157,7 @@ def test_a_model_of_mixed_precision_is_converted_in_float32(tmp_path):
 def test_shorter_limits_hold_in_the_file(translator, tmp_path):
     limited = with_decoding(translator, max_source_length=5, max_target_length=3)
     file = export_lite(limited, tmp_path / "short.tflite", signatures=["serving_default"])
-    engine = LiteTranslator(file)
+    engine = LiteEngine(file)
     assert engine.description.max_source_length == 5
     for line, other in zip(ModelEngine(limited).search(TEXTS), engine.search(TEXTS), strict=True):
         assert (other.text, other.truncated) == (line.text, line.truncated)
@@ -184,7 +185,7 @@ def test_fixed_shapes_run_where_nothing_can_be_resized(translator, tmp_path):
 def test_a_quantised_file_translates_and_is_smaller(translator, lite_file, tmp_path, quantization):
     file = export_lite(translator, tmp_path / "small.tflite", quantization=quantization)
     assert file.stat().st_size < lite_file.stat().st_size - 100_000
-    engine = LiteTranslator(file)
+    engine = LiteEngine(file)
     assert engine.description.quantization == quantization
     assert engine.translate(["four zero two", "nine", ""]) == ["402", "9", ""]
 

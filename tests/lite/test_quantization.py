@@ -5,10 +5,10 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from ktransformer.errors import InputError
-from ktransformer.lite import LiteModel, export_lite, quantization
-from ktransformer.lite.model_file import unpack
+from ktransformer.exporting import LiteModel, export_lite
+from ktransformer.exporting.lite.model_file import unpack
 from ktransformer.models import Transformer
-from ktransformer.serving import Translator
+from ktransformer.tasks import Translator, quantization
 from ktransformer.text import Tokenizer
 from tests.layers.layer_checks import normal
 from tests.small_models import small_filler

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from ktransformer.lite import LiteTranslator
-from ktransformer.lite.turns import Turns
+from ktransformer.engines import LiteEngine
+from ktransformer.exporting.lite.turns import Turns
 
 
 def wait_until(condition) -> None:
@@ -67,7 +67,7 @@ def test_an_interrupted_thread_leaves_its_place_to_the_next(monkeypatch):
     turns = Turns(["the only one"])
     with turns.take():
         with monkeypatch.context() as patched:
-            patched.setattr("ktransformer.lite.turns.queue.SimpleQueue", Interrupted)
+            patched.setattr("ktransformer.exporting.lite.turns.queue.SimpleQueue", Interrupted)
             with pytest.raises(KeyboardInterrupt), turns.take():
                 pass
         assert turns.waiting == 0
@@ -77,7 +77,7 @@ def test_an_interrupted_thread_leaves_its_place_to_the_next(monkeypatch):
 
 @pytest.mark.parametrize(("threads", "replicas"), [(8, 1), (32, 4)])
 def test_threads_that_share_an_engine_get_equal_shares(lite_file, threads, replicas):
-    engine = LiteTranslator(lite_file, replicas=replicas)
+    engine = LiteEngine(lite_file, replicas=replicas)
     engine.warmup()
     calls = [0] * threads
     ready = threading.Barrier(threads)

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from ktransformer.errors import InputError
+from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.layers import (
     DecoderBlock,
     MultiHeadCrossAttention,
@@ -13,10 +14,9 @@ from ktransformer.layers import (
     PositionalEmbedding,
     Unseen,
 )
-from ktransformer.lite import export_lite
 from ktransformer.models import Transformer, check_decoding
 from ktransformer.models.decoder import Decoder
-from ktransformer.serving import Translator, export_saved_model
+from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
 from tests.layers.layer_checks import randomize
 from tests.small_run import number_pairs

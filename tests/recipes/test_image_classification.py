@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.servables import load_servable
+from ktransformer.tasks.folder import load_servable
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")

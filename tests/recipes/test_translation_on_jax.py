@@ -16,7 +16,7 @@ from ktransformer import fitting
 from ktransformer.cli import main
 from ktransformer.errors import InputError
 from ktransformer.fitting import compile_model, lock_checkpoints
-from ktransformer.run import load_run
+from ktransformer.saving.run import load_run
 from ktransformer.text import TokenBatches, read_parallel
 from tests.small_run import TRAINING_SETTINGS, number_pairs, write_pairs
 from tests.test_replicas import logits

@@ -7,10 +7,11 @@ import pytest
 import tensorflow as tf
 
 from ktransformer.config import BatchingConfig
+from ktransformer.engines import SavedModelEngine
 from ktransformer.errors import InputError
-from ktransformer.serving import SavedModel, SavedModelEngine, export_saved_model
-from ktransformer.serving.batching import join_requests
-from ktransformer.serving.warmup_requests import read_warmup
+from ktransformer.exporting import SavedModel, export_saved_model
+from ktransformer.exporting.saved_model.batching import join_requests
+from ktransformer.exporting.saved_model.warmup_requests import read_warmup
 from tests.serving.test_translator import TEXTS, strings
 from tests.small_models import small_classifier, small_filler
 from tests.small_run import number_pairs

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.serving import TranslatorDescription
+from ktransformer.tasks import TranslatorDescription
 
 
 @pytest.fixture

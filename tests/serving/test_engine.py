@@ -2,14 +2,9 @@ import dataclasses
 
 import pytest
 
+from ktransformer.engines import ModelEngine, batches_by_length, translate_blocks, translate_lines
 from ktransformer.errors import InputError
-from ktransformer.serving import (
-    ModelEngine,
-    Translator,
-    batches_by_length,
-    translate_blocks,
-    translate_lines,
-)
+from ktransformer.tasks import Translator
 from tests.serving.test_translator import TEXTS
 from tests.small_run import number_pairs
 

@@ -7,13 +7,8 @@ import pytest
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.lite import LiteModel, export_lite
-from ktransformer.serving import (
-    ImageClassifier,
-    ImageClassifierDescription,
-    SavedModel,
-    export_saved_model,
-)
+from ktransformer.exporting import LiteModel, SavedModel, export_lite, export_saved_model
+from ktransformer.tasks import ImageClassifier, ImageClassifierDescription
 from tests.layers.layer_checks import array
 from tests.small_models import CLASSES, drawn_images, small_classifier
 

@@ -6,19 +6,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.engines import load_translator
-from ktransformer.errors import InputError
-from ktransformer.lite import LiteTranslator, export_lite
-from ktransformer.models import MaskedLanguageModel, Transformer
-from ktransformer.serving import (
-    ImageClassifier,
-    MaskFiller,
+from ktransformer.engines import (
+    LiteEngine,
     ModelEngine,
     SavedModelEngine,
-    Translator,
-    export_saved_model,
+    load_translator,
     translate_lines,
 )
+from ktransformer.errors import InputError
+from ktransformer.exporting import export_lite, export_saved_model
+from ktransformer.models import MaskedLanguageModel, Transformer
+from ktransformer.tasks import ImageClassifier, MaskFiller, Translator
 from tests.layers.layer_checks import built
 from tests.serving.test_translator import strings
 from tests.small_models import CLASSES, drawn_images, small_classifier, small_filler
@@ -140,7 +138,7 @@ def test_an_empty_batch_of_any_type_gives_an_empty_batch(owners, empty):
 
 
 def test_an_empty_batch_of_an_export_gives_an_empty_batch(saved_model, lite_file):
-    for engine in (SavedModelEngine(saved_model), LiteTranslator(lite_file)):
+    for engine in (SavedModelEngine(saved_model), LiteEngine(lite_file)):
         assert engine.translate([]) == []
         assert engine.run("serving_default", [])["text"].shape == (0,)
         assert engine.run("beam", [])["text"].shape == (0, 3)
@@ -150,7 +148,7 @@ def test_engines_refuse_what_is_no_text(translator, saved_model, lite_file):
     for engine in (
         ModelEngine(translator),
         SavedModelEngine(saved_model),
-        LiteTranslator(lite_file),
+        LiteEngine(lite_file),
     ):
         with pytest.raises(InputError, match=r"got texts\[1\]=None"):
             engine.translate(["one", None])
@@ -167,7 +165,7 @@ def test_engines_refuse_what_is_no_text(translator, saved_model, lite_file):
 
 
 def test_the_signatures_of_an_export_say_what_they_take(saved_model, lite_file):
-    for model in (SavedModelEngine(saved_model)._model, LiteTranslator(lite_file)._model):
+    for model in (SavedModelEngine(saved_model)._model, LiteEngine(lite_file)._model):
         with pytest.raises(InputError, match=r"ids takes source; got texts"):
             model.run("ids", texts=["one"])
         with pytest.raises(InputError, match=r"source must be .*int32"):
@@ -184,7 +182,7 @@ def test_a_decoding_step_refuses_a_token_that_the_model_does_not_have(translator
         translator.decode_step([token], 0, **state)
     arrays = {name: part.numpy() for name, part in state.items()}
     with pytest.raises(InputError, match=f"ids must be from 0 to 39.*; got {token}"):
-        LiteTranslator(lite_file)._model.run("decode_step", ids=[token], index=0, **arrays)
+        LiteEngine(lite_file)._model.run("decode_step", ids=[token], index=0, **arrays)
 
 
 def test_a_decoding_step_refuses_a_position_or_state_that_it_does_not_have(translator):

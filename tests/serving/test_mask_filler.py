@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from ktransformer.engines import load_engine
 from ktransformer.errors import InputError
-from ktransformer.lite import LiteModel, export_lite
-from ktransformer.serving import MaskFiller, SavedModel, export_saved_model
+from ktransformer.exporting import LiteModel, SavedModel, export_lite, export_saved_model
+from ktransformer.tasks import MaskFiller
 from ktransformer.text import END_ID, PAD_ID, Tokenizer
 from tests.layers.layer_checks import array
 from tests.small_models import small_filler

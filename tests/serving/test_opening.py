@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from ktransformer.cli import main
-from ktransformer.lite import LiteTranslator
-from ktransformer.lite.model import LiteModel
-from ktransformer.serving import ModelEngine, SavedModel, SavedModelEngine
+from ktransformer.engines import LiteEngine, ModelEngine, SavedModelEngine
+from ktransformer.exporting import SavedModel
+from ktransformer.exporting.lite.model import LiteModel
 
 NAMES = ["a[1]", "b\\c"]
 
@@ -55,7 +55,7 @@ def test_an_open_export_says_how_another_process_gets_it(saved_model, lite_file)
         (saved_model, SavedModel(saved_model)),
         (saved_model, SavedModelEngine(saved_model)),
         (lite_file, LiteModel(lite_file)),
-        (lite_file, LiteTranslator(lite_file)),
+        (lite_file, LiteEngine(lite_file)),
     ):
         with pytest.raises(TypeError, match=f"{type(opened).__name__} cannot be pickled.*{path}"):
             pickle.dumps(opened)

@@ -10,8 +10,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from ktransformer.cli import main
 from ktransformer.engines import load_engine
 from ktransformer.errors import InputError
-from ktransformer.serving import SavedModel, export_saved_model
-from ktransformer.serving.operations import check_operations
+from ktransformer.exporting import SavedModel, export_saved_model
+from ktransformer.exporting.saved_model.operations import check_operations
 from tests.run_command import refusal
 from tests.small_models import small_classifier
 

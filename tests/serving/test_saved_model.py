@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.engines import load_engine
+from ktransformer.engines import SavedModelEngine, load_engine
 from ktransformer.errors import InputError
-from ktransformer.serving import SavedModelEngine, Translator, export_saved_model, is_saved_model
+from ktransformer.exporting import export_saved_model, is_saved_model
+from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
 from tests.serving.test_translator import TEXTS, strings
 from tests.test_subclassing import SwiGLUTransformer

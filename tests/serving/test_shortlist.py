@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer import export_commands
-from ktransformer.cli import main
+from ktransformer.cli import export_commands, main
 from ktransformer.config import BatchingConfig
 from ktransformer.decoding import beam_search
+from ktransformer.engines import LiteEngine
 from ktransformer.errors import InputError
-from ktransformer.lexicon import Lexicon, train_lexicon
-from ktransformer.lite import LiteTranslator, export_lite
+from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.models import Transformer
-from ktransformer.serving import Shortlist, Translator, export_saved_model
-from ktransformer.serving.id_translator import SPECIAL_IDS, TransformerSearch
+from ktransformer.tasks import Shortlist, Translator
+from ktransformer.tasks.id_translator import SPECIAL_IDS, TransformerSearch
+from ktransformer.text.lexicon import Lexicon, train_lexicon
 from tests.run_command import refusal
 from tests.small_run import number_pairs
 
@@ -91,7 +91,7 @@ def test_a_shortlist_that_holds_the_translations_gives_them(beam_size, translato
     expected = narrow.translate(tf.constant(TEXTS))["text"].numpy().tolist()
     assert expected == [b"402", b"", b"9", b"77716"]
     path = export_lite(narrow, tmp_path / "narrow.tflite", signatures=["serving_default"])
-    engine = LiteTranslator(path)
+    engine = LiteEngine(path)
     assert engine.description.shortlist == 24
     assert engine.translate(TEXTS) == ["402", "", "9", "77716"]
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.models import Transformer
-from ktransformer.serving import Translator
+from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
 
 TEXTS = ["four zero two", "", "nine", "one " * 60, "   ", "qqq é two", "seven seven seven one six"]

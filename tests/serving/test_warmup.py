@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.lite import LiteTranslator, export_lite
-from ktransformer.lite.model import LiteModel
-from ktransformer.serving import ModelEngine, SavedModel, SavedModelEngine, export_saved_model
-from ktransformer.serving.warmup_requests import read_warmup
+from ktransformer.engines import LiteEngine, ModelEngine, SavedModelEngine
+from ktransformer.exporting import SavedModel, export_lite, export_saved_model
+from ktransformer.exporting.lite.model import LiteModel
+from ktransformer.exporting.saved_model.warmup_requests import read_warmup
 from tests.small_models import small_classifier
 
 # Reads the file by the rules of the wire format alone, and runs its requests as a server does:
@@ -141,7 +141,7 @@ def test_warming_a_tflite_up_runs_all_that_one_input_runs_in_each_replica(lite_f
 
 
 def test_warming_a_translator_up_runs_what_takes_texts_in_each_replica(lite_file):
-    engine = LiteTranslator(lite_file, replicas=2)
+    engine = LiteEngine(lite_file, replicas=2)
     ran = count_runs_of_replicas(engine._model)
     engine.warmup()
     assert ran == [(i, name) for i in range(2) for name in ("serving_default", "beam")]
@@ -150,7 +150,7 @@ def test_warming_a_translator_up_runs_what_takes_texts_in_each_replica(lite_file
 @pytest.mark.long
 def test_warming_up_a_translator_of_ids_runs_them_in_each_replica(translator, tmp_path):
     file = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids", "encode"])
-    engine = LiteTranslator(file, replicas=2)
+    engine = LiteEngine(file, replicas=2)
     ran = count_runs_of_replicas(engine._model)
     engine.warmup()
     assert set(ran) == {(0, "ids"), (1, "ids")}
@@ -158,7 +158,7 @@ def test_warming_up_a_translator_of_ids_runs_them_in_each_replica(translator, tm
 
 @pytest.mark.parametrize("kind", ["run", "tflite"])
 def test_a_warm_engine_translates_as_a_cold_one(kind, translator, lite_file):
-    engine = ModelEngine(translator) if kind == "run" else LiteTranslator(lite_file)
+    engine = ModelEngine(translator) if kind == "run" else LiteEngine(lite_file)
     engine.warmup()
     assert engine.translate(["four zero two"]) == ["402"]
 

@@ -7,10 +7,10 @@ import keras_fitting
 import tensorflow as tf
 from training_workload import Batch, TrainingWorkload
 
-from ktransformer.allocator import keep_freed_memory
 from ktransformer.config import TrainingConfig
 from ktransformer.fitting import compile_model, compile_training_model
 from ktransformer.models import Transformer
+from ktransformer.runtime.allocator import keep_freed_memory
 
 
 class Engine(keras_fitting.KerasEngine):

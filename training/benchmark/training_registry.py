@@ -81,7 +81,7 @@ ENGINES = {
         "vk",
         "keras_attention",
         _PLAIN,
-        # What `ktransformer.allocator.keep_freed_memory` does.
+        # What `ktransformer.runtime.allocator.keep_freed_memory` does.
         variables=("MALLOC_TRIM_THRESHOLD_=-1", "MALLOC_MMAP_MAX_=0", "MALLOC_ARENA_MAX=1"),
         judged=False,
     ),

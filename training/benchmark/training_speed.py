@@ -33,7 +33,7 @@ from training_workload import TrainingWorkload
 
 from ktransformer.errors import InputError
 from ktransformer.files import new_file
-from ktransformer.noise import quiet_stderr
+from ktransformer.runtime.noise import quiet_stderr
 
 HERE = Path(__file__).parent
 BATCH_TOKENS = 4096

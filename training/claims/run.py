@@ -25,7 +25,7 @@ import page
 
 from ktransformer.errors import InputError
 from ktransformer.files import check_folder
-from ktransformer.noise import quiet_stderr
+from ktransformer.runtime.noise import quiet_stderr
 
 MEASURE = Path(__file__).with_name("measure.py")
 AT_A_TIME = 2

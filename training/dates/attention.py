@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.files import new_file
-from ktransformer.serving import Translator
+from ktransformer.tasks import Translator
 from ktransformer.text import END_ID, PAD_ID, START_ID
 
 matplotlib.use("Agg")  # Draws into files; no display is needed.

@@ -22,14 +22,15 @@ ktransformer.quiet()  # Before TensorFlow is imported.
 import data
 from attention import draw_attention
 
-from ktransformer.allocator import keep_freed_memory
+from ktransformer.cli.progress import log_to_stderr
 from ktransformer.config import Config, read_settings
+from ktransformer.engines import LiteEngine, ModelEngine, translate_lines
 from ktransformer.errors import InputError
+from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.fitting import remove_checkpoints, train
-from ktransformer.lite import LiteTranslator, export_lite
-from ktransformer.progress import log_to_stderr
-from ktransformer.run import check_run_path, save_run
-from ktransformer.serving import ModelEngine, Translator, export_saved_model, translate_lines
+from ktransformer.runtime.allocator import keep_freed_memory
+from ktransformer.saving.run import check_run_path, save_run
+from ktransformer.tasks import Translator
 from ktransformer.text import ParallelText, read_parallel
 
 HERE = Path(__file__).parent
@@ -155,7 +156,7 @@ def export_one_file(
 ) -> None:
     """Writes one .tflite, translates with LiteRT, and compares."""
     file = export_lite(translator, path, signatures=["serving_default", "beam"], overwrite=True)
-    lines = translate_lines(LiteTranslator(file), sources, batch_size=200)
+    lines = translate_lines(LiteEngine(file), sources, batch_size=200)
     same = sum(line.text == output for line, output in zip(lines, outputs, strict=True))
     print(f"The same in one file for LiteRT: {file}")
     print(f"  {same} of {len(outputs)} texts are the run's")

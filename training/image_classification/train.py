@@ -28,14 +28,14 @@ from fit import Settings, accuracy, fit, make_model
 from images import KERAS_DATA, Images, Parts, load
 from pictures import draw_attention, draw_curves
 
-from ktransformer.allocator import keep_freed_memory
+from ktransformer.cli.progress import log_to_stderr
 from ktransformer.config import read_settings, split_settings
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_folder, json_text, new_folder, resolve
 from ktransformer.models import VisionTransformer
-from ktransformer.progress import log_to_stderr
-from ktransformer.servables import SERVABLE_FILES, save_servable
-from ktransformer.serving import ImageClassifier
+from ktransformer.runtime.allocator import keep_freed_memory
+from ktransformer.tasks import ImageClassifier
+from ktransformer.tasks.folder import SERVABLE_FILES, save_servable
 
 HERE = Path(__file__).parent
 KIND = FolderKind(

@@ -26,7 +26,7 @@ from settings import at_least_one
 
 from ktransformer.errors import InputError
 from ktransformer.models import MaskedLanguageModel
-from ktransformer.serving import MaskFiller
+from ktransformer.tasks import MaskFiller
 from ktransformer.text import Tokenizer
 
 SEEDS = (1, 2, 3)

@@ -22,7 +22,7 @@ from language_model import load
 
 from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy
-from ktransformer.serving import MaskFiller
+from ktransformer.tasks import MaskFiller
 from ktransformer.text import PAD_ID, START_ID, MaskedBatches, read_lines
 from ktransformer.text.line_limits import is_empty
 

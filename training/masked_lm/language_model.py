@@ -15,8 +15,8 @@ from ktransformer.losses import SmoothedCrossEntropy
 from ktransformer.metrics import Perplexity, TokenAccuracy
 from ktransformer.models import MaskedLanguageModel
 from ktransformer.schedules import InverseSquareRoot
-from ktransformer.servables import load_servable
-from ktransformer.serving import MaskFiller
+from ktransformer.tasks import MaskFiller
+from ktransformer.tasks.folder import load_servable
 from ktransformer.text import MaskedBatches, Tokenizer
 
 History = dict[str, list[float]]

@@ -23,11 +23,11 @@ from evaluate import comparison, read_text
 from language_model import History, fit_language_model
 from settings import Settings, add_settings, chosen_settings
 
-from ktransformer.allocator import keep_freed_memory
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_folder, new_folder
-from ktransformer.servables import SERVABLE_FILES, save_servable
-from ktransformer.serving import MaskFiller
+from ktransformer.runtime.allocator import keep_freed_memory
+from ktransformer.tasks import MaskFiller
+from ktransformer.tasks.folder import SERVABLE_FILES, save_servable
 from ktransformer.text import Tokenizer
 
 mpl.use("Agg")

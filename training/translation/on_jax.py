@@ -32,7 +32,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ktransformer.allocator import keep_freed_memory
+from ktransformer.cli.progress import log_to_stderr
 from ktransformer.config import Config, read_settings, split_settings
 from ktransformer.errors import InputError
 from ktransformer.files import new_file, resolve
@@ -48,8 +48,8 @@ from ktransformer.fitting import (
 )
 from ktransformer.fitting.defaults import choose_batch_tokens, choose_vocabulary_size
 from ktransformer.models import PRESETS
-from ktransformer.progress import log_to_stderr
-from ktransformer.run import Run, check_run_path, make_model, save_run
+from ktransformer.runtime.allocator import keep_freed_memory
+from ktransformer.saving.run import Run, check_run_path, make_model, save_run
 from ktransformer.text import TokenBatches
 
 SIDES = ("source", "target")

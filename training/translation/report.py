@@ -13,10 +13,11 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
+from ktransformer.engines import ModelEngine, translate_lines
 from ktransformer.errors import InputError
 from ktransformer.files import new_file
-from ktransformer.run import Run, load_run
-from ktransformer.serving import ModelEngine, Translator, translate_lines
+from ktransformer.saving.run import Run, load_run
+from ktransformer.tasks import Translator
 from ktransformer.text import read_parallel
 
 mpl.use("Agg")

@@ -1,0 +1,78 @@
+"""The `ktransformer` command line: runs a command, and says what becomes of an error.
+
+Results go to stdout, progress to stderr. TensorFlow is imported only when a command runs, so that
+`--help` answers at once.
+"""
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from ktransformer.cli.arguments import make_parser
+from ktransformer.cli.progress import log_to_stderr
+from ktransformer.errors import InputError, first_line, printable
+from ktransformer.runtime.allocator import keep_freed_memory
+from ktransformer.runtime.backend import backend_message, chosen_backend
+from ktransformer.runtime.noise import quiet_stderr, set_log_level, start_litert, without_packages
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        arguments: The command line; None for the process's own.
+
+    Returns:
+        The exit status: 0, 1 where `verify` finds too great a difference, 2 where the user can
+        mend what is wrong, 130 after Ctrl-C.
+    """
+    options = make_parser().parse_args(arguments)
+    set_log_level()
+    if options.command == "train":
+        keep_freed_memory()
+    log_to_stderr()
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        return 2 if sys.stderr is None else _fail("A standard stream is closed.")
+    # Texts come in as UTF-8, whatever the locale; what a file is called may be none.
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors=errors)
+    try:
+        status = _run(options)
+    except (InputError, ImportError) as error:
+        return _fail(str(error))
+    except BrokenPipeError:  # The reader of our output has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'Writing the output'}: {error.strerror or error}.")
+    except MemoryError as error:
+        return _fail(f"Not enough memory ({error}); take a smaller model or smaller batches.")
+    except KeyboardInterrupt:
+        return _fail("Interrupted; nothing is left half written.", status=130)
+    return status
+
+
+def _run(options: argparse.Namespace) -> int:
+    if chosen_backend() != "tensorflow":
+        raise InputError(backend_message("the command"))
+    # Keras imports these where they are, for wrappers and plots: a third of the time to start.
+    with quiet_stderr(), without_packages("sklearn", "matplotlib"):
+        import tensorflow as tf
+
+        from ktransformer.cli import commands, export_commands
+    start_litert()
+    owner = export_commands if options.command in ("export", "verify") else commands
+    try:
+        status: int = getattr(owner, options.command)(options) or 0
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError(first_line(error)) from error
+    sys.stdout.flush()
+    return status
+
+
+def _fail(sentence: str, status: int = 2) -> int:
+    print(f"ktransformer: {printable(sentence)}", file=sys.stderr)
+    return status

@@ -1,0 +1,367 @@
+"""The configuration of a run: what the commands and recipes can set."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from ktransformer.config.checks import check, check_choice, check_integers, check_range
+from ktransformer.config.yaml_file import read_yaml
+from ktransformer.errors import InputError, brief, did_you_mean
+
+_NULL = ("none", "null")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Sizes and options of the Transformer; see its docstring."""
+
+    num_layers: int = 4
+    """Blocks in the encoder, and in the decoder unless num_decoder_layers is set."""
+    num_decoder_layers: int | None = None
+    """Blocks in the decoder; null for as many as in the encoder."""
+    d_model: int = 128
+    """Width; a multiple of num_heads."""
+    num_heads: int = 4
+    """Attention heads."""
+    hidden_dim: int = 256
+    """Features of the feed-forward networks' inner layer."""
+    dropout: float = 0.1
+    """Dropout on embeddings and on the sublayers' outputs, in [0, 1)."""
+    attention_dropout: float = 0.0
+    """Dropout on attention weights, in [0, 1)."""
+    hidden_dropout: float = 0.0
+    """Dropout on the feed-forward networks' inner features, in [0, 1)."""
+    activation: str = "relu"
+    """Inner activation of the feed-forward networks: relu, gelu, silu, ..."""
+    norm_first: bool = False
+    """Pre-norm (true) or post-norm (false)."""
+    positions: str = "sinusoidal"
+    """sinusoidal, sinusoidal_interleaved, learned or none."""
+    scale_embeddings: bool = True
+    """Multiply token vectors by sqrt(d_model)."""
+    tie_embeddings: bool = True
+    """One table for source, target and output projection."""
+    max_length: int = 256
+    """The longest source and target in tokens, the end token included."""
+    remat: bool = False
+    """Compute a block's activations again for the gradient: less memory, more time."""
+    dtype: str = "float32"
+    """float32, mixed_float16 or mixed_bfloat16."""
+
+    def __post_init__(self) -> None:
+        check_integers(self)
+        check(self.max_length >= 2, "max_length must be at least 2", max_length=self.max_length)
+        check_choice(self, "dtype", "float32", "mixed_float16", "mixed_bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The tokenizer and the batches; what is chosen from the text is in `fitting.defaults`."""
+
+    vocabulary_size: int | None = None
+    """The most pieces of the vocabulary that source and target share; null to choose from the
+    text: 4 for each square root of its characters, from 300 to 8000."""
+    split_digits: bool = True
+    """Every digit is a piece of its own."""
+    character_coverage: float = 1.0
+    """Share of the text's characters that get a piece; the rarest others become unknown."""
+    batch_tokens: int | None = None
+    """The most tokens of a batch on each side, padding included; subword_alpha may add some,
+    and rdrop_alpha holds them twice. null to choose from the text, from 512 to 4096."""
+    bucket_step: int = 4
+    """Distance between two buckets' lengths, in tokens: fewer shapes against less padding."""
+    subword_alpha: float | None = None
+    """Subword sampling: segment the training text anew each epoch, with P^alpha; null for never."""
+    shard_pairs: int = 500_000
+    """Pairs held in memory; a text of more is streamed, without subword_alpha."""
+
+    def __post_init__(self) -> None:
+        check_integers(self)
+        check_range(self, "vocabulary_size", least=5)
+        check_range(self, "batch_tokens", least=1)
+        check_range(self, "character_coverage", least=0, most=1, open_below=True)
+        check_range(self, "bucket_step", least=1)
+        check_range(self, "subword_alpha", least=0, open_below=True)
+        check_range(self, "shard_pairs", least=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How the model is fitted; what is chosen from the text is in `fitting.defaults`."""
+
+    epochs: int | None = None
+    """Passes over the training text, at most; null for some 4000 updates, from 3 to 100 passes."""
+    optimizer: str | None = None
+    """adam, or muon: orthogonal updates of the matrices, Adam for all else (Jordan et al. 2024).
+    null for muon; for adam where learning_rate or schedule is set, or on several GPUs."""
+    learning_rate: float | None = None
+    """Peak of the schedule; null for 0.004, less for a model wider than 128; for 0.002 where
+    optimizer or schedule is set."""
+    warmup_steps: int | None = None
+    """Updates until the peak, a quarter of all at most: more are cut to that, with a warning. null
+    for a tenth of all, at most 1000."""
+    schedule: str | None = None
+    """How it falls after the peak: inverse_square_root, or cosine, to 0 at the last epoch's end.
+    null for cosine; for inverse_square_root where optimizer or learning_rate is set."""
+    weight_decay: float = 0.0
+    """Share of the learning rate by which an update shrinks the weights (Loshchilov 2019)."""
+    label_smoothing: float = 0.1
+    """Probability mass spread over the vocabulary, in [0, 1)."""
+    rdrop_alpha: float = 0.0
+    """R-Drop: weight of the divergence between two passes of each batch; 0 for one pass."""
+    clip_norm: float | None = None
+    """The most the gradient's global norm may be; null for no limit."""
+    accumulate_batches: int = 1
+    """Batches whose mean gradient makes one update."""
+    average_checkpoints: int | None = None
+    """The final weights are the mean over the last so many epochs; with patience, over those
+    up to the best one. With validation text, that one epoch alone where it is better than the
+    mean. null for a tenth of the epochs, at most 5."""
+    patience: int | None = None
+    """Stop after so many epochs without a better validation perplexity; null for never."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between two writings of the training's state within an epoch; 0 for every update."""
+    bleu_sentences: int = 200
+    """Validation sentences that are translated greedily after each epoch; 0 for none."""
+    tensorboard: str | None = None
+    """Folder for TensorBoard's logs; null for none."""
+    seed: int = 1
+    """Seed of weights, dropout and data order."""
+
+    def __post_init__(self) -> None:
+        check_integers(self)
+        for name in ("epochs", "warmup_steps", "accumulate_batches", "average_checkpoints"):
+            check_range(self, name, least=1)
+        for name in ("rdrop_alpha", "weight_decay", "patience", "bleu_sentences"):
+            check_range(self, name, least=0)
+        check_range(self, "checkpoint_minutes", least=0)
+        check_range(self, "seed", least=0)
+        check_range(self, "learning_rate", least=0, open_below=True)
+        check_range(self, "clip_norm", least=0, open_below=True)
+        check_range(self, "label_smoothing", least=0, most=1, open_above=True)
+        check_choice(self, "optimizer", None, "adam", "muon")
+        check_choice(self, "schedule", None, "inverse_square_root", "cosine")
+
+    @property
+    def copies(self) -> int:
+        """How often a batch holds its rows: R-Drop compares two passes of each."""
+        return 2 if self.rdrop_alpha else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingConfig:
+    """How a translation is searched for."""
+
+    beam_size: int = 4
+    """Places of the beam; 1 is greedy search."""
+    length_penalty: float = 1.0
+    """Exponent of the length that a hypothesis' log-probability is divided by."""
+    max_length_ratio: float = 2.0
+    """Target tokens allowed for each source token ..."""
+    max_length_offset: int = 20
+    """... and beyond that."""
+    max_source_length: int | None = None
+    """Longer texts are cut there, in tokens, the end token included; null for max_length."""
+    max_target_length: int | None = None
+    """No translation is longer, likewise."""
+
+    def __post_init__(self) -> None:
+        check_integers(self)
+        check_range(self, "beam_size", least=1)
+        check_range(self, "max_source_length", least=2)
+        check_range(self, "max_target_length", least=1)
+        for name in ("length_penalty", "max_length_ratio", "max_length_offset"):
+            check_range(self, name, least=0)
+        check(
+            self.max_length_ratio > 0 or self.max_length_offset > 0,
+            "max_length_ratio and max_length_offset must not both be 0",
+            max_length_ratio=self.max_length_ratio,
+            max_length_offset=self.max_length_offset,
+        )
+
+    def check_lengths(self, max_length: int) -> None:
+        """Checks that texts are not allowed to be longer than a model's `max_length`.
+
+        Raises:
+            InputError: They are.
+        """
+        for name in ("max_source_length", "max_target_length"):
+            length = getattr(self, name)
+            if length is not None and length > max_length:
+                raise InputError(
+                    f"{name} must be at most the model's max_length, {max_length}; got {length}."
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchingConfig:
+    """How an export joins the texts of concurrent requests into batches.
+
+    A batch starts when it is full or its first text has waited for `timeout_ms`, as soon as one of
+    `threads` is free; while all are busy, requests gather. A request that comes alone waits the
+    whole time for others: with 0 it waits for a free thread at most.
+    """
+
+    max_texts: int = 32
+    """Texts in a batch at most."""
+    timeout_ms: float = 0.0
+    """Milliseconds that a batch waits to be filled."""
+    threads: int = 1
+    """Batches run at a time."""
+
+    def __post_init__(self) -> None:
+        check_integers(self)
+        check_range(self, "max_texts", least=1)
+        check_range(self, "timeout_ms", least=0, most=60_000)
+        check_range(self, "threads", least=1)
+
+
+# What the settings that are one of several words may be, for `--help`.
+CHOICES = {
+    "activation": ("relu", "gelu", "silu", "any of keras.activations"),
+    "positions": ("sinusoidal", "sinusoidal_interleaved", "learned", "none"),
+    "dtype": ("float32", "mixed_float16", "mixed_bfloat16"),
+    "optimizer": ("adam", "muon"),
+    "schedule": ("inverse_square_root", "cosine"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that a training run can set, by section."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()
+
+    def __post_init__(self) -> None:
+        check(
+            self.data.batch_tokens is None or self.data.batch_tokens >= self.model.max_length,
+            "batch_tokens must be at least max_length, or the longest pair has no batch",
+            batch_tokens=self.data.batch_tokens,
+            max_length=self.model.max_length,
+        )
+
+    def replace(self, settings: dict[str, Any]) -> "Config":
+        """Returns a copy with some fields changed.
+
+        Args:
+            settings: Field name to value; a name says its section by itself. A string is read
+                as the field's type.
+
+        Raises:
+            InputError: A name is unknown (the message lists the known ones) or a value does not
+                fit.
+        """
+        sections = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        owner = {
+            field.name: name
+            for name, section in sections.items()
+            for field in dataclasses.fields(section)
+        }
+        changes: dict[str, dict[str, Any]] = {name: {} for name in sections}
+        for key, value in settings.items():
+            if key not in owner:
+                raise InputError(
+                    f"Unknown setting {brief(key)}; known are {', '.join(sorted(owner))}."
+                    + did_you_mean(key, owner)
+                )
+            section = sections[owner[key]]
+            changes[owner[key]][key] = convert(key, value, get_type_hints(type(section))[key])
+        return dataclasses.replace(
+            self,
+            **{
+                name: dataclasses.replace(section, **changes[name])
+                for name, section in sections.items()
+            },
+        )
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Returns the configuration as nested dictionaries of plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, sections: dict[str, Any]) -> "Config":
+        """Creates a configuration from what `to_dict` returned, or from a part of it."""
+        return cls().replace(flatten(sections))
+
+
+def flatten(sections: dict[str, Any]) -> dict[str, Any]:
+    """Turns `{"model": {"d_model": 64}, "epochs": 5}` into `{"d_model": 64, "epochs": 5}`.
+
+    Raises:
+        InputError: A section is unknown or not a mapping.
+    """
+    names = [field.name for field in dataclasses.fields(Config)]
+    settings: dict[str, Any] = {}
+    for key, value in sections.items():
+        if isinstance(value, dict):
+            if key not in names:
+                raise InputError(
+                    f"Unknown section {brief(key)}; known are {', '.join(names)}."
+                    + did_you_mean(key, names)
+                )
+            settings |= value
+        elif key in names and value is not None:
+            raise InputError(f"Section {brief(key)} must hold settings; got {brief(value)}.")
+        elif key not in names:
+            settings[key] = value
+    return settings
+
+
+def split_settings(settings: Iterable[str]) -> dict[str, str]:
+    """Splits what a command line's `--set` gives, `key=value` each.
+
+    Raises:
+        InputError: One has no equals sign.
+    """
+    pairs = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set takes key=value; got {brief(setting)}.")
+        pairs[key] = value
+    return pairs
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Reads settings from a YAML file, with or without sections.
+
+    Raises:
+        InputError: The file is missing, larger than 1 MiB or not a YAML mapping, or its aliases
+            make more than 10,000 values of it.
+    """
+    content = read_yaml(path)
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold settings (key: value); got {brief(content)}.")
+    return flatten(content)
+
+
+def convert(name: str, value: Any, kind: Any) -> Any:
+    """Makes a word of the command line, or a YAML value, fit a setting's type.
+
+    Raises:
+        InputError: It does not.
+    """
+    kinds = [k for k in get_args(kind) if k is not type(None)] or [kind]
+    optional = len(get_args(kind)) > len(kinds)
+    if optional and (value is None or (isinstance(value, str) and value.lower() in _NULL)):
+        return None
+    (target,) = kinds
+    try:
+        if target is bool:
+            return {"true": True, "false": False}[str(value).lower()]
+        if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+            raise ValueError
+        if target is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError
+        return target(value)
+    except (ValueError, KeyError, TypeError, OverflowError):
+        raise InputError(
+            f"{name} must be of type {target.__name__}{' or null' if optional else ''}; "
+            f"got {brief(value)}."
+        ) from None

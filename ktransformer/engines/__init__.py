@@ -1,0 +1,14 @@
+"""Runs a translator from any of its forms: a run, a SavedModel or a .tflite."""
+
+from ktransformer.engines.engine import Engine as Engine
+from ktransformer.engines.engine import ModelEngine as ModelEngine
+from ktransformer.engines.engine import Translation as Translation
+from ktransformer.engines.engine import batches_by_length as batches_by_length
+from ktransformer.engines.engine import translate_blocks as translate_blocks
+from ktransformer.engines.engine import translate_lines as translate_lines
+from ktransformer.engines.lite import LiteEngine as LiteEngine
+from ktransformer.engines.opening import available_cores as available_cores
+from ktransformer.engines.opening import load_engine as load_engine
+from ktransformer.engines.saved_model import SavedModelEngine as SavedModelEngine
+from ktransformer.runtime import supported_backend as supported_backend
+from ktransformer.tasks.folder import load_translator as load_translator

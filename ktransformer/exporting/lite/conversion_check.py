@@ -1,0 +1,169 @@
+"""Runs what was converted: a conversion that succeeds may still fail, or say something else."""
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text
+from ai_edge_litert.interpreter import InterpreterWithCustomOps
+
+from ktransformer.errors import InputError
+from ktransformer.exporting.lite.model_file import custom_operations
+from ktransformer.exporting.matching import CHOICES, Outputs, list_choices, match, number_of_choices
+
+_TOKENIZER_OPERATIONS = {"TFText>FastSentencepieceTokenize", "TFText>FastSentencepieceDetokenize"}
+# Of scores and logits, as a share of the greatest: for rounding, and for weights of few bits. The
+# second only tells what is broken; what quantisation costs is for `verify` on real text.
+_TOLERANCE, _ROUGH_TOLERANCE = 1e-3, 0.25
+
+
+def check_conversion(
+    content: bytes,
+    functions: dict[str, Any],
+    probes: dict[str, dict[str, tf.Tensor]],
+    quantization: str,
+    search_wider: Callable[[str, dict[str, tf.Tensor]], Outputs],
+) -> None:
+    """Checks that a converted model runs and gives what it gave before.
+
+    Args:
+        content: The .tflite.
+        functions: What it was converted from, the signatures by name.
+        probes: Inputs to try each on.
+        quantization: How its weights are stored.
+        search_wider: Gives more of a signature's choices than the signature, for its name and its
+            inputs: where the converted model chooses something else, it must be as good.
+
+    Raises:
+        InputError: It needs operations that no LiteRT has, does not run, or differs.
+    """
+    foreign = custom_operations(content) - _TOKENIZER_OPERATIONS
+    if foreign:
+        raise InputError(f"LiteRT has no operation for {', '.join(sorted(foreign))}.")
+    interpreter = InterpreterWithCustomOps(
+        model_content=content,
+        custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS,
+    )
+    for name, function in functions.items():
+        probe = probes[name]
+        expected = {key: tensor.numpy() for key, tensor in function(**probe).items()}
+        arrays = {key: tensor.numpy() for key, tensor in probe.items()}
+        try:
+            outputs = interpreter.get_signature_runner(name)(**arrays)
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"The converted {name} does not run: {reason}") from error
+        exact = quantization == "none"
+        wrong = find_difference(
+            expected,
+            outputs,
+            _TOLERANCE if exact else _ROUGH_TOLERANCE,
+            functools.partial(search_wider, name, probe) if exact else None,
+        )
+        if wrong is not None:
+            raise InputError(f"The converted {name} gives another {wrong} than the model.")
+
+
+def find_difference(
+    expected: Outputs,
+    outputs: Outputs,
+    tolerance: float,
+    search_wider: Callable[[], Outputs] | None = None,
+) -> str | None:
+    """Compares what a model and its conversion give for the same inputs.
+
+    Choices, such as texts, are compared by what they say, not by place: two that are equally good
+    may swap places.
+
+    Args:
+        expected: What the model gives.
+        outputs: What the conversion gives.
+        tolerance: How far numbers may be off, as a share of the greatest.
+        search_wider: Gives more of the model's choices. A choice that `expected` lacks must then
+            be among these, as good as the one in whose place it stands: rounding decides between
+            the two. None where any choice will do, for weights of few bits; the numbers of equal
+            choices are compared, and by place for an input of which no choice is equal.
+
+    Returns:
+        The name of an output that differs; None where there is none.
+    """
+    number, names = number_of_choices(expected), [key for key in CHOICES if key in expected]
+    ranked = set() if number is None else {number, *names}
+    for key, wanted in expected.items():
+        if key in ranked:
+            shape = expected[str(number)].shape  # Other ids may be more or fewer.
+            same = outputs[key].shape[: len(shape)] == shape
+        else:
+            same = _is_close(wanted, outputs[key], tolerance)
+        if not same:
+            return key
+    if number is None:
+        return None
+    if search_wider is not None and not _is_close(expected[number], outputs[number], tolerance):
+        return number
+    return _compare_choices(
+        {key: expected[key] for key in (*names, number)},
+        {key: outputs[key] for key in (*names, number)},
+        number,
+        _limit(expected[number], tolerance),
+        search_wider,
+    )
+
+
+def _compare_choices(
+    expected: Outputs,
+    outputs: Outputs,
+    number: str,
+    limit: float,
+    search_wider: Callable[[], Outputs] | None,
+) -> str | None:
+    """Returns the name of what differs in the choices or in their numbers; see above."""
+    names = [key for key in expected if key != number]
+    listed, found = (list_choices(each, names, number) for each in (expected, outputs))
+    numbers, got = (each[number].reshape(len(listed), -1) for each in (expected, outputs))
+    for row, (choices, others) in enumerate(zip(listed, found, strict=True)):
+        matched = match(choices, others)
+        any_will_do = search_wider is None and not matched.equal
+        for i, j in matched.unequal if any_will_do else matched.equal:
+            if not abs(numbers[row, i] - got[row, j]) <= limit:
+                return number
+        if search_wider is None or not matched.unequal:
+            continue
+        known = _numbers_by_choice(search_wider(), names, number, row)
+        for i, j in matched.unequal:
+            as_good = (
+                abs(value - numbers[row, i]) <= limit and abs(value - got[row, j]) <= limit
+                for value in known.get(others[j], ())
+            )
+            if not any(as_good):
+                pairs = zip(names, choices[i], others[j], strict=True)
+                return next(name for name, one, other in pairs if one != other)
+    return None
+
+
+def _numbers_by_choice(
+    outputs: Outputs, names: list[str], number: str, row: int
+) -> dict[Hashable, list[float]]:
+    """Returns how good each choice for an input is; one text may stand for several sequences."""
+    numbers: dict[Hashable, list[float]] = {}
+    if outputs:
+        choices = list_choices(outputs, names, number)[row]
+        for choice, value in zip(choices, outputs[number][row].tolist(), strict=True):
+            numbers.setdefault(choice, []).append(value)
+    return numbers
+
+
+def _limit(wanted: np.ndarray, tolerance: float) -> float:
+    return tolerance * max(1.0, float(np.abs(wanted).max()))
+
+
+def _is_close(wanted: np.ndarray, got: np.ndarray, tolerance: float) -> bool:
+    """Tells whether numbers are close, or anything else is equal; NaN is close to nothing."""
+    if wanted.dtype.kind != "f":
+        return np.array_equal(wanted, got)
+    close = (
+        np.abs(got - wanted) <= _limit(wanted, tolerance) if wanted.shape == got.shape else False
+    )
+    return bool(np.all(close))

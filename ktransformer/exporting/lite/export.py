@@ -1,0 +1,172 @@
+"""Converts a model to one .tflite."""
+
+import functools
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ktransformer.errors import InputError, did_you_mean, first_line
+from ktransformer.exporting import write_saved_model
+from ktransformer.exporting.lite.compaction import compact
+from ktransformer.exporting.lite.conversion_check import check_conversion
+from ktransformer.exporting.lite.model_file import pack, seal_file, set_metadata, unpack
+from ktransformer.exporting.lite.quantization import to_float16, to_int8
+from ktransformer.exporting.lite.wider_search import search_wider
+from ktransformer.files import check_new_file, new_file
+from ktransformer.numbers import to_integer
+from ktransformer.saving.weights import check_weights
+from ktransformer.tasks import LiteSignature, Servable
+from ktransformer.tasks.graph_function import graph_function
+from ktransformer.tasks.servable import check_servable
+
+QUANTIZATIONS: dict[str, Callable[[Any], None]] = {
+    "none": lambda model: None,
+    "float16": to_float16,
+    "dynamic_int8": to_int8,
+}
+
+
+def export_lite(
+    servable: Servable,
+    path: str | Path,
+    *,
+    signatures: Sequence[str] | None = None,
+    quantization: str = "none",
+    batch_size: int | None = None,
+    overwrite: bool = False,
+    **labels: str,
+) -> Path:
+    """Writes a model as one .tflite file; its signatures share their weights.
+
+    A file with a signature that takes texts needs tensorflow-text's operations in the
+    interpreter. One without has builtin operations only; the SentencePiece model that its ids
+    belong to is written beside it, as `FILE.tokenizer.model`. A model of mixed precision is
+    converted in float32, for LiteRT has few operations in less.
+
+    Args:
+        servable: What to convert: a `Translator`, a `MaskFiller`, an `ImageClassifier`.
+        path: The file to write.
+        signatures: Which of the servable's `LITE_SIGNATURES` go in; None for all.
+        quantization: How weights are stored: `"none"`, `"float16"` or `"dynamic_int8"`.
+        batch_size: None for any number of inputs, texts of any length. A number fixes all shapes,
+            for runtimes that cannot resize, such as LiteRT's in browsers.
+        overwrite: Whether a file that is already there may be replaced, and the SentencePiece
+            model beside it.
+        **labels: More for the description: a translator's `source_label` and `target_label`.
+
+    Returns:
+        The file.
+
+    Raises:
+        TypeError: `servable` is something else, as a model is.
+        InputError: `path` may not be written, a signature or quantisation is unknown, the
+            tokenizer's LiteRT form would give other ids, a translator's model decodes otherwise
+            than it is trained (`check_decoding`), the model does not convert or has other scores
+            when converted, or it is not built or holds weights that are infinite or NaN.
+    """
+    check_servable(servable)
+    check_weights(servable.model)
+    names = _names(servable, signatures)
+    _check(quantization)
+    if batch_size is not None:
+        batch_size = to_integer("batch_size", batch_size, least=1)
+    path = Path(path)
+    check_new_file(path, overwrite=overwrite)
+    servable = servable.in_float32()
+    chosen = {name: servable.lite_signature(name, batch_size) for name in names}
+    texts = [name for name, signature in chosen.items() if signature.takes_text]
+    if not texts:
+        check_new_file(tokenizer_beside(path), overwrite=overwrite)
+    _check_tokenizer(servable, texts)
+    servable.check_before_export()
+    description = servable.describe(
+        names, batch_size=batch_size, quantization=quantization, **labels
+    )
+    functions = _trace(servable, chosen)
+    model = unpack(_convert(functions))
+    set_metadata(model, description.to_json())
+    if quantization != "none":  # Else the tensors keep their names, which profilers show.
+        QUANTIZATIONS[quantization](model)
+        compact(model)
+    content = pack(model)
+    probes = {name: signature.probe for name, signature in chosen.items()}
+    wider = functools.partial(search_wider, servable)
+    check_conversion(content, functions, probes, quantization, wider)
+    with new_file(path, overwrite=overwrite) as file:
+        # Before the small file takes its name: a disk may be full.
+        file.write_bytes(seal_file(content))
+        if servable.tokenizer is not None and not texts:
+            with new_file(tokenizer_beside(path), overwrite=overwrite) as beside:
+                servable.tokenizer.save(beside)
+    return path
+
+
+def tokenizer_beside(path: str | Path) -> Path:
+    """Returns the path of the SentencePiece model that goes with a file that takes no text."""
+    return Path(f"{path}.tokenizer.model")
+
+
+def _names(servable: Servable, signatures: Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the signatures that were asked for, in the servable's order."""
+    known = servable.LITE_SIGNATURES
+    if signatures is None:
+        return known
+    unknown = [name for name in signatures if name not in known]
+    if unknown or not signatures or isinstance(signatures, str):
+        raise InputError(
+            f"signatures must be some of {', '.join(known)}; got {signatures!r}."
+            + did_you_mean(next(iter(unknown), ""), known)
+        )
+    return tuple(name for name in known if name in signatures)
+
+
+def _check(quantization: str) -> None:
+    if quantization not in QUANTIZATIONS:
+        raise InputError(
+            f"quantization must be one of {', '.join(QUANTIZATIONS)}; got {quantization!r}."
+        )
+
+
+def _check_tokenizer(servable: Servable, texts: Sequence[str]) -> None:
+    """Refuses the signatures `texts` where the tokenizer's LiteRT form would give other ids."""
+    obstacle = servable.tokenizer and servable.tokenizer.lite_obstacle
+    if texts and obstacle:
+        raise InputError(
+            f"This tokenizer has no LiteRT form that gives the same ids: {obstacle}. "
+            f"Leave out the signatures that take texts, {', '.join(texts)}, or write a SavedModel."
+        )
+
+
+def _trace(servable: Servable, chosen: dict[str, LiteSignature]) -> dict[str, Any]:
+    """Traces the signatures with every weight as one constant, which they all share."""
+    constants = [(weight, tf.constant(weight.value)) for weight in servable.model.weights]
+
+    def traced(function: Callable[..., Any], inputs: dict[str, tf.TensorSpec]) -> Any:
+        def frozen(**tensors: tf.Tensor) -> Any:
+            with keras.StatelessScope(state_mapping=constants):
+                return getattr(function, "python_function", function)(**tensors)
+
+        return graph_function(frozen).get_concrete_function(**inputs)
+
+    return {
+        name: traced(signature.function, signature.inputs) for name, signature in chosen.items()
+    }
+
+
+def _convert(functions: dict[str, Any]) -> bytes:
+    """Converts traced signatures, in float32; only builtin and custom operations, no Flex."""
+    module = tf.Module()
+    module.functions = functions
+    with tempfile.TemporaryDirectory() as folder:
+        write_saved_model(module, Path(folder), functions)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
+        converter.allow_custom_ops = True  # tensorflow-text's; the check refuses others.
+        try:
+            content: bytes = converter.convert()
+        except Exception as error:  # The converter's own ConverterError, and what MLIR raises.
+            raise InputError(f"LiteRT cannot express this model: {first_line(error)}") from error
+    return content

@@ -1,0 +1,119 @@
+"""Writes a SavedModel of any task."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from ktransformer.config import BatchingConfig
+from ktransformer.errors import InputError, check_unicode, first_line
+from ktransformer.exporting.saved_model.batching import join_requests, takes_texts
+from ktransformer.exporting.saved_model.opened import DESCRIPTION, numbers_taken
+from ktransformer.exporting.saved_model.warmup_requests import (
+    warmup_requests,
+    write_warmup,
+)
+from ktransformer.files import new_folder
+from ktransformer.files.checksums import folder_checksums, seal
+from ktransformer.saving.weights import check_weights
+from ktransformer.tasks.description import with_article
+from ktransformer.tasks.graph_function import to_tf_functions
+from ktransformer.tasks.servable import Servable, check_servable
+
+
+def export_saved_model(
+    servable: Servable, path: str | Path, *, batching: BatchingConfig | None = None, **labels: Any
+) -> Path:
+    """Writes a model as a SavedModel that needs only tensorflow and, for text, tensorflow_text.
+
+    A translator has the signatures `serving_default` (texts -> text, score, truncated), `beam`
+    (texts -> n-best text and score, truncated), `score` (source, target -> log_probability,
+    tokens, truncated) and `ids` (source -> ids, score, truncated). Those of a `MaskFiller` and an
+    `ImageClassifier` stand in their docstrings. Beside those that take texts lie requests with
+    which TensorFlow Serving, and `SavedModel.warmup`, run them before the first user does. A
+    request may hold no texts; in plain TensorFlow an empty list needs its type,
+    `tf.constant([], tf.string)`.
+
+    Args:
+        servable: What to write: a `Translator`, a `MaskFiller`, an `ImageClassifier`.
+        path: The model's folder; the export goes into its next free number (`1`, `2`, ...), as
+            TensorFlow Serving expects. Where it has a bracket, an asterisk, a question mark or a
+            backslash, `SavedModel` opens the export, but plain TensorFlow may not: to it the path
+            is a pattern.
+        batching: How the signatures that take texts join the texts of concurrent requests; None
+            for every request by itself.
+        **labels: More for the description: a translator's `source_label` and `target_label`.
+
+    Returns:
+        The folder that was written.
+
+    Raises:
+        TypeError: `servable` is something else, as a model is.
+        InputError: `path` is a file or not UTF-8, `batching` is for a model that takes no texts or
+            for a translator with a shortlist, a translator's model decodes otherwise than it is
+            trained (`check_decoding`), or the model is not built or holds weights that are infinite
+            or NaN.
+    """
+    check_servable(servable)
+    check_weights(servable.model)
+    path = Path(path)
+    check_unicode("A SavedModel's path", str(path.absolute()))  # TensorFlow takes no other.
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; a folder was to be written there.")
+    target = path / str(max(numbers_taken(path), default=0) + 1)
+    signatures = servable.saved_model_signatures()
+    of_texts = _of_texts(servable, signatures)
+    if batching is not None:
+        if not of_texts:  # Images that cannot be read would fail those of other callers.
+            raise InputError(
+                f"Only requests of texts are joined, and {with_article(servable.kind)} takes none."
+            )
+        if not servable.texts_are_independent:
+            raise InputError(
+                "Requests are not joined where there is a shortlist: a text's translation would "
+                "depend on the texts of other callers."
+            )
+        joined = {name: join_requests(each, batching) for name, each in of_texts.items()}
+        signatures = {**signatures, **joined}
+        labels = {**labels, "batching": batching}
+    servable.check_before_export()
+    description = servable.describe(tuple(signatures), **labels)
+    with new_folder(target) as folder:
+        write_saved_model(_saved(servable), folder, signatures)
+        if servable.tokenizer is not None:
+            write_warmup(warmup_requests(of_texts, servable.tokenizer), folder)
+        whole = dataclasses.replace(description, files=folder_checksums(folder))
+        (folder / DESCRIPTION).write_bytes(seal(whole.to_json().encode()))
+    return target
+
+
+def _of_texts(servable: Servable, signatures: dict[str, Any]) -> dict[str, Any]:
+    """Picks the signatures that take texts; strings are something else without a tokenizer."""
+    if servable.tokenizer is None:
+        return {}
+    return {name: function for name, function in signatures.items() if takes_texts(function)}
+
+
+def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any]) -> None:
+    """Writes a module's SavedModel.
+
+    Raises:
+        InputError: The file system refuses: a full disk, no permission.
+    """
+    try:
+        tf.saved_model.save(module, str(folder), signatures=to_tf_functions(signatures))
+    except tf.errors.OpError as error:
+        raise InputError(f"Cannot write {folder}: {first_line(error)}") from error
+
+
+def _saved(servable: Servable) -> tf.Module:
+    """Makes what is saved: the plain variables, without the Keras objects around them.
+
+    Keras gives each of its variables a second handle when it is saved. Python's loader knows the
+    two for one; TensorFlow Serving and the C API restore only the one that no signature reads.
+    """
+    saved = tf.Module()
+    saved.weights = [variable.value for variable in servable.model.variables]
+    saved.tokenizer = servable.tokenizer
+    return saved

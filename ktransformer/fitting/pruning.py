@@ -1,0 +1,121 @@
+"""Smaller runs: a vocabulary, and the tables that hold it, cut to what a corpus needs."""
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from ktransformer.errors import InputError
+from ktransformer.layers import PositionalEmbedding
+from ktransformer.models import Transformer
+from ktransformer.saving.run import Run
+from ktransformer.text import Tokenizer
+from ktransformer.text.piece_model import essential_pieces, select_pieces
+
+_LINES = 10_000  # Encoded at once.
+
+
+def prune_run(run: Run, texts: Iterable[str], *, min_count: int = 1) -> Run:
+    """Cuts a run's vocabulary to the pieces that a corpus uses.
+
+    The weights that stay are the run's own, so the scores of the pieces that stay are, too. With
+    `min_count=1` the corpus is encoded into the same pieces as before. What a text needs beyond
+    them is written in shorter pieces, down to single characters; the model has seldom seen words
+    written so, and translates them worse.
+
+    Args:
+        run: A trained run; it is not changed.
+        texts: The corpus, of both sides: a piece that only translations use is lost without them.
+        min_count: How often the corpus must use a piece for it to stay.
+
+    Returns:
+        The smaller run. Its `config.data.vocabulary_size` is the new number of pieces.
+
+    Raises:
+        InputError: The corpus has no token, `min_count` is below 1, the tokenizer is not a unigram
+            one, or the model keeps its vocabulary in other layers than a `Transformer` does.
+
+    Example:
+        ```python
+        small = prune_run(load_run("runs/news"), read_lines(["sport.en", "sport.de"]))
+        save_run(small, "runs/sport")
+        ```
+    """
+    if min_count < 1:
+        raise InputError(f"min_count must be at least 1; got min_count={min_count}.")
+    counts = count_pieces(run.tokenizer, texts)
+    if not counts.any():
+        raise InputError("The corpus to prune to is empty.")
+    kept = np.union1d(np.flatnonzero(counts >= min_count), essential_pieces(run.tokenizer.model))
+    return Run(
+        config=run.config.replace({"vocabulary_size": len(kept)}),
+        tokenizer=Tokenizer(select_pieces(run.tokenizer.model, kept.tolist())),
+        model=prune_model(run.model, kept),
+        history=run.history,
+    )
+
+
+def count_pieces(tokenizer: Tokenizer, texts: Iterable[str]) -> np.ndarray:
+    """Counts how often each piece is used: int64 `[V]`, the end of each text included."""
+    counts, remaining = np.zeros(tokenizer.vocabulary_size, np.int64), iter(texts)
+    while lines := list(itertools.islice(remaining, _LINES)):
+        for ids in tokenizer.encode_lines(lines):
+            counts += np.bincount(ids, minlength=len(counts))
+    return counts
+
+
+def prune_model(model: Transformer, kept: np.ndarray) -> Transformer:
+    """Makes a model of some of the ids alone, with the same weights.
+
+    Args:
+        model: A built `Transformer`, or a subclass whose `get_config` makes it anew; not changed.
+        kept: Int array, the ids that stay; the new model's id i is `kept[i]`.
+
+    Raises:
+        InputError: The model keeps its vocabulary in other layers than a `Transformer` does.
+    """
+    tables = _vocabulary_axes(model)
+    try:
+        pruned = type(model).from_config({**model.get_config(), "vocabulary_size": len(kept)})
+        pruned.build()
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"No {type(model).__name__} of {len(kept)} pieces can be made: {error}"
+        ) from error
+    if len(model.weights) != len(pruned.weights):
+        raise InputError(
+            f"A {type(model).__name__} made from its own configuration has "
+            f"{len(pruned.weights)} weights, not {len(model.weights)}: it cannot be pruned."
+        )
+    for old, new in zip(model.weights, pruned.weights, strict=True):
+        values = keras.ops.convert_to_numpy(old)
+        if id(old) in tables:
+            values = np.take(values, kept, axis=tables[id(old)])
+        if values.shape != tuple(new.shape):
+            raise InputError(
+                f"The weight {old.path} of shape {tuple(old.shape)} depends on the vocabulary in "
+                "a way that is not known here: the model cannot be pruned."
+            )
+        new.assign(values)
+    return pruned
+
+
+def _vocabulary_axes(model: Transformer) -> dict[int, int]:
+    """Finds the weights with an axis of ids: that axis, by the weight's `id`."""
+    axes: dict[int, int] = {}
+    for name in ("source_embedding", "target_embedding", "output_embedding"):
+        layer: Any = getattr(model, name)
+        if isinstance(layer, PositionalEmbedding):
+            axes[id(layer.embeddings)] = 0
+        elif name == "output_embedding" and isinstance(layer, keras.layers.Dense):
+            axes[id(layer.kernel)] = 1
+            if layer.use_bias:
+                axes[id(layer.bias)] = 0
+        else:
+            raise InputError(
+                f"{name} is a {type(layer).__name__}, not a PositionalEmbedding: the model's "
+                "vocabulary cannot be pruned."
+            )
+    return axes

@@ -1,0 +1,1 @@
+"""The process: its backend, its allocator and what its libraries log."""

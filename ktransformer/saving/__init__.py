@@ -1,0 +1,1 @@
+"""Reads and writes trained models: weights, Keras files and the folder of a run."""

@@ -1,0 +1,227 @@
+"""A masked language model from text to text: fills, scores and sentence vectors."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import tensorflow as tf
+
+from ktransformer.errors import InputError
+from ktransformer.losses import smoothed_cross_entropy
+from ktransformer.models import MaskedLanguageModel
+from ktransformer.numbers import to_integer
+from ktransformer.tasks.description import LanguageModelDescription
+from ktransformer.tasks.graph_function import graph_function, graph_method
+from ktransformer.tasks.inputs import to_tensor
+from ktransformer.tasks.servable import (
+    LiteSignature,
+    Servable,
+    check_padding,
+    check_pieces,
+    check_type,
+)
+from ktransformer.text import END_ID, MASK, PAD_ID, Tokenizer
+
+_TEXT = tf.TensorSpec([], tf.string, "text")
+_TEXTS = tf.TensorSpec([None], tf.string, "texts")
+
+
+class Fill(NamedTuple):
+    """One way to fill a mask.
+
+    Attributes:
+        text: The text with the piece in the mask's place.
+        piece: What was filled in.
+        probability: How sure the model is of it, among all ordinary pieces.
+    """
+
+    text: str
+    piece: str
+    probability: float
+
+
+class MaskFiller(Servable):
+    """Tokenizer and masked language model in one: every method is a graph that takes texts.
+
+    As a SavedModel or a .tflite it has these signatures, B texts and K = `top_k`:
+
+    - `serving_default`: `texts`, string `[B]`, to `text` and `piece`, string `[B, K]`, `ids`,
+      int32 `[B, K]`, `probability`, float32 `[B, K]`, most probable first, and `truncated`.
+    - `embed`: `texts` to `embedding`, float32 `[B, D]`, the mean over the real tokens, and
+      `truncated`.
+    - `score`: `texts` to `log_probability`, float32 `[B]`, `tokens`, int32 `[B]`, and `truncated`.
+
+    `truncated`, boolean `[B]`, says which texts were cut to the model's `max_length`.
+
+    Of several masks in a text the first is filled and the others stay, so that the text can be
+    given again. A text without one comes back normalised, with empty pieces and probabilities of 0.
+
+    Args:
+        model: A trained `MaskedLanguageModel`, or a subclass of it; built here if it is not yet.
+        tokenizer: Its tokenizer, with a mask token.
+        top_k: K, how many fills the signature gives.
+
+    Raises:
+        InputError: The tokenizer has no mask token, or another number of pieces or another padding
+            than the model, or `top_k` is not from 1 to the number of ordinary pieces.
+        TypeError: `model` is no `MaskedLanguageModel`, or `tokenizer` no `Tokenizer`.
+
+    Example:
+        ```python
+        filler = MaskFiller(model, tokenizer)
+        for fill in filler.fill("two young <mask> are outside", top_k=5):
+            print(fill.probability, fill.text)
+        ```
+
+    Reference: Devlin et al. 2019 (filling); Salazar et al. 2020 (pseudo-log-likelihood).
+    """
+
+    kind = LanguageModelDescription.kind
+    LITE_SIGNATURES = ("serving_default", "embed", "score")
+    model: MaskedLanguageModel
+    tokenizer: Tokenizer
+
+    def __init__(self, model: MaskedLanguageModel, tokenizer: Tokenizer, top_k: int = 5) -> None:
+        check_type("model", model, MaskedLanguageModel)
+        check_type("tokenizer", tokenizer, Tokenizer)
+        super().__init__(model, tokenizer, name="mask_filler")
+        if tokenizer.mask_id is None:
+            raise InputError(f"This tokenizer has no mask token: train it to have {MASK}.")
+        check_pieces(tokenizer, model.vocabulary_size)
+        check_padding(model)
+        if not model.built:
+            model.build()
+        self.mask_id = tokenizer.mask_id
+        self.top_k = self._checked(top_k)
+        # Not in `fill_texts`, which is traced anew.
+        self._fill_function = graph_function(self._fill)
+
+    def _checked(self, top_k: int) -> int:
+        ordinary = self.mask_id - END_ID - 1
+        return to_integer("top_k", top_k, least=1, most=ordinary)
+
+    def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
+        return {"serving_default": self.fill_texts, "embed": self.embed, "score": self.score}
+
+    def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
+        pieces = np.linspace(END_ID + 1, self.mask_id - 1, 5).astype(np.int32)
+        ids = np.tile([*pieces[:2], self.mask_id, *pieces[2:]], (batch_size or 2, 1))
+        ids[1:, 3:] = PAD_ID  # The first text is the longest.
+        return LiteSignature(
+            self.saved_model_signatures()[name],
+            {"texts": tf.TensorSpec([batch_size], tf.string)},
+            {"texts": self.tokenizer.decode(tf.constant(ids, tf.int32))},
+            takes_text=True,
+        )
+
+    def describe(self, signatures: Sequence[str], **others: Any) -> LanguageModelDescription:
+        return LanguageModelDescription(
+            signatures=tuple(signatures),
+            vocabulary_size=self.tokenizer.vocabulary_size,
+            max_length=self.model.max_length,
+            top_k=self.top_k,
+            mask_token=MASK,
+            tokenizer_sha256=self.tokenizer.sha256,
+            **others,
+        )
+
+    def with_model(self, model: MaskedLanguageModel) -> Self:
+        return type(self)(model, self.tokenizer, self.top_k)
+
+    def fill(self, text: str, top_k: int | None = None) -> list[Fill]:
+        """Fills the first mask of a text.
+
+        Args:
+            text: A text with `<mask>` in the place of a token.
+            top_k: How many fills; None for as many as the signature gives.
+
+        Returns:
+            The fills, most probable first.
+
+        Raises:
+            InputError: The text has no mask within the model's `max_length`, or `top_k` is not
+                from 1 to the number of ordinary pieces.
+        """
+        tensor = to_tensor("text", text, _TEXT)
+        if MASK.encode() not in tensor.numpy():
+            raise InputError(f"The text must have {MASK} in the place of a token; got {text!r}.")
+        count = self.top_k if top_k is None else self._checked(top_k)
+        outputs = self._fill_function(tensor[None], count)
+        if outputs["ids"][0, 0] == PAD_ID:
+            raise InputError(f"The text's {MASK} is beyond the {self.model.max_length}th token.")
+        names = Fill._fields
+        rows = zip(*(outputs[name][0].numpy().tolist() for name in names), strict=True)
+        return [Fill(text.decode(), piece.decode(), value) for text, piece, value in rows]
+
+    @graph_method(input_signature=[_TEXTS])
+    def fill_texts(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Fills the first mask of each text `[B]`; see the class for what it returns."""
+        return self._fill(texts, self.top_k)
+
+    def _fill(self, texts: tf.Tensor, count: int) -> dict[str, tf.Tensor]:
+        ids, truncated = self.tokenizer.encode_dense(texts, self.model.max_length)  # [B, S]
+        is_mask = tf.cast(ids == self.mask_id, tf.int32)
+        first = tf.argmax(is_mask, axis=1, output_type=tf.int32)[:, None]  # [B, 1]
+        logits = self.model({"ids": ids, "positions": first}, training=False)
+        probabilities, fills = tf.math.top_k(self._ordinary(logits[:, 0]), count)  # [B, K]
+        has_mask = tf.reduce_max(is_mask, axis=1, keepdims=True) > 0  # [B, 1]
+        fills = tf.where(has_mask, fills + END_ID + 1, PAD_ID)
+        at_first = (tf.range(tf.shape(ids)[1]) == first) & has_mask  # [B, S]
+        each = tf.expand_dims(fills, 2)  # [B, K, 1]
+        # Not at_first[:, None]: LiteRT slices no booleans.
+        filled = tf.where(tf.expand_dims(at_first, 1), each, tf.expand_dims(ids, 1))  # [B, K, S]
+        return {
+            "text": self._decode(filled),
+            "piece": self._decode(each),
+            "ids": fills,
+            "probability": tf.where(has_mask, probabilities, 0.0),
+            "truncated": truncated,
+        }
+
+    def _ordinary(self, logits: tf.Tensor) -> tf.Tensor:
+        """Turns logits `[B, V]` into probabilities of the pieces between `END_ID` and the mask."""
+        return tf.nn.softmax(tf.cast(logits[:, END_ID + 1 : self.mask_id], tf.float32))
+
+    def _decode(self, ids: tf.Tensor) -> tf.Tensor:
+        """Turns ids `[B, K, S]` into texts `[B, K]`."""
+        shape = tf.shape(ids)
+        return tf.reshape(self.tokenizer.decode(tf.reshape(ids, [-1, shape[2]])), shape[:2])
+
+    @graph_method(input_signature=[_TEXTS])
+    def embed(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Turns texts `[B]` into vectors: `embedding`, float32 `[B, D]`, and `truncated`."""
+        ids, truncated = self.tokenizer.encode_dense(texts, self.model.max_length)
+        embedding = tf.cast(self.model.embed(ids), tf.float32)
+        return {"embedding": embedding, "truncated": truncated}
+
+    @graph_method(input_signature=[_TEXTS])
+    def score(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scores texts `[B]` by their pseudo-log-likelihood.
+
+        Every token is masked in turn and predicted from all others: one pass over the texts for
+        each of their positions. The sum is not the logarithm of a probability: over all texts its
+        exponentials do not add up to 1. Compare it between texts of like length.
+
+        Returns:
+            `log_probability`, float32 `[B]`, the sum over the tokens; `tokens`, int32 `[B]`, how
+            many were scored: neither the end token nor what is masked in the text itself;
+            `truncated`, boolean `[B]`.
+        """
+        ids, truncated = self.tokenizer.encode_dense(texts, self.model.max_length)
+        scored = (ids != PAD_ID) & (ids != END_ID) & (ids != self.mask_id)
+        weights = tf.cast(scored, tf.float32)  # [B, S]
+        places = tf.range(tf.shape(ids)[1])
+
+        def mask_next(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            masked = tf.where((places == index) & scored, self.mask_id, ids)
+            at_index = tf.fill([tf.shape(ids)[0], 1], index)
+            logits = self.model({"ids": masked, "positions": at_index}, training=False)
+            label = tf.gather(ids, [index], axis=1)
+            loss = smoothed_cross_entropy(label, logits)[:, 0]
+            return index + 1, total - loss * tf.gather(weights, index, axis=1)
+
+        zeros = tf.zeros(tf.shape(ids)[:1])
+        length = tf.shape(ids)[1]
+        _, total = tf.while_loop(lambda index, _: index < length, mask_next, (0, zeros))
+        tokens = tf.reduce_sum(tf.cast(scored, tf.int32), axis=1)
+        return {"log_probability": total, "tokens": tokens, "truncated": truncated}

@@ -1,0 +1,52 @@
+"""A part of the vocabulary for a batch of sources: what they are likely to be translated into."""
+
+import numpy as np
+import tensorflow as tf
+
+from ktransformer.errors import InputError
+from ktransformer.text import END_ID, PAD_ID
+from ktransformer.text.lexicon import Lexicon
+
+_ALWAYS = 1e9  # More votes than a batch has tokens.
+
+
+class Shortlist:
+    """Chooses the target pieces that a search may use, in the graph.
+
+    The special ids and the lexicon's frequent pieces are always among them. Of the others, the
+    sources' tokens vote for their likely translations, for the k-th best with a weight of 1 / k.
+    All sources of a batch have one shortlist: a text may be translated otherwise in another batch.
+
+    Args:
+        lexicon: What each source piece is likely to be translated by.
+        size: C, the number of pieces.
+
+    Raises:
+        InputError: `size` has no room for the special ids and the frequent pieces, or the
+            vocabulary is no larger than it.
+    """
+
+    def __init__(self, lexicon: Lexicon, size: int) -> None:
+        vocabulary_size, best = lexicon.translations.shape
+        least = END_ID + 1 + len(lexicon.frequent)
+        if not least <= size < vocabulary_size:
+            raise InputError(
+                f"A shortlist must have at least {least} pieces, the frequent ones and the special "
+                f"ones, and fewer than the vocabulary's {vocabulary_size}; got {size}."
+            )
+        self.lexicon = lexicon
+        self.size = size
+        self._weights = (1 / np.arange(1, best + 1)).astype(np.float32)
+        self._votes = np.zeros(vocabulary_size, np.float32)
+        self._votes[lexicon.frequent] = _ALWAYS
+        self._votes[: END_ID + 1] = _ALWAYS
+
+    def choose(self, source: tf.Tensor) -> tf.Tensor:
+        """Returns the ids for sources `[B, S]`: int32 `[C]`, ascending, the special ones first."""
+        likely = tf.gather(tf.constant(self.lexicon.translations), source)  # [B, S, N]
+        weights = tf.where(likely == PAD_ID, 0.0, self._weights)
+        votes = tf.math.unsorted_segment_sum(
+            tf.reshape(weights, [-1]), tf.reshape(likely, [-1]), len(self._votes)
+        )
+        chosen = tf.math.top_k(votes + self._votes, self.size).indices
+        return -tf.math.top_k(-chosen, self.size).values

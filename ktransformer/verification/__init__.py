@@ -1,0 +1,1 @@
+"""Compares exports and engines with the model that they were made of."""
