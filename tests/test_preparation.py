@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.fitting.preparation import HeldText, StreamedText
+from ktransformer.fitting.preparation import InMemoryText, StreamedText
 from ktransformer.text import ParallelFiles, ParallelText, survey_files
 from ktransformer.text.line_limits import LengthBound
 from tests.small_run import number_pairs, write_pairs
@@ -21,7 +21,7 @@ NOISY = [*PAIRS[:100], (NOISE, "1"), *PAIRS[100:], ("one", NOISE[:3000]), ("a" *
 
 def held(pairs, **settings):
     sources, targets = map(list, zip(*pairs, strict=True))
-    return HeldText(ParallelText(sources, targets, empty=0), small(**settings)).encode()
+    return InMemoryText(ParallelText(sources, targets, empty=0), small(**settings)).encode()
 
 
 def streamed(pairs, folder, **settings):

@@ -8,7 +8,7 @@ import pytest
 
 from ktransformer.errors import InputError
 from ktransformer.fitting import train
-from ktransformer.fitting.preparation import HeldText, StreamedText
+from ktransformer.fitting.preparation import InMemoryText, StreamedText
 from ktransformer.saving.run import load_run
 from ktransformer.text import ParallelFiles
 from tests.run_command import command, refusal
@@ -53,7 +53,10 @@ def test_shards_are_taken_again_only_where_they_are_whole_and_the_same(files, tm
 def test_the_same_settings_are_chosen_for_streamed_text_as_for_text_in_memory(files, tmp_path):
     config = small(vocabulary_size=None, batch_tokens=None, shard_pairs=5)
     found = []
-    for text in (StreamedText(files, config, tmp_path / "c", reuse=True), HeldText(TEXT, config)):
+    for text in (
+        StreamedText(files, config, tmp_path / "c", reuse=True),
+        InMemoryText(TEXT, config),
+    ):
         _, batches = text.encode()
         found.append((text.config.data.vocabulary_size, text.config.data.batch_tokens))
         assert batches.batch_tokens == 512

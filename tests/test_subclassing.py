@@ -126,7 +126,7 @@ class OneKeyCrossAttention(OneKeyHead, MultiHeadCrossAttention):
     def project_query(self, inputs):
         return self.project_heads(self.queries, inputs)[0]
 
-    def project_memory(self, memory):
+    def project_key_value(self, memory):
         return self.project_shared(memory)
 
 

@@ -14,7 +14,7 @@ Advance = Callable[[tf.Tensor, Any, Any], tuple[Any, Any]]
 def search_in_chunks(model: SearchModel, beam_size: int, sentences: Any, advance: Advance) -> Any:
     """Advances until all sentences are done.
 
-    The model settles its state after each chunk of steps. Between two chunks the sentences that
+    The model flushes its state after each chunk of steps. Between two chunks the sentences that
     are done leave the batch, if they are many enough to be worth the copy.
 
     Args:
@@ -37,13 +37,13 @@ def search_in_chunks(model: SearchModel, beam_size: int, sentences: Any, advance
         order, sentences, state = _take((order, sentences, state), _places(~sentences.done))
         index, sentences, state = _loop(
             lambda index, sentences: ~_many(sentences.done),
-            settle,
+            flush,
             (index, sentences, state),
             (size, *shapes),
         )
         return index, finished, order, sentences, state
 
-    def settle(index: tf.Tensor, sentences: Any, state: Any) -> Any:
+    def flush(index: tf.Tensor, sentences: Any, state: Any) -> Any:
         end = index + model.chunk
 
         def step(index: tf.Tensor, sentences: Any, state: Any) -> Any:
@@ -56,7 +56,7 @@ def search_in_chunks(model: SearchModel, beam_size: int, sentences: Any, advance
             (index, sentences, state),
             (size, *shapes),
         )
-        return index, sentences, model.settle(state)
+        return index, sentences, model.flush(state)
 
     _, finished, order, sentences, _ = tf.while_loop(
         lambda index, finished, order, sentences, state: ~tf.reduce_all(sentences.done),

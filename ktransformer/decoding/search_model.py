@@ -18,7 +18,7 @@ class SearchModel(abc.ABC):
     """Predicts tokens for a search. Letters: B sentences, K hypotheses of each, V tokens.
 
     Attributes:
-        chunk: After how many steps a search drops the sentences that are done, and calls `settle`.
+        chunk: After how many steps a search drops the sentences that are done, and calls `flush`.
     """
 
     chunk: int = CHUNK
@@ -37,7 +37,7 @@ class SearchModel(abc.ABC):
             ids: Int32 `[B * K]`, the newest token of every hypothesis, those of one sentence next
                 to each other.
             index: Int32 scalar, its position, from 0.
-            state: What `start`, `settle` or the last step returned.
+            state: What `start`, `flush` or the last step returned.
             parents: Int32 `[B, K]`, which hypothesis of the last step each one continues; None
                 where each continues itself.
 
@@ -45,7 +45,7 @@ class SearchModel(abc.ABC):
             Logits `[B * K, V]` and the next state.
         """
 
-    def settle(self, state: Any) -> Any:
+    def flush(self, state: Any) -> Any:
         """Tidies the state up after `chunk` steps; its tensors may grow in this."""
         return state
 
@@ -56,10 +56,10 @@ class SearchModel(abc.ABC):
             sizes = zip(before.shape[1:], after.shape[1:], strict=True)
             return tf.TensorShape([None, *(old if old == new else None for old, new in sizes)])
 
-        return tf.nest.map_structure(shape, state, self.settle(state))
+        return tf.nest.map_structure(shape, state, self.flush(state))
 
 
-class Reordered(SearchModel):
+class StepFunctionModel(SearchModel):
     """Makes a search model of a step function whose state follows its hypotheses.
 
     Args:

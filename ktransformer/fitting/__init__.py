@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ktransformer.fitting.averaging import LastCheckpoints, average_checkpoints
     from ktransformer.fitting.bleu import BleuCallback
     from ktransformer.fitting.compiling import compile_model, compile_training_model, count_devices
-    from ktransformer.fitting.encoded import Fitted, fit_transformer, open_state
+    from ktransformer.fitting.encoded import FitResult, fit_transformer, open_state
     from ktransformer.fitting.folder import (
         check_removable,
         check_unused,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BleuCallback",
-    "Fitted",
+    "FitResult",
     "LastCheckpoints",
     "StopAtNaN",
     "TrainingModel",
@@ -63,7 +63,7 @@ __getattr__ = lazy_names(
         "compile_model": "compiling",
         "compile_training_model": "compiling",
         "count_devices": "compiling",
-        "Fitted": "encoded",
+        "FitResult": "encoded",
         "fit_transformer": "encoded",
         "open_state": "encoded",
         "mirrored_strategy": "replicas",

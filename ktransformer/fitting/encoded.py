@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What a training ends with.
 
     Attributes:
@@ -92,7 +92,7 @@ def fit_transformer(
     *,
     state: TrainingState,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> Fitted:
+) -> FitResult:
     """Fits a Transformer to batches of ids as a configuration says.
 
     Works on TensorFlow, in the scope of a `tf.distribute` strategy too, and on JAX, under a
@@ -149,7 +149,7 @@ def fit_transformer(
         scores = evaluate(training_model, validation, callbacks, epoch=last)
         before = {name: history[name][last - 1] for name in scores if name in history}
         history = history | keep_better(trained, paths, scores, before, epoch=last)
-    return Fitted(trained, history, config)
+    return FitResult(trained, history, config)
 
 
 def _check_kept(

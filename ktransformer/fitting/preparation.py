@@ -37,7 +37,7 @@ _PROGRESS_SECONDS = 10.0
 _SMALL_VOCABULARY, _MANY_LEFT_OUT = 0.5, 0.2
 
 
-class HeldText:
+class InMemoryText:
     """Training text in memory.
 
     Args:

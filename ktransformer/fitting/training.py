@@ -18,7 +18,7 @@ from ktransformer.fitting.compiling import compile_training_model
 from ktransformer.fitting.encoded import agree, fit_transformer, open_state
 from ktransformer.fitting.folder import check_removable, lock_checkpoints, remove_state
 from ktransformer.fitting.preparation import (
-    HeldText,
+    InMemoryText,
     StreamedText,
     digest_text,
     make_batches,
@@ -90,11 +90,11 @@ def train_locked(
     if not resume:
         check_removable(checkpoints)
     keras.utils.set_random_seed(config.training.seed)
-    training: HeldText | StreamedText
+    training: InMemoryText | StreamedText
     if isinstance(text, ParallelFiles):
         training = StreamedText(text, config, checkpoints, reuse=resume)
     else:
-        training = HeldText(text, config)
+        training = InMemoryText(text, config)
     about = {**training.about, "validation": validation and digest_text(validation)}
     state = open_state(checkpoints, config, about, resume=resume)
     tokenizer, batches = training.encode()

@@ -5,9 +5,9 @@ from ktransformer.layers.blocks import EncoderBlock as EncoderBlock
 from ktransformer.layers.cache import Cache as Cache
 from ktransformer.layers.cache import DecoderState as DecoderState
 from ktransformer.layers.cache import KeyValues as KeyValues
+from ktransformer.layers.cache import MaskPenalty as MaskPenalty
 from ktransformer.layers.cache import Positions as Positions
-from ktransformer.layers.cache import StepPlace as StepPlace
-from ktransformer.layers.cache import Unseen as Unseen
+from ktransformer.layers.cache import StepContext as StepContext
 from ktransformer.layers.cross_attention import MultiHeadCrossAttention as MultiHeadCrossAttention
 from ktransformer.layers.feed_forward import FeedForward as FeedForward
 from ktransformer.layers.layer_normalization import LayerNormalization as LayerNormalization

@@ -112,7 +112,7 @@ class MultiHeadAttention(SameShapeLayer):
         Args:
             scores: Float tensor `[B, H, T, S]`.
             mask: Boolean tensor that broadcasts to `scores`, True = attend, or None. In a step it
-                is None: the scores of unseen keys lie near -1e9 instead, and must get a weight
+                is None: the scores of masked keys lie near -1e9 instead, and must get a weight
                 of 0.
 
         Returns:
@@ -149,11 +149,11 @@ class MultiHeadAttention(SameShapeLayer):
         return self.compute_weights(self.compute_scores(query, key, positions), mask)
 
     def _step_scores(
-        self, query: Any, transposed_key: Any, unseen: Any, positions: Positions
+        self, query: Any, transposed_key: Any, penalty: Any, positions: Positions
     ) -> Any:
-        """Computes scores in float32, far below all others at what is unseen."""
+        """Computes scores in float32, far below all others at masked keys."""
         key = ops.transpose(transposed_key, (0, 1, 3, 2))
-        return ops.cast(self.compute_scores(query, key, positions), "float32") - unseen
+        return ops.cast(self.compute_scores(query, key, positions), "float32") - penalty
 
     def merge(self, attended: Any) -> Any:
         """Joins the heads and projects them: `[B, H, T, D/H] -> [B, T, D]`."""

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from ktransformer.layers.cache import Cache, KeyValues, StepPlace
+from ktransformer.layers.cache import Cache, KeyValues, StepContext
 from ktransformer.layers.checks import check_dropouts, check_sizes
 from ktransformer.layers.cross_attention import MultiHeadCrossAttention
 from ktransformer.layers.feed_forward import FeedForward
@@ -284,14 +284,14 @@ class DecoderBlock(_Block):
         return self._feed(hidden, training)
 
     def step(
-        self, inputs: Any, cache: Cache, memory: KeyValues, at: StepPlace
+        self, inputs: Any, cache: Cache, memory: KeyValues, at: StepContext
     ) -> tuple[Any, Cache]:
         """Decodes one new position of every hypothesis.
 
         Args:
             inputs: Float tensor `[B, K, D]`, the K hypotheses of each sentence.
             cache: The self-attention's, filled up to the newest position.
-            memory: What the cross-attention's `remember` returned.
+            memory: What the cross-attention's `project_memory` returned.
             at: Where the inputs stand and what they may see.
 
         Returns:

@@ -12,12 +12,12 @@ from keras import ops
 # Subtracted from a score, it makes exp() of it exactly 0, in float32 and for any score. (Why not
 # added: TensorFlow 2.21 on oneDNN fuses a product with a sum behind it, and in a loop the fused
 # graph may return nothing at all.)
-UNSEEN = 1e9
+PENALTY = 1e9
 
 
-def unseen_memory(mask: Any) -> Any:
+def memory_mask_penalty(mask: Any) -> Any:
     """Turns a memory's mask, boolean `[B, S]`, into what steps subtract: `[B, 1, 1, S]`."""
-    return ops.expand_dims(ops.where(mask, 0.0, UNSEEN), (1, 2))
+    return ops.expand_dims(ops.where(mask, 0.0, PENALTY), (1, 2))
 
 
 class Positions(NamedTuple):
@@ -50,7 +50,7 @@ class Cache(NamedTuple):
     """What one self-attention remembers.
 
     A step writes into `recent`, which has room for a few positions, because what a loop changes
-    is copied at every step. From time to time `settle` moves them to the end of `past`, which no
+    is copied at every step. From time to time `flush` moves them to the end of `past`, which no
     step changes.
 
     Attributes:
@@ -72,7 +72,7 @@ class Cache(NamedTuple):
             self.recent.key + ops.matmul(writer, key), self.recent.value + ops.matmul(writer, value)
         )
 
-    def settle(self) -> "Cache":
+    def flush(self) -> "Cache":
         """Moves what is recent to the end of the past, and empties its slots."""
         recent_key = ops.transpose(self.recent.key, (0, 1, 3, 2))
         key = ops.concatenate([self.past.key, recent_key], axis=3)
@@ -81,10 +81,10 @@ class Cache(NamedTuple):
         return Cache(KeyValues(key, value), empty)
 
 
-class Unseen(NamedTuple):
+class MaskPenalty(NamedTuple):
     """Which slots each hypothesis does not descend from: 1e9 there, 0 where it does.
 
-    Subtracted from scores; see `UNSEEN`.
+    Subtracted from scores; see `PENALTY`.
 
     Attributes:
         past: Float32 `[B, K, slots]`, of a cache's past; an empty tuple where it has none.
@@ -95,15 +95,15 @@ class Unseen(NamedTuple):
     recent: Any
 
     @classmethod
-    def nothing(
-        cls, rows: Any, length: Any, *, beam_size: int = 1, growing: bool = False
-    ) -> "Unseen":
+    def all_hidden(
+        cls, rows: Any, length: Any, *, beam_size: int = 1, chunked: bool = False
+    ) -> "MaskPenalty":
         """Hides all of an empty cache; see `MultiHeadSelfAttention.empty_cache`."""
 
         def hidden(positions: Any) -> Any:
-            return ops.full((rows, beam_size, positions * beam_size), UNSEEN, "float32")
+            return ops.full((rows, beam_size, positions * beam_size), PENALTY, "float32")
 
-        return cls(hidden(1) if growing else (), hidden(length))
+        return cls(hidden(1) if chunked else (), hidden(length))
 
     @property
     def beam_size(self) -> int:
@@ -112,16 +112,16 @@ class Unseen(NamedTuple):
         return beam_size
 
     @property
-    def settled(self) -> Any:
+    def flushed(self) -> Any:
         """How many positions are past."""
         if isinstance(self.past, tuple):
             return 0
         return ops.shape(self.past)[2] // self.beam_size - 1
 
-    def settle(self) -> "Unseen":
-        """Follows `Cache.settle`."""
+    def flush(self) -> "MaskPenalty":
+        """Follows `Cache.flush`."""
         past = ops.concatenate([self.past, self.recent], axis=2)
-        return Unseen(past, ops.full_like(self.recent, UNSEEN))
+        return MaskPenalty(past, ops.full_like(self.recent, PENALTY))
 
 
 class DecoderState(NamedTuple):
@@ -129,56 +129,56 @@ class DecoderState(NamedTuple):
 
     Attributes:
         caches: A `Cache` per block.
-        unseen: What each hypothesis may not see of them.
+        penalty: What each hypothesis may not see of them.
     """
 
     caches: tuple[Cache, ...]
-    unseen: Unseen
+    penalty: MaskPenalty
 
-    def settle(self) -> "DecoderState":
+    def flush(self) -> "DecoderState":
         """Makes room for new positions, when what is recent is full."""
-        return DecoderState(tuple(cache.settle() for cache in self.caches), self.unseen.settle())
+        return DecoderState(tuple(cache.flush() for cache in self.caches), self.penalty.flush())
 
 
-class StepPlace(NamedTuple):
+class StepContext(NamedTuple):
     """Where a step stands and what it may see: the same for every block.
 
     Attributes:
         positions: Int32 `[K]`, the step's position, once for each hypothesis.
         writer: Float32 `[slots, K]`, 1 where a recent slot is the one that a hypothesis fills.
-        unseen: What each hypothesis may not see of a cache; its own new slot is not among it.
-        memory_unseen: Float32 `[B, 1, 1, S]`, what `unseen_memory` gave.
+        penalty: What each hypothesis may not see of a cache; its own new slot is not among it.
+        memory_penalty: Float32 `[B, 1, 1, S]`, what `memory_mask_penalty` gave.
     """
 
     positions: Any
     writer: Any
-    unseen: Unseen
-    memory_unseen: Any
+    penalty: MaskPenalty
+    memory_penalty: Any
 
     @classmethod
-    def at(cls, index: Any, unseen: Unseen, memory_unseen: Any = ()) -> "StepPlace":
-        """Places a step at position `index`, after the steps that led to `unseen`."""
-        beam_size, index = unseen.beam_size, ops.cast(index, "int32")
+    def at(cls, index: Any, penalty: MaskPenalty, memory_penalty: Any = ()) -> "StepContext":
+        """Places a step at position `index`, after the steps that led to `penalty`."""
+        beam_size, index = penalty.beam_size, ops.cast(index, "int32")
         hypotheses = ops.arange(beam_size, dtype="int32")
-        own = (index - unseen.settled) * beam_size + hypotheses  # [K]
-        slots = ops.arange(ops.shape(unseen.recent)[2], dtype="int32")
+        own = (index - penalty.flushed) * beam_size + hypotheses  # [K]
+        slots = ops.arange(ops.shape(penalty.recent)[2], dtype="int32")
         is_own = slots == ops.expand_dims(own, 1)  # [K, slots]
         return cls(
             positions=index + ops.zeros_like(hypotheses),
             writer=ops.cast(ops.transpose(is_own), "float32"),
-            unseen=Unseen(unseen.past, ops.where(is_own, 0.0, unseen.recent)),
-            memory_unseen=memory_unseen,
+            penalty=MaskPenalty(penalty.past, ops.where(is_own, 0.0, penalty.recent)),
+            memory_penalty=memory_penalty,
         )
 
     @property
     def recent_positions(self) -> Positions:
         """Where the hypotheses and the recent slots stand; those still free, at the newest."""
-        slots = ops.arange(ops.shape(self.unseen.recent)[2], dtype="int32")
-        keys = self.unseen.settled + slots // self.unseen.beam_size
+        slots = ops.arange(ops.shape(self.penalty.recent)[2], dtype="int32")
+        keys = self.penalty.flushed + slots // self.penalty.beam_size
         return Positions(self.positions, ops.minimum(keys, self.positions[:1]))
 
     @property
     def past_positions(self) -> Positions:
         """Where the hypotheses and the slots of the past stand; the first, nobody's, at 0."""
-        slots = ops.arange(ops.shape(self.unseen.past)[2], dtype="int32")
-        return Positions(self.positions, ops.maximum(slots // self.unseen.beam_size - 1, 0))
+        slots = ops.arange(ops.shape(self.penalty.past)[2], dtype="int32")
+        return Positions(self.positions, ops.maximum(slots // self.penalty.beam_size - 1, 0))

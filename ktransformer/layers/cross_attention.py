@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from ktransformer.layers.attention import MultiHeadAttention
-from ktransformer.layers.cache import KeyValues, Positions, StepPlace
+from ktransformer.layers.cache import KeyValues, Positions, StepContext
 from ktransformer.layers.checks import check_axes, check_mask
 from ktransformer.layers.masks import attention_mask
 from ktransformer.layers.overrides import check_overrides
@@ -18,7 +18,7 @@ class MultiHeadCrossAttention(MultiHeadAttention):
 
     Key and value come out of one fused projection of the memory, which decoding computes once. For
     projections of its own a subclass overrides `make_projections` together with `project_query` and
-    `project_memory`.
+    `project_key_value`.
 
     Args:
         num_heads: H, the number of heads; divides the width of the input.
@@ -52,7 +52,7 @@ class MultiHeadCrossAttention(MultiHeadAttention):
     """
 
     cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {
-        "call": ("step", "remember"),
+        "call": ("step", "project_memory"),
         "attend": ("step",),
     }
 
@@ -66,7 +66,7 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         self.make_projections(inputs_shape[-1], memory_shape[-1])
 
     def make_projections(self, input_dim: int, memory_dim: int) -> None:
-        """Creates and builds the layers that `project_query`, `project_memory` and `merge` use.
+        """Creates and builds the layers that `project_query`, `project_key_value` and `merge` use.
 
         Override it together with the first two for other projections; `merge` uses
         `output_projection`. `d_model` and `head_dim` are known when it is called.
@@ -87,7 +87,7 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         """Makes the queries: `[B, T, D] -> [B, H, T, D/H]`."""
         return self.project_heads(self.query_projection, inputs)[0]
 
-    def project_memory(self, memory: Any) -> tuple[Any, Any]:
+    def project_key_value(self, memory: Any) -> tuple[Any, Any]:
         """Makes key and value, `[B, H, S, D/H]` each, from memory `[B, S, D]`."""
         key, value = self.project_heads(self.memory_projection, memory, 2)
         return key, value
@@ -100,27 +100,27 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         training: bool | None = None,
     ) -> Any:
         mask = self._wide_mask(inputs, memory, memory_mask)
-        key, value = self.project_memory(memory)
+        key, value = self.project_key_value(memory)
         return self.merge(self.attend(self.project_query(inputs), key, value, mask, training))
 
     def attention_weights(self, inputs: Any, memory: Any, memory_mask: Any | None = None) -> Any:
         """Returns the weights `[B, H, T, S]` that `call` uses, without dropout."""
         mask = self._wide_mask(inputs, memory, memory_mask)
-        key, _ = self.project_memory(memory)
+        key, _ = self.project_key_value(memory)
         return self._weights(self.project_query(inputs), key, mask)
 
-    def remember(self, memory: Any, memory_mask: Any) -> KeyValues:
+    def project_memory(self, memory: Any, memory_mask: Any) -> KeyValues:
         """Computes what all steps of decoding need of the memory `[B, S, D]`, once.
 
         `memory_mask` is boolean, `[B, S]`. Where it hides everything, the values are 0, so that
         nothing is attended to, as in `call`.
         """
-        key, value = self.project_memory(memory)
+        key, value = self.project_key_value(memory)
         anything = ops.cast(ops.any(memory_mask, axis=1), value.dtype)  # [B]
         anything = ops.reshape(anything, (-1, 1, 1, 1))
         return KeyValues(ops.transpose(key, (0, 1, 3, 2)), value * anything)
 
-    def step(self, inputs: Any, memory: KeyValues, at: StepPlace) -> Any:
+    def step(self, inputs: Any, memory: KeyValues, at: StepContext) -> Any:
         """Attends from the newest position of every hypothesis to its sentence's memory.
 
         The K hypotheses of a sentence share one memory: they are its K queries, so that nothing
@@ -128,8 +128,8 @@ class MultiHeadCrossAttention(MultiHeadAttention):
 
         Args:
             inputs: Float tensor `[B, K, D]`.
-            memory: What `remember` returned.
-            at: Where the inputs stand; its `memory_unseen` hides padding.
+            memory: What `project_memory` returned.
+            at: Where the inputs stand; its `memory_penalty` hides padding.
 
         Returns:
             Float tensor `[B, K, D]`.
@@ -141,7 +141,7 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         query = self.project_query(inputs)
         keys = ops.arange(ops.shape(memory.key)[3], dtype="int32")
         positions = Positions(at.positions, keys)
-        scores = self._step_scores(query, memory.key, at.memory_unseen, positions)
+        scores = self._step_scores(query, memory.key, at.memory_penalty, positions)
         weights = ops.cast(self.compute_weights(scores, None), query.dtype)
         return self.merge(ops.matmul(weights, memory.value))
 

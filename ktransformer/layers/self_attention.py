@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from ktransformer.layers.attention import MultiHeadAttention
-from ktransformer.layers.cache import Cache, KeyValues, StepPlace
+from ktransformer.layers.cache import Cache, KeyValues, StepContext
 from ktransformer.layers.checks import check_mask
 from ktransformer.layers.masks import attention_mask
 from ktransformer.layers.overrides import check_overrides
@@ -101,21 +101,21 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         return attention_mask(mask, query_length=length, key_length=length, causal=self.causal)
 
     def empty_cache(
-        self, rows: Any, length: Any, *, beam_size: int = 1, growing: bool = False
+        self, rows: Any, length: Any, *, beam_size: int = 1, chunked: bool = False
     ) -> Cache:
         """Makes room for `length` positions of `beam_size` hypotheses each; see `Cache`."""
         shape = (rows, self.num_heads, length * beam_size, self.head_dim)
         recent = KeyValues(
             ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
         )
-        if not growing:
+        if not chunked:
             return Cache((), recent)
         # LiteRT has no attention over nothing: the past begins with a position nobody sees.
         shape = (rows, self.num_heads, beam_size, self.head_dim)
         value = ops.zeros(shape, self.compute_dtype)
         return Cache(KeyValues(ops.transpose(value, (0, 1, 3, 2)), value), recent)
 
-    def step(self, inputs: Any, cache: Cache, at: StepPlace) -> tuple[Any, Cache]:
+    def step(self, inputs: Any, cache: Cache, at: StepContext) -> tuple[Any, Cache]:
         """Attends from the newest position of every hypothesis to what it comes from.
 
         The K hypotheses of a sentence share one cache, in which nothing moves: `at` says which
@@ -124,7 +124,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         Args:
             inputs: Float tensor `[B, K, D]`.
             cache: Filled up to the newest position.
-            at: Where the inputs stand; see `StepPlace`.
+            at: Where the inputs stand; see `StepContext`.
 
         Returns:
             The outputs `[B, K, D]`, equal to what `call` gives at this position, and the cache
@@ -140,13 +140,13 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         query, key, value = self.project(inputs, at.positions)
         recent = cache.write(key, value, at.writer)
         keys = ops.transpose(recent.key, (0, 1, 3, 2))
-        unseen = ops.expand_dims(at.unseen.recent, 1)  # [B, 1, K, slots]
-        scores = self._step_scores(query, keys, unseen, at.recent_positions)
+        penalty = ops.expand_dims(at.penalty.recent, 1)  # [B, 1, K, slots]
+        scores = self._step_scores(query, keys, penalty, at.recent_positions)
         if not cache.past:
             weights = ops.cast(self.compute_weights(scores, None), value.dtype)
             return self.merge(ops.matmul(weights, recent.value)), Cache((), recent)
-        unseen = ops.expand_dims(at.unseen.past, 1)
-        past = self._step_scores(query, cache.past.key, unseen, at.past_positions)
+        penalty = ops.expand_dims(at.penalty.past, 1)
+        past = self._step_scores(query, cache.past.key, penalty, at.past_positions)
         weights = self.compute_weights(ops.concatenate([scores, past], axis=-1), None)
         weights = ops.cast(weights, value.dtype)
         slots = recent.key.shape[2]

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from ktransformer.layers import DecoderState, KeyValues, StepPlace, Unseen
+from ktransformer.layers import DecoderState, KeyValues, MaskPenalty, StepContext
 from ktransformer.layers.overrides import check_overrides
 from ktransformer.models.block_stack import BlockStack
 
@@ -44,7 +44,7 @@ class Decoder(BlockStack):
     """
 
     cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {
-        "call": ("step", "remember"),
+        "call": ("step", "project_memory"),
         "call_block": ("step",),
     }
 
@@ -77,19 +77,19 @@ class Decoder(BlockStack):
         return self.finish(hidden)
 
     def empty_state(
-        self, rows: Any, length: Any, *, beam_size: int = 1, growing: bool = False
+        self, rows: Any, length: Any, *, beam_size: int = 1, chunked: bool = False
     ) -> DecoderState:
         """Makes the state before the first step; see `Transformer.empty_state`."""
         caches = (
-            block.self_attention.empty_cache(rows, length, beam_size=beam_size, growing=growing)
+            block.self_attention.empty_cache(rows, length, beam_size=beam_size, chunked=chunked)
             for block in self.blocks
         )
-        unseen = Unseen.nothing(rows, length, beam_size=beam_size, growing=growing)
-        return DecoderState(tuple(caches), unseen)
+        penalty = MaskPenalty.all_hidden(rows, length, beam_size=beam_size, chunked=chunked)
+        return DecoderState(tuple(caches), penalty)
 
-    def remember(self, memory: Any, memory_mask: Any) -> list[KeyValues]:
+    def project_memory(self, memory: Any, memory_mask: Any) -> list[KeyValues]:
         """Computes each block's cross-attention key and value of the memory `[B, S, D]`."""
-        return [block.cross_attention.remember(memory, memory_mask) for block in self.blocks]
+        return [block.cross_attention.project_memory(memory, memory_mask) for block in self.blocks]
 
     def step(
         self,
@@ -97,7 +97,7 @@ class Decoder(BlockStack):
         state: DecoderState,
         index: Any,
         memories: list[KeyValues],
-        memory_unseen: Any,
+        memory_penalty: Any,
     ) -> tuple[Any, DecoderState]:
         """Decodes one new position of every hypothesis.
 
@@ -105,8 +105,8 @@ class Decoder(BlockStack):
             inputs: Float tensor `[B, K, D]`, the K hypotheses of each sentence.
             state: What `empty_state` or the last step returned.
             index: Position of the inputs, an int or a scalar int32 tensor.
-            memories: What `remember` returned for the B sentences.
-            memory_unseen: Float32 `[B, 1, 1, S]`, 0 at real positions and 1e9 at padding.
+            memories: What `project_memory` returned for the B sentences.
+            memory_penalty: Float32 `[B, 1, 1, S]`, 0 at real positions and 1e9 at padding.
 
         Returns:
             The outputs `[B, K, D]` and the state with this position written in.
@@ -115,9 +115,9 @@ class Decoder(BlockStack):
             NotImplementedError: A subclass overrides a method of whole sequences and not this.
         """
         check_overrides(self)
-        at = StepPlace.at(index, state.unseen, memory_unseen)
+        at = StepContext.at(index, state.penalty, memory_penalty)
         hidden, caches = inputs, []
         for block, cache, memory in zip(self.blocks, state.caches, memories, strict=True):
             hidden, cache = block.step(hidden, cache, memory, at)
             caches.append(cache)
-        return self.finish(hidden), DecoderState(tuple(caches), at.unseen)
+        return self.finish(hidden), DecoderState(tuple(caches), at.penalty)

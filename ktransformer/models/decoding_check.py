@@ -13,7 +13,7 @@ TOLERANCES = {"float32": 1e-2, "float16": 5e-2, "bfloat16": 0.1}
 float32, too, devices may multiply matrices with 11 bits of precision."""
 
 _SOURCES, _SOURCE_LENGTH = 3, 6
-_CHUNK = 2  # Steps in a cache of fixed room, and between two calls of `settle` in a growing one.
+_CHUNK = 2  # Steps in a cache of fixed room, and between two calls of `flush` in a chunked one.
 
 
 def check_decoder_overrides(model: Transformer) -> None:
@@ -41,7 +41,7 @@ def check_decoding(
     """Checks that cached decoding gives the logits of calls on whole targets, on random ids.
 
     It decodes padded sources, with one hypothesis of each in a cache of fixed room, and with two
-    that are reordered in a growing one. Every export of a translator runs it.
+    that are reordered in a chunked one. Every export of a translator runs it.
 
     Args:
         model: A `Transformer` or a subclass; built here if it is not yet.
@@ -93,7 +93,7 @@ def _compare(
         raise ValueError(
             f"Cached decoding of this {type(model).__name__} gives other logits than a call on the "
             f"whole target: they differ by up to {gaps.max():.3g} at position {gaps.argmax()}, "
-            f"where at most {tolerance * greatest:.3g} was allowed; step, remember and "
+            f"where at most {tolerance * greatest:.3g} was allowed; step, project_memory and "
             "prepare_memory must do the same as call."
         )
     return share
@@ -106,20 +106,20 @@ def _decode(
 
     Before each step every hypothesis continues a random one of its sentence.
     """
-    rows, growing = source.shape[0], beam_size > 1
-    length = min(2 * _CHUNK if growing else _CHUNK, model.max_length)
+    rows, chunked = source.shape[0], beam_size > 1
+    length = min(2 * _CHUNK if chunked else _CHUNK, model.max_length)
     memory = model.prepare_memory(source)
-    state = model.empty_state(rows, _CHUNK, beam_size=beam_size, growing=growing)
+    state = model.empty_state(rows, _CHUNK, beam_size=beam_size, chunked=chunked)
     columns = None if chosen is None else model.output_columns(chosen)
     tokens = _draw_ids(model, (length, rows, beam_size), seed + 1)
     parents = keras.random.randint((length, rows, beam_size), 0, beam_size, seed=seed + 2)
     logits = []
     for index in range(length):
-        if growing and index and index % _CHUNK == 0:
-            state = state.settle()
-        unseen = keras.tree.map_structure(lambda x, i=index: _follow(x, parents[i]), state.unseen)
+        if chunked and index and index % _CHUNK == 0:
+            state = state.flush()
+        penalty = keras.tree.map_structure(lambda x, i=index: _follow(x, parents[i]), state.penalty)
         ids = ops.reshape(tokens[index], (-1,))
-        found, state = model.step(ids, index, state._replace(unseen=unseen), memory, columns)
+        found, state = model.step(ids, index, state._replace(penalty=penalty), memory, columns)
         logits.append(ops.reshape(ops.cast(found, "float32"), (rows, beam_size, -1)))
     return _ancestors(tokens[..., None], parents)[..., 0], _ancestors(logits, parents)
 

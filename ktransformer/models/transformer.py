@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from ktransformer.layers import DecoderBlock, DecoderState, PositionalEmbedding
-from ktransformer.layers.cache import unseen_memory
+from ktransformer.layers.cache import memory_mask_penalty
 from ktransformer.layers.checks import check_inputs, check_sizes
 from ktransformer.layers.overrides import check_overrides
 from ktransformer.layers.projection import Projection
@@ -235,17 +235,17 @@ class Transformer(EncoderModel):
             source: Int tensor `[B, S]`.
 
         Returns:
-            `key_values`, what each decoder block's cross-attention needs, and `unseen`, float32
+            `key_values`, what each decoder block's cross-attention needs, and `mask_penalty`, float32
             `[B, 1, 1, S]`: 0 at real tokens, 1e9 at padding.
         """
         mask = self.source_embedding.compute_mask(source)
         return {
-            "key_values": self.decoder.remember(self.encode(source, training=False), mask),
-            "unseen": unseen_memory(mask),
+            "key_values": self.decoder.project_memory(self.encode(source, training=False), mask),
+            "mask_penalty": memory_mask_penalty(mask),
         }
 
     def empty_state(
-        self, rows: Any, length: Any, *, beam_size: int = 1, growing: bool = False
+        self, rows: Any, length: Any, *, beam_size: int = 1, chunked: bool = False
     ) -> DecoderState:
         """Makes the decoder's state before the first step.
 
@@ -253,9 +253,9 @@ class Transformer(EncoderModel):
             rows: B, the number of sentences.
             length: Tokens that there is room for.
             beam_size: K, the hypotheses of each sentence.
-            growing: Whether `settle` can make room for another `length` tokens.
+            chunked: Whether `flush` can make room for another `length` tokens.
         """
-        return self.decoder.empty_state(rows, length, beam_size=beam_size, growing=growing)
+        return self.decoder.empty_state(rows, length, beam_size=beam_size, chunked=chunked)
 
     def output_table(self) -> Any:
         """Returns the output projection, a row for each id: floats `[V, D]`."""
@@ -301,11 +301,11 @@ class Transformer(EncoderModel):
         check_overrides(self.target_embedding)
         embedded = self.target_embedding.embed(ids[:, None], index)  # [B*K, 1, D]
         hidden, state = self.decoder.step(
-            ops.reshape(embedded, (-1, state.unseen.beam_size, self.d_model)),
+            ops.reshape(embedded, (-1, state.penalty.beam_size, self.d_model)),
             state,
             index,
             memory["key_values"],
-            memory["unseen"],
+            memory["mask_penalty"],
         )
         rows = ops.reshape(hidden, (-1, self.d_model))
         return self._project(rows) if columns is None else ops.matmul(rows, columns), state

@@ -229,7 +229,7 @@ class TransformerSearch(SearchModel):
 
     def start(self, beam_size: int) -> Any:
         rows = tf.shape(self._source)[0]
-        state = self._model.empty_state(rows, self.chunk, beam_size=beam_size, growing=True)
+        state = self._model.empty_state(rows, self.chunk, beam_size=beam_size, chunked=True)
         return {"memory": self._model.prepare_memory(self._source), "decoder": state}
 
     def step(
@@ -237,15 +237,15 @@ class TransformerSearch(SearchModel):
     ) -> tuple[tf.Tensor, Any]:
         decoder = state["decoder"]
         if parents is not None:
-            unseen = (tf.gather(part, parents, batch_dims=1) for part in decoder.unseen)
-            decoder = decoder._replace(unseen=decoder.unseen._make(unseen))
+            penalty = (tf.gather(part, parents, batch_dims=1) for part in decoder.penalty)
+            decoder = decoder._replace(penalty=decoder.penalty._make(penalty))
         if self._chosen is not None:
             ids = tf.gather(self._chosen, ids)
         logits, decoder = self._model.step(ids, index, decoder, state["memory"], self._columns)
         return logits, {**state, "decoder": decoder}
 
-    def settle(self, state: Any) -> Any:
-        return {**state, "decoder": state["decoder"].settle()}
+    def flush(self, state: Any) -> Any:
+        return {**state, "decoder": state["decoder"].flush()}
 
 
 def _numbered(name: str, state: Any) -> dict[str, tf.Tensor]:

@@ -59,14 +59,14 @@ class EpochBatches(abc.ABC):
         """Returns the batches of `stream` as TensorFlow's trainer takes them."""
         import tensorflow as tf
 
-        from ktransformer.text.untuned import untuned
+        from ktransformer.text.without_autotune import without_autotune
 
         ids = tf.TensorSpec((None, None), tf.int32)
         signature: Any = ({"source": ids, "target": ids}, ids)
         batches = tf.data.Dataset.from_generator(
             lambda: self._stream_for_tensorflow(first_update), output_signature=signature
         )
-        return untuned(batches.prefetch(4))
+        return without_autotune(batches.prefetch(4))
 
     def _stream_for_tensorflow(self, first_update: int) -> Iterator[Batch]:
         self.failure = None

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.text.buckets import Buckets, JoinedIds
 from ktransformer.text.special_ids import END_ID, PAD_ID
-from ktransformer.text.untuned import untuned
+from ktransformer.text.without_autotune import without_autotune
 
 _AS_MASK, _AS_ANOTHER = 0.8, 0.1  # The rest stays as it is.
 
@@ -116,7 +116,7 @@ class MaskedBatches:
 
         signature: Any = (tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((2,), tf.int32))
         batches = tf.data.Dataset.from_generator(plain, output_signature=signature)
-        return untuned(batches.map(self._mask).prefetch(4))
+        return without_autotune(batches.map(self._mask).prefetch(4))
 
     def _plain(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the ids `[B, T]` of each batch, and the seed `[2]` of its masks."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.decoding import Reordered, SpecialIds, beam_search, greedy_search
+from ktransformer.decoding import SpecialIds, StepFunctionModel, beam_search, greedy_search
 from tests.decoding.toy_model import (
     END,
     PAD,
@@ -22,7 +22,7 @@ def search(model, sentences, limits, *, beam_size, special=SPECIAL, **options):
     state = model.state(sentences, beam_size)
     limits = tf.constant(limits, tf.int32)
     return beam_search(
-        Reordered(model.step, state), limits, special, beam_size=beam_size, **options
+        StepFunctionModel(model.step, state), limits, special, beam_size=beam_size, **options
     )
 
 
@@ -95,7 +95,7 @@ def test_the_search_stops_when_no_open_hypothesis_can_win():
         return favourites(log_probabilities)(ids, index, state)
 
     limits = tf.constant([50, 50])
-    beam_search(Reordered(step, ()), limits, SPECIAL, beam_size=3, length_penalty=0.0)
+    beam_search(StepFunctionModel(step, ()), limits, SPECIAL, beam_size=3, length_penalty=0.0)
     assert calls == [0]  # log 0.06 is below log 0.9, and only falls.
 
 
@@ -110,7 +110,7 @@ def test_the_search_goes_on_while_a_longer_hypothesis_can_win():
 
     limits = tf.constant([5])
     found = beam_search(
-        Reordered(step, ()), limits, SPECIAL, beam_size=2, n_best=2, length_penalty=1.0
+        StepFunctionModel(step, ()), limits, SPECIAL, beam_size=2, n_best=2, length_penalty=1.0
     )
     assert found.ids.numpy().tolist() == [[[3, END, PAD, PAD, PAD], [END, PAD, PAD, PAD, PAD]]]
     np.testing.assert_allclose(
@@ -126,7 +126,7 @@ def test_beam_one_is_greedy_search(length_penalty):
         model = ToyModel(seed, sentences=6)
         beam = search(model, range(6), limits, beam_size=1, length_penalty=length_penalty)
         greedy = greedy_search(
-            Reordered(model.step, model.state(range(6))),
+            StepFunctionModel(model.step, model.state(range(6))),
             tf.constant(limits),
             SPECIAL,
             length_penalty=length_penalty,
@@ -161,7 +161,7 @@ def test_a_finished_sentence_does_not_depend_on_what_the_step_returns_later(garb
 
     limits = tf.constant([2, 6])
     found = beam_search(
-        Reordered(step, model.state([0, 1], 3)), limits, SPECIAL, beam_size=3, n_best=3
+        StepFunctionModel(step, model.state([0, 1], 3)), limits, SPECIAL, beam_size=3, n_best=3
     )
     for tensor, expected_tensor in zip(found, expected, strict=True):
         np.testing.assert_array_equal(tensor, expected_tensor)
@@ -180,7 +180,7 @@ def test_suppressed_ids_never_appear():
 def test_the_price_of_a_token_counts_the_probability_of_the_suppressed_ones():
     log_probabilities = np.log([0.5, 0.1, 0.3, 0.1]).astype("float32")
     found = beam_search(
-        Reordered(favourites(log_probabilities), ()), tf.constant([1]), SPECIAL, beam_size=2
+        StepFunctionModel(favourites(log_probabilities), ()), tf.constant([1]), SPECIAL, beam_size=2
     )
     np.testing.assert_allclose(found.scores, [[np.log(0.3)]], rtol=1e-5)
 
@@ -236,7 +236,7 @@ def test_half_precision_logits_are_scored_in_float32():
 
     model.table = model.table.astype("float16").astype("float32")
     found = beam_search(
-        Reordered(step, model.state([0], 3)), tf.constant([6]), SPECIAL, beam_size=3
+        StepFunctionModel(step, model.state([0], 3)), tf.constant([6]), SPECIAL, beam_size=3
     )
     expected = search(model, [0], [6], beam_size=3)
     assert found.scores.dtype == tf.float32
@@ -257,7 +257,9 @@ def test_a_graph_serves_every_batch_size():
     def graph(sentences, limits):
         rows = tf.repeat(sentences, 3)
         state = {"sentence": rows, "past": (tf.zeros_like(rows),)}
-        return beam_search(Reordered(model.step, state), limits, SPECIAL, beam_size=3, n_best=2)
+        return beam_search(
+            StepFunctionModel(model.step, state), limits, SPECIAL, beam_size=3, n_best=2
+        )
 
     for sentences, limits in ([], []), ([2], [4]), ([0, 1, 2], [6, 1, 3]):
         found = graph(tf.constant(sentences, tf.int32), tf.constant(limits, tf.int32))

@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.decoding import Reordered, SpecialIds, greedy_search, length_limits
+from ktransformer.decoding import SpecialIds, StepFunctionModel, greedy_search, length_limits
 from tests.decoding.toy_model import END, PAD, SPECIAL, START, ToyModel, unpack
 
 
 def search(model, sentences, limits, *, special=SPECIAL, **options):
     limits = tf.constant(limits, tf.int32)
-    return greedy_search(Reordered(model.step, model.state(sentences)), limits, special, **options)
+    return greedy_search(
+        StepFunctionModel(model.step, model.state(sentences)), limits, special, **options
+    )
 
 
 def follow(model, sentence, limit):
@@ -36,7 +38,9 @@ def test_a_case_written_by_hand():
     def step(ids, index, state):
         return tf.math.log(tf.one_hot([best[index]], 5) * 0.5 + 0.1), state
 
-    found = greedy_search(Reordered(step, ()), tf.constant([5]), SPECIAL, length_penalty=1.0)
+    found = greedy_search(
+        StepFunctionModel(step, ()), tf.constant([5]), SPECIAL, length_penalty=1.0
+    )
     assert found.ids.numpy().tolist() == [[[3, 4, END, PAD, PAD]]]
     assert found.lengths.numpy().tolist() == [[3]]
     np.testing.assert_allclose(found.scores, [[np.log(0.6)]], rtol=1e-5)
@@ -74,7 +78,9 @@ def test_a_finished_sentence_does_not_depend_on_what_the_step_returns_later(garb
         noise = tf.random.stateless_normal(tf.shape(logits), [0, 0]) * garbage
         return tf.where(finished[:, None], noise, logits), next_state
 
-    found = greedy_search(Reordered(step, model.state([0, 1])), tf.constant([2, 6]), SPECIAL)
+    found = greedy_search(
+        StepFunctionModel(step, model.state([0, 1])), tf.constant([2, 6]), SPECIAL
+    )
     assert found.lengths.numpy()[1].tolist() == [6]
     for tensor, expected_tensor in zip(found, expected, strict=True):
         np.testing.assert_array_equal(tensor, expected_tensor)
@@ -118,7 +124,7 @@ def test_a_graph_serves_every_batch_size():
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)] * 2)
     def graph(sentences, limits):
         state = {"sentence": sentences, "past": (tf.zeros_like(sentences),)}
-        return greedy_search(Reordered(model.step, state), limits, SPECIAL)
+        return greedy_search(StepFunctionModel(model.step, state), limits, SPECIAL)
 
     for sentences, limits in ([], []), ([2], [4]), ([0, 1, 2], [6, 1, 3]):
         found = graph(tf.constant(sentences, tf.int32), tf.constant(limits, tf.int32))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.decoding import Reordered, SpecialIds, greedy_search, sample
+from ktransformer.decoding import SpecialIds, StepFunctionModel, greedy_search, sample
 from tests.decoding.toy_model import END, PAD, SPECIAL, START, ToyModel, unpack
 
 ROWS = 20_000
@@ -10,7 +10,7 @@ ROWS = 20_000
 
 def draw(model, sentences, limits, **options):
     limits = tf.constant(limits, tf.int32)
-    return sample(Reordered(model.step, model.state(sentences)), limits, SPECIAL, **options)
+    return sample(StepFunctionModel(model.step, model.state(sentences)), limits, SPECIAL, **options)
 
 
 def first_tokens(probabilities, *, rows=ROWS, suppressed=(), **options):
@@ -21,7 +21,7 @@ def first_tokens(probabilities, *, rows=ROWS, suppressed=(), **options):
         return tf.repeat(logits, tf.shape(ids)[0], axis=0), state
 
     special = SpecialIds(start=START, end=END, pad=PAD, suppressed=suppressed)
-    found = sample(Reordered(step, ()), tf.fill([rows], 2), special, **options)
+    found = sample(StepFunctionModel(step, ()), tf.fill([rows], 2), special, **options)
     return np.bincount(found.ids[:, 0, 0], minlength=len(probabilities)) / rows
 
 
@@ -76,7 +76,7 @@ def test_positions_are_drawn_independently():
     def step(ids, index, state):
         return tf.repeat([[-50.0, -50.0, -50.0, 0.0, 0.0]], tf.shape(ids)[0], axis=0), state
 
-    found = sample(Reordered(step, ()), tf.fill([ROWS], 3), SPECIAL)
+    found = sample(StepFunctionModel(step, ()), tf.fill([ROWS], 3), SPECIAL)
     pairs = (found.ids.numpy()[:, 0, :2] - 3) @ [2, 1]
     np.testing.assert_allclose(np.bincount(pairs, minlength=4) / ROWS, [0.25] * 4, atol=0.015)
 
@@ -108,7 +108,7 @@ def test_the_narrowest_draw_is_greedy_search(options):
     limits = [6, 3, 5] * 10
     found = draw(model, range(30), limits, **options)
     expected = greedy_search(
-        Reordered(model.step, model.state(range(30))), tf.constant(limits), SPECIAL
+        StepFunctionModel(model.step, model.state(range(30))), tf.constant(limits), SPECIAL
     )
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
@@ -118,7 +118,9 @@ def test_a_tiny_temperature_does_not_let_excluded_tokens_in():
     def step(ids, index, state):
         return tf.repeat([[-90.0, -80.0, -70.0, -30.0, -20.0]], tf.shape(ids)[0], axis=0), state
 
-    found = sample(Reordered(step, ()), tf.fill([200], 2), SPECIAL, temperature=1e-8, top_k=1)
+    found = sample(
+        StepFunctionModel(step, ()), tf.fill([200], 2), SPECIAL, temperature=1e-8, top_k=1
+    )
     assert set(found.ids.numpy()[:, 0, 0]) == {4}
 
 

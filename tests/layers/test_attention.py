@@ -2,8 +2,13 @@ import keras
 import numpy as np
 import pytest
 
-from ktransformer.layers import MultiHeadCrossAttention, MultiHeadSelfAttention, StepPlace, Unseen
-from ktransformer.layers.cache import unseen_memory
+from ktransformer.layers import (
+    MaskPenalty,
+    MultiHeadCrossAttention,
+    MultiHeadSelfAttention,
+    StepContext,
+)
+from ktransformer.layers.cache import memory_mask_penalty
 from tests.layers.layer_checks import (
     MODES,
     POLICIES,
@@ -33,9 +38,9 @@ def make_cross_attention(**options):
 def step_over(layer, inputs, memory, mask):
     """Runs one step of cross-attention over a memory."""
     vectors = keras.ops.convert_to_tensor(memory, layer.compute_dtype)
-    unseen = Unseen.nothing(len(inputs), 1, beam_size=inputs.shape[1])
-    at = StepPlace.at(0, unseen, unseen_memory(mask))
-    return array(layer.step(inputs, layer.remember(vectors, mask), at))
+    penalty = MaskPenalty.all_hidden(len(inputs), 1, beam_size=inputs.shape[1])
+    at = StepContext.at(0, penalty, memory_mask_penalty(mask))
+    return array(layer.step(inputs, layer.project_memory(vectors, mask), at))
 
 
 def attend_by_loops(query, key, value, visible):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from ktransformer.layers import MultiHeadSelfAttention, StepPlace, Unseen
+from ktransformer.layers import MaskPenalty, MultiHeadSelfAttention, StepContext
 from tests.layers.layer_checks import POLICIES, TOLERANCE, array, built, normal
 from tests.layers.test_attention import (
     MEMORY_MASK,
@@ -20,15 +20,18 @@ from tests.layers.test_attention import (
 
 def step_by_step(layer, inputs, chunk):
     """Runs self-attention a position at a time, and makes room after every `chunk`."""
-    room = {"growing": chunk < 6}
-    cache, unseen = layer.empty_cache(B, chunk, **room), Unseen.nothing(B, chunk, **room)
+    room = {"chunked": chunk < 6}
+    cache, penalty = (
+        layer.empty_cache(B, chunk, **room),
+        MaskPenalty.all_hidden(B, chunk, **room),
+    )
     parts = []
     for index in range(6):
         if index and index % chunk == 0:
-            cache, unseen = cache.settle(), unseen.settle()
-        at = StepPlace.at(index, unseen)
+            cache, penalty = cache.flush(), penalty.flush()
+        at = StepContext.at(index, penalty)
         outputs, cache = layer.step(inputs[:, index : index + 1], cache, at)
-        unseen = at.unseen
+        penalty = at.penalty
         parts.append(array(outputs))
     return np.concatenate(parts, axis=1)
 
@@ -59,25 +62,28 @@ def test_a_step_knows_no_position_beyond_its_own(chunk):
     np.testing.assert_allclose(step_by_step(layer, inputs, chunk), array(layer(inputs)), atol=1e-5)
 
 
-@pytest.mark.parametrize("growing", [False, True])
-def test_hypotheses_that_share_a_cache_see_their_own_ancestors_alone(growing):
+@pytest.mark.parametrize("chunked", [False, True])
+def test_hypotheses_that_share_a_cache_see_their_own_ancestors_alone(chunked):
     layer = make_self_attention(causal=True)
     # Two hypotheses; at step 2 both continue the first, at step 3 they change places.
     tokens = normal(B, 4, 2, D)  # [B, T, K, D]
     parents = {0: [0, 1], 1: [0, 1], 2: [0, 0], 3: [1, 0]}
-    chunk = 2 if growing else 4
-    room = {"beam_size": 2, "growing": growing}
-    cache, unseen = layer.empty_cache(B, chunk, **room), Unseen.nothing(B, chunk, **room)
+    chunk = 2 if chunked else 4
+    room = {"beam_size": 2, "chunked": chunked}
+    cache, penalty = (
+        layer.empty_cache(B, chunk, **room),
+        MaskPenalty.all_hidden(B, chunk, **room),
+    )
     histories = [[], []]
     for index in range(4):
-        if growing and index == 2:
-            cache, unseen = cache.settle(), unseen.settle()
+        if chunked and index == 2:
+            cache, penalty = cache.flush(), penalty.flush()
         order = parents[index]
-        unseen = keras.tree.map_structure(lambda x, order=order: array(x)[:, order], unseen)
+        penalty = keras.tree.map_structure(lambda x, order=order: array(x)[:, order], penalty)
         histories = [[*histories[order[k]], tokens[:, index, k]] for k in range(2)]
-        at = StepPlace.at(index, unseen)
+        at = StepContext.at(index, penalty)
         outputs, cache = layer.step(tokens[:, index], cache, at)
-        unseen = at.unseen
+        penalty = at.penalty
         for k in range(2):
             alone = array(layer(np.stack(histories[k], axis=1)))[:, -1]
             np.testing.assert_allclose(array(outputs)[:, k], alone, atol=1e-5)
@@ -89,7 +95,7 @@ def test_a_step_does_not_see_what_the_cache_holds_after_it(policy):
     inputs, clean = normal(B, 1, D), layer.empty_cache(B, 4)
     later = np.arange(4)[:, None] > 0
     dirty = keras.tree.map_structure(lambda x: x + keras.ops.cast(7 * later, x.dtype), clean)
-    at = StepPlace.at(0, Unseen.nothing(B, 4))
+    at = StepContext.at(0, MaskPenalty.all_hidden(B, 4))
     np.testing.assert_array_equal(
         array(layer.step(inputs, dirty, at)[0]), array(layer.step(inputs, clean, at)[0])
     )
@@ -97,7 +103,7 @@ def test_a_step_does_not_see_what_the_cache_holds_after_it(policy):
 
 def test_a_cache_is_in_the_dtype_that_the_layer_computes_in():
     layer = make_self_attention(causal=True, dtype="mixed_bfloat16")
-    cache = layer.empty_cache(3, 7, beam_size=2, growing=True)
+    cache = layer.empty_cache(3, 7, beam_size=2, chunked=True)
     assert [part.shape for part in cache.recent] == [(3, H, 14, D // H)] * 2
     assert [part.shape for part in cache.past] == [(3, H, D // H, 2), (3, H, 2, D // H)]
     dtypes = {keras.backend.standardize_dtype(part.dtype) for part in keras.tree.flatten(cache)}
@@ -106,14 +112,14 @@ def test_a_cache_is_in_the_dtype_that_the_layer_computes_in():
 
 def test_a_cache_for_attention_that_is_not_causal_is_an_error():
     layer = make_self_attention()
-    at = StepPlace.at(0, Unseen.nothing(B, 4))
+    at = StepContext.at(0, MaskPenalty.all_hidden(B, 4))
     with pytest.raises(ValueError, match="needs causal attention; got causal=False"):
         layer.step(normal(B, 1, D), layer.empty_cache(B, 4), at)
 
 
 def take_a_step(layer):
     if isinstance(layer, MultiHeadSelfAttention):
-        at = StepPlace.at(0, Unseen.nothing(B, 4))
+        at = StepContext.at(0, MaskPenalty.all_hidden(B, 4))
         return layer.step(normal(B, 1, D), layer.empty_cache(B, 4), at)
     return step_over(layer, normal(B, 1, D), normal(B, S, D), MEMORY_MASK)
 

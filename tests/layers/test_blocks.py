@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from ktransformer.layers import DecoderBlock, EncoderBlock, StepPlace, Unseen
-from ktransformer.layers.cache import unseen_memory
+from ktransformer.layers import DecoderBlock, EncoderBlock, MaskPenalty, StepContext
+from ktransformer.layers.cache import memory_mask_penalty
 from tests.layers.layer_checks import (
     POLICIES,
     TOLERANCE,
@@ -179,12 +179,12 @@ def test_steps_through_the_cache_equal_the_full_call(norm_first, policy):
     inputs = keras.ops.convert_to_tensor(normal(B, T, D), dtype)
     memory = keras.ops.convert_to_tensor(normal(B, S, D, seed=1), dtype)
     expected = array(block(inputs, memory, memory_mask=MEMORY_MASK))
-    cache, unseen = block.self_attention.empty_cache(B, T), Unseen.nothing(B, T)
-    key_values = block.cross_attention.remember(memory, MEMORY_MASK)
+    cache, penalty = block.self_attention.empty_cache(B, T), MaskPenalty.all_hidden(B, T)
+    key_values = block.cross_attention.project_memory(memory, MEMORY_MASK)
     for index in range(T):
-        at = StepPlace.at(index, unseen, unseen_memory(MEMORY_MASK))
+        at = StepContext.at(index, penalty, memory_mask_penalty(MEMORY_MASK))
         outputs, cache = block.step(inputs[:, index : index + 1], cache, key_values, at)
-        unseen = at.unseen
+        penalty = at.penalty
         np.testing.assert_allclose(array(outputs)[:, 0], expected[:, index], atol=TOLERANCE[policy])
 
 

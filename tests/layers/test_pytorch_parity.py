@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ktransformer.layers import DecoderBlock, EncoderBlock, StepPlace, Unseen
-from ktransformer.layers.cache import unseen_memory
+from ktransformer.layers import DecoderBlock, EncoderBlock, MaskPenalty, StepContext
+from ktransformer.layers.cache import memory_mask_penalty
 from tests.layers.layer_checks import array
 
 HEADS, HIDDEN = 2, 16
@@ -115,12 +115,15 @@ def test_the_cached_steps_of_a_decoder_block_equal_pytorch(arrays, order):
     row = int(np.flatnonzero(arrays["mask"].all(axis=1))[0])  # A cache knows no padded targets.
     inputs, memory = arrays["inputs"][row : row + 1], arrays["memory"][row : row + 1]
     length, memory_mask = inputs.shape[1], arrays["memory_mask"][row : row + 1]
-    key_values = block.cross_attention.remember(memory, memory_mask)
-    cache, unseen = block.self_attention.empty_cache(1, length), Unseen.nothing(1, length)
+    key_values = block.cross_attention.project_memory(memory, memory_mask)
+    cache, penalty = (
+        block.self_attention.empty_cache(1, length),
+        MaskPenalty.all_hidden(1, length),
+    )
     for index in range(length):
-        at = StepPlace.at(index, unseen, unseen_memory(memory_mask))
+        at = StepContext.at(index, penalty, memory_mask_penalty(memory_mask))
         outputs, cache = block.step(inputs[:, index : index + 1], cache, key_values, at)
-        unseen = at.unseen
+        penalty = at.penalty
         np.testing.assert_allclose(
             array(outputs)[0, 0],
             arrays[f"decoder/{order}/outputs"][row, index],

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from ktransformer.layers import DecoderBlock, EncoderBlock, PositionalEmbedding
-from ktransformer.layers.cache import unseen_memory
+from ktransformer.layers.cache import memory_mask_penalty
 from ktransformer.models import Decoder, Encoder
 from tests.layers.layer_checks import (
     MODES,
@@ -149,8 +149,8 @@ def test_masks_that_show_nothing_give_finite_outputs(norm_first, policy):
         ops.cast(inputs[:, :1], decoder.compute_dtype),
         decoder.empty_state(B, T),
         0,
-        decoder.remember(vectors, nothing["memory_mask"]),
-        unseen_memory(nothing["memory_mask"]),
+        decoder.project_memory(vectors, nothing["memory_mask"]),
+        memory_mask_penalty(nothing["memory_mask"]),
     )
     assert np.isfinite(array(outputs)).all()
 
@@ -161,10 +161,10 @@ def test_steps_through_the_cache_equal_the_full_call(norm_first, policy, mode):
     decoder = built_decoder(norm_first, policy)
     inputs = ops.cast(normal(B, T, D), decoder.compute_dtype)
     memory = ops.cast(normal(B, S, D, seed=1), decoder.compute_dtype)
-    memories, state = decoder.remember(memory, SOURCE_MASK), decoder.empty_state(B, T)
+    memories, state = decoder.project_memory(memory, SOURCE_MASK), decoder.empty_state(B, T)
 
     def decode(vectors, state, index):
-        return decoder.step(vectors, state, index, memories, unseen_memory(SOURCE_MASK))
+        return decoder.step(vectors, state, index, memories, memory_mask_penalty(SOURCE_MASK))
 
     decode, outputs = compiled(decode, mode), []
     for index in range(T):

@@ -9,10 +9,10 @@ from ktransformer.errors import InputError
 from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.layers import (
     DecoderBlock,
+    MaskPenalty,
     MultiHeadCrossAttention,
     MultiHeadSelfAttention,
     PositionalEmbedding,
-    Unseen,
 )
 from ktransformer.models import Transformer, check_decoding
 from ktransformer.models.decoder import Decoder
@@ -73,21 +73,23 @@ class ForgetsItsGate(Gated):
 
 class SeesPadding(MultiHeadCrossAttention):
     def step(self, inputs, memory, at):
-        return super().step(inputs, memory, at._replace(memory_unseen=0 * at.memory_unseen))
+        return super().step(inputs, memory, at._replace(memory_penalty=0 * at.memory_penalty))
 
 
 class SeesOtherHypotheses(MultiHeadSelfAttention):
     def step(self, inputs, cache, at):
         own = keras.tree.map_structure(
-            lambda x: ops.min(x, axis=1, keepdims=True) + 0 * x, at.unseen
+            lambda x: ops.min(x, axis=1, keepdims=True) + 0 * x, at.penalty
         )
-        return super().step(inputs, cache, at._replace(unseen=own))
+        return super().step(inputs, cache, at._replace(penalty=own))
 
 
 class ForgetsThePast(MultiHeadSelfAttention):
     def step(self, inputs, cache, at):
-        past = ops.full_like(at.unseen.past, 1e9) if cache.past else ()
-        return super().step(inputs, cache, at._replace(unseen=Unseen(past, at.unseen.recent)))
+        past = ops.full_like(at.penalty.past, 1e9) if cache.past else ()
+        return super().step(
+            inputs, cache, at._replace(penalty=MaskPenalty(past, at.penalty.recent))
+        )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.decoding import Reordered, SpecialIds, greedy_search
+from ktransformer.decoding import SpecialIds, StepFunctionModel, greedy_search
 from ktransformer.models import Transformer
 from ktransformer.text import END_ID, PAD_ID, START_ID
 
@@ -68,7 +68,7 @@ def greedy(model: Transformer, source: Any, length: int) -> Any:
 
     memory, decoder = model.prepare_memory(source), model.empty_state(rows, length + 1)
     found = greedy_search(
-        Reordered(step, {"memory": memory, "decoder": decoder}),
+        StepFunctionModel(step, {"memory": memory, "decoder": decoder}),
         tf.fill([rows], length + 1),  # At its limit a search forces the end.
         SpecialIds(START_ID, END_ID, PAD_ID),
     )

@@ -14,7 +14,7 @@ from ktransformer.config import convert
 from ktransformer.errors import InputError
 from ktransformer.fitting import StopAtNaN
 from ktransformer.models import VisionTransformer
-from ktransformer.text.untuned import untuned
+from ktransformer.text.without_autotune import without_autotune
 
 _log = logging.getLogger("ktransformer.image_classification")
 
@@ -178,7 +178,7 @@ def training_batches(
     inputs, labels = labelled(images, num_classes)
     dataset = tf.data.Dataset.from_tensor_slices((inputs, labels))
     dataset = dataset.shuffle(len(images), seed=seed).batch(settings.batch_size)
-    return untuned(dataset.map(lambda x, y: (augment(x, training=True), y)).prefetch(2))
+    return without_autotune(dataset.map(lambda x, y: (augment(x, training=True), y)).prefetch(2))
 
 
 def augmentation(settings: Settings, seed: int) -> keras.Sequential:

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 
-def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Returns a dataset whose settings tf.data does not tune while it runs.
 
     What ends an iterator, as Keras does after each evaluation, waits for its tuner to wake up, and
