@@ -235,8 +235,8 @@ class Transformer(EncoderModel):
             source: Int tensor `[B, S]`.
 
         Returns:
-            `key_values`, what each decoder block's cross-attention needs, and `mask_penalty`, float32
-            `[B, 1, 1, S]`: 0 at real tokens, 1e9 at padding.
+            `key_values`, the key and value of each decoder block's cross-attention, and
+            `mask_penalty`, float32 `[B, 1, 1, S]`: 0 at real tokens, 1e9 at padding.
         """
         mask = self.source_embedding.compute_mask(source)
         return {
