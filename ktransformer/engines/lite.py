@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.engines import Engine
+from ktransformer.engines.engine import Engine
 from ktransformer.errors import InputError
 from ktransformer.exporting.lite.export import tokenizer_beside
 from ktransformer.exporting.lite.model import LiteModel

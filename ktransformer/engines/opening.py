@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-from ktransformer.engines import Engine, LiteEngine, ModelEngine, SavedModelEngine
+from ktransformer.engines.engine import Engine, ModelEngine
+from ktransformer.engines.lite import LiteEngine
+from ktransformer.engines.saved_model import SavedModelEngine
 from ktransformer.errors import InputError
 from ktransformer.exporting import is_saved_model
 from ktransformer.numbers import to_integer

@@ -21,7 +21,11 @@ from ktransformer.models import MaskedLanguageModel, VisionTransformer
 from ktransformer.saving.keras_file import load_model
 from ktransformer.saving.run import is_run, load_run
 from ktransformer.saving.weights import check_weights
-from ktransformer.tasks import ImageClassifier, MaskFiller, Servable, Translator, with_article
+from ktransformer.tasks.description import with_article
+from ktransformer.tasks.image_classifier import ImageClassifier
+from ktransformer.tasks.mask_filler import MaskFiller
+from ktransformer.tasks.servable import Servable
+from ktransformer.tasks.translator import Translator
 from ktransformer.text import PAD_ID, Tokenizer
 
 FORMAT_VERSION = 1
