@@ -11,4 +11,4 @@ from ktransformer.engines.opening import available_cores as available_cores
 from ktransformer.engines.opening import load_engine as load_engine
 from ktransformer.engines.saved_model import SavedModelEngine as SavedModelEngine
 from ktransformer.runtime import supported_backend as supported_backend
-from ktransformer.tasks.folder import load_translator as load_translator
+from ktransformer.tasks import load_translator as load_translator
