@@ -1,4 +1,4 @@
-"""Writes a task as one SavedModel or one .tflite, and opens what was written."""
+"""Writes a task as one SavedModel or one .tflite, and opens these."""
 
 from ktransformer.exporting.lite import QUANTIZATIONS as QUANTIZATIONS
 from ktransformer.exporting.lite import LiteModel as LiteModel
