@@ -1,5 +1,6 @@
 """Runs a translator from any of its forms: a run, a SavedModel or a .tflite."""
 
+from ktransformer.runtime import supported_backend as supported_backend  # isort: skip
 from ktransformer.engines.engine import Engine as Engine
 from ktransformer.engines.engine import ModelEngine as ModelEngine
 from ktransformer.engines.engine import Translation as Translation
@@ -10,5 +11,4 @@ from ktransformer.engines.lite import LiteEngine as LiteEngine
 from ktransformer.engines.opening import available_cores as available_cores
 from ktransformer.engines.opening import load_engine as load_engine
 from ktransformer.engines.saved_model import SavedModelEngine as SavedModelEngine
-from ktransformer.runtime import supported_backend as supported_backend
 from ktransformer.tasks.folder import load_translator as load_translator
