@@ -4,9 +4,7 @@ from typing import Any
 
 
 class OpenedExport:
-    """An export that is open in this process; pickling raises a `TypeError` that says
-    how to send it.
-    """
+    """An export that is open in this process; pickling it raises with the way to send it."""
 
     path: Any
 
