@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ktransformer.cli import main
-from ktransformer.cli.arguments import make_parser
+from ktransformer.cli.command_line import make_parser
 from ktransformer.config import CHOICES, Config
 from ktransformer.engines import ModelEngine, Translation
 from ktransformer.tasks import ImageClassifier, MaskFiller, Translator
@@ -280,7 +280,7 @@ def test_keras_on_jax_is_refused_in_a_sentence(run_folder):
     assert result.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("module", ["serving", "lite", "text", "fitting"])
+@pytest.mark.parametrize("module", ["tasks", "exporting", "text", "fitting"])
 def test_keras_on_a_backend_that_is_not_supported_is_refused_on_import(module):
     result = subprocess.run(
         [sys.executable, "-c", f"import ktransformer.{module}"],
@@ -343,7 +343,7 @@ def test_a_run_that_cannot_be_saved_leaves_its_checkpoints(data_folder, tmp_path
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ktransformer.cli.commands.save_run", full)
+    monkeypatch.setattr("ktransformer.fitting.run_folder.save_run", full)
     sides = data_folder / "test.source", data_folder / "test.target"
     assert main(train_arguments(*sides, tmp_path / "run", "--set", "epochs=1")) == 2
     assert list((tmp_path / "run.checkpoints").glob("epoch-*.npz"))

@@ -10,5 +10,7 @@ from ktransformer.engines.lite import LiteEngine as LiteEngine
 from ktransformer.engines.opening import available_cores as available_cores
 from ktransformer.engines.opening import load_engine as load_engine
 from ktransformer.engines.saved_model import SavedModelEngine as SavedModelEngine
+from ktransformer.engines.scoring import PairScore as PairScore
+from ktransformer.engines.scoring import score_pairs as score_pairs
 from ktransformer.runtime import supported_backend as supported_backend
 from ktransformer.tasks.folder import load_translator as load_translator
