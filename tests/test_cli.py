@@ -280,7 +280,7 @@ def test_keras_on_jax_is_refused_in_a_sentence(run_folder):
     assert result.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("module", ["tasks", "exporting", "text", "fitting"])
+@pytest.mark.parametrize("module", ["tasks", "exporting", "engines", "text", "fitting"])
 def test_keras_on_a_backend_that_is_not_supported_is_refused_on_import(module):
     result = subprocess.run(
         [sys.executable, "-c", f"import ktransformer.{module}"],

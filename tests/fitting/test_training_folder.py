@@ -9,9 +9,9 @@ from ktransformer.cli import main
 from ktransformer.errors import InputError
 from ktransformer.fitting import lock_checkpoints, remove_checkpoints, train
 from ktransformer.fitting import run_folder as training_of_runs
+from tests.fitting.small_training import TEXT, small
 from tests.run_command import refusal
 from tests.small_run import train_arguments
-from tests.test_fitting import TEXT, small
 
 
 @pytest.fixture
