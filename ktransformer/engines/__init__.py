@@ -13,4 +13,4 @@ from ktransformer.engines.saved_model import SavedModelEngine as SavedModelEngin
 from ktransformer.engines.scoring import PairScore as PairScore
 from ktransformer.engines.scoring import score_pairs as score_pairs
 from ktransformer.runtime import supported_backend as supported_backend
-from ktransformer.tasks.folder import load_translator as load_translator
+from ktransformer.tasks import load_translator as load_translator

@@ -10,7 +10,7 @@ import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.numbers import to_integer
-from ktransformer.tasks.description import TranslatorDescription
+from ktransformer.tasks import TranslatorDescription
 from ktransformer.tasks.inputs import to_texts
 from ktransformer.tasks.translator import TEXT_SIGNATURES, Translator
 from ktransformer.text.line_limits import cut_line
@@ -159,7 +159,10 @@ class ModelEngine(Engine):
         self.translator = translator
 
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        functions = {"serving_default": self.translator.translate, "beam": self.translator.beam}
+        functions = {
+            "serving_default": self.translator.translate_texts,
+            "beam": self.translator.beam,
+        }
         if signature not in functions:
             raise InputError(f"signature must be one of {', '.join(functions)}; got {signature!r}.")
         return {name: tensor.numpy() for name, tensor in functions[signature](texts).items()}

@@ -10,7 +10,7 @@ from ktransformer.errors import InputError
 from ktransformer.exporting import is_saved_model
 from ktransformer.numbers import to_integer
 from ktransformer.saving.run import is_run
-from ktransformer.tasks.folder import load_translator
+from ktransformer.tasks import load_translator
 
 _MAX_REPLICAS = 8  # A .tflite's replica holds weights of its own.
 
