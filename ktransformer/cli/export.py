@@ -3,19 +3,21 @@
 import argparse
 import dataclasses
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ktransformer.cli.options import add_decoding, positive
 from ktransformer.config import BatchingConfig
 from ktransformer.errors import InputError, printable
 
 if TYPE_CHECKING:
-    from ktransformer.tasks import Servable, Shortlist
-    from ktransformer.text import Tokenizer
+    from ktransformer.tasks import Task
 
 HELP = "write a model that needs no ktransformer"
 _SHORTLIST_PAIRS = 50_000  # Of 30 tokens a side they take 3.3 GB.
 _SHORTLIST_PIECES = 1000
+# Options that are settings of a kind of model; each kind knows its own.
+_SETTINGS = ("beam_size", "length_penalty", "max_source_length", "max_target_length", "top_k")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run",
         metavar="RUN",
-        help="folder of a trained run, masked language model or image classifier; it is read as "
-        "data, nothing in it is run (SECURITY.md)",
+        help="folder of a trained model; it is read as data, nothing in it is run (SECURITY.md)",
     )
     parser.add_argument(
         "--format", choices=["saved_model", "tflite"], default="saved_model", help="what to write"
@@ -49,13 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{side}-label",
             default="",
             metavar="TEXT",
-            help=f"what the {side} is, a language or any words, for the description",
+            help=f"the language of the {side}, or any other name of it, for the description",
         )
     parser.add_argument(
         "--top-k",
         type=positive,
         metavar="K",
-        help="fills that a masked language model gives for a mask (default: 5)",
+        help="fills that are given for a mask (default: 5)",
     )
     parser.add_argument(
         "--quantize",
@@ -67,9 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--signatures",
         nargs="+",
         metavar="NAME",
-        help="which go into a .tflite; of a translator: serving_default, beam, ids, encode, "
-        "decode_step; of a masked language model: serving_default, embed, score; of an image "
-        "classifier: serving_default, unit_pixels (default: all)",
+        help="those of a .tflite (default: all that its kind of model has, see export/README.md)",
     )
     parser.add_argument(
         "--batch-size",
@@ -103,9 +102,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         metavar=("SOURCE", "TARGET"),
         help="parallel text, from which to learn the pieces that a batch's translations are likely "
-        "to need, and search in these alone: faster, and not always the same; of more than "
-        f"{_SHORTLIST_PAIRS:,} pairs so many are drawn; of 30 tokens a side, they take 3.3 GB of "
-        "memory (default: search in all)",
+        "to need, and search in these alone: faster, and not always the same; of a longer text, "
+        f"{_SHORTLIST_PAIRS:,} pairs are drawn, which take 3.3 GB of memory if they have 30 tokens "
+        "a side (default: search in all)",
     )
     parser.add_argument(
         "--shortlist-size",
@@ -134,10 +133,11 @@ def run(options: argparse.Namespace) -> None:
             )
         for path in (options.output, tokenizer_beside(options.output)):
             check_new_file(path, overwrite=options.overwrite)
-    servable, labels = _load_for_export(options)
+    task = _load_task(options)
+    labels = _labels(options, task)
     if lite:
         path = export_lite(
-            servable,
+            task,
             options.output,
             signatures=options.signatures,
             quantization=options.quantize,
@@ -146,12 +146,12 @@ def run(options: argparse.Namespace) -> None:
             **labels,
         )
     else:
-        path = export_saved_model(servable, options.output, batching=batching, **labels)
+        path = export_saved_model(task, options.output, batching=batching, **labels)
     print(printable(path) if sys.stdout.isatty() else path)  # A pipe gets the very bytes.
 
 
 def _batching(options: argparse.Namespace) -> BatchingConfig | None:
-    """Returns how the export is to join concurrent requests, None for not at all."""
+    """Returns how the export joins concurrent requests; None for not at all."""
     settings = {"timeout_ms": options.batch_timeout_ms, "threads": options.batch_threads}
     given = {name: value for name, value in settings.items() if value is not None}
     if options.batch_requests is not None:
@@ -166,50 +166,35 @@ def _batching(options: argparse.Namespace) -> BatchingConfig | None:
     return None
 
 
-def _load_for_export(options: argparse.Namespace) -> tuple["Servable", dict[str, str]]:
-    """Opens the model, with a translator's decoding settings and labels where they are given."""
-    decoding = {
-        name: getattr(options, name)
-        for name in ("beam_size", "length_penalty", "max_source_length", "max_target_length")
-    }
-    labels = {"source_label": options.source_label, "target_label": options.target_label}
-    from ktransformer.tasks import MaskFiller, Translator
-    from ktransformer.tasks.folder import load_servable
-
-    if options.shortlist_size is not None and options.shortlist is None:
-        raise InputError("--shortlist-size goes with --shortlist.")
-    servable = load_servable(options.run)
-    if options.top_k is not None:
-        if not isinstance(servable, MaskFiller):
-            raise _misplaced(options.run, servable, "--top-k goes with a masked language model")
-        servable = MaskFiller(servable.model, servable.tokenizer, options.top_k)
-    if isinstance(servable, Translator):
-        changes = {name: value for name, value in decoding.items() if value is not None}
-        searching = dataclasses.replace(servable.decoding, **changes)
-        shortlist = _shortlist(options, servable.tokenizer)
-        return Translator(servable.model, servable.tokenizer, searching, shortlist), labels
-    if options.shortlist is not None:
-        raise _misplaced(options.run, servable, "--shortlist goes with a translator")
-    if any(value is not None for value in decoding.values()) or any(labels.values()):
-        given = ", ".join(f"--{name.replace('_', '-')}" for name in decoding)
-        raise _misplaced(options.run, servable, f"{given} and the labels go with a translator")
-    return servable, {}
-
-
-def _shortlist(options: argparse.Namespace, tokenizer: "Tokenizer") -> "Shortlist | None":
-    """Learns a shortlist from parallel text; None where none is asked for."""
+def _load_task(options: argparse.Namespace) -> "Task":
+    """Opens the model with the given settings and the shortlist."""
+    from ktransformer.tasks import load
     from ktransformer.tasks.shortlist import learn_shortlist
     from ktransformer.text import ParallelFiles
 
+    if options.shortlist_size is not None and options.shortlist is None:
+        raise InputError("--shortlist-size goes with --shortlist.")
+    task: Any = load(options.run, **{name: getattr(options, name) for name in _SETTINGS})
     if options.shortlist is None:
-        return None
-    size = options.shortlist_size or _SHORTLIST_PIECES
-    return learn_shortlist(
-        ParallelFiles(*options.shortlist), tokenizer, size, max_pairs=_SHORTLIST_PAIRS
+        return task
+    _check_has(options, task, "shortlist", task.SETTINGS)
+    files, size = ParallelFiles(*options.shortlist), options.shortlist_size or _SHORTLIST_PIECES
+    return task.with_settings(
+        shortlist=learn_shortlist(files, task.tokenizer, size, max_pairs=_SHORTLIST_PAIRS)
     )
 
 
-def _misplaced(run: str, servable: "Servable", rule: str) -> InputError:
+def _labels(options: argparse.Namespace, task: "Task") -> dict[str, str]:
+    """Returns the labels that are given; refuses those that the description does not have."""
+    names = [name for name in ("source_label", "target_label") if getattr(options, name)]
+    fields = [field.name for field in dataclasses.fields(task.description_class)]
+    for name in names:
+        _check_has(options, task, name, fields)
+    return {name: getattr(options, name) for name in names}
+
+
+def _check_has(options: argparse.Namespace, task: "Task", name: str, known: Sequence[str]) -> None:
     from ktransformer.tasks import with_article
 
-    return InputError(f"{run} is {with_article(servable.kind)}: {rule}.")
+    if name not in known:
+        raise InputError(f"{options.run} is {with_article(task.kind)}, which has no {name}.")
