@@ -85,9 +85,8 @@ def test_numbers_are_compared_where_the_choices_agree_alone():
 
 def test_a_score_that_is_no_number_is_seen():
     comparison = Comparison(TEXTS)
-    comparison.add(
-        dict(enumerate("AB")), lines(("a", 1), ("a", 1)), lines(("a", 1), ("a", math.nan))
-    )
+    found = lines(("a", 1.0), ("a", math.nan))
+    comparison.add(dict(enumerate("AB")), lines(("a", 1.0), ("a", 1.0)), found)
     assert math.isnan(comparison.difference)
 
 
