@@ -16,7 +16,8 @@ from ktransformer.fitting.folder import (
     remove_checkpoints,
 )
 from ktransformer.fitting.replicas import mirrored_strategy
-from ktransformer.fitting.training import train_locked
+from ktransformer.fitting.start import Fresh, Resume
+from ktransformer.fitting.training import train
 from ktransformer.saving.run import check_run_path, is_run, save_run
 from ktransformer.text import open_parallel, read_parallel
 
@@ -75,11 +76,10 @@ def train_run(
     validating = None if validation is None else read_parallel(*validation)
     saved = False
     try:
-        with lock_checkpoints(checkpoints, unused=begins):
+        with lock_checkpoints(checkpoints, unused=begins) as locked:
+            start = Resume() if resume else Fresh()
             with scope:
-                run = train_locked(
-                    config, training, validating, checkpoints=checkpoints, resume=resume
-                )
+                run = train(config, training, validating, checkpoints=locked, start=start)
             save_run(run, output, overwrite=overwrite)
             saved = True
             remove_checkpoints(checkpoints)

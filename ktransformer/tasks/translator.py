@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import tensorflow as tf
 
 from ktransformer.config import Config, DecodingConfig
@@ -28,7 +27,7 @@ from ktransformer.numbers import to_integer
 from ktransformer.saving.run import check_model_of_run
 from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function, graph_method
-from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
+from ktransformer.tasks.inputs import check_ids, to_tensor
 from ktransformer.tasks.padded_ids import cut_ids, end_empty, lengths_of
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.shortlist import Shortlist
@@ -42,7 +41,7 @@ from ktransformer.tasks.task import (
     check_type,
 )
 from ktransformer.tasks.transformer_search import TransformerSearch
-from ktransformer.tasks.translator_lite import lite_signature
+from ktransformer.tasks.translator_signatures import lite_signature, signature_checks
 from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer, read_lines
 
 SPECIAL_IDS = SpecialIds(
@@ -52,7 +51,6 @@ TEXT_SIGNATURES = ("serving_default", "beam")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 _IDS = tf.TensorSpec([None, None], tf.int32, "source")
 _NEWEST, _INDEX = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
-_SLOW_EXAMPLES = 100  # Of signatures that `verify` compares beside `serving_default`.
 
 
 def _check_ids(translator: "Translator", name: str, ids: tf.Tensor) -> None:
@@ -487,36 +485,4 @@ class Translator(Task):
         }
 
     def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
-        """Returns the checks of texts and ids; each source stands as its own target for `score`."""
-
-        def texts(examples: Sequence[str]) -> np.ndarray:
-            return cut_texts(examples, self.max_source_length)
-
-        def ids(examples: Sequence[str]) -> np.ndarray:
-            found: np.ndarray = self.to_ids(texts(examples)).numpy()
-            missing = self.max_source_length - found.shape[1] if export.batch_size else 0
-            return np.pad(found, [(0, 0), (0, missing)], constant_values=PAD_ID)
-
-        def best(outputs: Mapping[str, np.ndarray]) -> list[str]:
-            texts = outputs["text"].reshape(len(outputs["text"]), -1)[:, 0]
-            return [text.decode() for text in texts]
-
-        def decoded(outputs: Mapping[str, np.ndarray]) -> list[str]:
-            return [text.decode() for text in self.tokenizer.decode(outputs["ids"]).numpy()]
-
-        def prepare(examples: Sequence[str]) -> dict[str, np.ndarray]:
-            return {"texts": texts(examples)}
-
-        checks = [
-            SignatureCheck("serving_default", self.translate_texts, prepare, best_texts=best),
-            SignatureCheck("beam", self.beam, prepare, best_texts=best, n_best=True),
-            SignatureCheck("ids", self.ids, lambda e: {"source": ids(e)}, best_texts=decoded),
-            SignatureCheck("score", self.score, lambda e: {"source": texts(e), "target": texts(e)}),
-        ]
-        found = [check for check in checks if check.signature in export.signatures]
-        return found[:1] + [
-            check._replace(max_examples=_SLOW_EXAMPLES)
-            for check in found[1:]
-            # The other entries of an n-best list may well differ if the export is inexact.
-            if not (check.n_best and export.inexact)
-        ]
+        return signature_checks(self, export)

@@ -2,12 +2,11 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ktransformer.engines import TaskModel, open_model
 from ktransformer.errors import InputError
-from ktransformer.exporting import LiteModel, SavedModel
 
 
 class Export:
@@ -15,7 +14,7 @@ class Export:
 
     Args:
         path: Its folder or file.
-        threads: CPU threads of LiteRT; TensorFlow's are set for the process.
+        threads: CPU threads of LiteRT, None for one a core; TensorFlow's are set for the process.
 
     Attributes:
         path: The folder or file.
@@ -27,16 +26,16 @@ class Export:
         InputError: There is no export, or a damaged one.
     """
 
-    def __init__(self, path: str | Path, threads: int = 1) -> None:
-        if not Path(path).exists():
-            raise InputError(f"{path}: there is no such file or folder.")
+    def __init__(self, path: str | Path, threads: int | None = None) -> None:
         start = time.perf_counter()
-        is_file = Path(path).is_file()
-        self._model: Any = LiteModel(path, threads=threads) if is_file else SavedModel(path)
+        model = open_model(path, threads=threads)
+        if isinstance(model, TaskModel):
+            raise InputError(f"{path} is the folder of a model, not an export of one.")
+        self._model = model
         self.load_seconds = time.perf_counter() - start
-        self.path: Path = self._model.path
-        self.form: str = self._model.kind
-        self.description: Any = self._model.description
+        self.path = model.path
+        self.form = model.kind
+        self.description = model.description
 
     @property
     def kind(self) -> str:
@@ -60,8 +59,7 @@ class Export:
         """
         size = self.description.batch_size
         if size is None:
-            outputs: dict[str, np.ndarray] = self._model.run(signature, **inputs)
-            return outputs
+            return self._model.run(signature, **inputs)
         rows = max(len(values) for values in inputs.values() if values.ndim)
         parts: list[dict[str, np.ndarray]] = []
         for start in range(0, rows, size):

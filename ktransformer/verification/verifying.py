@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ktransformer.engines import available_cores, batches_by_length
+from ktransformer.engines import batches_by_length
 from ktransformer.errors import InputError
 from ktransformer.files import size_on_disk
 from ktransformer.tasks import SignatureCheck, Task, load, with_article
@@ -47,7 +47,7 @@ def verify(
     start = time.perf_counter()
     task = load(model)
     seconds = time.perf_counter() - start
-    opened = [Export(path, threads or available_cores()) for path in exports]
+    opened = [Export(path, threads) for path in exports]
     for export in opened:
         _check_origin(export, task, model)
     examples = task.read_examples(source)

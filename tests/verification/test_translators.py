@@ -147,7 +147,7 @@ def test_what_cannot_be_compared_is_refused(signatures, reason, translator, tmp_
 
 
 def test_a_run_in_the_place_of_an_export_is_refused(run_folder, sides):
-    with pytest.raises(InputError, match="is not a SavedModel"):
+    with pytest.raises(InputError, match="run is the folder of a model"):
         verify([run_folder], run_folder, sides[0])
 
 

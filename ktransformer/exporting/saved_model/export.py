@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ktransformer.config import BatchingConfig
 from ktransformer.errors import InputError, check_unicode, first_line
-from ktransformer.exporting.saved_model.batching import join_requests, takes_texts
+from ktransformer.exporting.saved_model.batching import join_requests, takes_texts_alone
 from ktransformer.exporting.saved_model.opened import DESCRIPTION, numbers_taken
 from ktransformer.exporting.saved_model.warmup_requests import (
     warmup_requests,
@@ -82,17 +82,17 @@ def export_saved_model(
     with new_folder(target) as folder:
         write_saved_model(_saved(task), folder, signatures)
         if task.tokenizer is not None:
-            write_warmup(warmup_requests(of_texts, task.tokenizer), folder)
+            write_warmup(warmup_requests(task.saved_model_signatures(), task.tokenizer), folder)
         whole = dataclasses.replace(description, files=folder_checksums(folder))
         (folder / DESCRIPTION).write_bytes(seal(whole.to_json().encode()))
     return target
 
 
 def _of_texts(task: Task, signatures: dict[str, Any]) -> dict[str, Any]:
-    """Picks the signatures that take texts; strings are something else without a tokenizer."""
+    """Returns the signatures that take texts alone; none without a tokenizer."""
     if task.tokenizer is None:
         return {}
-    return {name: function for name, function in signatures.items() if takes_texts(function)}
+    return {name: function for name, function in signatures.items() if takes_texts_alone(function)}
 
 
 def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any]) -> None:

@@ -1,19 +1,22 @@
-"""The signatures of a translator's .tflite, and the inputs that they are tried on."""
+"""The signatures of a translator's .tflite, and the inputs that all its exports are tried on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
+from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function
-from ktransformer.tasks.task import LiteSignature
+from ktransformer.tasks.inputs import cut_texts
+from ktransformer.tasks.task import LiteSignature, SignatureCheck
 from ktransformer.text import END_ID, PAD_ID, START_ID
 
 if TYPE_CHECKING:
     from ktransformer.tasks.translator import Translator
 
+_FEW = 100  # Examples that all signatures but the first are compared on.
 MAX_TARGET_LENGTH = 65_536  # The longest output a client may have to hold; see export/c/lite.c.
 
 
@@ -82,3 +85,41 @@ def _ids_function(
         return {"ids": tf.slice(ids, [0, 0], shape), **fixed}
 
     return translator.ids if batch_size is None else fixed_ids
+
+
+def signature_checks(translator: "Translator", export: Description) -> list[SignatureCheck]:
+    """Returns how an export's signatures are compared with a translator; see `Task`.
+
+    For `score`, each text stands as its own translation.
+    """
+
+    def texts(examples: Sequence[str]) -> dict[str, np.ndarray]:
+        return {"texts": cut_texts(examples, translator.max_source_length)}
+
+    def pairs(examples: Sequence[str]) -> dict[str, np.ndarray]:
+        return {"source": texts(examples)["texts"], "target": texts(examples)["texts"]}
+
+    def ids(examples: Sequence[str]) -> dict[str, np.ndarray]:
+        source = translator.to_ids(texts(examples)["texts"]).numpy()
+        missing = translator.max_source_length - source.shape[1] if export.batch_size else 0
+        return {"source": np.pad(source, [(0, 0), (0, missing)], constant_values=PAD_ID)}
+
+    def decoded(outputs: Mapping[str, np.ndarray]) -> list[str]:
+        return [text.decode() for text in translator.tokenizer.decode(outputs["ids"]).numpy()]
+
+    def best(outputs: Mapping[str, np.ndarray]) -> list[str]:
+        return [text.decode() for text in outputs["text"].reshape(len(outputs["text"]), -1)[:, 0]]
+
+    checks = [
+        SignatureCheck("serving_default", translator.translate_texts, texts, best_texts=best),
+        SignatureCheck("beam", translator.beam, texts, best_texts=best, n_best=True),
+        SignatureCheck("ids", translator.ids, ids, best_texts=decoded),
+        SignatureCheck("score", translator.score, pairs),
+    ]
+    found = [check for check in checks if check.signature in export.signatures]
+    return found[:1] + [
+        check._replace(max_examples=_FEW)
+        for check in found[1:]
+        # The other entries of an n-best list may well differ if the export is inexact.
+        if not (check.n_best and export.inexact)
+    ]
