@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.text import END_ID, PAD_ID
-from ktransformer.text.lexicon import Lexicon
+from ktransformer.text import END_ID, PAD_ID, ParallelFiles, Tokenizer, survey_files
+from ktransformer.text.lexicon import Lexicon, train_lexicon
 
 _ALWAYS = 1e9  # More votes than a batch has tokens.
 
@@ -50,3 +50,22 @@ class Shortlist:
         )
         chosen = tf.math.top_k(votes + self._votes, self.size).indices
         return -tf.math.top_k(-chosen, self.size).values
+
+
+def learn_shortlist(
+    files: ParallelFiles, tokenizer: Tokenizer, size: int, *, max_pairs: int
+) -> Shortlist:
+    """Learns a shortlist from parallel text.
+
+    Args:
+        files: The text.
+        tokenizer: The tokenizer of the model.
+        size: Pieces to search in.
+        max_pairs: Pairs to learn from; they are drawn evenly from a longer text.
+
+    Raises:
+        InputError: There is no pair, or as `Shortlist`.
+    """
+    text = survey_files(files, sample_pairs=max_pairs).sample
+    sources, targets = map(tokenizer.encode_lines, (text.sources, text.targets))
+    return Shortlist(train_lexicon(sources, targets, tokenizer.vocabulary_size), size)

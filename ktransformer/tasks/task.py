@@ -45,7 +45,9 @@ class SignatureCheck(NamedTuple):
         max_examples: Only so many examples are compared, the first ones; None for all. For a
             signature that takes much longer than the others.
         best_texts: Turns a batch of outputs into the best text of each example, for BLEU against
-            a reference and for showing differences; None where the outputs are no texts.
+            a reference; None where the outputs are no texts.
+        n_best: Whether the choices are lists `[B, K]` of which each entry counts. Otherwise an
+            example agrees only if all of its choices do.
     """
 
     signature: str
@@ -54,6 +56,7 @@ class SignatureCheck(NamedTuple):
     optional: frozenset[str] = frozenset()
     max_examples: int | None = None
     best_texts: Callable[[Mapping[str, np.ndarray]], list[str]] | None = None
+    n_best: bool = False
 
 
 class Task(tf.Module, abc.ABC):
