@@ -54,10 +54,10 @@ _PNG = tf.io.encode_png(np.zeros((8, 12, 3), np.uint8)).numpy()
 @pytest.mark.parametrize(
     ("owner", "method", "bad", "good", "argument"),
     [
-        ("translator", "translate", ["dog"], [["one"]], "texts"),
-        ("translator", "translate", [["dog", None]], [["one"]], "texts"),
-        ("translator", "translate", [[["dog"]]], [["one"]], "texts"),
-        ("translator", "translate", [[1, 2]], [["one"]], "texts"),
+        ("translator", "translate_texts", ["dog"], [["one"]], "texts"),
+        ("translator", "translate_texts", [["dog", None]], [["one"]], "texts"),
+        ("translator", "translate_texts", [[["dog"]]], [["one"]], "texts"),
+        ("translator", "translate_texts", [[1, 2]], [["one"]], "texts"),
         ("translator", "beam", ["dog"], [["one"]], "texts"),
         ("translator", "score", [["one"], "1"], [["one"], ["1"]], "target"),
         ("translator", "score", [["one"], ["1", "2"]], [["one"], ["1"]], "source and target"),
@@ -120,7 +120,7 @@ def test_a_method_can_be_a_part_of_another_graph(translator):
     (found,) = texts.map(lambda batch: translator.translate_texts(batch)["text"])
     assert strings(found) == ["402", "9"]
     with pytest.raises(InputError, match=r"^texts must be "):
-        tf.function(translator.translate, autograph=False)(tf.constant([1]))
+        tf.function(translator.translate_texts, autograph=False)(tf.constant([1]))
 
 
 @pytest.mark.parametrize("empty", [[], np.array([]), tf.constant([])], ids=["list", "array", "tf"])
