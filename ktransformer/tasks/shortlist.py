@@ -1,4 +1,4 @@
-"""A part of the vocabulary for a batch of sources: what they are likely to be translated into."""
+"""A shortlist: the part of the vocabulary that a batch of sources is likely to need."""
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +18,7 @@ class Shortlist:
     All sources of a batch have one shortlist: a text may be translated otherwise in another batch.
 
     Args:
-        lexicon: What each source piece is likely to be translated by.
+        lexicon: The likely translations of each source piece.
         size: C, the number of pieces.
 
     Raises:
