@@ -11,7 +11,7 @@ from training_workload import Batch, TrainingWorkload
 
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, new_file, new_folder
-from ktransformer.fitting.preparation import digest_text
+from ktransformer.fitting.training_text import digest_text
 from ktransformer.models import Transformer
 from ktransformer.text import TokenBatches, Tokenizer, read_parallel
 
