@@ -13,7 +13,7 @@ from ktransformer.exporting.pickling import OpenedExport
 from ktransformer.numbers import to_integer
 from ktransformer.tasks import TEXT_SIGNATURES, TranslatorDescription
 from ktransformer.tasks.inputs import to_tensor
-from ktransformer.text import PAD_ID, Tokenizer
+from ktransformer.text import Tokenizer
 
 
 class LiteEngine(OpenedExport, Engine):
@@ -95,7 +95,8 @@ class LiteEngine(OpenedExport, Engine):
         texts = to_tensor("texts", texts, tf.TensorSpec([None], tf.string))
         ids, truncated = tokenizer.encode_dense(texts, limit)
         if self.description.batch_size is not None:
-            ids = tf.pad(ids, [[0, 0], [0, limit - ids.shape[1]]], constant_values=PAD_ID)
+            missing = [[0, 0], [0, limit - ids.shape[1]]]
+            ids = tf.pad(ids, missing, constant_values=tokenizer.special_ids.pad)
         outputs = self._model.run("ids", source=ids.numpy())
         text = tokenizer.decode(tf.constant(outputs["ids"])).numpy()
         return {"text": text, "score": outputs["score"], "truncated": truncated.numpy()}

@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.text import END_ID, PAD_ID
 from ktransformer.text.lexicon import Lexicon
+from ktransformer.text.special_ids import SpecialIds
 
 _ALWAYS = 1e9  # More votes than a batch has tokens.
 
@@ -28,7 +28,8 @@ class Shortlist:
 
     def __init__(self, lexicon: Lexicon, size: int) -> None:
         vocabulary_size, best = lexicon.translations.shape
-        least = END_ID + 1 + len(lexicon.frequent)
+        special = sorted(value for value in lexicon.special_ids if value is not None)
+        least = len(special) + len(lexicon.frequent)
         if not least <= size < vocabulary_size:
             raise InputError(
                 f"A shortlist must have at least {least} pieces, the frequent ones and the special "
@@ -39,14 +40,37 @@ class Shortlist:
         self._weights = (1 / np.arange(1, best + 1)).astype(np.float32)
         self._votes = np.zeros(vocabulary_size, np.float32)
         self._votes[lexicon.frequent] = _ALWAYS
-        self._votes[: END_ID + 1] = _ALWAYS
+        self._votes[special] = -_ALWAYS  # They are chosen apart from the others.
+        self._special = special
+
+    @property
+    def special_ids(self) -> SpecialIds:
+        """The places of the special ids among the chosen ones: they come first."""
+        ids = self.lexicon.special_ids
+        return SpecialIds(*(None if i is None else self._special.index(i) for i in ids))
+
+    def check(self, special_ids: SpecialIds) -> None:
+        """Checks that the lexicon was trained with the special ids of a target's tokenizer.
+
+        Raises:
+            InputError: It was not.
+        """
+        if self.lexicon.special_ids != special_ids:
+            raise InputError(
+                f"The lexicon of the shortlist must have the tokenizer's {special_ids}; "
+                f"got {self.lexicon.special_ids}."
+            )
 
     def choose(self, source: tf.Tensor) -> tf.Tensor:
-        """Returns the ids for sources `[B, S]`: int32 `[C]`, ascending, the special ones first."""
+        """Returns the ids for sources `[B, S]`: int32 `[C]`.
+
+        The special ids are the first, in ascending order; the others follow, ascending, too.
+        """
         likely = tf.gather(tf.constant(self.lexicon.translations), source)  # [B, S, N]
-        weights = tf.where(likely == PAD_ID, 0.0, self._weights)
+        weights = tf.where(likely == self.lexicon.special_ids.pad, 0.0, self._weights)
         votes = tf.math.unsorted_segment_sum(
             tf.reshape(weights, [-1]), tf.reshape(likely, [-1]), len(self._votes)
         )
-        chosen = tf.math.top_k(votes + self._votes, self.size).indices
-        return -tf.math.top_k(-chosen, self.size).values
+        count = self.size - len(self._special)
+        chosen = tf.math.top_k(votes + self._votes, count).indices
+        return tf.concat([self._special, -tf.math.top_k(-chosen, count).values], axis=0)

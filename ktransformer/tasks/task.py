@@ -12,7 +12,7 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.runtime.backend import backend_message
 from ktransformer.tasks.description import Description
-from ktransformer.text import PAD_ID, Tokenizer
+from ktransformer.text import Tokenizer
 
 
 class LiteSignature(NamedTuple):
@@ -312,21 +312,16 @@ def check_task(task: Any) -> None:
         )
 
 
-def check_padding(model: Any) -> None:
-    """Refuses a model whose padding is another id than a tokenizer's.
+def check_padding(model: Any, tokenizer: Tokenizer) -> None:
+    """Checks that a model and its tokenizer have the same padding.
 
     Raises:
-        InputError: It is.
+        InputError: They have not.
     """
-    check_pad_id(model.pad_id)
-
-
-def check_pad_id(pad_id: Any) -> None:
-    """Checks the padding of a model's configuration; see `check_padding`."""
-    if pad_id != PAD_ID:
+    if model.pad_id != tokenizer.special_ids.pad:
         raise InputError(
-            f"The model's pad_id must be {PAD_ID}, the padding of every tokenizer; "
-            f"got pad_id={pad_id!r}."
+            f"The model's pad_id must be {tokenizer.special_ids.pad}, the tokenizer's padding; "
+            f"got pad_id={model.pad_id!r}."
         )
 
 
