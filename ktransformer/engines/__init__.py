@@ -1,5 +1,6 @@
 """Opens a model in any of its forms: a folder, a SavedModel or a .tflite; runs translators."""
 
+from ktransformer.runtime import supported_backend as supported_backend  # isort: skip
 from ktransformer.engines.engine import Engine as Engine
 from ktransformer.engines.engine import ModelEngine as ModelEngine
 from ktransformer.engines.engine import Translation as Translation
@@ -12,5 +13,4 @@ from ktransformer.engines.opening import load_engine as load_engine
 from ktransformer.engines.opening import open_model as open_model
 from ktransformer.engines.saved_model import SavedModelEngine as SavedModelEngine
 from ktransformer.engines.task_model import TaskModel as TaskModel
-from ktransformer.runtime import supported_backend as supported_backend
 from ktransformer.tasks import load_translator as load_translator

@@ -6,7 +6,7 @@ from ktransformer.engines import ModelEngine, batches_by_length, translate_block
 from ktransformer.errors import InputError
 from ktransformer.tasks import Translator
 from tests.small_run import number_pairs
-from tests.tasks.test_translator import TEXTS
+from tests.small_translator import TEXTS
 
 
 @pytest.fixture(scope="module")

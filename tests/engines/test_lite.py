@@ -14,7 +14,7 @@ from ktransformer.exporting import export_lite, tokenizer_beside
 from ktransformer.exporting.lite.model_file import pack, read_metadata, set_metadata, unpack
 from ktransformer.text import Tokenizer
 from tests.small_run import number_pairs
-from tests.tasks.test_translator import TEXTS
+from tests.small_translator import TEXTS
 
 
 def test_it_translates_on_any_number_of_threads(lite_file):

@@ -19,7 +19,7 @@ from ktransformer.text import END_ID, MASK, PAD_ID, START_ID, UNKNOWN_ID, Tokeni
 from ktransformer.text.piece_model import find_mask
 from tests.run_command import refusal
 from tests.small_run import number_pairs
-from tests.test_subclassing import RelativeTransformer, make_batch, make_model
+from tests.subclasses import RelativeTransformer, make_batch, make_model
 
 register = keras.saving.register_keras_serializable(package="tests")
 NARROW = ["one two", "two one one", "12", "211"]  # Of number words to digits, a narrow domain.

@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,17 +6,7 @@ from ktransformer.errors import InputError
 from ktransformer.models import Transformer
 from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
-
-TEXTS = ["four zero two", "", "nine", "one " * 60, "   ", "qqq é two", "seven seven seven one six"]
-
-
-def strings(tensor: tf.Tensor) -> list:
-    return np.char.decode(tensor.numpy().astype("S"), "utf-8").tolist()
-
-
-def with_decoding(translator: Translator, **changes) -> Translator:
-    decoding = dataclasses.replace(translator.decoding, **changes)
-    return Translator(translator.model, translator.tokenizer, decoding)
+from tests.small_translator import TEXTS, strings, with_decoding
 
 
 def test_a_batch_gives_what_its_texts_give_one_by_one(translator):

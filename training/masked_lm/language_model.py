@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-from settings import Settings
 
 from ktransformer import tasks
 from ktransformer.errors import InputError
@@ -18,6 +17,7 @@ from ktransformer.models import MaskedLanguageModel
 from ktransformer.schedules import InverseSquareRoot
 from ktransformer.tasks import MaskFiller
 from ktransformer.text import MaskedBatches, Tokenizer
+from training.masked_lm.settings import Settings
 
 History = dict[str, list[float]]
 
