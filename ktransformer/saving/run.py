@@ -141,9 +141,7 @@ def load_run(path: str | Path, *, check: bool = True) -> Run:
     folder.check_files((_TOKENIZER,), check=check)
     config = Config.from_dict(folder.config)
     tokenizer = Tokenizer.load(folder.path / _TOKENIZER)
-    model = folder.load_model(
-        lambda found: check_model_of_run(found, folder.config, tokenizer)
-    )
+    model = folder.load_model(lambda found: check_model_of_run(found, folder.config, tokenizer))
     if not isinstance(model, Transformer):
         raise InputError(f"{folder.path / MODEL} is no Transformer but a {type(model).__name__}.")
     return Run(config, tokenizer, model, folder.history)

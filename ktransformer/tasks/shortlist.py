@@ -21,6 +21,9 @@ class Shortlist:
         lexicon: What each source piece is likely to be translated by.
         size: C, the number of pieces.
 
+    Attributes:
+        special_ids: The places of the special ids among the chosen ids.
+
     Raises:
         InputError: `size` has no room for the special ids and the frequent pieces, or the
             vocabulary is no larger than it.
@@ -28,7 +31,7 @@ class Shortlist:
 
     def __init__(self, lexicon: Lexicon, size: int) -> None:
         vocabulary_size, best = lexicon.translations.shape
-        special = sorted(value for value in lexicon.special_ids if value is not None)
+        special = sorted(lexicon.special_ids[:4])
         least = len(special) + len(lexicon.frequent)
         if not least <= size < vocabulary_size:
             raise InputError(
@@ -42,12 +45,8 @@ class Shortlist:
         self._votes[lexicon.frequent] = _ALWAYS
         self._votes[special] = -_ALWAYS  # They are chosen apart from the others.
         self._special = special
-
-    @property
-    def special_ids(self) -> SpecialIds:
-        """The places of the special ids among the chosen ones: they come first."""
-        ids = self.lexicon.special_ids
-        return SpecialIds(*(None if i is None else self._special.index(i) for i in ids))
+        # The chosen ids begin with the special ones.
+        self.special_ids = SpecialIds(*map(special.index, lexicon.special_ids[:4]))
 
     def check(self, special_ids: SpecialIds) -> None:
         """Checks that the lexicon was trained with the special ids of a target's tokenizer.

@@ -85,6 +85,7 @@ class Task(tf.Module, abc.ABC):
         description_class: The metadata of an export; its `kind` is the same.
         LITE_SIGNATURES: The names of the signatures that a .tflite can have, in their order.
         FILES: The files that `write_files` writes beside the model, by name.
+        OPTIONAL_FILES: Files that only some tasks of the kind write; see `files`.
         SETTINGS: The names of the arguments that `with_settings` takes.
         RANKED_BY: The outputs that are choices (texts, ids, classes), each with the name of the
             number that ranks it. Choices are compared by content, so that equally good ones may
@@ -100,6 +101,7 @@ class Task(tf.Module, abc.ABC):
     description_class: ClassVar[type[Description]]
     LITE_SIGNATURES: ClassVar[tuple[str, ...]]
     FILES: ClassVar[tuple[str, ...]] = ()
+    OPTIONAL_FILES: ClassVar[tuple[str, ...]] = ()
     SETTINGS: ClassVar[tuple[str, ...]] = ()
     RANKED_BY: ClassVar[Mapping[str, str]] = {}
     IDENTITY: ClassVar[tuple[str, ...]] = ()
@@ -112,6 +114,11 @@ class Task(tf.Module, abc.ABC):
             raise InputError(backend_message(f"a {type(self).__name__}"))
         self.model = model
         self.tokenizer = tokenizer
+
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, ...]:
+        """Its different tokenizers: none, one, or those of the source and the target."""
+        return () if self.tokenizer is None else (self.tokenizer,)
 
     # The signatures of its exports.
 
@@ -215,8 +222,13 @@ class Task(tf.Module, abc.ABC):
         """The JSON object that the folder's description stores, as `from_folder` reads it."""
         return self.settings
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that `write_files` writes: `FILES`, and some of `OPTIONAL_FILES`."""
+        return self.FILES
+
     def write_files(self, folder: Path) -> None:
-        """Writes `FILES` into a folder in which the model lies; nothing by default.
+        """Writes `files` into a folder in which the model lies; nothing by default.
 
         Args:
             folder: An existing folder. What is written gets a checksum in its description.

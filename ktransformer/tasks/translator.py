@@ -126,9 +126,10 @@ class Translator(Task):
         max_target_length: The longest target, likewise.
 
     Raises:
-        InputError: A tokenizer has another number of pieces or another padding than the model,
-            the shortlist other special ids than the target's tokenizer, `decoding` allows texts longer than the model's `max_length`, or a subclass of the
-            model overrides a method that cached decoding does not call, and not its counterpart.
+        InputError: A tokenizer has another number of pieces or another padding than the model, the
+            shortlist has other special ids than the target's tokenizer, `decoding` allows texts
+            longer than the model's `max_length`, or a subclass of the model overrides a method
+            that cached decoding does not call, and not its counterpart.
         TypeError: `model` is no `Transformer`, or `tokenizer` no `Tokenizer`.
 
     Example:
@@ -143,9 +144,10 @@ class Translator(Task):
     model_class = Transformer
     LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
     FILES = ("tokenizer.model",)
+    OPTIONAL_FILES = (_TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
     RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score", "ids": "score"}
-    IDENTITY = ("tokenizer_sha256", "vocabulary_size")
+    IDENTITY = ("tokenizer_sha256", "target_tokenizer_sha256", "vocabulary_size")
     model: Transformer
     tokenizer: Tokenizer
 
@@ -364,7 +366,9 @@ class Translator(Task):
             `[B]`, 1 where the source was cut: not every runtime takes booleans.
         """
         best = self.search(self._cut(source))
-        truncated = tf.cast(lengths_of(source, self.model.pad_id) > self.max_source_length, tf.int32)
+        truncated = tf.cast(
+            lengths_of(source, self.model.pad_id) > self.max_source_length, tf.int32
+        )
         return {"ids": best.ids[:, 0], "score": best.scores[:, 0], "truncated": truncated}
 
     @graph_method(input_signature=[_IDS], check=_check_ids)
@@ -509,8 +513,13 @@ class Translator(Task):
     def config(self) -> dict[str, Any]:
         return {"decoding": self.settings}
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (*self.FILES, *self.OPTIONAL_FILES)[: len(self.tokenizers)]
+
     def write_files(self, folder: Path) -> None:
-        self.tokenizer.save(folder / self.FILES[0])
+        for tokenizer, name in zip(self.tokenizers, self.files, strict=True):
+            tokenizer.save(folder / name)
 
     @classmethod
     def check_model_config(cls, model_config: dict[str, Any], config: dict[str, Any]) -> None:
@@ -519,7 +528,11 @@ class Translator(Task):
     @classmethod
     def from_folder(cls, model: Transformer, folder: Path, config: dict[str, Any]) -> Self:
         tokenizer = Tokenizer.load(folder / cls.FILES[0])
-        return cls(model, tokenizer, Config.from_dict(config).decoding)
+        target = folder / _TARGET_TOKENIZER
+        decoding = Config.from_dict(config).decoding
+        if not target.is_file():
+            return cls(model, tokenizer, decoding)
+        return cls(model, tokenizer, decoding, target_tokenizer=Tokenizer.load(target))
 
     # How its exports are verified.
 

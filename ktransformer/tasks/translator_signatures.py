@@ -107,7 +107,9 @@ def signature_checks(translator: "Translator", export: Description) -> list[Sign
         return {"source": np.pad(source, [(0, 0), (0, missing)], constant_values=pad_id)}
 
     def decoded(outputs: Mapping[str, np.ndarray]) -> list[str]:
-        return [text.decode() for text in translator.target_tokenizer.decode(outputs["ids"]).numpy()]
+        return [
+            text.decode() for text in translator.target_tokenizer.decode(outputs["ids"]).numpy()
+        ]
 
     def given(outputs: Mapping[str, np.ndarray]) -> list[str]:
         return [text.decode() for text in outputs["text"]]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.text.buckets import Buckets, JoinedIds, Slot
-from ktransformer.text.special_ids import SpecialIds
+from ktransformer.text.special_ids import DEFAULT_SPECIAL_IDS, SpecialIds
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -126,7 +126,7 @@ class TokenBatches(EpochBatches):
         copies: int = 1,
         row_multiple: int = 1,
         share: tuple[int, int] = (0, 1),
-        special_ids: SpecialIds = SpecialIds(),
+        special_ids: SpecialIds = DEFAULT_SPECIAL_IDS,
     ) -> None:
         if len(sources) != len(targets):
             raise InputError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.text.special_ids import SpecialIds
+from ktransformer.text.special_ids import DEFAULT_SPECIAL_IDS, SpecialIds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Lexicon:
 
     translations: np.ndarray
     frequent: np.ndarray
-    special_ids: SpecialIds = SpecialIds()
+    special_ids: SpecialIds = DEFAULT_SPECIAL_IDS
 
 
 def train_lexicon(
@@ -30,7 +30,7 @@ def train_lexicon(
     targets: Sequence[np.ndarray],
     vocabulary_size: int,
     *,
-    special_ids: SpecialIds = SpecialIds(),
+    special_ids: SpecialIds = DEFAULT_SPECIAL_IDS,
     best: int = 50,
     frequent: int = 100,
     iterations: int = 5,

@@ -108,6 +108,7 @@ def lite_obstacle(model: bytes) -> str | None:
 
 
 def piece_schema() -> Any:
+    """Returns the module with the protobuf classes of SentencePiece."""
     from sentencepiece import sentencepiece_model_pb2
 
     return sentencepiece_model_pb2  # Its classes are made when it is imported.
@@ -128,11 +129,14 @@ def open_processor(model: bytes) -> Any:
     import sentencepiece
 
     try:
-        return sentencepiece.SentencePieceProcessor(model_proto=model)
-    except RuntimeError as error:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    except RuntimeError:
+        processor = None
+    if processor is None or not processor.vocab_size():
         raise InputError(
             f"A tokenizer must be a SentencePiece model; got {len(model)} bytes that are none."
-        ) from error
+        )
+    return processor
 
 
 def find_line_end(model: bytes) -> int | None:

@@ -33,7 +33,8 @@ def renumber_pieces(model: bytes, table: Mapping[str, int]) -> bytes:
         raise InputError(f"Only a unigram tokenizer can be renumbered; this one's kind is {kind}.")
     texts = _in_order(table)
     missing = [
-        name for name in (trainer.pad_piece, trainer.unk_piece, trainer.eos_piece)
+        name
+        for name in (trainer.pad_piece, trainer.unk_piece, trainer.eos_piece)
         if name not in table
     ]
     if missing:

@@ -47,3 +47,6 @@ class SpecialIds(NamedTuple):
         """Returns the other ids, ascending: int32 `[N]`."""
         special = [value for value in self if value is not None]
         return np.setdiff1d(np.arange(vocabulary_size, dtype=np.int32), special)
+
+
+DEFAULT_SPECIAL_IDS = SpecialIds()
