@@ -71,7 +71,8 @@ def prune_model(model: Transformer, kept: np.ndarray) -> Transformer:
 
     Args:
         model: A built `Transformer`, or a subclass whose `get_config` makes it anew; not changed.
-        kept: Int array, the ids that stay, ascending, padding among them; the new model's id i is `kept[i]`.
+        kept: Int array, the ids that stay, ascending, padding among them; the new model's id i is
+            `kept[i]`.
 
     Raises:
         InputError: The model keeps its vocabulary in other layers than a `Transformer` does.

@@ -1,10 +1,11 @@
-"""A part of the vocabulary for a batch of sources: what they are likely to be translated into."""
+"""A shortlist: the part of the vocabulary that a batch of sources is likely to need."""
 
 import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.text.lexicon import Lexicon
+from ktransformer.text import ParallelFiles, Tokenizer, survey_files
+from ktransformer.text.lexicon import Lexicon, train_lexicon
 from ktransformer.text.special_ids import SpecialIds
 
 _ALWAYS = 1e9  # More votes than a batch has tokens.
@@ -18,7 +19,7 @@ class Shortlist:
     All sources of a batch have one shortlist: a text may be translated otherwise in another batch.
 
     Args:
-        lexicon: What each source piece is likely to be translated by.
+        lexicon: The likely translations of each source piece.
         size: C, the number of pieces.
 
     Attributes:
@@ -73,3 +74,34 @@ class Shortlist:
         count = self.size - len(self._special)
         chosen = tf.math.top_k(votes + self._votes, count).indices
         return tf.concat([self._special, -tf.math.top_k(-chosen, count).values], axis=0)
+
+
+def learn_shortlist(
+    files: ParallelFiles,
+    tokenizer: Tokenizer,
+    size: int,
+    *,
+    max_pairs: int,
+    target_tokenizer: Tokenizer | None = None,
+) -> Shortlist:
+    """Learns a shortlist from parallel text.
+
+    Args:
+        files: The text.
+        tokenizer: The tokenizer of the model.
+        size: Pieces to search in.
+        max_pairs: Pairs to learn from; they are drawn evenly from a longer text.
+        target_tokenizer: The tokenizer of the target; None if it is the same.
+
+    Raises:
+        InputError: There is no pair, or as `Shortlist`.
+    """
+    text = survey_files(files, sample_pairs=max_pairs).sample
+    target_tokenizer = target_tokenizer or tokenizer
+    lexicon = train_lexicon(
+        tokenizer.encode_lines(text.sources),
+        target_tokenizer.encode_lines(text.targets),
+        tokenizer.vocabulary_size,
+        special_ids=target_tokenizer.special_ids,
+    )
+    return Shortlist(lexicon, size)
