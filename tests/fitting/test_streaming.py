@@ -14,7 +14,7 @@ from ktransformer.text import ParallelFiles
 from tests.fitting.small_training import EVERY_UPDATE, TEXT, assert_same, small, start
 from tests.run_command import command, refusal
 from tests.small_run import number_pairs, train_arguments, write_pairs
-from tests.text.test_batches import assert_same_batches
+from tests.text.batch_checks import assert_same_batches
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_a_loaded_run_is_the_run_that_was_saved(run_folder):
     first, second = load_run(run_folder), load_run(run_folder)
     for a, b in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    description = json.loads((run_folder / "run.json").read_text())
+    description = json.loads((run_folder / "model.json").read_text())
     assert first.config == Config.from_dict(description["config"])
 
 

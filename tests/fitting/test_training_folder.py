@@ -169,6 +169,6 @@ def test_what_cannot_be_removed_after_the_run_is_saved_is_warned_of(
 
 def test_a_training_that_is_over_is_not_resumed(sides, tmp_path, capsys):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").touch()
+    (tmp_path / "run" / "model.json").touch()
     refused = refusal(capsys, *train_arguments(*sides, tmp_path / "run", "--resume"))
     assert "already exists: if it is of this training, that is over" in refused
