@@ -34,5 +34,5 @@ def test_r_drop_of_equal_halves_is_the_cross_entropy():
 def test_r_drop_is_restored_from_its_config():
     loss = RDrop.from_config(RDrop(0.2, alpha=3.0, pad_id=1).get_config())
     assert (loss.label_smoothing, loss.alpha, loss.pad_id) == (0.2, 3.0, 1)
-    with pytest.raises(ValueError, match="alpha must be at least 0; got alpha=-1"):
+    with pytest.raises(ValueError, match=r"alpha.*0.*alpha=-1"):
         RDrop(alpha=-1)
