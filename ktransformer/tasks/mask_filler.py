@@ -36,7 +36,7 @@ class Fill(NamedTuple):
 
     Attributes:
         text: The text with the piece in the mask's place.
-        piece: What was filled in.
+        piece: The piece.
         probability: How sure the model is of it, among all ordinary pieces.
     """
 
@@ -215,7 +215,7 @@ class MaskFiller(Task):
 
         Args:
             text: A text with `<mask>` in the place of a token.
-            top_k: How many fills; None for as many as the signature gives.
+            top_k: The number of fills; None for as many as the signature gives.
 
         Returns:
             The fills, most probable first.
@@ -237,7 +237,7 @@ class MaskFiller(Task):
 
     @graph_method(input_signature=[_TEXTS])
     def fill_texts(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Fills the first mask of each text `[B]`; see the class for what it returns."""
+        """Fills the first mask of each text `[B]`; the class lists the outputs."""
         return self._fill(texts, self.top_k)
 
     def _fill(self, texts: tf.Tensor, count: int) -> dict[str, tf.Tensor]:

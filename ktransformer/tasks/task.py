@@ -20,7 +20,7 @@ class LiteSignature(NamedTuple):
 
     Attributes:
         function: A `tf.function` or plain function of named tensors that returns named tensors.
-        inputs: What it takes, by name.
+        inputs: Its inputs, by name.
         probe: Inputs to try the converted signature on, by name; they may have other shapes than
             `inputs` where these are open.
         takes_text: Whether the tokenizer's LiteRT form runs in it.
@@ -45,7 +45,9 @@ class SignatureCheck(NamedTuple):
         max_examples: Only so many examples are compared, the first ones; None for all. For a
             signature that takes much longer than the others.
         best_texts: Turns a batch of outputs into the best text of each example, for BLEU against
-            a reference and for showing differences; None where the outputs are no texts.
+            a reference; None where the outputs are no texts.
+        n_best: Whether the choices are lists `[B, K]` of which each entry counts. Otherwise an
+            example agrees only if all of its choices do.
     """
 
     signature: str
@@ -54,6 +56,7 @@ class SignatureCheck(NamedTuple):
     optional: frozenset[str] = frozenset()
     max_examples: int | None = None
     best_texts: Callable[[Mapping[str, np.ndarray]], list[str]] | None = None
+    n_best: bool = False
 
 
 class Task(tf.Module, abc.ABC):
@@ -130,8 +133,8 @@ class Task(tf.Module, abc.ABC):
 
         Args:
             name: One of `LITE_SIGNATURES`.
-            batch_size: How many inputs at once; None for any number. Where it is given, all shapes
-                of the inputs must be fixed.
+            batch_size: The number of inputs at once, for which all shapes of the inputs must be
+                fixed; None for any number.
 
         Raises:
             InputError: This model, or its batch size, has no LiteRT form.
@@ -147,7 +150,7 @@ class Task(tf.Module, abc.ABC):
         """
 
     def check_before_export(self) -> None:
-        """Checks what an export relies on beyond its own graph; nothing by default.
+        """Checks assumptions of an export that its graph does not show; none by default.
 
         Raises:
             InputError: The export would do something else than the model.
@@ -219,7 +222,7 @@ class Task(tf.Module, abc.ABC):
         """Writes `FILES` into a folder in which the model lies; nothing by default.
 
         Args:
-            folder: An existing folder. What is written gets a checksum in its description.
+            folder: An existing folder. Its description will hold a checksum of each file.
         """
 
     @classmethod
@@ -227,7 +230,7 @@ class Task(tf.Module, abc.ABC):
         """Checks a model's configuration before anything of the model is built.
 
         Args:
-            model_config: What the model's `get_config` returned, as JSON.
+            model_config: The result of the model's `get_config`, as JSON.
             config: The folder's configuration, `{}` where it has none.
 
         Raises:
@@ -241,7 +244,7 @@ class Task(tf.Module, abc.ABC):
         Args:
             model: The folder's model, a `model_class`.
             folder: The folder. All `FILES` are there, and are those that were written.
-            config: What `config` was; `{}` for a folder that stores none.
+            config: The stored `config`; `{}` for a folder that stores none.
 
         Raises:
             InputError: A file is damaged, or does not go with the model.
@@ -252,10 +255,10 @@ class Task(tf.Module, abc.ABC):
 
     @classmethod
     def read_examples(cls, path: str | Path) -> list[Any]:
-        """Reads the examples on which exports are compared with their model.
+        """Reads the examples on which exports are compared with their model; none by default.
 
         Args:
-            path: What a user names: a file of text, a line an example, by default.
+            path: The path that a user names, such as a file of text with an example a line.
 
         Returns:
             The examples; strings are compared in batches of like length.
@@ -289,7 +292,7 @@ class Task(tf.Module, abc.ABC):
 
 
 def check_type(name: str, value: Any, kind: type) -> None:
-    """Refuses an argument of another class, as a swapped one is.
+    """Checks the class of an argument, which may be swapped with another.
 
     Raises:
         TypeError: It is no instance of `kind`.
@@ -301,7 +304,7 @@ def check_type(name: str, value: Any, kind: type) -> None:
 
 
 def check_task(task: Any) -> None:
-    """Refuses to export anything but a task, such as the model alone.
+    """Checks that a task is exported or saved, not the model alone.
 
     Raises:
         TypeError: It is no `Task`.
@@ -313,10 +316,10 @@ def check_task(task: Any) -> None:
 
 
 def check_padding(model: Any) -> None:
-    """Refuses a model whose padding is another id than a tokenizer's.
+    """Checks that a model's padding is the tokenizer's.
 
     Raises:
-        InputError: It is.
+        InputError: It is another id.
     """
     check_pad_id(model.pad_id)
 
@@ -331,10 +334,10 @@ def check_pad_id(pad_id: Any) -> None:
 
 
 def check_pieces(tokenizer: Tokenizer, vocabulary_size: int) -> None:
-    """Refuses a tokenizer that has another number of pieces than its model has ids.
+    """Checks that a tokenizer has as many pieces as its model has ids.
 
     Raises:
-        InputError: It has.
+        InputError: It has not.
     """
     if tokenizer.vocabulary_size != vocabulary_size:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The search model of a `Transformer`: what a search drives to translate."""
+"""The search model of a `Transformer`."""
 
 from typing import Any
 

@@ -222,7 +222,7 @@ class Translator(Task):
 
         Returns:
             `log_probability`, float32 `[B]`, of the target with its end token; `tokens`, int32
-            `[B]`, how many tokens that is; `truncated`, boolean `[B]`, whether either was cut.
+            `[B]`, the number of its tokens; `truncated`, boolean `[B]`, whether either was cut.
         """
         sources, source_cut = self.tokenizer.encode_dense(source, self.max_source_length)
         labels, target_cut = self.tokenizer.encode_dense(target, self.max_target_length)
@@ -330,7 +330,7 @@ class Translator(Task):
 
         Returns:
             `limits`, int32 `[B]`, the most tokens of each target; `memory_0`, `memory_1`, ...,
-            what the decoder looks at; `cache_0`, `cache_1`, ..., its state for
+            the projected memory; `cache_0`, `cache_1`, ..., its state for
             `max_target_length` tokens of one hypothesis a text. A beam repeats the rows of all.
         """
         source = cut_ids(source, self.max_source_length)

@@ -16,7 +16,7 @@ from ktransformer.text import END_ID, PAD_ID, START_ID
 if TYPE_CHECKING:
     from ktransformer.tasks.translator import Translator
 
-_FEW = 100  # Examples of the signatures that are compared beside `serving_default`.
+_FEW = 100  # Examples that all signatures but the first are compared on.
 MAX_TARGET_LENGTH = 65_536  # The longest output a client may have to hold; see export/c/lite.c.
 
 
@@ -107,14 +107,19 @@ def signature_checks(translator: "Translator", export: Description) -> list[Sign
     def decoded(outputs: Mapping[str, np.ndarray]) -> list[str]:
         return [text.decode() for text in translator.tokenizer.decode(outputs["ids"]).numpy()]
 
-    def given(outputs: Mapping[str, np.ndarray]) -> list[str]:
-        return [text.decode() for text in outputs["text"]]
+    def best(outputs: Mapping[str, np.ndarray]) -> list[str]:
+        return [text.decode() for text in outputs["text"].reshape(len(outputs["text"]), -1)[:, 0]]
 
-    of_ids = _FEW if "serving_default" in export.signatures else None
     checks = [
-        SignatureCheck("serving_default", translator.translate_texts, texts, best_texts=given),
-        SignatureCheck("beam", translator.beam, texts, max_examples=_FEW),
-        SignatureCheck("ids", translator.ids, ids, max_examples=of_ids, best_texts=decoded),
-        SignatureCheck("score", translator.score, pairs, max_examples=_FEW),
+        SignatureCheck("serving_default", translator.translate_texts, texts, best_texts=best),
+        SignatureCheck("beam", translator.beam, texts, best_texts=best, n_best=True),
+        SignatureCheck("ids", translator.ids, ids, best_texts=decoded),
+        SignatureCheck("score", translator.score, pairs),
     ]
-    return [check for check in checks if check.signature in export.signatures]
+    found = [check for check in checks if check.signature in export.signatures]
+    return found[:1] + [
+        check._replace(max_examples=_FEW)
+        for check in found[1:]
+        # The other entries of an n-best list may well differ if the export is inexact.
+        if not (check.n_best and export.inexact)
+    ]

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.cli import export_commands, main
+from ktransformer.cli import export as export_command
+from ktransformer.cli import main
 from ktransformer.config import BatchingConfig
 from ktransformer.decoding import beam_search
 from ktransformer.engines import LiteEngine
@@ -122,8 +123,8 @@ def test_the_command_learns_from_a_sample_of_a_long_text(
         pairs.append((len(sources), len(targets)))
         return train_lexicon(sources, targets, *arguments)
 
-    monkeypatch.setattr(export_commands, "SHORTLIST_PAIRS", 100)
-    monkeypatch.setattr(export_commands, "train_lexicon", learn)
+    monkeypatch.setattr(export_command, "_SHORTLIST_PAIRS", 100)
+    monkeypatch.setattr("ktransformer.tasks.shortlist.train_lexicon", learn)
     text = [str(data_folder / f"train.{side}") for side in ("source", "target")]
     export = ["export", str(run_folder), "--output", str(tmp_path / "model"), "--shortlist", *text]
     assert main([*export, "--shortlist-size", "1"]) == 2  # Too few, which is seen thereafter.

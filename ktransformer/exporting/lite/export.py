@@ -127,7 +127,7 @@ def _check(quantization: str) -> None:
 
 
 def _check_tokenizer(task: Task, texts: Sequence[str]) -> None:
-    """Refuses the signatures `texts` where the tokenizer's LiteRT form would give other ids."""
+    """Checks that the tokenizer's LiteRT form gives the same ids, for the signatures `texts`."""
     obstacle = task.tokenizer and task.tokenizer.lite_obstacle
     if texts and obstacle:
         raise InputError(
@@ -162,6 +162,6 @@ def _convert(functions: dict[str, Any]) -> bytes:
         converter.allow_custom_ops = True  # tensorflow-text's; the check refuses others.
         try:
             content: bytes = converter.convert()
-        except Exception as error:  # The converter's own ConverterError, and what MLIR raises.
+        except Exception as error:  # ConverterError, or an exception of MLIR.
             raise InputError(f"LiteRT cannot express this model: {first_line(error)}") from error
     return content

@@ -108,7 +108,7 @@ def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any
 
 
 def _saved(task: Task) -> tf.Module:
-    """Makes what is saved: the plain variables, without the Keras objects around them.
+    """Makes the module to save: the plain variables, without the Keras objects around them.
 
     Keras gives each of its variables a second handle when it is saved. Python's loader knows the
     two for one; TensorFlow Serving and the C API restore only the one that no signature reads.

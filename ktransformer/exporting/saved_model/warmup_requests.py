@@ -1,7 +1,7 @@
 """Requests that a server runs before the first of its users: TensorFlow Serving's warm-up file.
 
 TensorFlow Serving reads `assets.extra/tf_serving_warmup_requests` beside a SavedModel when it
-loads it, and runs what it finds. The file is a TFRecord of `PredictionLog` messages. Their Python
+loads it, and runs them. The file is a TFRecord of `PredictionLog` messages. Their Python
 classes are in a package that nothing else here needs, so the few fields used are described below,
 with their numbers in TensorFlow Serving's `prediction_log.proto`, `predict.proto` and
 `model.proto`.
@@ -22,8 +22,8 @@ _FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 _BATCH_SIZES, _LENGTHS = (1, 4, 16), (5, 20)
 
 
-# What is used of three files of TensorFlow Serving, as a schema of protobuf. The names of messages
-# are not written, so they have a package of ours and do not collide with the real ones.
+# The fields in use of three files of TensorFlow Serving, as a schema of protobuf. The names of
+# messages are not written, so they have a package of ours and do not collide with the real ones.
 _SCHEMA = """
 name: "ktransformer/warmup.proto"
 package: "ktransformer.warmup"
@@ -76,7 +76,7 @@ class Request(NamedTuple):
 
     Attributes:
         signature: Its name.
-        inputs: What it takes, by name.
+        inputs: Its inputs, by name.
     """
 
     signature: str

@@ -1,4 +1,4 @@
-"""The commands that write, run and compare exports."""
+"""`ktransformer export`."""
 
 import json
 import os
@@ -15,26 +15,6 @@ def test_export_takes_the_next_free_number(run_folder, tmp_path, capfd):
         assert main(["export", str(run_folder), "--output", str(tmp_path / "model")]) == 0
         assert capfd.readouterr().out.strip() == str(tmp_path / "model" / number)
     assert (tmp_path / "model" / "2" / "saved_model.pb").is_file()
-
-
-@pytest.mark.parametrize("fixture", ["saved_model", "lite_file"])
-def test_translate_gives_the_same_with_an_export(fixture, request, run_folder, translate):
-    text = "four zero two\n\nnine\n" + "one " * 40 + "\n  odd é\t\n"
-    expected = translate(text, run_folder, "--n-best", 2)
-    status, output, _ = translate(text, request.getfixturevalue(fixture), "--n-best", 2)
-    assert (status, output) == (0, expected[1])
-
-
-def test_evaluate_takes_an_export(lite_file, data_folder, capfd):
-    sides = ["--source", data_folder / "test.source", "--reference", data_folder / "test.target"]
-    assert main(["evaluate", str(lite_file), *map(str, sides)]) == 0
-    assert json.loads(capfd.readouterr().out)["exact_match"] >= 0.9
-
-
-@pytest.mark.long
-def test_a_number_of_threads_is_taken(lite_file):
-    result = command("translate", lite_file, "--threads", 1, input=b"nine\n")
-    assert (result.returncode, result.stdout) == (0, b"9\n")
 
 
 def test_export_does_not_replace_a_file_unless_told(run_folder, tmp_path, capsys):
@@ -79,58 +59,12 @@ def test_requests_are_not_joined_where_they_cannot_be(run_folder, tmp_path, caps
     assert not (tmp_path / "model").exists()
 
 
-def test_verify_prints_a_table_and_writes_a_report(
-    run_folder, lite_file, data_folder, tmp_path, capfd
-):
-    verify = ["verify", lite_file, "--run", run_folder, "--source", data_folder / "test.source"]
-    assert main([*map(str, verify), "--json", str(tmp_path / "report.json")]) == 0
-    assert capfd.readouterr().out.endswith("All tolerances hold.\n")
-    assert json.loads((tmp_path / "report.json").read_text())["sentences"] == 60
-
-
-@pytest.mark.long
-def test_verify_exits_with_1_where_a_tolerance_is_broken(run_folder, data_folder, tmp_path, capfd):
-    export = ["export", run_folder, "--format", "tflite", "--quantize", "dynamic_int8"]
-    assert main([*map(str, export), "--output", str(tmp_path / "int8.tflite")]) == 0
-    files = ["--run", run_folder, "--source", data_folder / "test.source"]
-    verify = ["verify", tmp_path / "int8.tflite", *files, "--max-score-difference"]
-    assert main([*map(str, verify), "1"]) == 0
-    assert main([*map(str, verify), "1e-9"]) == 1
-    assert "BROKEN: " in capfd.readouterr().out
-
-
-def test_verify_refuses_a_report_it_cannot_write_before_any_work(
-    run_folder, lite_file, data_folder, tmp_path, capsys
-):
-    verify = ["verify", lite_file, "--run", run_folder, "--source", data_folder / "test.source"]
-    assert "is a folder" in refusal(capsys, *verify, "--json", tmp_path)
-    assert "is no regular file" in refusal(capsys, *verify, "--json", "/dev/null")
-
-
 def test_export_does_not_replace_a_tokenizer_that_lies_beside(run_folder, tmp_path, capsys):
     beside = tmp_path / "m.tflite.tokenizer.model"
     beside.write_text("precious")
     export = ["export", run_folder, "--format", "tflite", "--output", tmp_path / "m.tflite"]
     assert "already exists" in refusal(capsys, *export, "--signatures", "ids")
     assert beside.read_text() == "precious"
-
-
-@pytest.mark.parametrize("content", [b"", b"neither this nor that", b"\0" * 5000])
-def test_a_file_that_is_no_model_is_refused(content, tmp_path, capsys):
-    (tmp_path / "model.tflite").write_bytes(content)
-    assert "is not a .tflite file" in refusal(capsys, "translate", tmp_path / "model.tflite")
-
-
-def test_a_truncated_model_is_refused(lite_file, tmp_path, capsys):
-    (tmp_path / "model.tflite").write_bytes(lite_file.read_bytes()[:-1000])
-    assert "a damaged one" in refusal(capsys, "translate", tmp_path / "model.tflite")
-
-
-def test_an_export_keeps_its_beam_size_and_length_penalty(lite_file, capsys):
-    message = refusal(capsys, "translate", lite_file, "--beam-size", 5)
-    assert "was exported with a beam size of 3" in message
-    message = refusal(capsys, "translate", lite_file, "--length-penalty", 0.5)
-    assert "was exported with a length penalty of 1.0" in message
 
 
 @pytest.mark.long
