@@ -71,14 +71,18 @@ def prune_model(model: Transformer, kept: np.ndarray) -> Transformer:
 
     Args:
         model: A built `Transformer`, or a subclass that `get_config` recreates; not changed.
-        kept: Int array, the ids to keep; the new model's id i is `kept[i]`.
+        kept: Int array, the ids to keep, ascending, with the padding; the new model's id i is
+            `kept[i]`.
 
     Raises:
         InputError: The tables of ids are not in the layers of a `Transformer`.
     """
     tables = _vocabulary_axes(model)
     try:
-        pruned = type(model).from_config({**model.get_config(), "vocabulary_size": len(kept)})
+        config = {**model.get_config(), "vocabulary_size": len(kept)}
+        if "pad_id" in config:
+            config["pad_id"] = int(np.searchsorted(kept, config["pad_id"]))
+        pruned = type(model).from_config(config)
         pruned.build()
     except (TypeError, ValueError) as error:
         raise InputError(
