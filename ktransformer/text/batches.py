@@ -3,7 +3,7 @@
 import abc
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class EpochBatches(abc.ABC):
     """Batches that are functions of epoch and step, as `fit` takes them.
 
     Attributes:
+        inputs: Names of the model's inputs, each of two axes.
         steps_per_epoch: Batches of an epoch.
         batch_tokens: The most tokens of a batch on each side.
         tokens: Tokens of an epoch: of each pair those of its longer side, without padding.
@@ -30,6 +31,7 @@ class EpochBatches(abc.ABC):
         failure: What ended a `dataset`: TensorFlow passes on no more than its text. None so far.
     """
 
+    inputs: ClassVar[tuple[str, ...]] = ("source", "target")
     steps_per_epoch: int
     batch_tokens: int
     tokens: int
@@ -62,7 +64,7 @@ class EpochBatches(abc.ABC):
         from ktransformer.text.without_autotune import without_autotune
 
         ids = tf.TensorSpec((None, None), tf.int32)
-        signature: Any = ({"source": ids, "target": ids}, ids)
+        signature: Any = (dict.fromkeys(self.inputs, ids), ids)
         batches = tf.data.Dataset.from_generator(
             lambda: self._stream_for_tensorflow(first_update), output_signature=signature
         )
