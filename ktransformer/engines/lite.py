@@ -31,8 +31,8 @@ class LiteEngine(OpenedExport, Engine):
         check: Whether the file is compared with its checksum.
 
     Raises:
-        InputError: It is no .tflite, or a damaged one, or not one of ktransformer's, or what lies
-            beside it is another model's tokenizer; or `threads` or `replicas` is below 1.
+        InputError: It is no .tflite, or a damaged one, or not one of ktransformer's, or the
+            tokenizer beside it is another model's; or `threads` or `replicas` is below 1.
 
     Example:
         ```python

@@ -138,6 +138,13 @@ class EncoderModel(DescribedLayer, keras.Model):
         """Raises a `NotImplementedError` that says what to do instead."""
         refuse_quantization(type(self).__name__, mode)
 
+    def has_plain_logits(self) -> bool:
+        """Returns whether training may compute the logits as `hidden_states` times `output_table`.
+
+        A model that has both overrides it; then `fitting.TrainingModel` trains it in less memory.
+        """
+        return False
+
     def make_encoder(self) -> Encoder:
         """Creates the encoder of `num_layers` blocks."""
         return Encoder(

@@ -1,11 +1,11 @@
-"""A part of the vocabulary for a batch of sources: what they are likely to be translated into."""
+"""A shortlist: the part of the vocabulary that a batch of sources is likely to need."""
 
 import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.text import END_ID, PAD_ID
-from ktransformer.text.lexicon import Lexicon
+from ktransformer.text import END_ID, PAD_ID, ParallelFiles, Tokenizer, survey_files
+from ktransformer.text.lexicon import Lexicon, train_lexicon
 
 _ALWAYS = 1e9  # More votes than a batch has tokens.
 
@@ -18,7 +18,7 @@ class Shortlist:
     All sources of a batch have one shortlist: a text may be translated otherwise in another batch.
 
     Args:
-        lexicon: What each source piece is likely to be translated by.
+        lexicon: The likely translations of each source piece.
         size: C, the number of pieces.
 
     Raises:
@@ -50,3 +50,22 @@ class Shortlist:
         )
         chosen = tf.math.top_k(votes + self._votes, self.size).indices
         return -tf.math.top_k(-chosen, self.size).values
+
+
+def learn_shortlist(
+    files: ParallelFiles, tokenizer: Tokenizer, size: int, *, max_pairs: int
+) -> Shortlist:
+    """Learns a shortlist from parallel text.
+
+    Args:
+        files: The text.
+        tokenizer: The tokenizer of the model.
+        size: Pieces to search in.
+        max_pairs: Pairs to learn from; they are drawn evenly from a longer text.
+
+    Raises:
+        InputError: There is no pair, or as `Shortlist`.
+    """
+    text = survey_files(files, sample_pairs=max_pairs).sample
+    sources, targets = map(tokenizer.encode_lines, (text.sources, text.targets))
+    return Shortlist(train_lexicon(sources, targets, tokenizer.vocabulary_size), size)

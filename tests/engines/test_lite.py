@@ -60,8 +60,10 @@ def _resident_bytes() -> int:
 
 def test_a_file_of_a_fixed_batch_takes_any_number_of_texts(translator, tmp_path):
     file = export_lite(translator, tmp_path / "two.tflite", signatures=["beam"], batch_size=2)
-    expected = ModelEngine(translator).search(TEXTS, n_best=2)
-    for line, other in zip(expected, LiteEngine(file).search(TEXTS, n_best=2), strict=True):
+    expected = ModelEngine(translator).translate_n_best(TEXTS, n_best=2)
+    for line, other in zip(
+        expected, LiteEngine(file).translate_n_best(TEXTS, n_best=2), strict=True
+    ):
         assert (other.texts, other.truncated) == (line.texts, line.truncated)
 
 
@@ -69,11 +71,11 @@ def test_a_file_of_a_fixed_batch_takes_any_number_of_texts(translator, tmp_path)
 def test_a_file_of_ids_translates_with_the_tokenizer_beside_it(translator, tmp_path, batch_size):
     path = tmp_path / "ids.tflite"
     engine = LiteEngine(export_lite(translator, path, signatures=["ids"], batch_size=batch_size))
-    expected = ModelEngine(translator).search(TEXTS)
-    for line, other in zip(expected, engine.search(TEXTS), strict=True):
+    expected = ModelEngine(translator).translate_n_best(TEXTS)
+    for line, other in zip(expected, engine.translate_n_best(TEXTS), strict=True):
         assert (other.texts, other.truncated) == (line.texts, line.truncated)
     with pytest.raises(InputError, match="has no signature beam"):
-        engine.search(TEXTS, n_best=2)
+        engine.translate_n_best(TEXTS, n_best=2)
 
 
 def test_a_file_of_ids_without_its_tokenizer_says_what_it_lacks(translator, tmp_path):

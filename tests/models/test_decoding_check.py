@@ -190,8 +190,8 @@ def passing_on(parent, method):
 
 # A parent, the methods of whole sequences, and the one that decodes in their stead.
 WHOLE_METHODS = [
-    (MultiHeadSelfAttention, ("call", "attend"), "step"),
-    (MultiHeadCrossAttention, ("call", "attend"), "step"),
+    (MultiHeadSelfAttention, ("call",), "step"),
+    (MultiHeadCrossAttention, ("call",), "step"),
     (DecoderBlock, ("call",), "step"),
     (Decoder, ("call", "call_block"), "step"),
     (Transformer, ("call", "hidden_states"), "step"),

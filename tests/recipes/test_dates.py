@@ -109,7 +109,7 @@ def test_a_tiny_demo_goes_the_whole_way_and_says_that_it_is_not_good_enough(tmp_
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].endswith("is below 0.990.")
     assert sum(" -> " in line for line in lines) == 5
-    for name in ("dates/run.json", "dates.data/test.source", "dates.export/1/saved_model.pb"):
+    for name in ("dates/model.json", "dates.data/test.source", "dates.export/1/saved_model.pb"):
         assert (tmp_path / name).is_file()
     assert (tmp_path / "dates.attention.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "dates.checkpoints").exists()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.tasks.folder import load_servable
+from ktransformer import tasks
 from tests.run_command import program
 
 pytest.importorskip("sklearn")
@@ -72,7 +72,7 @@ def test_one_epoch_on_digits_goes_the_whole_way(tmp_path):
     )
     for name in ("attention.png", "curves.png"):
         assert (output / name).read_bytes().startswith(b"\x89PNG")
-    classifier = load_servable(output)
+    classifier = tasks.load(output)
     assert classifier.classes == tuple("0123456789")
     (path, *_) = output.glob("examples/7/*.png")
     assert classifier.classify(tf.constant([path.read_bytes()]))["label"].shape == (1,)

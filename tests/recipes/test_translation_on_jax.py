@@ -169,7 +169,7 @@ def test_what_the_first_process_keeps_is_of_no_training_that_was_cut(
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(on_jax, "fit_transformer", fit)
+    monkeypatch.setattr(on_jax, "fit_model", fit)
     assert run_here("train", str(ids), "--output", str(tmp_path / "run")) == 2
     assert "It trains." in capsys.readouterr().err
 
@@ -188,7 +188,7 @@ def test_what_was_kept_goes_where_it_is_overwritten(ids, tmp_path, monkeypatch):
         raise InputError("It trains.")
 
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    monkeypatch.setattr(on_jax, "fit_transformer", fit)
+    monkeypatch.setattr(on_jax, "fit_model", fit)
     kept = tmp_path / "run.checkpoints" / "training.npz"
     kept.parent.mkdir()
     kept.touch()

@@ -9,7 +9,7 @@ import numpy as np
 from export.benchmark.needs import find_text
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, new_file, new_folder
-from ktransformer.fitting.preparation import digest_text
+from ktransformer.fitting.training_text import digest_text
 from ktransformer.models import Transformer
 from ktransformer.text import TokenBatches, Tokenizer, read_parallel
 from training.benchmark.training_registry import SIZES

@@ -117,7 +117,7 @@ def measure(name: str, folder: Path) -> None:
             command([*train, "--output", str(run), "--resume"], stderr)
             minutes = (time.monotonic() - start) / 60
         scores = command(["evaluate", str(run), "--source", valid[0], "--reference", valid[1]])
-    described = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    described = json.loads((run / "model.json").read_text(encoding="utf-8"))
     settings = {**described["config"]["data"], **described["config"]["training"]}
     updates = _UPDATES.findall(log.read_text())[-1]
     record = {"scores": json.loads(scores), "minutes": minutes, "updates": updates}

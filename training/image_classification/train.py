@@ -32,7 +32,7 @@ from ktransformer.files import FolderKind, check_new_folder, json_text, new_fold
 from ktransformer.models import VisionTransformer
 from ktransformer.runtime.allocator import keep_freed_memory
 from ktransformer.tasks import ImageClassifier
-from ktransformer.tasks.folder import SERVABLE_FILES, save_servable
+from ktransformer.tasks.folder import folder_files, write
 from training.image_classification.fit import Settings, accuracy, fit, make_model
 from training.image_classification.images import KERAS_DATA, Images, Parts, load
 from training.image_classification.pictures import draw_attention, draw_curves
@@ -42,7 +42,7 @@ HERE = Path(__file__).parent
 KIND = FolderKind(
     "a classifier's folder",
     (
-        *SERVABLE_FILES,
+        *folder_files(ImageClassifier),
         r"(settings|history)\.json",
         r"(curves|attention)\.png",
         r"examples/.+/\d{4,}\.png",
@@ -152,7 +152,7 @@ def train_seed(settings: Settings, parts: Parts, seed: int) -> Trained:
 def write_run(folder: Path, settings: Settings, parts: Parts, trained: dict[int, Trained]) -> None:
     """Writes the best model with the names of its classes, records and pictures."""
     best = max(trained.values(), key=lambda result: result.validation)
-    save_servable(ImageClassifier(best.model, parts.classes), folder)
+    write(ImageClassifier(best.model, parts.classes), folder)
     write_json(folder / "settings.json", dataclasses.asdict(settings))
     histories = {seed: result.history for seed, result in trained.items()}
     write_json(folder / "history.json", histories)

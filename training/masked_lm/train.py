@@ -23,7 +23,7 @@ import numpy as np
 from ktransformer.files import FolderKind, check_new_folder, new_folder
 from ktransformer.runtime.allocator import keep_freed_memory
 from ktransformer.tasks import MaskFiller
-from ktransformer.tasks.folder import SERVABLE_FILES, save_servable
+from ktransformer.tasks.folder import folder_files, write
 from ktransformer.text import Tokenizer
 from training.masked_lm.evaluate import comparison, read_text
 from training.masked_lm.language_model import History, fit_language_model
@@ -36,7 +36,7 @@ from matplotlib import pyplot as plt
 
 KIND = FolderKind(
     "the folder of a masked language model",
-    (*SERVABLE_FILES, r"history\.json", r"curve\.png"),
+    (*folder_files(MaskFiller), r"history\.json", r"curve\.png"),
     required=("model.keras", "tokenizer.model"),
 )
 
@@ -64,7 +64,7 @@ def train(options: argparse.Namespace) -> None:
     model, history = fit_language_model(settings, tokenizer, lines, validation)
     filler = MaskFiller(model, tokenizer)
     with new_folder(options.output, overwrite=options.overwrite, kind=KIND) as folder:
-        save_servable(filler, folder)
+        write(filler, folder)
         text = json.dumps(history, indent=2)
         (folder / "history.json").write_text(text + "\n", encoding="utf-8")
         draw_curve(history, folder / "curve.png")

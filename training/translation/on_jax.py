@@ -40,7 +40,7 @@ from ktransformer.fitting import (
     check_removable,
     check_unused,
     count_devices,
-    fit_transformer,
+    fit_model,
     lock_checkpoints,
     open_state,
     remove_checkpoints,
@@ -168,15 +168,16 @@ def train(options: argparse.Namespace) -> None:
         model = make_model(config, tokenizer.vocabulary_size)
         if not options.resume:
             remove_state(checkpoints)
-        fitted = fit_transformer(
+        fitted = fit_model(
             model,
-            config,
+            config.training,
             batches,
             validation,
             state=open_state(checkpoints, config, {"ids": digest(arrays)}, resume=options.resume),
         )
         if index == 0:
-            run = Run(fitted.config, tokenizer, fitted.model, fitted.history)
+            config = dataclasses.replace(config, training=fitted.training)
+            run = Run(config, tokenizer, fitted.model, fitted.history)
             save_run(run, output, overwrite=options.overwrite)
             remove_checkpoints(checkpoints)
 

@@ -191,7 +191,7 @@ def check_run(option: Option) -> None:
         InputError: It has other settings, or its log is missing.
     """
     try:
-        config = json.loads((option.run / "run.json").read_text(encoding="utf-8"))["config"]
+        config = json.loads((option.run / "model.json").read_text(encoding="utf-8"))["config"]
         found = {name: value for section in config.values() for name, value in section.items()}
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{option.run} is no run; remove it.") from error
