@@ -3,7 +3,8 @@
 Checks of tensors look at static shapes alone, so a graph pays nothing for them.
 """
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -16,6 +17,28 @@ def check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} must be at least 1; got {name}={size}.")
+
+
+def to_size(name: str, value: Any, *, least: int = 1) -> int:
+    """Returns a size as a Python int; it may be a NumPy integer.
+
+    Raises:
+        TypeError: It is no integer.
+        ValueError: It is below `least`.
+    """
+    try:
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; got {name}={value!r}.") from None
+    if size < least:
+        raise ValueError(f"{name} must be at least {least}; got {name}={size}.")
+    return size
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Raises a `ValueError` for a value that is not one of the choices."""
+    if value not in (names := tuple(choices)):
+        raise ValueError(f"{name} must be one of {names}; got {name}={value!r}.")
 
 
 def check_dropouts(**rates: float) -> None:
