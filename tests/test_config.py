@@ -15,6 +15,7 @@ from ktransformer.config import (
     read_settings,
 )
 from ktransformer.errors import InputError
+from ktransformer.layers.block_config import FEED_FORWARDS, NORMS
 from ktransformer.layers.positional_embedding import POSITIONS
 
 FIELDS = [
@@ -57,7 +58,9 @@ def other_value(section, name):
     return default + 1 if isinstance(default, int) else default / 2 or 0.25
 
 
-@pytest.mark.parametrize("name", ["dtype", "optimizer", "schedule"])
+@pytest.mark.parametrize(
+    "name", ["norm", "feed_forward", "positions", "dtype", "optimizer", "schedule"]
+)
 def test_the_choices_that_help_shows_are_those_that_are_taken(name):
     for choice in CHOICES[name]:
         Config().replace({name: choice})
@@ -67,6 +70,11 @@ def test_the_choices_that_help_shows_are_those_that_are_taken(name):
 
 def test_the_positions_that_help_shows_are_the_layers():
     assert CHOICES["positions"] == POSITIONS
+
+
+def test_the_norms_and_networks_that_help_shows_are_the_blocks():
+    assert CHOICES["norm"] == tuple(NORMS)
+    assert CHOICES["feed_forward"] == tuple(FEED_FORWARDS)
 
 
 @pytest.mark.parametrize("as_word", [False, True], ids=["value", "word"])
