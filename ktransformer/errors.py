@@ -1,4 +1,4 @@
-"""What a user can mend: commands print its message as one sentence and exit with 2."""
+"""The error for invalid input: commands print its message as one sentence and exit with 2."""
 
 import difflib
 import reprlib
@@ -14,9 +14,9 @@ _SHORT.maxlevel = 3
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong; the message says what, where and what was expected.
+    """Invalid user input; the message names the argument, the rule and the value.
 
-    It is printed on one line and without terminal escapes, whatever the names in it.
+    The message is one line without terminal escapes, whatever names it quotes.
     """
 
     def __str__(self) -> str:
@@ -24,15 +24,12 @@ class InputError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of what an exception says, or its name where it says nothing."""
+    """Returns the first line of an exception's message, or its class name if that is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def printable(text: object) -> str:
-    """Returns text, such as a path, with the characters escaped that would steer a terminal.
-
-    So are bytes of a name that are not UTF-8, which Python holds as surrogates.
-    """
+    """Escapes control characters, which could steer a terminal, and surrogates (invalid UTF-8)."""
     return "".join(
         repr(character)[1:-1] if unicodedata.category(character) in _ESCAPED else character
         for character in str(text)
@@ -40,7 +37,7 @@ def printable(text: object) -> str:
 
 
 def brief(value: Any) -> str:
-    """Returns the `repr` of what a user gave, cut where it would be long."""
+    """Returns the `repr` of a user's value, shortened if it is long."""
     try:
         return _SHORT.repr(value)
     except ValueError:  # An integer of more digits than Python writes.
@@ -51,7 +48,7 @@ def check_unicode(name: str, text: str) -> None:
     """Checks that text can be written as UTF-8.
 
     Raises:
-        InputError: It holds bytes that were not UTF-8, as a command line or a file's name may.
+        InputError: It holds surrogates: bytes of a command line or file name that are not UTF-8.
     """
     try:
         text.encode()
@@ -60,6 +57,6 @@ def check_unicode(name: str, text: str) -> None:
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """Returns a question after the known word that is most like a mistaken one; "" for none."""
+    """Returns " Did you mean ...?" with the closest known word, or "" if none is close."""
     close = difflib.get_close_matches(str(word).lower(), known, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""

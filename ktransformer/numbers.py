@@ -1,4 +1,4 @@
-"""Numbers that a caller gives: all that Python takes for numbers, NumPy's among them."""
+"""Converts numeric arguments of any type, NumPy's included, to Python numbers."""
 
 import operator
 from typing import Any
@@ -11,12 +11,12 @@ def to_integer(name: str, value: Any, *, least: int | None = None, most: int | N
 
     Args:
         name: The argument's name, for the message.
-        value: An int, or what Python takes for one: a NumPy integer, a tensor of one integer.
-        least: The smallest that is allowed; None for any.
-        most: The largest that is allowed; None for any.
+        value: An int, a NumPy integer or a scalar integer tensor.
+        least: Smallest allowed value; None for no limit.
+        most: Largest allowed value; None for no limit.
 
     Raises:
-        InputError: It is no integer, or outside its range.
+        InputError: `value` is not an integer or out of range.
     """
     try:
         number = operator.index(value)
@@ -34,10 +34,10 @@ def _range(least: int | None, most: int | None) -> str:
 
 
 def to_float(name: str, value: Any) -> float:
-    """Returns a real argument as a Python float, from a NumPy number or a tensor of one, too.
+    """Returns a real argument, such as a NumPy number or a scalar tensor, as a Python float.
 
     Raises:
-        InputError: It is no number. Infinity and NaN are some.
+        InputError: `value` is not a number. Infinity and NaN are accepted.
     """
     try:
         if not isinstance(value, (str, bytes)):  # `float` would read them.

@@ -19,13 +19,14 @@ keep_freed_memory()  # As `train` does.
 # They come first, so that no process is left alone with one of them at the end.
 _LONGEST = (
     "test_resuming.py",
+    "test_killed_trainings.py",
     "test_readme.py",
     "test_cli.py",
     "test_dates.py",
     "test_claims.py",
     "test_replicas.py",
     "test_translation_on_jax.py",
-    "test_fitting.py",
+    "test_training.py",
     "test_streaming.py",
     "test_export.py",
     "test_quantization.py",

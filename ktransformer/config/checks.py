@@ -1,4 +1,4 @@
-"""Checks of settings: their bounds, and the words that they may be."""
+"""Checks settings: bounds and choices."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ from ktransformer.numbers import to_float, to_integer
 
 
 def check(ok: bool, rule: str, **values: Any) -> None:
-    """Raises an `InputError` of a rule and the values that break it, unless `ok`."""
+    """Raises an `InputError` with the rule and the offending values unless `ok`."""
     if not ok:
         got = ", ".join(f"{name}={brief(value)}" for name, value in values.items())
         raise InputError(f"{rule}; got {got}.")
@@ -24,7 +24,7 @@ def check_range(
     open_below: bool = False,
     open_above: bool = False,
 ) -> None:
-    """Makes a setting Python's int or float and checks its bounds; null is always allowed."""
+    """Converts a setting to int or float and checks its bounds; None always passes."""
     value = getattr(section, name)
     if value is not None:
         is_integer = type(section).__dataclass_fields__[name].type in (int, int | None)
@@ -43,13 +43,13 @@ def check_range(
 
 
 def check_choice(section: Any, name: str, *choices: str | None) -> None:
-    """Checks that a setting is one of some words; None among them stands for null."""
+    """Checks that a setting is one of `choices`; None stands for null."""
     value = getattr(section, name)
     words = ", ".join("null" if choice is None else choice for choice in choices)
     check(value in choices, f"{name} must be one of {words}", **{name: value})
 
 
-# The most that an integer setting may be: far above use, and below where a size overflows.
+# Maximum of each integer setting: far above any use, and low enough that no size overflows.
 _MOST = {
     "num_layers": 1000,
     "num_decoder_layers": 1000,
@@ -79,7 +79,7 @@ _MOST = {
 
 
 def check_integers(section: Any) -> None:
-    """Checks that every integer of a section is at most what `_MOST` says."""
+    """Checks every integer of a section against its maximum in `_MOST`."""
     for name in [field.name for field in dataclasses.fields(section) if field.name in _MOST]:
         value, most = getattr(section, name), _MOST[name]
         check(value is None or value <= most, f"{name} must be at most {most}", **{name: value})

@@ -1,4 +1,4 @@
-"""YAML files of anyone, read in bounded memory."""
+"""Reads untrusted YAML in bounded memory."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,11 @@ _MOST_BYTES, _MOST_NODES = 1 << 20, 10_000  # Of a file of settings.
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Reads a YAML file of at most 1 MiB, whose aliases do not multiply what it holds."""
+    """Reads a YAML file of at most 1 MiB and 10,000 nodes, aliases expanded.
+
+    Raises:
+        InputError: The file cannot be read, is too large, or is not valid YAML.
+    """
     try:
         with Path(path).open("rb") as file:
             text = file.read(_MOST_BYTES + 1)
@@ -33,13 +37,13 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def _check_aliases(root: yaml.Node) -> None:
-    """Refuses aliases that lead to themselves, or to more nodes than a settings file can have."""
+    """Raises if an alias contains itself, or if expanded aliases make too many nodes."""
     sizes: dict[int, int] = {}
 
     def size(node: yaml.Node) -> int:
         key = id(node)
         if key not in sizes:
-            sizes[key] = _MOST_NODES  # Until it is known: an alias to a node from inside itself.
+            sizes[key] = _MOST_NODES  # Found again from inside the node: a recursive alias.
             children: list[yaml.Node] = []
             if isinstance(node, yaml.SequenceNode):
                 children = node.value

@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all, and never in the place of what is not ours."""
+"""Atomic outputs: a file or folder appears whole or not at all, and replaces only our own."""
 
 from ktransformer.files.contents import json_text, readable_size, size_on_disk
 from ktransformer.files.folder_kind import FolderKind, name_entries

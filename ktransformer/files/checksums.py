@@ -1,6 +1,6 @@
-"""SHA-256 checksums: a description holds those of the files beside it, and one of itself.
+"""SHA-256 checksums: a description holds one for each file beside it and one for itself.
 
-They find damage, not forgery: whoever can change a file can also write a new checksum.
+They detect damage, not forgery: anyone who can change a file can also write a new checksum.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ _FIELD = re.compile(rb'"sha256": "([0-9a-f]{64})"')
 
 
 def description_text(fields: dict[str, Any]) -> str:
-    """Returns the JSON of a description, with a place for its own checksum; see `seal`."""
+    """Returns a description as JSON, with a placeholder for its own checksum; see `seal`."""
     return json.dumps({**fields, KEY: UNSEALED}, indent=2, ensure_ascii=False) + "\n"
 
 
 def seal(content: bytes, start: int = 0) -> bytes:
-    """Writes the checksum of `content` into the place that a description in it has for it.
+    """Replaces the placeholder in a description by the checksum of `content`.
 
     Args:
         content: A description, or a file that holds one; of any size.
@@ -36,7 +36,7 @@ def seal(content: bytes, start: int = 0) -> bytes:
 
 
 def is_sealed(content: Any, start: int = 0, end: int | None = None) -> bool:
-    """Tells whether the description between `start` and `end` has the checksum of `content`.
+    """Returns whether the description between `start` and `end` holds the checksum of `content`.
 
     Args:
         content: `bytes` or an `mmap`.
@@ -51,13 +51,13 @@ def is_sealed(content: Any, start: int = 0, end: int | None = None) -> bool:
 
 
 def _find_checksum(content: bytes, start: int) -> int:
-    """Returns where the 64 digits of the checksum begin, -1 where there are none."""
+    """Returns the offset of the checksum's 64 digits, or -1 if there are none."""
     found = _FIELD.search(content, start)
     return -1 if found is None else found.start(1)
 
 
 def _digest_around(content: Any, place: int) -> str:
-    """Returns the SHA-256 of content whose own 64 digits at `place` are taken as unsealed."""
+    """Returns the SHA-256 of content, with its own 64 digits at `place` read as the placeholder."""
     digest, view = hashlib.sha256(), memoryview(content)
     try:
         digest.update(view[:place])
@@ -69,14 +69,14 @@ def _digest_around(content: Any, place: int) -> str:
 
 
 def parse_json(content: bytes, origin: object) -> Any:
-    """Parses JSON that anyone may have written.
+    """Parses untrusted JSON.
 
     Args:
         content: The JSON.
-        origin: What to call it in an error.
+        origin: Its name in error messages.
 
     Raises:
-        InputError: It is no JSON, or nested too deep, or too large for a description.
+        InputError: It is not JSON, nested too deep, or over 16 MiB.
     """
     if len(content) > _MAX_JSON:
         raise InputError(
@@ -91,10 +91,10 @@ def parse_json(content: bytes, origin: object) -> Any:
 
 
 def read_json(path: Path) -> tuple[bytes, Any]:
-    """Returns the bytes of a JSON file and what they say.
+    """Reads a JSON file; returns its bytes and the parsed content.
 
     Raises:
-        InputError: See `parse_json`; or the file cannot be read.
+        InputError: The file cannot be read, or see `parse_json`.
     """
     try:
         with path.open("rb") as file:
@@ -117,7 +117,7 @@ def file_sha256(path: Path) -> str:
 
 
 def check_files(folder: Path, checksums: Any, required: Iterable[str]) -> None:
-    """Compares the files of a folder with the checksums that its description holds.
+    """Compares the files of a folder with the checksums in its description.
 
     Args:
         folder: The folder.
@@ -125,7 +125,7 @@ def check_files(folder: Path, checksums: Any, required: Iterable[str]) -> None:
         required: The files that must be among them.
 
     Raises:
-        InputError: A file is missing or another one than was written, or `checksums` is damaged.
+        InputError: A file is missing or has changed, or `checksums` is damaged.
     """
     if not isinstance(checksums, dict) or not set(required) <= checksums.keys():
         raise InputError(f"{folder} is damaged: its description lacks checksums of its files.")
@@ -141,6 +141,6 @@ def check_files(folder: Path, checksums: Any, required: Iterable[str]) -> None:
             raise InputError(f"Cannot read {path}: {error.strerror}.") from error
         if found != expected:
             raise InputError(
-                f"{path} is damaged or another file than was written: its SHA-256 is {found}, "
-                f"not {expected}."
+                f"{path} is damaged or was changed after it was written: its SHA-256 is "
+                f"{found}, not {expected}."
             )

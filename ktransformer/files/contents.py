@@ -1,4 +1,4 @@
-"""JSON texts, and the sizes of files and folders."""
+"""Writes JSON, and measures files and folders."""
 
 import json
 import math
@@ -16,7 +16,7 @@ def size_on_disk(path: str | Path) -> int:
 
 
 def readable_size(size: float) -> str:
-    """Writes a number of bytes in the largest unit in which it is at least 1."""
+    """Formats a number of bytes with the largest unit that keeps it at least 1."""
     for unit in _UNITS[:-1]:
         if size < 1024:
             return f"{size:.2f} {unit}"
@@ -25,12 +25,12 @@ def readable_size(size: float) -> str:
 
 
 def json_text(content: Any) -> str:
-    """Returns JSON of dicts, lists and plain values, null for the numbers that it cannot say."""
+    """Formats dicts, lists and plain values as JSON; infinite and NaN numbers become null."""
     return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _finite(content: Any) -> Any:
-    """Puts None in the place of every number that is infinite or none."""
+    """Replaces infinite and NaN numbers by None."""
     if isinstance(content, dict):
         return {name: _finite(value) for name, value in content.items()}
     if isinstance(content, (list, tuple)):

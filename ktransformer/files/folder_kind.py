@@ -1,4 +1,4 @@
-"""Which files a folder of ours may hold: only such a folder is replaced or removed."""
+"""The files that each kind of output folder may hold; no other folder is replaced or removed."""
 
 import dataclasses
 import itertools
@@ -13,14 +13,14 @@ _NAMED = 3  # Foreign entries that a message names.
 
 @dataclasses.dataclass(frozen=True)
 class FolderKind:
-    """The files that one kind of folder consists of.
+    """The files of one kind of output folder.
 
     Attributes:
         name: The kind, with its article: "a run folder".
-        files: The paths of the files that are written there, relative to the folder, as regular
-            expressions for `re.fullmatch`, a `/` between the names of folders. A symbolic link, or
-            a folder in the place of a file, is never one of them.
-        required: Files without which a folder is not of this kind.
+        files: Regular expressions (`re.fullmatch`) of the paths of its files, relative to the
+            folder, with `/` between folder names. Symbolic links never match, nor does a folder
+            where a file is expected.
+        required: Files that every folder of this kind has.
     """
 
     name: str
@@ -28,17 +28,17 @@ class FolderKind:
     required: tuple[str, ...] = ()
 
     def owns(self, folder: Path) -> bool:
-        """Tells whether a folder has what is required of this kind."""
+        """Returns whether a folder has all required files."""
         return all((folder / name).is_file() for name in self.required)
 
     def foreign(self, folder: Path) -> list[Path]:
-        """Returns the first entries of a folder that are not of this kind, relative to it."""
+        """Returns the first few foreign entries of a folder, as relative paths."""
         return list(itertools.islice(self._foreign(folder), _NAMED + 1))
 
     def remove(self, folder: Path) -> None:
-        """Removes a folder's files that are of this kind, and then every folder that is empty.
+        """Removes the files of this kind and every folder that is empty then.
 
-        What else is there stays, and the folders around it.
+        Foreign files stay, with the folders around them.
         """
         for path, is_ours in self._entries(folder):
             if is_ours and _is_folder(path):
@@ -49,7 +49,7 @@ class FolderKind:
 
     @staticmethod
     def remove_empty(folder: Path) -> None:
-        """Removes a folder if nothing is in it."""
+        """Removes a folder if it is empty."""
         with os.scandir(folder) as entries:
             is_empty = next(entries, None) is None
         if is_empty:
@@ -59,7 +59,7 @@ class FolderKind:
         return (path.relative_to(folder) for path, is_ours in self._entries(folder) if not is_ours)
 
     def _entries(self, folder: Path, parents: tuple[str, ...] = ()) -> Iterator[tuple[Path, bool]]:
-        """Yields all entries, and whether each is ours; of a foreign folder only itself."""
+        """Yields each entry with whether it is ours; does not enter foreign folders."""
         with os.scandir(folder.joinpath(*parents)) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
         for entry in found:
@@ -74,7 +74,7 @@ class FolderKind:
 
     @staticmethod
     def _matches(patterns: list[str], names: tuple[str, ...], is_folder: bool) -> bool:
-        """Tells whether names lead to a file that a pattern describes, or to a folder above it."""
+        """Returns whether `names` is a file that matches, or a folder on the way to one."""
         if is_folder != (len(names) < len(patterns)) or len(names) > len(patterns):
             return False
         pairs = zip(patterns, names, strict=False)
@@ -85,7 +85,7 @@ EMPTY = FolderKind("an empty folder", ())
 
 
 def name_entries(entries: list[Path]) -> str:
-    """Names the first of several entries, and says whether there are more."""
+    """Lists the first few entries, for a message."""
     names = ", ".join(str(entry) for entry in entries[:_NAMED])
     return names + (" and more" if len(entries) > _NAMED else "")
 

@@ -1,4 +1,4 @@
-"""Files and folders that are written beside their place, then renamed."""
+"""Writes files and folders beside their destination, then renames them into place."""
 
 import contextlib
 import ctypes
@@ -18,19 +18,19 @@ _AT_FDCWD, _RENAME_NOREPLACE, _RENAME_EXCHANGE = -100, 1, 2  # linux/fcntl.h and
 def new_folder(
     path: str | Path, *, overwrite: bool = False, kind: FolderKind = EMPTY
 ) -> Iterator[Path]:
-    """Yields a temporary folder that takes the name `path` if the block succeeds.
+    """Yields a temporary folder, which is renamed to `path` if the block succeeds.
 
     If the block raises, the temporary folder is removed and what was at `path` is untouched.
 
     Args:
-        path: The folder to make; its parents are made too.
-        overwrite: Whether a folder that is already there may be replaced.
-        kind: What that folder must be; files that are not of this kind are never removed.
+        path: The folder to write; missing parents are created.
+        overwrite: Whether an existing folder may be replaced.
+        kind: The kind that an existing folder must be; foreign files are never removed.
 
     Raises:
         InputError: See `check_new_folder`.
     """
-    path = resolve(path)  # Of a link, what it points to is replaced.
+    path = resolve(path)  # Replaces the target of a link, not the link.
     check_new_folder(path, overwrite=overwrite, kind=kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     with private_folder(path, kind) as private:
@@ -49,15 +49,16 @@ def new_folder(
 def check_new_folder(
     path: str | Path, *, overwrite: bool = False, kind: FolderKind = EMPTY
 ) -> None:
-    """Checks that a folder may be written at `path`, before any work is done for it.
+    """Checks that a folder can be written at `path`; call it before expensive work.
 
     Args:
-        path: The folder to make.
-        overwrite: Whether a folder that is already there may be replaced.
-        kind: What it must be for that; an empty folder may always be.
+        path: The folder to write.
+        overwrite: Whether an existing folder may be replaced.
+        kind: The kind that an existing folder must be, unless it is empty.
 
     Raises:
-        InputError: It may not, it holds files that are not of its kind, or it cannot be made.
+        InputError: The folder exists and may not be replaced, holds foreign files, or cannot be
+            created.
     """
     path, target = Path(path), resolve(path)
     if target.exists() and not target.is_dir():
@@ -81,11 +82,11 @@ def _check_kind(path: Path, target: Path, kind: FolderKind) -> None:
 
 
 def check_new_file(path: str | Path, *, overwrite: bool = False) -> None:
-    """Checks that a file may be written at `path`, before any work is done for it.
+    """Checks that a file can be written at `path`; call it before expensive work.
 
     Raises:
-        InputError: `path` is a folder or a device, or a file that is there while `overwrite` is
-            False, or it cannot be made.
+        InputError: `path` is a folder or a device, exists while `overwrite` is False, or cannot
+            be created.
     """
     path, target = Path(path), resolve(path)
     if target.is_dir():
@@ -101,19 +102,19 @@ def check_new_file(path: str | Path, *, overwrite: bool = False) -> None:
 
 
 def check_folder(path: str | Path) -> None:
-    """Checks that files may be written into a folder, which may have to be made.
+    """Checks that files can be written into a folder, whether or not it exists yet.
 
     Raises:
-        InputError: They may not.
+        InputError: They cannot.
     """
     _check_parent(Path(path) / "file")
 
 
 def resolve(path: str | Path) -> Path:
-    """Returns an absolute path without links.
+    """Returns the absolute path with all links followed.
 
     Raises:
-        InputError: A link leads to itself, or somebody else laid it in a folder where all may.
+        InputError: A link points to itself, or another user placed it in a world-writable folder.
     """
     path = Path(path)
     try:
@@ -130,7 +131,7 @@ def resolve(path: str | Path) -> Path:
 
 
 def _is_planted(link: Path) -> bool:
-    """Tells whether Linux would not follow a link in a folder as `/tmp` (fs.protected_symlinks)."""
+    """Returns whether Linux refuses to follow this link (the rule of fs.protected_symlinks)."""
     owner, folder = link.lstat().st_uid, link.parent.stat()
     return bool(folder.st_mode & stat.S_IWOTH) and owner not in (os.geteuid(), folder.st_uid)
 
@@ -143,16 +144,16 @@ def _check_parent(path: Path) -> None:
 
 @contextlib.contextmanager
 def new_file(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
-    """Yields a temporary path that takes the name `path` if the block succeeds.
+    """Yields a temporary path, which is renamed to `path` if the block succeeds.
 
     Args:
-        path: The file to write; its parents are made.
-        overwrite: Whether a file that is already there may be replaced.
+        path: The file to write; missing parents are created.
+        overwrite: Whether an existing file may be replaced.
 
     Raises:
         InputError: See `check_new_file`.
     """
-    path = resolve(path)  # Of a link, what it points to is replaced.
+    path = resolve(path)  # Replaces the target of a link, not the link.
     check_new_file(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     with private_folder(path) as private:
@@ -168,7 +169,7 @@ def new_file(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
 
 
 def _check_ours(private: PrivateFolder) -> None:
-    """Refuses what somebody put in the place of a temporary folder."""
+    """Raises if another process replaced the temporary folder."""
     if not private.is_ours():
         raise InputError(
             f"{private.output} was not written: somebody moved away {private.path}, in which it "
@@ -177,7 +178,7 @@ def _check_ours(private: PrivateFolder) -> None:
 
 
 def _exchange(first: Path, second: Path) -> None:
-    """Swaps two folders' names, in one step where the system can (Linux)."""
+    """Swaps the names of two folders; atomic on Linux."""
     if _rename(first, second, _RENAME_EXCHANGE):
         return
     aside = first.with_name("replaced")
@@ -191,7 +192,7 @@ def _exchange(first: Path, second: Path) -> None:
 
 
 def _rename_new(first: Path, second: Path) -> None:
-    """Renames to a name that is free, in one step where the system can (Linux)."""
+    """Renames to a free name; atomic on Linux."""
     if not _rename(first, second, _RENAME_NOREPLACE):
         if second.exists():
             raise InputError(f"{second} has just been written by another process.")
@@ -199,7 +200,7 @@ def _rename_new(first: Path, second: Path) -> None:
 
 
 def _rename(first: Path, second: Path, flag: int) -> bool:
-    """Calls Linux' renameat2; returns False where it fails or is not there."""
+    """Calls Linux' renameat2; returns False if it fails or does not exist."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
     if renameat2 is None:
         return False
@@ -209,7 +210,7 @@ def _rename(first: Path, second: Path, flag: int) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    """Makes sure that the files' contents are on the disk before their folder gets its name."""
+    """Flushes all files to disk, so that the renamed folder is complete after a power cut."""
     for file in folder.rglob("*"):
         if file.is_file():
             with file.open("rb") as handle:

@@ -1,9 +1,9 @@
-"""Temporary folders beside an output, and those that a process that was killed left there.
+"""Temporary folders beside an output, and the removal of those that killed processes left.
 
-A folder `.NAME.RANDOM.new` is made by `mkdtemp`: its name cannot be guessed, whatever lies there
-already is not taken, and only its owner may enter it. So nothing that is written inside can be
-redirected by a link that somebody else laid. As long as its process lives, it holds a lock on a
-file in it; without that lock, the next one who writes the same output removes it.
+`mkdtemp` makes a folder `.NAME.RANDOM.new`: its name cannot be guessed, it never reuses an existing
+entry, and only its owner may enter it. So no other user can redirect our writes by a link. Its
+process holds a lock on a file inside; the next writer of the same output removes folders whose lock
+is free.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ _log = logging.getLogger(__name__)
 
 
 class PrivateFolder:
-    """A temporary folder of one process, beside what it is for.
+    """A locked temporary folder beside an output.
 
     Attributes:
-        output: What it is for.
+        output: The path that the content will be renamed to.
         path: The folder.
-        content: A path in it that has the output's name, for what is to take its place.
+        content: A path in it with the output's name: write here.
     """
 
     def __init__(self, output: Path) -> None:
@@ -42,20 +42,20 @@ class PrivateFolder:
         return self.path / self.output.name
 
     def is_ours(self) -> bool:
-        """Tells whether the folder at `path` is still the one that was made."""
+        """Returns whether `path` is still the folder that we made."""
         try:
             return os.path.samestat(self._status, self.path.lstat())
         except FileNotFoundError:
             return False
 
     def mark_replaced(self) -> None:
-        """Names the folder as one that may hold what an output replaced: no longer only ours."""
+        """Renames the folder to `.old`: from now on it may hold the output that was replaced."""
         marked = self.path.with_suffix(_REPLACED)
         self.path.rename(marked)
         self.path = marked
 
     def remove(self, kind: FolderKind) -> None:
-        """Removes the folder; of what an output replaced, only the files of `kind`."""
+        """Removes the folder; of a replaced output, only the files of `kind`."""
         try:
             if self.is_ours():
                 _remove(self.output, self.path, kind)
@@ -68,8 +68,8 @@ def remove_leavings(output: Path, kind: FolderKind) -> None:
     """Removes the temporary folders of `output` whose processes have ended.
 
     Args:
-        output: What they were for.
-        kind: What may be removed of a folder that was replaced.
+        output: The output that they belong to.
+        kind: The files of a replaced output that may be removed.
     """
     if os.name != "posix":
         return  # Nothing tells whether their processes have ended.
@@ -112,7 +112,7 @@ def _remove(output: Path, path: Path, kind: FolderKind) -> None:
 
 
 def _make(output: Path) -> tuple[Path, int | None]:
-    """Makes the folder, and its lock; None where there is none."""
+    """Makes the folder and locks it; the lock is None where the system has none."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=_NEW, dir=output.parent))
         if os.name != "posix":
@@ -120,7 +120,7 @@ def _make(output: Path) -> tuple[Path, int | None]:
         try:
             lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
-            continue  # Another process has just taken it for a leaving, and removed it.
+            continue  # Another process took it for abandoned and removed it.
         try:
             held = _hold(lock)
         except OSError:
@@ -131,7 +131,7 @@ def _make(output: Path) -> tuple[Path, int | None]:
 
 
 def _hold(lock: int) -> bool:
-    """Locks an open file; returns False if another process holds it.
+    """Locks an open file; returns False if another process holds the lock.
 
     Raises:
         OSError: The file system has no locks.
@@ -147,11 +147,11 @@ def _hold(lock: int) -> bool:
 
 @contextlib.contextmanager
 def private_folder(output: Path, kind: FolderKind = EMPTY) -> Iterator[PrivateFolder]:
-    """Makes a temporary folder beside `output` and removes it at the end, with older leavings.
+    """Yields a temporary folder beside `output`; removes it afterwards, and abandoned ones first.
 
     Args:
-        output: What it is for; its parent is there.
-        kind: What may be removed of a folder that is replaced.
+        output: The path that the content will be renamed to; its parent exists.
+        kind: The files of a replaced output that may be removed.
     """
     remove_leavings(output, kind)
     folder = PrivateFolder(output)

@@ -1,1 +1,1 @@
-"""The process: its backend, its allocator and what its libraries log."""
+"""Settings of the process: Keras backend, memory allocator, logging of the libraries."""

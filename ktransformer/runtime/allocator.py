@@ -1,4 +1,4 @@
-"""Keeps memory that was freed in the process, for what is computed next."""
+"""Makes the C library keep freed memory for reuse."""
 
 import ctypes
 import os
@@ -13,18 +13,18 @@ _OPTIONS = {
 
 
 def keep_freed_memory() -> bool:
-    """Tells the C library's allocator to keep what is freed, rather than hand it back.
+    """Makes the C library's allocator keep freed memory instead of returning it to the kernel.
 
-    Every training step frees hundreds of megabytes and asks for them again. Left alone, glibc's
-    malloc gives most of it back to the kernel, which clears each page again when it is next
-    touched: where it was measured, half of a small model's step (training/benchmark). The price is
-    that the process holds on to its peak. It holds for the whole process, so the library does not
-    do it unasked: `train` does, and who trains from Python may, before anything is computed.
+    Every training step frees hundreds of megabytes and allocates them again. By default, glibc's
+    malloc returns most of them to the kernel, which clears each page when it is touched next: half
+    of a small model's step in training/benchmark. In exchange, the process keeps its peak memory.
+    The setting is process-wide, so only the `train` command makes it unasked; call this before the
+    first computation when training from Python.
 
     Returns:
-        Whether it is so now. Not where the C library is not glibc; nor where the environment says
-        otherwise (mallopt(3): `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_MAX_`, `MALLOC_ARENA_MAX`),
-        which is left as it is.
+        Whether the setting is active. False if the C library is not glibc, or if the environment
+        sets one of mallopt(3)'s variables (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_MAX_`,
+        `MALLOC_ARENA_MAX`), which then stay as they are.
     """
     if sys.platform != "linux" or any(name in os.environ for name in _OPTIONS):
         return False

@@ -1,4 +1,4 @@
-"""Tells Keras' backend before Keras is imported, which fails where the backend is missing."""
+"""Finds Keras' backend without importing Keras, whose import fails if the backend is missing."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def chosen_backend() -> str:
 
 
 def backend_message(needs: str) -> str:
-    """Says which backend Keras is set to, and that `needs` needs it on TensorFlow."""
+    """Returns the message that `needs` requires Keras on TensorFlow."""
     return (
         f"Keras is set to {chosen_backend()}, by KERAS_BACKEND or in its keras.json; "
         f"{needs} needs it on TensorFlow."

@@ -1,4 +1,4 @@
-"""Leaves out what TensorFlow and LiteRT print about themselves, and packages no command uses."""
+"""Drops startup logs of TensorFlow and LiteRT, and hides packages that no command uses."""
 
 import contextlib
 import os
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
-# Lines that TensorFlow's and LiteRT's C++ code writes whatever the log level, and of which no user
-# can change anything: most are logged while a library is loaded, before it reads the level.
+# Lines that the C++ code of TensorFlow and LiteRT writes at any log level and that no user can act
+# on: most are logged while a library loads, before it reads the level.
 _NOISE = re.compile(
     rb"[IW]\d{4} [\d:.]+ +\d+ \S+:\d+\]"
     rb"|\d{4}-\d\d-\d\d [\d:.]+: [IW] "
@@ -26,11 +26,11 @@ _called: list[bool] = []
 
 
 def quiet() -> None:
-    """Leaves out what TensorFlow and LiteRT log about themselves, for the rest of the process.
+    """Silences the logs of TensorFlow and LiteRT for the rest of the process.
 
-    Call it before anything imports TensorFlow: it imports TensorFlow and LiteRT itself, as far as
-    they are installed, and drops what they log meanwhile. Errors remain exceptions. With
-    `TF_CPP_MIN_LOG_LEVEL=0` in the environment nothing is left out.
+    Call it before anything imports TensorFlow: it imports TensorFlow and LiteRT, if installed, and
+    drops what they log meanwhile. Errors are still raised as exceptions. With
+    `TF_CPP_MIN_LOG_LEVEL=0` in the environment it does nothing.
 
     Warns:
         UserWarning: TensorFlow was imported before the first call.
@@ -41,7 +41,7 @@ def quiet() -> None:
 
         ktransformer.quiet()
 
-        from ktransformer.serving import Translator
+        from ktransformer.tasks import Translator
         ```
     """
     if _called:
@@ -57,12 +57,12 @@ def quiet() -> None:
 
 
 def set_log_level() -> None:
-    """Makes TensorFlow log nothing below a fatal error, unless the environment says otherwise."""
+    """Sets TensorFlow's log level to fatal errors, unless the environment sets another."""
     os.environ.setdefault(_LEVEL, "3")
 
 
 def start_litert() -> None:
-    """Has LiteRT name its delegate, which it does once in a process, where nobody sees it."""
+    """Triggers LiteRT's once-a-process log of its delegate while stderr is captured."""
     with quiet_stderr(), contextlib.suppress(ImportError):
         import flatbuffers
         import numpy as np
@@ -88,9 +88,9 @@ def start_litert() -> None:
 
 @contextlib.contextmanager
 def without_packages(*names: str) -> Iterator[None]:
-    """Makes packages look as if they were not installed, to what is imported in the block.
+    """Hides packages from imports in the block, as if they were not installed.
 
-    What has been imported before stays. After the block, they can be imported as ever.
+    Packages that are imported already stay. After the block, all can be imported again.
     """
     hidden = [name for name in names if name not in sys.modules]
     for name in hidden:
@@ -104,10 +104,10 @@ def without_packages(*names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Drops known noise from what the block writes to the process's stderr.
+    """Drops known log lines that the block writes to the process's stderr.
 
-    Everything else is written when the block ends. Meant for imports: C++ code writes past
-    Python's `sys.stderr`, and what other threads write meanwhile waits as well.
+    All other lines are written when the block ends, those of other threads as well. Meant for
+    imports, whose C++ code bypasses Python's `sys.stderr`.
     """
     if os.environ.get(_LEVEL) == "0" or sys.stderr is None:
         yield

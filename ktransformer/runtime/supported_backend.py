@@ -1,4 +1,4 @@
-"""Imported before Keras where nothing works on its other backends: raises a sentence there."""
+"""Raises a clear ImportError on unsupported Keras backends; import it before Keras."""
 
 from ktransformer.runtime.backend import backend_message, chosen_backend
 

@@ -18,8 +18,8 @@ from ktransformer.errors import InputError
 from ktransformer.fitting import compile_model, lock_checkpoints
 from ktransformer.saving.run import load_run
 from ktransformer.text import TokenBatches, read_parallel
+from tests.fitting.small_transformer import logits
 from tests.small_run import TRAINING_SETTINGS, number_pairs, write_pairs
-from tests.test_replicas import logits
 
 RECIPE = Path(__file__).parents[2] / "training" / "translation" / "on_jax.py"
 # One shape, of 39 rows, so that two devices add one; no mean over epochs, no dropout.

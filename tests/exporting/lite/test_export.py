@@ -17,7 +17,7 @@ from ktransformer.layers import EncoderBlock, FeedForward
 from ktransformer.models import Transformer
 from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
-from tests.serving.test_translator import TEXTS, with_decoding
+from tests.tasks.test_translator import TEXTS, with_decoding
 from tests.test_subclassing import OneKeyTransformer, RelativeTransformer, SwiGLUTransformer
 
 IDS = ("ids", "encode", "decode_step")

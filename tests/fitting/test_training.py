@@ -20,6 +20,7 @@ from ktransformer.losses import RDrop, SmoothedCrossEntropy
 from ktransformer.models import Transformer
 from ktransformer.saving.run import load_run
 from ktransformer.text import ParallelText, TokenBatches
+from tests.fitting.small_training import TEXT, small
 
 
 class SetWeights(keras.callbacks.Callback):
@@ -66,16 +67,6 @@ def test_a_loaded_run_is_the_run_that_was_saved(run_folder):
         np.testing.assert_array_equal(a, b)
     description = json.loads((run_folder / "run.json").read_text())
     assert first.config == Config.from_dict(description["config"])
-
-
-def small(**settings) -> Config:
-    sizes = {"num_layers": 1, "d_model": 16, "hidden_dim": 16, "num_heads": 2, "max_length": 16}
-    short = {"epochs": 1, "batch_tokens": 64, "bleu_sentences": 0}
-    adam = {"optimizer": "adam", "learning_rate": 2e-3, "warmup_steps": 1, "average_checkpoints": 5}
-    return Config().replace({**sizes, "vocabulary_size": 30, **short, **adam, **settings})
-
-
-TEXT = ParallelText(["one two", "two", "two one"] * 8, ["1 2", "2", "2 1"] * 8, empty=0)
 
 
 @pytest.mark.long

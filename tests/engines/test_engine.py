@@ -5,8 +5,8 @@ import pytest
 from ktransformer.engines import ModelEngine, batches_by_length, translate_blocks, translate_lines
 from ktransformer.errors import InputError
 from ktransformer.tasks import Translator
-from tests.serving.test_translator import TEXTS
 from tests.small_run import number_pairs
+from tests.tasks.test_translator import TEXTS
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from ktransformer.errors import InputError
 from ktransformer.exporting import export_lite, tokenizer_beside
 from ktransformer.exporting.lite.model_file import pack, read_metadata, set_metadata, unpack
 from ktransformer.text import Tokenizer
-from tests.serving.test_translator import TEXTS
 from tests.small_run import number_pairs
+from tests.tasks.test_translator import TEXTS
 
 
 def test_it_translates_on_any_number_of_threads(lite_file):

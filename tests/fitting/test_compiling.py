@@ -5,7 +5,7 @@ import pytest
 from ktransformer.config import TrainingConfig
 from ktransformer.errors import InputError
 from ktransformer.fitting import compile_model
-from tests.test_training_model import make_batch, make_model
+from tests.fitting.small_transformer import make_batch, make_model
 
 
 def compiled(steps_per_epoch=None, **settings):

@@ -18,8 +18,8 @@ from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.models import MaskedLanguageModel, Transformer
 from ktransformer.tasks import ImageClassifier, MaskFiller, Translator
 from tests.layers.layer_checks import built
-from tests.serving.test_translator import strings
 from tests.small_models import CLASSES, drawn_images, small_classifier, small_filler
+from tests.tasks.test_translator import strings
 
 SIZES = {"num_layers": 1, "d_model": 16, "num_heads": 2, "hidden_dim": 32, "max_length": 12}
 

@@ -11,6 +11,7 @@ import pytest
 from ktransformer.errors import InputError
 from ktransformer.fitting import mirrored_strategy
 from ktransformer.saving.run import load_run
+from tests.fitting.small_transformer import logits
 from tests.run_command import command, refusal
 from tests.small_run import number_pairs, train_arguments, write_pairs
 
@@ -66,19 +67,13 @@ def test_two_devices_train_the_model_of_one(runs):
     np.testing.assert_allclose(two, one, atol=1e-4)
 
 
-def logits(model):
-    """What a model says of some ids. Not its weights: rounding moves the keys' biases at will."""
-    ids = np.arange(40).reshape(4, 10)
-    return np.array(model({"source": ids, "target": ids}))
-
-
 _ON_TWO = """
 import json, sys
 from pathlib import Path
 import keras
 from ktransformer.fitting import mirrored_strategy, train
 from ktransformer.errors import InputError
-from tests.test_fitting import TEXT, small
+from tests.fitting.small_training import TEXT, small
 
 class Count(keras.callbacks.Callback):
     updates = 0

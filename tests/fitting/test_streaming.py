@@ -11,10 +11,9 @@ from ktransformer.fitting import train
 from ktransformer.fitting.preparation import InMemoryText, StreamedText
 from ktransformer.saving.run import load_run
 from ktransformer.text import ParallelFiles
+from tests.fitting.small_training import EVERY_UPDATE, TEXT, assert_same, small, start
 from tests.run_command import command, refusal
 from tests.small_run import number_pairs, train_arguments, write_pairs
-from tests.test_fitting import TEXT, small
-from tests.test_resuming import EVERY_UPDATE, assert_same, start
 from tests.text.test_batches import assert_same_batches
 
 

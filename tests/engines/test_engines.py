@@ -4,7 +4,7 @@ import pytest
 
 from ktransformer.engines import LiteEngine, ModelEngine, SavedModelEngine, load_engine
 from ktransformer.errors import InputError
-from tests.serving.test_translator import TEXTS
+from tests.tasks.test_translator import TEXTS
 
 # What a random text is drawn from: words of the training text, its letters, other scripts,
 # spaces and control characters, marks that combine, and all of Unicode but the surrogates.

@@ -8,9 +8,9 @@ import pytest
 from ktransformer.cli import commands, main
 from ktransformer.errors import InputError
 from ktransformer.fitting import lock_checkpoints, remove_checkpoints, train
+from tests.fitting.small_training import TEXT, small
 from tests.run_command import refusal
 from tests.small_run import train_arguments
-from tests.test_fitting import TEXT, small
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.small_fit import Losses, fit_ids
+from tests.fitting.small_fit import Losses, fit_ids
 
 _ON_JAX = """
 import json, sys
@@ -16,7 +16,7 @@ sys.modules["tensorflow"] = sys.modules["tensorflow_text"] = None
 from pathlib import Path
 import keras
 from ktransformer.fitting import count_devices
-from tests.small_fit import Losses, fit_ids
+from tests.fitting.small_fit import Losses, fit_ids
 
 folder, plain, rest = Path(sys.argv[1]), Losses(), Losses()
 results = {"plain": fit_ids(folder / "plain", [plain], dropout=0), "losses": plain.losses}

@@ -6,9 +6,10 @@ from ai_edge_litert.interpreter import Interpreter
 
 from ktransformer.errors import InputError
 from ktransformer.exporting import LiteModel, export_lite
+from ktransformer.exporting.lite import quantization
 from ktransformer.exporting.lite.model_file import unpack
 from ktransformer.models import Transformer
-from ktransformer.tasks import Translator, quantization
+from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
 from tests.layers.layer_checks import normal
 from tests.small_models import small_filler

@@ -12,9 +12,9 @@ from ktransformer.errors import InputError
 from ktransformer.exporting import SavedModel, export_saved_model
 from ktransformer.exporting.saved_model.batching import join_requests
 from ktransformer.exporting.saved_model.warmup_requests import read_warmup
-from tests.serving.test_translator import TEXTS, strings
 from tests.small_models import small_classifier, small_filler
 from tests.small_run import number_pairs
+from tests.tasks.test_translator import TEXTS, strings
 
 _SPEC = [tf.TensorSpec([None], tf.string, "texts")]
 

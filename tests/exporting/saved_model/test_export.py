@@ -15,7 +15,7 @@ from ktransformer.errors import InputError
 from ktransformer.exporting import export_saved_model, is_saved_model
 from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
-from tests.serving.test_translator import TEXTS, strings
+from tests.tasks.test_translator import TEXTS, strings
 from tests.test_subclassing import SwiGLUTransformer
 
 # Runs with tensorflow and tensorflow_text alone: what a server has.

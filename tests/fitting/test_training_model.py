@@ -6,26 +6,11 @@ from ktransformer.config import TrainingConfig
 from ktransformer.fitting import TrainingModel, compile_model, compile_training_model
 from ktransformer.layers import PositionalEmbedding
 from ktransformer.models import Transformer
+from tests.fitting.small_transformer import make_batch, make_model
 from tests.layers.layer_checks import array
 from tests.models.test_transformer import SIZES
 
 CONFIG = TrainingConfig(learning_rate=0.01, warmup_steps=2)
-
-
-def make_batch(rows=4, length=6):
-    random = np.random.default_rng(0)
-    source, labels = random.integers(4, 11, size=(2, rows, length)).astype("int32")
-    source[1, 3:] = labels[0, 4:] = labels[3, 2:] = 0
-    target = np.where(labels == 0, 0, np.roll(labels, 1, axis=1)).astype("int32")
-    target[:, 0] = 2
-    return {"source": source, "target": target}, labels
-
-
-def make_model(**options) -> Transformer:
-    keras.utils.set_random_seed(0)
-    model = Transformer(**{**SIZES, "num_layers": 1, "dropout": 0.1, **options})
-    model.build()
-    return model
 
 
 @pytest.mark.long

@@ -11,8 +11,8 @@ from ktransformer.errors import InputError
 from ktransformer.fitting.preparation import InMemoryText, StreamedText
 from ktransformer.text import ParallelFiles, ParallelText, survey_files
 from ktransformer.text.line_limits import LengthBound
+from tests.fitting.small_training import small
 from tests.small_run import number_pairs, write_pairs
-from tests.test_fitting import small
 
 PAIRS = number_pairs(300, seed=4)
 NOISE = base64.b64encode(random.Random(1).randbytes(150_000)).decode()
