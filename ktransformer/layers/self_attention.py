@@ -32,7 +32,8 @@ class MultiHeadSelfAttention(MultiHeadAttention):
 
     Call arguments:
         inputs: Float tensor `[B, T, D]`.
-        mask: Boolean tensor `[B, T]`, True at real positions; filled in by Keras.
+        mask: Boolean tensor `[B, T]`, True at real positions; filled in by Keras. Or `[B, T, T]`,
+            True where a position sees another.
         training: Whether dropout is on.
 
     Returns:
@@ -96,7 +97,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         return self._weights(query, key, self._wide_mask(inputs, mask))
 
     def _wide_mask(self, inputs: Any, mask: Any | None) -> Any | None:
-        check_mask("mask", mask, "inputs", inputs)
+        check_mask("mask", mask, "inputs", inputs, pairs=True)
         length = ops.shape(inputs)[1]
         return attention_mask(mask, query_length=length, key_length=length, causal=self.causal)
 

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import keras
+from keras import ops
 
 from ktransformer.layers import DecoderState
 from ktransformer.layers.checks import check_inputs
@@ -32,6 +33,9 @@ class CausalLanguageModel(NextTokenModel):
         tie_embeddings: Whether the table of the embedding is the output projection as well.
         max_length: The longest text, in tokens, the start token included.
         pad_id: The id of padding.
+        segment_start_id: The id that begins each text of a row that packs several: no text attends
+            to another. None where every row is one text, and for GPT-2's way, in which a text of a
+            packed row attends to those before it. Positions count from the start of the row.
         **options: Fields of `BlockConfig`, by default 12 heads, a `hidden_dim` of 3072, a `dropout`
             of 0.1, GELU, `norm_first` and `"learned"` positions; `remat` of `BlockModel`;
             arguments of `keras.Model`. `dropout` is applied to the embedding as well.
@@ -49,7 +53,7 @@ class CausalLanguageModel(NextTokenModel):
         TypeError: An argument is unknown.
 
     Masking: starts in the embedding, at every id that is not `pad_id`; the logits carry the mask
-        on.
+        on. Later tokens are never attended to, nor is another text of a packed row.
 
     Example:
         ```python
@@ -85,6 +89,7 @@ class CausalLanguageModel(NextTokenModel):
         d_model: int = 768,
         scale_embeddings: bool = False,
         max_length: int = 1024,
+        segment_start_id: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -95,6 +100,7 @@ class CausalLanguageModel(NextTokenModel):
             max_length=max_length,
             **options,
         )
+        self.segment_start_id = segment_start_id
         self._make_layers()
 
     def _make_layers(self) -> None:
@@ -125,10 +131,29 @@ class CausalLanguageModel(NextTokenModel):
         check_inputs(inputs, self.input_axes)
         hidden: Any = self.decoder(
             self.target_embedding(inputs, training=training),
-            inputs_mask=self.target_embedding.compute_mask(inputs),
+            inputs_mask=self.attention_mask(inputs),
             training=training,
         )
         return hidden
+
+    def attention_mask(self, ids: Any) -> Any:
+        """Marks the tokens that may be attended to, if they are not later ones.
+
+        Args:
+            ids: Int tensor `[B, T]`.
+
+        Returns:
+            Boolean tensor `[B, T]`, True at real tokens; with a `segment_start_id` `[B, T, T]`,
+            True where the real tokens of a query and a key are of one text.
+        """
+        mask = self.target_embedding.compute_mask(ids)
+        if self.segment_start_id is None:
+            return mask
+        # In float32: TensorFlow has no cumulative sum of integers on a GPU.
+        starts = ops.cast(ops.equal(ids, self.segment_start_id), "float32")
+        texts = ops.cumsum(starts, axis=1)  # [B, T], the number of each token's text in its row.
+        same = ops.equal(ops.expand_dims(texts, 2), ops.expand_dims(texts, 1))
+        return ops.logical_and(same, ops.expand_dims(mask, 1))
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """Marks the real tokens: `[B, T]`, True where the id is not `pad_id`."""
@@ -162,3 +187,6 @@ class CausalLanguageModel(NextTokenModel):
         """
         del memory
         return self._decode(ids, index, state, columns)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "segment_start_id": self.segment_start_id}

@@ -157,9 +157,14 @@ def _draw_sources(model: Transformer, seed: int) -> Any:
 
 
 def _draw_ids(model: NextTokenModel, shape: tuple[int, ...], seed: int) -> Any:
-    """Draws ids of the vocabulary, padding excepted."""
-    ids = keras.random.randint(shape, 0, max(model.vocabulary_size - 1, 1), seed=seed)
-    return ids + ops.cast(ids >= model.pad_id, "int32")
+    """Draws ids of the vocabulary that neither pad a row nor begin another text in it."""
+    segment_start = getattr(model, "segment_start_id", None)
+    excluded = sorted({model.pad_id} if segment_start is None else {model.pad_id, segment_start})
+    limit = max(model.vocabulary_size - len(excluded), 1)
+    ids = keras.random.randint(shape, 0, limit, seed=seed)
+    for each in excluded:
+        ids = ids + ops.cast(ids >= each, "int32")
+    return ids
 
 
 def _some_ids(model: NextTokenModel) -> Any:
