@@ -114,6 +114,7 @@ class BlockConfig:
 
 
 OPTIONS = tuple(field.name for field in dataclasses.fields(BlockConfig))
+_OF_KERAS = ("name", "dtype", "trainable", "autocast", "activity_regularizer")
 
 
 class ConfiguredLayer(keras.layers.Layer):
@@ -159,14 +160,14 @@ class ConfiguredLayer(keras.layers.Layer):
 
 def _known_arguments(layer: type) -> set[str]:
     """Returns the names of all arguments that the constructors of a class take."""
-    names = set(OPTIONS)
+    names = {*OPTIONS, *_OF_KERAS}
     for parent in layer.__mro__:
+        if parent is keras.layers.Layer:
+            break
         if (constructor := vars(parent).get("__init__")) is not None:
             names |= {
                 name
                 for name, parameter in inspect.signature(constructor).parameters.items()
                 if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
             }
-        if parent is keras.layers.Layer:
-            break
     return names - {"self"}
