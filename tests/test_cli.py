@@ -257,10 +257,10 @@ def test_sizes_that_do_not_go_together_are_refused(data_folder, tmp_path, capsys
 
 
 def test_a_run_that_is_already_there_is_not_replaced(run_copy, data_folder, capsys):
-    before = (run_copy / "run.json").read_bytes()
+    before = (run_copy / "model.json").read_bytes()
     sides = data_folder / "test.source", data_folder / "test.target"
     assert "already exists" in refusal(capsys, *train_arguments(*sides, run_copy))
-    assert (run_copy / "run.json").read_bytes() == before
+    assert (run_copy / "model.json").read_bytes() == before
 
 
 def test_a_source_that_is_not_there_leaves_the_state_of_a_training_that_was_cut(tmp_path, capsys):
@@ -280,7 +280,7 @@ def test_keras_on_jax_is_refused_in_a_sentence(run_folder):
     assert result.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("module", ["serving", "lite", "text", "fitting"])
+@pytest.mark.parametrize("module", ["tasks", "exporting", "engines", "text", "fitting"])
 def test_keras_on_a_backend_that_is_not_supported_is_refused_on_import(module):
     result = subprocess.run(
         [sys.executable, "-c", f"import ktransformer.{module}"],
@@ -373,22 +373,22 @@ def test_a_length_penalty_that_is_no_number_from_zero_is_refused(value, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["run.json", "tokenizer.model", "model.keras"])
+@pytest.mark.parametrize("name", ["model.json", "tokenizer.model", "model.keras"])
 def test_a_run_that_lacks_a_file_is_refused(name, run_copy, capsys):
     (run_copy / name).unlink()
     assert f"{name} is missing" in refusal(capsys, "translate", run_copy)
 
 
-@pytest.mark.parametrize("name", ["run.json", "tokenizer.model", "model.keras"])
+@pytest.mark.parametrize("name", ["model.json", "tokenizer.model", "model.keras"])
 def test_a_run_with_a_damaged_file_is_refused(name, run_copy, capsys):
     (run_copy / name).write_bytes(b"\x00 not what it was")
     refusal(capsys, "translate", run_copy)
 
 
 def test_a_run_of_a_newer_version_is_refused(run_copy, capsys):
-    description = json.loads((run_copy / "run.json").read_text())
+    description = json.loads((run_copy / "model.json").read_text())
     description |= {"format_version": 999, "ktransformer": "99.0"}
-    (run_copy / "run.json").write_text(json.dumps(description))
+    (run_copy / "model.json").write_text(json.dumps(description))
     assert "newer than this one" in refusal(capsys, "translate", run_copy)
 
 

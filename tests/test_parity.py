@@ -134,7 +134,7 @@ def fills(*pieces: tuple[str, float]) -> dict[str, np.ndarray]:
     ],
 )
 def test_choices_are_compared_by_what_they_say(pieces, same, difference):
-    comparison = Comparison()
+    comparison = Comparison({"piece": "probability"})
     comparison.add(fills(("a", 0.4001), ("b", 0.4), ("c", 0.1)), fills(*pieces))
     assert comparison.same == [same]
     assert comparison.difference == pytest.approx(difference)

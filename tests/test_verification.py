@@ -13,7 +13,7 @@ from ktransformer.text import Tokenizer
 from ktransformer.verification.tolerances import Tolerances, check_demands
 from ktransformer.verification.translators import Report, Result, _broken, _differences, verify
 from tests.small_run import number_pairs
-from tests.tasks.test_translator import with_decoding
+from tests.small_translator import with_decoding
 
 
 @pytest.fixture(scope="module")

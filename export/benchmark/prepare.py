@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from needs import find_text
-from workload import Workload
 
+from export.benchmark.needs import find_text
+from export.benchmark.workload import Workload
 from ktransformer.config import DecodingConfig
 from ktransformer.errors import InputError
 from ktransformer.exporting import export_lite, export_saved_model

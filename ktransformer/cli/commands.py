@@ -65,11 +65,10 @@ def train(options: argparse.Namespace) -> None:
     if options.validation_source:
         validation = read_parallel(options.validation_source, options.validation_target)
     try:
-        with fitting.lock_checkpoints(checkpoints, unused=begins):
+        with fitting.lock_checkpoints(checkpoints, unused=begins) as locked:
+            start = fitting.Resume() if options.resume else fitting.Fresh()
             with one_or_more:
-                run = fitting.train_locked(
-                    config, text, validation, checkpoints=checkpoints, resume=options.resume
-                )
+                run = fitting.train(config, text, validation, checkpoints=locked, start=start)
             save_run(run, output, overwrite=options.overwrite)
             saved = True
             fitting.remove_checkpoints(checkpoints)

@@ -14,8 +14,7 @@ from ktransformer.errors import InputError, printable
 from ktransformer.exporting import export_lite, export_saved_model, tokenizer_beside
 from ktransformer.files import check_new_file, json_text, new_file
 from ktransformer.saving.run import is_run
-from ktransformer.tasks import MaskFiller, Servable, Shortlist, Translator, with_article
-from ktransformer.tasks.folder import load_servable
+from ktransformer.tasks import MaskFiller, Shortlist, Task, Translator, load, with_article
 from ktransformer.text import ParallelFiles, Tokenizer, read_lines, survey_files
 from ktransformer.text.lexicon import train_lexicon
 from ktransformer.verification import parity, translators
@@ -40,10 +39,10 @@ def export(options: argparse.Namespace) -> None:
             )
         for path in (options.output, tokenizer_beside(options.output)):
             check_new_file(path, overwrite=options.overwrite)
-    servable, labels = _load_for_export(options)
+    task, labels = _load_for_export(options)
     if lite:
         path = export_lite(
-            servable,
+            task,
             options.output,
             signatures=options.signatures,
             quantization=options.quantize,
@@ -52,7 +51,7 @@ def export(options: argparse.Namespace) -> None:
             **labels,
         )
     else:
-        path = export_saved_model(servable, options.output, batching=batching, **labels)
+        path = export_saved_model(task, options.output, batching=batching, **labels)
     print(printable(path) if sys.stdout.isatty() else path)  # A pipe gets the very bytes.
 
 
@@ -72,7 +71,7 @@ def _batching(options: argparse.Namespace) -> BatchingConfig | None:
     return None
 
 
-def _load_for_export(options: argparse.Namespace) -> tuple[Servable, dict[str, str]]:
+def _load_for_export(options: argparse.Namespace) -> tuple[Task, dict[str, str]]:
     """Opens the model, with a translator's decoding settings and labels where they are given."""
     decoding = {
         name: getattr(options, name)
@@ -81,22 +80,22 @@ def _load_for_export(options: argparse.Namespace) -> tuple[Servable, dict[str, s
     labels = {"source_label": options.source_label, "target_label": options.target_label}
     if options.shortlist_size is not None and options.shortlist is None:
         raise InputError("--shortlist-size goes with --shortlist.")
-    servable = load_servable(options.run)
+    task: Any = load(options.run)
     if options.top_k is not None:
-        if not isinstance(servable, MaskFiller):
-            raise _misplaced(options.run, servable, "--top-k goes with a masked language model")
-        servable = MaskFiller(servable.model, servable.tokenizer, options.top_k)
-    if isinstance(servable, Translator):
+        if not isinstance(task, MaskFiller):
+            raise _misplaced(options.run, task, "--top-k goes with a masked language model")
+        task = MaskFiller(task.model, task.tokenizer, options.top_k)
+    if isinstance(task, Translator):
         changes = {name: value for name, value in decoding.items() if value is not None}
-        searching = dataclasses.replace(servable.decoding, **changes)
-        shortlist = _shortlist(options, servable.tokenizer)
-        return Translator(servable.model, servable.tokenizer, searching, shortlist), labels
+        searching = dataclasses.replace(task.decoding, **changes)
+        shortlist = _shortlist(options, task.tokenizer)
+        return Translator(task.model, task.tokenizer, searching, shortlist), labels
     if options.shortlist is not None:
-        raise _misplaced(options.run, servable, "--shortlist goes with a translator")
+        raise _misplaced(options.run, task, "--shortlist goes with a translator")
     if any(value is not None for value in decoding.values()) or any(labels.values()):
         given = ", ".join(f"--{name.replace('_', '-')}" for name in decoding)
-        raise _misplaced(options.run, servable, f"{given} and the labels go with a translator")
-    return servable, {}
+        raise _misplaced(options.run, task, f"{given} and the labels go with a translator")
+    return task, {}
 
 
 def _shortlist(options: argparse.Namespace, tokenizer: Tokenizer) -> Shortlist | None:
@@ -110,8 +109,8 @@ def _shortlist(options: argparse.Namespace, tokenizer: Tokenizer) -> Shortlist |
     return Shortlist(lexicon, options.shortlist_size or SHORTLIST_PIECES)
 
 
-def _misplaced(run: str, servable: Servable, rule: str) -> InputError:
-    return InputError(f"{run} is {with_article(servable.kind)}: {rule}.")
+def _misplaced(run: str, task: Task, rule: str) -> InputError:
+    return InputError(f"{run} is {with_article(task.kind)}: {rule}.")
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -149,27 +148,27 @@ def verify(options: argparse.Namespace) -> int:
 
 def _verify_other(options: argparse.Namespace, tolerances: Tolerances) -> int:
     """Compares exports of a masked language model or of an image classifier with it."""
-    servable = load_servable(options.run)
+    task = load(options.run)
     if options.reference:
         raise InputError(
-            f"{options.run} is {with_article(servable.kind)}: --reference goes with a translator."
+            f"{options.run} is {with_article(task.kind)}: --reference goes with a translator."
         )
     settings: dict[str, Any] = {"batch_size": options.batch_size, "tolerances": tolerances}
     threads = options.threads or available_cores()
     exports = [parity.Export(path, threads) for path in options.exports]
     for export in exports:
-        _check_origin(export, servable, options.run)
+        _check_origin(export, task, options.run)
         check_demands(export.model.path, export.model.description, tolerances)
-    if isinstance(servable, MaskFiller):
+    if isinstance(task, MaskFiller):
         texts = list(read_lines(options.source))
         counts = {export.model.description.top_k for export in exports}
         if len(counts) > 1:
             raise InputError("The exports give different numbers of fills: verify them one by one.")
-        servable = MaskFiller(servable.model, servable.tokenizer, counts.pop())
-        results = parity.verify_mask_filler(servable, exports, texts, **settings)
+        task = MaskFiller(task.model, task.tokenizer, counts.pop())
+        results = parity.verify_mask_filler(task, exports, texts, **settings)
     else:
         paths = _find_images(options.source)
-        results = parity.verify_image_classifier(servable, exports, paths, **settings)
+        results = parity.verify_image_classifier(task, exports, paths, **settings)
     print(parity.parity_table(results))
     if options.json:
         with new_file(options.json) as file:
@@ -178,9 +177,9 @@ def _verify_other(options: argparse.Namespace, tolerances: Tolerances) -> int:
     return 1 if any(result.broken for result in results) else 0
 
 
-def _check_origin(export: parity.Export, servable: Servable, run: str) -> None:
+def _check_origin(export: parity.Export, task: Task, run: str) -> None:
     """Refuses an export of another kind, or of a model with other pieces or classes."""
-    about, expected = export.model.description, servable.describe(())
+    about, expected = export.model.description, task.describe(())
     if about.kind != expected.kind:
         raise InputError(
             f"{export.model.path} is {with_article(about.kind)}, "

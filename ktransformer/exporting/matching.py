@@ -1,4 +1,4 @@
-"""Compares the choices of two models, such as translations, by what they say, not by place."""
+"""Compares the choices of two models, such as translations, by content, not by place."""
 
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
@@ -8,8 +8,7 @@ import numpy as np
 
 Outputs = Mapping[str, np.ndarray]
 
-CHOICES = ("ids", "text", "piece", "class", "label")
-_NUMBERS = ("score", "probability")
+RankedBy = Mapping[str, str]  # See `Task.RANKED_BY`.
 
 
 class Match(NamedTuple):
@@ -39,23 +38,22 @@ def match(expected: Sequence[Hashable], found: Sequence[Hashable]) -> Match:
     return Match(equal, list(zip(left, others, strict=True)))
 
 
-def number_of_choices(outputs: Outputs) -> str | None:
-    """Returns the name of the output that says how good each choice is; None without choices."""
-    if not any(name in outputs for name in CHOICES):
-        return None
-    return next((name for name in _NUMBERS if name in outputs), None)
+def number_of_choices(outputs: Outputs, ranked_by: RankedBy) -> str | None:
+    """Returns the name of the number that ranks the choices; None where there are none."""
+    numbers = (ranked_by[name] for name in outputs if name in ranked_by)
+    return next((number for number in numbers if number in outputs), None)
 
 
 def list_choices(
     outputs: Outputs, names: Sequence[str], number: str
 ) -> list[list[tuple[Hashable, ...]]]:
-    """Lists what each input's choices say, in the order in which the model gives them.
+    """Lists the content of each input's choices, in the order in which the model gives them.
 
     Args:
         outputs: A signature's outputs.
-        names: Those that say what was chosen: `[B, ...]` or `[B, K, ...]`. What they have beyond
-            the shape of the number is a sequence of ids, of which the padding is left out.
-        number: The name of the output that says how good each choice is: `[B]` or `[B, K]`.
+        names: The choices: `[B, ...]` or `[B, K, ...]`. The axes beyond those of the number hold
+            a sequence of ids, of which the padding is left out.
+        number: The name of the number that ranks the choices: `[B]` or `[B, K]`.
     """
     shape = outputs[number].shape
     rows, places = shape[0], int(np.prod(shape[1:]))
@@ -81,11 +79,13 @@ class Comparison:
     are compared by place, too, which shows that the best come first.
 
     Attributes:
+        ranked_by: The choices, each with the number that ranks it; see `Task.RANKED_BY`.
         optional: Outputs that the export may lack.
         same: For each input, whether all choices are the model's.
         difference: The greatest between two numbers of such inputs; NaN if a number is.
     """
 
+    ranked_by: RankedBy
     optional: frozenset[str] = frozenset()
     same: list[bool] = dataclasses.field(default_factory=list)
     difference: float = 0.0
@@ -98,8 +98,8 @@ class Comparison:
         shared = [name for name in both if expected[name].shape == outputs[name].shape]
         if len(shared) < len(both):
             same[:] = False
-        number = number_of_choices({name: expected[name] for name in shared})
-        choices = [name for name in shared if name in CHOICES and number is not None]
+        number = number_of_choices({name: expected[name] for name in shared}, self.ranked_by)
+        choices = [name for name in shared if name in self.ranked_by and number is not None]
         for name in shared:
             if expected[name].dtype.kind != "f" and name not in choices:
                 same &= (expected[name] == outputs[name]).reshape(rows, -1).all(axis=1)

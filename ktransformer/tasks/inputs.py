@@ -1,13 +1,14 @@
 """Arguments of graphs, turned into tensors and checked before TensorFlow sees them."""
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
+from ktransformer.text.line_limits import cut_line
 
 _OF_IDS = ("source", "ids")  # The inputs of signatures that are ids, where they are integers.
 
@@ -203,3 +204,13 @@ def _shown(value: Any) -> str:
         name = value.dtype.name
         return f"{name} [{', '.join(str(size) for size in value.shape)}]"
     return reprlib.repr(value)
+
+
+def cut_texts(texts: Sequence[str], max_length: int) -> np.ndarray:
+    """Returns texts as an array `[B]` of UTF-8, each cut to what is read of it.
+
+    Args:
+        texts: The texts.
+        max_length: The most tokens of a text; 64 characters are read for each.
+    """
+    return np.array([cut_line(text, max_length).encode() for text in texts], dtype=object)

@@ -1,7 +1,9 @@
 """A masked language model from text to text: fills, scores and sentence vectors."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
@@ -10,17 +12,20 @@ from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy
 from ktransformer.models import MaskedLanguageModel
 from ktransformer.numbers import to_integer
-from ktransformer.tasks.description import LanguageModelDescription
+from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function, graph_method
-from ktransformer.tasks.inputs import to_tensor
-from ktransformer.tasks.servable import (
+from ktransformer.tasks.inputs import cut_texts, to_tensor
+from ktransformer.tasks.registry import register_task
+from ktransformer.tasks.task import (
     LiteSignature,
-    Servable,
+    SignatureCheck,
+    Task,
+    check_pad_id,
     check_padding,
     check_pieces,
     check_type,
 )
-from ktransformer.text import END_ID, MASK, PAD_ID, Tokenizer
+from ktransformer.text import END_ID, MASK, PAD_ID, Tokenizer, read_lines
 
 _TEXT = tf.TensorSpec([], tf.string, "text")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
@@ -40,7 +45,30 @@ class Fill(NamedTuple):
     probability: float
 
 
-class MaskFiller(Servable):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskFillerDescription(Description):
+    """The metadata of an export of a masked language model.
+
+    Attributes:
+        vocabulary_size: V, the number of ids.
+        max_length: The longest text, in tokens, the end token included.
+        top_k: The number of fills that it gives.
+        mask_token: The mark of a missing token in a text.
+        tokenizer_sha256: Of the SentencePiece model that the ids belong to.
+        tokenizer: The kind of its tokenizer.
+    """
+
+    kind: str = "masked language model"
+    vocabulary_size: int
+    max_length: int
+    top_k: int
+    mask_token: str
+    tokenizer_sha256: str
+    tokenizer: str = "sentencepiece"
+
+
+@register_task
+class MaskFiller(Task):
     """Tokenizer and masked language model in one: every method is a graph that takes texts.
 
     As a SavedModel or a .tflite it has these signatures, B texts and K = `top_k`:
@@ -59,7 +87,7 @@ class MaskFiller(Servable):
     Args:
         model: A trained `MaskedLanguageModel`, or a subclass of it; built here if it is not yet.
         tokenizer: Its tokenizer, with a mask token.
-        top_k: K, how many fills the signature gives.
+        top_k: K, the number of fills that the signature gives.
 
     Raises:
         InputError: The tokenizer has no mask token, or another number of pieces or another padding
@@ -76,8 +104,14 @@ class MaskFiller(Servable):
     Reference: Devlin et al. 2019 (filling); Salazar et al. 2020 (pseudo-log-likelihood).
     """
 
-    kind = LanguageModelDescription.kind
+    description_class = MaskFillerDescription
+    kind = description_class.kind
+    model_class = MaskedLanguageModel
     LITE_SIGNATURES = ("serving_default", "embed", "score")
+    FILES = ("tokenizer.model",)
+    SETTINGS = ("top_k",)
+    RANKED_BY: ClassVar[Mapping[str, str]] = dict.fromkeys(("text", "piece", "ids"), "probability")
+    IDENTITY = ("tokenizer_sha256", "vocabulary_size", "max_length")
     model: MaskedLanguageModel
     tokenizer: Tokenizer
 
@@ -96,9 +130,13 @@ class MaskFiller(Servable):
         # Not in `fill_texts`, which is traced anew.
         self._fill_function = graph_function(self._fill)
 
+    @property
+    def _num_ordinary(self) -> int:
+        """The number of pieces that a mask may be filled with."""
+        return self.mask_id - END_ID - 1
+
     def _checked(self, top_k: int) -> int:
-        ordinary = self.mask_id - END_ID - 1
-        return to_integer("top_k", top_k, least=1, most=ordinary)
+        return to_integer("top_k", top_k, least=1, most=self._num_ordinary)
 
     def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
         return {"serving_default": self.fill_texts, "embed": self.embed, "score": self.score}
@@ -114,8 +152,8 @@ class MaskFiller(Servable):
             takes_text=True,
         )
 
-    def describe(self, signatures: Sequence[str], **others: Any) -> LanguageModelDescription:
-        return LanguageModelDescription(
+    def describe(self, signatures: Sequence[str], **others: Any) -> MaskFillerDescription:
+        return MaskFillerDescription(
             signatures=tuple(signatures),
             vocabulary_size=self.tokenizer.vocabulary_size,
             max_length=self.model.max_length,
@@ -125,8 +163,52 @@ class MaskFiller(Servable):
             **others,
         )
 
+    def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        wider = self.with_settings(top_k=min(2 * self.top_k + 2, self._num_ordinary))
+        outputs: dict[str, tf.Tensor] = wider.fill_texts(inputs["texts"])
+        return outputs
+
     def with_model(self, model: MaskedLanguageModel) -> Self:
         return type(self)(model, self.tokenizer, self.top_k)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"top_k": self.top_k}
+
+    def with_settings(self, **settings: Any) -> Self:
+        return type(self)(self.model, self.tokenizer, **{**self.settings, **settings})
+
+    def write_files(self, folder: Path) -> None:
+        self.tokenizer.save(folder / self.FILES[0])
+
+    @classmethod
+    def check_model_config(cls, model_config: dict[str, Any], config: dict[str, Any]) -> None:
+        check_pad_id(model_config.get("pad_id", PAD_ID))
+
+    @classmethod
+    def from_folder(cls, model: MaskedLanguageModel, folder: Path, config: dict[str, Any]) -> Self:
+        return cls(model, Tokenizer.load(folder / cls.FILES[0]), **config)
+
+    @classmethod
+    def read_examples(cls, path: str | Path) -> list[str]:
+        return list(read_lines(path))
+
+    @classmethod
+    def settings_of(cls, export: Any) -> dict[str, Any]:
+        return {"top_k": export.top_k}
+
+    def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
+        """Returns the same check for each signature: all of them take texts."""
+
+        def prepare(examples: Sequence[str]) -> dict[str, np.ndarray]:
+            return {"texts": cut_texts(examples, self.model.max_length)}
+
+        functions = self.saved_model_signatures()
+        return [
+            SignatureCheck(name, function, prepare)
+            for name, function in functions.items()
+            if name in export.signatures
+        ]
 
     def fill(self, text: str, top_k: int | None = None) -> list[Fill]:
         """Fills the first mask of a text.

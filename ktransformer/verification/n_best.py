@@ -66,7 +66,9 @@ def compare_n_best(
     count, equal, gaps = 0, 0, [0.0]
     for start in range(0, len(sources), _BATCH_SIZE):
         batch = sources[start : start + _BATCH_SIZE]
-        for wanted, got in zip(run.search(batch, width), export.search(batch, width), strict=True):
+        for wanted, got in zip(
+            run.translate_n_best(batch, width), export.translate_n_best(batch, width), strict=True
+        ):
             matched, last = match(wanted.texts, got.texts), wanted.scores[-1]
             gaps += [abs(wanted.scores[i] - got.scores[j]) for i, j in matched.equal]
             count += len(wanted.texts)

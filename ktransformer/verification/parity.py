@@ -15,7 +15,7 @@ from ktransformer.errors import InputError
 from ktransformer.exporting import LiteModel, SavedModel
 from ktransformer.exporting.matching import Comparison
 from ktransformer.files import readable_size, size_on_disk
-from ktransformer.tasks import ImageClassifier, MaskFiller
+from ktransformer.tasks import ImageClassifier, MaskFiller, registered_tasks
 from ktransformer.verification.tolerances import Tolerances, check_demands
 
 
@@ -127,7 +127,7 @@ def compare_exports(
         export.run(signature, inputs[:1])  # What is done once need not be timed.
     if not exports:
         return []
-    found = [Comparison(optional=_ONLY_IN_SAVED_MODELS) for _ in exports]
+    found = [Comparison(_ranked_by(export), _ONLY_IN_SAVED_MODELS) for export in exports]
     seconds: list[list[float]] = [[] for _ in exports]
     for first in range(0, len(inputs), batch_size):
         batch = inputs[first : first + batch_size]
@@ -141,6 +141,10 @@ def compare_exports(
         _judge(export, signature, results, times, tolerances)
         for export, results, times in zip(exports, found, seconds, strict=True)
     ]
+
+
+def _ranked_by(export: Export) -> Mapping[str, str]:
+    return registered_tasks()[export.model.description.kind].RANKED_BY
 
 
 def verify_mask_filler(

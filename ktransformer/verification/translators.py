@@ -233,7 +233,7 @@ def _translate_all(
         texts = [sources[i] for i in chosen]
         for engine, translations, times in zip(engines, found, seconds, strict=True):
             begin = time.perf_counter()
-            batch = engine.search(texts)
+            batch = engine.translate_n_best(texts)
             times.append((time.perf_counter() - begin) / len(chosen))
             translations.update(zip(chosen, batch, strict=True))
     lines = [[translations[i] for i in range(len(sources))] for translations in found]

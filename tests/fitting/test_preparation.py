@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.fitting.preparation import InMemoryText, StreamedText
+from ktransformer.fitting.training_text import InMemoryText, StreamedText
 from ktransformer.text import ParallelFiles, ParallelText, survey_files
 from ktransformer.text.line_limits import LengthBound
 from tests.fitting.small_training import small

@@ -71,7 +71,7 @@ _ON_TWO = """
 import json, sys
 from pathlib import Path
 import keras
-from ktransformer.fitting import mirrored_strategy, train
+from ktransformer.fitting import Resume, mirrored_strategy, train
 from ktransformer.errors import InputError
 from tests.fitting.small_training import TEXT, small
 
@@ -89,7 +89,7 @@ class Cut(keras.callbacks.Callback):
 def fit(name, callbacks=(), **settings):
     config = small(bucket_step=16, batch_tokens=112, checkpoint_minutes=0, dropout=0.3, **settings)
     folder = Path(sys.argv[1]) / name
-    return train(config, TEXT, checkpoints=folder, resume=True, callbacks=callbacks).history
+    return train(config, TEXT, checkpoints=folder, start=Resume(), callbacks=callbacks).history
 
 histories = {}
 with mirrored_strategy(2).scope():

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.fitting import open_state, train
+from ktransformer.fitting import Resume, open_state, train
 from ktransformer.text import Tokenizer
 from tests.fitting.small_training import (
     EVERY_UPDATE,
@@ -45,8 +45,10 @@ def test_a_training_that_was_cut_ends_as_if_it_had_not_been(cuts, settings, tmp_
     cut = tmp_path / "cut"
     for updates in cuts:
         with pytest.raises(CutError):
-            train(config, TEXT, TEXT, checkpoints=cut, resume=True, callbacks=[CutAfter(updates)])
-    run = train(config, TEXT, TEXT, checkpoints=cut, resume=True)
+            train(
+                config, TEXT, TEXT, checkpoints=cut, start=Resume(), callbacks=[CutAfter(updates)]
+            )
+    run = train(config, TEXT, TEXT, checkpoints=cut, start=Resume())
     assert_same(state_of(cut), state_of(tmp_path / "whole"))
     assert_same(run.model.get_weights(), whole.model.get_weights())
     assert run.history == whole.history
@@ -56,7 +58,7 @@ def test_a_training_that_was_cut_ends_as_if_it_had_not_been(cuts, settings, tmp_
 def test_a_training_that_is_over_is_not_gone_on_with(tmp_path):
     config = small(**EVERY_UPDATE, learning_rate=1e-12, patience=1)
     first = train(config, TEXT, TEXT, checkpoints=tmp_path)
-    again = train(config, TEXT, TEXT, checkpoints=tmp_path, resume=True)
+    again = train(config, TEXT, TEXT, checkpoints=tmp_path, start=Resume())
     assert again.history == first.history
     assert len(first.history["loss"]) == 2
     assert_same(again.model.get_weights(), first.model.get_weights())
@@ -67,7 +69,7 @@ def test_more_epochs_go_on_where_fewer_ended(tmp_path):
     long, short = (small(**{**EVERY_UPDATE, "epochs": epochs}) for epochs in (4, 2))
     whole = train(long, TEXT, checkpoints=tmp_path / "whole")
     train(short, TEXT, checkpoints=tmp_path / "short")
-    more = train(long, TEXT, checkpoints=tmp_path / "short", resume=True)
+    more = train(long, TEXT, checkpoints=tmp_path / "short", start=Resume())
     assert more.history == whole.history
     assert_same(more.model.get_weights(), whole.model.get_weights())
 
@@ -111,8 +113,8 @@ def test_what_is_chosen_from_the_text_is_compared_when_a_training_goes_on(tmp_pa
         ({"epochs": 4}, "with epochs=3; got epochs=4"),
     ):
         with pytest.raises(InputError, match=message):
-            train(chosen.replace(settings), TEXT, checkpoints=tmp_path, resume=True)
-    same = train(chosen.replace({"warmup_steps": 1}), TEXT, checkpoints=tmp_path, resume=True)
+            train(chosen.replace(settings), TEXT, checkpoints=tmp_path, start=Resume())
+    same = train(chosen.replace({"warmup_steps": 1}), TEXT, checkpoints=tmp_path, start=Resume())
     assert len(same.history["loss"]) == 3
 
 
@@ -133,7 +135,7 @@ def test_what_is_chosen_from_the_text_is_compared_when_a_training_goes_on(tmp_pa
 def test_another_training_is_not_gone_on_with(settings, text, message, after_an_epoch):
     config = small(**{**EVERY_UPDATE, **settings})
     with pytest.raises(InputError, match=message):
-        train(config, text, TEXT, checkpoints=after_an_epoch, resume=True)
+        train(config, text, TEXT, checkpoints=after_an_epoch, start=Resume())
 
 
 def test_a_training_from_before_an_option_goes_on_where_that_has_its_default(
@@ -158,7 +160,7 @@ def test_a_training_with_another_tokenizer_is_not_gone_on_with(
     shutil.copytree(after_an_epoch, tmp_path / "c")
     monkeypatch.setattr(Tokenizer, "sha256", "of another version of SentencePiece")
     with pytest.raises(InputError, match="is of a training with another tokenizer"):
-        train(small(**EVERY_UPDATE), TEXT, TEXT, checkpoints=tmp_path / "c", resume=True)
+        train(small(**EVERY_UPDATE), TEXT, TEXT, checkpoints=tmp_path / "c", start=Resume())
 
 
 @pytest.mark.long
@@ -167,7 +169,7 @@ def test_the_progress_of_an_epoch_that_goes_on_counts_all_epochs(tmp_path, capfd
     with pytest.raises(CutError):
         train(config, TEXT, checkpoints=tmp_path, callbacks=[CutAfter(STEPS + 2)])
     capfd.readouterr()
-    train(config, TEXT, checkpoints=tmp_path, resume=True)
+    train(config, TEXT, checkpoints=tmp_path, start=Resume())
     lines = capfd.readouterr().err.splitlines()
     numbers = [line for line in lines if line.startswith("Epoch")]
     assert numbers == [f"Epoch {number}/5" for number in (2, 3, 4, 5)]
@@ -183,4 +185,4 @@ def test_a_cosine_schedule_ends_where_it_was_to_end(tmp_path):
     config = small(**{**EVERY_UPDATE, "epochs": 1, "schedule": "cosine"})
     train(config, TEXT, checkpoints=tmp_path)
     with pytest.raises(InputError, match="is of a training with epochs=1; got epochs=2"):
-        train(config.replace({"epochs": 2}), TEXT, checkpoints=tmp_path, resume=True)
+        train(config.replace({"epochs": 2}), TEXT, checkpoints=tmp_path, start=Resume())

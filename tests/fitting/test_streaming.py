@@ -7,14 +7,14 @@ import keras
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.fitting import train
-from ktransformer.fitting.preparation import InMemoryText, StreamedText
+from ktransformer.fitting import Resume, train
+from ktransformer.fitting.training_text import InMemoryText, StreamedText
 from ktransformer.saving.run import load_run
 from ktransformer.text import ParallelFiles
 from tests.fitting.small_training import EVERY_UPDATE, TEXT, assert_same, small, start
 from tests.run_command import command, refusal
 from tests.small_run import number_pairs, train_arguments, write_pairs
-from tests.text.test_batches import assert_same_batches
+from tests.text.batch_checks import assert_same_batches
 
 
 @pytest.fixture
@@ -72,13 +72,13 @@ def test_another_streamed_training_is_not_gone_on_with(files, tmp_path):
         (files, {"vocabulary_size": 29}, "with vocabulary_size=30; got vocabulary_size=29"),
     ):
         with pytest.raises(InputError, match=message):
-            train(small(**settings | changes), text, checkpoints=tmp_path / "c", resume=True)
+            train(small(**settings | changes), text, checkpoints=tmp_path / "c", start=Resume())
 
 
 def test_how_many_pairs_may_be_held_changes_nothing_for_a_text_that_is_held(tmp_path):
     config = {**EVERY_UPDATE, "epochs": 1}
     train(small(**config, shard_pairs=24), TEXT, checkpoints=tmp_path)
-    again = train(small(**config, shard_pairs=1000), TEXT, checkpoints=tmp_path, resume=True)
+    again = train(small(**config, shard_pairs=1000), TEXT, checkpoints=tmp_path, start=Resume())
     assert len(again.history["loss"]) == 1
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ktransformer.cli import commands, main
 from ktransformer.errors import InputError
-from ktransformer.fitting import lock_checkpoints, remove_checkpoints, train
+from ktransformer.fitting import Resume, lock_checkpoints, remove_checkpoints, train
 from tests.fitting.small_training import TEXT, small
 from tests.run_command import refusal
 from tests.small_run import train_arguments
@@ -29,7 +29,7 @@ def test_a_folder_is_of_one_training_at_a_time(tmp_path):
     checkpoints = tmp_path / "c"
     with lock_checkpoints(checkpoints):
         with pytest.raises(InputError, match=f"Another training is running in {checkpoints}"):
-            train(small(), TEXT, checkpoints=checkpoints, resume=True)
+            train(small(), TEXT, checkpoints=checkpoints, start=Resume())
         assert checkpoints.is_dir()
     assert not checkpoints.exists()
 
@@ -138,10 +138,10 @@ def saving(monkeypatch):
     """Trains nothing, keeps a state, and calls what is appended in the place of saving."""
     calls = []
 
-    def train_locked(config, text, validation, *, checkpoints, resume):
-        np.savez(checkpoints / "training.npz", np.arange(3))
+    def train(config, text, validation, *, checkpoints, start):
+        np.savez(checkpoints.path / "training.npz", np.arange(3))
 
-    monkeypatch.setattr(commands.fitting, "train_locked", train_locked)
+    monkeypatch.setattr(commands.fitting, "train", train)
     monkeypatch.setattr(commands, "save_run", lambda *arguments, **options: calls[0]())
     return calls
 
@@ -169,6 +169,6 @@ def test_what_cannot_be_removed_after_the_run_is_saved_is_warned_of(
 
 def test_a_training_that_is_over_is_not_resumed(sides, tmp_path, capsys):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").touch()
+    (tmp_path / "run" / "model.json").touch()
     refused = refusal(capsys, *train_arguments(*sides, tmp_path / "run", "--resume"))
     assert "already exists: if it is of this training, that is over" in refused

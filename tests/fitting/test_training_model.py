@@ -8,7 +8,7 @@ from ktransformer.layers import PositionalEmbedding
 from ktransformer.models import Transformer
 from tests.fitting.small_transformer import make_batch, make_model
 from tests.layers.layer_checks import array
-from tests.models.test_transformer import SIZES
+from tests.models.small_transformer import SIZES
 
 CONFIG = TrainingConfig(learning_rate=0.01, warmup_steps=2)
 

@@ -6,7 +6,7 @@ import pytest
 
 from ktransformer.layers import MaskPenalty, MultiHeadSelfAttention, StepContext
 from tests.layers.layer_checks import POLICIES, TOLERANCE, array, built, normal
-from tests.layers.test_attention import (
+from tests.layers.small_attention import (
     MEMORY_MASK,
     B,
     D,

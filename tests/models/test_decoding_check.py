@@ -99,6 +99,7 @@ class ForgetsThePast(MultiHeadSelfAttention):
         {"norm_first": True, "tie_embeddings": False, "positions": "learned"},
         {"positions": "none", "num_decoder_layers": 2},
         {"pad_id": 5, "scale_embeddings": False},
+        {"norm": "rms", "norm_first": True, "feed_forward": "swiglu", "use_bias": False},
         {"max_length": 1},
         {"dtype": "mixed_float16"},
         {"dtype": "mixed_bfloat16", "norm_first": True},

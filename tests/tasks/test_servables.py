@@ -12,8 +12,8 @@ import tensorflow as tf
 from ktransformer.cli import main
 from ktransformer.errors import InputError
 from ktransformer.exporting import LiteModel, export_lite, export_saved_model
-from ktransformer.tasks import ImageClassifier, MaskFiller, Translator
-from ktransformer.tasks.folder import load_servable, save_servable
+from ktransformer.tasks import ImageClassifier, MaskFiller, Translator, load
+from ktransformer.tasks import write as write_task
 from tests.run_command import refusal
 from tests.small_models import drawn_images, small_classifier, small_filler
 
@@ -21,7 +21,7 @@ from tests.small_models import drawn_images, small_classifier, small_filler
 @pytest.fixture(scope="module")
 def filler_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("filler")
-    save_servable(small_filler(), folder)
+    write_task(small_filler(), folder)
     (folder.parent / "texts").write_text("two <mask> five\none\n\n<mask> nine\n", encoding="utf-8")
     return folder
 
@@ -29,7 +29,7 @@ def filler_folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def classifier_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("classifier")
-    save_servable(small_classifier(), folder)
+    write_task(small_classifier(), folder)
     for i, image in enumerate(drawn_images(3, 9, 15)):
         path = folder.parent / "images" / "any" / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,15 +38,15 @@ def classifier_folder(tmp_path_factory):
 
 
 def test_every_kind_of_model_loads_as_what_it_is(run_folder, filler_folder, classifier_folder):
-    kinds = [load_servable(path) for path in (run_folder, filler_folder, classifier_folder)]
+    kinds = [load(path) for path in (run_folder, filler_folder, classifier_folder)]
     assert [type(kind) for kind in kinds] == [Translator, MaskFiller, ImageClassifier]
 
 
 def test_a_loaded_model_gives_what_the_saved_one_gave(filler_folder, classifier_folder):
     text = "two <mask> five"
-    assert load_servable(filler_folder).fill(text, top_k=3) == small_filler().fill(text)
+    assert load(filler_folder).fill(text, top_k=3) == small_filler().fill(text)
     images = drawn_images(2, 8, 12)
-    loaded, saved = load_servable(classifier_folder), small_classifier()
+    loaded, saved = load(classifier_folder), small_classifier()
     np.testing.assert_array_equal(
         loaded.classify_pixels(images)["probabilities"],
         saved.classify_pixels(images)["probabilities"],
@@ -77,7 +77,7 @@ def test_the_commands_export_and_verify(
 @pytest.mark.long
 def test_an_export_of_another_model_breaks_a_tolerance(filler_folder, tmp_path, capfd):
     other = small_filler(num_layers=1)
-    save_servable(other, tmp_path)
+    write_task(other, tmp_path)
     exported = str(tmp_path / "other.tflite")
     assert main(["export", str(tmp_path), "--format", "tflite", "--output", exported]) == 0
     texts = str(filler_folder.parent / "texts")
@@ -159,7 +159,7 @@ def test_a_file_that_is_missing_is_named(name, filler_folder, tmp_path):
     shutil.copytree(filler_folder, tmp_path / "copy")
     (tmp_path / "copy" / name).unlink()
     with pytest.raises(InputError, match=f"{name} is missing"):
-        load_servable(tmp_path / "copy")
+        load(tmp_path / "copy")
 
 
 def test_damaged_names_of_classes_are_refused(classifier_folder, tmp_path):
@@ -172,7 +172,7 @@ def test_damaged_names_of_classes_are_refused(classifier_folder, tmp_path):
     ):
         (tmp_path / "copy" / "classes.json").write_text(content)
         with pytest.raises(InputError, match=reason):
-            load_servable(tmp_path / "copy")
+            load(tmp_path / "copy")
 
 
 def test_a_folder_without_images_or_with_a_damaged_one_is_refused(
@@ -193,10 +193,10 @@ def test_a_folder_without_images_or_with_a_damaged_one_is_refused(
 def test_a_model_that_is_there_is_not_replaced_unasked(tmp_path):
     (tmp_path / "model.keras").write_text("precious")
     with pytest.raises(InputError, match=r"model\.keras already exists"):
-        save_servable(small_filler(), tmp_path)
+        write_task(small_filler(), tmp_path)
     assert (tmp_path / "model.keras").read_text() == "precious"
-    save_servable(small_filler(), tmp_path, overwrite=True)
-    assert load_servable(tmp_path).kind == "masked language model"
+    write_task(small_filler(), tmp_path, overwrite=True)
+    assert load(tmp_path).kind == "masked language model"
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.keras", "classes.json"])
@@ -208,12 +208,12 @@ def test_every_flipped_bit_of_a_folder_is_refused(name, classifier_folder, tmp_p
         damaged[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
         (folder / name).write_bytes(damaged)
         with pytest.raises(InputError):
-            load_servable(folder)
+            load(folder)
 
 
 def test_a_folder_says_the_kind_of_its_model_and_the_sha256_of_its_files(filler_folder):
     description = json.loads((filler_folder / "model.json").read_text())
-    assert (description["format_version"], description["kind"]) == (1, "masked language model")
+    assert (description["format_version"], description["kind"]) == (3, "masked language model")
     assert description["files"] == {
         name: hashlib.sha256((filler_folder / name).read_bytes()).hexdigest()
         for name in ("model.keras", "tokenizer.model")
@@ -224,7 +224,7 @@ def test_a_folder_without_a_description_still_loads(filler_folder, tmp_path):
     folder = shutil.copytree(filler_folder, tmp_path / "copy")
     (folder / "model.json").unlink()
     text = "two <mask> five"
-    assert load_servable(folder).fill(text, top_k=3) == small_filler().fill(text)
+    assert load(folder).fill(text, top_k=3) == small_filler().fill(text)
 
 
 def test_a_folder_of_another_kind_or_version_is_refused(classifier_folder, tmp_path):
@@ -233,7 +233,7 @@ def test_a_folder_of_another_kind_or_version_is_refused(classifier_folder, tmp_p
     for change in ({"kind": "masked language model"}, {"kind": 1}, {"format_version": 2}):
         (folder / "model.json").write_text(json.dumps({**fields, **change}))
         with pytest.raises(InputError):
-            load_servable(folder, check=False)
+            load(folder, check=False)
 
 
 def test_a_model_that_is_not_finite_is_neither_saved_nor_exported(tmp_path):
@@ -241,7 +241,7 @@ def test_a_model_that_is_not_finite_is_neither_saved_nor_exported(tmp_path):
     servable.model.weights[0].assign(np.full(servable.model.weights[0].shape, np.nan))
     (tmp_path / "folder").mkdir()
     for write, name in (
-        (save_servable, "folder"),
+        (write_task, "folder"),
         (export_saved_model, "model"),
         (export_lite, "m.tflite"),
     ):

@@ -12,8 +12,8 @@ from ktransformer.engines import LiteEngine
 from ktransformer.errors import InputError
 from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.models import Transformer
-from ktransformer.tasks import Shortlist, Translator
-from ktransformer.tasks.id_translator import SPECIAL_IDS, TransformerSearch
+from ktransformer.tasks import SPECIAL_IDS, Shortlist, Translator
+from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.text.lexicon import Lexicon, train_lexicon
 from tests.run_command import refusal
 from tests.small_run import number_pairs
@@ -88,7 +88,7 @@ def test_a_search_is_that_of_the_whole_vocabulary_with_the_rest_ruled_out(
 @pytest.mark.parametrize("beam_size", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_a_shortlist_that_holds_the_translations_gives_them(beam_size, translator, tmp_path):
     narrow = with_shortlist(translator, beam_size=beam_size)
-    expected = narrow.translate(tf.constant(TEXTS))["text"].numpy().tolist()
+    expected = narrow.translate_texts(tf.constant(TEXTS))["text"].numpy().tolist()
     assert expected == [b"402", b"", b"9", b"77716"]
     path = export_lite(narrow, tmp_path / "narrow.tflite", signatures=["serving_default"])
     engine = LiteEngine(path)

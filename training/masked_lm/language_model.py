@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-from settings import Settings
 
+from ktransformer import tasks
 from ktransformer.errors import InputError
 from ktransformer.fitting import LastCheckpoints, StopAtNaN, average_checkpoints
 from ktransformer.losses import SmoothedCrossEntropy
@@ -16,8 +16,8 @@ from ktransformer.metrics import Perplexity, TokenAccuracy
 from ktransformer.models import MaskedLanguageModel
 from ktransformer.schedules import InverseSquareRoot
 from ktransformer.tasks import MaskFiller
-from ktransformer.tasks.folder import load_servable
 from ktransformer.text import MaskedBatches, Tokenizer
+from training.masked_lm.settings import Settings
 
 History = dict[str, list[float]]
 
@@ -28,7 +28,7 @@ def load(path: str | Path) -> MaskFiller:
     Raises:
         InputError: It is damaged, or holds another kind of model.
     """
-    filler = load_servable(path)
+    filler = tasks.load(path)
     if not isinstance(filler, MaskFiller):
         raise InputError(f"{path} holds no masked language model.")
     return filler

@@ -13,10 +13,14 @@ _ANY_NUMBER = 2**30  # Of texts in one request: it is cut into batches and put t
 _QUEUED_BATCHES = 100_000  # Whoever serves bounds its callers; a full queue would be an error.
 
 
-def takes_texts(function: Any) -> bool:
-    """Tells whether all that a `tf.function` with an input signature takes is strings `[B]`."""
-    specs = function.input_signature
-    return all(spec.dtype == tf.string and spec.shape.rank == 1 for spec in specs)
+def takes_texts_alone(function: Any) -> bool:
+    """Tells whether every input of a `tf.function` with an input signature is strings `[B]`."""
+    return all(is_texts(spec) for spec in function.input_signature)
+
+
+def is_texts(spec: tf.TensorSpec) -> bool:
+    """Tells whether an input is strings `[B]`."""
+    return bool(spec.dtype == tf.string and spec.shape.rank == 1)
 
 
 def _with_shape(output: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:

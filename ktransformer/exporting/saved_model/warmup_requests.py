@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
+from ktransformer.exporting.saved_model.batching import is_texts
 from ktransformer.text import END_ID, Tokenizer
 
 _FILE = Path("assets.extra") / "tf_serving_warmup_requests"
@@ -86,7 +87,8 @@ def warmup_requests(signatures: Mapping[str, Any], tokenizer: Tokenizer) -> list
     """Makes requests of 1, 4 and 16 texts of about 5 and 20 tokens.
 
     Args:
-        signatures: `tf.function`s of texts `[B]`, with an input signature, by name.
+        signatures: `tf.function`s with an input signature, by name. Requests are made of those
+            that take texts `[B]` and, beside them, nothing but scalars, which are 1.
         tokenizer: Makes the texts, of pieces from all over the vocabulary.
 
     Returns:
@@ -98,9 +100,19 @@ def warmup_requests(signatures: Mapping[str, Any], tokenizer: Tokenizer) -> list
         for size in _BATCH_SIZES:
             texts = np.array([text] * size, dtype=object)
             for name, function in signatures.items():
-                inputs = {spec.name: texts for spec in function.input_signature}
-                requests.append(Request(name, inputs))
+                specs = function.input_signature
+                if all(is_texts(spec) or _is_number(spec) for spec in specs):
+                    inputs = {spec.name: _input(spec, texts) for spec in specs}
+                    requests.append(Request(name, inputs))
     return requests
+
+
+def _is_number(spec: tf.TensorSpec) -> bool:
+    return bool(spec.shape.rank == 0 and spec.dtype != tf.string)
+
+
+def _input(spec: tf.TensorSpec, texts: np.ndarray) -> np.ndarray:
+    return texts if is_texts(spec) else np.ones([], spec.dtype.as_numpy_dtype)
 
 
 def _text(tokenizer: Tokenizer, length: int) -> bytes:
