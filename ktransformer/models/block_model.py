@@ -110,7 +110,13 @@ class BlockModel(ConfiguredLayer, DescribedLayer, keras.Model):
         """Raises a `NotImplementedError` that says what to do instead."""
         refuse_quantization(type(self).__name__, mode)
 
-<<<<<<< HEAD:ktransformer/models/block_model.py
+    def has_plain_logits(self) -> bool:
+        """Returns whether training may compute the logits as `hidden_states` times `output_table`.
+
+        A model that has both overrides it; then `fitting.TrainingModel` trains it in less memory.
+        """
+        return False
+
     def make_final_norm(self) -> keras.layers.Layer | None:
         """Creates the norm after a stack's last block, or None; called once a stack."""
         return self.make_norm() if self.norm_first else None
@@ -126,14 +132,6 @@ class BlockModel(ConfiguredLayer, DescribedLayer, keras.Model):
 
 class EncoderModel(BlockModel):
     """A `BlockModel` with an encoder; a subclass sets `encoder` to what `make_encoder` returns."""
-=======
-    def has_plain_logits(self) -> bool:
-        """Returns whether training may compute the logits as `hidden_states` times `output_table`.
-
-        A model that has both overrides it; then `fitting.TrainingModel` trains it in less memory.
-        """
-        return False
->>>>>>> main:ktransformer/models/encoder_model.py
 
     def make_encoder(self) -> Encoder:
         """Creates the encoder of `num_layers` blocks."""
