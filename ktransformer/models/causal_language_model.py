@@ -127,7 +127,15 @@ class CausalLanguageModel(NextTokenModel):
         return (*input_shape, self.vocabulary_size)
 
     def hidden_states(self, inputs: Any, training: bool | None = None) -> Any:
-        """Returns what the output projection makes the logits of: `[B, T] -> [B, T, D]`."""
+        """Returns the decoder's output, which the output projection turns into logits.
+
+        Args:
+            inputs: Int tensor `[B, T]`.
+            training: Whether dropout is on.
+
+        Returns:
+            Float tensor `[B, T, D]`.
+        """
         check_inputs(inputs, self.input_axes)
         hidden: Any = self.decoder(
             self.target_embedding(inputs, training=training),

@@ -1,4 +1,4 @@
-"""The masked language model: an encoder that predicts the tokens that were hidden from it."""
+"""The masked language model: an encoder that predicts masked tokens."""
 
 from typing import Any, ClassVar
 

@@ -121,7 +121,15 @@ class Transformer(NextTokenModel, EncoderModel):
         return (*input_shape["target"], self.vocabulary_size)
 
     def hidden_states(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Returns what the output projection makes the logits of: `[B, T, D]`."""
+        """Returns the decoder's output, which the output projection turns into logits.
+
+        Args:
+            inputs: As of a call.
+            training: Whether dropout is on.
+
+        Returns:
+            Float tensor `[B, T, D]`.
+        """
         check_inputs(inputs, self.input_axes)
         memory = self.encode(inputs["source"], training=training)
         target = inputs["target"]
