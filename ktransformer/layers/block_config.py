@@ -11,6 +11,8 @@ from ktransformer.layers.checks import check_choice, check_dropouts, to_size
 from ktransformer.layers.feed_forward import FeedForward
 from ktransformer.layers.gated_feed_forward import GatedFeedForward
 from ktransformer.layers.layer_normalization import LayerNormalization
+from ktransformer.layers.positions import get as get_positions
+from ktransformer.layers.positions import serialize as serialize_positions
 from ktransformer.layers.rms_normalization import RMSNormalization
 
 NORMS: dict[str, type[keras.layers.Layer]] = {
@@ -55,7 +57,7 @@ class BlockConfig:
 
     Raises:
         ValueError: A size is below 1, `num_kv_heads` does not divide `num_heads`, a dropout is not
-            in [0, 1), or `norm`, `feed_forward` or `activation` is unknown.
+            in [0, 1), or `norm`, `feed_forward`, `positions` or `activation` is unknown.
         TypeError: A size is no integer.
     """
 
@@ -91,6 +93,9 @@ class BlockConfig:
         check_choice("norm", self.norm, NORMS)
         check_choice("feed_forward", self.feed_forward, FEED_FORWARDS)
         keras.activations.get(self.activation)
+        positions = get_positions(self.positions)
+        encoded = serialize_positions(positions)  # A name wherever there is one.
+        object.__setattr__(self, "positions", encoded if isinstance(encoded, str) else positions)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the options as they are: what a constructor takes."""
@@ -103,8 +108,7 @@ class BlockConfig:
             config["activation"] = keras.activations.serialize(
                 keras.activations.get(self.activation)
             )
-        if not isinstance(self.positions, (str, dict)):
-            config["positions"] = keras.saving.serialize_keras_object(self.positions)
+        config["positions"] = serialize_positions(get_positions(self.positions))
         return config
 
     @classmethod

@@ -26,6 +26,8 @@ class _Block(ConfiguredLayer, SameShapeLayer):
         """Creates the self-attention; override it for another one."""
         return MultiHeadSelfAttention(
             self.num_heads,
+            num_kv_heads=self.num_kv_heads,
+            positions=self.positions,
             causal=self.causal,
             dropout=self.attention_dropout,
             use_bias=self.use_bias,
@@ -234,6 +236,7 @@ class DecoderBlock(_Block):
         """Creates the cross-attention; override it for another one."""
         return MultiHeadCrossAttention(
             self.num_heads,
+            num_kv_heads=self.num_kv_heads,
             dropout=self.attention_dropout,
             use_bias=self.use_bias,
             dtype=self.dtype_policy,

@@ -15,8 +15,8 @@ from ktransformer.config import (
     read_settings,
 )
 from ktransformer.errors import InputError
+from ktransformer.layers import positions
 from ktransformer.layers.block_config import FEED_FORWARDS, NORMS
-from ktransformer.layers.positional_embedding import POSITIONS
 
 FIELDS = [
     (section.name, field.name)
@@ -69,7 +69,7 @@ def test_the_choices_that_help_shows_are_those_that_are_taken(name):
 
 
 def test_the_positions_that_help_shows_are_the_layers():
-    assert CHOICES["positions"] == POSITIONS
+    assert CHOICES["positions"] == positions.NAMES
 
 
 def test_the_norms_and_networks_that_help_shows_are_the_blocks():

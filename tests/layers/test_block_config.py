@@ -10,6 +10,7 @@ import pytest
 from ktransformer import layers, models
 from ktransformer.layers import BlockConfig, DecoderBlock, EncoderBlock
 from ktransformer.layers.block_config import OPTIONS
+from ktransformer.layers.positions import Rotary
 from tests.layers.layer_checks import array, built, normal
 
 CHANGED = BlockConfig(
@@ -23,7 +24,7 @@ CHANGED = BlockConfig(
     norm_first=True,
     norm="rms",
     feed_forward="geglu",
-    positions="learned",
+    positions="rotary",
     use_bias=False,
     epsilon=1e-3,
 )
@@ -101,6 +102,7 @@ def test_an_unknown_argument_is_named_with_the_nearest_one(make):
         ({"dropout": 1.0}, ValueError, r"dropout.*\[0, 1\).*1.0"),
         ({"norm": "batch"}, ValueError, "norm.*layer.*rms.*batch"),
         ({"feed_forward": "moe"}, ValueError, "feed_forward.*swiglu.*moe"),
+        ({"positions": "polar"}, ValueError, "positions.*rotary.*polar"),
         ({"activation": "step"}, ValueError, "step"),
     ],
     ids=str,
@@ -164,6 +166,28 @@ def test_without_biases_a_block_has_none():
     block = DecoderBlock(2, 16, norm="rms", feed_forward="swiglu", use_bias=False)
     block.build((None, None, 8), (None, None, 8))
     assert {weight.name for weight in block.trainable_weights} == {"kernel", "gamma"}
+
+
+def test_a_block_gives_its_attentions_the_heads_and_the_positions():
+    block = DecoderBlock(4, 16, num_kv_heads=2, positions="rotary")
+    block.build((None, None, 8), (None, None, 8))
+    assert block.self_attention.num_kv_heads == block.cross_attention.num_kv_heads == 2
+    assert block.self_attention.positions == Rotary()
+
+
+@pytest.mark.parametrize("serialized", [False, True])
+def test_positions_may_be_an_object_or_its_configuration(serialized):
+    positions = Rotary(base=5e5)
+    if serialized:
+        positions = keras.saving.serialize_keras_object(positions)
+    config = BlockConfig(2, 16, positions=positions)
+    json.dumps(config.get_config())
+    assert config.positions == Rotary(base=5e5)
+    assert BlockConfig.from_config(config.get_config()) == config
+
+
+def test_positions_with_the_options_of_a_name_are_that_name():
+    assert BlockConfig(2, 16, positions=Rotary()).positions == "rotary"
 
 
 def test_a_config_written_before_an_option_existed_loads():

@@ -328,7 +328,8 @@ class Points:
 
 
 def test_the_settings_of_blocks_reach_the_model_and_come_back(tmp_path):
-    settings = {"norm": "rms", "feed_forward": "swiglu", "norm_first": True}
+    settings = {"norm": "rms", "feed_forward": "swiglu", "norm_first": True, "num_kv_heads": 1}
+    settings["positions"] = "rotary"
     run = dataclasses.replace(small_run(), config=Config().replace({**SETTINGS, **settings}))
     run = dataclasses.replace(run, model=make_model(run.config, run.tokenizer.vocabulary_size))
     save_run(run, tmp_path / "run")
