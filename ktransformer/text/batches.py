@@ -53,10 +53,15 @@ class EpochBatches(abc.ABC):
         Args:
             first_update: The number of batches to skip, over all epochs.
         """
+        for epoch, first_step in self._epochs(first_update):
+            yield from self.epoch(epoch, first_step)
+
+    def _epochs(self, first_update: int) -> Iterator[tuple[int, int]]:
+        """Yields each epoch from an update on, endlessly, and the step it begins at."""
         first_epoch, first_step = divmod(first_update, self.steps_per_epoch)
-        yield from self.epoch(first_epoch, first_step)
+        yield first_epoch, first_step
         for epoch in itertools.count(first_epoch + 1):
-            yield from self.epoch(epoch)
+            yield epoch, 0
 
     def dataset(self, first_update: int = 0) -> "tf.data.Dataset":
         """Returns the batches of `stream` as a dataset for TensorFlow's trainer."""

@@ -8,16 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
+from ktransformer.text.batches import Batch, EpochBatches
 from ktransformer.text.buckets import Buckets, JoinedIds
 from ktransformer.text.special_ids import SpecialIds
 from ktransformer.text.without_autotune import without_autotune
 
 _AS_MASK, _AS_ANOTHER = 0.8, 0.1  # The rest stays as it is.
 
-Batch = tuple[dict[str, np.ndarray], np.ndarray]
 
-
-class MaskedBatches:
+class MaskedBatches(EpochBatches):
     """Batches of encoded lines for `fit`, with tokens to predict.
 
     A share of each line's tokens is chosen, at least one token. Of the chosen tokens, 80% become
@@ -63,6 +62,8 @@ class MaskedBatches:
         masks at every epoch).
     """
 
+    inputs = ("ids", "positions")
+
     def __init__(
         self,
         lines: Sequence[np.ndarray],
@@ -98,34 +99,37 @@ class MaskedBatches:
         self._special_ids, self._ordinary = special_ids, ordinary
         self._fixed, self._seed = fixed, seed
         self._counts = _counts(max_length, masked_share)
+        lengths = self._lines.lengths
+        self.batch_tokens, self.tokens = batch_tokens, int(lengths[lengths <= max_length].sum())
         self.too_long = self._buckets.too_long
         self.steps_per_epoch = self._buckets.steps_per_epoch
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yields the batches of one epoch, counted from 0.
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yields the batches of one epoch, counted from 0, from one of its steps on.
 
         Each is `({"ids": [B, T], "positions": [B, M]}, labels [B, M])`, int32: the masked ids, the
         positions to predict, and the original ids there. M depends only on T. For a line with
         fewer than M positions, the last labels are padding and the last positions 0.
         """
-        for ids, seed in self._plain(epoch):
+        for ids, seed in self._plain(epoch, first_step):
             inputs, labels = self._mask(tf.constant(ids), tf.constant(seed))
             yield {name: tensor.numpy() for name, tensor in inputs.items()}, labels.numpy()
 
-    def dataset(self) -> tf.data.Dataset:
-        """Returns epoch after epoch, endlessly: give `fit` the `steps_per_epoch`, too."""
+    def dataset(self, first_update: int = 0) -> tf.data.Dataset:
+        """Returns the batches of `stream`, masked in the graph of the data."""
 
         def plain() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            for epoch in itertools.count():
-                yield from self._plain(epoch)
+            for epoch, first_step in self._epochs(first_update):
+                yield from self._plain(epoch, first_step)
 
         signature: Any = (tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((2,), tf.int32))
         batches = tf.data.Dataset.from_generator(plain, output_signature=signature)
         return without_autotune(batches.map(self._mask).prefetch(4))
 
-    def _plain(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _plain(self, epoch: int, first_step: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the ids `[B, T]` of each batch, and the seed `[2]` of its masks."""
-        for step, slot in enumerate(self._buckets.epoch(epoch)):
+        slots = enumerate(self._buckets.epoch(epoch))
+        for step, slot in itertools.islice(slots, first_step, None):
             place = [self._seed, 0 if self._fixed else epoch, step]
             seed = np.random.SeedSequence(place).generate_state(2).view("int32")
             yield self._lines.padded(slot.rows, slot.size, slot.length, self._special_ids.pad), seed
