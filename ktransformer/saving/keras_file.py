@@ -11,7 +11,7 @@ import keras
 
 from ktransformer.errors import InputError, first_line
 from ktransformer.files.checksums import parse_json
-from ktransformer.models.encoder_model import EncoderModel
+from ktransformer.models import BlockModel
 from ktransformer.saving.weights import WeightsFile
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -170,7 +170,7 @@ def _build(fields: dict[str, Any]) -> keras.Model:
     if model.built:
         return model
     own = type(model).build_from_config is not keras.Model.build_from_config
-    if own or not isinstance(model, EncoderModel):
+    if own or not isinstance(model, BlockModel):
         model.build_from_config(record)
     elif "input_shape" in record:
         model.build(record["input_shape"])

@@ -115,5 +115,5 @@ def _saved(task: Task) -> tf.Module:
     """
     saved = tf.Module()
     saved.weights = [variable.value for variable in task.model.variables]
-    saved.tokenizer = task.tokenizer
+    saved.tokenizers = task.tokenizers
     return saved
