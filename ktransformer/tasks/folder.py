@@ -112,7 +112,13 @@ def load(path: str | Path, *, check: bool = True, **settings: Any) -> Task:
     if known is None:
         folder.check_files(chosen.FILES, chosen.OPTIONAL_FILES, check=check)
         chosen.check_model_config(model.get_config(), folder.config)
-    task = chosen.from_folder(model, folder.path, folder.config)
+    try:
+        task = chosen.from_folder(model, folder.path, folder.config)
+    except TypeError as error:
+        raise InputError(
+            f"{folder.path} is damaged: its configuration is not that of "
+            f"{with_article(chosen.kind)}: {error}"
+        ) from error
     given = {name: value for name, value in settings.items() if value is not None}
     unknown = given.keys() - set(task.SETTINGS)
     if unknown:

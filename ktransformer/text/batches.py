@@ -3,7 +3,7 @@
 import abc
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class EpochBatches(abc.ABC):
     """Batches for `fit`, each a function of epoch and step.
 
     Attributes:
+        inputs: Names of the model's inputs, each of two axes.
         steps_per_epoch: Batches in an epoch.
         batch_tokens: The most tokens of a batch on each side.
         tokens: Tokens of an epoch, counting the longer side of each pair, without padding.
@@ -31,6 +32,7 @@ class EpochBatches(abc.ABC):
             None if there was none.
     """
 
+    inputs: ClassVar[tuple[str, ...]] = ("source", "target")
     steps_per_epoch: int
     batch_tokens: int
     tokens: int
@@ -63,7 +65,7 @@ class EpochBatches(abc.ABC):
         from ktransformer.text.without_autotune import without_autotune
 
         ids = tf.TensorSpec((None, None), tf.int32)
-        signature: Any = ({"source": ids, "target": ids}, ids)
+        signature: Any = (dict.fromkeys(self.inputs, ids), ids)
         batches = tf.data.Dataset.from_generator(
             lambda: self._stream_for_tensorflow(first_update), output_signature=signature
         )
