@@ -1,5 +1,7 @@
 """Tokenizers with other special ids, or two of them, from batches to exports."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -63,7 +65,8 @@ def with_two():
     source_model, target_model, table = make_sides()
     source, target = (Tokenizer.from_table(model, table) for model in (source_model, target_model))
     model = built(Transformer(source.vocabulary_size, pad_id=source.special_ids.pad, **SIZES))
-    return Translator(model, source, DECODING, target_tokenizer=target)
+    greedy = dataclasses.replace(DECODING, beam_size=1)
+    return Translator(model, source, greedy, target_tokenizer=target)
 
 
 def assert_same_outputs(found, expected):
@@ -102,6 +105,7 @@ def test_a_training_step_with_other_ids_has_the_usual_loss_and_metrics(both):
         np.testing.assert_allclose(results[1][name], value, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_the_exports_have_the_ids_of_the_tokenizer(both, tmp_path):
     usual, other = both
     expected = usual.translate_texts(TEXTS)["text"].numpy().tolist()
@@ -139,7 +143,7 @@ def test_a_shortlist_searches_with_the_places_of_other_ids(both):
 def test_a_shortlist_with_other_special_ids_is_refused(both):
     usual, other = both
     sides = (usual.tokenizer.encode_lines(side) for side in (SOURCES, TARGETS))
-    shortlist = Shortlist(train_lexicon(*sides, usual.model.vocabulary_size), 40)
+    shortlist = Shortlist(train_lexicon(*sides, usual.model.vocabulary_size), 30)
     with pytest.raises(InputError, match=r"shortlist.*start=2"):
         other.with_settings(shortlist=shortlist)
 
@@ -147,11 +151,12 @@ def test_a_shortlist_with_other_special_ids_is_refused(both):
 def test_pruning_keeps_the_padding_of_other_ids(both):
     _, other = both
     run = Run(Config(), other.tokenizer, other.model, {})
-    pruned = prune_run(run, [*SOURCES, *TARGETS], min_count=5)
+    texts = SOURCES[:3]
+    pruned = prune_run(run, texts)
     assert pruned.tokenizer.vocabulary_size < run.tokenizer.vocabulary_size
     smaller = Translator(pruned.model, pruned.tokenizer, DECODING)
     assert smaller.model.pad_id == smaller.tokenizer.special_ids.pad != other.model.pad_id
-    scores = [each.score(TEXTS, TEXTS)["log_probability"].numpy() for each in (smaller, other)]
+    scores = [each.score(texts, texts)["log_probability"].numpy() for each in (smaller, other)]
     assert (scores[0] >= scores[1] - 1e-4).all()  # Fewer pieces share the probability.
 
 
@@ -205,14 +210,24 @@ def test_a_translator_encodes_with_one_tokenizer_and_decodes_with_the_other(with
     assert tokens == [len(ids) for ids in with_two.target_tokenizer.encode_lines(TARGETS[:3])]
 
 
-def test_both_tokenizers_are_exported(with_two, tmp_path):
+def test_both_tokenizers_run_in_a_lite_file(with_two, tmp_path):
+    expected = [text.decode() for text in with_two.translate_texts(TEXTS)["text"].numpy()]
+    path = export_lite(with_two, tmp_path / "texts.tflite", signatures=["serving_default"])
+    assert LiteEngine(path).translate(TEXTS) == expected
+
+
+@pytest.mark.long
+def test_both_tokenizers_run_in_a_saved_model(with_two, tmp_path):
     expected = [text.decode() for text in with_two.translate_texts(TEXTS)["text"].numpy()]
     engine = SavedModelEngine(export_saved_model(with_two, tmp_path / "saved"))
     assert engine.translate(TEXTS) == expected
     assert engine.description.tokenizer_sha256 == with_two.tokenizer.sha256
     assert engine.description.target_tokenizer_sha256 == with_two.target_tokenizer.sha256
-    path = export_lite(with_two, tmp_path / "texts.tflite", signatures=["serving_default"])
-    assert LiteEngine(path).translate(TEXTS) == expected
+
+
+@pytest.mark.long
+def test_both_tokenizers_lie_beside_a_file_of_ids(with_two, tmp_path):
+    expected = [text.decode() for text in with_two.translate_texts(TEXTS)["text"].numpy()]
     path = export_lite(with_two, tmp_path / "ids.tflite", signatures=["ids"])
     assert LiteEngine(path).translate(TEXTS) == expected
     (tmp_path / "ids.tflite.target_tokenizer.model").unlink()
@@ -226,7 +241,7 @@ def test_both_tokenizers_are_saved_and_missed(with_two, tmp_path):
     assert [each.sha256 for each in loaded.tokenizers] == [
         each.sha256 for each in with_two.tokenizers
     ]
-    assert_same_outputs(loaded.beam(TEXTS), with_two.beam(TEXTS))
+    assert_same_outputs(loaded.translate_texts(TEXTS), with_two.translate_texts(TEXTS))
     (tmp_path / "model" / "target_tokenizer.model").unlink()
     for check in (True, False):
         with pytest.raises(InputError, match=r"target_tokenizer\.model is missing"):
@@ -234,6 +249,6 @@ def test_both_tokenizers_are_saved_and_missed(with_two, tmp_path):
 
 
 def test_changing_settings_keeps_both_tokenizers(with_two):
-    greedy = with_two.with_settings(beam_size=1)
-    assert greedy.target_tokenizer is with_two.target_tokenizer
+    wider = with_two.with_settings(beam_size=2)
+    assert wider.target_tokenizer is with_two.target_tokenizer
     assert with_two.with_model(with_two.model).target_tokenizer is with_two.target_tokenizer
