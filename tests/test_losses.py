@@ -202,7 +202,7 @@ def test_it_survives_serialization():
 
 @pytest.mark.parametrize("label_smoothing", [-0.1, 1.0])
 def test_smoothing_out_of_range_is_an_error_that_names_the_rule(label_smoothing):
-    rule = rf"label_smoothing must be in \[0, 1\); got label_smoothing={label_smoothing}"
+    rule = rf"label_smoothing .*\[0, 1\).*label_smoothing={label_smoothing}"
     with pytest.raises(ValueError, match=rule):
         SmoothedCrossEntropy(label_smoothing)
 
@@ -233,7 +233,7 @@ def test_r_drop_of_equal_halves_is_the_cross_entropy():
 def test_r_drop_is_restored_from_its_config():
     loss = RDrop.from_config(RDrop(0.2, alpha=3.0, pad_id=1).get_config())
     assert (loss.label_smoothing, loss.alpha, loss.pad_id) == (0.2, 3.0, 1)
-    with pytest.raises(ValueError, match="alpha must be at least 0; got alpha=-1"):
+    with pytest.raises(ValueError, match=r"alpha .*0.*alpha=-1"):
         RDrop(alpha=-1)
 
 
