@@ -72,10 +72,10 @@ def test_a_saved_model_keeps_the_schedule_of_its_optimizer(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
-        ((0.0, 10), r"peak .*0.*peak=0.0"),
-        ((-1.0, 10), r"peak .*0.*peak=-1.0"),
-        ((float("nan"), 10), r"peak .*0.*peak=nan"),
-        ((0.1, 0), r"warmup_steps .*1.*warmup_steps=0"),
+        ((0.0, 10), "peak.*[01].*peak=0.0"),
+        ((-1.0, 10), "peak.*[01].*peak=-1.0"),
+        ((float("nan"), 10), "peak.*[01].*peak=nan"),
+        ((0.1, 0), "warmup_steps.*[01].*warmup_steps=0"),
     ],
 )
 def test_an_argument_out_of_range_is_an_error_that_names_the_rule(arguments, rule):

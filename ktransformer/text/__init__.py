@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ktransformer.lazy import lazy_names
 from ktransformer.runtime import supported_backend as supported_backend
-from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID, SpecialIds
 
 if TYPE_CHECKING:
     from ktransformer.text.batches import TokenBatches
@@ -38,6 +38,7 @@ __all__ = [
     "ParallelText",
     "ShardedBatches",
     "Shards",
+    "SpecialIds",
     "SubwordSampler",
     "Survey",
     "TokenBatches",

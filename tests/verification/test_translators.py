@@ -74,7 +74,7 @@ def test_an_export_of_other_weights_is_found_out(translator, wrong_file):
     assert "are identical, fewer than 0.999" in report.broken[0]
     first = result.differences[0]
     assert first.source == TEXTS[first.line - 1]
-    assert first.model == translator.translate([first.source])["text"][0].numpy().decode()
+    assert first.model == translator.translate_texts([first.source])["text"][0].numpy().decode()
     assert first.model != first.export
     assert f"line {first.line}: {first.source}" in report.to_text(differences=1)
 
