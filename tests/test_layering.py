@@ -54,7 +54,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"numpy", "tensorflow"},
     ),
     "verification": (
-        {"engines", "exporting", "files", "scores", "tasks"},
+        {"engines", "exporting", "files", "runtime", "scores", "tasks", "text"},
         {"numpy", "tensorflow"},
     ),
     "fitting": (

@@ -2,6 +2,7 @@
 
 from ktransformer.decoding.beam import beam_search as beam_search
 from ktransformer.decoding.greedy import greedy_search as greedy_search
+from ktransformer.decoding.hypotheses import IMPOSSIBLE as IMPOSSIBLE
 from ktransformer.decoding.hypotheses import Hypotheses as Hypotheses
 from ktransformer.decoding.hypotheses import SpecialIds as SpecialIds
 from ktransformer.decoding.hypotheses import length_limits as length_limits

@@ -16,7 +16,7 @@ from ktransformer.tasks.inputs import to_texts
 from ktransformer.tasks.translator import TEXT_SIGNATURES, Translator
 from ktransformer.text.line_limits import cut_line
 
-BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: what a batch of long lines is held to.
+BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: the most of a batch of long lines.
 
 
 class Translation(NamedTuple):
@@ -102,11 +102,11 @@ class Engine(abc.ABC):
             texts: The texts, as a list, a NumPy array or a tensor; none gives none. Of each at most
                 64 characters are read for each token of the longest source; one that is longer is
                 truncated.
-            n_best: How many translations of each, at most the beam size.
+            n_best: The number of translations of each, at most the beam size.
 
         Raises:
-            InputError: `n_best` is not from 1 to the beam size, a signature is missing, or what
-                is in `texts` is no string.
+            InputError: `n_best` is not from 1 to the beam size, a signature is missing, or one of
+                `texts` is no string.
             TypeError: `texts` is a single string.
         """
         given = to_texts(texts)
@@ -152,7 +152,7 @@ class Engine(abc.ABC):
 
 
 def _read(text: str | bytes, max_length: int) -> tuple[bytes, bool]:
-    """Returns as much of a text as is read of it, in UTF-8, and whether it is longer."""
+    """Returns the part of a text that is read, in UTF-8, and whether the text is longer."""
     whole = text if isinstance(text, str) else text.decode(errors="replace")
     cut = cut_line(whole, max_length)
     return cut.encode(), cut is not whole

@@ -1,4 +1,4 @@
-"""Writes a task as one SavedModel or one .tflite, and opens what was written."""
+"""Writes a task as one SavedModel or one .tflite, and opens these."""
 
 from ktransformer.runtime import supported_backend as supported_backend  # isort: skip
 from ktransformer.exporting.lite import QUANTIZATIONS as QUANTIZATIONS

@@ -1,5 +1,6 @@
-"""What self- and cross-attention share."""
+"""The attention kernel that self- and cross-attention share, in calls and in cached steps."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -7,37 +8,55 @@ from keras import ops
 
 from ktransformer.layers.cache import Positions
 from ktransformer.layers.checks import check_dropouts, check_heads, check_sizes
-from ktransformer.layers.masks import masked_softmax
+from ktransformer.layers.key_span import KeySpan
+from ktransformer.layers.masks import hide_scores, sees_anything
 from ktransformer.layers.output_shapes import SameShapeLayer
 from ktransformer.layers.projection import Projection
 
 
 class MultiHeadAttention(SameShapeLayer):
-    """The parts that self- and cross-attention share.
+    """The steps of attention: project (in the subclasses), `attend`, `merge`.
 
-    Project (in the subclasses), `compute_scores`, `compute_weights`, `attend`, `merge`. `call` and
-    the cached `step` share all but `attend`, which `step` does in its own way: a subclass that
-    overrides `call` or `attend` overrides `step` as well, or cannot decode.
+    `attend` is `compute_scores`, `compute_weights`, dropout and a sum of values. `call` and the
+    cached `step` run the same steps, on one `KeySpan` or on several: a subclass overrides any of
+    them once, and trains and decodes the same model. One that overrides `call` overrides `step`
+    as well, or cannot decode.
+
+    With `num_kv_heads` (KV) below `num_heads` (H), each head of keys and values serves the H/KV
+    heads of queries that follow each other: grouped-query attention, and with KV = 1 multi-query
+    attention. Keys and values are never repeated in memory.
+
+    On JAX, after `keras.config.enable_flash_attention()`, `call` uses the backend's fused
+    attention where it computes the same: neither `compute_scores` nor `compute_weights` is
+    overridden, no dropout of weights is on, and the positions add no bias to the scores.
+
+    Reference: Vaswani et al. 2017, section 3.2; Shazeer 2019 (multi-query); Ainslie et al. 2023
+        (grouped-query).
     """
 
-    cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {
-        "call": ("step",),
-        "attend": ("step",),
-    }
+    cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {"call": ("step",)}
 
     def __init__(
         self,
         num_heads: int,
         *,
+        num_kv_heads: int | None = None,
         dropout: float = 0.0,
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_sizes(num_heads=num_heads)
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        check_sizes(num_heads=num_heads, num_kv_heads=num_kv_heads)
+        if num_heads % num_kv_heads:
+            raise ValueError(
+                "num_heads must be a multiple of num_kv_heads; "
+                f"got num_heads={num_heads}, num_kv_heads={num_kv_heads}."
+            )
         check_dropouts(dropout=dropout)
         self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
         self.dropout = dropout
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -65,34 +84,85 @@ class MultiHeadAttention(SameShapeLayer):
         self.input_spec = keras.InputSpec(ndim=3, axes={-1: d_model})
 
     def project_heads(
-        self, dense: keras.layers.Layer, inputs: Any, parts: int = 1
+        self, dense: keras.layers.Layer, inputs: Any, *num_heads: int
     ) -> tuple[Any, ...]:
         """Projects inputs and splits the result into heads.
 
         Args:
-            dense: A layer from rows `[N, width]` to rows `[N, parts * D]`.
+            dense: A layer from rows `[N, width]` to rows `[N, D/H * the sum of num_heads]`.
             inputs: Float tensor `[B, T, width]`.
-            parts: How many tensors the layer makes at once.
+            *num_heads: The heads of each tensor that is returned; by default one tensor of all
+                H heads.
 
         Returns:
-            A tuple of `parts` tensors `[B, H, T, D/H]`.
+            A tuple of tensors `[B, heads, T, D/H]`, one for each of `num_heads`.
         """
-        length = ops.shape(inputs)[1]
+        num_heads = num_heads or (self.num_heads,)
+        length, total = ops.shape(inputs)[1], sum(num_heads)
         # Rows, because a Dense on more axes adds operations that only compute shapes.
-        heads = dense(ops.reshape(inputs, (-1, inputs.shape[-1])))  # [B*T, parts*D]
+        heads = dense(ops.reshape(inputs, (-1, inputs.shape[-1])))  # [B*T, total * D/H]
         if isinstance(length, int) and length == 1:  # Then there is nothing to transpose.
-            heads = ops.reshape(heads, (-1, parts * self.num_heads, 1, self.head_dim))
+            heads = ops.reshape(heads, (-1, total, 1, self.head_dim))
         else:
-            heads = ops.reshape(heads, (-1, length, parts * self.num_heads, self.head_dim))
-            heads = ops.transpose(heads, (0, 2, 1, 3))  # [B, parts*H, T, D/H]
-        return (heads,) if parts == 1 else tuple(ops.split(heads, parts, axis=1))
+            heads = ops.reshape(heads, (-1, length, total, self.head_dim))
+            heads = ops.transpose(heads, (0, 2, 1, 3))  # [B, total, T, D/H]
+        if len(num_heads) == 1:
+            return (heads,)
+        if len(set(num_heads)) == 1:
+            return tuple(ops.split(heads, len(num_heads), axis=1))
+        # Not `split`, which makes the number of heads unknown where they differ.
+        stops = [sum(num_heads[: index + 1]) for index in range(len(num_heads))]
+        return tuple(
+            heads[:, stop - count : stop] for count, stop in zip(num_heads, stops, strict=True)
+        )
 
-    def compute_scores(self, query: Any, key: Any, positions: Positions) -> Any:
-        """Says how much each query looks for each key, before the mask and the softmax.
+    def attend(self, query: Any, spans: Sequence[KeySpan], training: bool | None = None) -> Any:
+        """Sums the values of all spans by their attention weights.
 
         Args:
             query: Float tensor `[B, H, T, D/H]`.
-            key: Float tensor `[B, H, S, D/H]`.
+            spans: What to attend to: one span in a call, one or two in a cached step.
+            training: Whether dropout is on.
+
+        Returns:
+            Float tensor `[B, H, T, D/H]`.
+        """
+        if self._can_fuse(spans, training):
+            return self._attend_fused(query, spans[0])
+        weights = self.weights_dropout(self.span_weights(query, spans), training=training)
+        if len(spans) == 1:
+            return self._product(weights, spans[0].value)
+        attended, start = None, 0
+        for span in spans:
+            stop = None if span is spans[-1] else start + ops.shape(span.value)[2]
+            part = weights[..., start:stop]
+            if attended is None:
+                attended = self._product(part, span.value)
+            else:  # Not `+`: LiteRT's converter (2.21) breaks on a sum of products of slices.
+                attended = attended - self._product(-part, span.value)
+            start = stop
+        return attended
+
+    def span_weights(self, query: Any, spans: Sequence[KeySpan]) -> Any:
+        """Returns the attention weights without dropout, `[B, H, T, S]` over all spans' keys.
+
+        A query that every key is hidden from by a mask has weights of 0.
+        """
+        scores = [self._hidden_scores(query, span) for span in spans]
+        weights = self.compute_weights(
+            scores[0] if len(scores) == 1 else ops.concatenate(scores, axis=-1)
+        )
+        seen = sees_anything([span.mask for span in spans])
+        if seen is not None:
+            weights = weights * ops.cast(seen, weights.dtype)
+        return ops.cast(weights, query.dtype)
+
+    def compute_scores(self, query: Any, key: Any, positions: Positions) -> Any:
+        """Computes how well each key matches each query, before masks, biases and the softmax.
+
+        Args:
+            query: Float tensor `[B, H, T, D/H]`.
+            key: Float tensor `[B, KV, S, D/H]`.
             positions: Where the queries `[T]` and the keys `[S]` stand, each in its own sequence.
                 While decoding, T is the number of hypotheses, all at one position, several keys
                 may stand at one, and none stands after it.
@@ -104,56 +174,24 @@ class MultiHeadAttention(SameShapeLayer):
         """
         del positions
         scale = ops.cast(self.head_dim**-0.5, query.dtype)
-        return ops.matmul(query * scale, ops.transpose(key, (0, 1, 3, 2)))
+        return self._product(query * scale, ops.transpose(key, (0, 1, 3, 2)))
 
-    def compute_weights(self, scores: Any, mask: Any | None) -> Any:
+    def compute_weights(self, scores: Any) -> Any:
         """Turns scores into attention weights.
 
         Args:
-            scores: Float tensor `[B, H, T, S]`.
-            mask: Boolean tensor that broadcasts to `scores`, True = attend, or None. In a step it
-                is None: the scores of masked keys lie near -1e9 instead, and must get a weight
-                of 0.
+            scores: Float32 tensor `[B, H, T, S]`, near -1e9 at hidden keys, which must get a
+                weight of 0. (Where a mask hides all keys of a query, its weights are zeroed
+                after this.)
 
         Returns:
-            Float tensor `[B, H, T, S]`.
+            Float32 tensor `[B, H, T, S]`: here their softmax.
         """
-        return masked_softmax(scores, mask)
+        return ops.softmax(scores, axis=-1)
 
-    def attend(
-        self,
-        query: Any,
-        key: Any,
-        value: Any,
-        mask: Any | None,
-        training: bool | None = None,
-    ) -> Any:
-        """Sums the values by the attention weights, over whole sequences; see the class.
-
-        Args:
-            query: Float tensor `[B, H, T, D/H]`.
-            key: Float tensor `[B, H, S, D/H]`.
-            value: Float tensor `[B, H, S, D/H]`.
-            mask: Boolean tensor that broadcasts to `[B, H, T, S]`, or None.
-            training: Whether dropout is on.
-
-        Returns:
-            Float tensor `[B, H, T, D/H]`.
-        """
-        weights = self._weights(query, key, mask)
-        return ops.matmul(self.weights_dropout(weights, training=training), value)
-
-    def _weights(self, query: Any, key: Any, mask: Any | None) -> Any:
-        """Returns the weights `[B, H, T, S]` of whole sequences, without dropout."""
-        positions = Positions.from_start(ops.shape(query)[2], ops.shape(key)[2])
-        return self.compute_weights(self.compute_scores(query, key, positions), mask)
-
-    def _step_scores(
-        self, query: Any, transposed_key: Any, penalty: Any, positions: Positions
-    ) -> Any:
-        """Computes scores in float32, far below all others at masked keys."""
-        key = ops.transpose(transposed_key, (0, 1, 3, 2))
-        return ops.cast(self.compute_scores(query, key, positions), "float32") - penalty
+    def position_bias(self, positions: Positions) -> Any | None:
+        """Returns what is added to the scores, float32 `[H, T, S]`, or None; here None."""
+        return None
 
     def merge(self, attended: Any) -> Any:
         """Joins the heads and projects them: `[B, H, T, D/H] -> [B, T, D]`."""
@@ -164,10 +202,60 @@ class MultiHeadAttention(SameShapeLayer):
         outputs = self.output_projection(ops.reshape(joined, (-1, self.d_model)))
         return ops.reshape(outputs, (-1, length, self.d_model))
 
+    def _hidden_scores(self, query: Any, span: KeySpan) -> Any:
+        """Computes a span's scores in float32, with bias, far below all others at hidden keys."""
+        scores = self.compute_scores(query, span.key, span.positions)
+        scores = ops.cast(scores, "float32")  # Neither -1e9 nor a long sum fits into float16.
+        bias = self.position_bias(span.positions)
+        if span.penalty is not None:  # One subtraction, and no sum: see `PENALTY`.
+            return scores - (span.penalty if bias is None else span.penalty - bias)
+        return hide_scores(scores if bias is None else scores + bias, span.mask)
+
+    def _product(self, left: Any, right: Any) -> Any:
+        """Multiplies `[B, H, T, X]` by `[B, KV, X, Y]` to `[B, H, T, Y]`.
+
+        The heads of a group become more rows of one product, so that nothing is repeated.
+        """
+        if self.num_kv_heads == self.num_heads:
+            return ops.matmul(left, right)
+        length, inner = ops.shape(left)[2], ops.shape(left)[3]
+        group = self.num_heads // self.num_kv_heads
+        rows = ops.reshape(left, (-1, self.num_kv_heads, group * length, inner))
+        product = ops.matmul(rows, right)  # [B, KV, H/KV * T, Y]
+        return ops.reshape(product, (-1, self.num_heads, length, ops.shape(product)[3]))
+
+    def _can_fuse(self, spans: Sequence[KeySpan], training: bool | None) -> bool:
+        """Tells whether the backend's fused attention computes what the steps here do.
+
+        TensorFlow has none: Keras would compute the same steps, in another layout.
+        """
+        return (
+            keras.config.backend() == "jax"
+            and keras.config.is_flash_attention_enabled() is True
+            and type(self).compute_scores is MultiHeadAttention.compute_scores
+            and type(self).compute_weights is MultiHeadAttention.compute_weights
+            and (not self.dropout or training is False)
+            and len(spans) == 1
+            and spans[0].penalty is None
+            and self.position_bias(spans[0].positions) is None
+        )
+
+    def _attend_fused(self, query: Any, span: KeySpan) -> Any:
+        query, key, value = (
+            ops.transpose(heads, (0, 2, 1, 3)) for heads in (query, span.key, span.value)
+        )
+        attended = ops.dot_product_attention(
+            query, key, value, mask=span.mask, scale=self.head_dim**-0.5
+        )
+        attended = ops.transpose(attended, (0, 2, 1, 3))  # [B, H, T, D/H]
+        seen = sees_anything([span.mask])
+        return attended if seen is None else ops.where(seen, attended, 0)
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,
+            "num_kv_heads": self.num_kv_heads,
             "dropout": self.dropout,
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),

@@ -8,6 +8,7 @@ from keras import ops
 from ktransformer.layers.attention import MultiHeadAttention
 from ktransformer.layers.cache import KeyValues, Positions, StepContext
 from ktransformer.layers.checks import check_axes, check_mask
+from ktransformer.layers.key_span import KeySpan
 from ktransformer.layers.masks import attention_mask
 from ktransformer.layers.overrides import check_overrides
 
@@ -22,6 +23,8 @@ class MultiHeadCrossAttention(MultiHeadAttention):
 
     Args:
         num_heads: H, the number of heads; divides the width of the input.
+        num_kv_heads: KV, the heads of keys and values, a divisor of H; None for H. What decoding
+            keeps of the memory is smaller by the factor KV/H. See `MultiHeadAttention`.
         dropout: Probability of zeroing an attention weight, in [0, 1).
         use_bias: Whether the projections have a bias.
         kernel_initializer: Initializer of the projections.
@@ -51,10 +54,7 @@ class MultiHeadCrossAttention(MultiHeadAttention):
     Reference: Vaswani et al. 2017, section 3.2.3 ("encoder-decoder attention").
     """
 
-    cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {
-        "call": ("step", "project_memory"),
-        "attend": ("step",),
-    }
+    cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {"call": ("step", "project_memory")}
 
     def __init__(self, num_heads: int, **kwargs: Any) -> None:
         super().__init__(num_heads, **kwargs)
@@ -76,7 +76,8 @@ class MultiHeadCrossAttention(MultiHeadAttention):
             memory_dim: The width of the memory.
         """
         self.query_projection = self.make_dense(self.d_model, input_dim, "query_projection")
-        self.memory_projection = self.make_dense(2 * self.d_model, memory_dim, "memory_projection")
+        features = 2 * self.num_kv_heads * self.head_dim  # The keys' before the values'.
+        self.memory_projection = self.make_dense(features, memory_dim, "memory_projection")
         self.output_projection = self.make_dense(self.d_model, self.d_model, "output_projection")
 
     def compute_output_shape(self, inputs_shape: Any, memory_shape: Any = None) -> Any:
@@ -88,8 +89,10 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         return self.project_heads(self.query_projection, inputs)[0]
 
     def project_key_value(self, memory: Any) -> tuple[Any, Any]:
-        """Makes key and value, `[B, H, S, D/H]` each, from memory `[B, S, D]`."""
-        key, value = self.project_heads(self.memory_projection, memory, 2)
+        """Makes key and value, `[B, KV, S, D/H]` each, from memory `[B, S, D]`."""
+        key, value = self.project_heads(
+            self.memory_projection, memory, self.num_kv_heads, self.num_kv_heads
+        )
         return key, value
 
     def call(
@@ -99,15 +102,13 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         memory_mask: Any | None = None,
         training: bool | None = None,
     ) -> Any:
-        mask = self._wide_mask(inputs, memory, memory_mask)
-        key, value = self.project_key_value(memory)
-        return self.merge(self.attend(self.project_query(inputs), key, value, mask, training))
+        span = self._project_span(inputs, memory, memory_mask)
+        return self.merge(self.attend(self.project_query(inputs), [span], training))
 
     def attention_weights(self, inputs: Any, memory: Any, memory_mask: Any | None = None) -> Any:
         """Returns the weights `[B, H, T, S]` that `call` uses, without dropout."""
-        mask = self._wide_mask(inputs, memory, memory_mask)
-        key, _ = self.project_key_value(memory)
-        return self._weights(self.project_query(inputs), key, mask)
+        span = self._project_span(inputs, memory, memory_mask)
+        return self.span_weights(self.project_query(inputs), [span])
 
     def project_memory(self, memory: Any, memory_mask: Any) -> KeyValues:
         """Computes what all steps of decoding need of the memory `[B, S, D]`, once.
@@ -135,19 +136,22 @@ class MultiHeadCrossAttention(MultiHeadAttention):
             Float tensor `[B, K, D]`.
 
         Raises:
-            NotImplementedError: A subclass overrides `call` or `attend` and not this.
+            NotImplementedError: A subclass overrides `call` and not this.
         """
         check_overrides(self)
-        query = self.project_query(inputs)
         keys = ops.arange(ops.shape(memory.key)[3], dtype="int32")
-        positions = Positions(at.positions, keys)
-        scores = self._step_scores(query, memory.key, at.memory_penalty, positions)
-        weights = ops.cast(self.compute_weights(scores, None), query.dtype)
-        return self.merge(ops.matmul(weights, memory.value))
+        span = KeySpan(
+            ops.transpose(memory.key, (0, 1, 3, 2)),  # Undone in `compute_scores`.
+            memory.value,
+            Positions(at.positions, keys),
+            penalty=at.memory_penalty,
+        )
+        return self.merge(self.attend(self.project_query(inputs), [span], training=False))
 
-    def _wide_mask(self, inputs: Any, memory: Any, memory_mask: Any | None) -> Any | None:
+    def _project_span(self, inputs: Any, memory: Any, memory_mask: Any | None) -> KeySpan:
+        """Returns the span of a whole memory's keys and values."""
         check_axes("memory", memory, "[B, S, D]")
         check_mask("memory_mask", memory_mask, "memory", memory)
-        return attention_mask(
-            memory_mask, query_length=ops.shape(inputs)[1], key_length=ops.shape(memory)[1]
-        )
+        lengths = ops.shape(inputs)[1], ops.shape(memory)[1]
+        mask = attention_mask(memory_mask, query_length=lengths[0], key_length=lengths[1])
+        return KeySpan(*self.project_key_value(memory), Positions.from_start(*lengths), mask=mask)

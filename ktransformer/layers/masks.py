@@ -1,9 +1,12 @@
 """The two masks of the Transformer, widened and applied in one place.
 
-One convention everywhere: boolean, True = attend. Layers carry `[B, S]`; only the attention
-functions know the wide form `[B, 1, T, S]`.
+One convention everywhere: boolean, True = attend. Layers carry `[B, S]`, or `[B, T, S]` where
+the queries of a row see different keys; only the attention functions know the wide form
+`[B, 1, T, S]`.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
@@ -23,7 +26,8 @@ def attention_mask(
     """Widens a padding mask for attention scores and adds causality.
 
     Args:
-        mask: Boolean `[B, S]`, True at the real keys, or None when every key is real.
+        mask: Boolean `[B, S]`, True at the real keys; `[B, T, S]`, True where a query sees a key;
+            or None when every key is real.
         query_length: T, the number of queries.
         key_length: S, the number of keys.
         causal: Whether a query sees only the keys at its own position and before it.
@@ -35,7 +39,8 @@ def attention_mask(
     """
     wide = None
     if mask is not None:
-        wide = ops.expand_dims(ops.cast(mask, "bool"), (1, 2))  # [B, 1, 1, S]
+        axes = 1 if len(mask.shape) == 3 else (1, 2)
+        wide = ops.expand_dims(ops.cast(mask, "bool"), axes)  # [B, 1, T, S] or [B, 1, 1, S]
     if not causal:
         return wide
     query_positions = ops.arange(query_length, dtype="int32")
@@ -45,21 +50,29 @@ def attention_mask(
     return past if wide is None else ops.logical_and(wide, past)
 
 
-def masked_softmax(scores: Any, mask: Any | None) -> Any:
-    """Turns scores into attention weights; what is masked gets a weight of exactly 0.
+def hide_scores(scores: Any, mask: Any | None) -> Any:
+    """Lowers the scores of masked keys so far that a softmax gives them a weight of exactly 0.
 
     Args:
-        scores: Float tensor `[B, H, T, S]` of any precision.
+        scores: Float32 tensor `[B, H, T, S]`.
         mask: Boolean tensor that broadcasts to `scores`, True = attend, or None.
 
     Returns:
-        Weights `[B, H, T, S]` in the dtype of `scores`. They sum to 1 over the last axis. A row
-        in which everything is masked is all zeros: it attends to nothing.
+        Float32 tensor `[B, H, T, S]`, finite in rows without a single True as well.
     """
-    dtype = scores.dtype
-    scores = ops.cast(scores, "float32")  # Neither -1e9 nor a long sum fits into float16.
-    if mask is None:
-        return ops.cast(ops.softmax(scores, axis=-1), dtype)
-    weights = ops.softmax(ops.where(mask, scores, _MASKED_SCORE), axis=-1)
-    sees_anything = ops.any(mask, axis=-1, keepdims=True)
-    return ops.cast(weights * ops.cast(sees_anything, "float32"), dtype)
+    return scores if mask is None else ops.where(mask, scores, _MASKED_SCORE)
+
+
+def sees_anything(masks: Sequence[Any | None]) -> Any | None:
+    """Tells which queries see a key: the softmax of a row without any would see all alike.
+
+    Args:
+        masks: One for each span of keys; None hides nothing.
+
+    Returns:
+        Boolean tensor that broadcasts to `[B, H, T, 1]`, or None where every query sees a key.
+    """
+    if any(mask is None for mask in masks):
+        return None
+    seen = [ops.any(mask, axis=-1, keepdims=True) for mask in masks]
+    return functools.reduce(ops.logical_or, seen)

@@ -3,41 +3,12 @@
 from typing import Any, ClassVar
 
 import keras
-import numpy as np
 from keras import ops
 
 from ktransformer.layers.checks import check_axes, check_dropouts, check_ids, check_sizes
 from ktransformer.layers.output_shapes import DescribedLayer
-
-POSITIONS = ("sinusoidal", "sinusoidal_interleaved", "learned", "none")
-
-
-def sinusoidal_positions(length: int, d_model: int, *, interleaved: bool = False) -> np.ndarray:
-    """Computes the sinusoidal position table.
-
-    Args:
-        length: Number of positions.
-        d_model: D, the width; even.
-        interleaved: True puts a frequency's sine and cosine side by side (the paper's formula);
-            False puts all sines first (the paper's own code, and Marian).
-
-    Returns:
-        Float32 array `[length, D]`.
-
-    Raises:
-        ValueError: `d_model` is odd.
-
-    Reference: Vaswani et al. 2017, section 3.5.
-    """
-    if d_model % 2:
-        raise ValueError(f"d_model must be even for sinusoidal positions; got d_model={d_model}.")
-    frequencies = 10000.0 ** (-np.arange(0, d_model, 2) / d_model)  # [D/2]
-    angles = np.arange(length)[:, None] * frequencies  # [length, D/2]
-    if interleaved:
-        table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, d_model)
-    else:
-        table = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
-    return table.astype("float32")
+from ktransformer.layers.positions import get as get_positions
+from ktransformer.layers.positions import serialize as serialize_positions
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -51,8 +22,9 @@ class PositionalEmbedding(DescribedLayer):
         vocabulary_size: V, the number of ids.
         d_model: D, the width of a vector.
         max_length: The longest sequence, in tokens.
-        positions: `"sinusoidal"` (sines first), `"sinusoidal_interleaved"`, `"learned"`, or
-            `"none"` for token vectors alone, where the attention itself knows the positions.
+        positions: `"sinusoidal"` (sines first), `"sinusoidal_interleaved"` or `"learned"`; or
+            `"rotary"`, `"alibi"`, `"relative"` or `"none"`, which add nothing to token vectors;
+            or a `PositionEncoding`.
         scale: Whether token vectors are multiplied by sqrt(D), which brings an embedding that
             is small enough to be an output projection to the size of the positions.
         pad_id: The id of padding.
@@ -94,7 +66,7 @@ class PositionalEmbedding(DescribedLayer):
         d_model: int,
         *,
         max_length: int,
-        positions: str = "sinusoidal",
+        positions: Any = "sinusoidal",
         scale: bool = True,
         pad_id: int = 0,
         dropout: float = 0.0,
@@ -103,35 +75,25 @@ class PositionalEmbedding(DescribedLayer):
         super().__init__(**kwargs)
         check_sizes(vocabulary_size=vocabulary_size, d_model=d_model, max_length=max_length)
         check_dropouts(dropout=dropout)
-        if positions not in POSITIONS:
-            raise ValueError(f"positions must be one of {POSITIONS}; got positions={positions!r}.")
         self.vocabulary_size = vocabulary_size
         self.d_model = d_model
         self.max_length = max_length
-        self.positions = positions
+        self.positions = get_positions(positions)
         self.scale = scale
         self.pad_id = pad_id
         self.dropout = dropout
         self.sum_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="sum_dropout"
         )
-        if positions.startswith("sinusoidal"):
-            interleaved = positions == "sinusoidal_interleaved"
-            self._sinusoids = sinusoidal_positions(max_length, d_model, interleaved=interleaved)
 
     def build(self, input_shape: Any = None) -> None:
-        """Creates the embedding table and, if positions are learned, theirs."""
+        """Creates the embedding table, and what the positions add."""
         self.embeddings = self.add_weight(
             shape=(self.vocabulary_size, self.d_model),
             initializer=keras.initializers.RandomNormal(stddev=self.d_model**-0.5),
             name="embeddings",
         )
-        if self.positions == "learned":
-            self.position_embeddings = self.add_weight(
-                shape=(self.max_length, self.d_model),
-                initializer=keras.initializers.RandomNormal(stddev=0.02),
-                name="position_embeddings",
-            )
+        self.positions.build_embedding(self)
 
     def compute_mask(self, inputs: Any, mask: Any | None = None) -> Any:
         """Marks the real tokens: `[B, T]`, True where the id is not `pad_id`.
@@ -161,11 +123,9 @@ class PositionalEmbedding(DescribedLayer):
         tokens = ops.take(ops.cast(self.embeddings, self.compute_dtype), ids, axis=0)
         if self.scale:
             tokens = tokens * ops.cast(self.d_model**0.5, self.compute_dtype)
-        if self.positions == "none":
-            return tokens
-        table = self.position_embeddings if self.positions == "learned" else self._sinusoids
         positions = start_index + ops.arange(length, dtype="int32")
-        return tokens + ops.take(ops.cast(table, self.compute_dtype), positions, axis=0)
+        vectors = self.positions.vectors(self, positions)
+        return tokens if vectors is None else tokens + vectors
 
     def call(self, inputs: Any, training: bool | None = None, reverse: bool = False) -> Any:
         if reverse:
@@ -224,7 +184,7 @@ class PositionalEmbedding(DescribedLayer):
             "vocabulary_size": self.vocabulary_size,
             "d_model": self.d_model,
             "max_length": self.max_length,
-            "positions": self.positions,
+            "positions": serialize_positions(self.positions),
             "scale": self.scale,
             "pad_id": self.pad_id,
             "dropout": self.dropout,

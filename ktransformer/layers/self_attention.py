@@ -6,23 +6,30 @@ import keras
 from keras import ops
 
 from ktransformer.layers.attention import MultiHeadAttention
-from ktransformer.layers.cache import Cache, KeyValues, StepContext
+from ktransformer.layers.cache import Cache, KeyValues, Positions, StepContext
 from ktransformer.layers.checks import check_mask
+from ktransformer.layers.key_span import KeySpan
 from ktransformer.layers.masks import attention_mask
 from ktransformer.layers.overrides import check_overrides
+from ktransformer.layers.positions import get as get_positions
+from ktransformer.layers.positions import serialize as serialize_positions
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 class MultiHeadSelfAttention(MultiHeadAttention):
     """Lets every position of a sequence look at the others.
 
-    Query, key and value come out of one fused projection. Override `compute_scores` for another
-    score (a relative bias, say) or `project` for other queries and keys (rotary positions): both
-    are told the positions, so that `call` and the cached `step` go on agreeing. For projections of
-    its own a subclass overrides `make_projections` together with `project`.
+    Query, key and value come out of one fused projection. A subclass overrides one step, such as
+    `compute_scores`, `compute_weights`, `attend` or `merge`, and both `call` and the cached `step`
+    follow. For projections of its own it overrides `make_projections` together with `project`; for
+    positions of its own see `PositionEncoding`.
 
     Args:
         num_heads: H, the number of heads; divides the width of the input.
+        num_kv_heads: KV, the heads of keys and values, a divisor of H; None for H. A cache is
+            smaller by the factor KV/H. See `MultiHeadAttention`.
+        positions: How the attention itself knows the positions: `"rotary"`, `"alibi"` or
+            `"relative"`, or a `PositionEncoding`; the other names add nothing here.
         causal: Whether a position sees only itself and what is before it.
         dropout: Probability of zeroing an attention weight, in [0, 1).
         use_bias: Whether the projections have a bias.
@@ -32,7 +39,8 @@ class MultiHeadSelfAttention(MultiHeadAttention):
 
     Call arguments:
         inputs: Float tensor `[B, T, D]`.
-        mask: Boolean tensor `[B, T]`, True at real positions; filled in by Keras.
+        mask: Boolean tensor `[B, T]`, True at real positions; filled in by Keras. Or `[B, T, T]`,
+            True where a position sees another.
         training: Whether dropout is on.
 
     Returns:
@@ -54,8 +62,11 @@ class MultiHeadSelfAttention(MultiHeadAttention):
     Reference: Vaswani et al. 2017, section 3.2.2.
     """
 
-    def __init__(self, num_heads: int, *, causal: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, num_heads: int, *, positions: Any = "none", causal: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(num_heads, **kwargs)
+        self.positions = get_positions(positions)
         self.causal = causal
         self.supports_masking = True
 
@@ -63,6 +74,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         """Creates the projections for inputs `[B, T, D]`."""
         self._set_sizes(input_shape[-1])
         self.make_projections(input_shape[-1])
+        self.positions.build_attention(self)
 
     def make_projections(self, input_dim: int) -> None:
         """Creates and builds the layers that `project` and `merge` use.
@@ -70,48 +82,67 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         Override it together with `project` for other projections; `merge` uses
         `output_projection`. `d_model` and `head_dim` are known when it is called.
 
+        Query, key and value follow each other in the kernel, head by head: kernels of a checkpoint
+        that keeps them apart are concatenated along their outputs.
+
         Args:
             input_dim: D, the width of the inputs.
         """
-        self.input_projection = self.make_dense(3 * self.d_model, input_dim, "input_projection")
+        features = (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+        self.input_projection = self.make_dense(features, input_dim, "input_projection")
         self.output_projection = self.make_dense(self.d_model, self.d_model, "output_projection")
 
     def project(self, inputs: Any, positions: Any) -> tuple[Any, Any, Any]:
-        """Makes query, key and value, `[B, H, T, D/H]` each, from inputs `[B, T, D]`.
+        """Makes query, key and value of inputs.
 
-        `positions`, ints `[T]`, say where the inputs stand; the projection itself ignores them.
+        Args:
+            inputs: Float tensor `[B, T, D]`.
+            positions: Int32 tensor `[T]`, where the inputs stand.
+
+        Returns:
+            Query `[B, H, T, D/H]`, key and value `[B, KV, T, D/H]`; query and key as `positions`
+            transforms them. A cache holds this key.
         """
-        del positions
-        query, key, value = self.project_heads(self.input_projection, inputs, 3)
-        return query, key, value
+        query, key, value = self.project_heads(
+            self.input_projection, inputs, self.num_heads, self.num_kv_heads, self.num_kv_heads
+        )
+        query = self.positions.transform(self, query, positions)
+        return query, self.positions.transform(self, key, positions), value
+
+    def position_bias(self, positions: Positions) -> Any | None:
+        """Returns the bias of `positions`, float32 `[H, T, S]`, or None."""
+        return self.positions.bias(self, positions)
 
     def call(self, inputs: Any, mask: Any | None = None, training: bool | None = None) -> Any:
-        query, key, value = self.project(inputs, ops.arange(ops.shape(inputs)[1]))
-        attended = self.attend(query, key, value, self._wide_mask(inputs, mask), training)
-        return self.merge(attended)
+        query, span = self._project_whole(inputs, mask)
+        return self.merge(self.attend(query, [span], training))
 
     def attention_weights(self, inputs: Any, mask: Any | None = None) -> Any:
         """Returns the weights `[B, H, T, T]` that `call` uses, without dropout."""
-        query, key, _ = self.project(inputs, ops.arange(ops.shape(inputs)[1]))
-        return self._weights(query, key, self._wide_mask(inputs, mask))
+        query, span = self._project_whole(inputs, mask)
+        return self.span_weights(query, [span])
 
-    def _wide_mask(self, inputs: Any, mask: Any | None) -> Any | None:
-        check_mask("mask", mask, "inputs", inputs)
+    def _project_whole(self, inputs: Any, mask: Any | None) -> tuple[Any, KeySpan]:
+        """Returns the queries of a whole sequence, and the span of its keys and values."""
+        check_mask("mask", mask, "inputs", inputs, pairs=True)
         length = ops.shape(inputs)[1]
-        return attention_mask(mask, query_length=length, key_length=length, causal=self.causal)
+        positions = Positions.from_start(length, length)
+        query, key, value = self.project(inputs, positions.queries)
+        mask = attention_mask(mask, query_length=length, key_length=length, causal=self.causal)
+        return query, KeySpan(key, value, positions, mask=mask)
 
     def empty_cache(
         self, rows: Any, length: Any, *, beam_size: int = 1, chunked: bool = False
     ) -> Cache:
         """Makes room for `length` positions of `beam_size` hypotheses each; see `Cache`."""
-        shape = (rows, self.num_heads, length * beam_size, self.head_dim)
+        shape = (rows, self.num_kv_heads, length * beam_size, self.head_dim)
         recent = KeyValues(
             ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
         )
         if not chunked:
             return Cache((), recent)
         # LiteRT has no attention over nothing: the past begins with a position nobody sees.
-        shape = (rows, self.num_heads, beam_size, self.head_dim)
+        shape = (rows, self.num_kv_heads, beam_size, self.head_dim)
         value = ops.zeros(shape, self.compute_dtype)
         return Cache(KeyValues(ops.transpose(value, (0, 1, 3, 2)), value), recent)
 
@@ -132,28 +163,24 @@ class MultiHeadSelfAttention(MultiHeadAttention):
 
         Raises:
             ValueError: The layer is not causal: earlier outputs would depend on later inputs.
-            NotImplementedError: A subclass overrides `call` or `attend` and not this.
+            NotImplementedError: A subclass overrides `call` and not this.
         """
         check_overrides(self)
         if not self.causal:
             raise ValueError("A cache needs causal attention; got causal=False.")
         query, key, value = self.project(inputs, at.positions)
         recent = cache.write(key, value, at.writer)
-        keys = ops.transpose(recent.key, (0, 1, 3, 2))
         penalty = ops.expand_dims(at.penalty.recent, 1)  # [B, 1, K, slots]
-        scores = self._step_scores(query, keys, penalty, at.recent_positions)
-        if not cache.past:
-            weights = ops.cast(self.compute_weights(scores, None), value.dtype)
-            return self.merge(ops.matmul(weights, recent.value)), Cache((), recent)
-        penalty = ops.expand_dims(at.penalty.past, 1)
-        past = self._step_scores(query, cache.past.key, penalty, at.past_positions)
-        weights = self.compute_weights(ops.concatenate([scores, past], axis=-1), None)
-        weights = ops.cast(weights, value.dtype)
-        slots = recent.key.shape[2]
-        attended = ops.matmul(weights[..., :slots], recent.value)
-        # Not `+`: LiteRT's converter (2.21) breaks on a sum of two products of slices.
-        attended = attended - ops.matmul(-weights[..., slots:], cache.past.value)
-        return self.merge(attended), Cache(cache.past, recent)
+        spans = [KeySpan(*recent, at.recent_positions, penalty=penalty)]
+        if cache.past:
+            past_key = ops.transpose(cache.past.key, (0, 1, 3, 2))  # Undone in `compute_scores`.
+            penalty = ops.expand_dims(at.penalty.past, 1)
+            spans.append(KeySpan(past_key, cache.past.value, at.past_positions, penalty=penalty))
+        return self.merge(self.attend(query, spans, training=False)), Cache(cache.past, recent)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "causal": self.causal}
+        return {
+            **super().get_config(),
+            "positions": serialize_positions(self.positions),
+            "causal": self.causal,
+        }

@@ -26,13 +26,13 @@ class Description:
         kind: The kind of model, as its task is registered.
         signatures: The names of its signatures.
         quantization: How its weights are stored: `none`, `float16` or `dynamic_int8`.
-        batch_size: How many inputs it takes at once; None for any number.
+        batch_size: The number of inputs at once; None for any number.
         batching: How it joins the texts of concurrent requests; None where it doesn't.
         format_version: Of this description and of the signatures.
         ktransformer: The version that wrote it.
         files: The SHA-256 of every other file of the export, by relative path.
         sha256: Of the description's own file, with this field as `checksums.UNSEALED`.
-        STATEFUL: Signatures that take what another signature returns, such as a cache. A warm-up
+        STATEFUL: Signatures that take the outputs of another, such as a cache. A warm-up
             leaves them out.
     """
 
@@ -49,7 +49,7 @@ class Description:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        """Refuses labels and names of classes that are no UTF-8, before any work is done."""
+        """Checks that labels and names of classes have a UTF-8 form, before any work is done."""
         for name, value in vars(self).items():
             for text in value if isinstance(value, (tuple, list)) else (value,):
                 if isinstance(text, str):
@@ -71,7 +71,7 @@ class Description:
 
     @classmethod
     def from_json(cls, text: str | bytes, origin: object) -> Self:
-        """Reads what `to_json` wrote; `Description` itself reads that of any registered kind.
+        """Reads the JSON of `to_json`; `Description` itself reads that of any registered kind.
 
         Args:
             text: The JSON.

@@ -99,7 +99,7 @@ class ImageClassifier(Task):
         if not model.built:
             model.build()
         self.classes = tuple(classes)
-        # Here, not at the class: how many channels there are is the model's.
+        # Made per object: the number of channels is the model's.
         pixels = tf.TensorSpec([None, None, None, model.channels], tf.uint8, "images")
         self.classify_pixels = GraphMethod(type(self)._classify_pixels, [pixels]).__get__(self)
 
@@ -190,7 +190,7 @@ class ImageClassifier(Task):
 
     @graph_method(input_signature=[_FILES])
     def classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Classifies encoded images, strings `[B]`; see the class for what it returns.
+        """Classifies encoded images, strings `[B]`; the class lists the outputs.
 
         A string that is no image is an error of the whole batch (`InvalidArgumentError`).
         """

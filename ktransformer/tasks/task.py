@@ -12,7 +12,7 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.runtime.backend import backend_message
 from ktransformer.tasks.description import Description
-from ktransformer.text import PAD_ID, Tokenizer
+from ktransformer.text import Tokenizer
 
 
 class LiteSignature(NamedTuple):
@@ -20,7 +20,7 @@ class LiteSignature(NamedTuple):
 
     Attributes:
         function: A `tf.function` or plain function of named tensors that returns named tensors.
-        inputs: What it takes, by name.
+        inputs: Its inputs, by name.
         probe: Inputs to try the converted signature on, by name; they may have other shapes than
             `inputs` where these are open.
         takes_text: Whether the tokenizer's LiteRT form runs in it.
@@ -45,7 +45,9 @@ class SignatureCheck(NamedTuple):
         max_examples: Only so many examples are compared, the first ones; None for all. For a
             signature that takes much longer than the others.
         best_texts: Turns a batch of outputs into the best text of each example, for BLEU against
-            a reference and for showing differences; None where the outputs are no texts.
+            a reference; None where the outputs are no texts.
+        n_best: Whether the choices are lists `[B, K]` of which each entry counts. Otherwise an
+            example agrees only if all of its choices do.
     """
 
     signature: str
@@ -54,6 +56,7 @@ class SignatureCheck(NamedTuple):
     optional: frozenset[str] = frozenset()
     max_examples: int | None = None
     best_texts: Callable[[Mapping[str, np.ndarray]], list[str]] | None = None
+    n_best: bool = False
 
 
 class Task(tf.Module, abc.ABC):
@@ -85,6 +88,7 @@ class Task(tf.Module, abc.ABC):
         description_class: The metadata of an export; its `kind` is the same.
         LITE_SIGNATURES: The names of the signatures that a .tflite can have, in their order.
         FILES: The files that `write_files` writes beside the model, by name.
+        OPTIONAL_FILES: Files that only some tasks of the kind write; see `files`.
         SETTINGS: The names of the arguments that `with_settings` takes.
         RANKED_BY: The outputs that are choices (texts, ids, classes), each with the name of the
             number that ranks it. Choices are compared by content, so that equally good ones may
@@ -100,6 +104,7 @@ class Task(tf.Module, abc.ABC):
     description_class: ClassVar[type[Description]]
     LITE_SIGNATURES: ClassVar[tuple[str, ...]]
     FILES: ClassVar[tuple[str, ...]] = ()
+    OPTIONAL_FILES: ClassVar[tuple[str, ...]] = ()
     SETTINGS: ClassVar[tuple[str, ...]] = ()
     RANKED_BY: ClassVar[Mapping[str, str]] = {}
     IDENTITY: ClassVar[tuple[str, ...]] = ()
@@ -112,6 +117,11 @@ class Task(tf.Module, abc.ABC):
             raise InputError(backend_message(f"a {type(self).__name__}"))
         self.model = model
         self.tokenizer = tokenizer
+
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, ...]:
+        """Its different tokenizers: none, one, or those of the source and the target."""
+        return () if self.tokenizer is None else (self.tokenizer,)
 
     # The signatures of its exports.
 
@@ -130,8 +140,8 @@ class Task(tf.Module, abc.ABC):
 
         Args:
             name: One of `LITE_SIGNATURES`.
-            batch_size: How many inputs at once; None for any number. Where it is given, all shapes
-                of the inputs must be fixed.
+            batch_size: The number of inputs at once, for which all shapes of the inputs must be
+                fixed; None for any number.
 
         Raises:
             InputError: This model, or its batch size, has no LiteRT form.
@@ -147,7 +157,7 @@ class Task(tf.Module, abc.ABC):
         """
 
     def check_before_export(self) -> None:
-        """Checks what an export relies on beyond its own graph; nothing by default.
+        """Checks assumptions of an export that its graph does not show; none by default.
 
         Raises:
             InputError: The export would do something else than the model.
@@ -215,11 +225,16 @@ class Task(tf.Module, abc.ABC):
         """The JSON object that the folder's description stores, as `from_folder` reads it."""
         return self.settings
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that `write_files` writes: `FILES`, and some of `OPTIONAL_FILES`."""
+        return self.FILES
+
     def write_files(self, folder: Path) -> None:
-        """Writes `FILES` into a folder in which the model lies; nothing by default.
+        """Writes `files` into a folder in which the model lies; nothing by default.
 
         Args:
-            folder: An existing folder. What is written gets a checksum in its description.
+            folder: An existing folder. Its description will hold a checksum of each file.
         """
 
     @classmethod
@@ -227,7 +242,7 @@ class Task(tf.Module, abc.ABC):
         """Checks a model's configuration before anything of the model is built.
 
         Args:
-            model_config: What the model's `get_config` returned, as JSON.
+            model_config: The result of the model's `get_config`, as JSON.
             config: The folder's configuration, `{}` where it has none.
 
         Raises:
@@ -241,7 +256,7 @@ class Task(tf.Module, abc.ABC):
         Args:
             model: The folder's model, a `model_class`.
             folder: The folder. All `FILES` are there, and are those that were written.
-            config: What `config` was; `{}` for a folder that stores none.
+            config: The stored `config`; `{}` for a folder that stores none.
 
         Raises:
             InputError: A file is damaged, or does not go with the model.
@@ -252,10 +267,10 @@ class Task(tf.Module, abc.ABC):
 
     @classmethod
     def read_examples(cls, path: str | Path) -> list[Any]:
-        """Reads the examples on which exports are compared with their model.
+        """Reads the examples on which exports are compared with their model; none by default.
 
         Args:
-            path: What a user names: a file of text, a line an example, by default.
+            path: The path that a user names, such as a file of text with an example a line.
 
         Returns:
             The examples; strings are compared in batches of like length.
@@ -289,7 +304,7 @@ class Task(tf.Module, abc.ABC):
 
 
 def check_type(name: str, value: Any, kind: type) -> None:
-    """Refuses an argument of another class, as a swapped one is.
+    """Checks the class of an argument, which may be swapped with another.
 
     Raises:
         TypeError: It is no instance of `kind`.
@@ -301,7 +316,7 @@ def check_type(name: str, value: Any, kind: type) -> None:
 
 
 def check_task(task: Any) -> None:
-    """Refuses to export anything but a task, such as the model alone.
+    """Checks that a task is exported or saved, not the model alone.
 
     Raises:
         TypeError: It is no `Task`.
@@ -312,29 +327,24 @@ def check_task(task: Any) -> None:
         )
 
 
-def check_padding(model: Any) -> None:
-    """Refuses a model whose padding is another id than a tokenizer's.
+def check_padding(model: Any, tokenizer: Tokenizer) -> None:
+    """Checks that a model and its tokenizer have the same padding.
 
     Raises:
-        InputError: It is.
+        InputError: They have not.
     """
-    check_pad_id(model.pad_id)
-
-
-def check_pad_id(pad_id: Any) -> None:
-    """Checks the padding of a model's configuration; see `check_padding`."""
-    if pad_id != PAD_ID:
+    if model.pad_id != tokenizer.special_ids.pad:
         raise InputError(
-            f"The model's pad_id must be {PAD_ID}, the padding of every tokenizer; "
-            f"got pad_id={pad_id!r}."
+            f"The model's pad_id must be {tokenizer.special_ids.pad}, the tokenizer's padding; "
+            f"got pad_id={model.pad_id!r}."
         )
 
 
 def check_pieces(tokenizer: Tokenizer, vocabulary_size: int) -> None:
-    """Refuses a tokenizer that has another number of pieces than its model has ids.
+    """Checks that a tokenizer has as many pieces as its model has ids.
 
     Raises:
-        InputError: It has.
+        InputError: It has not.
     """
     if tokenizer.vocabulary_size != vocabulary_size:
         raise InputError(

@@ -3,13 +3,13 @@
 import abc
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.text.buckets import Buckets, JoinedIds, Slot
-from ktransformer.text.special_ids import PAD_ID, START_ID
+from ktransformer.text.special_ids import DEFAULT_SPECIAL_IDS, SpecialIds
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -23,6 +23,7 @@ class EpochBatches(abc.ABC):
     """Batches that are functions of epoch and step, as `fit` takes them.
 
     Attributes:
+        inputs: Names of the model's inputs, each of two axes.
         steps_per_epoch: Batches of an epoch.
         batch_tokens: The most tokens of a batch on each side.
         tokens: Tokens of an epoch: of each pair those of its longer side, without padding.
@@ -30,6 +31,7 @@ class EpochBatches(abc.ABC):
         failure: What ended a `dataset`: TensorFlow passes on no more than its text. None so far.
     """
 
+    inputs: ClassVar[tuple[str, ...]] = ("source", "target")
     steps_per_epoch: int
     batch_tokens: int
     tokens: int
@@ -62,7 +64,7 @@ class EpochBatches(abc.ABC):
         from ktransformer.text.without_autotune import without_autotune
 
         ids = tf.TensorSpec((None, None), tf.int32)
-        signature: Any = ({"source": ids, "target": ids}, ids)
+        signature: Any = (dict.fromkeys(self.inputs, ids), ids)
         batches = tf.data.Dataset.from_generator(
             lambda: self._stream_for_tensorflow(first_update), output_signature=signature
         )
@@ -105,6 +107,7 @@ class TokenBatches(EpochBatches):
             share it: rows of padding alone are added. Which pairs make a batch stays the same.
         share: `(index, count)`: of every batch the rows of one of `count` processes, `index` from
             0; `count` divides `row_multiple`.
+        special_ids: The target tokenizer's `special_ids`; the padding is that of both sides.
 
     Raises:
         InputError: The sides differ in number or hold other things than ids, there is no pair, none
@@ -125,6 +128,7 @@ class TokenBatches(EpochBatches):
         copies: int = 1,
         row_multiple: int = 1,
         share: tuple[int, int] = (0, 1),
+        special_ids: SpecialIds = DEFAULT_SPECIAL_IDS,
     ) -> None:
         if len(sources) != len(targets):
             raise InputError(
@@ -136,6 +140,7 @@ class TokenBatches(EpochBatches):
         self._sides = _join(sources), _join(targets)
         self._samplers, self._seed, self._copies = samplers, seed, copies
         self._max_length, self._step, self._share = max_length, bucket_step, share
+        self._special_ids = special_ids
         lengths = np.maximum(*(side.lengths for side in self._sides))
         self._buckets = Buckets(
             lengths,
@@ -171,16 +176,16 @@ class TokenBatches(EpochBatches):
         return source, target
 
     def _batch(self, slot: Slot, sources: JoinedIds, targets: JoinedIds) -> Batch:
-        length = slot.length
+        length, pad_id = slot.length, self._special_ids.pad
         if self._samplers is not None:
             longest = max(side.lengths_at(slot.rows).max() for side in (sources, targets))
             length = min(-(-longest // self._step) * self._step, self._max_length)
-        source = sources.padded(slot.rows, slot.size, length)
-        labels = targets.padded(slot.rows, slot.size, length)
-        start = np.full((slot.size, 1), START_ID, "int32")
+        source = sources.padded(slot.rows, slot.size, length, pad_id)
+        labels = targets.padded(slot.rows, slot.size, length, pad_id)
+        start = np.full((slot.size, 1), self._special_ids.start, "int32")
         target = np.concatenate([start, labels[:, :-1]], axis=1)
         # In a row of padding alone the start token is padding too.
-        target = np.where(labels == PAD_ID, PAD_ID, target).astype("int32")
+        target = np.where(labels == pad_id, pad_id, target).astype("int32")
         index, count = self._share
         own = slice(index * slot.size // count, (index + 1) * slot.size // count)
         source, target, labels = (

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.text.special_ids import PAD_ID
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +64,7 @@ class JoinedIds:
         flat = self.flat[np.repeat(self.starts[rows], lengths) + within]
         return JoinedIds(flat, np.concatenate([[0], ends]))
 
-    def padded(self, rows: np.ndarray, size: int, length: int) -> np.ndarray:
+    def padded(self, rows: np.ndarray, size: int, length: int, pad_id: int) -> np.ndarray:
         """Returns the sequences at `rows` padded to `length`, then rows of padding alone.
 
         Returns:
@@ -74,8 +73,8 @@ class JoinedIds:
         offsets = np.arange(length)
         inside = offsets[None, :] < self.lengths_at(rows)[:, None]
         places = np.where(inside, self.starts[rows][:, None] + offsets[None, :], 0)
-        ids = np.where(inside, self.flat[places], PAD_ID).astype("int32")
-        return np.pad(ids, ((0, size - len(rows)), (0, 0)), constant_values=PAD_ID)
+        ids = np.where(inside, self.flat[places], pad_id).astype("int32")
+        return np.pad(ids, ((0, size - len(rows)), (0, 0)), constant_values=pad_id)
 
 
 @dataclasses.dataclass(frozen=True)

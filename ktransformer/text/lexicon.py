@@ -6,9 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.text import END_ID, PAD_ID
-
-_NULL_ID = PAD_ID  # Stands for no source piece at all: what a translation adds of its own.
+from ktransformer.text.special_ids import DEFAULT_SPECIAL_IDS, SpecialIds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +15,14 @@ class Lexicon:
 
     Attributes:
         translations: Int32 `[V, N]`: of each source piece, its likely target pieces, the most
-            probable first, padded with `PAD_ID`.
+            probable first, padded with the padding id.
         frequent: Int32 `[F]`: the most frequent target pieces, the most frequent first.
+        special_ids: Those of the tokenizer; no special id is in the table or among the frequent.
     """
 
     translations: np.ndarray
     frequent: np.ndarray
+    special_ids: SpecialIds = DEFAULT_SPECIAL_IDS
 
 
 def train_lexicon(
@@ -30,6 +30,7 @@ def train_lexicon(
     targets: Sequence[np.ndarray],
     vocabulary_size: int,
     *,
+    special_ids: SpecialIds = DEFAULT_SPECIAL_IDS,
     best: int = 50,
     frequent: int = 100,
     iterations: int = 5,
@@ -45,6 +46,7 @@ def train_lexicon(
         sources: Int arrays `[S]`, one a pair; special ids are left out.
         targets: Int arrays `[T]`, likewise.
         vocabulary_size: V, the number of ids.
+        special_ids: `tokenizer.special_ids`, of both sides.
         best: N, the most translations of a source piece.
         frequent: F, how many of the most frequent target pieces every shortlist has.
         iterations: Passes of expectation and maximisation.
@@ -70,11 +72,15 @@ def train_lexicon(
         if value < least:
             raise InputError(f"{name} must be at least {least}; got {name}={value}.")
     _check_sides(sources, targets)
-    words = [[ids[ids > END_ID] for ids in pair] for pair in zip(sources, targets, strict=True)]
+    is_ordinary = np.zeros(vocabulary_size, bool)
+    is_ordinary[special_ids.ordinary(vocabulary_size)] = True
+    pairs = zip(sources, targets, strict=True)
+    words = [[ids[is_ordinary[ids]] for ids in pair] for pair in pairs]
     words = [pair for pair in words if all(map(len, pair))]
     if not words:
         raise InputError("There is no pair with a token on both sides.")
-    flat_sources, source_lengths = _join([np.append(_NULL_ID, pair[0]) for pair in words])
+    null = special_ids.pad  # Stands for no source piece: a translation adds words of its own.
+    flat_sources, source_lengths = _join([np.append(null, pair[0]) for pair in words])
     flat_targets, target_lengths = _join([pair[1] for pair in words])
     source, token = _links(flat_sources, source_lengths, target_lengths)
     keys, entry = np.unique(source * vocabulary_size + flat_targets[token], return_inverse=True)
@@ -83,8 +89,11 @@ def train_lexicon(
     counts = np.bincount(flat_targets, minlength=vocabulary_size)
     order = np.argsort(-counts, kind="stable")[:frequent]
     return Lexicon(
-        translations=_best_of_each(of_source, of_target, probabilities, vocabulary_size, best),
+        translations=_best_of_each(
+            of_source, of_target, probabilities, vocabulary_size, best, null
+        ),
         frequent=order[counts[order] > 0].astype(np.int32),
+        special_ids=special_ids,
     )
 
 
@@ -141,13 +150,14 @@ def _best_of_each(
     probabilities: np.ndarray,
     vocabulary_size: int,
     best: int,
+    null: int,
 ) -> np.ndarray:
-    """Returns each source's most probable targets: int32 `[V, best]`, padded with `PAD_ID`."""
+    """Returns each source's most probable targets: int32 `[V, best]`, padded with `null`."""
     order = np.lexsort((-probabilities, of_source))
     of_source, of_target = of_source[order], of_target[order]
     counts = np.bincount(of_source, minlength=vocabulary_size)
     ranks = np.arange(len(of_source)) - (np.cumsum(counts) - counts)[of_source]
-    chosen = (ranks < best) & (of_source != _NULL_ID)
-    table = np.full((vocabulary_size, best), PAD_ID, np.int32)
+    chosen = (ranks < best) & (of_source != null)
+    table = np.full((vocabulary_size, best), null, np.int32)
     table[of_source[chosen], ranks[chosen]] = of_target[chosen]
     return table

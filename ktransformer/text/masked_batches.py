@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.text.buckets import Buckets, JoinedIds
-from ktransformer.text.special_ids import END_ID, PAD_ID
+from ktransformer.text.special_ids import SpecialIds
 from ktransformer.text.without_autotune import without_autotune
 
 _AS_MASK, _AS_ANOTHER = 0.8, 0.1  # The rest stays as it is.
@@ -30,8 +30,8 @@ class MaskedBatches:
 
     Args:
         lines: Int arrays `[T]`, the end token included.
-        mask_id: The id of the mask token, `tokenizer.mask_id`; the ordinary pieces are the ids
-            between `END_ID` and it.
+        special_ids: `tokenizer.special_ids`, with a mask; the ordinary pieces are the other ids
+            below the mask.
         batch_tokens: The most tokens of a batch, padding included.
         max_length: Lines of more tokens than this, the end token included, are left out;
             `too_long` counts them.
@@ -44,15 +44,15 @@ class MaskedBatches:
     Raises:
         InputError: There is no line, one of them holds other things than ids, none is short enough,
             or `batch_tokens` is below `max_length`.
-        ValueError: `mask_id` leaves no ordinary piece (of a tokenizer without a mask token it is
-            None), or `masked_share` is not in (0, 1].
+        ValueError: `special_ids` has no mask, or one below which no ordinary piece is, or
+            `masked_share` is not in (0, 1].
 
     Example:
         ```python
         tokenizer = Tokenizer.train(lines, vocabulary_size=8000, mask=True)
         batches = MaskedBatches(
             tokenizer.encode_lines(lines),
-            mask_id=tokenizer.mask_id,
+            special_ids=tokenizer.special_ids,
             batch_tokens=2048,
             max_length=128,
         )
@@ -67,7 +67,7 @@ class MaskedBatches:
         self,
         lines: Sequence[np.ndarray],
         *,
-        mask_id: int | None,
+        special_ids: SpecialIds,
         batch_tokens: int,
         max_length: int,
         bucket_step: int = 4,
@@ -75,8 +75,12 @@ class MaskedBatches:
         fixed: bool = False,
         seed: int = 0,
     ) -> None:
-        if mask_id is None or mask_id <= END_ID + 1:
-            raise ValueError(f"mask_id must be above {END_ID + 1}; got mask_id={mask_id}.")
+        ordinary = special_ids.ordinary(special_ids.mask or 0)
+        if not len(ordinary):
+            raise ValueError(
+                "special_ids must have a mask behind the ordinary pieces; "
+                f"got mask={special_ids.mask}."
+            )
         if not 0 < masked_share <= 1:
             raise ValueError(f"masked_share must be in (0, 1]; got masked_share={masked_share}.")
         if not lines:
@@ -91,7 +95,8 @@ class MaskedBatches:
             shuffle=not fixed,
             seed=seed,
         )
-        self._mask_id, self._fixed, self._seed = mask_id, fixed, seed
+        self._special_ids, self._ordinary = special_ids, ordinary
+        self._fixed, self._seed = fixed, seed
         self._counts = _counts(max_length, masked_share)
         self.too_long = self._buckets.too_long
         self.steps_per_epoch = self._buckets.steps_per_epoch
@@ -123,27 +128,30 @@ class MaskedBatches:
         for step, slot in enumerate(self._buckets.epoch(epoch)):
             place = [self._seed, 0 if self._fixed else epoch, step]
             seed = np.random.SeedSequence(place).generate_state(2).view("int32")
-            yield self._lines.padded(slot.rows, slot.size, slot.length), seed
+            yield self._lines.padded(slot.rows, slot.size, slot.length, self._special_ids.pad), seed
 
     def _mask(self, ids: tf.Tensor, seed: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         choice_seed, kind_seed, piece_seed = tf.unstack(tf.random.split(seed, 3))
         positions, chosen = self._choose(ids, choice_seed)
         tokens = tf.gather(ids, positions, batch_dims=1)  # [B, M]
         kinds = tf.random.stateless_uniform(tf.shape(tokens), kind_seed)
-        others = tf.random.stateless_uniform(
-            tf.shape(tokens), piece_seed, END_ID + 1, self._mask_id, tf.int32
+        drawn = tf.random.stateless_uniform(
+            tf.shape(tokens), piece_seed, 0, len(self._ordinary), tf.int32
         )
+        others = tf.gather(self._ordinary, drawn)
         written = tf.where(kinds < _AS_MASK + _AS_ANOTHER, others, tokens)
-        written = tf.where(kinds < _AS_MASK, self._mask_id, written)
+        written = tf.where(kinds < _AS_MASK, self._special_ids.mask, written)
         # A difference, and not the id itself: what is not chosen is at position 0 as well.
         changes = tf.where(chosen, written - tokens, 0)
         rows = tf.broadcast_to(tf.range(tf.shape(ids)[0])[:, None], tf.shape(positions))
         masked = tf.tensor_scatter_nd_add(ids, tf.stack([rows, positions], axis=-1), changes)
-        return {"ids": masked, "positions": positions}, tf.where(chosen, tokens, PAD_ID)
+        labels = tf.where(chosen, tokens, self._special_ids.pad)
+        return {"ids": masked, "positions": positions}, labels
 
     def _choose(self, ids: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws the tokens to predict: their positions, and which are real; both `[B, M]`."""
-        eligible = (ids != PAD_ID) & (ids != END_ID) & (ids != self._mask_id)
+        special = self._special_ids
+        eligible = (ids != special.pad) & (ids != special.end) & (ids != special.mask)
         counts = tf.gather(self._counts, tf.reduce_sum(tf.cast(eligible, tf.int32), axis=1))
         most = tf.gather(self._counts, tf.shape(ids)[1])  # M
         noise = tf.random.stateless_uniform(tf.shape(ids), seed)

@@ -7,9 +7,11 @@ from ktransformer.errors import InputError
 
 MASK = "<mask>"
 """What stands for a masked token in a text."""
+UNLISTED = "<unlisted>"
+"""A control piece behind the last id; the pieces behind it count as unknown."""
 NORMALIZATION = "nmt_nfkc"
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's sign of a leading space.
-_UNKNOWN_PENALTY = 10  # How far below the lowest piece SentencePiece scores an unknown character.
+UNKNOWN_PENALTY = 10  # How far below the lowest piece SentencePiece scores an unknown character.
 
 
 def add_mask(model: bytes) -> bytes:
@@ -19,9 +21,9 @@ def add_mask(model: bytes) -> bytes:
     what makes them sure to be taken: the most probable segmentation is the one with the highest
     sum, and theirs is above all that its neighbours can lose by it.
     """
-    proto = _schema().ModelProto.FromString(model)
+    proto = piece_schema().ModelProto.FromString(model)
     ordinary = [piece for piece in proto.pieces if MASK not in piece.piece]  # If the text had some.
-    lowest = min(piece.score for piece in ordinary) - _UNKNOWN_PENALTY
+    lowest = min(piece.score for piece in ordinary) - UNKNOWN_PENALTY
     score = -2 * proto.trainer_spec.max_sentencepiece_length * lowest
     del proto.pieces[:]
     proto.pieces.extend(ordinary)
@@ -33,7 +35,7 @@ def add_mask(model: bytes) -> bytes:
 
 def find_mask(model: bytes) -> int | None:
     """Returns the id of the mask token that `add_mask` added; None if there is none."""
-    pieces = _schema().ModelProto.FromString(model).pieces
+    pieces = piece_schema().ModelProto.FromString(model).pieces
     last = [(piece.piece, piece.score > 0) for piece in pieces[-2:]]  # Trained scores never are.
     return len(pieces) - 2 if last == [(SPACE + MASK, True), (MASK, True)] else None
 
@@ -46,13 +48,17 @@ def essential_pieces(model: bytes) -> list[int]:
     the lowest score, from which SentencePiece sets that of an unknown character.
 
     Raises:
-        InputError: The model's kind is not unigram.
+        InputError: The model's kind is not unigram, or it has pieces that its table of ids lacks.
     """
-    schema = _schema()
+    schema = piece_schema()
     proto = schema.ModelProto.FromString(model)
     kind = schema.TrainerSpec.ModelType.Name(proto.trainer_spec.model_type)
     if kind != "UNIGRAM":  # Of BPE, a piece that no text shows may be a step to one that it does.
         raise InputError(f"Only a unigram tokenizer can lose pieces; this one's kind is {kind}.")
+    if find_unlisted(model) is not None:
+        raise InputError(
+            "A tokenizer whose table of ids lacks some of its pieces cannot lose others."
+        )
     ordinary = {
         i: piece for i, piece in enumerate(proto.pieces) if piece.type == proto.SentencePiece.NORMAL
     }
@@ -65,9 +71,9 @@ def essential_pieces(model: bytes) -> list[int]:
 
 def select_pieces(model: bytes, ids: Sequence[int]) -> bytes:
     """Returns a model of some of the pieces alone, in the order given, with their scores."""
-    proto = _schema().ModelProto.FromString(model)
+    proto = piece_schema().ModelProto.FromString(model)
     kept = [proto.pieces[i] for i in ids]
-    smaller = _schema().ModelProto()
+    smaller = piece_schema().ModelProto()
     smaller.trainer_spec.CopyFrom(proto.trainer_spec)
     smaller.normalizer_spec.CopyFrom(proto.normalizer_spec)
     if proto.HasField("denormalizer_spec"):
@@ -80,7 +86,7 @@ def select_pieces(model: bytes, ids: Sequence[int]) -> bytes:
 
 def lite_obstacle(model: bytes) -> str | None:
     """Says why a SentencePiece model and its fast form may give different ids; None if not."""
-    schema = _schema()
+    schema = piece_schema()
     proto = schema.ModelProto.FromString(model)
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
     kind = schema.TrainerSpec.ModelType.Name(trainer.model_type)
@@ -101,10 +107,17 @@ def lite_obstacle(model: bytes) -> str | None:
     return None
 
 
-def _schema() -> Any:
+def piece_schema() -> Any:
+    """Returns the module with the protobuf classes of SentencePiece."""
     from sentencepiece import sentencepiece_model_pb2
 
     return sentencepiece_model_pb2  # Its classes are made when it is imported.
+
+
+def find_unlisted(model: bytes) -> int | None:
+    """Returns the id of the piece `UNLISTED`, behind the last id; None if there is none."""
+    pieces = piece_schema().ModelProto.FromString(model).pieces
+    return next((i for i, piece in enumerate(pieces) if piece.piece == UNLISTED), None)
 
 
 def open_processor(model: bytes) -> Any:
@@ -116,16 +129,19 @@ def open_processor(model: bytes) -> Any:
     import sentencepiece
 
     try:
-        return sentencepiece.SentencePieceProcessor(model_proto=model)
-    except RuntimeError as error:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    except RuntimeError:
+        processor = None
+    if processor is None or not processor.vocab_size():
         raise InputError(
             f"A tokenizer must be a SentencePiece model; got {len(model)} bytes that are none."
-        ) from error
+        )
+    return processor
 
 
 def find_line_end(model: bytes) -> int | None:
     """Returns the id of the first piece that holds a line end; None if there is none."""
-    pieces = _schema().ModelProto.FromString(model).pieces
+    pieces = piece_schema().ModelProto.FromString(model).pieces
     ends = (i for i, piece in enumerate(pieces) if "\n" in piece.piece or "\r" in piece.piece)
     return next(ends, None)
 
@@ -136,9 +152,10 @@ def known_characters(model: bytes) -> str | None:
     None where that does not tell which characters of a text are unknown: the model spells these
     in bytes, or normalises in another way than ours.
     """
-    proto = _schema().ModelProto.FromString(model)
+    proto = piece_schema().ModelProto.FromString(model)
     if proto.trainer_spec.byte_fallback or proto.normalizer_spec.name != NORMALIZATION:
         return None
     spelled = {proto.SentencePiece.NORMAL, proto.SentencePiece.USER_DEFINED}
-    texts = (piece.piece for piece in proto.pieces if piece.type in spelled)
+    listed = proto.pieces[: find_unlisted(model)]
+    texts = (piece.piece for piece in listed if piece.type in spelled)
     return "".join(sorted({*"".join(texts)} - {SPACE}))

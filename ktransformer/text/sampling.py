@@ -7,7 +7,6 @@ import numpy as np
 from ktransformer.errors import InputError
 from ktransformer.text.buckets import JoinedIds
 from ktransformer.text.piece_model import open_processor
-from ktransformer.text.special_ids import END_ID
 from ktransformer.text.tokenizer import Tokenizer
 
 
@@ -44,7 +43,7 @@ class SubwordSampler:
             raise InputError(
                 f"alpha must be above 0 and best at least 1; got alpha={alpha}, best={best}."
             )
-        if tokenizer.lite_obstacle is not None or tokenizer.mask_id is not None:
+        if tokenizer.lite_obstacle is not None or tokenizer.special_ids.mask is not None:
             reason = tokenizer.lite_obstacle or "it has a mask"
             raise InputError(f"The tokenizer's segmentations cannot be drawn: {reason}.")
         numbers = {"": 0}  # No word: the end token.
@@ -55,7 +54,7 @@ class SubwordSampler:
         self._words = JoinedIds.join([np.array(row) for row in rows])
         processor = open_processor(tokenizer.model)
         scores = np.array(processor.get_score(list(range(tokenizer.vocabulary_size))))
-        segmentations, cumulated = [[END_ID]], [np.ones(1)]
+        segmentations, cumulated = [[tokenizer.special_ids.end]], [np.ones(1)]
         for word in list(numbers)[1:]:
             found = processor.nbest_encode_as_ids(word, best)
             weights = np.array([scores[ids].sum() for ids in found])

@@ -16,6 +16,7 @@ from ktransformer.text.batches import Batch, EpochBatches, TokenBatches
 from ktransformer.text.buckets import Buckets, JoinedIds
 from ktransformer.text.corpus import ParallelFiles
 from ktransformer.text.line_limits import LengthBound, cut_line
+from ktransformer.text.special_ids import SpecialIds
 from ktransformer.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -128,6 +129,7 @@ def write_shards(
         "format_version": FORMAT_VERSION,
         "about": about or {},
         "tokenizer": tokenizer.sha256,
+        "special_ids": tokenizer.special_ids._asdict(),
         "type": kind.str,
         "max_length": max_length,
         "too_long": too_long,
@@ -152,6 +154,7 @@ class Shards:
         max_length: No side has more tokens, the end token included.
         too_long: Pairs that were left out for that.
         pairs_by_length: Of each shard, how many pairs have a longer side of 0, 1, 2, ... tokens.
+        special_ids: Those of the tokenizer.
     """
 
     folder: Path
@@ -159,6 +162,7 @@ class Shards:
     max_length: int
     too_long: int
     pairs_by_length: list[np.ndarray]
+    special_ids: SpecialIds
     _tokenizer: str
     _type: np.dtype
     _sums: list[tuple[dict[str, int], dict[str, int]]]
@@ -179,7 +183,7 @@ class Shards:
                 raise ValueError("an index of another form")
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{folder} does not hold encoded text.") from error
         return cls(
             folder,
@@ -187,6 +191,7 @@ class Shards:
             index["max_length"],
             index["too_long"],
             [np.array(shard["pairs_by_length"], "int64") for shard in index["shards"]],
+            SpecialIds(**index.get("special_ids", {})),  # An older index has the default ones.
             index["tokenizer"],
             np.dtype(index["type"]),
             [(shard["bytes"], shard["crc32"]) for shard in index["shards"]],
@@ -250,6 +255,9 @@ def _is_index(index: Any) -> bool:
     if index["type"] not in ("<u2", "<i4") or any(
         type(index[name]) is not kind for name, kind in kinds.items()
     ):
+        return False
+    special_ids = index.get("special_ids", {})
+    if not special_ids.keys() <= set(SpecialIds._fields):
         return False
     return all(_is_shard(shard, np.dtype(index["type"]).itemsize) for shard in index["shards"])
 
@@ -360,5 +368,9 @@ class ShardedBatches(EpochBatches):
     def _read(self, number: int) -> TokenBatches:
         seed = np.random.SeedSequence([self._seed, number]).generate_state(1, np.uint64)[0]
         return TokenBatches(
-            *self._shards.read(number), seed=int(seed), copies=self._copies, **self._options
+            *self._shards.read(number),
+            seed=int(seed),
+            copies=self._copies,
+            special_ids=self._shards.special_ids,
+            **self._options,
         )

@@ -26,7 +26,7 @@ from ktransformer.decoding import (
 from ktransformer.errors import InputError
 from tests.decoding.toy_model import END, PAD, SPECIAL, START, ToyModel, unpack
 
-LIMITS = [6, 3, 1, 5, 6, 4]
+LIMITS = [10, 3, 1, 5, 9, 7]
 EXCLUDED = -np.inf
 
 
@@ -210,6 +210,13 @@ def assert_finds(found, row, expected):
     assert found.scores[row, 0].numpy() == pytest.approx(total / length, rel=1e-4, abs=1e-4)
 
 
+def make_model(seed, *, sentences=6, scale=1.5):
+    """A model that writes long sequences, so that tokens repeat."""
+    model = ToyModel(seed, sentences=sentences, positions=12, scale=scale)
+    model.table[..., END] -= 2.0
+    return model
+
+
 def start(model, beam_size=1):
     rows = range(len(model.table))
     return StepFunctionModel(model.step, model.state(rows, beam_size))
@@ -218,7 +225,7 @@ def start(model, beam_size=1):
 @pytest.mark.parametrize("name", CASES)
 def test_greedy_search_follows_the_rule(name):
     rules, changes = CASES[name]
-    model = ToyModel(1, sentences=len(LIMITS))
+    model = make_model(1)
     found = greedy_search(start(model), tf.constant(LIMITS), SPECIAL, rules=rules)
     for row, limit in enumerate(LIMITS):
         assert_finds(found, row, PlainSearch(model, row, limit, changes).greedy())
@@ -227,7 +234,7 @@ def test_greedy_search_follows_the_rule(name):
 @pytest.mark.parametrize("name", CASES)
 def test_beam_search_ranks_by_the_rule_and_reports_the_model(name):
     rules, changes = CASES[name]
-    model = ToyModel(2, sentences=len(LIMITS))
+    model = make_model(2)
     found = beam_search(start(model, 3), tf.constant(LIMITS), SPECIAL, beam_size=3, rules=rules)
     for row, limit in enumerate(LIMITS):
         plain = PlainSearch(model, row, limit, changes)
@@ -237,13 +244,13 @@ def test_beam_search_ranks_by_the_rule_and_reports_the_model(name):
 @pytest.mark.parametrize("name", CASES)
 def test_sampling_draws_what_the_rule_allows_as_often_as_it_says(name):
     rules, changes = CASES[name]
-    model = ToyModel(3, vocabulary_size=6, scale=1.0)
+    model = make_model(3, sentences=1, scale=1.0)
     rows = 4000
     steps = StepFunctionModel(model.step, model.state([0] * rows))
     found = sample(steps, tf.fill([rows], 6), SPECIAL, rules=rules, seed=4)
     drawn = found.ids.numpy()[:, 0]
     plain = PlainSearch(model, 0, 6, changes)
-    for before in [], [3], [5, 5]:
+    for before in [], [3], [3, 4], [5, 5, 5]:
         rest = drawn[(drawn[:, : len(before)] == before).all(axis=1), len(before)]
         if len(rest) > 300:
             ranks = {token: np.exp(rank) for token, (rank, _) in plain.gains(before).items()}
@@ -254,7 +261,7 @@ def test_sampling_draws_what_the_rule_allows_as_often_as_it_says(name):
 
 
 def test_a_rule_that_ranks_changes_the_choice_and_not_the_reported_score():
-    model = ToyModel(2, sentences=len(LIMITS))
+    model = make_model(2)
     rules = [LengthPenalty(0), LengthReward(1.5)]
     found = beam_search(start(model, 3), tf.constant(LIMITS), SPECIAL, beam_size=3, rules=rules)
     plainly = beam_search(
@@ -275,7 +282,7 @@ PREFIXES = [[3, 4], [5], [], [END, 3], [4, 4], [3]]
 @pytest.mark.parametrize("beam_size", [1, 3])
 def test_a_search_goes_on_after_each_sentences_own_prefix(beam_size, case):
     rules, changes = CASES[case] if case else ([], [])
-    model = ToyModel(5, sentences=6, positions=9)
+    model = make_model(5)
     prefix = tf.constant([[*ids, PAD, PAD][:2] for ids in PREFIXES])
     rules = [ForcedPrefix(prefix), *rules]
     steps = start(model, beam_size)
@@ -291,7 +298,7 @@ def test_a_search_goes_on_after_each_sentences_own_prefix(beam_size, case):
 
 
 def test_a_sample_begins_after_its_prefix():
-    model = ToyModel(5, positions=9)
+    model = make_model(5, sentences=1)
     steps = StepFunctionModel(model.step, model.state([0] * 50))
     rules = [ForcedPrefix(tf.fill([50, 2], 3)), TopK(1)]
     found = sample(steps, tf.fill([50], 4), SPECIAL, rules=rules)
@@ -301,14 +308,14 @@ def test_a_sample_begins_after_its_prefix():
 
 
 def test_the_end_is_left_where_rules_exclude_every_token():
-    model = ToyModel(1)
+    model = make_model(1, sentences=1)
     rules = [SuppressedIds([3, 4, 5]), MinimumLength(3)]
     found = greedy_search(start(model), tf.constant([6]), SPECIAL, rules=rules)
     assert found.ids[0, 0].numpy().tolist() == [END, PAD, PAD, PAD, PAD, PAD]
 
 
 def test_scores_and_log_probabilities_agree_without_rules():
-    model = ToyModel(4, sentences=6)
+    model = make_model(4)
     rules = [LengthPenalty(0.6)]
     found = beam_search(
         start(model, 4), tf.constant(LIMITS), SPECIAL, beam_size=4, n_best=4, rules=rules

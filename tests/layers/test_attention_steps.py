@@ -117,33 +117,6 @@ def test_a_cache_for_attention_that_is_not_causal_is_an_error():
         layer.step(normal(B, 1, D), layer.empty_cache(B, 4), at)
 
 
-def take_a_step(layer):
-    if isinstance(layer, MultiHeadSelfAttention):
-        at = StepContext.at(0, MaskPenalty.all_hidden(B, 4))
-        return layer.step(normal(B, 1, D), layer.empty_cache(B, 4), at)
-    return step_over(layer, normal(B, 1, D), normal(B, S, D), MEMORY_MASK)
-
-
-@pytest.mark.parametrize("make", [make_self_attention, make_cross_attention])
-def test_a_step_that_would_pass_over_another_attend_is_an_error(make):
-    layer = make(**({"causal": True} if make is make_self_attention else {}))
-    take_a_step(layer)
-
-    class Attends(type(layer)):
-        def attend(self, query, key, value, mask, training=None):
-            return value
-
-    class AndSteps(Attends):
-        def step(self, inputs, state, at):
-            return super().step(inputs, state, at)
-
-    layer.__class__ = AndSteps
-    take_a_step(layer)
-    layer.__class__ = type("Further", (Attends,), {})
-    with pytest.raises(NotImplementedError, match=r"Attends overrides attend,.* override step"):
-        take_a_step(layer)
-
-
 @pytest.mark.parametrize("policy", POLICIES)
 def test_hypotheses_that_share_a_memory_equal_separate_calls(policy):
     layer = make_cross_attention(dtype=policy)

@@ -11,7 +11,7 @@ from tests.layers.layer_checks import TOLERANCE, array, built, check_layer, norm
 
 IDS = np.array([[5, 9, 3, 0], [2, 5, 0, 0]], "int32")
 POSITIONS = pytest.mark.parametrize(
-    "positions", ["sinusoidal", "sinusoidal_interleaved", "learned", "none"]
+    "positions", ["sinusoidal", "sinusoidal_interleaved", "learned", "rotary", "none"]
 )
 
 # Positions 0 to 2 of width 4: the frequencies are 1 and 1/100.
@@ -226,14 +226,14 @@ def test_a_size_below_one_is_refused(name):
 
 
 def test_unknown_positions_are_refused():
-    with pytest.raises(ValueError, match=r"positions must be one of .*; got positions='rotary'"):
-        PositionalEmbedding(10, 4, max_length=8, positions="rotary")
+    with pytest.raises(ValueError, match=r"positions must be one of .*; got positions='rotating'"):
+        PositionalEmbedding(10, 4, max_length=8, positions="rotating")
 
 
 def test_an_odd_width_is_refused_with_sinusoids_only():
     PositionalEmbedding(10, 3, max_length=8, positions="learned")
     with pytest.raises(ValueError, match="d_model must be even"):
-        PositionalEmbedding(10, 3, max_length=8)
+        PositionalEmbedding(10, 3, max_length=8).build()
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0])

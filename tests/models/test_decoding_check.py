@@ -99,6 +99,16 @@ class ForgetsThePast(MultiHeadSelfAttention):
         {"norm_first": True, "tie_embeddings": False, "positions": "learned"},
         {"positions": "none", "num_decoder_layers": 2},
         {"pad_id": 5, "scale_embeddings": False},
+        {
+            "norm": "rms",
+            "norm_first": True,
+            "feed_forward": "swiglu",
+            "use_bias": False,
+            "positions": "rotary",
+            "num_kv_heads": 1,
+        },
+        {"positions": "relative", "feed_forward": "geglu"},
+        {"positions": "alibi"},
         {"max_length": 1},
         {"dtype": "mixed_float16"},
         {"dtype": "mixed_bfloat16", "norm_first": True},
@@ -190,8 +200,8 @@ def passing_on(parent, method):
 
 # A parent, the methods of whole sequences, and the one that decodes in their stead.
 WHOLE_METHODS = [
-    (MultiHeadSelfAttention, ("call", "attend"), "step"),
-    (MultiHeadCrossAttention, ("call", "attend"), "step"),
+    (MultiHeadSelfAttention, ("call",), "step"),
+    (MultiHeadCrossAttention, ("call",), "step"),
     (DecoderBlock, ("call",), "step"),
     (Decoder, ("call", "call_block"), "step"),
     (Transformer, ("call", "hidden_states"), "step"),

@@ -215,8 +215,8 @@ def test_parts_in_the_wrong_order_are_named(translator, filler, classifier, tmp_
         MaskFiller(filler.tokenizer, filler.model)
     with pytest.raises(TypeError, match=r"model must be of type VisionTransformer; .* tuple"):
         ImageClassifier(CLASSES, classifier.model)
-    with pytest.raises(TypeError, match=r"servable must be .* Translator, .* type Transformer"):
+    with pytest.raises(TypeError, match=r"task must be .* type Transformer"):
         export_saved_model(translator.model, tmp_path / "x")
-    with pytest.raises(TypeError, match=r"servable must be .* Translator, .* type Transformer"):
+    with pytest.raises(TypeError, match=r"task must be .* type Transformer"):
         export_lite(translator.model, tmp_path / "x.tflite")
     assert not any(tmp_path.iterdir())

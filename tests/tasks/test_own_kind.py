@@ -16,6 +16,7 @@ from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.exporting.saved_model.warmup_requests import read_warmup
 from ktransformer.tasks.graph_function import graph_method
 from ktransformer.text import PAD_ID, Tokenizer
+from ktransformer.verification import verify
 from tests.small_run import number_pairs
 
 
@@ -113,6 +114,16 @@ class Echo(tasks.Task):
         limits = json.loads((folder / "limits.json").read_text())
         return cls(model, Tokenizer.load(folder / "tokenizer.model"), limits, **config)
 
+    @classmethod
+    def read_examples(cls, path):
+        return path.read_text().splitlines()
+
+    def signature_checks(self, export, form):
+        def prepare(examples):
+            return {**INPUTS, "prompts": np.array([text.encode() for text in examples], object)}
+
+        return [tasks.SignatureCheck("serving_default", self.echo, prepare)]
+
 
 INPUTS = {
     "prompts": np.array([b"one two", b"nine", b""], object),
@@ -169,6 +180,23 @@ def test_a_kind_of_ones_own_runs_in_every_form_with_its_scalars(form, echo, outp
     found = model.run("serving_default", **INPUTS)
     assert found["text"].tolist() == outputs["text"].tolist()
     np.testing.assert_allclose(found["score"], outputs["score"], atol=1e-5)
+
+
+def test_a_kind_of_ones_own_is_verified(echo, tmp_path):
+    tasks.save(echo, tmp_path / "echo")
+    exports = [export_lite(echo, tmp_path / "m.tflite", batch_size=2)]
+    exports.append(export_saved_model(echo, tmp_path / "model"))
+    (tmp_path / "texts").write_text("one two\nnine\nfour\n")
+    report = verify(exports, tmp_path / "echo", tmp_path / "texts", batch_size=3)
+    assert report.broken == ()
+    assert [result.identical for result in report.results] == [1, 1, 1]
+    table = echo.model.table.embeddings
+    changed = echo.with_model(Weigher.from_config(echo.model.get_config()))
+    changed.model.build((None, None))
+    changed.model.table.embeddings.assign(table + 0.01)
+    tasks.save(changed, tmp_path / "changed")
+    (broken, _) = verify(exports, tmp_path / "changed", tmp_path / "texts").broken
+    assert "m.tflite, serving_default: numbers differ" in broken
 
 
 def test_a_kind_that_is_not_registered_is_named(echo, tmp_path):

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ktransformer.layers import EncoderBlock, MultiHeadSelfAttention
+from ktransformer.layers import EncoderBlock, KeySpan, MultiHeadSelfAttention, Positions
 
 PARTS = ("whole", "rest", "looking")
 """A block, the block without comparing positions, and that comparing alone."""
@@ -14,9 +14,9 @@ PARTS = ("whole", "rest", "looking")
 class NotLooking(MultiHeadSelfAttention):
     """Each position keeps its own value: what is left are the projections."""
 
-    def attend(self, query: Any, key: Any, value: Any, *arguments: Any, **options: Any) -> Any:
+    def attend(self, query: Any, spans: Any, training: bool | None = None) -> Any:
         """Returns the values."""
-        return value
+        return spans[0].value
 
 
 class NotLookingBlock(EncoderBlock):
@@ -37,7 +37,8 @@ def block_parts(width: int, num_heads: int) -> dict[str, Any]:
 
     def looking(inputs: Any) -> Any:
         heads = tf.reshape(inputs, (1, num_heads, -1, width // num_heads))
-        return attention.attend(heads, heads, heads, None)
+        positions = Positions.from_start(tf.shape(heads)[2], tf.shape(heads)[2])
+        return attention.attend(heads, [KeySpan(heads, heads, positions)])
 
     return {
         "whole": tf.function(lambda inputs: whole(inputs)),

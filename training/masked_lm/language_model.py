@@ -61,7 +61,7 @@ def make_batches(
     try:
         return MaskedBatches(
             tokenizer.encode_lines(lines),
-            mask_id=tokenizer.mask_id,
+            special_ids=tokenizer.special_ids,
             batch_tokens=settings.batch_tokens,
             max_length=settings.max_length,
             masked_share=settings.masked_share,

@@ -1,4 +1,4 @@
-"""Runs what was converted: a conversion that succeeds may still fail, or say something else."""
+"""Runs a converted model: after a conversion that succeeds, it may fail or differ."""
 
 import functools
 from collections.abc import Callable, Hashable
@@ -22,7 +22,7 @@ from ktransformer.tasks import Task
 
 _TOKENIZER_OPERATIONS = {"TFText>FastSentencepieceTokenize", "TFText>FastSentencepieceDetokenize"}
 # Of scores and logits, as a share of the greatest: for rounding, and for weights of few bits. The
-# second only tells what is broken; what quantisation costs is for `verify` on real text.
+# second only finds a broken model; `verify` measures the cost of quantisation on real text.
 _TOLERANCE, _ROUGH_TOLERANCE = 1e-3, 0.25
 
 
@@ -33,7 +33,7 @@ def check_conversion(
     probes: dict[str, dict[str, tf.Tensor]],
     quantization: str,
 ) -> None:
-    """Checks that a converted model runs and gives what it gave before.
+    """Checks that a converted model runs and has the outputs of the model.
 
     Args:
         content: The .tflite.
@@ -135,7 +135,7 @@ def _compare_choices(
     limit: float,
     search_wider: Callable[[], Outputs] | None,
 ) -> str | None:
-    """Returns the name of what differs in the choices or in their numbers; see above."""
+    """Returns the name of the choice or number that differs; see `find_difference`."""
     names = [key for key in expected if key != number]
     listed, found = (list_choices(each, names, number) for each in (expected, outputs))
     numbers, got = (each[number].reshape(len(listed), -1) for each in (expected, outputs))

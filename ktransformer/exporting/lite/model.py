@@ -26,16 +26,16 @@ class LiteModel(OpenedExport):
     further ones wait for their turn, first come, first served.
 
     Attributes:
-        kind: What it is, `tflite`.
+        kind: Its form, `tflite`.
         path: The file.
-        description: What it says about itself.
+        description: Its description.
 
     Args:
         path: The file.
         described: The class of its description; `Description` for any kind of model.
         threads: CPU threads of each interpreter, at least 1.
         replicas: Interpreters of the file, at least 1. Its pages are read once for all of them;
-            what they compute, and the weights as their kernels pack them, is each one's own.
+            each has its own activations and its own copy of the weights, packed for its kernels.
         check: Whether the file is compared with its checksum. LiteRT trusts a file: a damaged one
             may end the process or give other outputs.
 
@@ -84,7 +84,7 @@ class LiteModel(OpenedExport):
             raise InputError(f"{self.path} is a .tflite file, but a damaged one.") from error
 
     def inputs(self, signature: str) -> list[str]:
-        """Returns the names of what a signature takes."""
+        """Returns the names of a signature's inputs."""
         return sorted(self._inputs(signature))
 
     def _inputs(self, signature: str) -> dict[str, tf.TensorSpec]:

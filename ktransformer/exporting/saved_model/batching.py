@@ -24,7 +24,7 @@ def is_texts(spec: tf.TensorSpec) -> bool:
 
 
 def _with_shape(output: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
-    """Gives an output its shape: of an empty request TensorFlow returns `[0]`, whatever it is."""
+    """Gives an output its shape: of an empty request TensorFlow always returns `[0]`."""
     if shape[1:].is_fully_defined():
         output = tf.reshape(output, tf.concat([tf.shape(output)[:1], shape[1:]], axis=0))
     return tf.ensure_shape(output, shape)

@@ -71,8 +71,8 @@ def export_saved_model(
             )
         if not task.texts_are_independent:
             raise InputError(
-                "Requests are not joined where there is a shortlist: a text's translation would "
-                "depend on the texts of other callers."
+                "Requests are not joined where a text's outputs depend on the texts of other "
+                "callers, as with a shortlist."
             )
         joined = {name: join_requests(each, batching) for name, each in of_texts.items()}
         signatures = {**signatures, **joined}
@@ -108,12 +108,12 @@ def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any
 
 
 def _saved(task: Task) -> tf.Module:
-    """Makes what is saved: the plain variables, without the Keras objects around them.
+    """Makes the module to save: the plain variables, without the Keras objects around them.
 
     Keras gives each of its variables a second handle when it is saved. Python's loader knows the
     two for one; TensorFlow Serving and the C API restore only the one that no signature reads.
     """
     saved = tf.Module()
     saved.weights = [variable.value for variable in task.model.variables]
-    saved.tokenizer = task.tokenizer
+    saved.tokenizers = task.tokenizers
     return saved
