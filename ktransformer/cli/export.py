@@ -180,7 +180,13 @@ def _load_task(options: argparse.Namespace) -> "Task":
     _check_has(options, task, "shortlist", task.SETTINGS)
     files, size = ParallelFiles(*options.shortlist), options.shortlist_size or _SHORTLIST_PIECES
     return task.with_settings(
-        shortlist=learn_shortlist(files, task.tokenizer, size, max_pairs=_SHORTLIST_PAIRS)
+        shortlist=learn_shortlist(
+            files,
+            task.tokenizer,
+            size,
+            max_pairs=_SHORTLIST_PAIRS,
+            target_tokenizer=task.target_tokenizer,
+        )
     )
 
 

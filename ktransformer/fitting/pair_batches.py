@@ -56,6 +56,7 @@ def make_batches(
         samplers=samplers,
         copies=config.training.copies,
         row_multiple=count_devices(),
+        special_ids=tokenizer.special_ids,
     )
     too_long = text.too_long + batches.too_long
     log_pairs(name, len(text) - batches.too_long, text.empty, too_long, config)

@@ -59,17 +59,21 @@ class ModelFolder:
     history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     checksums: dict[str, str] | None = None
 
-    def check_files(self, names: Iterable[str], *, check: bool = True) -> None:
+    def check_files(
+        self, names: Iterable[str], optional: Iterable[str] = (), *, check: bool = True
+    ) -> None:
         """Checks that the model and its files are there.
 
         Args:
             names: The files of the kind, beside the model.
+            optional: Further files, each of which must be there if the description has it.
             check: Whether their checksums are compared, too.
 
         Raises:
             InputError: A file is missing, or another one than was written.
         """
-        names = (MODEL, *names)
+        described = self.checksums or {}
+        names = (MODEL, *names, *(name for name in optional if name in described))
         for name in names:
             if not (self.path / name).is_file():
                 raise InputError(

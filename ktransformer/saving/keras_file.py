@@ -11,7 +11,7 @@ import keras
 
 from ktransformer.errors import InputError, first_line
 from ktransformer.files.checksums import parse_json
-from ktransformer.models.encoder_model import EncoderModel
+from ktransformer.models import BlockModel
 from ktransformer.saving.weights import WeightsFile
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -144,8 +144,9 @@ def _fewest_weights(config: dict[str, Any], sizes: dict[str, int]) -> int:
         return sizes.get(name, 0)
 
     width, hidden = size("d_model"), 2 * size("d_model") * size("hidden_dim")
-    encoder = size("num_layers") * (4 * width**2 + hidden)
-    decoder = size("num_decoder_layers") * (8 * width**2 + hidden)
+    # Queries and outputs alone: few heads of keys and values have hardly any weights.
+    encoder = size("num_layers") * (2 * width**2 + hidden)
+    decoder = size("num_decoder_layers") * (4 * width**2 + hidden)
     rows = size("vocabulary_size") + size("num_classes")
     rows += size("max_length") if config.get("positions") == "learned" else 0
     rows += size("patch_size") ** 2 * size("channels")
@@ -169,7 +170,7 @@ def _build(fields: dict[str, Any]) -> keras.Model:
     if model.built:
         return model
     own = type(model).build_from_config is not keras.Model.build_from_config
-    if own or not isinstance(model, EncoderModel):
+    if own or not isinstance(model, BlockModel):
         model.build_from_config(record)
     elif "input_shape" in record:
         model.build(record["input_shape"])

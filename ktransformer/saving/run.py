@@ -16,7 +16,7 @@ from ktransformer.saving.folder import (
     write_description,
 )
 from ktransformer.saving.weights import check_weights
-from ktransformer.text import PAD_ID
+from ktransformer.text.special_ids import PAD_ID
 
 if TYPE_CHECKING:
     from ktransformer.text import Tokenizer
@@ -55,15 +55,20 @@ class Run:
     history: dict[str, list[float]]
 
 
-def make_model(config: Config, vocabulary_size: int) -> Transformer:
+def make_model(config: Config, vocabulary_size: int, pad_id: int = PAD_ID) -> Transformer:
     """Creates the model of a configuration, built, with fresh weights.
+
+    Args:
+        config: The configuration.
+        vocabulary_size: The number of the tokenizer's pieces.
+        pad_id: The tokenizer's `special_ids.pad`.
 
     Raises:
         InputError: The sizes do not go together.
     """
     try:
         model = Transformer(
-            vocabulary_size, pad_id=PAD_ID, name="transformer", **dataclasses.asdict(config.model)
+            vocabulary_size, pad_id=pad_id, name="transformer", **dataclasses.asdict(config.model)
         )
         model.build()
     except ValueError as error:
@@ -85,7 +90,7 @@ def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
     """
     check_weights(run.model)
     config = run.config.to_dict()
-    check_model_of_run(run.model.get_config(), config, run.tokenizer.vocabulary_size)
+    check_model_of_run(run.model.get_config(), config, run.tokenizer)
     check_run_path(path, overwrite=overwrite)
     with new_folder(path, overwrite=overwrite, kind=_KIND) as folder:
         run.tokenizer.save(folder / _TOKENIZER)
@@ -136,16 +141,14 @@ def load_run(path: str | Path, *, check: bool = True) -> Run:
     folder.check_files((_TOKENIZER,), check=check)
     config = Config.from_dict(folder.config)
     tokenizer = Tokenizer.load(folder.path / _TOKENIZER)
-    model = folder.load_model(
-        lambda found: check_model_of_run(found, folder.config, tokenizer.vocabulary_size)
-    )
+    model = folder.load_model(lambda found: check_model_of_run(found, folder.config, tokenizer))
     if not isinstance(model, Transformer):
         raise InputError(f"{folder.path / MODEL} is no Transformer but a {type(model).__name__}.")
     return Run(config, tokenizer, model, folder.history)
 
 
 def check_model_of_run(
-    model_config: dict[str, Any], config: dict[str, Any], vocabulary_size: int | None = None
+    model_config: dict[str, Any], config: dict[str, Any], tokenizer: "Tokenizer | None" = None
 ) -> None:
     """Checks that a model is the one that a run's configuration describes.
 
@@ -153,20 +156,21 @@ def check_model_of_run(
 
     Args:
         model_config: The model's configuration.
-        config: The run's, as `Config.to_dict` returns it; of one without the section `model`,
-            nothing but the padding is checked.
-        vocabulary_size: The number of the tokenizer's pieces; None for any.
+        config: The run's, as `Config.to_dict` returns it; one without the section `model` is not
+            compared.
+        tokenizer: The run's; None for any.
 
     Raises:
         InputError: They do not belong together.
     """
-    expected: dict[str, Any] = {"pad_id": PAD_ID}
+    expected: dict[str, Any] = {}
     if "model" in config:
         settings = Config.from_dict(config).model
         expected |= dataclasses.asdict(settings)
         expected["num_decoder_layers"] = settings.num_decoder_layers or settings.num_layers
-    if vocabulary_size is not None:
-        expected["vocabulary_size"] = vocabulary_size
+    if tokenizer is not None:
+        expected["vocabulary_size"] = tokenizer.vocabulary_size
+        expected["pad_id"] = tokenizer.special_ids.pad
     for name in sorted(expected.keys() - _FOR_TRAINING):
         value = expected[name]
         other = _plain(model_config.get(name, value))

@@ -21,7 +21,6 @@ from ktransformer.tasks.shortlist import Shortlist as Shortlist
 from ktransformer.tasks.task import LiteSignature as LiteSignature
 from ktransformer.tasks.task import SignatureCheck as SignatureCheck
 from ktransformer.tasks.task import Task as Task
-from ktransformer.tasks.translator import SPECIAL_IDS as SPECIAL_IDS
 from ktransformer.tasks.translator import TEXT_SIGNATURES as TEXT_SIGNATURES
 from ktransformer.tasks.translator import Translator as Translator
 from ktransformer.tasks.translator import TranslatorDescription as TranslatorDescription

@@ -66,16 +66,18 @@ def write(
     check_task(task)
     check_weights(task.model)
     folder = Path(folder)
-    for name in (DESCRIPTION, MODEL, *task.FILES):
+    for name in (DESCRIPTION, MODEL, *task.files):
         check_new_file(folder / name, overwrite=overwrite)
     task.model.save(folder / MODEL)
     task.write_files(folder)
-    write_description(folder, task.kind, task.FILES, config=task.config, history=history or {})
+    write_description(folder, task.kind, task.files, config=task.config, history=history or {})
 
 
 def folder_files(task: type[Task]) -> tuple[str, ...]:
     """Returns the files of a kind's folder as patterns, for a `FolderKind` that holds more."""
-    return tuple(re.escape(name) for name in (DESCRIPTION, MODEL, *task.FILES))
+    return tuple(
+        re.escape(name) for name in (DESCRIPTION, MODEL, *task.FILES, *task.OPTIONAL_FILES)
+    )
 
 
 def load(path: str | Path, *, check: bool = True, **settings: Any) -> Task:
@@ -98,7 +100,7 @@ def load(path: str | Path, *, check: bool = True, **settings: Any) -> Task:
     folder = open_folder(path, check=check)
     known = None if folder.kind is None else find_task(folder.kind, folder.path)
     if known is not None:
-        folder.check_files(known.FILES, check=check)
+        folder.check_files(known.FILES, known.OPTIONAL_FILES, check=check)
         model = folder.load_model(lambda found: known.check_model_config(found, folder.config))
     else:
         model = folder.load_model(lambda found: None)
@@ -108,9 +110,15 @@ def load(path: str | Path, *, check: bool = True, **settings: Any) -> Task:
         raise InputError(f"{folder.path / MODEL} is a {type(model).__name__}, not {wanted}.")
     chosen = known or found
     if known is None:
-        folder.check_files(chosen.FILES, check=check)
+        folder.check_files(chosen.FILES, chosen.OPTIONAL_FILES, check=check)
         chosen.check_model_config(model.get_config(), folder.config)
-    task = chosen.from_folder(model, folder.path, folder.config)
+    try:
+        task = chosen.from_folder(model, folder.path, folder.config)
+    except TypeError as error:
+        raise InputError(
+            f"{folder.path} is damaged: its configuration is not that of "
+            f"{with_article(chosen.kind)}: {error}"
+        ) from error
     given = {name: value for name, value in settings.items() if value is not None}
     unknown = given.keys() - set(task.SETTINGS)
     if unknown:

@@ -20,12 +20,11 @@ from ktransformer.tasks.task import (
     LiteSignature,
     SignatureCheck,
     Task,
-    check_pad_id,
     check_padding,
     check_pieces,
     check_type,
 )
-from ktransformer.text import END_ID, MASK, PAD_ID, Tokenizer, read_lines
+from ktransformer.text import MASK, Tokenizer, read_lines
 
 _TEXT = tf.TensorSpec([], tf.string, "text")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
@@ -119,32 +118,29 @@ class MaskFiller(Task):
         check_type("model", model, MaskedLanguageModel)
         check_type("tokenizer", tokenizer, Tokenizer)
         super().__init__(model, tokenizer, name="mask_filler")
-        if tokenizer.mask_id is None:
+        if tokenizer.special_ids.mask is None:
             raise InputError(f"This tokenizer has no mask token: train it to have {MASK}.")
         check_pieces(tokenizer, model.vocabulary_size)
-        check_padding(model)
+        check_padding(model, tokenizer)
         if not model.built:
             model.build()
-        self.mask_id = tokenizer.mask_id
+        self.special_ids = tokenizer.special_ids
+        self._ordinary_ids = tokenizer.ordinary_ids
         self.top_k = self._checked(top_k)
         # Not in `fill_texts`, which is traced anew.
         self._fill_function = graph_function(self._fill)
 
-    @property
-    def _num_ordinary(self) -> int:
-        """The number of pieces that a mask may be filled with."""
-        return self.mask_id - END_ID - 1
-
     def _checked(self, top_k: int) -> int:
-        return to_integer("top_k", top_k, least=1, most=self._num_ordinary)
+        return to_integer("top_k", top_k, least=1, most=len(self._ordinary_ids))
 
     def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
         return {"serving_default": self.fill_texts, "embed": self.embed, "score": self.score}
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
-        pieces = np.linspace(END_ID + 1, self.mask_id - 1, 5).astype(np.int32)
-        ids = np.tile([*pieces[:2], self.mask_id, *pieces[2:]], (batch_size or 2, 1))
-        ids[1:, 3:] = PAD_ID  # The first text is the longest.
+        places = np.linspace(0, len(self._ordinary_ids) - 1, 5).astype(np.int32)
+        pieces = self._ordinary_ids[places]
+        ids = np.tile([*pieces[:2], self.special_ids.mask, *pieces[2:]], (batch_size or 2, 1))
+        ids[1:, 3:] = self.special_ids.pad  # The first text is the longest.
         return LiteSignature(
             self.saved_model_signatures()[name],
             {"texts": tf.TensorSpec([batch_size], tf.string)},
@@ -164,7 +160,7 @@ class MaskFiller(Task):
         )
 
     def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        wider = self.with_settings(top_k=min(2 * self.top_k + 2, self._num_ordinary))
+        wider = self.with_settings(top_k=min(2 * self.top_k + 2, len(self._ordinary_ids)))
         outputs: dict[str, tf.Tensor] = wider.fill_texts(inputs["texts"])
         return outputs
 
@@ -180,10 +176,6 @@ class MaskFiller(Task):
 
     def write_files(self, folder: Path) -> None:
         self.tokenizer.save(folder / self.FILES[0])
-
-    @classmethod
-    def check_model_config(cls, model_config: dict[str, Any], config: dict[str, Any]) -> None:
-        check_pad_id(model_config.get("pad_id", PAD_ID))
 
     @classmethod
     def from_folder(cls, model: MaskedLanguageModel, folder: Path, config: dict[str, Any]) -> Self:
@@ -229,7 +221,7 @@ class MaskFiller(Task):
             raise InputError(f"The text must have {MASK} in the place of a token; got {text!r}.")
         count = self.top_k if top_k is None else self._checked(top_k)
         outputs = self._fill_function(tensor[None], count)
-        if outputs["ids"][0, 0] == PAD_ID:
+        if outputs["ids"][0, 0] == self.special_ids.pad:
             raise InputError(f"The text's {MASK} is beyond the {self.model.max_length}th token.")
         names = Fill._fields
         rows = zip(*(outputs[name][0].numpy().tolist() for name in names), strict=True)
@@ -242,12 +234,12 @@ class MaskFiller(Task):
 
     def _fill(self, texts: tf.Tensor, count: int) -> dict[str, tf.Tensor]:
         ids, truncated = self.tokenizer.encode_dense(texts, self.model.max_length)  # [B, S]
-        is_mask = tf.cast(ids == self.mask_id, tf.int32)
+        is_mask = tf.cast(ids == self.special_ids.mask, tf.int32)
         first = tf.argmax(is_mask, axis=1, output_type=tf.int32)[:, None]  # [B, 1]
         logits = self.model({"ids": ids, "positions": first}, training=False)
-        probabilities, fills = tf.math.top_k(self._ordinary(logits[:, 0]), count)  # [B, K]
+        probabilities, fills = tf.math.top_k(self._probabilities(logits[:, 0]), count)  # [B, K]
         has_mask = tf.reduce_max(is_mask, axis=1, keepdims=True) > 0  # [B, 1]
-        fills = tf.where(has_mask, fills + END_ID + 1, PAD_ID)
+        fills = tf.where(has_mask, self._fill_ids(fills), self.special_ids.pad)
         at_first = (tf.range(tf.shape(ids)[1]) == first) & has_mask  # [B, S]
         each = tf.expand_dims(fills, 2)  # [B, K, 1]
         # Not at_first[:, None]: LiteRT slices no booleans.
@@ -260,9 +252,26 @@ class MaskFiller(Task):
             "truncated": truncated,
         }
 
-    def _ordinary(self, logits: tf.Tensor) -> tf.Tensor:
-        """Turns logits `[B, V]` into probabilities of the pieces between `END_ID` and the mask."""
-        return tf.nn.softmax(tf.cast(logits[:, END_ID + 1 : self.mask_id], tf.float32))
+    @property
+    def _is_contiguous(self) -> bool:
+        """Whether no special id lies between the ordinary ones: a slice is faster than a gather."""
+        first, last = self._ordinary_ids[[0, -1]]
+        return bool(last - first + 1 == len(self._ordinary_ids))
+
+    def _probabilities(self, logits: tf.Tensor) -> tf.Tensor:
+        """Turns logits `[B, V]` into probabilities of the ordinary pieces, `[B, N]`."""
+        if self._is_contiguous:
+            first, last = self._ordinary_ids[[0, -1]]
+            logits = logits[:, first : last + 1]
+        else:
+            logits = tf.gather(logits, self._ordinary_ids, axis=1)
+        return tf.nn.softmax(tf.cast(logits, tf.float32))
+
+    def _fill_ids(self, places: tf.Tensor) -> tf.Tensor:
+        """Turns places among the ordinary pieces into ids."""
+        if self._is_contiguous:
+            return places + self._ordinary_ids[0]
+        return tf.gather(self._ordinary_ids, places)
 
     def _decode(self, ids: tf.Tensor) -> tf.Tensor:
         """Turns ids `[B, K, S]` into texts `[B, K]`."""
@@ -290,12 +299,13 @@ class MaskFiller(Task):
             `truncated`, boolean `[B]`.
         """
         ids, truncated = self.tokenizer.encode_dense(texts, self.model.max_length)
-        scored = (ids != PAD_ID) & (ids != END_ID) & (ids != self.mask_id)
+        special = self.special_ids
+        scored = (ids != special.pad) & (ids != special.end) & (ids != special.mask)
         weights = tf.cast(scored, tf.float32)  # [B, S]
         places = tf.range(tf.shape(ids)[1])
 
         def mask_next(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            masked = tf.where((places == index) & scored, self.mask_id, ids)
+            masked = tf.where((places == index) & scored, special.mask, ids)
             at_index = tf.fill([tf.shape(ids)[0], 1], index)
             logits = self.model({"ids": masked, "positions": at_index}, training=False)
             label = tf.gather(ids, [index], axis=1)

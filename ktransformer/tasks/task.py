@@ -12,7 +12,7 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.runtime.backend import backend_message
 from ktransformer.tasks.description import Description
-from ktransformer.text import PAD_ID, Tokenizer
+from ktransformer.text import Tokenizer
 
 
 class LiteSignature(NamedTuple):
@@ -88,6 +88,7 @@ class Task(tf.Module, abc.ABC):
         description_class: The metadata of an export; its `kind` is the same.
         LITE_SIGNATURES: The names of the signatures that a .tflite can have, in their order.
         FILES: The files that `write_files` writes beside the model, by name.
+        OPTIONAL_FILES: Files that only some tasks of the kind write; see `files`.
         SETTINGS: The names of the arguments that `with_settings` takes.
         RANKED_BY: The outputs that are choices (texts, ids, classes), each with the name of the
             number that ranks it. Choices are compared by content, so that equally good ones may
@@ -103,6 +104,7 @@ class Task(tf.Module, abc.ABC):
     description_class: ClassVar[type[Description]]
     LITE_SIGNATURES: ClassVar[tuple[str, ...]]
     FILES: ClassVar[tuple[str, ...]] = ()
+    OPTIONAL_FILES: ClassVar[tuple[str, ...]] = ()
     SETTINGS: ClassVar[tuple[str, ...]] = ()
     RANKED_BY: ClassVar[Mapping[str, str]] = {}
     IDENTITY: ClassVar[tuple[str, ...]] = ()
@@ -115,6 +117,11 @@ class Task(tf.Module, abc.ABC):
             raise InputError(backend_message(f"a {type(self).__name__}"))
         self.model = model
         self.tokenizer = tokenizer
+
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, ...]:
+        """Its different tokenizers: none, one, or those of the source and the target."""
+        return () if self.tokenizer is None else (self.tokenizer,)
 
     # The signatures of its exports.
 
@@ -218,8 +225,13 @@ class Task(tf.Module, abc.ABC):
         """The JSON object that the folder's description stores, as `from_folder` reads it."""
         return self.settings
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that `write_files` writes: `FILES`, and some of `OPTIONAL_FILES`."""
+        return self.FILES
+
     def write_files(self, folder: Path) -> None:
-        """Writes `FILES` into a folder in which the model lies; nothing by default.
+        """Writes `files` into a folder in which the model lies; nothing by default.
 
         Args:
             folder: An existing folder. Its description will hold a checksum of each file.
@@ -315,21 +327,16 @@ def check_task(task: Any) -> None:
         )
 
 
-def check_padding(model: Any) -> None:
-    """Checks that a model's padding is the tokenizer's.
+def check_padding(model: Any, tokenizer: Tokenizer) -> None:
+    """Checks that a model and its tokenizer have the same padding.
 
     Raises:
-        InputError: It is another id.
+        InputError: They have not.
     """
-    check_pad_id(model.pad_id)
-
-
-def check_pad_id(pad_id: Any) -> None:
-    """Checks the padding of a model's configuration; see `check_padding`."""
-    if pad_id != PAD_ID:
+    if model.pad_id != tokenizer.special_ids.pad:
         raise InputError(
-            f"The model's pad_id must be {PAD_ID}, the padding of every tokenizer; "
-            f"got pad_id={pad_id!r}."
+            f"The model's pad_id must be {tokenizer.special_ids.pad}, the tokenizer's padding; "
+            f"got pad_id={model.pad_id!r}."
         )
 
 

@@ -17,8 +17,8 @@ class TransformerSearch(SearchModel):
     Args:
         model: The model.
         source: Int32 `[B, S]`.
-        chosen: Int32 `[C]`, ids to search in, ascending and the special ones among them, so that
-            these keep their numbers; the search's ids are places in it. None for all.
+        chosen: Int32 `[C]`, ids to search in, such as `Shortlist.choose` returns; the search's
+            ids are places in it. None for all.
     """
 
     def __init__(

@@ -42,11 +42,9 @@ from ktransformer.tasks.task import (
 )
 from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.tasks.translator_signatures import lite_signature, signature_checks
-from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer, read_lines
+from ktransformer.text import Tokenizer, read_lines
 
-SPECIAL_IDS = SpecialIds(
-    start=START_ID, end=END_ID, pad=PAD_ID, suppressed=(PAD_ID, START_ID, UNKNOWN_ID)
-)
+_TARGET_TOKENIZER = "target_tokenizer.model"
 TEXT_SIGNATURES = ("serving_default", "beam")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 _IDS = tf.TensorSpec([None, None], tf.int32, "source")
@@ -55,6 +53,13 @@ _NEWEST, _INDEX = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
 
 def _check_ids(translator: "Translator", name: str, ids: tf.Tensor) -> None:
     check_ids(name, ids.numpy(), translator.model.vocabulary_size)
+
+
+def _search_ids(owner: Tokenizer | Shortlist) -> SpecialIds:
+    """Returns the special ids of a search in all ids, or in the places of a shortlist."""
+    ids = owner.special_ids
+    suppressed = (ids.pad, ids.start, ids.unknown)
+    return SpecialIds(start=ids.start, end=ids.end, pad=ids.pad, suppressed=suppressed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +73,8 @@ class TranslatorDescription(Description):
         decoding: The settings of the search, as in the run's configuration.
         shortlist: Pieces of the vocabulary that a batch is searched in; None for all of them.
         special_ids: `start`, `end`, `pad`, and those that are `suppressed`.
-        tokenizer_sha256: Of the SentencePiece model that the ids belong to.
+        tokenizer_sha256: Of the SentencePiece model that encodes the source.
+        target_tokenizer_sha256: Of the one that decodes the target; None if it is the same.
         source_label: The language of the source, or any other name of it.
         target_label: The same of the target.
         tokenizer: The kind of its tokenizer; there is one so far.
@@ -85,6 +91,7 @@ class TranslatorDescription(Description):
     decoding: DecodingConfig
     special_ids: dict[str, Any]
     tokenizer_sha256: str
+    target_tokenizer_sha256: str | None = None
     source_label: str = ""
     target_label: str = ""
     shortlist: int | None = None
@@ -107,19 +114,22 @@ class Translator(Task):
 
     Args:
         model: A trained `Transformer`, or a subclass of it; built here if it is not yet.
-        tokenizer: Its tokenizer.
+        tokenizer: Encodes the source, and decodes the target, too, without a `target_tokenizer`.
         decoding: The settings of the search. A beam size of 1 makes it greedy.
         shortlist: Chooses the part of the vocabulary that a batch is searched in; None for all of
             it. `score` and `sample` use the whole vocabulary.
+        target_tokenizer: The tokenizer of the target, if it segments otherwise than the source's;
+            both have the model's ids (see `Tokenizer.from_table`). None for one tokenizer.
 
     Attributes:
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
 
     Raises:
-        InputError: The tokenizer has another number of pieces or another padding than the model,
-            `decoding` allows texts longer than the model's `max_length`, or a subclass of the
-            model overrides a method that cached decoding does not call, and not its counterpart.
+        InputError: A tokenizer has another number of pieces or another padding than the model, the
+            shortlist has other special ids than the target's tokenizer, `decoding` allows texts
+            longer than the model's `max_length`, or a subclass of the model overrides a method
+            that cached decoding does not call, and not its counterpart.
         TypeError: `model` is no `Transformer`, or `tokenizer` no `Tokenizer`.
 
     Example:
@@ -134,9 +144,10 @@ class Translator(Task):
     model_class = Transformer
     LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
     FILES = ("tokenizer.model",)
+    OPTIONAL_FILES = (_TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
     RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score", "ids": "score"}
-    IDENTITY = ("tokenizer_sha256", "vocabulary_size")
+    IDENTITY = ("tokenizer_sha256", "target_tokenizer_sha256", "vocabulary_size")
     model: Transformer
     tokenizer: Tokenizer
 
@@ -146,12 +157,20 @@ class Translator(Task):
         tokenizer: Tokenizer,
         decoding: DecodingConfig | None = None,
         shortlist: Shortlist | None = None,
+        *,
+        target_tokenizer: Tokenizer | None = None,
     ) -> None:
         check_type("model", model, Transformer)
         check_type("tokenizer", tokenizer, Tokenizer)
         super().__init__(model, tokenizer, name="translator")
+        if target_tokenizer is not None:
+            check_type("target_tokenizer", target_tokenizer, Tokenizer)
+        self.target_tokenizer = target_tokenizer or tokenizer
         self.check_tokenizer()
-        check_padding(model)
+        for each in self.tokenizers:
+            check_padding(model, each)
+        if shortlist is not None:
+            shortlist.check(self.target_tokenizer.special_ids)
         if not model.built:
             model.build()
         try:
@@ -165,21 +184,46 @@ class Translator(Task):
         self.decoding.check_lengths(model.max_length)
 
     def check_tokenizer(self) -> None:
-        """Checks that the tokenizer has as many pieces as the model has ids.
+        """Checks that the tokenizers have as many pieces as the model has ids.
 
         Override it where ids alone are translated.
 
         Raises:
-            InputError: It has not.
+            InputError: One has not.
         """
-        check_pieces(self.tokenizer, self.model.vocabulary_size)
+        for each in self.tokenizers:
+            check_pieces(each, self.model.vocabulary_size)
+
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, ...]:
+        if self.target_tokenizer is self.tokenizer:
+            return (self.tokenizer,)
+        return self.tokenizer, self.target_tokenizer
 
     @property
     def texts_are_independent(self) -> bool:
         return self.shortlist is None
 
     def with_model(self, model: Transformer) -> Self:
-        return type(self)(model, self.tokenizer, self.decoding, self.shortlist)
+        return self._with(model=model)
+
+    def _with(
+        self,
+        *,
+        model: Transformer | None = None,
+        decoding: DecodingConfig | None = None,
+        shortlist: Shortlist | None = None,
+    ) -> Self:
+        """Returns the same translator with other parts."""
+        # A subclass without the argument has one tokenizer.
+        target = {"target_tokenizer": self.target_tokenizer} if len(self.tokenizers) > 1 else {}
+        return type(self)(
+            model or self.model,
+            self.tokenizer,
+            decoding or self.decoding,
+            shortlist or self.shortlist,
+            **target,
+        )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -188,7 +232,7 @@ class Translator(Task):
     def with_settings(self, *, shortlist: Shortlist | None = None, **decoding: Any) -> Self:
         """Returns the same translator with other fields of `DecodingConfig`, or a shortlist."""
         other = dataclasses.replace(self.decoding, **decoding)
-        return type(self)(self.model, self.tokenizer, other, shortlist or self.shortlist)
+        return self._with(decoding=other, shortlist=shortlist)
 
     @graph_method(input_signature=[_TEXTS])
     def translate_texts(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -225,11 +269,12 @@ class Translator(Task):
             `[B]`, the number of its tokens; `truncated`, boolean `[B]`, whether either was cut.
         """
         sources, source_cut = self.tokenizer.encode_dense(source, self.max_source_length)
-        labels, target_cut = self.tokenizer.encode_dense(target, self.max_target_length)
-        start = tf.fill([tf.shape(labels)[0], 1], START_ID)
+        labels, target_cut = self.target_tokenizer.encode_dense(target, self.max_target_length)
+        special = self.target_tokenizer.special_ids
+        start = tf.fill([tf.shape(labels)[0], 1], special.start)
         inputs = tf.concat([start, labels[:, :-1]], axis=1)
         logits = self.model({"source": sources, "target": inputs}, training=False)
-        weights = token_weights(labels, PAD_ID)
+        weights = token_weights(labels, special.pad)
         losses = smoothed_cross_entropy(labels, logits)
         return {
             "log_probability": -tf.reduce_sum(losses * weights, axis=1),
@@ -283,14 +328,14 @@ class Translator(Task):
         drawn = sample(
             TransformerSearch(self.model, source),
             self._limits(source),
-            SPECIAL_IDS,
+            _search_ids(self.target_tokenizer),
             seed=seed,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
             length_penalty=length_penalty,
         )
-        outputs = self._to_texts(end_empty(source, drawn))
+        outputs = self._to_texts(end_empty(source, drawn, self.target_tokenizer.special_ids))
         return {name: values[:, 0] for name, values in outputs.items()}
 
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
@@ -304,7 +349,7 @@ class Translator(Task):
 
     def _to_texts(self, best: Hypotheses) -> dict[str, tf.Tensor]:
         shape = tf.shape(best.ids)  # [B, K, T]
-        texts = self.tokenizer.decode(tf.reshape(best.ids, [-1, shape[2]]))
+        texts = self.target_tokenizer.decode(tf.reshape(best.ids, [-1, shape[2]]))
         return {"text": tf.reshape(texts, shape[:2]), "score": best.scores}
 
     @graph_method(input_signature=[_IDS], check=_check_ids)
@@ -320,8 +365,10 @@ class Translator(Task):
             `ids`, int32 `[B, T]`, ended and padded; `score`, float32 `[B]`; `truncated`, int32
             `[B]`, 1 where the source was cut: not every runtime takes booleans.
         """
-        best = self.search(cut_ids(source, self.max_source_length))
-        truncated = tf.cast(lengths_of(source) > self.max_source_length, tf.int32)
+        best = self.search(self._cut(source))
+        truncated = tf.cast(
+            lengths_of(source, self.model.pad_id) > self.max_source_length, tf.int32
+        )
         return {"ids": best.ids[:, 0], "score": best.scores[:, 0], "truncated": truncated}
 
     @graph_method(input_signature=[_IDS], check=_check_ids)
@@ -333,7 +380,7 @@ class Translator(Task):
             the projected memory; `cache_0`, `cache_1`, ..., its state for
             `max_target_length` tokens of one hypothesis a text. A beam repeats the rows of all.
         """
-        source = cut_ids(source, self.max_source_length)
+        source = self._cut(source)
         memory = self.model.prepare_memory(source)
         cache = self.model.empty_state(tf.shape(source)[0], self.max_target_length)
         return {
@@ -372,33 +419,38 @@ class Translator(Task):
     def _state_structure(self) -> tuple[Any, Any]:
         """Returns some source's memory and state, for how this model nests its tensors."""
         with tf.init_scope():  # Eagerly, outside the graph that is being traced.
-            memory = self.model.prepare_memory(tf.constant([[START_ID, END_ID]]))
+            special = self.tokenizer.special_ids
+            memory = self.model.prepare_memory(tf.constant([[special.start, special.end]]))
             return memory, self.model.empty_state(1, 1)
+
+    def _cut(self, source: tf.Tensor) -> tf.Tensor:
+        return cut_ids(source, self.max_source_length, self.tokenizer.special_ids)
 
     def search(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
         """Finds the `n_best` target sequences of source ids `[B, S]`."""
         beam_size, penalty = self.decoding.beam_size, self.decoding.length_penalty
         n_best = to_integer("n_best", n_best, least=1, most=beam_size)
         chosen = None if self.shortlist is None else self.shortlist.choose(source)
+        special = _search_ids(self.shortlist or self.target_tokenizer)
         limits, model = self._limits(source), TransformerSearch(self.model, source, chosen)
         if beam_size == 1:
-            best = greedy_search(model, limits, SPECIAL_IDS, length_penalty=penalty)
+            best = greedy_search(model, limits, special, length_penalty=penalty)
         else:
             best = beam_search(
                 model,
                 limits,
-                SPECIAL_IDS,
+                special,
                 beam_size=beam_size,
                 n_best=n_best,
                 length_penalty=penalty,
             )
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
-        return end_empty(source, best)
+        return end_empty(source, best, self.target_tokenizer.special_ids)
 
     def _limits(self, source: tf.Tensor) -> tf.Tensor:
         return length_limits(
-            lengths_of(source),
+            lengths_of(source, self.model.pad_id),
             ratio=self.decoding.max_length_ratio,
             offset=self.decoding.max_length_offset,
             maximum=self.max_target_length,
@@ -437,8 +489,11 @@ class Translator(Task):
             max_target_length=self.max_target_length,
             decoding=self.decoding,
             shortlist=None if self.shortlist is None else self.shortlist.size,
-            special_ids=SPECIAL_IDS._asdict(),
+            special_ids=_search_ids(self.target_tokenizer)._asdict(),
             tokenizer_sha256=self.tokenizer.sha256,
+            target_tokenizer_sha256=(
+                self.target_tokenizer.sha256 if len(self.tokenizers) > 1 else None
+            ),
             characters=self.tokenizer.characters,
             **others,
         )
@@ -458,8 +513,13 @@ class Translator(Task):
     def config(self) -> dict[str, Any]:
         return {"decoding": self.settings}
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (*self.FILES, *self.OPTIONAL_FILES)[: len(self.tokenizers)]
+
     def write_files(self, folder: Path) -> None:
-        self.tokenizer.save(folder / self.FILES[0])
+        for tokenizer, name in zip(self.tokenizers, self.files, strict=True):
+            tokenizer.save(folder / name)
 
     @classmethod
     def check_model_config(cls, model_config: dict[str, Any], config: dict[str, Any]) -> None:
@@ -468,7 +528,11 @@ class Translator(Task):
     @classmethod
     def from_folder(cls, model: Transformer, folder: Path, config: dict[str, Any]) -> Self:
         tokenizer = Tokenizer.load(folder / cls.FILES[0])
-        return cls(model, tokenizer, Config.from_dict(config).decoding)
+        target = folder / _TARGET_TOKENIZER
+        decoding = Config.from_dict(config).decoding
+        if not target.is_file():
+            return cls(model, tokenizer, decoding)
+        return cls(model, tokenizer, decoding, target_tokenizer=Tokenizer.load(target))
 
     # How its exports are verified.
 

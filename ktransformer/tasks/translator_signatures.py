@@ -11,7 +11,6 @@ from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function
 from ktransformer.tasks.inputs import cut_texts
 from ktransformer.tasks.task import LiteSignature, SignatureCheck
-from ktransformer.text import END_ID, PAD_ID, START_ID
 
 if TYPE_CHECKING:
     from ktransformer.tasks.translator import Translator
@@ -54,7 +53,8 @@ def _decode_step(translator: "Translator", source: tf.Tensor, spec: tf.TensorSpe
         "ids": tf.TensorSpec(spec.shape[:1], tf.int32),
         "index": tf.TensorSpec([], tf.int32),
     }
-    probe = {"ids": tf.fill(tf.shape(source)[:1], START_ID), "index": tf.constant(0)}
+    start = translator.target_tokenizer.special_ids.start
+    probe = {"ids": tf.fill(tf.shape(source)[:1], start), "index": tf.constant(0)}
     inputs, probe = {**inputs, **state}, {**probe, **translator.encode(source)}
     del inputs["limits"], probe["limits"]
     return LiteSignature(translator.decode_step, inputs, probe)
@@ -63,12 +63,13 @@ def _decode_step(translator: "Translator", source: tf.Tensor, spec: tf.TensorSpe
 def _probe(translator: "Translator", batch_size: int | None) -> tf.Tensor:
     """Makes source ids `[B, S]` of several lengths, from all over the vocabulary."""
     rows, limit = batch_size or 2, translator.max_source_length
-    source = np.full((rows, limit if batch_size else min(8, limit)), PAD_ID, np.int32)
-    pieces = np.linspace(END_ID + 1, translator.tokenizer.vocabulary_size - 1, 7).astype(np.int32)
+    special, ordinary = translator.tokenizer.special_ids, translator.tokenizer.ordinary_ids
+    source = np.full((rows, limit if batch_size else min(8, limit)), special.pad, np.int32)
+    pieces = ordinary[np.linspace(0, len(ordinary) - 1, 7).astype(np.int32)]
     for row in range(rows):
         length = min(1 + (row + 4) % 7, limit - 1)
         source[row, :length] = pieces[:length]
-        source[row, length] = END_ID
+        source[row, length] = special.end
     return tf.constant(source)
 
 
@@ -80,7 +81,7 @@ def _ids_function(
     def fixed_ids(source: tf.Tensor) -> dict[str, tf.Tensor]:
         found: dict[str, Any] = translator.ids.python_function(source)
         shape = [batch_size, translator.max_target_length]
-        ids = tf.concat([found["ids"], tf.fill(shape, PAD_ID)], axis=1)
+        ids = tf.concat([found["ids"], tf.fill(shape, translator.model.pad_id)], axis=1)
         fixed = {name: tf.reshape(found[name], shape[:1]) for name in ("score", "truncated")}
         return {"ids": tf.slice(ids, [0, 0], shape), **fixed}
 
@@ -102,10 +103,13 @@ def signature_checks(translator: "Translator", export: Description) -> list[Sign
     def ids(examples: Sequence[str]) -> dict[str, np.ndarray]:
         source = translator.to_ids(texts(examples)["texts"]).numpy()
         missing = translator.max_source_length - source.shape[1] if export.batch_size else 0
-        return {"source": np.pad(source, [(0, 0), (0, missing)], constant_values=PAD_ID)}
+        pad_id = translator.model.pad_id
+        return {"source": np.pad(source, [(0, 0), (0, missing)], constant_values=pad_id)}
 
     def decoded(outputs: Mapping[str, np.ndarray]) -> list[str]:
-        return [text.decode() for text in translator.tokenizer.decode(outputs["ids"]).numpy()]
+        return [
+            text.decode() for text in translator.target_tokenizer.decode(outputs["ids"]).numpy()
+        ]
 
     def best(outputs: Mapping[str, np.ndarray]) -> list[str]:
         return [text.decode() for text in outputs["text"].reshape(len(outputs["text"]), -1)[:, 0]]

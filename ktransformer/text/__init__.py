@@ -1,13 +1,13 @@
-"""Text in and out: the tokenizer, parallel corpora, and batches of them for training.
+"""Tokenizers, parallel corpora, and batches of them for training.
 
-What is NumPy alone, `TokenBatches` of ids above all, is imported without TensorFlow.
+The modules that need only NumPy, such as `TokenBatches`, are imported without TensorFlow.
 """
 
 from typing import TYPE_CHECKING
 
 from ktransformer.lazy import lazy_names
 from ktransformer.runtime import supported_backend as supported_backend
-from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID, SpecialIds
 
 if TYPE_CHECKING:
     from ktransformer.text.batches import TokenBatches
@@ -38,6 +38,7 @@ __all__ = [
     "ParallelText",
     "ShardedBatches",
     "Shards",
+    "SpecialIds",
     "SubwordSampler",
     "Survey",
     "TokenBatches",

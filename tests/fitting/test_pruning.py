@@ -233,12 +233,12 @@ def test_a_tokenizer_that_is_not_unigram_is_refused(run, tmp_path):
         **{"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3},
     )
     other = dataclasses.replace(run, tokenizer=Tokenizer.load(tmp_path / "bpe.model"))
-    with pytest.raises(InputError, match=r"Only a unigram tokenizer .* kind is BPE"):
+    with pytest.raises(InputError, match=r"unigram.*BPE"):
         prune_run(other, ["one"])
 
 
 def test_a_corpus_without_a_line_is_refused(run):
-    with pytest.raises(InputError, match="corpus to prune to is empty"):
+    with pytest.raises(InputError, match="corpus"):
         prune_run(run, [])
 
 

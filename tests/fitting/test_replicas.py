@@ -177,7 +177,7 @@ def test_more_devices_than_there_are_parts_of_the_cpu_are_refused(capsys, argume
 
 
 def test_a_single_device_needs_no_strategy():
-    with pytest.raises(InputError, match="devices must be at least 2; got 1"):
+    with pytest.raises(InputError, match=r"devices.*2.*1"):
         mirrored_strategy(1)
 
 

@@ -58,10 +58,10 @@ def test_dropout_and_precision_may_differ_from_those_of_the_run(run):
 @pytest.mark.parametrize(
     ("settings", "rule"),
     [
-        ({"d_model": 32}, "d_model must be 16.*got d_model=32"),
-        ({"norm_first": True}, "norm_first must be False.*got norm_first=True"),
-        ({"vocabulary_size": 31}, "vocabulary_size must be 30.*got vocabulary_size=31"),
-        ({"split_digits": False}, "split_digits must be True.*got split_digits=False"),
+        ({"d_model": 32}, "d_model.*16.*d_model=32"),
+        ({"norm_first": True}, "norm_first.*False.*norm_first=True"),
+        ({"vocabulary_size": 31}, "vocabulary_size.*30.*vocabulary_size=31"),
+        ({"split_digits": False}, "split_digits.*True.*split_digits=False"),
     ],
 )
 def test_settings_that_are_not_those_of_the_run_are_refused(settings, rule, run, tmp_path):
@@ -96,7 +96,7 @@ def test_a_training_from_a_run_that_was_cut_ends_as_if_it_had_not_been(run, tmp_
     with pytest.raises(CutError):
         train(config, TEXT, checkpoints=tmp_path / "cut", start=start, callbacks=[CutAfter(4)])
     for other in (Fresh(), FromRun(whole)):
-        with pytest.raises(InputError, match=r"training\.npz is .* started from other weights"):
+        with pytest.raises(InputError, match=r"training\.npz .* other weights"):
             train(config, TEXT, checkpoints=tmp_path / "cut", start=Resume(other))
     rest = train(config, TEXT, checkpoints=tmp_path / "cut", start=Resume(start))
     assert_same(state_of(tmp_path / "cut"), state_of(tmp_path / "whole"))

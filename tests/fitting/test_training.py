@@ -163,7 +163,7 @@ def test_with_patience_the_average_ends_at_the_best_epoch(patience, tmp_path):
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
     config = small(learning_rate=1e30, warmup_steps=1, epochs=5)
-    with pytest.raises(InputError, match=r"not a finite number after update \d+; lower"):
+    with pytest.raises(InputError, match=r"update \d+.*learning_rate"):
         train(config, TEXT, checkpoints=tmp_path / "c")
 
 
@@ -200,7 +200,7 @@ def test_a_subclass_comes_back_from_a_training_as_itself(tmp_path):
 
 
 def test_what_does_not_go_together_is_said_before_text_is_encoded(tmp_path):
-    with pytest.raises(InputError, match="positions must be one of"):
+    with pytest.raises(InputError, match="positions"):
         train(small(positions="foo"), ParallelText([], [], 0), checkpoints=tmp_path)
 
 
@@ -215,14 +215,12 @@ def test_settings_that_fail_only_when_the_model_is_called_are_refused_at_once(se
 @pytest.mark.parametrize("accumulate_batches", [7, 1000])
 def test_to_accumulate_more_batches_than_there_are_is_refused(accumulate_batches, tmp_path):
     config = small(epochs=2, accumulate_batches=accumulate_batches)  # 2 epochs of 3 batches.
-    with pytest.raises(
-        InputError, match=rf"accumulate_batches must be .* 6 batches.*; got {accumulate_batches}\."
-    ):
+    with pytest.raises(InputError, match=f"accumulate_batches.*6.*{accumulate_batches}"):
         train(config, TEXT, checkpoints=tmp_path)
 
 
 def test_patience_needs_validation_text(tmp_path):
-    with pytest.raises(InputError, match="patience needs validation text"):
+    with pytest.raises(InputError, match=r"patience.*validation"):
         train(small(patience=1), TEXT, checkpoints=tmp_path / "c")
 
 

@@ -29,7 +29,7 @@ def hold(folder):
 def test_a_folder_is_of_one_training_at_a_time(tmp_path):
     checkpoints = tmp_path / "c"
     with lock_checkpoints(checkpoints):
-        with pytest.raises(InputError, match=f"Another training is running in {checkpoints}"):
+        with pytest.raises(InputError, match=f"running.*{checkpoints}"):
             train(small(), TEXT, checkpoints=checkpoints, start=Resume())
         assert checkpoints.is_dir()
     assert not checkpoints.exists()
@@ -44,7 +44,7 @@ def test_a_folder_that_is_removed_before_it_is_held_is_made_anew(tmp_path, monke
         flock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with lock_checkpoints(folder), pytest.raises(InputError, match="Another training is running"):
+    with lock_checkpoints(folder), pytest.raises(InputError, match="running"):
         hold(folder)
 
 
@@ -60,7 +60,7 @@ def test_the_folder_is_held_until_the_run_is_saved(sides, tmp_path, monkeypatch)
     saved = []
 
     def save(run, output, *, overwrite):
-        with pytest.raises(InputError, match="Another training is running"):
+        with pytest.raises(InputError, match="running"):
             hold(tmp_path / "run.checkpoints")
         saved.append(output)
 

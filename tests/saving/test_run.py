@@ -327,6 +327,17 @@ class Points:
         self.calls, self.at, self.error = 0, at, error
 
 
+def test_the_settings_of_blocks_reach_the_model_and_come_back(tmp_path):
+    settings = {"norm": "rms", "feed_forward": "swiglu", "norm_first": True, "num_kv_heads": 1}
+    settings["positions"] = "rotary"
+    run = dataclasses.replace(small_run(), config=Config().replace({**SETTINGS, **settings}))
+    run = dataclasses.replace(run, model=make_model(run.config, run.tokenizer.vocabulary_size))
+    save_run(run, tmp_path / "run")
+    model = load_run(tmp_path / "run").model
+    block = model.decoder.blocks[0]
+    assert {name: getattr(block.block_config, name) for name in settings} == settings
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "least"),
     [

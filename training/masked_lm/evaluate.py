@@ -68,7 +68,7 @@ def comparison(filler: MaskFiller, training: Sequence[str], lines: Sequence[str]
     tokenizer, model = filler.tokenizer, filler.model
     batches = MaskedBatches(
         tokenizer.encode_lines(lines),
-        mask_id=tokenizer.mask_id,
+        special_ids=tokenizer.special_ids,
         batch_tokens=max(4096, model.max_length),
         max_length=model.max_length,
     )

@@ -20,6 +20,7 @@ from ktransformer.saving.weights import check_weights
 from ktransformer.tasks import LiteSignature, Task
 from ktransformer.tasks.graph_function import graph_function
 from ktransformer.tasks.task import check_task
+from ktransformer.text import Tokenizer
 
 QUANTIZATIONS: dict[str, Callable[[Any], None]] = {
     "none": lambda model: None,
@@ -77,8 +78,9 @@ def export_lite(
     task = task.in_float32()
     chosen = {name: task.lite_signature(name, batch_size) for name in names}
     texts = [name for name, signature in chosen.items() if signature.takes_text]
-    if not texts:
-        check_new_file(tokenizer_beside(path), overwrite=overwrite)
+    beside = [] if texts else _tokenizers_beside(path, task.tokenizers)
+    for name, _ in beside:
+        check_new_file(name, overwrite=overwrite)
     _check_tokenizer(task, texts)
     task.check_before_export()
     description = task.describe(names, batch_size=batch_size, quantization=quantization, **labels)
@@ -94,15 +96,25 @@ def export_lite(
     with new_file(path, overwrite=overwrite) as file:
         # Before the small file takes its name: a disk may be full.
         file.write_bytes(seal_file(content))
-        if task.tokenizer is not None and not texts:
-            with new_file(tokenizer_beside(path), overwrite=overwrite) as beside:
-                task.tokenizer.save(beside)
+        for name, tokenizer in beside:
+            with new_file(name, overwrite=overwrite) as new:
+                tokenizer.save(new)
     return path
 
 
 def tokenizer_beside(path: str | Path) -> Path:
     """Returns the path of the SentencePiece model that goes with a file that takes no text."""
     return Path(f"{path}.tokenizer.model")
+
+
+def target_tokenizer_beside(path: str | Path) -> Path:
+    """Returns the path of the target's SentencePiece model, where it is another."""
+    return Path(f"{path}.target_tokenizer.model")
+
+
+def _tokenizers_beside(path: Path, tokenizers: Sequence[Tokenizer]) -> list[tuple[Path, Tokenizer]]:
+    paths = tokenizer_beside(path), target_tokenizer_beside(path)
+    return list(zip(paths, tokenizers, strict=False))
 
 
 def _names(task: Task, signatures: Sequence[str] | None) -> tuple[str, ...]:
@@ -128,7 +140,7 @@ def _check(quantization: str) -> None:
 
 def _check_tokenizer(task: Task, texts: Sequence[str]) -> None:
     """Checks that the tokenizer's LiteRT form gives the same ids, for the signatures `texts`."""
-    obstacle = task.tokenizer and task.tokenizer.lite_obstacle
+    obstacle = next(filter(None, (each.lite_obstacle for each in task.tokenizers)), None)
     if texts and obstacle:
         raise InputError(
             f"This tokenizer has no LiteRT form that gives the same ids: {obstacle}. "

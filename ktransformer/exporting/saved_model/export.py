@@ -71,8 +71,8 @@ def export_saved_model(
             )
         if not task.texts_are_independent:
             raise InputError(
-                "Requests are not joined where there is a shortlist: a text's translation would "
-                "depend on the texts of other callers."
+                "Requests are not joined where a text's outputs depend on the texts of other "
+                "callers, as with a shortlist."
             )
         joined = {name: join_requests(each, batching) for name, each in of_texts.items()}
         signatures = {**signatures, **joined}
@@ -115,5 +115,5 @@ def _saved(task: Task) -> tf.Module:
     """
     saved = tf.Module()
     saved.weights = [variable.value for variable in task.model.variables]
-    saved.tokenizer = task.tokenizer
+    saved.tokenizers = task.tokenizers
     return saved

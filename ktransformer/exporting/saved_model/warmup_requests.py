@@ -16,7 +16,7 @@ import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from ktransformer.exporting.saved_model.batching import is_texts
-from ktransformer.text import END_ID, Tokenizer
+from ktransformer.text import Tokenizer
 
 _FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 _BATCH_SIZES, _LENGTHS = (1, 4, 16), (5, 20)
@@ -117,8 +117,8 @@ def _input(spec: tf.TensorSpec, texts: np.ndarray) -> np.ndarray:
 
 def _text(tokenizer: Tokenizer, length: int) -> bytes:
     """Makes a text of about `length` tokens, the end token included; no mask among them."""
-    last = tokenizer.vocabulary_size - (1 if tokenizer.mask_id is None else 3)
-    ids = np.linspace(END_ID + 1, last, length - 1).astype(np.int32)
+    ordinary = tokenizer.ordinary_ids
+    ids = ordinary[np.linspace(0, len(ordinary) - 1, length - 1).astype(np.int32)]
     text: bytes = tokenizer.decode(tf.constant(ids[None])).numpy()[0]
     return text
 

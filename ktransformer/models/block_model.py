@@ -1,72 +1,44 @@
-"""What the models have in common: an encoder, the sizes of its blocks, and factories for parts."""
+"""The base of the models: options of the blocks, presets, export, and the encoder's factory."""
 
 from typing import Any, ClassVar, NoReturn, Self
 
 import keras
 
-from ktransformer.layers import EncoderBlock, LayerNormalization
-from ktransformer.layers.checks import check_heads, check_sizes, describe_axes
+from ktransformer.layers import EncoderBlock
+from ktransformer.layers.block_config import ConfiguredLayer
+from ktransformer.layers.checks import check_heads, describe_axes, to_size
 from ktransformer.layers.output_shapes import DescribedLayer
 from ktransformer.layers.projection import refuse_quantization
 from ktransformer.models.encoder import Encoder
 
 
-class EncoderModel(DescribedLayer, keras.Model):
-    """Holds the sizes that a model gives to its blocks, and makes the blocks and the encoder.
-
-    A subclass sets `encoder` to what `make_encoder` returns, and `input_axes` to the axes of its
-    inputs.
+class BlockModel(ConfiguredLayer, DescribedLayer, keras.Model):
+    """A model of blocks: holds their options, and makes final norms.
 
     Args:
-        num_layers: Blocks in the encoder.
+        num_layers: Blocks in a stack.
         d_model: D, the width.
-        num_heads: H, the attention heads; divides D.
-        hidden_dim: Features of the feed-forward networks' inner layer.
-        dropout: Probability of zeroing a feature of an embedding or of a sublayer's output.
-        attention_dropout: The same for attention weights.
-        hidden_dropout: The same for the feed-forward networks' inner features.
-        activation: Inner activation of the feed-forward networks.
-        norm_first: True for pre-norm, False for post-norm.
-        epsilon: Added to the variance in the norms.
-        remat: Whether a block's activations are computed again for the gradient; see `BlockStack`.
-        **kwargs: Arguments of `keras.Model`.
+        remat: Whether a block's activations are computed again for the gradient, instead of being
+            kept: less memory for more time, and the same results within rounding; see
+            `BlockStack`.
+        **options: Fields of `BlockConfig`, and arguments of `keras.Model`.
 
     Raises:
-        ValueError: A size is below 1, or `num_heads` does not divide `d_model`.
+        ValueError: See `BlockConfig`; a size is below 1, or `num_heads` does not divide `d_model`.
+        TypeError: An argument is unknown, or a size is no integer.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]]
     input_axes: ClassVar[str | dict[str, str]] = "inputs"
+    """The axes of the inputs, such as `"[B, T]"`, or of each named input."""
 
     def __init__(
-        self,
-        *,
-        num_layers: int,
-        d_model: int,
-        num_heads: int,
-        hidden_dim: int,
-        dropout: float,
-        attention_dropout: float,
-        hidden_dropout: float,
-        activation: str,
-        norm_first: bool,
-        epsilon: float = 1e-5,
-        remat: bool = False,
-        **kwargs: Any,
+        self, *, num_layers: int, d_model: int, remat: bool = False, **options: Any
     ) -> None:
-        super().__init__(**kwargs)
-        check_sizes(num_layers=num_layers, num_heads=num_heads)
-        check_heads(d_model, num_heads)
-        self.num_layers = num_layers
-        self.d_model = d_model
-        self.num_heads = num_heads
-        self.hidden_dim = hidden_dim
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.hidden_dropout = hidden_dropout
-        self.activation = activation
-        self.norm_first = norm_first
-        self.epsilon = epsilon
+        super().__init__(**options)
+        self.num_layers = to_size("num_layers", num_layers)
+        self.d_model = to_size("d_model", d_model)
+        check_heads(self.d_model, self.num_heads)
         self.remat = remat
 
     @classmethod
@@ -145,6 +117,22 @@ class EncoderModel(DescribedLayer, keras.Model):
         """
         return False
 
+    def make_final_norm(self) -> keras.layers.Layer | None:
+        """Creates the norm after a stack's last block, or None; called once a stack."""
+        return self.make_norm() if self.norm_first else None
+
+    def block_arguments(self) -> dict[str, Any]:
+        """Returns the arguments that the model gives to every block."""
+        return {**self.block_config.to_dict(), "dtype": self.dtype_policy}
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("num_layers", "d_model", "remat")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+class EncoderModel(BlockModel):
+    """A `BlockModel` with an encoder; a subclass sets `encoder` to what `make_encoder` returns."""
+
     def make_encoder(self) -> Encoder:
         """Creates the encoder of `num_layers` blocks."""
         return Encoder(
@@ -158,38 +146,3 @@ class EncoderModel(DescribedLayer, keras.Model):
     def make_encoder_block(self) -> keras.layers.Layer:
         """Creates one block of the encoder; override it for another one."""
         return EncoderBlock(**self.block_arguments())
-
-    def make_final_norm(self) -> keras.layers.Layer | None:
-        """Creates the norm after a stack's last block, or None; called once a stack."""
-        if not self.norm_first:
-            return None
-        return LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy)
-
-    def block_arguments(self) -> dict[str, Any]:
-        """Returns the arguments that the model gives to every block."""
-        return {
-            "num_heads": self.num_heads,
-            "hidden_dim": self.hidden_dim,
-            "dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-            "hidden_dropout": self.hidden_dropout,
-            "activation": self.activation,
-            "norm_first": self.norm_first,
-            "epsilon": self.epsilon,
-            "dtype": self.dtype_policy,
-        }
-
-    def get_config(self) -> dict[str, Any]:
-        names = (
-            "num_layers",
-            "d_model",
-            "num_heads",
-            "hidden_dim",
-            "dropout",
-            "attention_dropout",
-            "hidden_dropout",
-            "activation",
-            "epsilon",
-            "remat",
-        )
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

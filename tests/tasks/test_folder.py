@@ -160,7 +160,7 @@ def test_an_export_of_another_kind_is_refused(filler_folder, classifier_folder, 
 def test_a_file_that_is_missing_is_named(name, filler_folder, tmp_path):
     shutil.copytree(filler_folder, tmp_path / "copy")
     (tmp_path / "copy" / name).unlink()
-    with pytest.raises(InputError, match=f"{name} is missing"):
+    with pytest.raises(InputError, match=name):
         load(tmp_path / "copy")
 
 
@@ -194,7 +194,7 @@ def test_a_folder_without_images_or_with_a_damaged_one_is_refused(
 
 def test_a_model_that_is_there_is_not_replaced_unasked(tmp_path):
     (tmp_path / "model.keras").write_text("precious")
-    with pytest.raises(InputError, match=r"model\.keras already exists"):
+    with pytest.raises(InputError, match=r"model\.keras"):
         write_task(small_filler(), tmp_path)
     assert (tmp_path / "model.keras").read_text() == "precious"
     write_task(small_filler(), tmp_path, overwrite=True)
@@ -232,15 +232,22 @@ def test_a_folder_without_a_description_still_loads(filler_folder, tmp_path):
 def test_a_folder_of_another_kind_or_version_is_refused(classifier_folder, tmp_path):
     folder = shutil.copytree(classifier_folder, tmp_path / "copy")
     fields = json.loads((folder / "model.json").read_text())
-    for change in ({"kind": "masked language model"}, {"kind": 1}, {"format_version": 2}):
+    for change in (
+        {"kind": "masked language model"},
+        {"kind": 1},
+        {"format_version": 2},
+        {"config": []},
+        {"config": {"unknown": 1}},
+        {"history": {"loss": 1}},
+    ):
         (folder / "model.json").write_text(json.dumps({**fields, **change}))
         with pytest.raises(InputError):
             load(folder, check=False)
 
 
 def test_a_model_that_is_not_finite_is_neither_saved_nor_exported(tmp_path):
-    servable = small_classifier()
-    servable.model.weights[0].assign(np.full(servable.model.weights[0].shape, np.nan))
+    task = small_classifier()
+    task.model.weights[0].assign(np.full(task.model.weights[0].shape, np.nan))
     (tmp_path / "folder").mkdir()
     for write, name in (
         (write_task, "folder"),
@@ -248,5 +255,5 @@ def test_a_model_that_is_not_finite_is_neither_saved_nor_exported(tmp_path):
         (export_lite, "m.tflite"),
     ):
         with pytest.raises(InputError, match="NaN"):
-            write(servable, tmp_path / name)
+            write(task, tmp_path / name)
     assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
