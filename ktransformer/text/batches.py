@@ -23,7 +23,7 @@ class EpochBatches(abc.ABC):
     """Batches that are functions of epoch and step, as `fit` takes them.
 
     Attributes:
-        inputs: Names of the model's inputs, each of two axes.
+        inputs: Names of the model's inputs, each of two axes; none where it takes a tensor.
         steps_per_epoch: Batches of an epoch.
         batch_tokens: The most tokens of a batch on each side.
         tokens: Tokens of an epoch: of each pair those of its longer side, without padding.
@@ -69,7 +69,7 @@ class EpochBatches(abc.ABC):
         from ktransformer.text.without_autotune import without_autotune
 
         ids = tf.TensorSpec((None, None), tf.int32)
-        signature: Any = (dict.fromkeys(self.inputs, ids), ids)
+        signature: Any = (dict.fromkeys(self.inputs, ids) if self.inputs else ids, ids)
         batches = tf.data.Dataset.from_generator(
             lambda: self._stream_for_tensorflow(first_update), output_signature=signature
         )
