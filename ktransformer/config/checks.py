@@ -71,6 +71,8 @@ _MOST = {
     "seed": 2**32 - 1,
     "beam_size": 1024,
     "max_length_offset": 1_000_000,
+    "min_length": 1_000_000,
+    "no_repeat_ngram_size": 1000,
     "max_source_length": 1_000_000,
     "max_target_length": 1_000_000,
     "max_texts": 1024,

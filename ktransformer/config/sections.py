@@ -159,12 +159,19 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DecodingConfig:
-    """How a translation is searched for."""
+    """The settings of the search for translations."""
 
     beam_size: int = 4
     """Places of the beam; 1 is greedy search."""
     length_penalty: float = 1.0
     """Exponent of the length that a hypothesis' log-probability is divided by."""
+    min_length: int = 1
+    """The fewest tokens of a translation, the end token included; 1 for no minimum."""
+    repetition_penalty: float = 1.0
+    """Lowers the logits of tokens that were already written, by this factor (Keskar et al. 2019);
+    1 for no penalty."""
+    no_repeat_ngram_size: int = 0
+    """No translation contains twice the same run of so many tokens; 0 for no rule."""
     max_length_ratio: float = 2.0
     """Target tokens allowed for each source token ..."""
     max_length_offset: int = 20
@@ -176,11 +183,18 @@ class DecodingConfig:
 
     def __post_init__(self) -> None:
         check_integers(self)
-        check_range(self, "beam_size", least=1)
+        for name in ("beam_size", "min_length"):
+            check_range(self, name, least=1)
         check_range(self, "max_source_length", least=2)
         check_range(self, "max_target_length", least=1)
-        for name in ("length_penalty", "max_length_ratio", "max_length_offset"):
+        for name in (
+            "length_penalty",
+            "max_length_ratio",
+            "max_length_offset",
+            "no_repeat_ngram_size",
+        ):
             check_range(self, name, least=0)
+        check_range(self, "repetition_penalty", least=0, open_below=True)
         check(
             self.max_length_ratio > 0 or self.max_length_offset > 0,
             "max_length_ratio and max_length_offset must not both be 0",

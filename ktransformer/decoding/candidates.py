@@ -36,27 +36,40 @@ class _Blocks(NamedTuple):
 
 
 def find_candidates(
-    logits: tf.Tensor, totals: tf.Tensor, at_limit: tf.Tensor, count: int, special: SpecialIds
+    logits: tf.Tensor,
+    totals: tf.Tensor,
+    count: int,
+    special: SpecialIds,
+    *,
+    at_limit: tf.Tensor | None = None,
+    norms: tf.Tensor | None = None,
 ) -> Candidates:
     """Finds the `count` best continuations of each sentence.
 
     Args:
         logits: Float32 `[B * K, V]`.
         totals: Float32 `[B, K]`, log-probabilities of the hypotheses.
-        at_limit: Boolean `[B]`, where nothing but the end token is left, which may not be among
-            the best.
         count: C.
         special: Its `suppressed` ids are no candidates.
+        at_limit: Boolean `[B]`, True where the length limit forces the end token, even if it is
+            not among the best; None for nowhere.
+        norms: Float32 `[B * K]`, log-probabilities are logits minus these; None for the
+            logarithms of the sums of exponentials.
 
     Returns:
-        `Candidates`; what is impossible has a total of `IMPOSSIBLE`.
+        `Candidates`; an impossible one has a total of `IMPOSSIBLE`.
     """
     beam_size = totals.shape[1]
     blocks = _cut(logits, beam_size)
-    number = blocks.maxima.shape[1] // beam_size
-    maxima = tf.reduce_max(tf.reshape(blocks.maxima, [-1, beam_size, number]), axis=2)  # [B, K]
-    bases = totals - _norms(logits, maxima)  # [B, K]
+    if norms is None:
+        number = blocks.maxima.shape[1] // beam_size
+        maxima = tf.reduce_max(tf.reshape(blocks.maxima, [-1, beam_size, number]), axis=2)
+        bases = totals - _norms(logits, maxima)  # [B, K]
+    else:
+        bases = totals - tf.reshape(norms, [-1, beam_size])
     found = _best(blocks, bases, count, special)
+    if at_limit is None:
+        return found._replace(totals=tf.maximum(found.totals, IMPOSSIBLE))
     ends = bases + tf.reshape(logits[:, special.end], [-1, beam_size])  # [B, K]
     ends = tf.pad(ends, [[0, 0], [0, count]], constant_values=IMPOSSIBLE)
     end_totals, parents = tf.math.top_k(ends, count)

@@ -1,4 +1,4 @@
-"""What every search takes and returns."""
+"""The arguments and the result that all searches share."""
 
 from typing import NamedTuple
 
@@ -28,15 +28,19 @@ class Hypotheses(NamedTuple):
     """The K best target sequences found for each of B sentences, best first.
 
     Attributes:
-        ids: Int32 `[B, K, T]`, without the start token, with the end token, then padding.
-        scores: Float32 `[B, K]`, log-probability / length ** length_penalty. Where fewer than K
-            sequences exist, the rest are padding alone with a score of -1e9.
-        lengths: Int32 `[B, K]`, in tokens, the end token included.
+        ids: Int32 `[B, K, T]`, without the start token and a forced prefix, with the end token,
+            then padding.
+        scores: Float32 `[B, K]`, log-probability / length ** exponent of the length penalty.
+            Rules may rank by other scores. Where fewer than K sequences exist, the rest are
+            padding alone with a score of -1e9.
+        lengths: Int32 `[B, K]`, in tokens, the end token included, a forced prefix not.
+        log_probabilities: Float32 `[B, K]`, the model's own; -1e9 like `scores`.
     """
 
     ids: tf.Tensor
     scores: tf.Tensor
     lengths: tf.Tensor
+    log_probabilities: tf.Tensor
 
 
 def length_limits(
@@ -57,13 +61,6 @@ def length_limits(
     return tf.maximum(tf.cast(tf.minimum(relative, float(maximum)), tf.int32), 1)
 
 
-def suppress(logits: tf.Tensor, special: SpecialIds) -> tf.Tensor:
-    """Makes the suppressed ids impossible: `[N, V] -> [N, V]`."""
-    ids = tf.constant(special.suppressed, tf.int32, shape=(len(special.suppressed),))
-    hits = tf.one_hot(ids, logits.shape[-1], on_value=True, off_value=False)  # [suppressed, V]
-    return tf.where(tf.reduce_any(hits, axis=0), IMPOSSIBLE, logits)
-
-
 def number_positions(rows: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
     """Returns 0, 1, ... in each row: int32 `[rows, length]`.
 
@@ -78,8 +75,3 @@ def write_token(
 ) -> tf.Tensor:
     """Replaces `ids[..., index]`: `[..., T]`, with `positions` of like shape and tokens `[...]`."""
     return tf.where(positions == index, tf.expand_dims(tokens, -1), ids)
-
-
-def penalty(length: tf.Tensor, length_penalty: float) -> tf.Tensor:
-    """Computes what a log-probability is divided by: `length ** length_penalty`."""
-    return tf.pow(tf.cast(length, tf.float32), length_penalty)

@@ -26,4 +26,5 @@ def end_empty(source: tf.Tensor, best: Hypotheses, special: SpecialIds) -> Hypot
         ids=tf.where(tf.expand_dims(empty, 2), nothing, best.ids),
         scores=tf.where(empty, 0.0, best.scores),
         lengths=tf.where(empty, 1, best.lengths),
+        log_probabilities=tf.where(empty, 0.0, best.log_probabilities),
     )

@@ -11,12 +11,14 @@ import tensorflow as tf
 from ktransformer.config import Config, DecodingConfig
 from ktransformer.decoding import (
     Hypotheses,
+    LengthPenalty,
+    Rule,
     SpecialIds,
     beam_search,
-    check_sampling,
     greedy_search,
     length_limits,
     sample,
+    sampling_rules,
     to_seed,
 )
 from ktransformer.errors import InputError
@@ -25,6 +27,7 @@ from ktransformer.models import Transformer, check_decoding
 from ktransformer.models.decoding_check import check_decoder_overrides
 from ktransformer.numbers import to_integer
 from ktransformer.saving.run import check_model_of_run
+from ktransformer.tasks.decoding_rules import to_rules
 from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import check_ids, to_tensor
@@ -118,6 +121,8 @@ class Translator(Task):
         decoding: The settings of the search. A beam size of 1 makes it greedy.
         shortlist: Chooses the part of the vocabulary that a batch is searched in; None for all of
             it. `score` and `sample` use the whole vocabulary.
+        rules: Decoding rules of every search and of `sample`, after those of `decoding`. A run's
+            folder and an export's description do not name them.
         target_tokenizer: The tokenizer of the target, if it segments otherwise than the source's;
             both have the model's ids (see `Tokenizer.from_table`). None for one tokenizer.
 
@@ -129,7 +134,8 @@ class Translator(Task):
         InputError: A tokenizer has another number of pieces or another padding than the model, the
             shortlist has other special ids than the target's tokenizer, `decoding` allows texts
             longer than the model's `max_length`, or a subclass of the model overrides a method
-            that cached decoding does not call, and not its counterpart.
+            that cached decoding does not call, and not its counterpart; or there are `rules` and
+            a `shortlist`.
         TypeError: `model` is no `Transformer`, or `tokenizer` no `Tokenizer`.
 
     Example:
@@ -158,6 +164,7 @@ class Translator(Task):
         decoding: DecodingConfig | None = None,
         shortlist: Shortlist | None = None,
         *,
+        rules: Sequence[Rule] = (),
         target_tokenizer: Tokenizer | None = None,
     ) -> None:
         check_type("model", model, Transformer)
@@ -179,6 +186,12 @@ class Translator(Task):
             raise InputError(str(error)) from error
         self.decoding = decoding or DecodingConfig()
         self.shortlist = shortlist
+        self.rules = tuple(rules)
+        if self.rules and shortlist is not None:
+            raise InputError(
+                "rules must be empty with a shortlist, which numbers the tokens of a search anew; "
+                f"got {self.rules[0]!r}."
+            )
         self.max_source_length = self.decoding.max_source_length or model.max_length
         self.max_target_length = self.decoding.max_target_length or model.max_length
         self.decoding.check_lengths(model.max_length)
@@ -215,14 +228,16 @@ class Translator(Task):
         shortlist: Shortlist | None = None,
     ) -> Self:
         """Returns the same translator with other parts."""
-        # A subclass without the argument has one tokenizer.
-        target = {"target_tokenizer": self.target_tokenizer} if len(self.tokenizers) > 1 else {}
+        # A subclass without these arguments has one tokenizer and no rules.
+        others: dict[str, Any] = {"rules": self.rules} if self.rules else {}
+        if len(self.tokenizers) > 1:
+            others["target_tokenizer"] = self.target_tokenizer
         return type(self)(
             model or self.model,
             self.tokenizer,
             decoding or self.decoding,
             shortlist or self.shortlist,
-            **target,
+            **others,
         )
 
     @property
@@ -290,6 +305,7 @@ class Translator(Task):
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        min_p: float = 0.0,
         length_penalty: float = 1.0,
     ) -> dict[str, tf.Tensor]:
         """Draws a translation of each text instead of searching for the best.
@@ -299,10 +315,13 @@ class Translator(Task):
         Args:
             texts: Strings `[B]`.
             seed: The same seed gives the same texts; any integer, of which 64 bits count.
-            temperature: See `ktransformer.decoding.sample`, for all options.
-            top_k: Likewise.
-            top_p: Likewise.
-            length_penalty: Likewise.
+            temperature: Divides the logits; see `decoding.Temperature`.
+            top_k: Draws from the k most probable tokens; 0 for all. See `decoding.TopK`.
+            top_p: Draws from the most probable tokens that reach this probability; see
+                `decoding.TopP`.
+            min_p: Draws from the tokens that have at least this share of the best one's
+                probability; see `decoding.MinP`.
+            length_penalty: Exponent of the length in the score.
 
         Returns:
             `text`, string `[B]`, and `score`, float32 `[B]`.
@@ -310,9 +329,13 @@ class Translator(Task):
         Raises:
             InputError: An argument is of another type or outside its range.
         """
-        options = check_sampling(temperature, top_k, top_p, length_penalty)
-        # By place and as Python's numbers: TensorFlow compares the calls of a function.
-        return self._sample(to_tensor("texts", texts, _TEXTS), to_seed(seed), *options)
+        sampling_rules(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)  # Checks.
+        LengthPenalty(length_penalty)
+        # By place and as Python numbers: TensorFlow compares the calls of a function.
+        options = (float(temperature), int(top_k), float(top_p), float(min_p))
+        return self._sample(
+            to_tensor("texts", texts, _TEXTS), to_seed(seed), *options, float(length_penalty)
+        )
 
     @functools.partial(graph_function, reduce_retracing=True)
     def _sample(
@@ -322,18 +345,18 @@ class Translator(Task):
         temperature: float,
         top_k: int,
         top_p: float,
+        min_p: float,
         length_penalty: float,
     ) -> dict[str, tf.Tensor]:
         source = self.to_ids(texts)
+        options = sampling_rules(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+        decoding = dataclasses.replace(self.decoding, length_penalty=length_penalty)
         drawn = sample(
             TransformerSearch(self.model, source),
             self._limits(source),
             _search_ids(self.target_tokenizer),
             seed=seed,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            length_penalty=length_penalty,
+            rules=(*to_rules(decoding), *self.rules, *options),
         )
         outputs = self._to_texts(end_empty(source, drawn, self.target_tokenizer.special_ids))
         return {name: values[:, 0] for name, values in outputs.items()}
@@ -428,21 +451,16 @@ class Translator(Task):
 
     def search(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
         """Finds the `n_best` target sequences of source ids `[B, S]`."""
-        beam_size, penalty = self.decoding.beam_size, self.decoding.length_penalty
+        beam_size, rules = self.decoding.beam_size, (*to_rules(self.decoding), *self.rules)
         n_best = to_integer("n_best", n_best, least=1, most=beam_size)
         chosen = None if self.shortlist is None else self.shortlist.choose(source)
         special = _search_ids(self.shortlist or self.target_tokenizer)
         limits, model = self._limits(source), TransformerSearch(self.model, source, chosen)
         if beam_size == 1:
-            best = greedy_search(model, limits, special, length_penalty=penalty)
+            best = greedy_search(model, limits, special, rules=rules)
         else:
             best = beam_search(
-                model,
-                limits,
-                special,
-                beam_size=beam_size,
-                n_best=n_best,
-                length_penalty=penalty,
+                model, limits, special, beam_size=beam_size, n_best=n_best, rules=rules
             )
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))

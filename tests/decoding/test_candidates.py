@@ -12,7 +12,9 @@ def find(logits, totals, count, *, at_limit=False, special=SPECIAL):
     """What `find_candidates` gives for logits `[B, K, V]`, as NumPy arrays."""
     rows = logits.reshape(-1, logits.shape[-1]).astype("float32")
     at_limit = tf.fill([len(logits)], at_limit)
-    found = find_candidates(tf.constant(rows), tf.constant(totals), at_limit, count, special)
+    found = find_candidates(
+        tf.constant(rows), tf.constant(totals), count, special, at_limit=at_limit
+    )
     return [tensor.numpy() for tensor in found]
 
 

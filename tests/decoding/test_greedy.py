@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.decoding import SpecialIds, StepFunctionModel, greedy_search, length_limits
+from ktransformer.decoding import (
+    LengthPenalty,
+    SpecialIds,
+    StepFunctionModel,
+    greedy_search,
+    length_limits,
+)
 from tests.decoding.toy_model import END, PAD, SPECIAL, START, ToyModel, unpack
 
 
@@ -39,7 +45,7 @@ def test_a_case_written_by_hand():
         return tf.math.log(tf.one_hot([best[index]], 5) * 0.5 + 0.1), state
 
     found = greedy_search(
-        StepFunctionModel(step, ()), tf.constant([5]), SPECIAL, length_penalty=1.0
+        StepFunctionModel(step, ()), tf.constant([5]), SPECIAL, rules=(LengthPenalty(1.0),)
     )
     assert found.ids.numpy().tolist() == [[[3, 4, END, PAD, PAD]]]
     assert found.lengths.numpy().tolist() == [[3]]
@@ -49,7 +55,7 @@ def test_a_case_written_by_hand():
 @pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.0])
 def test_a_score_is_the_models_own_for_the_sequence(length_penalty):
     model = ToyModel(13, sentences=4)
-    found = search(model, range(4), [6, 3, 1, 5], length_penalty=length_penalty)
+    found = search(model, range(4), [6, 3, 1, 5], rules=(LengthPenalty(length_penalty),))
     for row in range(4):
         ((score, ids),) = unpack(found, row)
         total = score * len(ids) ** length_penalty

@@ -68,32 +68,32 @@ def plain_beam_search(model, sentence, limit, *, beam_size, n_best, length_penal
 
     Returns:
         `[(score, ids), ...]`, best first, and how many steps it took. Without `bounded` it goes on
-        although no open hypothesis can win.
+        although no live hypothesis can win.
     """
-    unfinished, ended = [(0.0, [])], []
+    live, finished = [(0.0, [])], []
     for length in range(1, limit + 1):
         allowed = [END] if length == limit else [END, *model.words]
         candidates = []
-        for total, ids in unfinished:
+        for total, ids in live:
             gains = model.log_probabilities(sentence, ids)
             candidates += [(total + gains[token], [*ids, token]) for token in allowed]
         candidates.sort(reverse=True)
         for total, ids in candidates[:beam_size]:
             if ids[-1] == END:
-                ended.append((total / length**length_penalty, ids))
-        ended.sort(reverse=True)
-        unfinished = [(total, ids) for total, ids in candidates if ids[-1] != END][:beam_size]
-        if len(ended) >= beam_size or length == limit:
+                finished.append((total / length**length_penalty, ids))
+        finished.sort(reverse=True)
+        live = [(total, ids) for total, ids in candidates if ids[-1] != END][:beam_size]
+        if len(finished) >= beam_size or length == limit:
             break
-        best_possible = unfinished[0][0] / limit**length_penalty
-        if bounded and len(ended) >= n_best and ended[n_best - 1][0] >= best_possible:
+        best_possible = live[0][0] / limit**length_penalty
+        if bounded and len(finished) >= n_best and finished[n_best - 1][0] >= best_possible:
             break
-    return ended[:n_best], length
+    return finished[:n_best], length
 
 
 def unpack(hypotheses, row):
     """The hypotheses of one sentence: `[(score, ids), ...]`, ids without padding."""
-    ids, scores, lengths = (tensor[row].numpy() for tensor in hypotheses)
+    ids, scores, lengths, _ = (tensor[row].numpy() for tensor in hypotheses)
     return [
         (float(scores[k]), ids[k, : lengths[k]].tolist()) for k in range(len(scores)) if lengths[k]
     ]

@@ -1,0 +1,14 @@
+"""Rules that every search takes: which tokens are allowed, how probable, how hypotheses rank."""
+
+from ktransformer.decoding.rules.distributions import MinP as MinP
+from ktransformer.decoding.rules.distributions import Temperature as Temperature
+from ktransformer.decoding.rules.distributions import TopK as TopK
+from ktransformer.decoding.rules.distributions import TopP as TopP
+from ktransformer.decoding.rules.exclusions import ForcedPrefix as ForcedPrefix
+from ktransformer.decoding.rules.exclusions import MinimumLength as MinimumLength
+from ktransformer.decoding.rules.exclusions import NoRepeatedNgrams as NoRepeatedNgrams
+from ktransformer.decoding.rules.exclusions import SuppressedIds as SuppressedIds
+from ktransformer.decoding.rules.penalties import LengthPenalty as LengthPenalty
+from ktransformer.decoding.rules.penalties import RepetitionPenalty as RepetitionPenalty
+from ktransformer.decoding.rules.rule import Context as Context
+from ktransformer.decoding.rules.rule import Rule as Rule

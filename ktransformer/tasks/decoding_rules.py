@@ -1,0 +1,22 @@
+"""The decoding rules that a run's settings ask for."""
+
+from ktransformer.config import DecodingConfig
+from ktransformer.decoding import (
+    LengthPenalty,
+    MinimumLength,
+    NoRepeatedNgrams,
+    RepetitionPenalty,
+    Rule,
+)
+
+
+def to_rules(decoding: DecodingConfig) -> tuple[Rule, ...]:
+    """Makes the rules of a search; a setting that is off gives none."""
+    rules: list[Rule] = [LengthPenalty(decoding.length_penalty)]
+    if decoding.repetition_penalty != 1:
+        rules.append(RepetitionPenalty(decoding.repetition_penalty))
+    if decoding.no_repeat_ngram_size:
+        rules.append(NoRepeatedNgrams(decoding.no_repeat_ngram_size))
+    if decoding.min_length > 1:
+        rules.append(MinimumLength(decoding.min_length))
+    return tuple(rules)

@@ -1,0 +1,121 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from ktransformer.config import Config, DecodingConfig
+from ktransformer.decoding import (
+    IMPOSSIBLE,
+    MinP,
+    Rule,
+    SuppressedIds,
+    Temperature,
+    TopK,
+    TopP,
+)
+from ktransformer.errors import InputError
+from ktransformer.exporting import export_lite, export_saved_model
+from ktransformer.models import Transformer
+from ktransformer.tasks import Translator
+from ktransformer.text import Tokenizer
+
+LINES = ["one two three four", "1 2 3 4", "nine eight seven", "abcdefghijklmnopqrstuvwxyz"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Alternate(Rule):
+    """The rule of docs/decoding.md: no two tokens in a row whose ids are both odd or both even."""
+
+    def start(self, rows):
+        return {"newest": tf.fill([rows], -1)}
+
+    def apply(self, logits, context, state):
+        at = tf.gather(context.ids, tf.maximum(context.index - 1, 0), axis=1)  # [N]
+        newest = tf.where(context.index > 0, at, state["newest"])
+        same = tf.expand_dims(newest, 1) % 2 == tf.range(logits.shape[-1]) % 2  # [N, V]
+        written = tf.expand_dims(newest >= 0, 1)
+        return tf.where(same & written, IMPOSSIBLE, logits), {"newest": newest}
+
+
+@pytest.fixture(scope="module")
+def model_and_tokenizer():
+    tokenizer = Tokenizer.train(LINES, 45)
+    keras.utils.set_random_seed(3)
+    return Transformer.from_preset("tiny", tokenizer.vocabulary_size), tokenizer
+
+
+def make_translator(model_and_tokenizer, *, rules=(), **decoding):
+    decoding = {"max_length_ratio": 0, "max_length_offset": 9, **decoding}
+    return Translator(*model_and_tokenizer, DecodingConfig(**decoding), rules=rules)
+
+
+SOURCE = np.array([[7, 8, 9, 3, 0], [20, 21, 3, 0, 0], [5, 6, 30, 31, 3]], np.int32)
+
+
+def written(ids):
+    return [row[: row.tolist().index(3)].tolist() for row in np.asarray(ids)]
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_users_own_rule_holds_in_every_translation(model_and_tokenizer, beam_size):
+    translator = make_translator(
+        model_and_tokenizer, beam_size=beam_size, min_length=5, rules=[Alternate()]
+    )
+    found = written(translator.ids(SOURCE)["ids"])
+    assert min(map(len, found)) >= 4
+    for ids in found:
+        assert (np.diff(ids) % 2 == 1).all()
+
+
+def test_a_users_own_rule_and_all_others_are_in_the_exports(model_and_tokenizer, tmp_path):
+    translator = make_translator(
+        model_and_tokenizer,
+        beam_size=3,
+        min_length=4,
+        repetition_penalty=1.3,
+        no_repeat_ngram_size=2,
+        rules=[Alternate(), SuppressedIds([11]), Temperature(0.8), TopK(9), TopP(0.99), MinP(0.01)],
+    )
+    expected = translator.ids(SOURCE)
+    lite = export_lite(translator, tmp_path / "rules.tflite", signatures=["ids"])
+    saved = export_saved_model(translator, tmp_path / "saved")
+    signatures = {
+        "lite": Interpreter(model_path=str(lite)).get_signature_runner("ids"),
+        "saved": tf.saved_model.load(str(saved)).signatures["ids"],
+    }
+    for run in signatures.values():
+        found = run(source=SOURCE)
+        assert written(found["ids"]) == written(expected["ids"])
+        np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-4)
+
+
+def test_the_settings_of_a_run_are_rules_of_its_translator(model_and_tokenizer):
+    settings = {"min_length": "6", "repetition_penalty": "1.5", "no_repeat_ngram_size": "1"}
+    decoding = Config().replace({**settings, "max_length_offset": 9}).decoding
+    found = written(Translator(*model_and_tokenizer, decoding).ids(SOURCE)["ids"])
+    assert min(map(len, found)) >= 5
+    assert all(len(set(ids)) == len(ids) for ids in found)
+
+
+def test_a_sample_keeps_to_the_settings(model_and_tokenizer):
+    translator = make_translator(model_and_tokenizer, rules=[SuppressedIds(range(4, 44))])
+    drawn = translator.sample(["one two"] * 20, seed=1, temperature=9.0)["text"].numpy()
+    (allowed,) = translator.tokenizer.decode(tf.constant([[44, 3]])).numpy()
+    assert {text.decode() for text in drawn} <= {allowed.decode() * n for n in range(10)}
+
+
+def test_settings_of_an_old_run_have_no_new_rules():
+    old = {"beam_size": 4, "length_penalty": 1.0, "max_length_ratio": 2.0}
+    assert DecodingConfig(**old) == DecodingConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("min_length", 0), ("repetition_penalty", 0), ("no_repeat_ngram_size", -1)],
+)
+def test_a_setting_out_of_range_is_an_error_that_names_it(name, value):
+    with pytest.raises(InputError, match=rf"{name}.*{value}"):
+        DecodingConfig(**{name: value})
