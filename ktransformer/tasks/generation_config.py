@@ -28,7 +28,7 @@ class GenerationConfig:
     top_p: float = 1.0
     """Sampling draws from the most probable tokens that reach this probability; 1 for all."""
     min_p: float = 0.0
-    """Sampling draws from tokens of at least this share of the best one's probability; 0 for all."""
+    """Sampling draws from the tokens of at least this share of the best one's probability."""
     max_new_tokens: int | None = None
     """The most tokens of a continuation, the end token included; null for what fits."""
     max_length: int | None = None

@@ -170,8 +170,8 @@ class TextGenerator(Task):
             seed: Draws the tokens, and the same seed gives the same texts; any integer, of which
                 64 bits count. None to search for the most probable text.
             rules: Decoding rules, after those of the generator.
-            **settings: Other fields of `GenerationConfig`, such as `beam_size`, `max_new_tokens` or,
-                with a seed, `temperature`, `top_k`, `top_p` and `min_p`.
+            **settings: Other fields of `GenerationConfig`, such as `beam_size`, `max_new_tokens`
+                or, with a seed, `temperature`, `top_k`, `top_p` and `min_p`.
 
         Returns:
             The texts, each with its prompt.
@@ -297,7 +297,7 @@ class TextGenerator(Task):
         }
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
-        function = self.saved_model_signatures()[name]
+        function: Any = self.saved_model_signatures()[name]
         probe = self._inputs(name, self._probe(batch_size or 2))
         specs = {spec.name: spec for spec in function.input_signature}
         inputs = {

@@ -2,10 +2,9 @@
 
     python -m training.causal_lm.train --text FILE... --validation FILE --output RUN
 
-`--config` and `--set` change settings. RUN is a folder that `ktransformer export` and
-`verify` take. Progress goes to stderr; the table
-that is printed at the end compares the model with a unigram and a bigram model (see
-`evaluate.py`). The README has the results on Multi30k.
+`--config` and `--set` change settings. RUN is a folder that `ktransformer export` and `verify`
+take. Progress goes to stderr; the table that is printed at the end compares the model with a
+unigram and a bigram model (see `evaluate.py`). The README has the results on Multi30k.
 """
 
 import argparse
@@ -18,7 +17,7 @@ ktransformer.quiet()  # Before TensorFlow is imported.
 from ktransformer.cli.progress import log_to_stderr
 from ktransformer.files import check_new_folder
 from ktransformer.runtime.allocator import keep_freed_memory
-from ktransformer.tasks import TextGenerator, save
+from ktransformer.tasks import TextGenerator, folder_kind, save
 from ktransformer.text import Tokenizer
 from training.causal_lm.evaluate import comparison
 from training.causal_lm.language_model import fit_language_model
@@ -43,7 +42,8 @@ def main() -> int:
 
 def train(options: argparse.Namespace) -> None:
     """Trains tokenizer and model, writes the folder, and prints the comparison on validation."""
-    check_new_folder(options.output, overwrite=options.overwrite)
+    kind = folder_kind(TextGenerator)
+    check_new_folder(options.output, overwrite=options.overwrite, kind=kind)
     settings = Settings.from_arguments(options)
     lines = read_text(options.text, at_least=2)
     validation = read_text([options.validation])
