@@ -2,13 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from ktransformer.layers import (
-    MaskPenalty,
-    MultiHeadCrossAttention,
-    MultiHeadSelfAttention,
-    StepContext,
-)
-from ktransformer.layers.cache import memory_mask_penalty
+from ktransformer.layers import MultiHeadCrossAttention, MultiHeadSelfAttention
+from tests.layers.attention_runs import step_over_memory
 from tests.layers.layer_checks import (
     MODES,
     POLICIES,
@@ -33,14 +28,6 @@ def make_self_attention(**options):
 
 def make_cross_attention(**options):
     return built(MultiHeadCrossAttention(H, **options), (None, None, D), (None, None, D))
-
-
-def step_over(layer, inputs, memory, mask):
-    """Runs one step of cross-attention over a memory."""
-    vectors = keras.ops.convert_to_tensor(memory, layer.compute_dtype)
-    penalty = MaskPenalty.all_hidden(len(inputs), 1, beam_size=inputs.shape[1])
-    at = StepContext.at(0, penalty, memory_mask_penalty(mask))
-    return array(layer.step(inputs, layer.project_memory(vectors, mask), at))
 
 
 def attend_by_loops(query, key, value, visible):
@@ -150,7 +137,7 @@ def test_padded_memory_does_not_change_the_outputs(path, policy):
     def attend(memory):
         if path == "call":
             return array(layer(inputs, memory, memory_mask=MEMORY_MASK))
-        return step_over(layer, inputs, memory, MEMORY_MASK)
+        return step_over_memory(layer, inputs, memory, MEMORY_MASK)
 
     np.testing.assert_allclose(
         attend(corrupt_padding(memory, MEMORY_MASK)), attend(memory), atol=TOLERANCE[policy]
@@ -224,7 +211,7 @@ def test_a_memory_of_padding_alone_gives_the_output_bias(path, policy):
     if path == "call":
         outputs = layer(inputs, memory, memory_mask=mask)
     else:
-        outputs = step_over(layer, inputs, memory, mask)
+        outputs = step_over_memory(layer, inputs, memory, mask)
     bias = np.broadcast_to(layer.get_weights()[-1], (B, 1, D))
     np.testing.assert_allclose(array(outputs), bias, rtol=TOLERANCE[policy], atol=1e-6)
     weights = array(layer.attention_weights(inputs, memory, mask))
