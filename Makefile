@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test test-long claims benchmark benchmark-decoding lint clean
 
 demo: .venv/ready
-	$(BIN)/python training/dates/demo.py
+	$(BIN)/python -m training.dates.demo
 
 PYTEST := TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -18,17 +18,17 @@ test-long: .venv/ready export/web/node_modules/ready
 
 # A quarter of an hour: eleven experiments, from which docs/claims.md is written.
 claims: .venv/ready
-	$(BIN)/python training/claims/run.py
+	$(BIN)/python -m training.claims.run
 
 # Half an hour: our exports against CTranslate2, Hugging Face and KerasHub, whose environments take
 # 6 GB. DATA=FOLDER of Multi30k, RUN=RUN of a trained model, OPTIONS="..." as its --help says.
 benchmark-decoding: .venv/ready .peers/vt/ready .peers/vk/ready
-	$(BIN)/python export/benchmark/decoding.py $(if $(DATA),--data $(DATA)) $(if $(RUN),--run $(RUN)) $(OPTIONS)
+	$(BIN)/python -m export.benchmark.decoding $(if $(DATA),--data $(DATA)) $(if $(RUN),--run $(RUN)) $(OPTIONS)
 
 # An hour and 24 GB: our training against PyTorch, Hugging Face and Keras' own
 # attention, in the same environments. DATA=FOLDER of Multi30k, OPTIONS="..." as its --help says.
 benchmark: .venv/ready .peers/vt/ready .peers/vk/ready
-	$(BIN)/python training/benchmark/training_speed.py $(if $(DATA),--data $(DATA)) $(OPTIONS)
+	$(BIN)/python -m training.benchmark.training_speed $(if $(DATA),--data $(DATA)) $(OPTIONS)
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -49,11 +49,11 @@ def time_in_turns(engines: Sequence[Engine], batches: Sequence[Sequence[str]]) -
     """Returns each engine's median seconds a text."""
     seconds: list[list[float]] = [[] for _ in engines]
     for engine in engines:
-        engine.search(batches[0])  # The first request lays out memory.
+        engine.translate_n_best(batches[0])  # The first request lays out memory.
     for batch in batches:
         for engine, times in zip(engines, seconds, strict=True):
             begin = time.perf_counter()
-            engine.search(batch)
+            engine.translate_n_best(batch)
             times.append((time.perf_counter() - begin) / len(batch))
     return [statistics.median(times) for times in seconds]
 

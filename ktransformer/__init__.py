@@ -37,10 +37,12 @@ def quiet() -> None:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "load":
+        return importlib.import_module("ktransformer.tasks").load
     if name in _SUBMODULES:
         return importlib.import_module(f"ktransformer.{name}")
     raise AttributeError(f"module 'ktransformer' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_SUBMODULES])
+    return sorted([*globals(), "load", *_SUBMODULES])

@@ -1,4 +1,4 @@
-"""Metrics that count real tokens only."""
+"""Metrics over real tokens; padding is ignored."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ktransformer.losses import smoothed_cross_entropy, token_weights
 
 
 class _TokenMean(keras.metrics.Metric):
-    """The mean of a value over all real tokens seen since the last reset, each counted once."""
+    """Mean of a value over all real tokens since the last reset."""
 
     def __init__(self, *, pad_id: int = 0, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
@@ -23,14 +23,14 @@ class _TokenMean(keras.metrics.Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any | None = None) -> None:
         """Adds a batch: labels `[B, T]`, logits `[B, T, V]`."""
-        # Keras hands in the mask of the logits as weights. The labels say the same and more.
+        # Keras passes the mask of the logits as weights; the labels already mark padding.
         del sample_weight
         weights = token_weights(y_true, self.pad_id)
         self.total.assign_add(ops.sum(self.values(y_true, y_pred) * weights))
         self.count.assign_add(ops.sum(weights))
 
     def result(self) -> Any:
-        """Returns the mean; 0 where no real token was seen."""
+        """Returns the mean; 0 without any real token."""
         return self.total / ops.maximum(self.count, 1.0)
 
     def get_config(self) -> dict[str, Any]:
@@ -39,7 +39,7 @@ class _TokenMean(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 class TokenAccuracy(_TokenMean):
-    """Share of real tokens that no other is predicted to be more probable than.
+    """Top-1 token accuracy, ignoring padding; ties count as correct.
 
     Args:
         pad_id: The label that marks padding.
@@ -51,8 +51,8 @@ class TokenAccuracy(_TokenMean):
         super().__init__(name=name, **kwargs)
 
     def values(self, y_true: Any, y_pred: Any) -> Any:
-        # Not by argmax, whose care for -0.0 is five more passes over the logits; TensorFlow merges
-        # this maximum with the loss's.
+        # argmax would take five more passes over the logits, to handle -0.0; TensorFlow merges
+        # this maximum with that of the loss.
         labels = ops.cast(ops.reshape(y_true, (-1, 1)), "int32")
         logits = ops.cast(ops.reshape(y_pred, (-1, y_pred.shape[-1])), "float32")  # [N, V]
         label_logits = ops.take_along_axis(logits, labels, axis=-1)[:, 0]

@@ -40,15 +40,15 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
     def noam(
         cls, d_model: int, warmup_steps: int = 4000, scale: float = 1.0
     ) -> "InverseSquareRoot":
-        """Creates the paper's schedule, whose peak follows from the model's width.
+        """Creates the paper's schedule, with a peak that depends on the model's width.
 
         Args:
             d_model: D, the width of the model.
             warmup_steps: Number of updates until the peak.
-            scale: A factor on the whole.
+            scale: Factor of the learning rate.
 
         Raises:
-            ValueError: A number is not above 0.
+            ValueError: `d_model` or `warmup_steps` is below 1, or `scale` is not above 0.
         """
         if d_model < 1 or warmup_steps < 1:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What translations are worth against references: BLEU, chrF and exact matches."""
+"""Scores of translations against references: BLEU, chrF and exact matches."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ import sacrebleu
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """How near translations are to their references.
+    """Scores of translations against their references.
 
     Attributes:
-        bleu: Corpus BLEU, 0 to 100, cased. It is 0 where no reference has four words in a row
-            with a translation; there the others tell more.
+        bleu: Corpus BLEU, 0 to 100, cased. It is 0 if no translation shares four words in a row
+            with its reference, as with short texts; the other scores then tell more.
         chrf: Corpus chrF, 0 to 100.
-        exact_match: Share of translations that are their reference to the character, 0 to 1.
-        signature: How the BLEU was computed, in sacreBLEU's words.
+        exact_match: Share of translations that equal their reference exactly, 0 to 1.
+        signature: sacreBLEU's description of how BLEU was computed.
 
     Reference: Papineni et al. 2002 (BLEU); Popovic 2015 (chrF); Post 2018 (sacreBLEU).
     """
@@ -29,14 +29,14 @@ class Scores:
 def score_texts(
     texts: Sequence[str], references: Sequence[str], *, tokenize: str | None = None
 ) -> Scores:
-    """Scores translations, at least one, with sacreBLEU.
+    """Scores one or more translations with sacreBLEU.
 
     Args:
         texts: The translations.
-        references: As many texts.
-        tokenize: sacreBLEU's name of how BLEU finds words; None for its default, 13a.
+        references: The reference of each translation.
+        tokenize: sacreBLEU's name of a tokenizer for BLEU; None for its default, 13a.
     """
-    # `force`: text that is tokenised already is not worth a warning.
+    # `force`: no warning for text that is already tokenised.
     bleu, chrf = sacrebleu.BLEU(tokenize=tokenize, force=True), sacrebleu.CHRF()
     columns = [list(references)]
     return Scores(

@@ -21,7 +21,7 @@ _LONGEST = (
     "test_resuming.py",
     "test_killed_trainings.py",
     "test_readme.py",
-    "test_cli.py",
+    "test_train.py",
     "test_dates.py",
     "test_claims.py",
     "test_replicas.py",

@@ -1,18 +1,28 @@
-"""Runs the command, in a process of its own or in this one."""
+"""Runs the command and the recipes' programs, in a process of their own or in this one."""
 
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ktransformer.cli import main
+
+ROOT = Path(__file__).parents[1]
 
 
 def command(*arguments: object, **options) -> subprocess.CompletedProcess:
     """Runs the command in a process of its own."""
     line = [sys.executable, "-m", "ktransformer", *map(str, arguments)]
     return subprocess.run(line, capture_output=True, timeout=300, check=False, **options)
+
+
+def program(module: str, *arguments: object, **options) -> subprocess.CompletedProcess:
+    """Runs a program of `training` or `export`, such as `training.dates.demo`."""
+    line = [sys.executable, "-m", module, *map(str, arguments)]
+    options = {"capture_output": True, "encoding": "utf-8", "timeout": 600, **options}
+    return subprocess.run(line, cwd=ROOT, check=False, **options)
 
 
 def refusal(capsys: pytest.CaptureFixture, *arguments: object) -> str:

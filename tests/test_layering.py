@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"numpy", "tensorflow"},
     ),
     "verification": (
-        {"engines", "exporting", "files", "scores", "tasks"},
+        {"engines", "exporting", "files", "runtime", "scores", "tasks", "text"},
         {"numpy", "tensorflow"},
     ),
     "fitting": (
@@ -175,3 +176,19 @@ def test_a_missing_tensorflow_text_is_said_in_a_sentence():
 def test_importing_the_package_imports_no_backend():
     code = "import sys, ktransformer; print('keras' in sys.modules, 'tensorflow' in sys.modules)"
     assert _run(code).strip() == "False False"
+
+
+def test_no_test_module_is_imported_by_another_file():
+    found = [
+        path
+        for path in Path(__file__).parent.rglob("*.py")
+        if re.search(r"(from|import) tests\.([a-z_.]+\.)?test_", path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+def test_no_program_changes_the_path_of_imports():
+    root = ROOT.parent
+    programs = [*root.glob("training/**/*.py"), *root.glob("export/**/*.py")]
+    assert [path for path in programs if "sys.path" in path.read_text(encoding="utf-8")] == []
+    assert programs

@@ -1,6 +1,6 @@
 """Gives our weights to Hugging Face Marian and to CTranslate2. Runs in the peers' environment.
 
-    .peers/vt/bin/python export/benchmark/convert_peers.py FOLDER
+    .peers/vt/bin/python -m export.benchmark.convert_peers FOLDER
 
 FOLDER is one that `prepare.py` wrote; `hf`, `ct2.float32` and `ct2.int8` are added to it.
 """
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from ctranslate2.converters.transformers import BartLoader, MarianMTLoader
 from transformers import MarianConfig, MarianMTModel
-from workload import Workload
+
+from export.benchmark.workload import Workload
 
 # Their name of a sublayer and of its norm: ours.
 _ATTENTIONS = {

@@ -20,14 +20,13 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
-import machine
-from measuring import Cell, engines, measure_cell
-from needs import check_data, check_environments
-from processes import EngineProcess
-from registry import ENGINES, EngineSpec
-from results import page, verdict
-from sampling import Effort
-
+from export.benchmark import machine
+from export.benchmark.measuring import Cell, engines, measure_cell
+from export.benchmark.needs import check_data, check_environments
+from export.benchmark.processes import ROOT, EngineProcess
+from export.benchmark.registry import ENGINES, EngineSpec
+from export.benchmark.results import page, verdict
+from export.benchmark.sampling import Effort
 from ktransformer.errors import InputError
 from ktransformer.files import new_file
 from ktransformer.runtime.noise import quiet_stderr
@@ -109,7 +108,8 @@ def prepare(model: str, options: argparse.Namespace) -> None:
     """Makes a model's exports, and the same weights in the peers' formats."""
     say(f"{model}: exporting")
     with quiet_stderr():
-        import prepare as exports  # TensorFlow, which a run with --reuse does without.
+        # It imports TensorFlow, which a run with --reuse does without.
+        from export.benchmark import prepare as exports
 
         folder = options.work / model
         if model == TRAINED:
@@ -118,8 +118,9 @@ def prepare(model: str, options: argparse.Namespace) -> None:
             exports.prepare_random(model, options.data, options.beams, folder)
     if not any(ENGINES[name].environment == "vt" for name in options.engines):
         return
-    command = [str(options.peers / "vt/bin/python"), str(HERE / "convert_peers.py"), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    python = options.peers.absolute() / "vt/bin/python"
+    command = [python, "-m", "export.benchmark.convert_peers", folder.absolute()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise InputError(f"The model {model} could not be given to the peers: {lines[-1]}")
@@ -209,7 +210,7 @@ def command_of(options: argparse.Namespace) -> str:
     for flag, name in (("--data", "DATA"), ("--run", "RUN")):
         if flag in arguments:
             arguments[arguments.index(flag) + 1] = name
-    return f"export/benchmark/decoding.py {shlex.join(arguments)}"
+    return f"python -m export.benchmark.decoding {shlex.join(arguments)}"
 
 
 def say(line: str) -> None:

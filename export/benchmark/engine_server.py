@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from meter import memory
+from export.benchmark.meter import memory
 
 START = time.perf_counter()
 # Before an engine's packages are imported, which read them then.

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from processes import EngineFailureError, EngineProcess, started_engines
-from registry import BASE, ENGINES, EngineSpec
-from sampling import Effort, summarise, take_samples
-from workload import Ids
+from export.benchmark.processes import EngineFailureError, EngineProcess, started_engines
+from export.benchmark.registry import BASE, ENGINES, EngineSpec
+from export.benchmark.sampling import Effort, summarise, take_samples
+from export.benchmark.workload import Ids
 
-WORKER = Path(__file__).with_name("worker.py")
 LEAST_SECONDS = 0.3  # A shorter sample is too short for the meter of foreign work.
 
 
@@ -43,7 +42,7 @@ def engines(
 ) -> Iterator[list[EngineProcess]]:
     """Starts engines on a model, and ends them all; yields those that started."""
     commands = {
-        name: [str(spec.python(peers)), str(WORKER), *spec.arguments(folder, beam)]
+        name: [str(spec.python(peers)), *spec.arguments(folder, beam)]
         for name, spec in specs.items()
     }
     threads = {name: spec.threads for name, spec in specs.items()}

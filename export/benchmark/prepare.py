@@ -1,28 +1,27 @@
 """Makes what the benchmark decodes: exports, the same weights for the peers, sentences."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-from needs import find_text
-from workload import Workload
 
+from export.benchmark.names import Translator, export_lite, export_saved_model, load_run
+from export.benchmark.needs import find_text
+from export.benchmark.workload import Ids, Workload
 from ktransformer.config import DecodingConfig
 from ktransformer.errors import InputError
-from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.files import FolderKind, new_folder
 from ktransformer.models import Transformer
-from ktransformer.saving.run import load_run
-from ktransformer.tasks import Translator
-from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer, read_lines
+from ktransformer.text import Tokenizer, read_lines
 
 SIZES = {"T": ("tiny", 10_000), "B": ("base", 32_000)}  # Preset and vocabulary.
 FORCED_TOKENS = 32
+FORCED_DECODING = DecodingConfig(max_length_ratio=0, max_length_offset=FORCED_TOKENS)
 PIECES = 10_000
 TRAINED = "trained"
+PAD_ID, UNKNOWN_ID, START_ID, END_ID = range(4)
 SPECIAL = {"pad": PAD_ID, "unknown": UNKNOWN_ID, "start": START_ID, "end": END_ID}
 QUANTIZATIONS = {"float32": "none", "int8": "dynamic_int8"}
 KIND = FolderKind(
@@ -56,12 +55,10 @@ def prepare_random(name: str, data: Path, beams: Sequence[int], folder: Path) ->
         folder: Where to; a workload that is there is replaced.
     """
     preset, vocabulary_size = SIZES[name]
-    keras.utils.set_random_seed(0)
-    model = Transformer.from_preset(preset, vocabulary_size, max_length=128)
-    model.build()
-    draw_endless_weights(model)
-    decoding = DecodingConfig(max_length_ratio=0, max_length_offset=FORCED_TOKENS)
-    _write(name, model, tokenizer_of(data, folder.parent), decoding, data, beams, folder)
+    model = random_model(preset, vocabulary_size)
+    tokenizer = tokenizer_of(data, folder.parent)
+    sentences = sentences_of(data, tokenizer)
+    write_workload(name, model, tokenizer, FORCED_DECODING, sentences, beams, folder)
 
 
 def prepare_trained(run: Path, data: Path, beams: Sequence[int], folder: Path) -> None:
@@ -74,7 +71,9 @@ def prepare_trained(run: Path, data: Path, beams: Sequence[int], folder: Path) -
             f"{run} has no counterpart among the peers: they have post-norm, tied and scaled "
             "embeddings, sinusoidal positions and relu."
         )
-    _write(TRAINED, model, trained.tokenizer, trained.config.decoding, data, beams, folder)
+    sentences = sentences_of(data, trained.tokenizer)
+    decoding = trained.config.decoding
+    write_workload(TRAINED, model, trained.tokenizer, decoding, sentences, beams, folder)
 
 
 class IdsOnly(Translator):
@@ -82,6 +81,14 @@ class IdsOnly(Translator):
 
     def check_tokenizer(self) -> None:
         """Takes any: only `ids` is run."""
+
+
+def random_model(preset: str, vocabulary_size: int) -> Transformer:
+    """Makes a model of a preset whose sentences never end."""
+    model = Transformer.from_preset(preset, vocabulary_size, max_length=128)
+    model.build()
+    draw_endless_weights(model)
+    return model
 
 
 def draw_endless_weights(model: Transformer) -> None:
@@ -115,20 +122,46 @@ def tokenizer_of(data: Path, cache: Path) -> Tokenizer:
     return Tokenizer.load(path)
 
 
-def _write(
+def sentences_of(data: Path, tokenizer: Tokenizer) -> list[Ids]:
+    """Returns the ids of Multi30k's English test set."""
+    lines = list(read_lines(find_text(data, "test_2016_flickr.en")))
+    return [ids.tolist() for ids in tokenizer.encode_lines(lines)]
+
+
+def write_workload(
     name: str,
     model: Transformer,
     tokenizer: Tokenizer,
     decoding: DecodingConfig,
-    data: Path,
+    sentences: Sequence[Ids],
     beams: Sequence[int],
     folder: Path,
+    *,
+    saved_model: bool = True,
+    quantizations: Mapping[str, str] = QUANTIZATIONS,
 ) -> None:
-    """Writes the exports of each beam size, the weights, and the workload."""
-    lines = list(read_lines(find_text(data, "test_2016_flickr.en")))
+    """Writes the exports of each beam size, the weights, and the workload.
+
+    Args:
+        name: `T`, `B` or `trained`.
+        model: What is exported.
+        tokenizer: Its tokenizer.
+        decoding: How it is decoded; the beam size is set for each export.
+        sentences: Source ids of what the engines decode.
+        beams: Which beam sizes to export.
+        folder: Where to; a workload that is there is replaced.
+        saved_model: Whether to write SavedModels.
+        quantizations: The `quantization` of each .tflite, by the name of its weights.
+    """
     with new_folder(folder, overwrite=True, kind=KIND) as new:
         for beam in beams:
-            _export(model, tokenizer, decoding, beam, new)
+            searching = dataclasses.replace(decoding, beam_size=beam)
+            translator = IdsOnly(model, tokenizer, searching)
+            if saved_model:
+                export_saved_model(translator, new / f"beam{beam}")
+            for weights, quantization in quantizations.items():
+                path = new / f"beam{beam}.{weights}.tflite"
+                export_lite(translator, path, signatures=["ids"], quantization=quantization)
         np.savez(new / "weights.npz", **weights_of(model))
         (new / "tokenizer.model").write_bytes(tokenizer.model)
         Workload(
@@ -143,19 +176,8 @@ def _write(
             },
             special=SPECIAL,
             forced_tokens=None if name == TRAINED else FORCED_TOKENS,
-            sentences=[ids.tolist() for ids in tokenizer.encode_lines(lines)],
+            sentences=list(sentences),
         ).save()
-
-
-def _export(
-    model: Transformer, tokenizer: Tokenizer, decoding: DecodingConfig, beam: int, folder: Path
-) -> None:
-    """Writes `beamK/1`, `beamK.float32.tflite` and `beamK.int8.tflite`."""
-    translator = IdsOnly(model, tokenizer, dataclasses.replace(decoding, beam_size=beam))
-    export_saved_model(translator, folder / f"beam{beam}")
-    for weights, quantization in QUANTIZATIONS.items():
-        path = folder / f"beam{beam}.{weights}.tflite"
-        export_lite(translator, path, signatures=["ids"], quantization=quantization)
 
 
 def sizes_of(model: Transformer) -> dict[str, int]:

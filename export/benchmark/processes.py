@@ -9,6 +9,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
+"""The repository, from which engines are started: `python -m` finds them there."""
+
 
 class EngineFailureError(RuntimeError):
     """An engine could not be started, or ended; the message says why and where its log is."""
@@ -38,6 +41,7 @@ class EngineProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                cwd=ROOT,
                 env={**os.environ, "BENCHMARK_THREADS": str(threads)},
                 text=True,
             )

@@ -1,6 +1,6 @@
 """Says where the time of a .tflite goes, by Linux' `perf`, which samples its stack.
 
-    .venv/bin/python export/benchmark/profile_lite.py runs/benchmark/T --beam 4 --batch 64
+    .venv/bin/python -m export.benchmark.profile_lite runs/benchmark/T --beam 4 --batch 64
 
 FOLDER is a model that `decoding.py` prepared. One interpreter of one thread decodes for some
 seconds; its speed, and the share of each kind of work, go to stdout as a Markdown table. `perf`
@@ -17,8 +17,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from engines.lite import Engine
-from workload import Workload
+from export.benchmark.engines.lite import Engine
+from export.benchmark.workload import Workload
 
 FREQUENCY = 1999  # Samples a second.
 # What a stack is counted as: the first of these whose text is in one of its frames. Frames are
@@ -95,7 +95,8 @@ def profile(options: argparse.Namespace) -> tuple[str, list[tuple[str, float]]]:
     with tempfile.TemporaryDirectory() as folder:
         data = f"{folder}/perf.data"
         record = ["perf", "record", "-e", "cpu-clock", "-F", str(FREQUENCY), "-g", "-o", data]
-        again = [sys.executable, *sys.argv, "--decode"]
+        module = "export.benchmark.profile_lite"
+        again = [sys.executable, "-m", module, *sys.argv[1:], "--decode"]
         done = subprocess.run([*record, *again], check=True, capture_output=True, text=True)
         script = ["perf", "script", "-i", data]
         stacks = subprocess.run(script, check=True, capture_output=True, text=True).stdout

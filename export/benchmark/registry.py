@@ -37,11 +37,12 @@ class EngineSpec:
         """Returns the interpreter of its environment."""
         if self.environment == ".venv":
             return Path(sys.executable)
-        return peers / self.environment / "bin" / "python"
+        return peers.absolute() / self.environment / "bin" / "python"
 
     def arguments(self, folder: Path, beam: int) -> list[str]:
-        """Returns what `worker.py` is called with."""
-        return [self.module, str(folder), str(beam), json.dumps(self.options)]
+        """Returns the arguments with which its interpreter runs `worker.py`."""
+        worker = ["-m", "export.benchmark.worker"]
+        return [*worker, self.module, str(folder.absolute()), str(beam), json.dumps(self.options)]
 
 
 def _lite(weights: str) -> dict[str, EngineSpec]:

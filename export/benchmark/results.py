@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from measuring import Cell
-from registry import BASE, ENGINES, RATIOS
-from tables import table
+from export.benchmark.measuring import Cell
+from export.benchmark.registry import BASE, ENGINES, RATIOS
+from export.benchmark.tables import table
 
 Row = dict[str, Any]
 _CELL_FIELDS = ("model", "beam", "batch", "count")

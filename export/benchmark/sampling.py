@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from processes import EngineProcess
+from export.benchmark.processes import EngineProcess
 
 PAUSE_SECONDS = 0.2  # Threads of OpenMP go on spinning for so long after their work.
 

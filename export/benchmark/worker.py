@@ -1,6 +1,6 @@
 """Serves one engine over stdin and stdout.
 
-    python worker.py ENGINE FOLDER BEAM OPTIONS
+    python -m export.benchmark.worker ENGINE FOLDER BEAM OPTIONS
 
 A request is a line of JSON, the arguments of `measure`; a reply is a line of JSON behind `@@`.
 This is the process that is measured: it imports the engine's own packages, and never ktransformer.
@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine_server import serve
-from meter import CpuMeter, memory
-from workload import Ids, Workload
+from export.benchmark.engine_server import serve
+from export.benchmark.meter import CpuMeter, memory
+from export.benchmark.workload import Ids, Workload
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     name, folder, beam, options = sys.argv[1:]
     work = Workload.load(Path(folder))
     return serve(
-        f"engines.{name}",
+        f"export.benchmark.engines.{name}",
         lambda module: module.Engine(work, int(beam), **json.loads(options)),
         lambda engine, **request: measure(engine, work, **request),
         without="ktransformer",

@@ -1,21 +1,46 @@
-"""The `ktransformer` command line: runs a command, and says what becomes of an error.
+"""The `ktransformer` command line: runs a command and turns errors into exit statuses.
 
 Results go to stdout, progress to stderr. TensorFlow is imported only when a command runs, so that
-`--help` answers at once.
+`--help` answers at once: what a command's file imports at its top must not need it.
 """
 
 import argparse
+import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 
-from ktransformer.cli.arguments import make_parser
+from ktransformer._version import __version__
+from ktransformer.cli.options import HelpFormatter, Parser
 from ktransformer.cli.progress import log_to_stderr
 from ktransformer.errors import InputError, first_line, printable
 from ktransformer.runtime.allocator import keep_freed_memory
 from ktransformer.runtime.backend import backend_message, chosen_backend
 from ktransformer.runtime.noise import quiet_stderr, set_log_level, start_litert, without_packages
+
+# Each is a module of this package with HELP, add_arguments(parser) and run(options).
+COMMANDS = ("train", "translate", "evaluate", "score", "prune", "export", "verify")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Makes the parser of all commands; options have `command` and `run_command`."""
+    parser = Parser(
+        prog="ktransformer", description="Train, use and export text-to-text Transformers."
+    )
+    parser.add_argument("--version", action="version", version=f"ktransformer {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module = importlib.import_module(f"ktransformer.cli.{name}")
+        command = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=f"{module.HELP[0].upper()}{module.HELP[1:]}.",
+            formatter_class=HelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(command=name, run_command=module.run)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line; None for the process's own.
 
     Returns:
-        The exit status: 0, 1 where `verify` finds too great a difference, 2 where the user can
-        mend what is wrong, 130 after Ctrl-C.
+        The exit status: 0; 1 where `verify` finds too great a difference; 2 for an error that the
+        user can fix; 130 after Ctrl-C.
     """
     options = make_parser().parse_args(arguments)
     set_log_level()
@@ -58,15 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if chosen_backend() != "tensorflow":
         raise InputError(backend_message("the command"))
-    # Keras imports these where they are, for wrappers and plots: a third of the time to start.
+    # Keras imports these if they are installed, for wrappers and plots: a third of the start.
     with quiet_stderr(), without_packages("sklearn", "matplotlib"):
         import tensorflow as tf
 
-        from ktransformer.cli import commands, export_commands
+        import ktransformer.tasks  # noqa: F401
     start_litert()
-    owner = export_commands if options.command in ("export", "verify") else commands
     try:
-        status: int = getattr(owner, options.command)(options) or 0
+        status: int = options.run_command(options) or 0
     except tf.errors.ResourceExhaustedError as error:
         raise MemoryError(first_line(error)) from error
     sys.stdout.flush()

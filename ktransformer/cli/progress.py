@@ -1,4 +1,4 @@
-"""How far a command has come, on stderr."""
+"""Progress and messages of a command, on stderr."""
 
 import logging
 import sys
@@ -12,14 +12,14 @@ _TERMINAL_SECONDS, _LOG_SECONDS = 0.2, 10.0
 
 
 class _PrintableFormatter(logging.Formatter):
-    """Escapes what would steer a terminal: messages hold names of files."""
+    """Escapes control characters, which names of files may hold."""
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 def log_to_stderr() -> None:
-    """Writes this package's messages, and the warnings of others, to stderr."""
+    """Logs this package's messages, and the warnings of others, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_PrintableFormatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -27,12 +27,12 @@ def log_to_stderr() -> None:
 
 
 class Progress:
-    """Counts lines that are done, and says so: in place on a terminal, else a line now and then.
+    """Reports how many lines are translated: in place on a terminal, else a line now and then.
 
     Args:
-        stream: Where to.
-        total_bytes: How many there will be; None where that is not known.
-        interval_seconds: The least time between two reports; None for what suits the stream.
+        stream: The stream to report to.
+        total_bytes: The bytes of all lines; None if unknown.
+        interval_seconds: The least time between two reports; None for 0.2 on a terminal, else 10.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class Progress:
         self.stream = stream
         self.total_bytes = total_bytes
         self.in_place = stream.isatty()
-        usual = _TERMINAL_SECONDS if self.in_place else _LOG_SECONDS
-        self.interval_seconds = usual if interval_seconds is None else interval_seconds
+        default = _TERMINAL_SECONDS if self.in_place else _LOG_SECONDS
+        self.interval_seconds = default if interval_seconds is None else interval_seconds
         self.lines = self.bytes = 0
         self._began = self._reported = time.monotonic()
 
     def add(self, lines: Iterable[str]) -> None:
-        """Counts lines, each with its end."""
+        """Counts lines, each with its line break, and reports them when it is time."""
         for line in lines:
             self.lines += 1
             self.bytes += len(line.encode()) + 1
@@ -60,7 +60,7 @@ class Progress:
             self._write(f"{self._describe()}{self._share()}", "" if self.in_place else "\n")
 
     def finish(self) -> None:
-        """Says what has been done."""
+        """Reports the total."""
         self._write(f"{self._describe()}.", "\n")
 
     def _describe(self) -> str:
@@ -73,5 +73,5 @@ class Progress:
         return f", {min(self.bytes / self.total_bytes, 1):.1%} of the file"
 
     def _write(self, text: str, end: str) -> None:
-        begin = "\r\x1b[K" if self.in_place else ""  # Over what stands there, to the line's end.
+        begin = "\r\x1b[K" if self.in_place else ""  # Overwrites the last report.
         print(f"{begin}{text}", end=end, file=self.stream, flush=True)

@@ -55,6 +55,7 @@ _MOST = {
     "num_decoder_layers": 1000,
     "d_model": 65_536,
     "num_heads": 1024,
+    "num_kv_heads": 1024,
     "hidden_dim": 1_048_576,
     "max_length": 1_000_000,
     "vocabulary_size": 10_000_000,

@@ -24,6 +24,8 @@ class ModelConfig:
     """Width; a multiple of num_heads."""
     num_heads: int = 4
     """Attention heads."""
+    num_kv_heads: int | None = None
+    """Heads of keys and values, shared by the heads of queries; null for as many as those."""
     hidden_dim: int = 256
     """Features of the feed-forward networks' inner layer."""
     dropout: float = 0.1
@@ -33,11 +35,16 @@ class ModelConfig:
     hidden_dropout: float = 0.0
     """Dropout on the feed-forward networks' inner features, in [0, 1)."""
     activation: str = "relu"
-    """Inner activation of the feed-forward networks: relu, gelu, silu, ..."""
+    """Inner activation of the feed-forward networks: relu, gelu, silu, ...; plain ones alone."""
+    feed_forward: str = "plain"
+    """plain, or gated: swiglu or geglu."""
     norm_first: bool = False
     """Pre-norm (true) or post-norm (false)."""
+    norm: str = "layer"
+    """layer normalization, or rms: root mean square normalization."""
     positions: str = "sinusoidal"
-    """sinusoidal, sinusoidal_interleaved, learned or none."""
+    """sinusoidal, sinusoidal_interleaved or learned, added to the embeddings; rotary, alibi or
+    relative, in the self-attention; or none."""
     scale_embeddings: bool = True
     """Multiply token vectors by sqrt(d_model)."""
     tie_embeddings: bool = True
@@ -52,7 +59,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_integers(self)
         check(self.max_length >= 2, "max_length must be at least 2", max_length=self.max_length)
-        check_choice(self, "dtype", "float32", "mixed_float16", "mixed_bfloat16")
+        for name in ("norm", "feed_forward", "positions", "dtype"):
+            check_choice(self, name, *CHOICES[name])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +228,17 @@ class BatchingConfig:
 # What the settings that are one of several words may be, for `--help`.
 CHOICES = {
     "activation": ("relu", "gelu", "silu", "any of keras.activations"),
-    "positions": ("sinusoidal", "sinusoidal_interleaved", "learned", "none"),
+    "feed_forward": ("plain", "swiglu", "geglu"),
+    "norm": ("layer", "rms"),
+    "positions": (
+        "sinusoidal",
+        "sinusoidal_interleaved",
+        "learned",
+        "rotary",
+        "alibi",
+        "relative",
+        "none",
+    ),
     "dtype": ("float32", "mixed_float16", "mixed_bfloat16"),
     "optimizer": ("adam", "muon"),
     "schedule": ("inverse_square_root", "cosine"),

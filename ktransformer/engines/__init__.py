@@ -1,5 +1,6 @@
-"""Runs a translator from any of its forms: a run, a SavedModel or a .tflite."""
+"""Opens a model in any of its forms: a folder, a SavedModel or a .tflite; runs translators."""
 
+from ktransformer.runtime import supported_backend as supported_backend  # isort: skip
 from ktransformer.engines.engine import Engine as Engine
 from ktransformer.engines.engine import ModelEngine as ModelEngine
 from ktransformer.engines.engine import Translation as Translation
@@ -9,6 +10,9 @@ from ktransformer.engines.engine import translate_lines as translate_lines
 from ktransformer.engines.lite import LiteEngine as LiteEngine
 from ktransformer.engines.opening import available_cores as available_cores
 from ktransformer.engines.opening import load_engine as load_engine
+from ktransformer.engines.opening import open_model as open_model
 from ktransformer.engines.saved_model import SavedModelEngine as SavedModelEngine
-from ktransformer.runtime import supported_backend as supported_backend
-from ktransformer.tasks.folder import load_translator as load_translator
+from ktransformer.engines.scoring import PairScore as PairScore
+from ktransformer.engines.scoring import score_pairs as score_pairs
+from ktransformer.engines.task_model import TaskModel as TaskModel
+from ktransformer.tasks import load_translator as load_translator

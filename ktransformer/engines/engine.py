@@ -1,4 +1,4 @@
-"""What runs a translator, whatever its form: strings of Python in, strings of Python out."""
+"""The interface of everything that translates: strings in, strings out."""
 
 import abc
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,23 +8,24 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ktransformer.engines.task_model import TaskModel
 from ktransformer.errors import InputError
 from ktransformer.numbers import to_integer
-from ktransformer.tasks.description import TranslatorDescription
+from ktransformer.tasks import TranslatorDescription
 from ktransformer.tasks.inputs import to_texts
 from ktransformer.tasks.translator import TEXT_SIGNATURES, Translator
 from ktransformer.text.line_limits import cut_line
 
-BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: what a batch of long lines is held to.
+BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: the most of a batch of long lines.
 
 
 class Translation(NamedTuple):
-    """What became of one text.
+    """The translations of one text.
 
     Attributes:
-        texts: Its translations, best first.
+        texts: The translations, best first.
         scores: Their scores, log-probability / length ** length_penalty.
-        truncated: Whether the source was cut to the longest that the model takes.
+        truncated: Whether the source was cut to the longest that the model reads.
     """
 
     texts: list[str]
@@ -38,20 +39,22 @@ class Translation(NamedTuple):
 
 
 class Engine(abc.ABC):
-    """Translates texts; the forms of an engine differ in `run` alone.
+    """Translates texts; a form of engine implements `run`.
 
     Threads may share an engine; processes may not. An open export is not pickled, and a process
     that was forked after TensorFlow had run hangs at its first call: start processes with `spawn`
     and open an engine in each.
 
     Attributes:
-        kind: What runs: `run`, `SavedModel` or `tflite`.
+        kind: The form of the model: `run`, `SavedModel` or `tflite`.
+        description: The description of the model.
+        path: Where it lies; None for a model of this process.
         concurrency: Batches that `translate_blocks` runs at the same time, from a thread each; 1
             unless the engine was opened for more.
 
     Args:
-        description: What is run: lengths, beam size, signatures.
-        path: Where it lies; None for a model in this process.
+        description: The description of the model: lengths, beam size, signatures.
+        path: Where it lies; None for a model of this process.
     """
 
     kind: str
@@ -63,7 +66,23 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        """Runs a signature of texts, an array `[B]` of bytes, at least one."""
+        """Runs a signature of texts; a subclass implements it.
+
+        Several threads may call it at a time.
+
+        Args:
+            signature: One of `signatures` that takes texts: `serving_default` or `beam`.
+            texts: An array `[B]` of UTF-8, dtype object; B is at least 1, and `batch_size` where
+                the description has one.
+
+        Returns:
+            `text`, bytes `[B]` (of `beam` `[B, K]`, best first); `score`, float32 of the same
+            shape, log-probability / length ** length_penalty; `truncated`, boolean `[B]`, whether
+            the text was cut.
+
+        Raises:
+            InputError: There is no such signature, or it takes other inputs.
+        """
 
     def warmup(self) -> None:
         """Runs every signature of texts once, so that no user's request is the first."""
@@ -74,20 +93,20 @@ class Engine(abc.ABC):
 
     def translate(self, texts: Sequence[str]) -> list[str]:
         """Returns the best translation of each text."""
-        return [translation.text for translation in self.search(texts)]
+        return [translation.text for translation in self.translate_n_best(texts)]
 
-    def search(self, texts: Sequence[str], n_best: int = 1) -> list[Translation]:
+    def translate_n_best(self, texts: Sequence[str], n_best: int = 1) -> list[Translation]:
         """Translates texts at once, or in batches of the size that the export is fixed to.
 
         Args:
             texts: The texts, as a list, a NumPy array or a tensor; none gives none. Of each at most
                 64 characters are read for each token of the longest source; one that is longer is
                 truncated.
-            n_best: How many translations of each, at most the beam size.
+            n_best: The number of translations of each, at most the beam size.
 
         Raises:
-            InputError: `n_best` is not from 1 to the beam size, a signature is missing, or what
-                is in `texts` is no string.
+            InputError: `n_best` is not from 1 to the beam size, a signature is missing, or one of
+                `texts` is no string.
             TypeError: `texts` is a single string.
         """
         given = to_texts(texts)
@@ -133,7 +152,7 @@ class Engine(abc.ABC):
 
 
 def _read(text: str | bytes, max_length: int) -> tuple[bytes, bool]:
-    """Returns as much of a text as is read of it, in UTF-8, and whether it is longer."""
+    """Returns the part of a text that is read, in UTF-8, and whether the text is longer."""
     whole = text if isinstance(text, str) else text.decode(errors="replace")
     cut = cut_line(whole, max_length)
     return cut.encode(), cut is not whole
@@ -150,19 +169,21 @@ def _translations(outputs: dict[str, np.ndarray], n_best: int) -> list[Translati
 
 
 class ModelEngine(Engine):
-    """Runs a translator in this process: a run's, or that of a model in training."""
+    """Runs a translator of this process: a run's, or one of a model in training.
 
-    kind = "run"
+    Args:
+        translator: The translator.
+    """
+
+    kind = TaskModel.kind
 
     def __init__(self, translator: Translator) -> None:
-        super().__init__(translator.describe(("serving_default", "beam")))
+        self._model = TaskModel(translator)
+        super().__init__(self._model.description)
         self.translator = translator
 
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        functions = {"serving_default": self.translator.translate, "beam": self.translator.beam}
-        if signature not in functions:
-            raise InputError(f"signature must be one of {', '.join(functions)}; got {signature!r}.")
-        return {name: tensor.numpy() for name, tensor in functions[signature](texts).items()}
+        return self._model.run(signature, texts=texts)
 
 
 def translate_lines(
@@ -171,13 +192,13 @@ def translate_lines(
     """Translates lines in batches of like length, and gives them back in order.
 
     Args:
-        engine: What translates them.
+        engine: The engine.
         lines: The texts.
         batch_size: Texts translated at once.
         n_best: Translations of each; at most the engine's beam size.
 
     Returns:
-        What became of each line.
+        The translations of each line.
     """
     (translations,) = translate_blocks(engine, [lines], batch_size=batch_size, n_best=n_best)
     return translations
@@ -194,22 +215,22 @@ def translate_blocks(
     """Translates a stream of any length, of which it holds one block at a time.
 
     Within a block, lines of like length go together and `engine.concurrency` batches run at the
-    same time. Neither changes what a line becomes, unless the export has a shortlist: that is one
-    for a batch.
+    same time. Neither changes the translation of a line, unless the export has a shortlist: a
+    batch has one for all its lines.
 
     Args:
-        engine: What translates them.
+        engine: The engine.
         blocks: Lines that are there together. The larger a block, the more alike its batches.
         batch_size: Texts in a batch, which also holds at most `BATCH_CHARACTERS`.
         n_best: Translations of each; at most the engine's beam size.
         on_batch: Called in this thread with the texts of each batch that is done.
 
     Yields:
-        What became of each line, for each block.
+        For each block, the translations of each line.
 
     Raises:
-        InputError: As `Engine.search`, or `batch_size` is below 1; batches that have not begun are
-            dropped.
+        InputError: As `Engine.translate_n_best`, or `batch_size` is below 1; batches that have
+            not begun are dropped.
     """
     batch_size = to_integer("batch_size", batch_size, least=1)
     with ThreadPoolExecutor(engine.concurrency) as pool:
@@ -219,7 +240,7 @@ def translate_blocks(
             batches = list(batches_by_length(lines, batch_size))[::-1]
             texts = [[lines[i] for i in chosen] for chosen in batches]
             found: dict[int, Translation] = {}
-            results = run(lambda batch: engine.search(batch, n_best), texts)
+            results = run(lambda batch: engine.translate_n_best(batch, n_best), texts)
             for chosen, batch, translations in zip(batches, texts, results, strict=True):
                 found.update(zip(chosen, translations, strict=True))
                 on_batch(batch)

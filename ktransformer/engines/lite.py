@@ -7,13 +7,13 @@ import tensorflow as tf
 
 from ktransformer.engines.engine import Engine
 from ktransformer.errors import InputError
-from ktransformer.exporting.lite.export import tokenizer_beside
+from ktransformer.exporting.lite.export import target_tokenizer_beside, tokenizer_beside
 from ktransformer.exporting.lite.model import LiteModel
 from ktransformer.exporting.pickling import OpenedExport
 from ktransformer.numbers import to_integer
 from ktransformer.tasks import TEXT_SIGNATURES, TranslatorDescription
 from ktransformer.tasks.inputs import to_tensor
-from ktransformer.text import PAD_ID, Tokenizer
+from ktransformer.text import Tokenizer
 
 
 class LiteEngine(OpenedExport, Engine):
@@ -31,8 +31,8 @@ class LiteEngine(OpenedExport, Engine):
         check: Whether the file is compared with its checksum.
 
     Raises:
-        InputError: It is no .tflite, or a damaged one, or not one of ktransformer's, or what lies
-            beside it is another model's tokenizer; or `threads` or `replicas` is below 1.
+        InputError: It is no .tflite, or a damaged one, or not one of ktransformer's, or the
+            tokenizer beside it is another model's; or `threads` or `replicas` is below 1.
 
     Example:
         ```python
@@ -50,17 +50,26 @@ class LiteEngine(OpenedExport, Engine):
         )
         super().__init__(self._model.description, Path(path))
         self.concurrency = to_integer("replicas", replicas)
-        self._tokenizer = self._load_tokenizer()
+        self._tokenizers = self._load_tokenizers()
 
-    def _load_tokenizer(self) -> Tokenizer | None:
-        """Opens the tokenizer of a file that takes ids alone."""
+    def _load_tokenizers(self) -> tuple[Tokenizer, Tokenizer] | None:
+        """Opens the tokenizers, of the source and the target, of a file that takes ids alone."""
         names = self.description.signatures
         beside = tokenizer_beside(self.path or "")
         if set(TEXT_SIGNATURES) & set(names) or "ids" not in names or not beside.is_file():
             return None
-        tokenizer = Tokenizer.load(beside)
-        if tokenizer.sha256 != self.description.tokenizer_sha256:
-            raise InputError(f"{beside} is not the tokenizer of {self.path}.")
+        source = self._load(beside, self.description.tokenizer_sha256)
+        digest = self.description.target_tokenizer_sha256
+        if digest is None:
+            return source, source
+        return source, self._load(target_tokenizer_beside(self.path or ""), digest)
+
+    def _load(self, path: Path, digest: str) -> Tokenizer:
+        if not path.is_file():
+            raise InputError(f"{path} is missing, a tokenizer of {self.path}.")
+        tokenizer = Tokenizer.load(path)
+        if tokenizer.sha256 != digest:
+            raise InputError(f"{path} is not the tokenizer of {self.path}.")
         return tokenizer
 
     def find_signature(self, n_best: int = 1) -> str:
@@ -75,27 +84,30 @@ class LiteEngine(OpenedExport, Engine):
     @property
     def signatures(self) -> tuple[str, ...]:
         names = self.description.signatures
-        return names if self._tokenizer is None else (*names, "serving_default")
+        return names if self._tokenizers is None else (*names, "serving_default")
 
     def warmup(self) -> None:
         """Runs every signature of texts once in each replica; see `LiteModel.warmup`."""
-        if self._tokenizer is None:
+        if self._tokenizers is None:
             self._model.warmup(TEXT_SIGNATURES)
         else:
             self._model.warmup(["ids"])
             super().warmup()  # The tokenizer's part.
 
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        if self._tokenizer is not None and signature == "serving_default":
-            return self._run_ids(self._tokenizer, texts)
+        if self._tokenizers is not None and signature == "serving_default":
+            return self._run_ids(*self._tokenizers, texts)
         return self._model.run(signature, texts=texts)
 
-    def _run_ids(self, tokenizer: Tokenizer, texts: np.ndarray) -> dict[str, np.ndarray]:
+    def _run_ids(
+        self, tokenizer: Tokenizer, target_tokenizer: Tokenizer, texts: np.ndarray
+    ) -> dict[str, np.ndarray]:
         limit = self.description.max_source_length
         texts = to_tensor("texts", texts, tf.TensorSpec([None], tf.string))
         ids, truncated = tokenizer.encode_dense(texts, limit)
         if self.description.batch_size is not None:
-            ids = tf.pad(ids, [[0, 0], [0, limit - ids.shape[1]]], constant_values=PAD_ID)
+            missing = [[0, 0], [0, limit - ids.shape[1]]]
+            ids = tf.pad(ids, missing, constant_values=tokenizer.special_ids.pad)
         outputs = self._model.run("ids", source=ids.numpy())
-        text = tokenizer.decode(tf.constant(outputs["ids"])).numpy()
+        text = target_tokenizer.decode(tf.constant(outputs["ids"])).numpy()
         return {"text": text, "score": outputs["score"], "truncated": truncated.numpy()}

@@ -1,4 +1,4 @@
-"""Opens whatever translates: a run's folder, a SavedModel or a .tflite."""
+"""Opens models in any form: a folder, a SavedModel or a .tflite."""
 
 import os
 from pathlib import Path
@@ -6,13 +6,47 @@ from pathlib import Path
 from ktransformer.engines.engine import Engine, ModelEngine
 from ktransformer.engines.lite import LiteEngine
 from ktransformer.engines.saved_model import SavedModelEngine
+from ktransformer.engines.task_model import TaskModel
 from ktransformer.errors import InputError
-from ktransformer.exporting import is_saved_model
+from ktransformer.exporting import LiteModel, SavedModel, is_saved_model
 from ktransformer.numbers import to_integer
-from ktransformer.saving.run import is_run
-from ktransformer.tasks.folder import load_translator
+from ktransformer.saving.folder import is_model_folder
+from ktransformer.tasks import load, load_translator
 
 _MAX_REPLICAS = 8  # A .tflite's replica holds weights of its own.
+
+
+def open_model(
+    path: str | Path, *, threads: int | None = None, replicas: int = 1, check: bool = True
+) -> TaskModel | SavedModel | LiteModel:
+    """Opens a model of any kind in any form, to run its signatures by name.
+
+    Args:
+        path: A model's folder, a SavedModel's folder or a .tflite file.
+        threads: CPU threads of LiteRT; None for as many as there are cores. TensorFlow's are set
+            for the process, by `tf.config.threading`.
+        replicas: Interpreters of a .tflite, each for a call at a time.
+        check: As for `load_engine`.
+
+    Returns:
+        An object with `description`, `inputs(signature)` and `run(signature, **inputs)`.
+
+    Raises:
+        InputError: It is none of these, or damaged, or a SavedModel that could do more than an
+            export does; or `threads` or `replicas` is below 1.
+
+    Example:
+        ```python
+        model = open_model("digits.tflite")
+        model.run("serving_default", images=images)["class"]
+        ```
+    """
+    path = _check_exists(path)
+    if path.is_file():
+        return LiteModel(path, threads=threads or available_cores(), replicas=replicas, check=check)
+    if _is_export(path):
+        return SavedModel(path, check=check)
+    return TaskModel(load(path, check=check), path)
 
 
 def load_engine(
@@ -24,7 +58,7 @@ def load_engine(
     concurrency: int = 1,
     check: bool = True,
 ) -> Engine:
-    """Opens a run's folder, a SavedModel's folder or a .tflite file.
+    """Opens a translator in any form: a run's folder, a SavedModel's folder or a .tflite file.
 
     Each process opens its own: see `Engine`, for a fork hangs once TensorFlow has run.
 
@@ -44,23 +78,21 @@ def load_engine(
             penalty, or a SavedModel that could do more than an export does; or `threads` or
             `concurrency` is below 1.
     """
-    path = Path(path)
+    path = _check_exists(path)
     concurrency = to_integer("concurrency", concurrency, least=1)
     threads = None if threads is None else to_integer("threads", threads, least=1)
     decoding = {"beam_size": beam_size, "length_penalty": length_penalty}
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder.")
-    if is_run(path) or not (path.is_file() or is_saved_model(path)):
-        engine: Engine = ModelEngine(load_translator(path, check=check, **decoding))
-        engine.concurrency = concurrency
-        return engine
     if path.is_file():
         replicas = min(concurrency, _MAX_REPLICAS)
         threads = (threads or available_cores()) * concurrency // replicas
-        engine = LiteEngine(path, threads=threads, replicas=replicas, check=check)
-    else:
+        engine: Engine = LiteEngine(path, threads=threads, replicas=replicas, check=check)
+    elif _is_export(path):
         engine = SavedModelEngine(path, check=check)
         engine.concurrency = concurrency
+    else:
+        engine = ModelEngine(load_translator(path, check=check, **decoding))
+        engine.concurrency = concurrency
+        return engine
     for name, value in decoding.items():
         fixed = getattr(engine.description.decoding, name)
         if value not in (None, fixed):
@@ -71,6 +103,16 @@ def load_engine(
     return engine
 
 
+def _check_exists(path: str | Path) -> Path:
+    if not Path(path).exists():
+        raise InputError(f"{path}: there is no such file or folder.")
+    return Path(path)
+
+
+def _is_export(path: Path) -> bool:
+    return is_saved_model(path) and not is_model_folder(path)
+
+
 def available_cores() -> int:
-    """Returns how many cores this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

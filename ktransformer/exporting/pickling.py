@@ -1,10 +1,10 @@
-"""What is opened from a file, and not sent to another process."""
+"""Exports that are open in a process and cannot be sent to another."""
 
 from typing import Any
 
 
 class OpenedExport:
-    """An export that is open in this process; pickling it is refused with the way to do it."""
+    """An export that is open in this process; pickling it raises with the way to send it."""
 
     path: Any
 

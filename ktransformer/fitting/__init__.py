@@ -1,6 +1,6 @@
-"""Training: `fit` with what surrounds it, from parallel text and a configuration to a run.
+"""Training: the loop, its start and its state, from batches of ids or from parallel text to a run.
 
-What trains from ids, `fit_transformer`, is imported without TensorFlow and runs on JAX as well.
+`fit_model`, which trains on batches of ids, needs no TensorFlow and runs on JAX as well.
 """
 
 from typing import TYPE_CHECKING
@@ -12,23 +12,31 @@ if TYPE_CHECKING:
     from ktransformer.fitting.averaging import LastCheckpoints, average_checkpoints
     from ktransformer.fitting.bleu import BleuCallback
     from ktransformer.fitting.compiling import compile_model, compile_training_model, count_devices
-    from ktransformer.fitting.encoded import FitResult, fit_transformer, open_state
     from ktransformer.fitting.folder import (
+        LockedFolder,
         check_removable,
         check_unused,
         lock_checkpoints,
         remove_checkpoints,
         remove_state,
     )
+    from ktransformer.fitting.from_batches import FitResult, fit_model, open_state
+    from ktransformer.fitting.loop import Batches, StopAtNaN, fit
     from ktransformer.fitting.replicas import mirrored_strategy
-    from ktransformer.fitting.resuming import StopAtNaN, TrainingState, fit
-    from ktransformer.fitting.training import train, train_locked
+    from ktransformer.fitting.start import Fresh, FromRun, Resume
+    from ktransformer.fitting.state import TrainingState
+    from ktransformer.fitting.training import train
     from ktransformer.fitting.training_model import TrainingModel
 
 __all__ = [
+    "Batches",
     "BleuCallback",
     "FitResult",
+    "Fresh",
+    "FromRun",
     "LastCheckpoints",
+    "LockedFolder",
+    "Resume",
     "StopAtNaN",
     "TrainingModel",
     "TrainingState",
@@ -39,14 +47,13 @@ __all__ = [
     "compile_training_model",
     "count_devices",
     "fit",
-    "fit_transformer",
+    "fit_model",
     "lock_checkpoints",
     "mirrored_strategy",
     "open_state",
     "remove_checkpoints",
     "remove_state",
     "train",
-    "train_locked",
 ]
 
 __getattr__ = lazy_names(
@@ -54,24 +61,28 @@ __getattr__ = lazy_names(
     {
         "LastCheckpoints": "averaging",
         "average_checkpoints": "averaging",
+        "BleuCallback": "bleu",
+        "compile_model": "compiling",
+        "compile_training_model": "compiling",
+        "count_devices": "compiling",
+        "LockedFolder": "folder",
         "check_removable": "folder",
         "check_unused": "folder",
         "lock_checkpoints": "folder",
         "remove_checkpoints": "folder",
         "remove_state": "folder",
-        "BleuCallback": "bleu",
-        "compile_model": "compiling",
-        "compile_training_model": "compiling",
-        "count_devices": "compiling",
-        "FitResult": "encoded",
-        "fit_transformer": "encoded",
-        "open_state": "encoded",
+        "FitResult": "from_batches",
+        "fit_model": "from_batches",
+        "open_state": "from_batches",
+        "Batches": "loop",
+        "StopAtNaN": "loop",
+        "fit": "loop",
         "mirrored_strategy": "replicas",
-        "StopAtNaN": "resuming",
-        "TrainingState": "resuming",
-        "fit": "resuming",
+        "Fresh": "start",
+        "FromRun": "start",
+        "Resume": "start",
+        "TrainingState": "state",
         "train": "training",
-        "train_locked": "training",
         "TrainingModel": "training_model",
     },
 )

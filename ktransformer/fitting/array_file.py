@@ -1,4 +1,4 @@
-"""Files of NumPy arrays in their order: a training's state, and the weights after an epoch."""
+"""Files of NumPy arrays in order: the state of a training, the weights after an epoch."""
 
 import re
 import tokenize
@@ -26,17 +26,17 @@ _UNREADABLE = (
 
 
 def write_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:
-    """Writes arrays to a file, whole or not at all."""
+    """Writes arrays to a file atomically."""
     with new_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, *arrays)
 
 
 def read_arrays(path: Path, what: str) -> list[np.ndarray]:
-    """Reads what `write_arrays` wrote, in memory that the file's own size bounds.
+    """Reads a file of `write_arrays`; a crafted file takes no more memory than its own size.
 
     Args:
         path: The file.
-        what: What it holds, for an error.
+        what: Its content, for the error message.
 
     Raises:
         InputError: The file is missing, damaged or something else.
@@ -58,10 +58,10 @@ def read_arrays(path: Path, what: str) -> list[np.ndarray]:
 
 
 def check_arrays(path: Path, variables: Sequence[Any], arrays: Sequence[np.ndarray]) -> None:
-    """Checks that the arrays of a file are values of a model's variables.
+    """Checks that the arrays of a file fit a model's variables.
 
     Raises:
-        InputError: Their number, their shapes or their types are others.
+        InputError: Their number, a shape or a type differs, or a value is infinite or NaN.
     """
     shapes = [tuple(variable.shape) for variable in variables]
     if shapes != [array.shape for array in arrays]:
@@ -75,7 +75,7 @@ def check_arrays(path: Path, variables: Sequence[Any], arrays: Sequence[np.ndarr
 
 
 def is_array_file(path: Path) -> bool:
-    """Tells whether a file looks like one that `write_arrays` wrote, or is empty."""
+    """Returns whether a file is empty or looks like one of `write_arrays`."""
     if path.is_symlink() or not path.is_file():
         return False
     size = path.stat().st_size
@@ -89,7 +89,7 @@ def is_array_file(path: Path) -> bool:
 
 
 def _are_ours(members: list[zipfile.ZipInfo], size: int) -> bool:
-    """Tells whether an archive's members are those of `np.savez`, which does not compress."""
+    """Returns whether an archive has the members of `np.savez`, which does not compress."""
     return sum(member.file_size for member in members) <= size and all(
         _MEMBER.fullmatch(member.filename) and member.compress_type == zipfile.ZIP_STORED
         for member in members
@@ -97,7 +97,7 @@ def _are_ours(members: list[zipfile.ZipInfo], size: int) -> bool:
 
 
 def _read_array(file: IO[bytes], size: int) -> np.ndarray:
-    """Reads an array, after a look at whether it is as large as its header says."""
+    """Reads an array whose size is the one in its header."""
     shape, fortran_order, kind = _HEADERS[np.lib.format.read_magic(file)](file)
     if kind.hasobject or file.tell() + int(np.prod(shape, dtype=object)) * kind.itemsize != size:
         raise ValueError("another size")

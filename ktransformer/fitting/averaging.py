@@ -1,4 +1,4 @@
-"""The weights of a training's last epochs, and their mean."""
+"""The weights of a training's last epochs, and their average."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,21 +14,21 @@ WEIGHTS = "the weights of an epoch"
 
 
 class ValidationCallback(keras.callbacks.Callback):
-    """Adds scores of validation text to an epoch's logs.
+    """Base class of callbacks that add validation scores to an epoch's logs.
 
-    Its `on_epoch_end` is called once more for the mean of the weights, to compare.
+    `on_epoch_end(epoch, logs)` is also called once for the averaged weights, to compare them.
     """
 
 
 class LastCheckpoints(keras.callbacks.Callback):
-    """Saves the weights after each epoch and keeps the last few.
+    """Saves the weights after each epoch and keeps those of the last few.
 
-    What is older goes when the next epoch begins: until the state of a training has been written,
-    it is that of the epoch before.
+    Deletes older weights at the start of the next epoch, because until then the saved state may
+    still refer to them.
 
     Args:
-        folder: Where to; made if missing.
-        keep: How many epochs' weights to keep.
+        folder: Where to write; created if missing.
+        keep: Number of epochs whose weights are kept.
     """
 
     def __init__(self, folder: str | Path, *, keep: int) -> None:
@@ -37,20 +37,20 @@ class LastCheckpoints(keras.callbacks.Callback):
         self.keep = keep
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Drops what is older than the last few."""
+        """Deletes the weights of the epoch that is no longer among the last few."""
         self.path(epoch - self.keep).unlink(missing_ok=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes this epoch's weights beside the others."""
+        """Writes this epoch's weights."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_arrays(self.path(epoch + 1), self.model.get_weights())
 
     def path(self, epoch: int) -> Path:
-        """Returns where the weights of an epoch are, counted from 1."""
+        """Returns the file of an epoch's weights; epochs count from 1."""
         return self.folder / f"epoch-{epoch:04d}.npz"
 
     def last(self, count: int, epoch: int) -> list[Path]:
-        """Returns the files of at most `count` epochs, the last of them `epoch`.
+        """Returns the files of up to `count` epochs that end with `epoch`.
 
         Raises:
             InputError: One of them is missing.
@@ -58,17 +58,17 @@ class LastCheckpoints(keras.callbacks.Callback):
         paths = [self.path(number) for number in range(max(epoch - count, 0) + 1, epoch + 1)]
         for path in paths:
             if not path.is_file():
-                raise InputError(f"{path}, of which the final weights are made, is missing.")
+                raise InputError(f"{path}, which the final weights are averaged from, is missing.")
         return paths
 
     def check(self, model: keras.Model, count: int, *, epoch: int, end: int) -> None:
-        """Checks the files that a training that goes on will need at its end.
+        """Checks the files that a resumed training will average at its end.
 
         Args:
             model: The model whose weights they hold.
-            count: Epochs to average over.
-            epoch: The last epoch that is over.
-            end: The earliest epoch that may be the last of those.
+            count: Number of epochs to average over.
+            epoch: The last finished epoch.
+            end: The earliest epoch with which the average may end.
 
         Raises:
             InputError: A file is missing, damaged or of another model.
@@ -76,15 +76,15 @@ class LastCheckpoints(keras.callbacks.Callback):
         for number in range(max(end - count, 0) + 1, epoch + 1):
             path = self.path(number)
             if not path.is_file():
-                raise InputError(f"{path}, of which the final weights are made, is missing.")
+                raise InputError(f"{path}, which the final weights are averaged from, is missing.")
             check_arrays(path, model.weights, read_arrays(path, WEIGHTS))
 
 
 def average_checkpoints(model: keras.Model, paths: Sequence[str | Path]) -> None:
-    """Sets a model's weights to the mean of several checkpoints'.
+    """Sets a model's weights to the average of several checkpoints.
 
     Args:
-        model: The model; its present weights are lost.
+        model: The model; its weights are overwritten.
         paths: Files that `LastCheckpoints` wrote.
 
     Raises:

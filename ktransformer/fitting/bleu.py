@@ -1,4 +1,4 @@
-"""Scores of validation text, while a model is trained."""
+"""BLEU, chrF and exact matches of validation text after each epoch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,19 +10,19 @@ from ktransformer.tasks import Translator
 
 
 class BleuCallback(ValidationCallback):
-    """Translates validation text after each epoch, in-graph, and logs how good that is.
+    """Translates validation text after each epoch and logs BLEU, chrF and exact matches.
 
-    Next to BLEU stand chrF and the share of exact matches, which tell more where references are
-    short: BLEU is 0 where they have fewer than four words.
+    chrF and exact matches tell more where references are short: BLEU is 0 where they have fewer
+    than four words.
 
     Args:
-        translator: A translator around the model that is being fitted.
+        translator: A translator of the model that is being fitted.
         sources: The texts to translate.
         references: Their translations.
         batch_size: Texts translated at once.
-        name: The name that BLEU is logged under.
-        chrf_name: The name that chrF is logged under.
-        exact_match_name: The name that the share of exact matches is logged under.
+        name: Name of BLEU in the logs.
+        chrf_name: Name of chrF in the logs.
+        exact_match_name: Name of the share of exact matches in the logs.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How a Transformer is compiled: loss, optimizer, schedule and metrics of a configuration."""
+"""Compiles a model with the loss, optimizer, schedule and metrics of a configuration."""
 
 import keras
 
@@ -8,28 +8,27 @@ from ktransformer.fitting.defaults import Fit, choose_fit, count_updates
 from ktransformer.fitting.training_model import TrainingModel
 from ktransformer.losses import RDrop, SmoothedCrossEntropy
 from ktransformer.metrics import Perplexity, TokenAccuracy
-from ktransformer.models import Transformer
 from ktransformer.schedules import InverseSquareRoot
 
 
 def compile_model(
-    model: Transformer, config: TrainingConfig, *, steps_per_epoch: int | None = None
+    model: keras.Model, config: TrainingConfig, *, steps_per_epoch: int | None = None
 ) -> None:
     """Compiles a model with the loss, optimizer, schedule and metrics of a configuration.
 
     Under a `tf.distribute` strategy, loss and gradient are those of the whole batch.
 
     Args:
-        model: What to compile.
+        model: Gives logits `[B, T, V]` for labels `[B, T]`; has `d_model` and `pad_id`.
         config: How to train it.
-        steps_per_epoch: Batches of an epoch; a schedule that ends with the training needs it, and
-            settings that are null are chosen by it, see `fitting.defaults`.
+        steps_per_epoch: Batches of an epoch; null settings are chosen by it, see
+            `fitting.defaults`, and a cosine schedule needs it.
 
     Raises:
-        InputError: Several devices share a batch, and `config` has R-Drop or accumulates batches,
-            or they are replicas of a strategy, and the model computes in float16 or the optimizer
-            is Muon; or this is one of several workers; or more batches are accumulated than the
-            training has.
+        InputError: Several devices share a batch, and `config` has R-Drop or accumulates batches;
+            several replicas of a strategy share a batch, and the model computes in float16 or the
+            optimizer is Muon; the strategy has several workers; or more batches are accumulated
+            than the training has.
         ValueError: The schedule needs `steps_per_epoch`.
     """
     several = count_devices() > 1
@@ -56,20 +55,20 @@ def compile_model(
 
 
 def compile_training_model(
-    model: Transformer, config: TrainingConfig, *, steps_per_epoch: int | None = None
+    model: keras.Model, config: TrainingConfig, *, steps_per_epoch: int | None = None
 ) -> keras.Model:
-    """Compiles what does the same to the model's weights, with less memory and time if it can.
+    """Compiles a `TrainingModel`, which saves memory and time, or the model itself if needed.
 
-    It is the model itself where several devices share a batch, where R-Drop needs its logits, and
-    where a subclass makes logits in a way of its own; else a `TrainingModel`.
+    The model itself is trained if several devices share a batch, if R-Drop needs the logits, or
+    if `model.has_plain_logits()` is False. The weights get the same updates either way.
 
     Args:
-        model: What to train.
+        model: As `compile_model`; also has `has_plain_logits`.
         config: How to train it.
         steps_per_epoch: As `compile_model`.
 
     Returns:
-        What to `fit`; the model is ready for use after it.
+        The model to `fit`; it shares its weights with `model`.
 
     Raises:
         InputError: As `compile_model`.
@@ -84,7 +83,7 @@ def compile_training_model(
 
 
 def can_use_muon() -> bool:
-    """Tells whether Muon runs on the devices that share a batch."""
+    """Returns whether Muon runs on the devices that share a batch."""
     return keras.backend.backend() != "tensorflow" or count_devices() == 1
 
 
@@ -99,7 +98,7 @@ def _make_optimizer(
         config, steps_per_epoch=steps_per_epoch, d_model=d_model, can_use_muon=can_use_muon()
     )
     if steps_per_epoch is not None:
-        count_updates(fit.epochs, steps_per_epoch, accumulated)  # There must be one.
+        count_updates(fit.epochs, steps_per_epoch, accumulated)  # Raises if there is none.
     common = {
         "learning_rate": _make_schedule(fit, accumulated, steps_per_epoch),
         "epsilon": 1e-9,
@@ -141,13 +140,13 @@ def _make_schedule(
 
 
 def count_devices() -> int:
-    """Returns how many devices share a batch in the scope in which this is called.
+    """Returns how many devices share a batch in the current scope.
 
     On TensorFlow these are the replicas of the `tf.distribute` strategy, on JAX the devices of the
     `keras.distribution`.
 
     Raises:
-        InputError: The strategy is one of several workers.
+        InputError: The strategy has several workers.
     """
     if keras.backend.backend() == "tensorflow":
         from ktransformer.fitting import replicas

@@ -1,18 +1,16 @@
-"""The settings that are chosen from the size of the text where a configuration leaves them null.
-
-The rule, all of it:
+"""The rule that chooses null settings from the size of the text.
 
 | setting | null means |
 | --- | --- |
 | `vocabulary_size` | 4 pieces for each square root of the text's characters, both sides together, as the words of a text grow (Heaps' law); at least 300 and twice its different characters, at most 8,000 |
 | `batch_tokens` | 3 tokens for each square root of an epoch's, as a power of two from 512 to 4,096, and at least `max_length` |
-| `epochs` | what makes some 4,000 updates, from 3 to 100 |
+| `epochs` | as many as make some 4,000 updates, from 3 to 100 |
 | `optimizer`, `schedule`, `learning_rate` | muon, cosine and 0.004, times the root of 128 / `d_model` for a wider model; where one of the three is set, what is not is adam, inverse_square_root and 0.002, and adam where several TensorFlow devices share a batch |
 | `warmup_steps` | a tenth of all updates, at most 1,000 |
 | `average_checkpoints` | a tenth of the epochs, at most 5 |
 
-What is set stays as it is, but for a warm-up of more than a quarter of all updates: it is cut to
-that, with a warning. Measured in training/defaults/README.md.
+Settings that are not null stay as they are, except that a warm-up of more than a quarter of all
+updates is cut to that, with a warning. Measured in training/defaults/README.md.
 """  # noqa: E501
 
 import dataclasses
@@ -22,7 +20,7 @@ from ktransformer.config import DataConfig, TrainingConfig
 from ktransformer.errors import InputError
 
 WARMUP_SHARE = 0.25
-"""The most of all updates that the warm-up takes."""
+"""The largest share of the updates that the warm-up takes."""
 _PIECES_PER_ROOT, _LEAST_PIECES, _MOST_PIECES = 4.0, 300, 8000
 _TOKENS_PER_ROOT, _LEAST_BATCH, _MOST_BATCH = 3.0, 512, 4096
 _UPDATES, _LEAST_EPOCHS, _MOST_EPOCHS = 4000, 3, 100
@@ -30,7 +28,7 @@ _CHOSEN_WARMUP_SHARE, _MOST_WARMUP = 0.1, 1000
 _AVERAGED_SHARE, _MOST_AVERAGED = 0.1, 5
 _PEAK, _PEAK_WIDTH = 0.004, 128
 _FIXED = ("adam", "inverse_square_root", 0.002)
-_FIXED_EPOCHS = 20  # For a caller of `compile_model` who does not say how long an epoch is.
+_FIXED_EPOCHS = 20  # For `compile_model` without `steps_per_epoch`.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +48,8 @@ def choose_vocabulary_size(data: DataConfig, characters: int, alphabet: int) -> 
 
     Args:
         data: Its `vocabulary_size` is returned unless null.
-        characters: Characters of both sides.
-        alphabet: How many of them differ.
+        characters: Number of characters of both sides.
+        alphabet: Number of different characters.
     """
     if data.vocabulary_size is not None:
         return data.vocabulary_size
@@ -64,7 +62,7 @@ def choose_batch_tokens(data: DataConfig, tokens: int, max_length: int) -> int:
 
     Args:
         data: Its `batch_tokens` is returned unless null.
-        tokens: Tokens of an epoch: of each pair those of its longer side.
+        tokens: Tokens of an epoch, counting the longer side of each pair.
         max_length: The longest side, in tokens.
     """
     if data.batch_tokens is not None:
@@ -79,10 +77,10 @@ def choose_fit(
     """Returns the settings that depend on the length of a training.
 
     Args:
-        options: What of them is set is returned as it is.
-        steps_per_epoch: Batches of an epoch. None where that is not known: the learning rate then
-            falls by a schedule without an end, and the rest is as for a long training.
-        d_model: The model's width.
+        options: Settings that are not null are returned as they are.
+        steps_per_epoch: Batches of an epoch. None if unknown: the schedule then has no end, and
+            the other settings are those of a long training.
+        d_model: D, the model's width.
         can_use_muon: Whether Muon runs on the devices.
     """
     fixed = (options.optimizer, options.schedule, options.learning_rate) != (None, None, None)
@@ -110,15 +108,15 @@ def choose_fit(
 
 
 def longest_warmup(updates: int) -> int:
-    """Returns the most updates that the warm-up of a training of so many may take."""
+    """Returns the longest warm-up of a training, in updates."""
     return max(int(WARMUP_SHARE * updates), 1)
 
 
 def count_updates(epochs: int, steps_per_epoch: int, accumulate_batches: int) -> int:
-    """Returns the updates of a whole training.
+    """Returns the updates of a whole training, at least 1.
 
     Raises:
-        InputError: There is none: more batches are accumulated than there are.
+        InputError: More batches are accumulated than there are.
     """
     batches = epochs * steps_per_epoch
     if accumulate_batches > batches:

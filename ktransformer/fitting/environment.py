@@ -1,4 +1,4 @@
-"""Where a training runs: what its result depends on, to the bit, beside its settings."""
+"""The environment of a training: versions, threads and machine, which change rounding."""
 
 import importlib.metadata
 import os
@@ -13,9 +13,9 @@ from ktransformer._version import __version__
 
 
 def describe_environment() -> dict[str, Any]:
-    """Returns versions, threads and machine, as JSON can hold them.
+    """Returns versions, threads and machine, JSON-serialisable.
 
-    Threads are of TensorFlow; 0 means that it chooses them by the number of cores.
+    The threads are TensorFlow's; 0 means one for each core.
     """
     backend = keras.backend.backend()
     found: dict[str, Any] = {
@@ -40,9 +40,9 @@ def describe_environment() -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Returns how two environments differ, such as `cores=2 before, 4 now`.
+    """Returns the differences of two environments, such as `cores=2 before, 4 now`.
 
-    What only one of them says is no difference: it was not recorded.
+    Names that only one of them has are ignored.
     """
     return [
         f"{name}={before[name]} before, {now[name]} now"
@@ -52,7 +52,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _processor() -> str:
-    """Returns the processor's name; where it is not known, an empty text."""
+    """Returns the processor's name, or an empty string if it is unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

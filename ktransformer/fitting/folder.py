@@ -1,6 +1,7 @@
-"""What a training keeps in its folder until its run is written."""
+"""The folder that holds the state of a training until its run is written."""
 
 import contextlib
+import dataclasses
 import errno
 import logging
 import os
@@ -12,7 +13,7 @@ from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, name_entries, remove_leavings, resolve
 from ktransformer.fitting.array_file import is_array_file
 
-STATE = "training.npz"  # How far the training has come, in its folder.
+STATE = "training.npz"  # The state of the training, in its folder.
 SHARDS = "shards"  # The folder of encoded text, beside it.
 SHARDS_KIND = FolderKind(
     "a folder of encoded text",
@@ -25,11 +26,22 @@ _log = logging.getLogger(__name__)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)  # The last from NFS, for a folder.
 
 
+@dataclasses.dataclass(frozen=True)
+class LockedFolder:
+    """A training's folder that nobody else trains in; made by `lock_checkpoints`.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+
 def check_unused(folder: str | Path) -> None:
-    """Checks that nothing is kept in a training's folder, for one that begins.
+    """Checks that a training's folder is empty or missing.
 
     Raises:
-        InputError: Something is.
+        InputError: It is neither.
     """
     folder = resolve(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -40,22 +52,30 @@ def check_unused(folder: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def lock_checkpoints(folder: str | Path, *, unused: bool = False) -> Iterator[None]:
-    """Makes a training's folder if need be, and holds it alone; at the end it goes if it is empty.
+def lock_checkpoints(
+    folder: str | Path | LockedFolder, *, unused: bool = False
+) -> Iterator[LockedFolder]:
+    """Creates a training's folder if it is missing, and locks it; at the end removes it if empty.
 
     Args:
-        folder: The folder.
-        unused: Whether to refuse one that something is kept in, as `check_unused`.
+        folder: The folder; one that is locked already is yielded as it is.
+        unused: Whether the folder must be empty, see `check_unused`.
+
+    Yields:
+        The locked folder, for `train`.
 
     Raises:
-        InputError: Another training holds it, or something is in it that must not be.
+        InputError: Another training holds the folder, or it is not empty as `unused` asks.
     """
+    if isinstance(folder, LockedFolder):
+        yield folder
+        return
     folder = resolve(folder)
     descriptor = _lock(folder)
     try:
         if unused:
             check_unused(folder)
-        yield
+        yield LockedFolder(folder)
     finally:
         if descriptor is None or _is_at(descriptor, folder):
             with contextlib.suppress(OSError):  # Something is in it.
@@ -65,7 +85,7 @@ def lock_checkpoints(folder: str | Path, *, unused: bool = False) -> Iterator[No
 
 
 def _lock(folder: Path) -> int | None:
-    """Returns what holds a folder until it is closed; None where the file system has no locks."""
+    """Returns a descriptor that locks the folder until it is closed; None without file locks."""
     folder.mkdir(parents=True, exist_ok=True)
     if os.name != "posix":
         return None
@@ -85,11 +105,11 @@ def _lock(folder: Path) -> int | None:
     if _is_at(descriptor, folder):
         return descriptor
     os.close(descriptor)
-    return _lock(folder)  # Who held it has just removed it.
+    return _lock(folder)  # The training that held it has just removed it.
 
 
 def _is_at(descriptor: int, folder: Path) -> bool:
-    """Tells whether an open folder is still what has that name."""
+    """Returns whether an open folder is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(descriptor), folder.stat())
     except FileNotFoundError:
@@ -97,25 +117,25 @@ def _is_at(descriptor: int, folder: Path) -> bool:
 
 
 def check_removable(folder: str | Path) -> None:
-    """Checks that a new training may remove what is kept in a folder.
+    """Checks that a new training may remove the state of an earlier one from a folder.
 
     Raises:
-        InputError: Something in it has a name that trainings use, but none wrote it.
+        InputError: A file has a name that trainings use, but no training wrote it.
     """
     folder = resolve(folder)
     _check_shards(folder)
     foreign = [path for path in _named_as_arrays(folder) if not is_array_file(path)]
     if foreign:
         raise InputError(
-            f"{folder} holds what is damaged or what no training wrote, so it is not removed: "
-            f"move away {name_entries([path.relative_to(folder) for path in foreign])}."
+            f"{folder} holds files that are damaged or that no training wrote, so they are not "
+            f"removed: move away {name_entries([path.relative_to(folder) for path in foreign])}."
         )
 
 
 def _check_shards(folder: Path) -> None:
     shards = folder / SHARDS
     if shards.is_symlink() or (shards.exists() and not shards.is_dir()):
-        raise InputError(f"{shards} is no folder that a training made: move it away.")
+        raise InputError(f"{shards} is not a folder that a training made: move it away.")
     foreign = SHARDS_KIND.foreign(shards) if shards.is_dir() else []
     if foreign:
         raise InputError(
@@ -125,9 +145,9 @@ def _check_shards(folder: Path) -> None:
 
 
 def remove_checkpoints(folder: str | Path) -> None:
-    """Removes what a training kept in its folder, and the folder if nothing else is in it.
+    """Removes a training's files from its folder, and the folder if nothing else is in it.
 
-    What cannot be removed, or is not of a training, stays, with a warning.
+    Logs a warning if a file cannot be removed or is of another origin.
     """
     folder = resolve(folder)
     try:
@@ -145,7 +165,7 @@ def remove_checkpoints(folder: str | Path) -> None:
 
 
 def remove_state(folder: str | Path) -> None:
-    """Removes how far a training has come, but for text that it encoded.
+    """Removes the state of a training, and keeps the text that it encoded.
 
     Raises:
         InputError: See `check_removable`.
@@ -157,7 +177,7 @@ def remove_state(folder: str | Path) -> None:
 
 
 def _remove_state(folder: Path) -> None:
-    # The state goes first: it must not be found without the weights of its epochs.
+    # The state first: it must never be found without the weights of its epochs.
     for path in sorted(_named_as_arrays(folder), key=lambda path: (path.name != STATE, path.name)):
         if is_array_file(path):
             path.unlink()
@@ -167,7 +187,7 @@ def remove_shards(checkpoints: str | Path) -> None:
     """Removes encoded text.
 
     Raises:
-        InputError: Its folder holds something else, too.
+        InputError: Its folder holds other files too.
     """
     checkpoints = resolve(checkpoints)
     _check_shards(checkpoints)
@@ -183,7 +203,7 @@ def _named_as_arrays(folder: Path) -> list[Path]:
 
 
 def _remove_leavings(folder: Path) -> None:
-    """Removes what processes that were killed as they wrote left in the folder of a training."""
+    """Removes the temporary files of killed processes from a training's folder."""
     for path in list(folder.iterdir()) if folder.is_dir() else []:
         leaving = _LEAVING.fullmatch(path.name)
         if leaving:

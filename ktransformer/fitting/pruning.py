@@ -1,4 +1,4 @@
-"""Smaller runs: a vocabulary, and the tables that hold it, cut to what a corpus needs."""
+"""Pruning a run: its vocabulary and the tables of ids are cut to the pieces of a corpus."""
 
 import itertools
 from collections.abc import Iterable
@@ -20,22 +20,22 @@ _LINES = 10_000  # Encoded at once.
 def prune_run(run: Run, texts: Iterable[str], *, min_count: int = 1) -> Run:
     """Cuts a run's vocabulary to the pieces that a corpus uses.
 
-    The weights that stay are the run's own, so the scores of the pieces that stay are, too. With
-    `min_count=1` the corpus is encoded into the same pieces as before. What a text needs beyond
-    them is written in shorter pieces, down to single characters; the model has seldom seen words
-    written so, and translates them worse.
+    The remaining weights, and so the logits of the remaining pieces, do not change. With
+    `min_count=1` the corpus is encoded into the same pieces as before. Other texts are encoded into
+    shorter pieces, down to single characters; the model has seldom seen words written so, and
+    translates them worse.
 
     Args:
         run: A trained run; it is not changed.
-        texts: The corpus, of both sides: a piece that only translations use is lost without them.
-        min_count: How often the corpus must use a piece for it to stay.
+        texts: The corpus, of both sides: pieces that only translations use must be in it too.
+        min_count: Keeps the pieces that the corpus uses at least so often.
 
     Returns:
         The smaller run. Its `config.data.vocabulary_size` is the new number of pieces.
 
     Raises:
         InputError: The corpus has no token, `min_count` is below 1, the tokenizer is not a unigram
-            one, or the model keeps its vocabulary in other layers than a `Transformer` does.
+            model, or the tables of ids are not in the layers of a `Transformer`.
 
     Example:
         ```python
@@ -58,7 +58,7 @@ def prune_run(run: Run, texts: Iterable[str], *, min_count: int = 1) -> Run:
 
 
 def count_pieces(tokenizer: Tokenizer, texts: Iterable[str]) -> np.ndarray:
-    """Counts how often each piece is used: int64 `[V]`, the end of each text included."""
+    """Counts the uses of each piece, int64 `[V]`; each text has an end token."""
     counts, remaining = np.zeros(tokenizer.vocabulary_size, np.int64), iter(texts)
     while lines := list(itertools.islice(remaining, _LINES)):
         for ids in tokenizer.encode_lines(lines):
@@ -67,18 +67,22 @@ def count_pieces(tokenizer: Tokenizer, texts: Iterable[str]) -> np.ndarray:
 
 
 def prune_model(model: Transformer, kept: np.ndarray) -> Transformer:
-    """Makes a model of some of the ids alone, with the same weights.
+    """Makes a model with a part of the vocabulary and the same weights.
 
     Args:
-        model: A built `Transformer`, or a subclass whose `get_config` makes it anew; not changed.
-        kept: Int array, the ids that stay; the new model's id i is `kept[i]`.
+        model: A built `Transformer`, or a subclass that `get_config` recreates; not changed.
+        kept: Int array, the ids to keep, ascending, with the padding; the new model's id i is
+            `kept[i]`.
 
     Raises:
-        InputError: The model keeps its vocabulary in other layers than a `Transformer` does.
+        InputError: The tables of ids are not in the layers of a `Transformer`.
     """
     tables = _vocabulary_axes(model)
     try:
-        pruned = type(model).from_config({**model.get_config(), "vocabulary_size": len(kept)})
+        config = {**model.get_config(), "vocabulary_size": len(kept)}
+        if "pad_id" in config:
+            config["pad_id"] = int(np.searchsorted(kept, config["pad_id"]))
+        pruned = type(model).from_config(config)
         pruned.build()
     except (TypeError, ValueError) as error:
         raise InputError(
@@ -103,7 +107,7 @@ def prune_model(model: Transformer, kept: np.ndarray) -> Transformer:
 
 
 def _vocabulary_axes(model: Transformer) -> dict[int, int]:
-    """Finds the weights with an axis of ids: that axis, by the weight's `id`."""
+    """Returns the axis of ids of each weight that has one, by the weight's `id`."""
     axes: dict[int, int] = {}
     for name in ("source_embedding", "target_embedding", "output_embedding"):
         layer: Any = getattr(model, name)

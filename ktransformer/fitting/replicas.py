@@ -1,7 +1,7 @@
-"""A batch that is spread over the replicas of a `tf.distribute` strategy.
+"""Training on the replicas of a `tf.distribute` strategy, which share the rows of every batch.
 
-Each replica has some of the rows, and of these some real tokens: not as many as the others. The
-loss of the batch is a mean over its tokens, so no replica can compute its part alone.
+The loss is a mean over the real tokens of the whole batch. Each replica has some of the rows, with
+another number of real tokens, so the replicas exchange their counts.
 """
 
 import os
@@ -18,14 +18,14 @@ from ktransformer.losses import SmoothedCrossEntropy
 def mirrored_strategy(devices: int) -> tf.distribute.Strategy:
     """Creates a strategy with a replica on each of several devices.
 
-    These are the first GPUs, or, where TensorFlow sees none, equal parts of the CPU, which show
-    that it works and are not faster.
+    The devices are the first GPUs. Without a GPU they are equal parts of the CPU, for a trial: that
+    is not faster.
 
     Args:
-        devices: How many, at least 2; of a CPU at most as many as it has cores, or 2.
+        devices: Number of devices, at least 2; on a CPU at most the number of its cores, or 2.
 
     Raises:
-        InputError: There are not so many, or TensorFlow has already divided the CPU otherwise.
+        InputError: There are fewer devices, or TensorFlow already uses the CPU as fewer.
     """
     if devices < 2:
         raise InputError(f"devices must be at least 2; got {devices}.")
@@ -54,10 +54,10 @@ def mirrored_strategy(devices: int) -> tf.distribute.Strategy:
 
 
 def count_replicas() -> int:
-    """Returns the number of replicas of the strategy in whose scope this is called; 1 for none.
+    """Returns the number of replicas of the current strategy; 1 without a strategy.
 
     Raises:
-        InputError: The strategy is one of several workers, which Keras 3 cannot `fit` under.
+        InputError: The strategy has several workers, with which Keras 3 cannot `fit`.
     """
     strategy = tf.distribute.get_strategy()
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
@@ -69,37 +69,37 @@ def count_replicas() -> int:
 
 
 def check_dtype(model: keras.Model) -> None:
-    """Checks that a model's precision works on several replicas.
+    """Checks that a model does not compute in float16, which several replicas cannot train.
+
+    Keras' loss scaling checks the gradients of one replica alone for an overflow.
 
     Raises:
-        InputError: It computes in float16. Keras' loss scaling looks for an overflow in the
-            gradients of one replica alone.
+        InputError: The model computes in float16.
     """
     if model.dtype_policy.compute_dtype == "float16":
         raise InputError("mixed_float16 trains on one device alone; use mixed_bfloat16.")
 
 
 class ReplicaCrossEntropy(SmoothedCrossEntropy):
-    """A replica's part of the batch's loss: its own sum over the tokens of all replicas.
+    """A replica's share of the batch's loss: its summed loss by the tokens of all replicas.
 
-    The parts of all replicas add up to the loss of the batch, and their gradients, which Keras
-    adds up, to its gradient.
+    The shares of all replicas add up to the loss of the batch, and their gradients to its gradient.
     """
 
     def total_weight(self, weights: Any) -> Any:
-        """Returns the number of real tokens in the batch of all replicas."""
+        """Returns the number of real tokens in the whole batch, on all replicas."""
         own = super().total_weight(weights)
         replica = tf.distribute.get_replica_context()
-        if replica is None:  # Keras looks at shapes outside of the replicas.
+        if replica is None:  # Keras infers shapes outside of the replicas.
             return own
         return replica.all_reduce(tf.distribute.ReduceOp.SUM, own)
 
 
 class ReplicaAdam(keras.optimizers.Adam):
-    """Adam that limits the norm of the gradient of the whole batch.
+    """Adam that clips the gradient of the whole batch by its norm.
 
-    Keras limits each replica's gradient before it adds them up. Here they are added up first, and
-    again afterwards by Keras; without a limit once is enough.
+    Keras clips each replica's gradient before it sums them. This class sums them first, clips the
+    sum and gives each replica an equal share, which Keras sums again.
     """
 
     def __init__(self, *args: Any, global_clipnorm: float | None = None, **kwargs: Any) -> None:
@@ -107,7 +107,7 @@ class ReplicaAdam(keras.optimizers.Adam):
         self.batch_clipnorm = global_clipnorm
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
-        """Updates the variables; in each replica, with its part of the gradients."""
+        """Updates the variables, with the share of the gradients of this replica."""
         if self.batch_clipnorm is not None:
             replica = tf.distribute.get_replica_context()
             whole = replica.all_reduce(

@@ -1,4 +1,4 @@
-"""How far a training has come and how long it will take, as lines in its log."""
+"""Progress of a training and the time it has left, as lines of the log."""
 
 import logging
 import sys
@@ -13,15 +13,15 @@ _LOG_SECONDS = 10.0
 
 
 class ReportProgress(keras.callbacks.Callback):
-    """Logs how long a training will take, and, where stderr is no terminal, how far it has come.
+    """Logs an estimate of a training's time and, unless stderr is a terminal, its progress.
 
-    The estimate comes after 20 batches, then a line every so many seconds: batch, loss, tokens a
-    second and time left. On a terminal Keras' bar says the same, so only the estimate is logged.
+    The estimate follows after 20 batches. Then a line comes every `interval_seconds`: batch, loss,
+    tokens a second and time left. On a terminal Keras' progress bar takes its place.
 
     Args:
         batches: Batches of the whole training.
-        tokens: Tokens of a batch in the mean, without padding; None where that is not known.
-        done: Batches of those before this callback begins.
+        tokens: Mean tokens of a batch, without padding; None if unknown.
+        done: Batches that were done before.
         interval_seconds: Time between two lines.
     """
 
@@ -41,7 +41,7 @@ class ReportProgress(keras.callbacks.Callback):
         self._at_report = done
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Counts a batch, and logs a line if it is time to."""
+        """Counts a batch, and logs a line if the interval is over."""
         self._seen += 1
         self._done += 1
         now = time.monotonic()
@@ -73,7 +73,7 @@ class ReportProgress(keras.callbacks.Callback):
             self._reported, self._at_report = now, self._done
 
     def _seconds_left(self, now: float) -> float:
-        """Returns the time for the batches that are left, at the mean speed up to now."""
+        """Returns the time that the remaining batches take at the mean speed so far."""
         return (self._batches - self._done) * (now - self._began) / max(self._seen - 1, 1)
 
 

@@ -1,4 +1,4 @@
-"""The first part of a training's state: where it is, and of what, as JSON."""
+"""The head of a training's state: progress, history and fingerprint, as JSON."""
 
 import json
 from pathlib import Path
@@ -16,15 +16,15 @@ def read_head(array: np.ndarray, arrays: int, path: Path) -> dict[str, Any]:
 
     Args:
         array: The bytes of the JSON.
-        arrays: How many arrays follow it.
+        arrays: Number of arrays that follow it.
         path: The file, for errors.
 
     Returns:
-        `about`, `update`, `history` and `variables`, each of its type, and `environment`, which
-        older states lack.
+        `about` (the fingerprint), `update`, `history` and `variables`, checked, and `environment`,
+        which older states lack.
 
     Raises:
-        InputError: It is something else, or of a newer version.
+        InputError: The head is damaged, or of a newer version.
     """
     try:
         head = json.loads(array.tobytes())

@@ -10,19 +10,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.config import Config, DataConfig, DecodingConfig, ModelConfig, TrainingConfig
+from ktransformer.config import Config, DataConfig, ModelConfig, TrainingConfig
 from ktransformer.errors import InputError, first_line
 from ktransformer.files import check_folder
 from ktransformer.fitting.bleu import BleuCallback
 from ktransformer.fitting.compiling import compile_training_model
-from ktransformer.fitting.encoded import agree, fit_transformer, open_state
-from ktransformer.fitting.folder import check_removable, lock_checkpoints, remove_state
-from ktransformer.fitting.preparation import (
-    InMemoryText,
-    StreamedText,
-    digest_text,
-    make_batches,
+from ktransformer.fitting.fingerprint import record_chosen
+from ktransformer.fitting.folder import (
+    LockedFolder,
+    check_removable,
+    lock_checkpoints,
+    remove_state,
 )
+from ktransformer.fitting.from_batches import fit_model, open_state
+from ktransformer.fitting.pair_batches import make_batches
+from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume, Start
+from ktransformer.fitting.training_text import InMemoryText, StreamedText, digest_text
 from ktransformer.saving.run import Run, make_model
 from ktransformer.tasks import Translator
 from ktransformer.text import ParallelFiles, ParallelText
@@ -36,24 +39,25 @@ def train(
     text: ParallelText | ParallelFiles,
     validation: ParallelText | None = None,
     *,
-    checkpoints: str | Path,
-    resume: bool = False,
+    checkpoints: str | Path | LockedFolder,
+    start: Start = FRESH,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
-    """Trains a tokenizer and a Transformer on parallel text.
+    """Trains a Transformer on parallel text.
 
     In the scope of a `tf.distribute.MirroredStrategy` its replicas share the rows of every batch.
-    The updates are those of a single device up to rounding, but for dropout, which differs.
+    The updates equal those of a single device up to rounding, except that dropout differs.
 
     Args:
-        config: What to train, and how.
-        text: The training pairs; what stays in its files is streamed, of which `shard_pairs` pairs
-            are in memory at a time.
+        config: The settings.
+        text: The training pairs; files are streamed, with `shard_pairs` pairs in memory at a time.
         validation: Pairs for the validation loss and BLEU, or None.
-        checkpoints: Folder for the state of the training, the weights of its last epochs and text
-            that is streamed, encoded; `remove_checkpoints` it when the run is saved.
-        resume: Whether to go on from the state in `checkpoints`, if one is there: a training that
-            was cut ends as if it had not been, to the bit. Else what is there is removed.
+        checkpoints: Folder for the state of the training, the weights of its last epochs and
+            streamed text, encoded; `remove_checkpoints` it when the run is saved. To hold it
+            until then, pass what `lock_checkpoints` yields.
+        start: `Fresh()` weights and tokenizer, or those of a run, `FromRun(run)`; both replace what
+            an earlier training left in `checkpoints`. `Resume()` continues that training instead:
+            it ends as if it had not been cut, bit for bit.
         callbacks: Further Keras callbacks.
 
     Returns:
@@ -61,68 +65,81 @@ def train(
         the one with the best validation perplexity.
 
     Raises:
-        InputError: The text or the configuration does not fit, the state is of another training,
-            another training is running in `checkpoints`, or the loss becomes NaN.
+        InputError: The text or the settings do not fit, the settings are not those of the run to
+            start from, the state is of another training, another training holds `checkpoints`, or
+            the loss becomes NaN.
+
+    Example:
+        ```python
+        run = load_run("runs/news")
+        config = run.config.replace({"epochs": 2, "learning_rate": 1e-4})
+        tuned = train(config, text, checkpoints="runs/tuned.checkpoints", start=FromRun(run))
+        ```
     """
-    with lock_checkpoints(checkpoints):
-        return train_locked(
-            config, text, validation, checkpoints=checkpoints, resume=resume, callbacks=callbacks
-        )
+    with lock_checkpoints(checkpoints) as folder:
+        return _train(config, text, validation, folder.path, start, callbacks)
 
 
-def train_locked(
+def _train(
     config: Config,
     text: ParallelText | ParallelFiles,
-    validation: ParallelText | None = None,
-    *,
-    checkpoints: str | Path,
-    resume: bool = False,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    validation: ParallelText | None,
+    folder: Path,
+    start: Start,
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
-    """Does the same as `train` for one who holds the folder, with `lock_checkpoints`.
-
-    So nobody else trains there before the run is saved.
-    """
     if validation is None and config.training.patience is not None:
         raise InputError("patience needs validation text to watch; got none.")
+    resume = isinstance(start, Resume)
+    beginning: Fresh | FromRun = start.beginning if isinstance(start, Resume) else start
+    config = beginning.configure(config)
     _check(config)
-    checkpoints = Path(checkpoints)
     if not resume:
-        check_removable(checkpoints)
+        check_removable(folder)
     keras.utils.set_random_seed(config.training.seed)
     training: InMemoryText | StreamedText
     if isinstance(text, ParallelFiles):
-        training = StreamedText(text, config, checkpoints, reuse=resume)
+        training = StreamedText(text, config, folder, reuse=resume)
     else:
         training = InMemoryText(text, config)
-    about = {**training.about, "validation": validation and digest_text(validation)}
-    state = open_state(checkpoints, config, about, resume=resume)
-    tokenizer, batches = training.encode()
+    fingerprint = {
+        **training.fingerprint,
+        "validation": validation and digest_text(validation),
+        "start": beginning.fingerprint(),
+    }
+    state = open_state(folder, config, fingerprint, resume=resume)
+    tokenizer, batches = training.encode(beginning.tokenizer)
     _log_choice(config.data, training.config.data)
     config = training.config
-    agree(state, "tokenizer", tokenizer.sha256)
+    state.record_fingerprint("tokenizer", tokenizer.sha256)
+    record_chosen(
+        state,
+        {name: getattr(config.data, name) for name in ("vocabulary_size", "batch_tokens")},
+    )
     validation_batches = None
     if validation is not None:
         validation_batches = make_batches(
             "Validation text", tokenizer, validation, config, shuffle=False
         )
-    model = make_model(config, tokenizer.vocabulary_size)
-    translator = Translator(model, tokenizer, _greedy(config))
+    model = beginning.make_model(config, tokenizer.vocabulary_size)
+    greedy = dataclasses.replace(config.decoding, beam_size=1)
+    translator = Translator(model, tokenizer, greedy)
     if not resume:
-        remove_state(checkpoints)  # Of another training; nothing else is refused any more.
-    fitted = fit_transformer(
+        remove_state(folder)  # Of an earlier training; from here on nothing else is refused.
+    result = fit_model(
         model,
-        config,
+        config.training,
         batches,
         validation_batches,
         state=state,
         callbacks=[*_callbacks(config.training, translator, validation), *callbacks],
     )
-    return Run(fitted.config, tokenizer, fitted.model, fitted.history)
+    config = dataclasses.replace(config, training=result.training)
+    return Run(config, tokenizer, result.model, result.history)
 
 
 def _check(config: Config) -> None:
-    """Makes, compiles and calls a small model: what does not fit is said before text is encoded."""
+    """Creates, compiles and calls a small model, to report bad settings before encoding text."""
     config.decoding.check_lengths(config.model.max_length)
     if config.training.tensorboard and "://" not in config.training.tensorboard:
         check_folder(config.training.tensorboard)
@@ -132,7 +149,7 @@ def _check(config: Config) -> None:
 
 
 def _log_choice(before: DataConfig, chosen: DataConfig) -> None:
-    """Logs which settings of the data were null and have been chosen."""
+    """Logs the settings of the data that were null and have been chosen."""
     values = dataclasses.asdict(chosen).items()
     words = [f"{name}={value}" for name, value in values if getattr(before, name) != value]
     if words:
@@ -167,7 +184,3 @@ def _callbacks(
     if options.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(options.tensorboard))
     return callbacks
-
-
-def _greedy(config: Config) -> DecodingConfig:
-    return dataclasses.replace(config.decoding, beam_size=1)

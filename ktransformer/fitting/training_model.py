@@ -1,4 +1,4 @@
-"""A Transformer as it is trained: from hidden states straight to the loss."""
+"""A model for training that computes the loss from hidden states, without all logits."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,28 +9,29 @@ import keras
 from keras import ops
 
 from ktransformer.losses import projected_losses, token_weights
-from ktransformer.models import Transformer
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 class TrainingModel(keras.Model):
-    """Trains a Transformer as `SmoothedCrossEntropy`, `TokenAccuracy` and `Perplexity` would.
+    """Trains a model with the loss and metrics of `compile_model`, in less memory.
 
-    The three are computed together with the output projection and its gradients, a part of the
-    positions at a time: the logits `[B, T, V]` and what a loss makes of them, most of the memory
-    of a training with a large vocabulary, do not come to be. Compile it with an optimizer alone.
-    It has the weights of the Transformer, no others, and in the same order. A weights file of the
-    one loads into the other. A `.keras` file, as `ModelCheckpoint` writes it, holds all that
-    training needs to go on after `keras.saving.load_model`; its `transformer` is then the model.
+    `SmoothedCrossEntropy`, `TokenAccuracy` and `Perplexity` are computed together with the output
+    projection and its gradients, for a part of the positions at a time. The logits `[B, T, V]` and
+    their gradients, most of the memory of a training with a large vocabulary, are never stored.
+    Compile it with an optimizer alone. It has exactly the weights of the inner model, in the same
+    order, and a weights file of either loads into the other. A `.keras` file, as `ModelCheckpoint`
+    writes it, holds everything to continue the training after `keras.saving.load_model`; its
+    `transformer` is then the trained model.
 
     Args:
-        transformer: What is trained. Its logits are `hidden_states` by `output_table`
-            (`Transformer.has_plain_logits`): overrides of how it makes them are not looked at.
+        transformer: The model to train: a `Transformer`, or another model with
+            `hidden_states(inputs, training)` -> `[B, T, D]`, `output_table()` -> `[V, D]` and
+            `pad_id`, whose logits are the product of the two (`has_plain_logits`).
         label_smoothing: Probability mass spread over the vocabulary, in [0, 1).
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
-        inputs: `{"source": int [B, S], "target": int [B, T]}`.
+        inputs: The inputs of the inner model.
         training: Whether dropout is on.
 
     Returns:
@@ -38,9 +39,9 @@ class TrainingModel(keras.Model):
     """
 
     def __init__(
-        self, transformer: Transformer, *, label_smoothing: float = 0.0, **kwargs: Any
+        self, transformer: keras.Model, *, label_smoothing: float = 0.0, **kwargs: Any
     ) -> None:
-        # With the policy Keras knows whether to scale the loss.
+        # Keras scales the loss if the policy is of float16.
         super().__init__(dtype=transformer.dtype_policy, **kwargs)
         self.transformer = transformer
         self.label_smoothing = label_smoothing
@@ -50,12 +51,12 @@ class TrainingModel(keras.Model):
             self.built = True
 
     def build(self, input_shape: Any = None) -> None:
-        """Creates the Transformer's weights."""
+        """Creates the weights of the inner model."""
         if not self.transformer.built:
             self.transformer.build(input_shape)
         self.built = True
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.transformer.hidden_states(inputs, training=training)
 
     def compute_loss(
@@ -66,10 +67,10 @@ class TrainingModel(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Returns the mean loss of a batch's real tokens, and tells the metrics.
+        """Returns the mean loss over a batch's real tokens, and updates the metrics.
 
         Raises:
-            ValueError: There is a `sample_weight`, which `compile_model` trains with.
+            ValueError: `sample_weight` is given; only a model of `compile_model` takes one.
         """
         del x
         if sample_weight is not None:
@@ -84,20 +85,20 @@ class TrainingModel(keras.Model):
             differentiable=training,
         )
         count = ops.sum(weights)
-        least_one = ops.maximum(count, 1.0)
-        self.accuracy.update_state(right / least_one, count)
-        self.perplexity.update_state(plain / least_one, count)
-        return loss / least_one + sum(self.losses)  # Those that layers added.
+        count_or_one = ops.maximum(count, 1.0)
+        self.accuracy.update_state(right / count_or_one, count)
+        self.perplexity.update_state(plain / count_or_one, count)
+        return loss / count_or_one + sum(self.losses)  # Losses that layers added.
 
     def save_weights(self, filepath: str | Path, overwrite: bool = True, **options: Any) -> None:
-        """Writes the weights file that the Transformer would, compiled with the same optimizer."""
+        """Writes the weights file of the inner model, with the state of the optimizer."""
         with self._optimizer_lent():
             self.transformer.save_weights(filepath, overwrite=overwrite, **options)
 
     def load_weights(
         self, filepath: str | Path, skip_mismatch: bool = False, **options: Any
     ) -> None:
-        """Reads a weights file of this class or of the Transformer, or a `.keras` file."""
+        """Reads a weights file of this class or of the inner model, or a `.keras` file."""
         try:
             with self._optimizer_lent():
                 self.transformer.load_weights(filepath, skip_mismatch=skip_mismatch, **options)
@@ -109,7 +110,7 @@ class TrainingModel(keras.Model):
 
     @contextlib.contextmanager
     def _optimizer_lent(self) -> Iterator[None]:
-        """Gives the Transformer the optimizer, whose state belongs into a weights file."""
+        """Lends the optimizer to the inner model, so that a weights file holds its state."""
         had, own = hasattr(self.transformer, "optimizer"), getattr(self.transformer, "optimizer", 0)
         self.transformer.optimizer = getattr(self, "optimizer", None)
         try:
@@ -121,7 +122,7 @@ class TrainingModel(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["dtype"]  # The Transformer's.
+        del config["dtype"]  # The inner model's.
         return {
             **config,
             "transformer": keras.saving.serialize_keras_object(self.transformer),
@@ -136,7 +137,7 @@ class TrainingModel(keras.Model):
 
 
 class _Perplexity(keras.metrics.Mean):
-    """The exponential of a mean."""
+    """The exponential of a mean of cross-entropies."""
 
     def result(self) -> Any:
         return ops.exp(super().result())

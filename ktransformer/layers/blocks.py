@@ -1,73 +1,51 @@
 """The encoder's and the decoder's block: sublayers, each with a residual and a norm."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
 
+from ktransformer.layers.block_config import FEED_FORWARDS, ConfiguredLayer
 from ktransformer.layers.cache import Cache, KeyValues, StepContext
-from ktransformer.layers.checks import check_dropouts, check_sizes
 from ktransformer.layers.cross_attention import MultiHeadCrossAttention
-from ktransformer.layers.feed_forward import FeedForward
-from ktransformer.layers.layer_normalization import LayerNormalization
 from ktransformer.layers.output_shapes import SameShapeLayer
 from ktransformer.layers.overrides import check_overrides
 from ktransformer.layers.self_attention import MultiHeadSelfAttention
 
 
-class _Block(SameShapeLayer):
-    """What both blocks share: their arguments, the factories, and the residual connection."""
+class _Block(ConfiguredLayer, SameShapeLayer):
+    """What both blocks share: the factories, the self-attention and the residual connection."""
 
-    def __init__(
-        self,
-        num_heads: int,
-        hidden_dim: int,
-        *,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        hidden_dropout: float = 0.0,
-        activation: Any = "relu",
-        norm_first: bool = False,
-        epsilon: float = 1e-5,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        check_sizes(num_heads=num_heads, hidden_dim=hidden_dim)
-        check_dropouts(
-            dropout=dropout, attention_dropout=attention_dropout, hidden_dropout=hidden_dropout
-        )
-        self.num_heads = num_heads
-        self.hidden_dim = hidden_dim
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.hidden_dropout = hidden_dropout
-        self.activation = keras.activations.get(activation)
-        self.norm_first = norm_first
-        self.epsilon = epsilon
+    causal: ClassVar[bool]
+
+    def __init__(self, num_heads: int, hidden_dim: int, **options: Any) -> None:
+        super().__init__(num_heads=num_heads, hidden_dim=hidden_dim, **options)
         self.supports_masking = True
 
     def make_self_attention(self) -> keras.layers.Layer:
         """Creates the self-attention; override it for another one."""
         return MultiHeadSelfAttention(
             self.num_heads,
+            num_kv_heads=self.num_kv_heads,
+            positions=self.positions,
             causal=self.causal,
             dropout=self.attention_dropout,
+            use_bias=self.use_bias,
             dtype=self.dtype_policy,
             name="self_attention",
         )
 
     def make_feed_forward(self) -> keras.layers.Layer:
         """Creates the feed-forward network; override it for another one."""
-        return FeedForward(
+        network, activation = FEED_FORWARDS[self.block_config.feed_forward]
+        return network(
             self.hidden_dim,
-            activation=self.activation,
+            activation=activation or self.activation,
             dropout=self.hidden_dropout,
+            use_bias=self.use_bias,
             dtype=self.dtype_policy,
             name="feed_forward",
         )
-
-    def make_norm(self, name: str) -> keras.layers.Layer:
-        """Creates one norm; called once a sublayer. Override it for another norm."""
-        return LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy, name=name)
 
     def _build_sublayers(self, inputs_shape: Any) -> None:
         """Creates and builds the two sublayers, with norm and dropout, that every block has."""
@@ -90,10 +68,43 @@ class _Block(SameShapeLayer):
             self.dropout, dtype=self.dtype_policy, name=f"{name}_dropout"
         )
 
+    def residual(
+        self,
+        name: str,
+        sublayer: Callable[[Any], Any],
+        inputs: Any,
+        training: bool | None = False,
+    ) -> Any:
+        """Runs one sublayer with its norm, dropout and residual connection.
+
+        `call` and the cached `step` both go through it for every sublayer.
+
+        Args:
+            name: The sublayer, `"self_attention"`, `"cross_attention"` or `"feed_forward"`; its
+                norm and dropout are the attributes `{name}_norm` and `{name}_dropout`.
+            sublayer: Computes the sublayer's outputs from what `before_sublayer` returned.
+            inputs: Float tensor `[B, T, D]`.
+            training: Whether dropout is on.
+
+        Returns:
+            Float tensor `[B, T, D]`.
+        """
+        norm = getattr(self, f"{name}_norm")
+        outputs = sublayer(self.before_sublayer(norm, inputs))
+        outputs = getattr(self, f"{name}_dropout")(outputs, training=training)
+        return self.after_sublayer(norm, inputs, outputs)
+
     def before_sublayer(self, norm: keras.layers.Layer, inputs: Any) -> Any:
-        """Returns what the sublayer sees: the normed inputs in pre-norm, else the inputs.
+        """Returns the sublayer's inputs: normed in pre-norm, else unchanged.
 
         Override this and `after_sublayer` for another place of the norm or another residual.
+
+        Args:
+            norm: The norm of this sublayer.
+            inputs: Float tensor `[B, T, D]`, the inputs of the residual connection.
+
+        Returns:
+            Float tensor `[B, T, D]`.
         """
         return norm(inputs) if self.norm_first else inputs
 
@@ -102,8 +113,8 @@ class _Block(SameShapeLayer):
 
         Args:
             norm: The norm of this sublayer.
-            inputs: Float tensor `[B, T, D]`, what came into the residual connection.
-            outputs: Float tensor `[B, T, D]`, what the sublayer made of it.
+            inputs: Float tensor `[B, T, D]`, the inputs of the residual connection.
+            outputs: Float tensor `[B, T, D]`, the sublayer's outputs.
 
         Returns:
             Float tensor `[B, T, D]`.
@@ -112,30 +123,25 @@ class _Block(SameShapeLayer):
 
     def _attend_to_self(self, inputs: Any, mask: Any | None, training: bool | None) -> Any:
         """Runs the self-attention with its residual: `[B, T, D] -> [B, T, D]`."""
-        seen = self.before_sublayer(self.self_attention_norm, inputs)
-        outputs = self.self_attention(seen, mask=mask, training=training)
-        outputs = self.self_attention_dropout(outputs, training=training)
-        return self.after_sublayer(self.self_attention_norm, inputs, outputs)
+
+        def attend(hidden: Any) -> Any:
+            return self.self_attention(hidden, mask=mask, training=training)
+
+        return self.residual("self_attention", attend, inputs, training)
 
     def _feed(self, inputs: Any, training: bool | None) -> Any:
         """Runs the feed-forward network with its residual: `[B, T, D] -> [B, T, D]`."""
-        seen = self.before_sublayer(self.feed_forward_norm, inputs)
-        outputs = self.feed_forward(seen, training=training)
-        outputs = self.feed_forward_dropout(outputs, training=training)
-        return self.after_sublayer(self.feed_forward_norm, inputs, outputs)
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "hidden_dim": self.hidden_dim,
-            "dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-            "hidden_dropout": self.hidden_dropout,
-            "activation": keras.activations.serialize(self.activation),
-            "norm_first": self.norm_first,
-            "epsilon": self.epsilon,
-        }
+        def feed(hidden: Any) -> Any:
+            return self.feed_forward(hidden, training=training)
+
+        return self.residual("feed_forward", feed, inputs, training)
+
+    def attention_weights(self, inputs: Any, mask: Any | None = None) -> Any:
+        """Returns the self-attention weights `[B, H, T, T]` for the block's inputs."""
+        return self.self_attention.attention_weights(
+            self.before_sublayer(self.self_attention_norm, inputs), mask=mask
+        )
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -147,14 +153,7 @@ class EncoderBlock(_Block):
     Args:
         num_heads: H, the number of attention heads.
         hidden_dim: Features of the feed-forward network's inner layer.
-        dropout: Probability of zeroing a feature of a sublayer's output, in [0, 1).
-        attention_dropout: The same for attention weights.
-        hidden_dropout: The same for the feed-forward network's inner features.
-        activation: Inner activation of the feed-forward network.
-        norm_first: True for pre-norm (`x + f(norm(x))`), False for post-norm
-            (`norm(x + f(x))`).
-        epsilon: Added to the variance in the norm.
-        **kwargs: Arguments of `keras.layers.Layer`.
+        **options: The other fields of `BlockConfig`, and arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Float tensor `[B, T, D]`.
@@ -165,8 +164,8 @@ class EncoderBlock(_Block):
         Float tensor `[B, T, D]`.
 
     Raises:
-        ValueError: A size is below 1, `num_heads` does not divide D, or a dropout is not in
-            [0, 1).
+        ValueError: See `BlockConfig`; or `num_heads` does not divide D.
+        TypeError: An argument is unknown.
 
     Masking: padded positions are never attended to; the mask is passed on unchanged.
 
@@ -188,34 +187,23 @@ class EncoderBlock(_Block):
     def call(self, inputs: Any, mask: Any | None = None, training: bool | None = None) -> Any:
         return self._feed(self._attend_to_self(inputs, mask, training), training)
 
-    def attention_weights(self, inputs: Any, mask: Any | None = None) -> Any:
-        """Returns the self-attention weights `[B, H, T, T]` for the block's inputs."""
-        return self.self_attention.attention_weights(
-            self.before_sublayer(self.self_attention_norm, inputs), mask=mask
-        )
-
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 class DecoderBlock(_Block):
     """Causal self-attention, cross-attention and a feed-forward network.
 
     Each has a residual and a norm. Override `make_self_attention`, `make_cross_attention`,
-    `make_feed_forward` or `make_norm` to replace a part.
+    `make_feed_forward` or `make_norm` to replace a part. A block that is built without a memory
+    has no cross-attention: it is the block of a decoder-only model.
 
     Args:
         num_heads: H, the number of attention heads.
         hidden_dim: Features of the feed-forward network's inner layer.
-        dropout: Probability of zeroing a feature of a sublayer's output, in [0, 1).
-        attention_dropout: The same for attention weights.
-        hidden_dropout: The same for the feed-forward network's inner features.
-        activation: Inner activation of the feed-forward network.
-        norm_first: True for pre-norm, False for post-norm.
-        epsilon: Added to the variance in the norm.
-        **kwargs: Arguments of `keras.layers.Layer`.
+        **options: The other fields of `BlockConfig`, and arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Float tensor `[B, T, D]`.
-        memory: Float tensor `[B, S, D]`, the encoder's output.
+        memory: Float tensor `[B, S, D]`, the encoder's output; None without cross-attention.
         inputs_mask: Boolean tensor `[B, T]`, True at real positions; filled in by Keras.
         memory_mask: Boolean tensor `[B, S]`, likewise.
         training: Whether dropout is on.
@@ -224,8 +212,9 @@ class DecoderBlock(_Block):
         Float tensor `[B, T, D]`.
 
     Raises:
-        ValueError: A size is below 1, `num_heads` does not divide D, or a dropout is not in
-            [0, 1).
+        ValueError: See `BlockConfig`; `num_heads` does not divide D; or there is a memory where
+            the block was built without one, or none where it was built with one.
+        TypeError: An argument is unknown.
 
     Masking: padding is never attended to, nor are later positions; the mask of `inputs` is
         passed on unchanged.
@@ -236,7 +225,8 @@ class DecoderBlock(_Block):
         outputs = block(keras.random.normal((2, 7, 64)), keras.random.normal((2, 9, 64)))
         ```
 
-    Reference: Vaswani et al. 2017, section 3.1 (post-norm); Xiong et al. 2020 (pre-norm).
+    Reference: Vaswani et al. 2017, section 3.1 (post-norm); Xiong et al. 2020 (pre-norm);
+        Radford et al. 2019, section 2.3 (no cross-attention).
     """
 
     causal = True
@@ -246,14 +236,24 @@ class DecoderBlock(_Block):
         """Creates the cross-attention; override it for another one."""
         return MultiHeadCrossAttention(
             self.num_heads,
+            num_kv_heads=self.num_kv_heads,
             dropout=self.attention_dropout,
+            use_bias=self.use_bias,
             dtype=self.dtype_policy,
             name="cross_attention",
         )
 
-    def build(self, inputs_shape: Any, memory_shape: Any) -> None:
-        """Creates and builds the sublayers for inputs `[B, T, D]` and memory `[B, S, D]`."""
+    def build(self, inputs_shape: Any, memory_shape: Any | None = None) -> None:
+        """Creates and builds the sublayers.
+
+        Args:
+            inputs_shape: `[B, T, D]`.
+            memory_shape: `[B, S, D]`; None for a block without cross-attention.
+        """
         self._build_sublayers(inputs_shape)
+        self.cross_attention: Any = None
+        if memory_shape is None:
+            return
         self.cross_attention = self.make_cross_attention()
         self.cross_attention.build(inputs_shape, memory_shape)
         self.cross_attention_norm, self.cross_attention_dropout = self._make_residual(
@@ -267,31 +267,31 @@ class DecoderBlock(_Block):
     def call(
         self,
         inputs: Any,
-        memory: Any,
+        memory: Any | None = None,
         inputs_mask: Any | None = None,
         memory_mask: Any | None = None,
         training: bool | None = None,
     ) -> Any:
+        if memory is None and inputs_mask is None:  # Keras fills it in for two tensors alone.
+            inputs_mask = getattr(inputs, "_keras_mask", None)
         hidden = self._attend_to_self(inputs, inputs_mask, training)
-        outputs = self.cross_attention(
-            self.before_sublayer(self.cross_attention_norm, hidden),
-            memory,
-            memory_mask=memory_mask,
-            training=training,
-        )
-        outputs = self.cross_attention_dropout(outputs, training=training)
-        hidden = self.after_sublayer(self.cross_attention_norm, hidden, outputs)
+
+        def attend(hidden: Any) -> Any:
+            return self.cross_attention(hidden, memory, memory_mask=memory_mask, training=training)
+
+        if self._has_memory(memory):
+            hidden = self.residual("cross_attention", attend, hidden, training)
         return self._feed(hidden, training)
 
     def step(
-        self, inputs: Any, cache: Cache, memory: KeyValues, at: StepContext
+        self, inputs: Any, cache: Cache, memory: KeyValues | None, at: StepContext
     ) -> tuple[Any, Cache]:
         """Decodes one new position of every hypothesis.
 
         Args:
             inputs: Float tensor `[B, K, D]`, the K hypotheses of each sentence.
             cache: The self-attention's, filled up to the newest position.
-            memory: What the cross-attention's `project_memory` returned.
+            memory: What the cross-attention's `project_memory` returned; None without one.
             at: Where the inputs stand and what they may see.
 
         Returns:
@@ -302,13 +302,29 @@ class DecoderBlock(_Block):
             NotImplementedError: A subclass overrides `call` and not this.
         """
         check_overrides(self)
-        seen = self.before_sublayer(self.self_attention_norm, inputs)
-        outputs, cache = self.self_attention.step(seen, cache, at)
-        hidden = self.after_sublayer(self.self_attention_norm, inputs, outputs)
-        seen = self.before_sublayer(self.cross_attention_norm, hidden)
-        outputs = self.cross_attention.step(seen, memory, at)
-        hidden = self.after_sublayer(self.cross_attention_norm, hidden, outputs)
+
+        def attend_to_self(hidden: Any) -> Any:
+            nonlocal cache
+            outputs, cache = self.self_attention.step(hidden, cache, at)
+            return outputs
+
+        def attend(hidden: Any) -> Any:
+            return self.cross_attention.step(hidden, memory, at)
+
+        hidden = self.residual("self_attention", attend_to_self, inputs)
+        if self._has_memory(memory):
+            hidden = self.residual("cross_attention", attend, hidden)
         return self._feed(hidden, training=False), cache
+
+    def _has_memory(self, memory: Any | None) -> bool:
+        """Tells whether there is cross-attention; raises where the memory does not fit that."""
+        if (memory is None) != (self.cross_attention is None):
+            built, got = ("without", "one") if self.cross_attention is None else ("with", "None")
+            raise ValueError(
+                f"memory must fit the cross-attention of {self.name!r}, which was built {built} "
+                f"a memory; got {got}."
+            )
+        return memory is not None
 
     def cross_attention_weights(
         self,

@@ -3,7 +3,8 @@
 Checks of tensors look at static shapes alone, so a graph pays nothing for them.
 """
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -16,6 +17,28 @@ def check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} must be at least 1; got {name}={size}.")
+
+
+def to_size(name: str, value: Any, *, least: int = 1) -> int:
+    """Returns a size as a Python int; it may be a NumPy integer.
+
+    Raises:
+        TypeError: It is no integer.
+        ValueError: It is below `least`.
+    """
+    try:
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; got {name}={value!r}.") from None
+    if size < least:
+        raise ValueError(f"{name} must be at least {least}; got {name}={size}.")
+    return size
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Raises a `ValueError` for a value that is not one of the choices."""
+    if value not in (names := tuple(choices)):
+        raise ValueError(f"{name} must be one of {names}; got {name}={value!r}.")
 
 
 def check_dropouts(**rates: float) -> None:
@@ -46,18 +69,27 @@ def check_axes(name: str, tensor: Any, axes: str) -> None:
         raise ValueError(f"{name} must have the shape {axes}; got {shape}.")
 
 
-def check_mask(name: str, mask: Any | None, sequence_name: str, sequence: Any) -> None:
-    """Raises a `ValueError` for a mask that is not `[B, T]` of a sequence `[B, T, D]`."""
+def check_mask(
+    name: str, mask: Any | None, sequence_name: str, sequence: Any, *, pairs: bool = False
+) -> None:
+    """Raises a `ValueError` for a mask that is not `[B, T]` of a sequence `[B, T, D]`.
+
+    With `pairs` it may be `[B, T, T]` as well: what each position sees.
+    """
     if mask is None:
         return
     shape, whole = _known_shape(mask), _known_shape(sequence)
     if shape is None or whole is None:
         return
-    rows_fit = len(shape) == 2 and (None in (shape[0], whole[0]) or shape[0] in (1, whole[0]))
-    if not rows_fit or (None not in (shape[1], whole[1]) and shape[1] != whole[1]):
+    expected = (whole[0], whole[1], whole[1]) if pairs and len(shape) == 3 else whole[:2]
+    rows_fit = len(shape) == len(expected) and shape[0] in (1, None, expected[0] or shape[0])
+    if not rows_fit or any(
+        None not in pair and pair[0] != pair[1]
+        for pair in zip(shape[1:], expected[1:], strict=True)
+    ):
         raise ValueError(
-            f"{name} must have the shape [B, T] of {sequence_name} [B, T, D]; "
-            f"got {name} {shape}, {sequence_name} {whole}."
+            f"{name} must have the shape [B, T]{' or [B, T, T]' if pairs else ''} of "
+            f"{sequence_name} [B, T, D]; got {name} {shape}, {sequence_name} {whole}."
         )
 
 

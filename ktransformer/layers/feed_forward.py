@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ktransformer.layers.checks import check_dropouts, check_sizes
+from ktransformer.layers.checks import check_dropouts, to_size
 from ktransformer.layers.output_shapes import SameShapeLayer
 from ktransformer.layers.projection import Projection
 
@@ -14,13 +14,14 @@ from ktransformer.layers.projection import Projection
 class FeedForward(SameShapeLayer):
     """Applies the same two-layer network at every position.
 
-    Override `compute_hidden` for another inner layer (a gated one, say).
+    Override `compute_hidden` for another inner layer; `GatedFeedForward` does.
 
     Args:
         hidden_dim: Features of the inner layer, at least 1.
         activation: Name of the inner activation (`"relu"`, `"gelu"`, `"silu"`) or a function.
         dropout: Probability of zeroing an inner feature, in [0, 1).
-        kernel_initializer: Initializer of both kernels.
+        use_bias: Whether the projections have a bias.
+        kernel_initializer: Initializer of every kernel.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -49,15 +50,16 @@ class FeedForward(SameShapeLayer):
         *,
         activation: Any = "relu",
         dropout: float = 0.0,
+        use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_sizes(hidden_dim=hidden_dim)
         check_dropouts(dropout=dropout)
-        self.hidden_dim = hidden_dim
+        self.hidden_dim = to_size("hidden_dim", hidden_dim)
         self.activation = keras.activations.get(activation)
         self.dropout = dropout
+        self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.hidden_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="hidden_dropout"
@@ -65,9 +67,10 @@ class FeedForward(SameShapeLayer):
         self.supports_masking = True
 
     def make_dense(self, features: int, input_dim: int, name: str) -> keras.layers.Dense:
-        """Creates and builds one kernel of the network, `[input_dim, features]`, with a bias."""
+        """Creates and builds one projection: a kernel `[input_dim, features]`, and its bias."""
         dense = Projection(
             features,
+            use_bias=self.use_bias,
             kernel_initializer=self.kernel_initializer.clone(),
             dtype=self.dtype_policy,
             name=name,
@@ -99,5 +102,6 @@ class FeedForward(SameShapeLayer):
             "hidden_dim": self.hidden_dim,
             "activation": keras.activations.serialize(self.activation),
             "dropout": self.dropout,
+            "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

@@ -1,4 +1,4 @@
-"""Layer normalization whose gradient is written out."""
+"""Layer normalization with a custom gradient."""
 
 from typing import Any
 
@@ -8,18 +8,19 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 class LayerNormalization(keras.layers.LayerNormalization):
-    """Keras' layer normalization, of which a training keeps less for the gradient.
+    """Layer normalization with a custom gradient that stores fewer activations.
 
-    Of a batch it keeps the normed inputs and a number for each position, where the gradients of
-    its single steps need several tensors as large as the inputs. Outputs and gradients are Keras'
-    within rounding, and Keras' own without training or over other axes than the last.
+    For the backward pass it stores the normalized inputs and one number for each position;
+    automatic differentiation would store several tensors as large as the inputs. Outputs and
+    gradients equal those of `keras.layers.LayerNormalization` within rounding. Without training,
+    and over other axes than the last, it is that layer.
 
     Args:
         **kwargs: Arguments of `keras.layers.LayerNormalization`.
 
     Call arguments:
         inputs: Float tensor `[..., D]`.
-        training: Whether there will be a gradient.
+        training: Whether the custom gradient is used.
 
     Returns:
         Float tensor `[..., D]`.

@@ -1,7 +1,8 @@
 """The two masks of the Transformer, widened and applied in one place.
 
-One convention everywhere: boolean, True = attend. Layers carry `[B, S]`; only the attention
-functions know the wide form `[B, 1, T, S]`.
+One convention everywhere: boolean, True = attend. Layers carry `[B, S]`, or `[B, T, S]` where
+the queries of a row see different keys; only the attention functions know the wide form
+`[B, 1, T, S]`.
 """
 
 import functools
@@ -25,7 +26,8 @@ def attention_mask(
     """Widens a padding mask for attention scores and adds causality.
 
     Args:
-        mask: Boolean `[B, S]`, True at the real keys, or None when every key is real.
+        mask: Boolean `[B, S]`, True at the real keys; `[B, T, S]`, True where a query sees a key;
+            or None when every key is real.
         query_length: T, the number of queries.
         key_length: S, the number of keys.
         causal: Whether a query sees only the keys at its own position and before it.
@@ -37,7 +39,8 @@ def attention_mask(
     """
     wide = None
     if mask is not None:
-        wide = ops.expand_dims(ops.cast(mask, "bool"), (1, 2))  # [B, 1, 1, S]
+        axes = 1 if len(mask.shape) == 3 else (1, 2)
+        wide = ops.expand_dims(ops.cast(mask, "bool"), axes)  # [B, 1, T, S] or [B, 1, 1, S]
     if not causal:
         return wide
     query_positions = ops.arange(query_length, dtype="int32")

@@ -1,4 +1,4 @@
-"""What a symbolic call of a layer returns: every axis that is known before there is data."""
+"""Base classes of layers whose symbolic outputs keep every static axis."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ import keras
 class DescribedLayer(keras.layers.Layer):
     """A layer whose symbolic output keeps every axis that `compute_output_shape` knows.
 
-    A symbolic call traces `call`, so it refuses what `call` refuses and follows a subclass that
-    returns something else. Reshapes lose static axes on the way; `compute_output_shape`, which
-    wrappers such as `TimeDistributed` ask as well, fills them in.
+    A symbolic call traces `call`: it raises the same errors, and follows a subclass that returns
+    another shape. Reshapes lose static axes in the trace; `compute_output_shape`, which wrappers
+    such as `TimeDistributed` call as well, restores them.
     """
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
@@ -34,7 +34,7 @@ class SameShapeLayer(DescribedLayer):
 
 
 def _with_axes_of(described: Any, traced: Any) -> Any:
-    """Fills in the axes that a trace left open; where the two disagree, the trace is right."""
+    """Fills in the unknown axes of a trace; returns the trace unchanged if the two disagree."""
     if not (isinstance(described, keras.KerasTensor) and isinstance(traced, keras.KerasTensor)):
         return traced
     if len(described.shape) != len(traced.shape):

@@ -1,21 +1,21 @@
-"""Finds subclasses that would train one model and decode another."""
+"""Detects subclasses whose cached decoding would differ from their training."""
 
 from typing import Any
 
 
 def check_overrides(layer: Any) -> None:
-    """Refuses a subclass that overrides a whole-sequence method without its cached counterpart.
+    """Raises if a subclass overrides a whole-sequence method without its cached counterpart.
 
-    Cached decoding does not call the methods of whole sequences, such as `call`. A class names them
-    in `cached_counterparts`, each with the methods that do the same in decoding. A subclass that
-    overrides one of the former must override one of the latter in the same class or a more derived
+    Cached decoding does not call whole-sequence methods, such as `call`. The class attribute
+    `cached_counterparts` maps each of them to the methods that replace it in decoding. A subclass
+    that overrides the former must override one of the latter, in the same class or a more derived
     one.
 
     Args:
         layer: A layer or model; one without `cached_counterparts` passes.
 
     Raises:
-        NotImplementedError: There is such an override; the message names the class, the method and
+        NotImplementedError: A counterpart is missing; the message names the class, the method and
             the counterpart.
     """
     for method, counterparts in getattr(layer, "cached_counterparts", {}).items():

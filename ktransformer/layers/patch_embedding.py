@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ktransformer.layers.checks import check_dropouts, check_sizes
+from ktransformer.layers.checks import check_dropouts, check_sizes, to_size
 from ktransformer.layers.output_shapes import DescribedLayer
 from ktransformer.layers.projection import Projection
 
@@ -16,14 +16,12 @@ def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
     Raises:
         ValueError: `image_size` is neither an int nor two, or is below 1.
     """
-    if isinstance(image_size, int):
-        image_size = (image_size, image_size)
-    if len(image_size) != 2:
+    sides = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    if len(sides) != 2:
         raise ValueError(
             f"image_size must be an int or (height, width); got image_size={image_size}."
         )
-    height, width = image_size
-    check_sizes(image_size=min(height, width))
+    height, width = (to_size("image_size", side) for side in sides)
     return height, width
 
 

@@ -1,4 +1,4 @@
-"""The dense layer that our layers and models are made of."""
+"""The dense layer inside our layers and models."""
 
 from typing import Any, NoReturn
 
@@ -8,8 +8,8 @@ import keras
 def refuse_quantization(name: str, mode: Any) -> NoReturn:
     """Raises the error of `quantize`.
 
-    A `NotImplementedError`, so that a functional model around our layers warns, leaves them as
-    they are and can still be saved and loaded.
+    It is a `NotImplementedError`, because on that error the `quantize` of a functional model warns
+    and skips the layer, so that the model can still be saved and loaded.
     """
     raise NotImplementedError(
         f"{name} cannot be quantized by Keras, because a saved model would not load again; got "
@@ -20,10 +20,10 @@ def refuse_quantization(name: str, mode: Any) -> NoReturn:
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 class Projection(keras.layers.Dense):
-    """Keras' dense layer without `quantize`.
+    """A `keras.layers.Dense` without `quantize`.
 
-    Our layers create their projections in `build`, from their own configuration, which does not
-    say that one of them was quantized: its weights would not fit when a saved model is loaded.
+    Our layers create their projections in `build` from their own configuration, which does not
+    record a quantized projection: loading its weights from a saved model would fail.
 
     Args:
         units: Features of the output.

@@ -39,7 +39,8 @@ class MultiHeadSelfAttention(MultiHeadAttention):
 
     Call arguments:
         inputs: Float tensor `[B, T, D]`.
-        mask: Boolean tensor `[B, T]`, True at real positions; filled in by Keras.
+        mask: Boolean tensor `[B, T]`, True at real positions; filled in by Keras. Or `[B, T, T]`,
+            True where a position sees another.
         training: Whether dropout is on.
 
     Returns:
@@ -123,7 +124,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
 
     def _project_whole(self, inputs: Any, mask: Any | None) -> tuple[Any, KeySpan]:
         """Returns the queries of a whole sequence, and the span of its keys and values."""
-        check_mask("mask", mask, "inputs", inputs)
+        check_mask("mask", mask, "inputs", inputs, pairs=True)
         length = ops.shape(inputs)[1]
         positions = Positions.from_start(length, length)
         query, key, value = self.project(inputs, positions.queries)

@@ -1,4 +1,4 @@
-"""What the encoder and the decoder share: a list of blocks and a norm after the last."""
+"""The base of the encoder and the decoder: a list of blocks, and a norm after the last."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ class BlockStack(SameShapeLayer):
     Args:
         blocks: The layers, first to last; at least one.
         final_norm: A layer that norms the last block's output, or None.
-        remat: Whether a block's activations are computed again for the gradient, instead of being
-            kept: less memory for more time, with the same dropout, and the same results within
-            rounding. How much less depends on the order in which the backend runs operations.
+        remat: Whether the backward pass recomputes a block's activations instead of storing them:
+            less memory, more time, the same dropout, and the same results within rounding. The
+            savings depend on the order in which the backend runs operations.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
@@ -42,7 +42,7 @@ class BlockStack(SameShapeLayer):
     def build_blocks(self, *shapes: Any) -> None:
         """Builds every block for `shapes`, and the norm for the first of them."""
         for block in self.blocks:
-            if not block.built:  # Blocks that a saved model brought along are.
+            if not block.built:  # Keras builds the blocks of a saved model before their stack.
                 block.build(*shapes)
         if self.final_norm is not None and not self.final_norm.built:
             self.final_norm.build(shapes[0])
@@ -50,13 +50,23 @@ class BlockStack(SameShapeLayer):
     def call_block(
         self, block: keras.layers.Layer, *inputs: Any, training: bool | None, **masks: Any
     ) -> Any:
-        """Calls one of the blocks, in the way that `remat` says."""
+        """Calls one block, rematerialized in training if `remat` is set.
+
+        Args:
+            block: One of `blocks`.
+            *inputs: Float tensors: the hidden states and, in a decoder, the memory.
+            training: Whether dropout is on.
+            **masks: The masks, by the names that the block's `call` gives them.
+
+        Returns:
+            The block's output, a float tensor of the shape of the first input.
+        """
         if self.remat and training:
             return call_rematerialized(block, *inputs, training=training, **masks)
         return block(*inputs, training=training, **masks)
 
     def finish(self, hidden: Any) -> Any:
-        """Norms the last block's output, if there is a norm for it."""
+        """Applies the final norm, if there is one."""
         return hidden if self.final_norm is None else self.final_norm(hidden)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The decoder: a stack of blocks that also look at an encoder's memory."""
+"""The decoder: a stack of causal blocks, with or without an encoder's memory."""
 
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from ktransformer.models.block_stack import BlockStack
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 class Decoder(BlockStack):
-    """Passes vectors through a stack of causal blocks that attend to a memory.
+    """Passes vectors through a stack of causal blocks, which attend to a memory if there is one.
 
     Args:
         blocks: `DecoderBlock`s or layers with the same methods, first to last; at least one.
@@ -21,7 +21,7 @@ class Decoder(BlockStack):
 
     Call arguments:
         inputs: Float tensor `[B, T, D]`, embedded target tokens.
-        memory: Float tensor `[B, S, D]`, the encoder's output.
+        memory: Float tensor `[B, S, D]`, the encoder's output; None for a decoder without one.
         inputs_mask: Boolean tensor `[B, T]`, True at real positions; filled in by Keras.
         memory_mask: Boolean tensor `[B, S]`, likewise.
         training: Whether dropout is on.
@@ -40,7 +40,7 @@ class Decoder(BlockStack):
         hidden = decoder(embedding(target), memory, memory_mask=embedding.compute_mask(source))
         ```
 
-    Reference: Vaswani et al. 2017, section 3.1.
+    Reference: Vaswani et al. 2017, section 3.1; Radford et al. 2019, section 2.3 (no memory).
     """
 
     cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -48,9 +48,9 @@ class Decoder(BlockStack):
         "call_block": ("step",),
     }
 
-    def build(self, inputs_shape: Any, memory_shape: Any) -> None:
-        """Builds the blocks for inputs `[B, T, D]` and memory `[B, S, D]`."""
-        self.build_blocks(inputs_shape, memory_shape)
+    def build(self, inputs_shape: Any, memory_shape: Any | None = None) -> None:
+        """Builds the blocks for inputs `[B, T, D]` and, where there is one, memory `[B, S, D]`."""
+        self.build_blocks(inputs_shape, *([] if memory_shape is None else [memory_shape]))
 
     def compute_output_shape(self, inputs_shape: Any, memory_shape: Any = None) -> Any:
         """Returns the shape of the inputs."""
@@ -59,11 +59,13 @@ class Decoder(BlockStack):
     def call(
         self,
         inputs: Any,
-        memory: Any,
+        memory: Any | None = None,
         inputs_mask: Any | None = None,
         memory_mask: Any | None = None,
         training: bool | None = None,
     ) -> Any:
+        if memory is None and inputs_mask is None:  # Keras fills it in for two tensors alone.
+            inputs_mask = getattr(inputs, "_keras_mask", None)
         hidden = inputs
         for block in self.blocks:
             hidden = self.call_block(
@@ -96,8 +98,8 @@ class Decoder(BlockStack):
         inputs: Any,
         state: DecoderState,
         index: Any,
-        memories: list[KeyValues],
-        memory_penalty: Any,
+        memories: list[KeyValues] | None = None,
+        memory_penalty: Any = (),
     ) -> tuple[Any, DecoderState]:
         """Decodes one new position of every hypothesis.
 
@@ -105,8 +107,9 @@ class Decoder(BlockStack):
             inputs: Float tensor `[B, K, D]`, the K hypotheses of each sentence.
             state: What `empty_state` or the last step returned.
             index: Position of the inputs, an int or a scalar int32 tensor.
-            memories: What `project_memory` returned for the B sentences.
-            memory_penalty: Float32 `[B, 1, 1, S]`, 0 at real positions and 1e9 at padding.
+            memories: What `project_memory` returned for the B sentences; None without a memory.
+            memory_penalty: Float32 `[B, 1, 1, S]`, 0 at real positions and 1e9 at padding; unused
+                without a memory.
 
         Returns:
             The outputs `[B, K, D]` and the state with this position written in.
@@ -116,8 +119,10 @@ class Decoder(BlockStack):
         """
         check_overrides(self)
         at = StepContext.at(index, state.penalty, memory_penalty)
-        hidden, caches = inputs, []
-        for block, cache, memory in zip(self.blocks, state.caches, memories, strict=True):
+        hidden, caches, nothing = inputs, [], [None] * len(self.blocks)
+        for block, cache, memory in zip(
+            self.blocks, state.caches, memories or nothing, strict=True
+        ):
             hidden, cache = block.step(hidden, cache, memory, at)
             caches.append(cache)
         return self.finish(hidden), DecoderState(tuple(caches), at.penalty)

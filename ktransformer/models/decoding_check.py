@@ -6,21 +6,22 @@ import keras
 from keras import ops
 
 from ktransformer.layers.overrides import check_overrides
+from ktransformer.models.next_token_model import NextTokenModel
 from ktransformer.models.transformer import Transformer
 
 TOLERANCES = {"float32": 1e-2, "float16": 5e-2, "bfloat16": 0.1}
 """How far logits may lie apart, as a share of the greatest, by the dtype a model computes in. In
 float32, too, devices may multiply matrices with 11 bits of precision."""
 
-_SOURCES, _SOURCE_LENGTH = 3, 6
+_ROWS, _SOURCE_LENGTH = 3, 6
 _CHUNK = 2  # Steps in a cache of fixed room, and between two calls of `flush` in a chunked one.
 
 
-def check_decoder_overrides(model: Transformer) -> None:
+def check_decoder_overrides(model: NextTokenModel) -> None:
     """Refuses a model in which a subclass overrides a method that cached decoding does not call.
 
     Args:
-        model: A built `Transformer`.
+        model: A built `Transformer` or `CausalLanguageModel`.
 
     Raises:
         NotImplementedError: The model, its target embedding, its decoder, or a block or attention
@@ -36,15 +37,15 @@ def check_decoder_overrides(model: Transformer) -> None:
 
 
 def check_decoding(
-    model: Transformer, *, tolerance: float | None = None, columns: bool = False, seed: int = 0
+    model: NextTokenModel, *, tolerance: float | None = None, columns: bool = False, seed: int = 0
 ) -> float:
     """Checks that cached decoding gives the logits of calls on whole targets, on random ids.
 
-    It decodes padded sources, with one hypothesis of each in a cache of fixed room, and with two
-    that are reordered in a chunked one. Every export of a translator runs it.
+    It decodes several rows, of a `Transformer` with padded sources: one hypothesis of each in a
+    cache of fixed room, and two, reordered, in a chunked one. Every export runs it.
 
     Args:
-        model: A `Transformer` or a subclass; built here if it is not yet.
+        model: A `Transformer`, a `CausalLanguageModel` or a subclass; built here if it is not yet.
         tolerance: How far logits may lie apart, as a share of the greatest of them; None for the
             one of `TOLERANCES` for the model's dtype.
         columns: Whether steps for some ids alone are compared as well, which a shortlist takes.
@@ -67,7 +68,7 @@ def check_decoding(
     check_decoder_overrides(model)
     if tolerance is None:
         tolerance = TOLERANCES.get(model.compute_dtype, TOLERANCES["float32"])
-    source = _draw_sources(model, seed)
+    source = _draw_sources(model, seed) if isinstance(model, Transformer) else None
     cases = [(1, None), (2, None), *([(1, _some_ids(model))] if columns else [])]
     return max(
         _compare(model, source, beam_size, chosen, tolerance, seed) for beam_size, chosen in cases
@@ -75,14 +76,19 @@ def check_decoding(
 
 
 def _compare(
-    model: Transformer, source: Any, beam_size: int, chosen: Any, tolerance: float, seed: int
+    model: NextTokenModel,
+    source: Any | None,
+    beam_size: int,
+    chosen: Any,
+    tolerance: float,
+    seed: int,
 ) -> float:
     """Decodes in steps and in one call, and returns the difference as a share."""
     targets, steps = _decode(model, source, beam_size, chosen, seed)
-    inputs = {
-        "source": ops.repeat(source, beam_size, axis=0),
-        "target": ops.reshape(targets, (-1, targets.shape[2])),
-    }
+    targets = ops.reshape(targets, (-1, targets.shape[2]))  # [B*K, T]
+    inputs: Any = targets
+    if source is not None:
+        inputs = {"source": ops.repeat(source, beam_size, axis=0), "target": targets}
     whole = model(inputs, training=False)
     whole = whole if chosen is None else ops.take(whole, chosen, axis=2)
     whole = ops.cast(ops.reshape(whole, steps.shape), "float32")
@@ -93,22 +99,22 @@ def _compare(
         raise ValueError(
             f"Cached decoding of this {type(model).__name__} gives other logits than a call on the "
             f"whole target: they differ by up to {gaps.max():.3g} at position {gaps.argmax()}, "
-            f"where at most {tolerance * greatest:.3g} was allowed; step, project_memory and "
-            "prepare_memory must do the same as call."
+            f"where at most {tolerance * greatest:.3g} was allowed; step (and project_memory and "
+            "prepare_memory, where there is a memory) must do the same as call."
         )
     return share
 
 
 def _decode(
-    model: Transformer, source: Any, beam_size: int, chosen: Any, seed: int
+    model: NextTokenModel, source: Any | None, beam_size: int, chosen: Any, seed: int
 ) -> tuple[Any, Any]:
     """Feeds random tokens to cached steps: targets `[B, K, T]` and their logits `[B, K, T, V]`.
 
     Before each step every hypothesis continues a random one of its sentence.
     """
-    rows, chunked = source.shape[0], beam_size > 1
+    rows, chunked = _ROWS, beam_size > 1
     length = min(2 * _CHUNK if chunked else _CHUNK, model.max_length)
-    memory = model.prepare_memory(source)
+    memory = () if source is None else model.prepare_memory(source)
     state = model.empty_state(rows, _CHUNK, beam_size=beam_size, chunked=chunked)
     columns = None if chosen is None else model.output_columns(chosen)
     tokens = _draw_ids(model, (length, rows, beam_size), seed + 1)
@@ -146,17 +152,22 @@ def _draw_sources(model: Transformer, seed: int) -> Any:
     """Draws sources `[B, S]` of several lengths, padded."""
     length = min(_SOURCE_LENGTH, model.max_length)
     lengths = ops.convert_to_tensor([[length], [(length + 1) // 2], [1]], "int32")
-    ids = _draw_ids(model, (_SOURCES, length), seed)
+    ids = _draw_ids(model, (_ROWS, length), seed)
     return ops.where(ops.arange(length, dtype="int32") < lengths, ids, model.pad_id)
 
 
-def _draw_ids(model: Transformer, shape: tuple[int, ...], seed: int) -> Any:
-    """Draws ids of the vocabulary, padding excepted."""
-    ids = keras.random.randint(shape, 0, max(model.vocabulary_size - 1, 1), seed=seed)
-    return ids + ops.cast(ids >= model.pad_id, "int32")
+def _draw_ids(model: NextTokenModel, shape: tuple[int, ...], seed: int) -> Any:
+    """Draws ids of the vocabulary that neither pad a row nor begin another text in it."""
+    segment_start = getattr(model, "segment_start_id", None)
+    excluded = sorted({model.pad_id} if segment_start is None else {model.pad_id, segment_start})
+    limit = max(model.vocabulary_size - len(excluded), 1)
+    ids = keras.random.randint(shape, 0, limit, seed=seed)
+    for each in excluded:
+        ids = ids + ops.cast(ids >= each, "int32")
+    return ids
 
 
-def _some_ids(model: Transformer) -> Any:
+def _some_ids(model: NextTokenModel) -> Any:
     """Returns ids from all over the vocabulary, ascending."""
     step = max(model.vocabulary_size // 100, 2)
     return ops.arange(0, model.vocabulary_size, step, dtype="int32")

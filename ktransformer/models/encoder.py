@@ -1,4 +1,4 @@
-"""The encoder: a stack of blocks over vectors, whatever made them."""
+"""The encoder: a stack of blocks over embedded tokens or image patches."""
 
 from typing import Any
 

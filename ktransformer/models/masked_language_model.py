@@ -1,19 +1,19 @@
-"""The masked language model: an encoder that predicts the tokens that were hidden from it."""
+"""The masked language model: an encoder that predicts masked tokens."""
 
 from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
-from ktransformer.layers import LayerNormalization, PositionalEmbedding
 from ktransformer.layers.checks import check_ids, check_inputs
 from ktransformer.layers.projection import Projection
-from ktransformer.models.encoder_model import EncoderModel
+from ktransformer.models.block_model import EncoderModel
+from ktransformer.models.text_model import TextModel
 from ktransformer.models.transformer import PRESETS
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
-class MaskedLanguageModel(EncoderModel):
+class MaskedLanguageModel(TextModel, EncoderModel):
     """Predicts masked tokens from the tokens on both sides of them.
 
     Override `make_encoder_block`, `make_embedding` or `make_final_norm` to build it from other
@@ -24,20 +24,13 @@ class MaskedLanguageModel(EncoderModel):
         vocabulary_size: V, the number of ids, that of the mask included.
         num_layers: Blocks in the encoder.
         d_model: D, the width.
-        num_heads: H, the attention heads; divides D.
-        hidden_dim: Features of the feed-forward networks' inner layer.
-        dropout: Probability of zeroing a feature of an embedding or of a sublayer's output.
-        attention_dropout: The same for attention weights.
-        hidden_dropout: The same for the feed-forward networks' inner features.
-        activation: Inner activation of the feed-forward networks, and that of the head.
-        norm_first: True for pre-norm, False for post-norm.
-        positions: `"learned"`, `"sinusoidal"`, `"sinusoidal_interleaved"` or `"none"`; see
-            `PositionalEmbedding`.
         scale_embeddings: Whether token vectors are multiplied by sqrt(D).
         max_length: The longest text, in tokens, the end token included.
         pad_id: The id of padding.
-        epsilon: Added to the variance in the norms, that of the head included.
-        **kwargs: `remat` of `EncoderModel`, and arguments of `keras.Model`.
+        **options: Fields of `BlockConfig`, by default 12 heads, a `hidden_dim` of 3072, a `dropout`
+            of 0.1, GELU and `"learned"` positions; `remat` of `BlockModel`; arguments of
+            `keras.Model`. `dropout` is applied to the embedding as well, `activation`, `norm` and
+            `epsilon` to the head.
 
     Call arguments:
         inputs: `{"ids": int [B, T], "positions": int [B, M]}`; `positions` says which tokens of
@@ -48,9 +41,9 @@ class MaskedLanguageModel(EncoderModel):
         Logits `[B, M, V]`.
 
     Raises:
-        ValueError: A size is below 1, `num_heads` does not divide `d_model`, a dropout is not in
-            [0, 1), `positions` is unknown, or an input is missing or has another number of axes.
-        TypeError: The inputs are no dict.
+        ValueError: See `BlockModel` and `PositionalEmbedding`; or an input is missing or has
+            another number of axes.
+        TypeError: An argument is unknown, or the inputs are no dict.
 
     Masking: starts in the embedding, at every id that is not `pad_id`. The logits carry none: a
         row with fewer than M tokens to predict has labels of padding there.
@@ -68,6 +61,13 @@ class MaskedLanguageModel(EncoderModel):
     """
 
     presets = PRESETS
+    block_defaults: ClassVar[dict[str, Any]] = {
+        "num_heads": 12,
+        "hidden_dim": 3072,
+        "dropout": 0.1,
+        "activation": "gelu",
+        "positions": "learned",
+    }
     input_axes: ClassVar[dict[str, str]] = {"ids": "[B, T]", "positions": "[B, M]"}
 
     def __init__(
@@ -76,38 +76,9 @@ class MaskedLanguageModel(EncoderModel):
         *,
         num_layers: int = 12,
         d_model: int = 768,
-        num_heads: int = 12,
-        hidden_dim: int = 3072,
-        dropout: float = 0.1,
-        attention_dropout: float = 0.0,
-        hidden_dropout: float = 0.0,
-        activation: str = "gelu",
-        norm_first: bool = False,
-        positions: str = "learned",
-        scale_embeddings: bool = True,
-        max_length: int = 512,
-        pad_id: int = 0,
-        epsilon: float = 1e-5,
-        **kwargs: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            num_layers=num_layers,
-            d_model=d_model,
-            num_heads=num_heads,
-            hidden_dim=hidden_dim,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            hidden_dropout=hidden_dropout,
-            activation=activation,
-            norm_first=norm_first,
-            epsilon=epsilon,
-            **kwargs,
-        )
-        self.vocabulary_size = vocabulary_size
-        self.positions = positions
-        self.scale_embeddings = scale_embeddings
-        self.max_length = max_length
-        self.pad_id = pad_id
+        super().__init__(vocabulary_size, num_layers=num_layers, d_model=d_model, **options)
         self._make_layers()
 
     def _make_layers(self) -> None:
@@ -119,23 +90,7 @@ class MaskedLanguageModel(EncoderModel):
             dtype=self.dtype_policy,
             name="head_projection",
         )
-        self.head_norm = LayerNormalization(
-            epsilon=self.epsilon, dtype=self.dtype_policy, name="head_norm"
-        )
-
-    def make_embedding(self, name: str) -> PositionalEmbedding:
-        """Creates the embedding with positions; override it for another one."""
-        return PositionalEmbedding(
-            self.vocabulary_size,
-            self.d_model,
-            max_length=self.max_length,
-            positions=self.positions,
-            scale=self.scale_embeddings,
-            pad_id=self.pad_id,
-            dropout=self.dropout,
-            dtype=self.dtype_policy,
-            name=name,
-        )
+        self.head_norm = self.make_norm("head_norm")
 
     def build(self, input_shape: Any = None) -> None:
         """Creates the weights; they do not depend on the shape of the inputs."""
@@ -204,14 +159,3 @@ class MaskedLanguageModel(EncoderModel):
         real = ops.expand_dims(real, axis=-1)  # [B, T, 1]
         mean = ops.sum(hidden * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1.0)
         return ops.cast(mean, self.compute_dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        names = (
-            "vocabulary_size",
-            "norm_first",
-            "positions",
-            "scale_embeddings",
-            "max_length",
-            "pad_id",
-        )
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,4 +1,4 @@
-"""Layers whose activations are computed again for the gradient, instead of being kept."""
+"""Rematerialization: the backward pass recomputes activations instead of storing them."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ from keras import ops
 
 
 def call_rematerialized(layer: keras.layers.Layer, *inputs: Any, **arguments: Any) -> Any:
-    """Calls a layer, built, so that its gradient needs its inputs alone.
+    """Calls a layer so that the backward pass stores its inputs alone.
 
-    Dropout zeroes the same features again: its seeds are inputs, too. Keras' own
-    `RematScope` does not know that, and does not work in a TensorFlow graph with arguments by name.
+    Dropout zeroes the same features in the recomputation, because its seeds are inputs as well.
+    `keras.RematScope` does not handle the seeds, nor keyword arguments in a TensorFlow graph.
 
     Args:
-        layer: What to call; its output is one tensor.
+        layer: A built layer with one output tensor.
         *inputs: Float tensors.
-        **arguments: What else it takes.
+        **arguments: Other arguments of the call.
 
     Returns:
-        The output, float. Losses that the layer adds are added to it as ever.
+        The output, a float tensor. Losses of the layer are added to it as in a plain call.
 
     Reference: Chen et al. 2016 (sublinear memory cost).
     """

@@ -3,15 +3,12 @@
 from typing import Any, ClassVar
 
 import keras
-from keras import ops
 
-from ktransformer.layers import DecoderBlock, DecoderState, PositionalEmbedding
+from ktransformer.layers import DecoderState
 from ktransformer.layers.cache import memory_mask_penalty
-from ktransformer.layers.checks import check_inputs, check_sizes
-from ktransformer.layers.overrides import check_overrides
-from ktransformer.layers.projection import Projection
-from ktransformer.models.decoder import Decoder
-from ktransformer.models.encoder_model import EncoderModel
+from ktransformer.layers.checks import check_inputs, to_size
+from ktransformer.models.block_model import EncoderModel
+from ktransformer.models.next_token_model import NextTokenModel
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"num_layers": 4, "d_model": 128, "hidden_dim": 256, "num_heads": 4},
@@ -21,7 +18,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
-class Transformer(EncoderModel):
+class Transformer(NextTokenModel, EncoderModel):
     """Predicts each target token from the source and the target tokens before it.
 
     Override `make_encoder_block`, `make_decoder_block`, `make_embedding` or `make_final_norm` to
@@ -33,25 +30,15 @@ class Transformer(EncoderModel):
             otherwise.
         num_decoder_layers: Blocks in the decoder; None for as many as in the encoder.
         d_model: D, the width.
-        num_heads: H, the attention heads; divides D.
-        hidden_dim: Features of the feed-forward networks' inner layer.
-        dropout: Probability of zeroing a feature of an embedding or of a sublayer's output.
-        attention_dropout: The same for attention weights.
-        hidden_dropout: The same for the feed-forward networks' inner features.
-        activation: Inner activation of the feed-forward networks.
-        norm_first: True for pre-norm, False for post-norm.
-        positions: `"sinusoidal"`, `"sinusoidal_interleaved"`, `"learned"` or `"none"`; see
-            `PositionalEmbedding`.
         scale_embeddings: Whether token vectors are multiplied by sqrt(D).
         tie_embeddings: True shares one table between source, target and output projection;
             False gives each its own.
         max_length: The longest source and the longest target, in tokens, the end token included;
             of what the decoder sees, the start token instead.
         pad_id: The id of padding.
-        epsilon: Added to the variance in the norms.
-        remat: Whether a block's activations are computed again for the gradient, instead of being
-            kept: less memory for more time, and the same results within rounding.
-        **kwargs: Arguments of `keras.Model`.
+        **options: Fields of `BlockConfig`, by default 8 heads, a `hidden_dim` of 2048, a `dropout`
+            of 0.1 and `"sinusoidal"` positions; `remat` of `BlockModel`; arguments of
+            `keras.Model`. `dropout` is applied to the embeddings as well.
 
     Call arguments:
         inputs: `{"source": int [B, S], "target": int [B, T]}`; the target begins with the start
@@ -62,9 +49,9 @@ class Transformer(EncoderModel):
         Logits `[B, T, V]`: at position t for the target token t + 1.
 
     Raises:
-        ValueError: A size is below 1, `num_heads` does not divide `d_model`, a dropout is not in
-            [0, 1), `positions` is unknown, or an input is missing or has another number of axes.
-        TypeError: The inputs are no dict.
+        ValueError: See `BlockModel` and `PositionalEmbedding`; or an input is missing or has
+            another number of axes.
+        TypeError: An argument is unknown, or the inputs are no dict.
 
     Masking: starts in the embeddings, at every id that is not `pad_id`; the logits carry the
         target's.
@@ -80,6 +67,12 @@ class Transformer(EncoderModel):
     """
 
     presets = PRESETS
+    block_defaults: ClassVar[dict[str, Any]] = {
+        "num_heads": 8,
+        "hidden_dim": 2048,
+        "dropout": 0.1,
+        "positions": "sinusoidal",
+    }
     input_axes: ClassVar[dict[str, str]] = {"source": "[B, S]", "target": "[B, T]"}
     cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {
         "call": ("step", "prepare_memory"),
@@ -93,45 +86,13 @@ class Transformer(EncoderModel):
         num_layers: int = 6,
         num_decoder_layers: int | None = None,
         d_model: int = 512,
-        num_heads: int = 8,
-        hidden_dim: int = 2048,
-        dropout: float = 0.1,
-        attention_dropout: float = 0.0,
-        hidden_dropout: float = 0.0,
-        activation: str = "relu",
-        norm_first: bool = False,
-        positions: str = "sinusoidal",
-        scale_embeddings: bool = True,
-        tie_embeddings: bool = True,
-        max_length: int = 512,
-        pad_id: int = 0,
-        epsilon: float = 1e-5,
-        remat: bool = False,
-        **kwargs: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            num_layers=num_layers,
-            d_model=d_model,
-            num_heads=num_heads,
-            hidden_dim=hidden_dim,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            hidden_dropout=hidden_dropout,
-            activation=activation,
-            norm_first=norm_first,
-            epsilon=epsilon,
-            remat=remat,
-            **kwargs,
+        super().__init__(vocabulary_size, num_layers=num_layers, d_model=d_model, **options)
+        self.num_decoder_layers = to_size(
+            "num_decoder_layers",
+            self.num_layers if num_decoder_layers is None else num_decoder_layers,
         )
-        num_decoder_layers = num_layers if num_decoder_layers is None else num_decoder_layers
-        check_sizes(num_decoder_layers=num_decoder_layers)
-        self.vocabulary_size = vocabulary_size
-        self.num_decoder_layers = num_decoder_layers
-        self.positions = positions
-        self.scale_embeddings = scale_embeddings
-        self.tie_embeddings = tie_embeddings
-        self.max_length = max_length
-        self.pad_id = pad_id
         self._make_layers()
 
     def _make_layers(self) -> None:
@@ -140,35 +101,9 @@ class Transformer(EncoderModel):
         self.output_embedding = self.source_embedding
         if not self.tie_embeddings:
             self.target_embedding = self.make_embedding("target_embedding")
-            self.output_embedding = Projection(
-                self.vocabulary_size, use_bias=False, dtype=self.dtype_policy, name="output"
-            )
+            self.output_embedding = self.make_output_projection()
         self.encoder = self.make_encoder()
-        self.decoder = Decoder(
-            [self.make_decoder_block() for _ in range(self.num_decoder_layers)],
-            final_norm=self.make_final_norm(),
-            remat=self.remat,
-            dtype=self.dtype_policy,
-            name="decoder",
-        )
-
-    def make_embedding(self, name: str) -> PositionalEmbedding:
-        """Creates an embedding with positions; override it for another one."""
-        return PositionalEmbedding(
-            self.vocabulary_size,
-            self.d_model,
-            max_length=self.max_length,
-            positions=self.positions,
-            scale=self.scale_embeddings,
-            pad_id=self.pad_id,
-            dropout=self.dropout,
-            dtype=self.dtype_policy,
-            name=name,
-        )
-
-    def make_decoder_block(self) -> keras.layers.Layer:
-        """Creates one block of the decoder; override it for another one."""
-        return DecoderBlock(**self.block_arguments())
+        self.decoder = self.make_decoder(self.num_decoder_layers)
 
     def build(self, input_shape: Any = None) -> None:
         """Creates the weights; they do not depend on the shape of the inputs."""
@@ -185,11 +120,16 @@ class Transformer(EncoderModel):
         """Returns `[B, T, V]`."""
         return (*input_shape["target"], self.vocabulary_size)
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        return self._project(self.hidden_states(inputs, training=training))
-
     def hidden_states(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Returns what the output projection makes the logits of: `[B, T, D]`."""
+        """Returns the decoder's output, which the output projection turns into logits.
+
+        Args:
+            inputs: As of a call.
+            training: Whether dropout is on.
+
+        Returns:
+            Float tensor `[B, T, D]`.
+        """
         check_inputs(inputs, self.input_axes)
         memory = self.encode(inputs["source"], training=training)
         target = inputs["target"]
@@ -216,18 +156,6 @@ class Transformer(EncoderModel):
             training=training,
         )
 
-    def has_plain_logits(self) -> bool:
-        """Tells whether the logits are `hidden_states` by `output_table`, overrides aside."""
-        logits = getattr(type(self.output_embedding), "logits", None)
-        plain_table = not self.tie_embeddings or logits is PositionalEmbedding.logits
-        own_methods = (type(self).call, type(self)._project)
-        return plain_table and own_methods == (Transformer.call, Transformer._project)
-
-    def _project(self, hidden: Any) -> Any:
-        if self.tie_embeddings:
-            return self.output_embedding.logits(hidden)
-        return self.output_embedding(hidden)
-
     def prepare_memory(self, source: Any) -> dict[str, Any]:
         """Encodes the source once and for all steps of decoding.
 
@@ -243,33 +171,6 @@ class Transformer(EncoderModel):
             "key_values": self.decoder.project_memory(self.encode(source, training=False), mask),
             "mask_penalty": memory_mask_penalty(mask),
         }
-
-    def empty_state(
-        self, rows: Any, length: Any, *, beam_size: int = 1, chunked: bool = False
-    ) -> DecoderState:
-        """Makes the decoder's state before the first step.
-
-        Args:
-            rows: B, the number of sentences.
-            length: Tokens that there is room for.
-            beam_size: K, the hypotheses of each sentence.
-            chunked: Whether `flush` can make room for another `length` tokens.
-        """
-        return self.decoder.empty_state(rows, length, beam_size=beam_size, chunked=chunked)
-
-    def output_table(self) -> Any:
-        """Returns the output projection, a row for each id: floats `[V, D]`."""
-        if self.tie_embeddings:
-            return ops.cast(self.output_embedding.embeddings, self.compute_dtype)
-        return ops.transpose(ops.cast(self.output_embedding.kernel, self.compute_dtype))
-
-    def output_columns(self, ids: Any) -> Any:
-        """Returns the output projection of some ids alone: ints `[C]` -> floats `[D, C]`."""
-        if self.tie_embeddings:
-            table = ops.cast(self.output_embedding.embeddings, self.compute_dtype)
-            return ops.transpose(ops.take(table, ids, axis=0))
-        kernel = ops.cast(self.output_embedding.kernel, self.compute_dtype)
-        return ops.take(kernel, ids, axis=1)
 
     def step(
         self,
@@ -297,18 +198,8 @@ class Transformer(EncoderModel):
             NotImplementedError: A subclass, here or in the target's embedding, overrides a method
                 of whole sequences and not its counterpart in decoding.
         """
-        check_overrides(self)
-        check_overrides(self.target_embedding)
-        embedded = self.target_embedding.embed(ids[:, None], index)  # [B*K, 1, D]
-        hidden, state = self.decoder.step(
-            ops.reshape(embedded, (-1, state.penalty.beam_size, self.d_model)),
-            state,
-            index,
-            memory["key_values"],
-            memory["mask_penalty"],
-        )
-        rows = ops.reshape(hidden, (-1, self.d_model))
-        return self._project(rows) if columns is None else ops.matmul(rows, columns), state
+        memories, penalty = memory["key_values"], memory["mask_penalty"]
+        return self._decode(ids, index, state, columns, memories, penalty)
 
     def cross_attention_weights(self, inputs: dict[str, Any]) -> list[Any]:
         """Returns each decoder block's cross-attention weights `[B, H, T, S]`."""
@@ -324,14 +215,4 @@ class Transformer(EncoderModel):
         return weights
 
     def get_config(self) -> dict[str, Any]:
-        names = (
-            "vocabulary_size",
-            "num_decoder_layers",
-            "norm_first",
-            "positions",
-            "scale_embeddings",
-            "tie_embeddings",
-            "max_length",
-            "pad_id",
-        )
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {**super().get_config(), "num_decoder_layers": self.num_decoder_layers}

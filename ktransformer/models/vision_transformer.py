@@ -1,15 +1,15 @@
 """The vision Transformer: an image's class from its patches."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
 from ktransformer.layers import PatchEmbedding
-from ktransformer.layers.checks import check_inputs, check_sizes
+from ktransformer.layers.checks import check_choice, check_inputs, to_size
 from ktransformer.layers.patch_embedding import height_and_width
 from ktransformer.layers.projection import Projection
-from ktransformer.models.encoder_model import EncoderModel
+from ktransformer.models.block_model import EncoderModel
 
 VISION_PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"num_layers": 12, "d_model": 192, "hidden_dim": 768, "num_heads": 3},
@@ -34,16 +34,11 @@ class VisionTransformer(EncoderModel):
         channels: C of an image: 1 for grey, 3 for red, green and blue.
         num_layers: Blocks of the encoder.
         d_model: D, the width.
-        num_heads: H, the attention heads; divides D.
-        hidden_dim: Features of the feed-forward networks' inner layer.
-        dropout: Probability of zeroing a feature of an embedding or of a sublayer's output.
-        attention_dropout: The same for attention weights.
-        hidden_dropout: The same for the feed-forward networks' inner features.
-        activation: Inner activation of the feed-forward networks.
         pooling: What the head sees: `"class_token"`, the encoder's output at an extra first
             position, or `"mean"`, the mean over the patches, without such a position.
-        epsilon: Added to the variance in the norms.
-        **kwargs: `remat` of `EncoderModel`, and arguments of `keras.Model`.
+        **options: Fields of `BlockConfig`, by default 12 heads, a `hidden_dim` of 3072, GELU,
+            `norm_first` and an `epsilon` of 1e-6; `remat` of `BlockModel`; arguments of
+            `keras.Model`.
 
     Call arguments:
         inputs: Float tensor `[B, h, w, C]`, pixels scaled to [-1, 1] by the caller
@@ -55,8 +50,9 @@ class VisionTransformer(EncoderModel):
         Logits `[B, num_classes]`.
 
     Raises:
-        ValueError: A size is below 1, `num_heads` does not divide `d_model`, `patch_size` does
-            not divide a height or a width, a dropout is not in [0, 1), or `pooling` is unknown.
+        ValueError: See `BlockModel`; or `patch_size` does not divide a height or a width, or
+            `pooling` is unknown.
+        TypeError: An argument is unknown.
 
     Masking: none; every patch is real.
 
@@ -72,6 +68,13 @@ class VisionTransformer(EncoderModel):
 
     presets = VISION_PRESETS
     input_axes = "[B, h, w, C]"
+    block_defaults: ClassVar[dict[str, Any]] = {
+        "num_heads": 12,
+        "hidden_dim": 3072,
+        "activation": "gelu",
+        "norm_first": True,
+        "epsilon": 1e-6,
+    }
 
     def __init__(
         self,
@@ -82,36 +85,15 @@ class VisionTransformer(EncoderModel):
         channels: int = 3,
         num_layers: int = 12,
         d_model: int = 768,
-        num_heads: int = 12,
-        hidden_dim: int = 3072,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        hidden_dropout: float = 0.0,
-        activation: str = "gelu",
         pooling: str = "class_token",
-        epsilon: float = 1e-6,
-        **kwargs: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            num_layers=num_layers,
-            d_model=d_model,
-            num_heads=num_heads,
-            hidden_dim=hidden_dim,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            hidden_dropout=hidden_dropout,
-            activation=activation,
-            norm_first=True,
-            epsilon=epsilon,
-            **kwargs,
-        )
-        check_sizes(num_classes=num_classes)
-        if pooling not in POOLINGS:
-            raise ValueError(f"pooling must be one of {POOLINGS}; got pooling={pooling!r}.")
-        self.num_classes = num_classes
+        super().__init__(num_layers=num_layers, d_model=d_model, **options)
+        check_choice("pooling", pooling, POOLINGS)
+        self.num_classes = to_size("num_classes", num_classes)
         self.image_size = height_and_width(image_size)
-        self.patch_size = patch_size
-        self.channels = channels
+        self.patch_size = to_size("patch_size", patch_size)
+        self.channels = to_size("channels", channels)
         self.pooling = pooling
         self._make_layers()
 
@@ -183,11 +165,5 @@ class VisionTransformer(EncoderModel):
         return self.encoder.attention_weights(self.patch_embedding(images, training=False))
 
     def get_config(self) -> dict[str, Any]:
-        names = (
-            "num_classes",
-            "image_size",
-            "patch_size",
-            "channels",
-            "pooling",
-        )
+        names = ("num_classes", "image_size", "patch_size", "channels", "pooling")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

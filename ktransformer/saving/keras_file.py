@@ -1,4 +1,4 @@
-"""Reads `.keras` files of anyone: sizes are checked before anything is built."""
+"""Reads `.keras` files that anyone may have written: sizes are checked before a model is built."""
 
 import math
 import zipfile
@@ -11,7 +11,7 @@ import keras
 
 from ktransformer.errors import InputError, first_line
 from ktransformer.files.checksums import parse_json
-from ktransformer.models.encoder_model import EncoderModel
+from ktransformer.models import BlockModel
 from ktransformer.saving.weights import WeightsFile
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -24,9 +24,7 @@ _MAX_SINUSOIDS = 1 << 27
 _SLACK = 4
 # A subclass may share weights between its layers.
 _SLACK_OF_SUBCLASS, _LAYERS_OF_SUBCLASS = 1000, 1000
-_OURS = tuple(
-    f"ktransformer>{name}" for name in ("Transformer", "MaskedLanguageModel", "VisionTransformer")
-)
+_OURS = "ktransformer>"  # How Keras registers the models of this package.
 _SIZES = (
     "num_layers",
     "num_decoder_layers",
@@ -75,7 +73,7 @@ def load_model(
             weights.close()
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # What a class of the user's raises for a foreign configuration.
+    except Exception as error:  # A class of the user's may raise any for a foreign configuration.
         if type(error).__name__ == "ResourceExhaustedError":  # The backend's.
             raise MemoryError(first_line(error)) from error
         raise InputError(f"{path} does not hold a model: {_reason(error)}") from error
@@ -91,7 +89,7 @@ def _reason(error: Exception) -> str:
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Reads a file of the archive, unless it is much larger than what is stored of it."""
+    """Reads a file of the archive, unless it would expand to many times its stored size."""
     if archive.namelist().count(name) != 1:
         raise ValueError(f"it must hold one {name}.")
     member = archive.getinfo(name)
@@ -116,7 +114,8 @@ def _read_config(archive: zipfile.ZipFile) -> bytes:
 
 def _check_sizes(fields: dict[str, Any], weights: WeightsFile, path: str | Path) -> None:
     """Refuses sizes for which the file has far too few weights, before anything is built."""
-    ours, config = fields.get("registered_name") in _OURS, fields["config"]
+    ours = str(fields.get("registered_name")).startswith(_OURS)
+    config = fields["config"]
     sizes = {}
     for name in _SIZES:
         value = config.get(name)
@@ -139,14 +138,15 @@ def _check_sizes(fields: dict[str, Any], weights: WeightsFile, path: str | Path)
 
 
 def _fewest_weights(config: dict[str, Any], sizes: dict[str, int]) -> int:
-    """Returns how many weights a model of these sizes has at least; an unknown size counts 0."""
+    """Returns the least number of weights of a model of these sizes; an unknown size counts 0."""
 
     def size(name: str) -> int:
         return sizes.get(name, 0)
 
     width, hidden = size("d_model"), 2 * size("d_model") * size("hidden_dim")
-    encoder = size("num_layers") * (4 * width**2 + hidden)
-    decoder = size("num_decoder_layers") * (8 * width**2 + hidden)
+    # Queries and outputs alone: few heads of keys and values have hardly any weights.
+    encoder = size("num_layers") * (2 * width**2 + hidden)
+    decoder = size("num_decoder_layers") * (4 * width**2 + hidden)
     rows = size("vocabulary_size") + size("num_classes")
     rows += size("max_length") if config.get("positions") == "learned" else 0
     rows += size("patch_size") ** 2 * size("channels")
@@ -170,7 +170,7 @@ def _build(fields: dict[str, Any]) -> keras.Model:
     if model.built:
         return model
     own = type(model).build_from_config is not keras.Model.build_from_config
-    if own or not isinstance(model, EncoderModel):
+    if own or not isinstance(model, BlockModel):
         model.build_from_config(record)
     elif "input_shape" in record:
         model.build(record["input_shape"])

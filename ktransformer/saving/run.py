@@ -1,45 +1,49 @@
-"""A run: one folder with a trained model's configuration, tokenizer and weights."""
+"""A run: the folder of a trained `Transformer`, with the configuration of its training."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ktransformer._version import __version__
 from ktransformer.config import Config
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_folder, new_folder
-from ktransformer.files.checksums import (
-    check_files,
-    description_text,
-    folder_checksums,
-    is_sealed,
-    read_json,
-    seal,
-)
 from ktransformer.models import Transformer
-from ktransformer.saving.keras_file import load_model as load_model
+from ktransformer.saving.folder import (
+    DESCRIPTION,
+    MODEL,
+    OLD_DESCRIPTION,
+    open_folder,
+    write_description,
+)
 from ktransformer.saving.weights import check_weights
-from ktransformer.text import PAD_ID
+from ktransformer.text.special_ids import PAD_ID
 
 if TYPE_CHECKING:
     from ktransformer.text import Tokenizer
 
-FORMAT_VERSION = 2  # 1 has no checksums.
-_DESCRIPTION, _TOKENIZER, _MODEL = "run.json", "tokenizer.model", "model.keras"
-# What changes a trained model's translations, of what stands in run.json and model.keras alike.
+RUN_KIND = "translator"
+_TOKENIZER = "tokenizer.model"
+# Settings of a model that do not change the translations of a trained one.
 _FOR_TRAINING = {"dropout", "attention_dropout", "hidden_dropout", "remat"}
-_KIND = FolderKind(
-    "a run folder", (r"run\.json", r"tokenizer\.model", r"model\.keras"), required=(_DESCRIPTION,)
-)
+_FILES = (r"(model|run)\.json", r"tokenizer\.model", r"model\.keras")
+
+
+class _RunFolder(FolderKind):
+    """The files of a run, in this format or an older one."""
+
+    def owns(self, folder: Path) -> bool:
+        return is_run(folder)
+
+
+_KIND = _RunFolder("a run folder", _FILES)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A trained model with all that is needed to use it.
+    """A trained model with everything that is needed to use it.
 
     Attributes:
-        config: What it was trained with.
+        config: The configuration of its training.
         tokenizer: The tokenizer of both sides.
         model: The model with its weights.
         history: The metrics of each epoch, `{"loss": [...], "val_loss": [...], ...}`.
@@ -51,15 +55,20 @@ class Run:
     history: dict[str, list[float]]
 
 
-def make_model(config: Config, vocabulary_size: int) -> Transformer:
+def make_model(config: Config, vocabulary_size: int, pad_id: int = PAD_ID) -> Transformer:
     """Creates the model of a configuration, built, with fresh weights.
+
+    Args:
+        config: The configuration.
+        vocabulary_size: The number of the tokenizer's pieces.
+        pad_id: The tokenizer's `special_ids.pad`.
 
     Raises:
         InputError: The sizes do not go together.
     """
     try:
         model = Transformer(
-            vocabulary_size, pad_id=PAD_ID, name="transformer", **dataclasses.asdict(config.model)
+            vocabulary_size, pad_id=pad_id, name="transformer", **dataclasses.asdict(config.model)
         )
         model.build()
     except ValueError as error:
@@ -68,10 +77,10 @@ def make_model(config: Config, vocabulary_size: int) -> Transformer:
 
 
 def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
-    """Writes a run's folder, whole or not at all.
+    """Writes a run's folder, whole or not at all; `ktransformer.tasks.load` opens it, too.
 
     Args:
-        run: What to write.
+        run: The run.
         path: The folder to make.
         overwrite: Whether a folder that is already there may be replaced.
 
@@ -80,21 +89,13 @@ def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
             infinite or NaN, or is another one than the configuration describes.
     """
     check_weights(run.model)
-    check = _config_check(run.config, run.tokenizer.vocabulary_size, "The model")
-    check(run.model.get_config())
+    config = run.config.to_dict()
+    check_model_of_run(run.model.get_config(), config, run.tokenizer)
     check_run_path(path, overwrite=overwrite)
     with new_folder(path, overwrite=overwrite, kind=_KIND) as folder:
         run.tokenizer.save(folder / _TOKENIZER)
-        run.model.save(folder / _MODEL)
-        description = {
-            "format_version": FORMAT_VERSION,
-            "ktransformer": __version__,
-            "vocabulary_size": run.tokenizer.vocabulary_size,
-            "config": run.config.to_dict(),
-            "history": run.history,
-            "files": folder_checksums(folder),
-        }
-        (folder / _DESCRIPTION).write_bytes(seal(description_text(description).encode()))
+        run.model.save(folder / MODEL)
+        write_description(folder, RUN_KIND, (_TOKENIZER,), config=config, history=run.history)
 
 
 def check_run_path(path: str | Path, *, overwrite: bool = False) -> None:
@@ -108,8 +109,13 @@ def check_run_path(path: str | Path, *, overwrite: bool = False) -> None:
 
 
 def is_run(path: str | Path) -> bool:
-    """Tells whether a path looks like a run's folder."""
-    return (Path(path) / _DESCRIPTION).is_file()
+    """Tells whether a path looks like a run's folder, of any version, a damaged one included."""
+    if not any((Path(path) / name).is_file() for name in (DESCRIPTION, OLD_DESCRIPTION)):
+        return False
+    try:
+        return open_folder(path, check=False).kind == RUN_KIND
+    except InputError:
+        return True
 
 
 def load_run(path: str | Path, *, check: bool = True) -> Run:
@@ -117,94 +123,67 @@ def load_run(path: str | Path, *, check: bool = True) -> Run:
 
     Args:
         path: The folder.
-        check: Whether the files are compared with the checksums in `run.json`.
+        check: Whether the files are compared with the checksums in the folder's description.
 
     Raises:
-        InputError: The folder or one of its files is missing, damaged or another run's, or it was
-            written by a newer version.
+        InputError: The folder or one of its files is missing, damaged or another run's, it was
+            written by a newer version, or it holds no run: another kind of model, or one without
+            the configuration of a training.
     """
     from ktransformer.text import Tokenizer
 
-    folder = Path(path)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a run folder: there is no such folder.")
-    for name in (_DESCRIPTION, _TOKENIZER, _MODEL):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} is not a whole run folder: {name} is missing.")
-    description = _read_description(folder / _DESCRIPTION, check=check)
-    if check and "files" in description:
-        check_files(folder, description["files"], (_TOKENIZER, _MODEL))
-    config = Config.from_dict(description["config"])
-    tokenizer = Tokenizer.load(folder / _TOKENIZER)
-    if tokenizer.vocabulary_size != description["vocabulary_size"]:
+    folder = open_folder(path, check=check)
+    if folder.kind != RUN_KIND or "model" not in folder.config:
         raise InputError(
-            f"{folder / _TOKENIZER} has {tokenizer.vocabulary_size} pieces, but the run was "
-            f"trained with {description['vocabulary_size']}."
+            f"{path} is not a run folder: it holds no {RUN_KIND} with the configuration of its "
+            "training."
         )
-    check_config = _config_check(config, tokenizer.vocabulary_size, str(folder / _MODEL))
-    model = load_model(folder / _MODEL, check_config)
+    folder.check_files((_TOKENIZER,), check=check)
+    config = Config.from_dict(folder.config)
+    tokenizer = Tokenizer.load(folder.path / _TOKENIZER)
+    model = folder.load_model(lambda found: check_model_of_run(found, folder.config, tokenizer))
     if not isinstance(model, Transformer):
-        raise InputError(f"{folder / _MODEL} is no Transformer but a {type(model).__name__}.")
-    return Run(config, tokenizer, model, description["history"])
+        raise InputError(f"{folder.path / MODEL} is no Transformer but a {type(model).__name__}.")
+    return Run(config, tokenizer, model, folder.history)
 
 
-def _config_check(
-    config: Config, vocabulary_size: int, origin: str
-) -> Callable[[dict[str, Any]], None]:
-    """Makes the check that a model is the one that its run describes.
+def check_model_of_run(
+    model_config: dict[str, Any], config: dict[str, Any], tokenizer: "Tokenizer | None" = None
+) -> None:
+    """Checks that a model is the one that a run's configuration describes.
 
     A subclass may leave out settings that it does not have.
+
+    Args:
+        model_config: The model's configuration.
+        config: The run's, as `Config.to_dict` returns it; one without the section `model` is not
+            compared.
+        tokenizer: The run's; None for any.
+
+    Raises:
+        InputError: They do not belong together.
     """
-    layers = config.model.num_decoder_layers or config.model.num_layers
-    settings = dataclasses.asdict(config.model)
-    expected = {name: settings[name] for name in settings.keys() - _FOR_TRAINING}
-    expected |= {"num_decoder_layers": layers, "vocabulary_size": vocabulary_size}
-    expected |= {"pad_id": PAD_ID}
-
-    def check(found: dict[str, Any]) -> None:
-        for name, value in sorted(expected.items()):
-            other = _plain(found.get(name, value))
-            if other != value or isinstance(other, bool) != isinstance(value, bool):
-                raise InputError(
-                    f"{origin} has {name}={other!r}, but its run {name}={value!r}: they do not "
-                    "belong together."
-                )
-
-    return check
+    expected: dict[str, Any] = {}
+    if "model" in config:
+        settings = Config.from_dict(config).model
+        expected |= dataclasses.asdict(settings)
+        expected["num_decoder_layers"] = settings.num_decoder_layers or settings.num_layers
+    if tokenizer is not None:
+        expected["vocabulary_size"] = tokenizer.vocabulary_size
+        expected["pad_id"] = tokenizer.special_ids.pad
+    for name in sorted(expected.keys() - _FOR_TRAINING):
+        value = expected[name]
+        other = _plain(model_config.get(name, value))
+        if other != value or isinstance(other, bool) != isinstance(value, bool):
+            raise InputError(
+                f"The model has {name}={other!r}, but its run {name}={value!r}: they do not "
+                "belong together."
+            )
 
 
 def _plain(value: Any) -> Any:
-    """Returns a setting as `run.json` has it; of a dtype policy, quantised or not, its name."""
+    """Returns a setting as a run's description has it: the name of a dtype policy."""
     if isinstance(value, dict) and isinstance(value.get("config"), dict):
         value = value["config"].get("name", value)
     name = getattr(value, "name", value)
     return name.rpartition("_from_")[2] if isinstance(name, str) else name
-
-
-def _read_description(path: Path, *, check: bool) -> dict[str, Any]:
-    content, description = read_json(path)
-    kinds = {"ktransformer": str, "vocabulary_size": int, "config": dict, "history": dict}
-    version = description.get("format_version") if isinstance(description, dict) else None
-    if type(version) is not int or version < 1:
-        raise InputError(f"{path} is damaged: it does not describe a run.")
-    if version > FORMAT_VERSION:
-        raise InputError(
-            f"{path.parent} was written by ktransformer {description.get('ktransformer')}, which "
-            f"is newer than this one ({__version__}): upgrade ktransformer to read it."
-        )
-    if version > 1:
-        kinds["files"] = dict
-    wrong = [name for name, kind in kinds.items() if type(description.get(name)) is not kind]
-    if wrong:
-        raise InputError(f"{path} is damaged: it lacks {', '.join(sorted(wrong))}.")
-    if not all(
-        isinstance(values, list)
-        and all(value is None or isinstance(value, (int, float)) for value in values)
-        for values in description["history"].values()
-    ):
-        raise InputError(f"{path} is damaged: its history does not hold lists of numbers.")
-    if check and version > 1 and not is_sealed(content):
-        raise InputError(
-            f"{path} is damaged, or was changed after it was written: its checksum is another."
-        )
-    return description

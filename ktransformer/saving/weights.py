@@ -21,7 +21,7 @@ _SAVEABLE = (
 
 
 def check_weights(model: keras.Model) -> None:
-    """Refuses a model that is not worth saving, before anything is written.
+    """Checks that a model is built and finite, before anything is written.
 
     Raises:
         InputError: It has not been built, or a weight is infinite or not a number.
@@ -61,7 +61,7 @@ class WeightsFile:
         self.num_arrays = len(arrays)
         self.size = sum(array.size for array in arrays)
         stored = sum(array.nbytes for array in arrays)
-        if stored > len(content):  # Keras compresses nothing: what is not there would be filled in.
+        if stored > len(content):  # Keras compresses nothing: HDF5 would fill in the rest.
             raise ValueError(f"its arrays would have {stored} bytes, but the file {len(content)}.")
 
     def load_into(self, model: keras.Model) -> None:
@@ -131,7 +131,7 @@ def _read(group: h5py.Group, name: str) -> np.ndarray:
 
 
 def _find(model: Any, path: tuple[str, ...]) -> Any | None:
-    """Follows attributes, and names within lists, to what Keras saved under them."""
+    """Follows attributes, and names within lists, to the object that Keras saved under them."""
     found = model
     for name in path:
         if isinstance(found, (list, tuple, dict)):
@@ -144,7 +144,7 @@ def _find(model: Any, path: tuple[str, ...]) -> Any | None:
 
 
 def _members(container: Any) -> dict[str, Any]:
-    """Names what is in a list as Keras does: by class, `dense`, `dense_1`, `dense_2`."""
+    """Names the members of a list as Keras does: by class, `dense`, `dense_1`, `dense_2`."""
     members: dict[str, Any] = {}
     counts: dict[str, int] = {}
     for member in container.values() if isinstance(container, dict) else container:

@@ -2,16 +2,25 @@
 
 from ktransformer.runtime import supported_backend as supported_backend
 from ktransformer.tasks.description import Description as Description
-from ktransformer.tasks.description import ImageClassifierDescription as ImageClassifierDescription
-from ktransformer.tasks.description import LanguageModelDescription as LanguageModelDescription
-from ktransformer.tasks.description import TranslatorDescription as TranslatorDescription
-from ktransformer.tasks.description import with_article as with_article
-from ktransformer.tasks.id_translator import SPECIAL_IDS as SPECIAL_IDS
+from ktransformer.tasks.folder import folder_files as folder_files
+from ktransformer.tasks.folder import load as load
+from ktransformer.tasks.folder import load_translator as load_translator
+from ktransformer.tasks.folder import save as save
+from ktransformer.tasks.folder import write as write
 from ktransformer.tasks.image_classifier import ImageClassifier as ImageClassifier
+from ktransformer.tasks.image_classifier import (
+    ImageClassifierDescription as ImageClassifierDescription,
+)
 from ktransformer.tasks.mask_filler import Fill as Fill
 from ktransformer.tasks.mask_filler import MaskFiller as MaskFiller
-from ktransformer.tasks.servable import LiteSignature as LiteSignature
-from ktransformer.tasks.servable import Servable as Servable
+from ktransformer.tasks.mask_filler import MaskFillerDescription as MaskFillerDescription
+from ktransformer.tasks.registry import register_task as register_task
+from ktransformer.tasks.registry import registered_tasks as registered_tasks
+from ktransformer.tasks.registry import with_article as with_article
 from ktransformer.tasks.shortlist import Shortlist as Shortlist
+from ktransformer.tasks.task import LiteSignature as LiteSignature
+from ktransformer.tasks.task import SignatureCheck as SignatureCheck
+from ktransformer.tasks.task import Task as Task
 from ktransformer.tasks.translator import TEXT_SIGNATURES as TEXT_SIGNATURES
 from ktransformer.tasks.translator import Translator as Translator
+from ktransformer.tasks.translator import TranslatorDescription as TranslatorDescription

@@ -1,163 +1,141 @@
-"""Folders of trained models, whatever their kind: what `export` and `verify` open."""
+"""Folders of trained models of every kind: opened and written as tasks."""
 
-import dataclasses
-import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ktransformer._version import __version__
-from ktransformer.config import DecodingConfig
 from ktransformer.errors import InputError
-from ktransformer.files import check_new_file
-from ktransformer.files.checksums import (
-    check_files,
-    description_text,
-    file_sha256,
-    is_sealed,
-    read_json,
-    seal,
-)
-from ktransformer.models import MaskedLanguageModel, VisionTransformer
-from ktransformer.saving.keras_file import load_model
-from ktransformer.saving.run import is_run, load_run
+from ktransformer.files import FolderKind, check_new_file, new_folder
+from ktransformer.saving.folder import DESCRIPTION, MODEL, open_folder, write_description
 from ktransformer.saving.weights import check_weights
-from ktransformer.tasks.description import with_article
-from ktransformer.tasks.image_classifier import ImageClassifier
-from ktransformer.tasks.mask_filler import MaskFiller
-from ktransformer.tasks.servable import Servable
+from ktransformer.tasks.registry import find_task, find_task_of_model, with_article
+from ktransformer.tasks.task import Task, check_task
 from ktransformer.tasks.translator import Translator
-from ktransformer.text import PAD_ID, Tokenizer
 
-FORMAT_VERSION = 1
-_DESCRIPTION, _MODEL = "model.json", "model.keras"
-_TOKENIZER, _CLASSES = "tokenizer.model", "classes.json"
-# What `save_servable` writes, for a `FolderKind` of a recipe that writes more.
-SERVABLE_FILES = (r"model\.keras", r"model\.json", r"tokenizer\.model", r"classes\.json")
+History = Mapping[str, Sequence[float]]
 
 
-def save_servable(
-    servable: MaskFiller | ImageClassifier, folder: str | Path, *, overwrite: bool = False
+def save(
+    task: Task, path: str | Path, *, overwrite: bool = False, history: History | None = None
 ) -> None:
-    """Writes a model, with its tokenizer or the names of its classes, into a folder.
+    """Writes the folder of a task, whole or not at all; `load` opens it.
 
     Args:
-        servable: What to write. A translator's folder is a run: see `save_run`.
-            A filler's `top_k` is a setting of its export and not kept.
-        folder: A folder that is there; `ktransformer.files.new_folder` makes one that appears
-            whole or not at all.
+        task: The task: a model with its tokenizer, the names of its classes, or the like.
+        path: The folder to make.
+        overwrite: Whether such a folder that is already there may be replaced.
+        history: The metrics of each epoch of the training, `{"loss": [...], ...}`.
+
+    Raises:
+        InputError: `path` is a file, a folder that is there while `overwrite` is False, or one
+            with other files; or the model is not built, or holds weights that are infinite or NaN.
+        TypeError: `task` is no `Task`.
+
+    Example:
+        ```python
+        ktransformer.tasks.save(MaskFiller(model, tokenizer), "runs/filler")
+        filler = ktransformer.load("runs/filler")
+        ```
+    """
+    check_task(task)
+    check_weights(task.model)
+    name = f"the folder of {with_article(task.kind)}"
+    kind = FolderKind(name, folder_files(type(task)), required=(MODEL,))
+    with new_folder(path, overwrite=overwrite, kind=kind) as folder:
+        write(task, folder, history=history)
+
+
+def write(
+    task: Task, folder: str | Path, *, overwrite: bool = False, history: History | None = None
+) -> None:
+    """Writes a task into an existing folder, in which a caller writes more files.
+
+    Args:
+        task: The task.
+        folder: The folder; `ktransformer.files.new_folder` makes one that appears whole or not at
+            all.
         overwrite: Whether files of a model that are there may be replaced.
+        history: As for `save`.
 
     Raises:
-        InputError: There is one and `overwrite` is False, or the model is not built, or holds
+        InputError: A file is there and `overwrite` is False, or the model is not built, or holds
             weights that are infinite or NaN.
+        TypeError: `task` is no `Task`.
     """
-    check_weights(servable.model)
+    check_task(task)
+    check_weights(task.model)
     folder = Path(folder)
-    for name in (_DESCRIPTION, _MODEL, _TOKENIZER, _CLASSES):
+    for name in (DESCRIPTION, MODEL, *task.files):
         check_new_file(folder / name, overwrite=overwrite)
-    servable.model.save(folder / _MODEL)
-    if isinstance(servable, MaskFiller):
-        beside = folder / _TOKENIZER
-        servable.tokenizer.save(beside)
-    else:
-        beside = folder / _CLASSES
-        text = json.dumps(servable.classes, indent=2, ensure_ascii=False)
-        beside.write_text(text + "\n", encoding="utf-8")
-    description = {
-        "format_version": FORMAT_VERSION,
-        "ktransformer": __version__,
-        "kind": servable.kind,
-        "files": {path.name: file_sha256(path) for path in (folder / _MODEL, beside)},
-    }
-    (folder / _DESCRIPTION).write_bytes(seal(description_text(description).encode()))
+    task.model.save(folder / MODEL)
+    task.write_files(folder)
+    write_description(folder, task.kind, task.files, config=task.config, history=history or {})
 
 
-def load_servable(path: str | Path, *, check: bool = True) -> Servable:
-    """Reads the folder of a run or what `save_servable` wrote.
+def folder_files(task: type[Task]) -> tuple[str, ...]:
+    """Returns the files of a kind's folder as patterns, for a `FolderKind` that holds more."""
+    return tuple(
+        re.escape(name) for name in (DESCRIPTION, MODEL, *task.FILES, *task.OPTIONAL_FILES)
+    )
+
+
+def load(path: str | Path, *, check: bool = True, **settings: Any) -> Task:
+    """Opens the folder of a trained model of any kind, a run's among them.
 
     Args:
-        path: The folder.
+        path: The folder, as `save`, `ktransformer train` or a recipe wrote it.
         check: Whether the files are compared with the checksums that were written with them.
+        **settings: Other settings than the stored ones, such as `beam_size` or `top_k`; see
+            `Task.with_settings`. None keeps the stored one.
+
+    Returns:
+        The task: a `Translator`, a `MaskFiller`, an `ImageClassifier`, or one that was registered
+        by `register_task`.
 
     Raises:
-        InputError: The folder or one of its files is missing, damaged or another model's.
+        InputError: The folder or one of its files is missing, damaged or another model's, its
+            kind is not registered, the kind has no such setting, or its value is outside its range.
     """
-    folder = Path(path)
-    if is_run(folder):
-        return load_translator(folder, check=check)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not the folder of a trained model: there is no such folder.")
-    if not (folder / _MODEL).is_file():
-        raise InputError(f"{folder} is not the folder of a trained model: {_MODEL} is missing.")
-    kind = _check_description(folder, check=check)
-    servable = _load(folder)
-    if kind not in (None, servable.kind):
-        raise InputError(f"{folder} holds {with_article(servable.kind)}, not {with_article(kind)}.")
-    return servable
-
-
-def load_translator(path: str | Path, *, check: bool = True, **decoding: Any) -> Translator:
-    """Opens a run's folder as a `Translator`; what is not None replaces its decoding settings."""
-    run = load_run(path, check=check)
-    chosen: DecodingConfig = dataclasses.replace(
-        run.config.decoding,
-        **{name: value for name, value in decoding.items() if value is not None},
-    )
-    return Translator(run.model, run.tokenizer, chosen)
-
-
-def _load(folder: Path) -> Servable:
-    model = load_model(folder / _MODEL, lambda config: _check_padding(config, folder / _MODEL))
-    if isinstance(model, MaskedLanguageModel):
-        return MaskFiller(model, Tokenizer.load(_beside(folder, _TOKENIZER)))
-    if isinstance(model, VisionTransformer):
-        return ImageClassifier(model, _read_classes(_beside(folder, _CLASSES)))
-    raise InputError(
-        f"{folder / _MODEL} is neither a MaskedLanguageModel nor a VisionTransformer, but a "
-        f"{type(model).__name__}."
-    )
-
-
-def _check_padding(config: dict[str, Any], path: Path) -> None:
-    if config.get("pad_id", PAD_ID) != PAD_ID:
+    folder = open_folder(path, check=check)
+    known = None if folder.kind is None else find_task(folder.kind, folder.path)
+    if known is not None:
+        folder.check_files(known.FILES, known.OPTIONAL_FILES, check=check)
+        model = folder.load_model(lambda found: known.check_model_config(found, folder.config))
+    else:
+        model = folder.load_model(lambda found: None)
+    found = find_task_of_model(model)
+    if found is None or (known is not None and not isinstance(model, known.model_class)):
+        wanted = "a model of a registered kind" if known is None else with_article(known.kind)
+        raise InputError(f"{folder.path / MODEL} is a {type(model).__name__}, not {wanted}.")
+    chosen = known or found
+    if known is None:
+        folder.check_files(chosen.FILES, chosen.OPTIONAL_FILES, check=check)
+        chosen.check_model_config(model.get_config(), folder.config)
+    try:
+        task = chosen.from_folder(model, folder.path, folder.config)
+    except TypeError as error:
         raise InputError(
-            f"{path} has pad_id={config['pad_id']!r}, but every tokenizer has {PAD_ID}."
-        )
+            f"{folder.path} is damaged: its configuration is not that of "
+            f"{with_article(chosen.kind)}: {error}"
+        ) from error
+    given = {name: value for name, value in settings.items() if value is not None}
+    unknown = given.keys() - set(task.SETTINGS)
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        raise InputError(f"{path} is {with_article(task.kind)}, which has no setting {names}.")
+    return task.with_settings(**given) if given else task
 
 
-def _check_description(folder: Path, *, check: bool) -> Any:
-    """Checks what a folder says about itself; returns the kind of its model.
+def load_translator(path: str | Path, *, check: bool = True, **settings: Any) -> Translator:
+    """Opens the folder of a translator; see `load`.
 
-    None for a folder of a version that wrote no description.
+    Raises:
+        InputError: As `load`, or the folder holds another kind of model.
     """
-    path = folder / _DESCRIPTION
-    if not path.is_file():
-        return None
-    content, fields = read_json(path)
-    if not isinstance(fields, dict) or not isinstance(fields.get("kind"), str):
-        raise InputError(f"{path} is damaged: it does not describe a model.")
-    if fields.get("format_version") != FORMAT_VERSION:
+    task = load(path, check=check, **settings)
+    if not isinstance(task, Translator):
         raise InputError(
-            f"{folder} was written by ktransformer {fields.get('ktransformer')}, in another format "
-            f"than this version ({__version__}) reads: upgrade ktransformer, or train it again."
+            f"{path} is {with_article(task.kind)}, not {with_article(Translator.kind)}."
         )
-    if check:
-        if not is_sealed(content):
-            raise InputError(
-                f"{path} is damaged, or was changed after it was written: its checksum is another."
-            )
-        check_files(folder, fields.get("files"), (_MODEL,))
-    return fields["kind"]
-
-
-def _beside(folder: Path, name: str) -> Path:
-    if not (folder / name).is_file():
-        raise InputError(f"{folder} is not a whole folder of a model: {name} is missing.")
-    return folder / name
-
-
-def _read_classes(path: Path) -> list[str]:
-    _, classes = read_json(path)
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise InputError(f"{path} is damaged: it must be a list of names.")
-    return classes
+    return task

@@ -24,12 +24,12 @@ class GraphMethod:
 
     A `tf.function` keeps its lock when its arguments do not fit its signature, and every other
     thread that calls it then waits for ever (TensorFlow 2.21); and it holds its object weakly.
-    This one turns its arguments into tensors first, refuses what does not fit, and keeps the
+    This one turns its arguments into tensors first, raises if one does not fit, and keeps the
     object alive. Called on tensors of another graph, it becomes part of that graph.
 
     Args:
         method: Takes the object and a tensor for each of the signature's.
-        input_signature: What it takes, in order.
+        input_signature: Its inputs, in order.
         check: Looks at the values of each argument; called outside of graphs alone.
     """
 
@@ -55,7 +55,7 @@ class GraphMethod:
 
 
 class BoundGraphMethod:
-    """A `GraphMethod` of one object; it has what is asked of a `tf.function`.
+    """A `GraphMethod` of one object, with the interface of a `tf.function`.
 
     Attributes:
         function: The `tf.function` itself, which checks nothing.
@@ -87,7 +87,7 @@ class BoundGraphMethod:
 
     @property
     def input_signature(self) -> tuple[tf.TensorSpec, ...]:
-        """What the graph takes."""
+        """The graph's inputs."""
         return self._graph_method.specs
 
     @property
@@ -96,7 +96,7 @@ class BoundGraphMethod:
 
     @property
     def python_function(self) -> Callable[..., Any]:
-        """The method as it is written, to be part of whatever graph is being traced."""
+        """The plain method, which becomes part of the graph that is being traced."""
         return types.MethodType(self._graph_method.method, self._instance)
 
     def get_concrete_function(self, *args: Any, **kwargs: Any) -> Any:

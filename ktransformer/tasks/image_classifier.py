@@ -1,22 +1,45 @@
 """An image classifier from the bytes of an image to a class and its probability."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError, check_unicode
+from ktransformer.files.checksums import read_json
 from ktransformer.models import VisionTransformer
-from ktransformer.tasks.description import ImageClassifierDescription
+from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import GraphMethod, graph_method
 from ktransformer.tasks.inputs import to_tensor
-from ktransformer.tasks.servable import LiteSignature, Servable, check_type
+from ktransformer.tasks.registry import register_task
+from ktransformer.tasks.task import LiteSignature, SignatureCheck, Task, check_type
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
 _FILES = tf.TensorSpec([None], tf.string, "images")
 
 
-class ImageClassifier(Servable):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageClassifierDescription(Description):
+    """The metadata of an export of an image classifier.
+
+    Attributes:
+        image_size: Height and width of the model's input, in pixels.
+        channels: Channels of an image: 1 for grey, 3 for red, green and blue.
+        classes: The names of the classes, in the order of their numbers.
+    """
+
+    kind: str = "image classifier"
+    image_size: tuple[int, int]
+    channels: int
+    classes: tuple[str, ...]
+
+
+@register_task
+class ImageClassifier(Task):
     """Decoding, resizing, scaling and a vision Transformer in one: every method is a graph.
 
     Images are resized to the model's `image_size`, bilinearly and regardless of their sides'
@@ -52,8 +75,13 @@ class ImageClassifier(Servable):
         ```
     """
 
-    kind = ImageClassifierDescription.kind
+    description_class = ImageClassifierDescription
+    kind = description_class.kind
+    model_class = VisionTransformer
     LITE_SIGNATURES = ("serving_default", "unit_pixels")
+    FILES = ("classes.json",)
+    RANKED_BY: ClassVar[Mapping[str, str]] = {"class": "probability", "label": "probability"}
+    IDENTITY = ("classes", "image_size", "channels")
     model: VisionTransformer
 
     def __init__(self, model: VisionTransformer, classes: Sequence[str]) -> None:
@@ -71,7 +99,7 @@ class ImageClassifier(Servable):
         if not model.built:
             model.build()
         self.classes = tuple(classes)
-        # Here, not at the class: how many channels there are is the model's.
+        # Made per object: the number of channels is the model's.
         pixels = tf.TensorSpec([None, None, None, model.channels], tf.uint8, "images")
         self.classify_pixels = GraphMethod(type(self)._classify_pixels, [pixels]).__get__(self)
 
@@ -99,12 +127,70 @@ class ImageClassifier(Servable):
             **others,
         )
 
+    def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        pixels = tf.cast(inputs["images"], tf.float32)
+        units = pixels if signature == "unit_pixels" else pixels / 255
+        found = self.classify_unit_pixels(units)["probabilities"]  # [B, N]
+        classes = tf.broadcast_to(tf.range(len(self.classes)), tf.shape(found))
+        return {"class": classes, "probability": found}
+
     def with_model(self, model: VisionTransformer) -> Self:
         return type(self)(model, self.classes)
 
+    def write_files(self, folder: Path) -> None:
+        text = json.dumps(self.classes, indent=2, ensure_ascii=False)
+        (folder / self.FILES[0]).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_folder(cls, model: VisionTransformer, folder: Path, config: dict[str, Any]) -> Self:
+        path = folder / cls.FILES[0]
+        _, classes = read_json(path)
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise InputError(f"{path} is damaged: it must be a list of names.")
+        return cls(model, classes, **config)
+
+    @classmethod
+    def read_examples(cls, path: str | Path) -> list[Path]:
+        """Lists the images in a folder and its subfolders, in the order of their names."""
+        files = [file for file in sorted(Path(path).rglob("*")) if _is_image(file)]
+        if not files:
+            raise InputError(f"{path} holds no image ({', '.join(IMAGE_SUFFIXES)}).")
+        return files
+
+    def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
+        """Returns the checks: a .tflite gets the pixels of the images, resized."""
+
+        def contents(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+            return {"images": np.array([path.read_bytes() for path in paths], dtype=object)}
+
+        def pixels(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+            return {"images": np.array([self._read_pixels(path) for path in paths])}
+
+        def unit_pixels(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+            return {"images": pixels(paths)["images"].astype(np.float32) / 255}
+
+        if form == "SavedModel":
+            checks = [
+                SignatureCheck("serving_default", self.classify, contents),
+                SignatureCheck("pixels", self.classify_pixels, pixels),
+            ]
+        else:
+            without_labels = frozenset({"label"})
+            checks = [
+                SignatureCheck("serving_default", self.classify_pixels, pixels, without_labels),
+                SignatureCheck("unit_pixels", self.classify_unit_pixels, unit_pixels),
+            ]
+        return [check for check in checks if check.signature in export.signatures]
+
+    def _read_pixels(self, path: Path) -> np.ndarray:
+        try:
+            return self.resized_pixels(path.read_bytes())
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
     @graph_method(input_signature=[_FILES])
     def classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Classifies encoded images, strings `[B]`; see the class for what it returns.
+        """Classifies encoded images, strings `[B]`; the class lists the outputs.
 
         A string that is no image is an error of the whole batch (`InvalidArgumentError`).
         """
@@ -159,3 +245,7 @@ class ImageClassifier(Servable):
 
     def _with_labels(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {**outputs, "label": tf.gather(tf.constant(self.classes), outputs["class"])}
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES

@@ -1,13 +1,14 @@
 """Arguments of graphs, turned into tensors and checked before TensorFlow sees them."""
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
+from ktransformer.text.line_limits import cut_line
 
 _OF_IDS = ("source", "ids")  # The inputs of signatures that are ids, where they are integers.
 
@@ -77,7 +78,7 @@ def _to_array(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
 
 
 def _fits(array: np.ndarray, dtype: tf.DType) -> bool:
-    """Tells whether an array is what a tensor of this type gives: texts are bytes."""
+    """Tells whether an array has the type of such a tensor as an array: texts are bytes."""
     if array.dtype.kind == "O":
         return bool(dtype == tf.string and all(isinstance(each, bytes) for each in array.flat))
     return bool(array.dtype == dtype.as_numpy_dtype)
@@ -101,7 +102,7 @@ def to_tensor(name: str, value: Any, spec: tf.TensorSpec) -> tf.Tensor:
         value: A tensor, also of a graph that is being traced, a NumPy array, or nested lists. One
             without elements may be of any type: an empty list has none of its own. Integers may
             be of another width, if they fit.
-        spec: What the graph takes.
+        spec: The graph's input.
 
     Returns:
         A tensor of the spec's type, and of a shape that is compatible with the spec's.
@@ -119,10 +120,10 @@ def to_tensor(name: str, value: Any, spec: tf.TensorSpec) -> tf.Tensor:
 
 
 def check_batch(tensors: Mapping[str, tf.Tensor]) -> None:
-    """Refuses tensors `[B, ...]` of different B, as far as it is known: TensorFlow may repeat one.
+    """Checks that tensors `[B, ...]` have one B, as far as it is known: TensorFlow may repeat one.
 
     Raises:
-        InputError: They have.
+        InputError: They have not.
     """
     counts = {name: tensor.shape[0] for name, tensor in tensors.items() if tensor.shape.rank}
     if len(set(counts.values()) - {None}) > 1:
@@ -131,7 +132,7 @@ def check_batch(tensors: Mapping[str, tf.Tensor]) -> None:
 
 
 def check_ids(name: str, ids: np.ndarray, vocabulary_size: int) -> None:
-    """Refuses ids that a model does not have: in a graph, negative ones count from the end.
+    """Checks that a model has the ids: in a graph, negative ones count from the end.
 
     Raises:
         InputError: One is outside `[0, vocabulary_size)`.
@@ -147,7 +148,7 @@ def check_ids(name: str, ids: np.ndarray, vocabulary_size: int) -> None:
 def check_inputs_ids(
     specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any], vocabulary_size: int
 ) -> None:
-    """Refuses ids among an export's inputs that its model does not have; see `check_ids`."""
+    """Checks the ids among an export's inputs; see `check_ids`."""
     for name in _OF_IDS:
         if name in inputs and specs[name].dtype == tf.int32:
             check_ids(name, np.asarray(inputs[name]), vocabulary_size)
@@ -171,7 +172,7 @@ def _convert(value: Any, spec: tf.TensorSpec) -> tf.Tensor | None:
 
 
 def _empty(shape: tf.TensorShape, spec: tf.TensorSpec) -> tf.Tensor:
-    """Makes a tensor without elements; a flat one is a batch of none, whatever the spec's rank."""
+    """Makes a tensor without elements; a flat one is an empty batch of any rank."""
     if shape.rank == 1 and spec.shape.rank:
         return tf.zeros([0, *(size or 1 for size in spec.shape[1:])], spec.dtype)
     return tf.zeros(shape, spec.dtype)
@@ -203,3 +204,13 @@ def _shown(value: Any) -> str:
         name = value.dtype.name
         return f"{name} [{', '.join(str(size) for size in value.shape)}]"
     return reprlib.repr(value)
+
+
+def cut_texts(texts: Sequence[str], max_length: int) -> np.ndarray:
+    """Returns texts as an array `[B]` of UTF-8, each cut to the part that is read of it.
+
+    Args:
+        texts: The texts.
+        max_length: The most tokens of a text; 64 characters are read for each.
+    """
+    return np.array([cut_line(text, max_length).encode() for text in texts], dtype=object)

@@ -1,7 +1,9 @@
 """A masked language model from text to text: fills, scores and sentence vectors."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
@@ -10,17 +12,19 @@ from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy
 from ktransformer.models import MaskedLanguageModel
 from ktransformer.numbers import to_integer
-from ktransformer.tasks.description import LanguageModelDescription
+from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function, graph_method
-from ktransformer.tasks.inputs import to_tensor
-from ktransformer.tasks.servable import (
+from ktransformer.tasks.inputs import cut_texts, to_tensor
+from ktransformer.tasks.registry import register_task
+from ktransformer.tasks.task import (
     LiteSignature,
-    Servable,
+    SignatureCheck,
+    Task,
     check_padding,
     check_pieces,
     check_type,
 )
-from ktransformer.text import END_ID, MASK, PAD_ID, Tokenizer
+from ktransformer.text import MASK, Tokenizer, read_lines
 
 _TEXT = tf.TensorSpec([], tf.string, "text")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
@@ -31,7 +35,7 @@ class Fill(NamedTuple):
 
     Attributes:
         text: The text with the piece in the mask's place.
-        piece: What was filled in.
+        piece: The piece.
         probability: How sure the model is of it, among all ordinary pieces.
     """
 
@@ -40,7 +44,30 @@ class Fill(NamedTuple):
     probability: float
 
 
-class MaskFiller(Servable):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskFillerDescription(Description):
+    """The metadata of an export of a masked language model.
+
+    Attributes:
+        vocabulary_size: V, the number of ids.
+        max_length: The longest text, in tokens, the end token included.
+        top_k: The number of fills that it gives.
+        mask_token: The mark of a missing token in a text.
+        tokenizer_sha256: Of the SentencePiece model that the ids belong to.
+        tokenizer: The kind of its tokenizer.
+    """
+
+    kind: str = "masked language model"
+    vocabulary_size: int
+    max_length: int
+    top_k: int
+    mask_token: str
+    tokenizer_sha256: str
+    tokenizer: str = "sentencepiece"
+
+
+@register_task
+class MaskFiller(Task):
     """Tokenizer and masked language model in one: every method is a graph that takes texts.
 
     As a SavedModel or a .tflite it has these signatures, B texts and K = `top_k`:
@@ -59,7 +86,7 @@ class MaskFiller(Servable):
     Args:
         model: A trained `MaskedLanguageModel`, or a subclass of it; built here if it is not yet.
         tokenizer: Its tokenizer, with a mask token.
-        top_k: K, how many fills the signature gives.
+        top_k: K, the number of fills that the signature gives.
 
     Raises:
         InputError: The tokenizer has no mask token, or another number of pieces or another padding
@@ -76,8 +103,14 @@ class MaskFiller(Servable):
     Reference: Devlin et al. 2019 (filling); Salazar et al. 2020 (pseudo-log-likelihood).
     """
 
-    kind = LanguageModelDescription.kind
+    description_class = MaskFillerDescription
+    kind = description_class.kind
+    model_class = MaskedLanguageModel
     LITE_SIGNATURES = ("serving_default", "embed", "score")
+    FILES = ("tokenizer.model",)
+    SETTINGS = ("top_k",)
+    RANKED_BY: ClassVar[Mapping[str, str]] = dict.fromkeys(("text", "piece", "ids"), "probability")
+    IDENTITY = ("tokenizer_sha256", "vocabulary_size", "max_length")
     model: MaskedLanguageModel
     tokenizer: Tokenizer
 
@@ -85,28 +118,29 @@ class MaskFiller(Servable):
         check_type("model", model, MaskedLanguageModel)
         check_type("tokenizer", tokenizer, Tokenizer)
         super().__init__(model, tokenizer, name="mask_filler")
-        if tokenizer.mask_id is None:
+        if tokenizer.special_ids.mask is None:
             raise InputError(f"This tokenizer has no mask token: train it to have {MASK}.")
         check_pieces(tokenizer, model.vocabulary_size)
-        check_padding(model)
+        check_padding(model, tokenizer)
         if not model.built:
             model.build()
-        self.mask_id = tokenizer.mask_id
+        self.special_ids = tokenizer.special_ids
+        self._ordinary_ids = tokenizer.ordinary_ids
         self.top_k = self._checked(top_k)
         # Not in `fill_texts`, which is traced anew.
         self._fill_function = graph_function(self._fill)
 
     def _checked(self, top_k: int) -> int:
-        ordinary = self.mask_id - END_ID - 1
-        return to_integer("top_k", top_k, least=1, most=ordinary)
+        return to_integer("top_k", top_k, least=1, most=len(self._ordinary_ids))
 
     def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
         return {"serving_default": self.fill_texts, "embed": self.embed, "score": self.score}
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
-        pieces = np.linspace(END_ID + 1, self.mask_id - 1, 5).astype(np.int32)
-        ids = np.tile([*pieces[:2], self.mask_id, *pieces[2:]], (batch_size or 2, 1))
-        ids[1:, 3:] = PAD_ID  # The first text is the longest.
+        places = np.linspace(0, len(self._ordinary_ids) - 1, 5).astype(np.int32)
+        pieces = self._ordinary_ids[places]
+        ids = np.tile([*pieces[:2], self.special_ids.mask, *pieces[2:]], (batch_size or 2, 1))
+        ids[1:, 3:] = self.special_ids.pad  # The first text is the longest.
         return LiteSignature(
             self.saved_model_signatures()[name],
             {"texts": tf.TensorSpec([batch_size], tf.string)},
@@ -114,8 +148,8 @@ class MaskFiller(Servable):
             takes_text=True,
         )
 
-    def describe(self, signatures: Sequence[str], **others: Any) -> LanguageModelDescription:
-        return LanguageModelDescription(
+    def describe(self, signatures: Sequence[str], **others: Any) -> MaskFillerDescription:
+        return MaskFillerDescription(
             signatures=tuple(signatures),
             vocabulary_size=self.tokenizer.vocabulary_size,
             max_length=self.model.max_length,
@@ -125,15 +159,55 @@ class MaskFiller(Servable):
             **others,
         )
 
+    def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        wider = self.with_settings(top_k=min(2 * self.top_k + 2, len(self._ordinary_ids)))
+        outputs: dict[str, tf.Tensor] = wider.fill_texts(inputs["texts"])
+        return outputs
+
     def with_model(self, model: MaskedLanguageModel) -> Self:
         return type(self)(model, self.tokenizer, self.top_k)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"top_k": self.top_k}
+
+    def with_settings(self, **settings: Any) -> Self:
+        return type(self)(self.model, self.tokenizer, **{**self.settings, **settings})
+
+    def write_files(self, folder: Path) -> None:
+        self.tokenizer.save(folder / self.FILES[0])
+
+    @classmethod
+    def from_folder(cls, model: MaskedLanguageModel, folder: Path, config: dict[str, Any]) -> Self:
+        return cls(model, Tokenizer.load(folder / cls.FILES[0]), **config)
+
+    @classmethod
+    def read_examples(cls, path: str | Path) -> list[str]:
+        return list(read_lines(path))
+
+    @classmethod
+    def settings_of(cls, export: Any) -> dict[str, Any]:
+        return {"top_k": export.top_k}
+
+    def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
+        """Returns the same check for each signature: all of them take texts."""
+
+        def prepare(examples: Sequence[str]) -> dict[str, np.ndarray]:
+            return {"texts": cut_texts(examples, self.model.max_length)}
+
+        functions = self.saved_model_signatures()
+        return [
+            SignatureCheck(name, function, prepare)
+            for name, function in functions.items()
+            if name in export.signatures
+        ]
 
     def fill(self, text: str, top_k: int | None = None) -> list[Fill]:
         """Fills the first mask of a text.
 
         Args:
             text: A text with `<mask>` in the place of a token.
-            top_k: How many fills; None for as many as the signature gives.
+            top_k: The number of fills; None for as many as the signature gives.
 
         Returns:
             The fills, most probable first.
@@ -147,7 +221,7 @@ class MaskFiller(Servable):
             raise InputError(f"The text must have {MASK} in the place of a token; got {text!r}.")
         count = self.top_k if top_k is None else self._checked(top_k)
         outputs = self._fill_function(tensor[None], count)
-        if outputs["ids"][0, 0] == PAD_ID:
+        if outputs["ids"][0, 0] == self.special_ids.pad:
             raise InputError(f"The text's {MASK} is beyond the {self.model.max_length}th token.")
         names = Fill._fields
         rows = zip(*(outputs[name][0].numpy().tolist() for name in names), strict=True)
@@ -155,17 +229,17 @@ class MaskFiller(Servable):
 
     @graph_method(input_signature=[_TEXTS])
     def fill_texts(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Fills the first mask of each text `[B]`; see the class for what it returns."""
+        """Fills the first mask of each text `[B]`; the class lists the outputs."""
         return self._fill(texts, self.top_k)
 
     def _fill(self, texts: tf.Tensor, count: int) -> dict[str, tf.Tensor]:
         ids, truncated = self.tokenizer.encode_dense(texts, self.model.max_length)  # [B, S]
-        is_mask = tf.cast(ids == self.mask_id, tf.int32)
+        is_mask = tf.cast(ids == self.special_ids.mask, tf.int32)
         first = tf.argmax(is_mask, axis=1, output_type=tf.int32)[:, None]  # [B, 1]
         logits = self.model({"ids": ids, "positions": first}, training=False)
-        probabilities, fills = tf.math.top_k(self._ordinary(logits[:, 0]), count)  # [B, K]
+        probabilities, fills = tf.math.top_k(self._probabilities(logits[:, 0]), count)  # [B, K]
         has_mask = tf.reduce_max(is_mask, axis=1, keepdims=True) > 0  # [B, 1]
-        fills = tf.where(has_mask, fills + END_ID + 1, PAD_ID)
+        fills = tf.where(has_mask, self._fill_ids(fills), self.special_ids.pad)
         at_first = (tf.range(tf.shape(ids)[1]) == first) & has_mask  # [B, S]
         each = tf.expand_dims(fills, 2)  # [B, K, 1]
         # Not at_first[:, None]: LiteRT slices no booleans.
@@ -178,9 +252,26 @@ class MaskFiller(Servable):
             "truncated": truncated,
         }
 
-    def _ordinary(self, logits: tf.Tensor) -> tf.Tensor:
-        """Turns logits `[B, V]` into probabilities of the pieces between `END_ID` and the mask."""
-        return tf.nn.softmax(tf.cast(logits[:, END_ID + 1 : self.mask_id], tf.float32))
+    @property
+    def _is_contiguous(self) -> bool:
+        """Whether no special id lies between the ordinary ones: a slice is faster than a gather."""
+        first, last = self._ordinary_ids[[0, -1]]
+        return bool(last - first + 1 == len(self._ordinary_ids))
+
+    def _probabilities(self, logits: tf.Tensor) -> tf.Tensor:
+        """Turns logits `[B, V]` into probabilities of the ordinary pieces, `[B, N]`."""
+        if self._is_contiguous:
+            first, last = self._ordinary_ids[[0, -1]]
+            logits = logits[:, first : last + 1]
+        else:
+            logits = tf.gather(logits, self._ordinary_ids, axis=1)
+        return tf.nn.softmax(tf.cast(logits, tf.float32))
+
+    def _fill_ids(self, places: tf.Tensor) -> tf.Tensor:
+        """Turns places among the ordinary pieces into ids."""
+        if self._is_contiguous:
+            return places + self._ordinary_ids[0]
+        return tf.gather(self._ordinary_ids, places)
 
     def _decode(self, ids: tf.Tensor) -> tf.Tensor:
         """Turns ids `[B, K, S]` into texts `[B, K]`."""
@@ -208,12 +299,13 @@ class MaskFiller(Servable):
             `truncated`, boolean `[B]`.
         """
         ids, truncated = self.tokenizer.encode_dense(texts, self.model.max_length)
-        scored = (ids != PAD_ID) & (ids != END_ID) & (ids != self.mask_id)
+        special = self.special_ids
+        scored = (ids != special.pad) & (ids != special.end) & (ids != special.mask)
         weights = tf.cast(scored, tf.float32)  # [B, S]
         places = tf.range(tf.shape(ids)[1])
 
         def mask_next(index: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            masked = tf.where((places == index) & scored, self.mask_id, ids)
+            masked = tf.where((places == index) & scored, special.mask, ids)
             at_index = tf.fill([tf.shape(ids)[0], 1], index)
             logits = self.model({"ids": masked, "positions": at_index}, training=False)
             label = tf.gather(ids, [index], axis=1)

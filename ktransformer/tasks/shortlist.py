@@ -1,11 +1,12 @@
-"""A part of the vocabulary for a batch of sources: what they are likely to be translated into."""
+"""A shortlist: the part of the vocabulary that a batch of sources is likely to need."""
 
 import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.text import END_ID, PAD_ID
-from ktransformer.text.lexicon import Lexicon
+from ktransformer.text import ParallelFiles, Tokenizer, survey_files
+from ktransformer.text.lexicon import Lexicon, train_lexicon
+from ktransformer.text.special_ids import SpecialIds
 
 _ALWAYS = 1e9  # More votes than a batch has tokens.
 
@@ -18,8 +19,11 @@ class Shortlist:
     All sources of a batch have one shortlist: a text may be translated otherwise in another batch.
 
     Args:
-        lexicon: What each source piece is likely to be translated by.
+        lexicon: The likely translations of each source piece.
         size: C, the number of pieces.
+
+    Attributes:
+        special_ids: The places of the special ids among the chosen ids.
 
     Raises:
         InputError: `size` has no room for the special ids and the frequent pieces, or the
@@ -28,7 +32,8 @@ class Shortlist:
 
     def __init__(self, lexicon: Lexicon, size: int) -> None:
         vocabulary_size, best = lexicon.translations.shape
-        least = END_ID + 1 + len(lexicon.frequent)
+        special = sorted(lexicon.special_ids[:4])
+        least = len(special) + len(lexicon.frequent)
         if not least <= size < vocabulary_size:
             raise InputError(
                 f"A shortlist must have at least {least} pieces, the frequent ones and the special "
@@ -39,14 +44,64 @@ class Shortlist:
         self._weights = (1 / np.arange(1, best + 1)).astype(np.float32)
         self._votes = np.zeros(vocabulary_size, np.float32)
         self._votes[lexicon.frequent] = _ALWAYS
-        self._votes[: END_ID + 1] = _ALWAYS
+        self._votes[special] = -_ALWAYS  # They are chosen apart from the others.
+        self._special = special
+        # The chosen ids begin with the special ones.
+        self.special_ids = SpecialIds(*map(special.index, lexicon.special_ids[:4]))
+
+    def check(self, special_ids: SpecialIds) -> None:
+        """Checks that the lexicon was trained with the special ids of a target's tokenizer.
+
+        Raises:
+            InputError: It was not.
+        """
+        if self.lexicon.special_ids != special_ids:
+            raise InputError(
+                f"The lexicon of the shortlist must have the tokenizer's {special_ids}; "
+                f"got {self.lexicon.special_ids}."
+            )
 
     def choose(self, source: tf.Tensor) -> tf.Tensor:
-        """Returns the ids for sources `[B, S]`: int32 `[C]`, ascending, the special ones first."""
+        """Returns the ids for sources `[B, S]`: int32 `[C]`.
+
+        The special ids are the first, in ascending order; the others follow, ascending, too.
+        """
         likely = tf.gather(tf.constant(self.lexicon.translations), source)  # [B, S, N]
-        weights = tf.where(likely == PAD_ID, 0.0, self._weights)
+        weights = tf.where(likely == self.lexicon.special_ids.pad, 0.0, self._weights)
         votes = tf.math.unsorted_segment_sum(
             tf.reshape(weights, [-1]), tf.reshape(likely, [-1]), len(self._votes)
         )
-        chosen = tf.math.top_k(votes + self._votes, self.size).indices
-        return -tf.math.top_k(-chosen, self.size).values
+        count = self.size - len(self._special)
+        chosen = tf.math.top_k(votes + self._votes, count).indices
+        return tf.concat([self._special, -tf.math.top_k(-chosen, count).values], axis=0)
+
+
+def learn_shortlist(
+    files: ParallelFiles,
+    tokenizer: Tokenizer,
+    size: int,
+    *,
+    max_pairs: int,
+    target_tokenizer: Tokenizer | None = None,
+) -> Shortlist:
+    """Learns a shortlist from parallel text.
+
+    Args:
+        files: The text.
+        tokenizer: The tokenizer of the model.
+        size: Pieces to search in.
+        max_pairs: Pairs to learn from; they are drawn evenly from a longer text.
+        target_tokenizer: The tokenizer of the target; None if it is the same.
+
+    Raises:
+        InputError: There is no pair, or as `Shortlist`.
+    """
+    text = survey_files(files, sample_pairs=max_pairs).sample
+    target_tokenizer = target_tokenizer or tokenizer
+    lexicon = train_lexicon(
+        tokenizer.encode_lines(text.sources),
+        target_tokenizer.encode_lines(text.targets),
+        tokenizer.vocabulary_size,
+        special_ids=target_tokenizer.special_ids,
+    )
+    return Shortlist(lexicon, size)

@@ -1,34 +1,111 @@
-"""The translator: text in, text out, in TensorFlow graphs."""
+"""The translator: tokenizer, Transformer and search in TensorFlow graphs, from text to text."""
 
+import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
-import numpy as np
 import tensorflow as tf
 
-from ktransformer.decoding import Hypotheses, check_sampling, sample, to_seed
+from ktransformer.config import Config, DecodingConfig
+from ktransformer.decoding import (
+    Hypotheses,
+    SpecialIds,
+    beam_search,
+    check_sampling,
+    greedy_search,
+    length_limits,
+    sample,
+    to_seed,
+)
 from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy, token_weights
-from ktransformer.tasks.description import TranslatorDescription
+from ktransformer.models import Transformer, check_decoding
+from ktransformer.models.decoding_check import check_decoder_overrides
+from ktransformer.numbers import to_integer
+from ktransformer.saving.run import check_model_of_run
+from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function, graph_method
-from ktransformer.tasks.id_translator import (
-    SPECIAL_IDS,
-    IdTranslator,
-    TransformerSearch,
-    end_empty,
+from ktransformer.tasks.inputs import check_ids, to_tensor
+from ktransformer.tasks.padded_ids import cut_ids, end_empty, lengths_of
+from ktransformer.tasks.registry import register_task
+from ktransformer.tasks.shortlist import Shortlist
+from ktransformer.tasks.step_state import name_state, pack_state
+from ktransformer.tasks.task import (
+    LiteSignature,
+    SignatureCheck,
+    Task,
+    check_padding,
+    check_pieces,
+    check_type,
 )
-from ktransformer.tasks.inputs import to_tensor
-from ktransformer.tasks.servable import LiteSignature
-from ktransformer.text import END_ID, PAD_ID, START_ID
+from ktransformer.tasks.transformer_search import TransformerSearch
+from ktransformer.tasks.translator_signatures import lite_signature, signature_checks
+from ktransformer.text import Tokenizer, read_lines
 
+_TARGET_TOKENIZER = "target_tokenizer.model"
 TEXT_SIGNATURES = ("serving_default", "beam")
-MAX_TARGET_LENGTH = 65_536  # What a client may take for the longest output; export/c/lite.c does.
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
+_IDS = tf.TensorSpec([None, None], tf.int32, "source")
+_NEWEST, _INDEX = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
 
 
-class Translator(IdTranslator):
-    """Tokenizer, model and search in one: every method is a graph from text to text.
+def _check_ids(translator: "Translator", name: str, ids: tf.Tensor) -> None:
+    check_ids(name, ids.numpy(), translator.model.vocabulary_size)
+
+
+def _search_ids(owner: Tokenizer | Shortlist) -> SpecialIds:
+    """Returns the special ids of a search in all ids, or in the places of a shortlist."""
+    ids = owner.special_ids
+    suppressed = (ids.pad, ids.start, ids.unknown)
+    return SpecialIds(start=ids.start, end=ids.end, pad=ids.pad, suppressed=suppressed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TranslatorDescription(Description):
+    """The metadata of an export of a translator.
+
+    Attributes:
+        vocabulary_size: V, the number of ids.
+        max_source_length: The longest source, in tokens, the end token included.
+        max_target_length: The longest target, likewise.
+        decoding: The settings of the search, as in the run's configuration.
+        shortlist: Pieces of the vocabulary that a batch is searched in; None for all of them.
+        special_ids: `start`, `end`, `pad`, and those that are `suppressed`.
+        tokenizer_sha256: Of the SentencePiece model that encodes the source.
+        target_tokenizer_sha256: Of the one that decodes the target; None if it is the same.
+        source_label: The language of the source, or any other name of it.
+        target_label: The same of the target.
+        tokenizer: The kind of its tokenizer; there is one so far.
+        characters: Those that its tokenizer knows; None where that cannot be told, as in exports
+            of versions that did not write it.
+    """
+
+    STATEFUL: ClassVar[frozenset[str]] = frozenset({"decode_step"})
+
+    kind: str = "translator"
+    vocabulary_size: int
+    max_source_length: int
+    max_target_length: int
+    decoding: DecodingConfig
+    special_ids: dict[str, Any]
+    tokenizer_sha256: str
+    target_tokenizer_sha256: str | None = None
+    source_label: str = ""
+    target_label: str = ""
+    shortlist: int | None = None
+    tokenizer: str = "sentencepiece"
+    characters: str | None = None
+
+    @property
+    def inexact(self) -> str:
+        return super().inexact or ("" if self.shortlist is None else "has a shortlist")
+
+
+@register_task
+class Translator(Task):
+    """Tokenizer, model and search in one; its methods are graphs from text, or ids, to the same.
 
     The same methods serve the BLEU callback, the commands and the exports. A text without any
     token (empty, or spaces alone) gives an empty text with a score of 0. A text of more than
@@ -37,32 +114,128 @@ class Translator(IdTranslator):
 
     Args:
         model: A trained `Transformer`, or a subclass of it; built here if it is not yet.
-        tokenizer: Its tokenizer.
-        decoding: How to search. A beam size of 1 makes `translate` greedy.
-        shortlist: What chooses the part of the vocabulary that a batch is searched in; None for
-            all of it. `score` and `sample` know the whole vocabulary.
+        tokenizer: Encodes the source, and decodes the target, too, without a `target_tokenizer`.
+        decoding: The settings of the search. A beam size of 1 makes it greedy.
+        shortlist: Chooses the part of the vocabulary that a batch is searched in; None for all of
+            it. `score` and `sample` use the whole vocabulary.
+        target_tokenizer: The tokenizer of the target, if it segments otherwise than the source's;
+            both have the model's ids (see `Tokenizer.from_table`). None for one tokenizer.
 
     Attributes:
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
 
     Raises:
-        InputError: The tokenizer has another number of pieces or another padding than the model,
-            or `decoding` allows texts longer than the model's `max_length`.
+        InputError: A tokenizer has another number of pieces or another padding than the model, the
+            shortlist has other special ids than the target's tokenizer, `decoding` allows texts
+            longer than the model's `max_length`, or a subclass of the model overrides a method
+            that cached decoding does not call, and not its counterpart.
         TypeError: `model` is no `Transformer`, or `tokenizer` no `Tokenizer`.
 
     Example:
         ```python
         translator = Translator(run.model, run.tokenizer, run.config.decoding)
-        translator.translate(["Two dogs are running."])["text"]
+        translator.translate_texts(["Two dogs are running."])["text"]
         ```
     """
 
-    kind = TranslatorDescription.kind
+    description_class = TranslatorDescription
+    kind = description_class.kind
+    model_class = Transformer
     LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
+    FILES = ("tokenizer.model",)
+    OPTIONAL_FILES = (_TARGET_TOKENIZER,)
+    SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
+    RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score", "ids": "score"}
+    IDENTITY = ("tokenizer_sha256", "target_tokenizer_sha256", "vocabulary_size")
+    model: Transformer
+    tokenizer: Tokenizer
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        decoding: DecodingConfig | None = None,
+        shortlist: Shortlist | None = None,
+        *,
+        target_tokenizer: Tokenizer | None = None,
+    ) -> None:
+        check_type("model", model, Transformer)
+        check_type("tokenizer", tokenizer, Tokenizer)
+        super().__init__(model, tokenizer, name="translator")
+        if target_tokenizer is not None:
+            check_type("target_tokenizer", target_tokenizer, Tokenizer)
+        self.target_tokenizer = target_tokenizer or tokenizer
+        self.check_tokenizer()
+        for each in self.tokenizers:
+            check_padding(model, each)
+        if shortlist is not None:
+            shortlist.check(self.target_tokenizer.special_ids)
+        if not model.built:
+            model.build()
+        try:
+            check_decoder_overrides(model)
+        except NotImplementedError as error:
+            raise InputError(str(error)) from error
+        self.decoding = decoding or DecodingConfig()
+        self.shortlist = shortlist
+        self.max_source_length = self.decoding.max_source_length or model.max_length
+        self.max_target_length = self.decoding.max_target_length or model.max_length
+        self.decoding.check_lengths(model.max_length)
+
+    def check_tokenizer(self) -> None:
+        """Checks that the tokenizers have as many pieces as the model has ids.
+
+        Override it where ids alone are translated.
+
+        Raises:
+            InputError: One has not.
+        """
+        for each in self.tokenizers:
+            check_pieces(each, self.model.vocabulary_size)
+
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, ...]:
+        if self.target_tokenizer is self.tokenizer:
+            return (self.tokenizer,)
+        return self.tokenizer, self.target_tokenizer
+
+    @property
+    def texts_are_independent(self) -> bool:
+        return self.shortlist is None
+
+    def with_model(self, model: Transformer) -> Self:
+        return self._with(model=model)
+
+    def _with(
+        self,
+        *,
+        model: Transformer | None = None,
+        decoding: DecodingConfig | None = None,
+        shortlist: Shortlist | None = None,
+    ) -> Self:
+        """Returns the same translator with other parts."""
+        # A subclass without the argument has one tokenizer.
+        target = {"target_tokenizer": self.target_tokenizer} if len(self.tokenizers) > 1 else {}
+        return type(self)(
+            model or self.model,
+            self.tokenizer,
+            decoding or self.decoding,
+            shortlist or self.shortlist,
+            **target,
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dataclasses.asdict(self.decoding)
+
+    def with_settings(self, *, shortlist: Shortlist | None = None, **decoding: Any) -> Self:
+        """Returns the same translator with other fields of `DecodingConfig`, or a shortlist."""
+        other = dataclasses.replace(self.decoding, **decoding)
+        return self._with(decoding=other, shortlist=shortlist)
 
     @graph_method(input_signature=[_TEXTS])
-    def translate(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+    def translate_texts(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Translates texts `[B]`.
 
         Returns:
@@ -93,14 +266,15 @@ class Translator(IdTranslator):
 
         Returns:
             `log_probability`, float32 `[B]`, of the target with its end token; `tokens`, int32
-            `[B]`, how many tokens that is; `truncated`, boolean `[B]`, whether either was cut.
+            `[B]`, the number of its tokens; `truncated`, boolean `[B]`, whether either was cut.
         """
         sources, source_cut = self.tokenizer.encode_dense(source, self.max_source_length)
-        labels, target_cut = self.tokenizer.encode_dense(target, self.max_target_length)
-        start = tf.fill([tf.shape(labels)[0], 1], START_ID)
+        labels, target_cut = self.target_tokenizer.encode_dense(target, self.max_target_length)
+        special = self.target_tokenizer.special_ids
+        start = tf.fill([tf.shape(labels)[0], 1], special.start)
         inputs = tf.concat([start, labels[:, :-1]], axis=1)
         logits = self.model({"source": sources, "target": inputs}, training=False)
-        weights = token_weights(labels, PAD_ID)
+        weights = token_weights(labels, special.pad)
         losses = smoothed_cross_entropy(labels, logits)
         return {
             "log_probability": -tf.reduce_sum(losses * weights, axis=1),
@@ -154,14 +328,14 @@ class Translator(IdTranslator):
         drawn = sample(
             TransformerSearch(self.model, source),
             self._limits(source),
-            SPECIAL_IDS,
+            _search_ids(self.target_tokenizer),
             seed=seed,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
             length_penalty=length_penalty,
         )
-        outputs = self._to_texts(end_empty(source, drawn))
+        outputs = self._to_texts(end_empty(source, drawn, self.target_tokenizer.special_ids))
         return {name: values[:, 0] for name, values in outputs.items()}
 
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
@@ -175,81 +349,137 @@ class Translator(IdTranslator):
 
     def _to_texts(self, best: Hypotheses) -> dict[str, tf.Tensor]:
         shape = tf.shape(best.ids)  # [B, K, T]
-        texts = self.tokenizer.decode(tf.reshape(best.ids, [-1, shape[2]]))
+        texts = self.target_tokenizer.decode(tf.reshape(best.ids, [-1, shape[2]]))
         return {"text": tf.reshape(texts, shape[:2]), "score": best.scores}
+
+    @graph_method(input_signature=[_IDS], check=_check_ids)
+    def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Translates source ids `[B, S]`, ended and padded, for callers with a tokenizer.
+
+        Ids over `max_source_length` are cut there and ended, as texts are. Ids that the model does
+        not have are refused; within a graph and in an export they are not looked at: there, a
+        negative id counts from the vocabulary's end, and one beyond it is an error or, on a GPU, a
+        vector of zeros.
+
+        Returns:
+            `ids`, int32 `[B, T]`, ended and padded; `score`, float32 `[B]`; `truncated`, int32
+            `[B]`, 1 where the source was cut: not every runtime takes booleans.
+        """
+        best = self.search(self._cut(source))
+        truncated = tf.cast(
+            lengths_of(source, self.model.pad_id) > self.max_source_length, tf.int32
+        )
+        return {"ids": best.ids[:, 0], "score": best.scores[:, 0], "truncated": truncated}
+
+    @graph_method(input_signature=[_IDS], check=_check_ids)
+    def encode(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Starts the decoding of source ids `[B, S]`, for callers who drive the loop.
+
+        Returns:
+            `limits`, int32 `[B]`, the most tokens of each target; `memory_0`, `memory_1`, ...,
+            the projected memory; `cache_0`, `cache_1`, ..., its state for
+            `max_target_length` tokens of one hypothesis a text. A beam repeats the rows of all.
+        """
+        source = self._cut(source)
+        memory = self.model.prepare_memory(source)
+        cache = self.model.empty_state(tf.shape(source)[0], self.max_target_length)
+        return {
+            "limits": self._limits(source),
+            **name_state(memory=memory, cache=cache),
+        }
+
+    def decode_step(
+        self, ids: tf.Tensor, index: tf.Tensor, **state: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Predicts the token after the newest one, for callers who drive the loop.
+
+        Args:
+            ids: Int32 `[N]`, the newest token of every hypothesis; the start token at first.
+            index: Int32 scalar, its position, from 0.
+            **state: The `memory_*` that `encode` returned, and the `cache_*` that it or the last
+                step returned.
+
+        Returns:
+            `logits`, float32 `[N, V]`, and the next `cache_0`, `cache_1`, ...
+
+        Raises:
+            InputError: Part of the state is missing or unknown, or, outside of a graph, an id or
+                the position is one that the model does not have; for a graph see `ids`.
+        """
+        memory, cache = self._state_structure()
+        memory, cache = pack_state(state, memory=memory, cache=cache)
+        ids, index = to_tensor("ids", ids, _NEWEST), to_tensor("index", index, _INDEX)
+        if not tf.is_symbolic_tensor(ids):
+            _check_ids(self, "ids", ids)
+        if not tf.is_symbolic_tensor(index):
+            to_integer("index", int(index), least=0, most=self.max_target_length - 1)
+        logits, cache = self.model.step(ids, index, cache, memory)
+        return {"logits": tf.cast(logits, tf.float32), **name_state(cache=cache)}
+
+    def _state_structure(self) -> tuple[Any, Any]:
+        """Returns some source's memory and state, for how this model nests its tensors."""
+        with tf.init_scope():  # Eagerly, outside the graph that is being traced.
+            special = self.tokenizer.special_ids
+            memory = self.model.prepare_memory(tf.constant([[special.start, special.end]]))
+            return memory, self.model.empty_state(1, 1)
+
+    def _cut(self, source: tf.Tensor) -> tf.Tensor:
+        return cut_ids(source, self.max_source_length, self.tokenizer.special_ids)
+
+    def search(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
+        """Finds the `n_best` target sequences of source ids `[B, S]`."""
+        beam_size, penalty = self.decoding.beam_size, self.decoding.length_penalty
+        n_best = to_integer("n_best", n_best, least=1, most=beam_size)
+        chosen = None if self.shortlist is None else self.shortlist.choose(source)
+        special = _search_ids(self.shortlist or self.target_tokenizer)
+        limits, model = self._limits(source), TransformerSearch(self.model, source, chosen)
+        if beam_size == 1:
+            best = greedy_search(model, limits, special, length_penalty=penalty)
+        else:
+            best = beam_search(
+                model,
+                limits,
+                special,
+                beam_size=beam_size,
+                n_best=n_best,
+                length_penalty=penalty,
+            )
+        if chosen is not None:
+            best = best._replace(ids=tf.gather(chosen, best.ids))
+        return end_empty(source, best, self.target_tokenizer.special_ids)
+
+    def _limits(self, source: tf.Tensor) -> tf.Tensor:
+        return length_limits(
+            lengths_of(source, self.model.pad_id),
+            ratio=self.decoding.max_length_ratio,
+            offset=self.decoding.max_length_offset,
+            maximum=self.max_target_length,
+        )
+
+    # Its exports.
+
+    def check_before_export(self) -> None:
+        """Compares cached decoding with whole calls; see `models.check_decoding`."""
+        try:
+            check_decoding(self.model, columns=self.shortlist is not None)
+        except ValueError as error:
+            raise InputError(str(error)) from error
 
     def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
         return {
-            "serving_default": self.translate,
+            "serving_default": self.translate_texts,
             "beam": self.beam,
             "score": self.score,
             "ids": self.ids,
         }
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
-        """Returns one of `LITE_SIGNATURES`; see `Servable`.
+        """Returns one of `LITE_SIGNATURES`; see `Task`.
 
         With a fixed batch, sources are padded to `max_source_length`, and ids given padded to
         `max_target_length`.
         """
-        if self.max_target_length > MAX_TARGET_LENGTH:
-            raise InputError(
-                f"max_target_length must be at most {MAX_TARGET_LENGTH} in a .tflite; "
-                f"got {self.max_target_length}."
-            )
-        source = self._probe(batch_size)
-        if name in TEXT_SIGNATURES:
-            function = self.translate if name == "serving_default" else self.beam
-            texts = {"texts": tf.TensorSpec([batch_size], tf.string)}
-            probe = {"texts": self.tokenizer.decode(source)}
-            return LiteSignature(function, texts, probe, takes_text=True)
-        length = self.max_source_length if batch_size else None
-        ids = {"source": tf.TensorSpec([batch_size, length], tf.int32)}
-        if name == "decode_step":
-            return self._decode_step_signature(source, ids["source"])
-        function = self.encode if name == "encode" else self._ids_function(batch_size)
-        return LiteSignature(function, ids, {"source": source})
-
-    def _decode_step_signature(self, source: tf.Tensor, spec: tf.TensorSpec) -> LiteSignature:
-        """Returns the signature that takes what `encode` gives for sources like `source`."""
-        encode: Any = self.encode
-        if spec.shape.is_fully_defined():  # Then so are the shapes of what it gives.
-            encode = graph_function(encode.python_function, input_signature=[spec])
-        state = {
-            name: tf.TensorSpec(tensor.shape, tensor.dtype)
-            for name, tensor in encode.get_concrete_function().structured_outputs.items()
-        }
-        inputs = {
-            "ids": tf.TensorSpec(spec.shape[:1], tf.int32),
-            "index": tf.TensorSpec([], tf.int32),
-        }
-        probe = {"ids": tf.fill(tf.shape(source)[:1], START_ID), "index": tf.constant(0)}
-        inputs, probe = {**inputs, **state}, {**probe, **self.encode(source)}
-        del inputs["limits"], probe["limits"]
-        return LiteSignature(self.decode_step, inputs, probe)
-
-    def _probe(self, batch_size: int | None) -> tf.Tensor:
-        """Makes source ids `[B, S]` of several lengths, from all over the vocabulary."""
-        rows, limit = batch_size or 2, self.max_source_length
-        source = np.full((rows, limit if batch_size else min(8, limit)), PAD_ID, np.int32)
-        pieces = np.linspace(END_ID + 1, self.tokenizer.vocabulary_size - 1, 7).astype(np.int32)
-        for row in range(rows):
-            length = min(1 + (row + 4) % 7, limit - 1)
-            source[row, :length] = pieces[:length]
-            source[row, length] = END_ID
-        return tf.constant(source)
-
-    def _ids_function(self, batch_size: int | None) -> Callable[..., dict[str, tf.Tensor]]:
-        """Returns the translation of ids, with its output's shape fixed if the batch is."""
-
-        def fixed_ids(source: tf.Tensor) -> dict[str, tf.Tensor]:
-            found: dict[str, Any] = self.ids.python_function(source)
-            shape = [batch_size, self.max_target_length]
-            ids = tf.concat([found["ids"], tf.fill(shape, PAD_ID)], axis=1)
-            fixed = {name: tf.reshape(found[name], shape[:1]) for name in ("score", "truncated")}
-            return {"ids": tf.slice(ids, [0, 0], shape), **fixed}
-
-        return self.ids if batch_size is None else fixed_ids
+        return lite_signature(self, name, batch_size)
 
     def describe(self, signatures: Sequence[str], **others: Any) -> TranslatorDescription:
         return TranslatorDescription(
@@ -259,8 +489,64 @@ class Translator(IdTranslator):
             max_target_length=self.max_target_length,
             decoding=self.decoding,
             shortlist=None if self.shortlist is None else self.shortlist.size,
-            special_ids=SPECIAL_IDS._asdict(),
+            special_ids=_search_ids(self.target_tokenizer)._asdict(),
             tokenizer_sha256=self.tokenizer.sha256,
+            target_tokenizer_sha256=(
+                self.target_tokenizer.sha256 if len(self.tokenizers) > 1 else None
+            ),
             characters=self.tokenizer.characters,
             **others,
         )
+
+    def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        wider = self.with_settings(beam_size=2 * self.decoding.beam_size + 2)
+        (values,) = inputs.values()
+        if signature in TEXT_SIGNATURES:
+            outputs: dict[str, tf.Tensor] = wider.beam(values)
+            return outputs
+        best = wider.search(values, n_best=wider.decoding.beam_size)
+        return {"ids": best.ids, "score": best.scores}
+
+    # Its folder.
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"decoding": self.settings}
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (*self.FILES, *self.OPTIONAL_FILES)[: len(self.tokenizers)]
+
+    def write_files(self, folder: Path) -> None:
+        for tokenizer, name in zip(self.tokenizers, self.files, strict=True):
+            tokenizer.save(folder / name)
+
+    @classmethod
+    def check_model_config(cls, model_config: dict[str, Any], config: dict[str, Any]) -> None:
+        check_model_of_run(model_config, config)
+
+    @classmethod
+    def from_folder(cls, model: Transformer, folder: Path, config: dict[str, Any]) -> Self:
+        tokenizer = Tokenizer.load(folder / cls.FILES[0])
+        target = folder / _TARGET_TOKENIZER
+        decoding = Config.from_dict(config).decoding
+        if not target.is_file():
+            return cls(model, tokenizer, decoding)
+        return cls(model, tokenizer, decoding, target_tokenizer=Tokenizer.load(target))
+
+    # How its exports are verified.
+
+    @classmethod
+    def read_examples(cls, path: str | Path) -> list[str]:
+        return list(read_lines(path))
+
+    @classmethod
+    def settings_of(cls, export: Any) -> dict[str, Any]:
+        lengths = ("max_source_length", "max_target_length")
+        return {
+            **dataclasses.asdict(export.decoding),
+            **{name: getattr(export, name) for name in lengths},
+        }
+
+    def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
+        return signature_checks(self, export)

@@ -1,13 +1,13 @@
-"""Text in and out: the tokenizer, parallel corpora, and batches of them for training.
+"""Tokenizers, parallel corpora, and batches of them for training.
 
-What is NumPy alone, `TokenBatches` of ids above all, is imported without TensorFlow.
+The modules that need only NumPy, such as `TokenBatches`, are imported without TensorFlow.
 """
 
 from typing import TYPE_CHECKING
 
 from ktransformer.lazy import lazy_names
 from ktransformer.runtime import supported_backend as supported_backend
-from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID, SpecialIds
 
 if TYPE_CHECKING:
     from ktransformer.text.batches import TokenBatches
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         ParallelFiles,
         ParallelText,
         open_parallel,
+        read_aligned,
         read_lines,
         read_parallel,
         read_tsv,
@@ -37,11 +38,13 @@ __all__ = [
     "ParallelText",
     "ShardedBatches",
     "Shards",
+    "SpecialIds",
     "SubwordSampler",
     "Survey",
     "TokenBatches",
     "Tokenizer",
     "open_parallel",
+    "read_aligned",
     "read_lines",
     "read_parallel",
     "read_tsv",
@@ -56,6 +59,7 @@ __getattr__ = lazy_names(
         "ParallelFiles": "corpus",
         "ParallelText": "corpus",
         "open_parallel": "corpus",
+        "read_aligned": "corpus",
         "read_lines": "corpus",
         "read_parallel": "corpus",
         "read_tsv": "corpus",

@@ -175,6 +175,19 @@ def read_parallel(
     return _check_some(text, _names(source_paths))
 
 
+def read_aligned(source_path: str | Path, target_path: str | Path) -> tuple[list[str], list[str]]:
+    """Reads two files whose lines belong together, empty lines included.
+
+    Raises:
+        InputError: They have different numbers of lines or none, or cannot be read.
+    """
+    pairs = list(_read_pairs([source_path], [target_path]))
+    if not pairs:
+        raise InputError(f"{source_path} is empty.")
+    sources, targets = map(list, zip(*pairs, strict=True))
+    return sources, targets
+
+
 def _read_pairs(
     source_paths: Sequence[str | Path], target_paths: Sequence[str | Path]
 ) -> Iterator[tuple[str, str]]:

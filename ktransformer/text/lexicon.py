@@ -1,4 +1,4 @@
-"""A lexical table: which target pieces a source piece is likely to be translated by."""
+"""Lexical translation table: the likely target pieces of each source piece."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,23 +6,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.text import END_ID, PAD_ID
-
-_NULL_ID = PAD_ID  # Stands for no source piece at all: what a translation adds of its own.
+from ktransformer.text.special_ids import DEFAULT_SPECIAL_IDS, SpecialIds
 
 
 @dataclasses.dataclass(frozen=True)
 class Lexicon:
-    """The likely translations of each piece, to keep a search to a part of the vocabulary.
+    """The likely translations of each piece, to restrict a search to part of the vocabulary.
 
     Attributes:
-        translations: Int32 `[V, N]`: of each source piece, its likely target pieces, the most
-            probable first, padded with `PAD_ID`.
+        translations: Int32 `[V, N]`: the likely target pieces of each source piece, most probable
+            first, padded with the padding id.
         frequent: Int32 `[F]`: the most frequent target pieces, the most frequent first.
+        special_ids: Those of the tokenizer; no special id is in the table or among the frequent.
     """
 
     translations: np.ndarray
     frequent: np.ndarray
+    special_ids: SpecialIds = DEFAULT_SPECIAL_IDS
 
 
 def train_lexicon(
@@ -30,24 +30,25 @@ def train_lexicon(
     targets: Sequence[np.ndarray],
     vocabulary_size: int,
     *,
+    special_ids: SpecialIds = DEFAULT_SPECIAL_IDS,
     best: int = 50,
     frequent: int = 100,
     iterations: int = 5,
 ) -> Lexicon:
-    """Learns from parallel text which target pieces a source piece is translated by.
+    """Learns the likely translations of each piece from parallel text.
 
-    The probabilities are those of IBM model 1: each target token comes from one of its sentence's
-    source tokens or from none, all equally likely beforehand. Memory is about 70 bytes for each
-    pair of a source and a target token of one sentence, 8 million in Multi30k: of a long text give
-    a sample.
+    IBM model 1 estimates the probabilities: each target token comes from one of the source tokens
+    of its sentence, or from none, with uniform prior. Memory is about 70 bytes for each pair of a
+    source and a target token of a sentence, 8 million in Multi30k: give a sample of a long text.
 
     Args:
         sources: Int arrays `[S]`, one a pair; special ids are left out.
         targets: Int arrays `[T]`, likewise.
         vocabulary_size: V, the number of ids.
+        special_ids: `tokenizer.special_ids`, of both sides.
         best: N, the most translations of a source piece.
-        frequent: F, how many of the most frequent target pieces every shortlist has.
-        iterations: Passes of expectation and maximisation.
+        frequent: F, the number of most frequent target pieces, which every shortlist has.
+        iterations: Iterations of expectation maximisation.
 
     Raises:
         InputError: The sides differ in number, no pair has a token on both, or a number is below
@@ -70,11 +71,15 @@ def train_lexicon(
         if value < least:
             raise InputError(f"{name} must be at least {least}; got {name}={value}.")
     _check_sides(sources, targets)
-    words = [[ids[ids > END_ID] for ids in pair] for pair in zip(sources, targets, strict=True)]
+    is_ordinary = np.zeros(vocabulary_size, bool)
+    is_ordinary[special_ids.ordinary(vocabulary_size)] = True
+    pairs = zip(sources, targets, strict=True)
+    words = [[ids[is_ordinary[ids]] for ids in pair] for pair in pairs]
     words = [pair for pair in words if all(map(len, pair))]
     if not words:
         raise InputError("There is no pair with a token on both sides.")
-    flat_sources, source_lengths = _join([np.append(_NULL_ID, pair[0]) for pair in words])
+    null = special_ids.pad  # Stands for no source piece: a translation adds words of its own.
+    flat_sources, source_lengths = _join([np.append(null, pair[0]) for pair in words])
     flat_targets, target_lengths = _join([pair[1] for pair in words])
     source, token = _links(flat_sources, source_lengths, target_lengths)
     keys, entry = np.unique(source * vocabulary_size + flat_targets[token], return_inverse=True)
@@ -83,8 +88,11 @@ def train_lexicon(
     counts = np.bincount(flat_targets, minlength=vocabulary_size)
     order = np.argsort(-counts, kind="stable")[:frequent]
     return Lexicon(
-        translations=_best_of_each(of_source, of_target, probabilities, vocabulary_size, best),
+        translations=_best_of_each(
+            of_source, of_target, probabilities, vocabulary_size, best, null
+        ),
         frequent=order[counts[order] > 0].astype(np.int32),
+        special_ids=special_ids,
     )
 
 
@@ -97,7 +105,7 @@ def _check_sides(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -
 
 
 def _join(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns all sequences in one, int64, and the length of each."""
+    """Returns all sequences joined, int64, and the length of each."""
     lengths = np.array([len(ids) for ids in sequences])
     return np.concatenate(sequences).astype(np.int64), lengths
 
@@ -108,8 +116,8 @@ def _links(
     """Links each target token with every source token of its sentence.
 
     Returns:
-        Of each link the source's id, and the position of the target token among all; the links of
-        a target token are next to each other.
+        The source id of each link, and the index of its target token among all target tokens; the
+        links of a target token are adjacent.
     """
     starts = np.repeat(np.cumsum(source_lengths) - source_lengths, target_lengths)
     counts = np.repeat(source_lengths, target_lengths)  # Links of each target token.
@@ -121,12 +129,15 @@ def _links(
 def _expectation_maximisation(
     entry: np.ndarray, token: np.ndarray, of_source: np.ndarray, iterations: int
 ) -> np.ndarray:
-    """Estimates p(target | source) of every entry, a pair of ids that some sentence has.
+    """Estimates p(target | source) of every entry, a pair of ids that occurs in a sentence.
 
-    `entry` and `token` say of each link which entry it counts for and whose link it is;
-    `of_source` the source id of each entry.
+    Args:
+        entry: The entry of each link.
+        token: The target token of each link.
+        of_source: The source id of each entry.
+        iterations: Iterations of expectation maximisation.
     """
-    probabilities = np.ones(len(of_source))  # Of a target token's links, all are equal at first.
+    probabilities = np.ones(len(of_source))  # Uniform at first.
     for _ in range(iterations):
         weights = probabilities[entry]
         weights /= np.bincount(token, weights)[token]
@@ -141,13 +152,14 @@ def _best_of_each(
     probabilities: np.ndarray,
     vocabulary_size: int,
     best: int,
+    null: int,
 ) -> np.ndarray:
-    """Returns each source's most probable targets: int32 `[V, best]`, padded with `PAD_ID`."""
+    """Returns each source's most probable targets: int32 `[V, best]`, padded with `null`."""
     order = np.lexsort((-probabilities, of_source))
     of_source, of_target = of_source[order], of_target[order]
     counts = np.bincount(of_source, minlength=vocabulary_size)
     ranks = np.arange(len(of_source)) - (np.cumsum(counts) - counts)[of_source]
-    chosen = (ranks < best) & (of_source != _NULL_ID)
-    table = np.full((vocabulary_size, best), PAD_ID, np.int32)
+    chosen = (ranks < best) & (of_source != null)
+    table = np.full((vocabulary_size, best), null, np.int32)
     table[of_source[chosen], ranks[chosen]] = of_target[chosen]
     return table

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,13 @@ from ktransformer.text.piece_model import (
     add_mask,
     find_line_end,
     find_mask,
+    find_unlisted,
     known_characters,
     lite_obstacle,
     open_processor,
 )
-from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from ktransformer.text.piece_table import renumber_pieces
+from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID, SpecialIds
 
 try:
     import tensorflow_text
@@ -39,36 +41,36 @@ _LEAST_COVERAGE = 0.98  # SentencePiece takes no less.
 class Tokenizer(tf.Module):
     """A SentencePiece unigram tokenizer that runs in a TensorFlow graph.
 
-    Ids: 0 padding, 1 unknown, 2 start, 3 end. One trained with `mask=True` also has a mask token,
-    `<mask>` in a text, whose id is `mask_id`.
+    `train` makes one with the special ids 0 padding, 1 unknown, 2 start and 3 end; another
+    SentencePiece model keeps its own. One trained with `mask=True` also has a mask token, `<mask>`
+    in a text.
 
     A model that `train` made runs as tensorflow-text's `FastSentencepieceTokenizer`, the one form
-    that TensorFlow and LiteRT share, so that every engine sees the same ids. They are the ids of
-    the sentencepiece package, but where segmentations are equally probable, and for a `▁` that
-    stands alone. Another SentencePiece model, whose fast form would differ, runs in its plain
-    form; `lite_obstacle` then says why it has no LiteRT form.
+    that TensorFlow and LiteRT share, so that every engine computes the same ids. They equal the ids
+    of the sentencepiece package, except where segmentations are equally probable and for a `▁` that
+    stands alone. A SentencePiece model whose fast form would differ runs in its plain form;
+    `lite_obstacle` then says why it has no LiteRT form.
 
     Text is normalised by SentencePiece's `nmt_nfkc`: NFKC, tabs and line ends become spaces, most
     other control characters vanish, spaces are trimmed at both ends and runs of them become one.
-    Decoding what was encoded gives the text normalised so. A character that was not in the
-    training text becomes unknown. A mask token has the same id behind a space and inside a word;
-    decoding puts a space before it.
+    Decoding the ids of a text gives the normalised text. A character that was not in the training
+    text becomes unknown. A mask token has the same id after a space and inside a word; decoding
+    puts a space before it.
 
     Attributes:
         model: The serialized SentencePiece model.
-        vocabulary_size: The number of ids. Where there is a mask token, the last two are its:
-            `mask_id`, and one that stands for it inside a word and is never given out.
-        mask_id: The id of `<mask>`, or None without one; the ordinary pieces lie between `END_ID`
-            and it.
-        characters: All that it knows, in order; None where that cannot be told of another's model.
-        lite_obstacle: Why there is no LiteRT form that gives the same ids, or None.
+        vocabulary_size: The number of ids. The last two of a tokenizer with a mask are
+            `special_ids.mask` and the mask inside a word, which no text is encoded into.
+        special_ids: The ids of the start, the end, padding, unknown characters and the mask.
+        characters: The known characters, in order; None if the model does not tell them.
+        lite_obstacle: Why there is no LiteRT form with the same ids, or None.
 
     Args:
         model: A serialized SentencePiece model.
 
     Raises:
-        InputError: `model` is not a SentencePiece model, has other special ids, or has a piece
-            with a line end, which would break a text into two lines.
+        InputError: `model` is not a SentencePiece model, lacks a special id, or has a piece with a
+            line end, which would break a text into two lines.
 
     Example:
         ```python
@@ -83,12 +85,6 @@ class Tokenizer(tf.Module):
     def __init__(self, model: bytes) -> None:
         super().__init__(name="tokenizer")
         processor = open_processor(model)
-        ids = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id())
-        if ids != (PAD_ID, UNKNOWN_ID, START_ID, END_ID):
-            raise InputError(
-                "The SentencePiece model must have the ids pad 0, unknown 1, start 2, end 3; "
-                f"got {ids}."
-            )
         broken = find_line_end(model)
         if broken is not None:
             raise InputError(
@@ -96,8 +92,16 @@ class Tokenizer(tf.Module):
                 f"got {processor.id_to_piece(broken)!r}, id {broken}."
             )
         self.model = model
-        self.vocabulary_size: int = processor.vocab_size()
-        self.mask_id = find_mask(model)
+        unlisted = find_unlisted(model)
+        self.vocabulary_size: int = processor.vocab_size() if unlisted is None else unlisted
+        self.special_ids = SpecialIds(
+            start=processor.bos_id(),
+            end=processor.eos_id(),
+            pad=processor.pad_id(),
+            unknown=processor.unk_id(),
+            mask=find_mask(model),
+        ).checked(self.vocabulary_size)
+        self._has_unlisted = unlisted is not None
         self.characters = known_characters(model)
         self.lite_obstacle = lite_obstacle(model)
         if self.lite_obstacle is None:
@@ -160,8 +164,33 @@ class Tokenizer(tf.Module):
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Reads a tokenizer that `save` wrote, or another SentencePiece model with its ids."""
+        """Reads a tokenizer that `save` wrote, or another SentencePiece model."""
         return cls(Path(path).read_bytes())
+
+    @classmethod
+    def from_table(cls, model: bytes, table: Mapping[str, int]) -> "Tokenizer":
+        """Makes a tokenizer whose ids are those of a table, such as Marian's `vocab.json`.
+
+        Args:
+            model: A serialized SentencePiece model of the kind unigram.
+            table: The id of each piece, also of pieces that only the tokenizer of the other side
+                has; see `piece_table.renumber_pieces`.
+
+        Raises:
+            InputError: See `piece_table.renumber_pieces`.
+        """
+        return cls(renumber_pieces(model, table))
+
+    @property
+    def mask_id(self) -> int | None:
+        """The id of `<mask>`, `special_ids.mask`; None without one."""
+        return self.special_ids.mask
+
+    @property
+    def ordinary_ids(self) -> np.ndarray:
+        """The ids of all pieces but the special ones, ascending: int32 `[N]`."""
+        mask = self.special_ids.mask
+        return self.special_ids.ordinary(self.vocabulary_size if mask is None else mask)
 
     @property
     def sha256(self) -> str:
@@ -175,10 +204,14 @@ class Tokenizer(tf.Module):
     def encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Turns texts `[B]` into ids, the end token included; runs in a graph."""
         ids = self._graph.tokenize(texts)
-        if self.mask_id is None:
-            return ids
-        # The two pieces of the mask are the last: both become the first of them.
-        return ids.with_flat_values(tf.minimum(ids.flat_values, self.mask_id))
+        special = self.special_ids
+        if self._has_unlisted:
+            listed = ids.flat_values < self.vocabulary_size
+            ids = ids.with_flat_values(tf.where(listed, ids.flat_values, special.unknown))
+        if special.mask is not None:
+            # The two pieces of the mask are the last: both become the first of them.
+            ids = ids.with_flat_values(tf.minimum(ids.flat_values, special.mask))
+        return ids
 
     def encode_dense(self, texts: tf.Tensor, limit: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Turns texts `[B]` into ids of at most `limit` tokens each; runs in a graph.
@@ -186,7 +219,7 @@ class Tokenizer(tf.Module):
         Returns:
             Int32 `[B, S]`, ended and padded, and boolean `[B]`, which texts were cut.
         """
-        tokens = self.encode(texts)
+        tokens, end, pad = self.encode(texts), self.special_ids.end, self.special_ids.pad
         splits = tf.cast(tokens.row_splits, tf.int32)  # The plain form has them in int64.
         starts, whole = splits[:-1], splits[1:] - splits[:-1]
         lengths = tf.minimum(whole, limit)[:, None]
@@ -194,8 +227,8 @@ class Tokenizer(tf.Module):
         longest = tf.reduce_max(tf.concat([lengths[:, 0], [1]], axis=0))
         positions = tf.range(longest)  # [S]
         places = tf.minimum(starts[:, None] + positions, tf.size(tokens.flat_values) - 1)
-        ids = tf.where(positions < lengths, tf.gather(tokens.flat_values, places), PAD_ID)
-        return tf.where(positions == lengths - 1, END_ID, ids), whole > limit
+        ids = tf.where(positions < lengths, tf.gather(tokens.flat_values, places), pad)
+        return tf.where(positions == lengths - 1, end, ids), whole > limit
 
     def encode_lines(
         self, lines: Sequence[str], *, max_length: int | None = None

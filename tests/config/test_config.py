@@ -16,6 +16,7 @@ from ktransformer.config import (
 )
 from ktransformer.errors import InputError
 from ktransformer.layers import positions
+from ktransformer.layers.block_config import FEED_FORWARDS, NORMS
 
 FIELDS = [
     (section.name, field.name)
@@ -28,6 +29,9 @@ OTHER_VALUES = {
     "subword_alpha": 0.3,
     "num_decoder_layers": 3,
     "activation": "gelu",
+    "num_kv_heads": 2,
+    "norm": "rms",
+    "feed_forward": "swiglu",
     "positions": "learned",
     "dtype": "mixed_bfloat16",
     "clip_norm": 1.5,
@@ -54,7 +58,9 @@ def other_value(section, name):
     return default + 1 if isinstance(default, int) else default / 2 or 0.25
 
 
-@pytest.mark.parametrize("name", ["dtype", "optimizer", "schedule"])
+@pytest.mark.parametrize(
+    "name", ["norm", "feed_forward", "positions", "dtype", "optimizer", "schedule"]
+)
 def test_the_choices_that_help_shows_are_those_that_are_taken(name):
     for choice in CHOICES[name]:
         Config().replace({name: choice})
@@ -63,7 +69,12 @@ def test_the_choices_that_help_shows_are_those_that_are_taken(name):
 
 
 def test_the_positions_that_help_shows_are_the_layers():
-    assert set(CHOICES["positions"]) <= set(positions.NAMES)
+    assert CHOICES["positions"] == positions.NAMES
+
+
+def test_the_norms_and_networks_that_help_shows_are_the_blocks():
+    assert CHOICES["norm"] == tuple(NORMS)
+    assert CHOICES["feed_forward"] == tuple(FEED_FORWARDS)
 
 
 @pytest.mark.parametrize("as_word", [False, True], ids=["value", "word"])

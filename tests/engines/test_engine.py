@@ -6,7 +6,7 @@ from ktransformer.engines import ModelEngine, batches_by_length, translate_block
 from ktransformer.errors import InputError
 from ktransformer.tasks import Translator
 from tests.small_run import number_pairs
-from tests.tasks.test_translator import TEXTS
+from tests.small_translator import TEXTS
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def test_translate_returns_the_best_text_of_each(engine):
 
 
 def test_search_returns_texts_and_scores_best_first(engine):
-    (translation,) = engine.search(["four zero two"], n_best=3)
+    (translation,) = engine.translate_n_best(["four zero two"], n_best=3)
     assert translation.text == translation.texts[0] == "402"
     assert len(translation.texts) == len(translation.scores) == 3
     assert translation.scores == sorted(translation.scores, reverse=True)
@@ -34,7 +34,7 @@ def test_no_texts_give_no_translations(engine):
 @pytest.mark.parametrize("n_best", [4, 0, -1])
 def test_a_number_outside_the_beam_is_refused(engine, n_best):
     with pytest.raises(InputError, match=f"at most the beam size, 3; got {n_best}"):
-        engine.search(["one"], n_best=n_best)
+        engine.translate_n_best(["one"], n_best=n_best)
 
 
 def test_a_single_string_is_no_list_of_texts(engine):
@@ -71,7 +71,7 @@ def test_a_stream_gives_what_each_line_gives_alone(translator, concurrency):
     assert [len(block) for block in translated] == [len(block) for block in blocks]
     found = [translation for block in translated for translation in block]
     for line, translation in zip(lines, found, strict=True):
-        (alone,) = engine.search([line], n_best=2)
+        (alone,) = engine.translate_n_best([line], n_best=2)
         assert (translation.texts, translation.truncated) == (alone.texts, alone.truncated)
         assert translation.scores == pytest.approx(alone.scores, abs=1e-4)
 

@@ -4,7 +4,7 @@ import pytest
 
 from ktransformer.engines import LiteEngine, ModelEngine, SavedModelEngine, load_engine
 from ktransformer.errors import InputError
-from tests.tasks.test_translator import TEXTS
+from tests.small_translator import TEXTS
 
 # What a random text is drawn from: words of the training text, its letters, other scripts,
 # spaces and control characters, marks that combine, and all of Unicode but the surrogates.
@@ -34,7 +34,7 @@ def test_a_path_opens_as_what_lies_there(engines):
 
 
 def test_the_three_engines_give_the_same_texts_and_scores(engines):
-    expected, *others = [engine.search(TEXTS, n_best=3) for engine in engines]
+    expected, *others = [engine.translate_n_best(TEXTS, n_best=3) for engine in engines]
     for got in others:
         assert [line.texts for line in got] == [line.texts for line in expected]
         assert [line.truncated for line in got] == [line.truncated for line in expected]
@@ -48,7 +48,7 @@ def test_ten_thousand_random_texts_give_the_same_in_all_three_engines(engines):
     texts = [random_text(generator) for _ in range(10_000)]
     different = 0
     for i in range(0, len(texts), 100):
-        expected, *others = [engine.search(texts[i : i + 100]) for engine in engines]
+        expected, *others = [engine.translate_n_best(texts[i : i + 100]) for engine in engines]
         for got in others:
             for line, other in zip(expected, got, strict=True):
                 assert line.truncated == other.truncated
@@ -102,10 +102,10 @@ def test_a_text_far_over_the_length_is_cut_in_all_engines_before_it_is_encoded(e
     # All that is unknown is one token: only the limit cuts such a text.
     texts = ["one" + "ж" * limit, "two" + " " * limit + "three", "ж" * limit]
     for engine in engines:
-        cut, spaced, whole = engine.search(texts)
+        cut, spaced, whole = engine.translate_n_best(texts)
         assert (cut.truncated, spaced.truncated, whole.truncated) == (True, True, False)
-        assert cut.texts == engine.search([texts[0][:limit]])[0].texts
-        assert spaced.texts == engine.search(["two three"])[0].texts
+        assert cut.texts == engine.translate_n_best([texts[0][:limit]])[0].texts
+        assert spaced.texts == engine.translate_n_best(["two three"])[0].texts
 
 
 def test_every_engine_knows_the_characters_of_its_tokenizer(engines, translator):

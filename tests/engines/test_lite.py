@@ -14,7 +14,7 @@ from ktransformer.exporting import export_lite, tokenizer_beside
 from ktransformer.exporting.lite.model_file import pack, read_metadata, set_metadata, unpack
 from ktransformer.text import Tokenizer
 from tests.small_run import number_pairs
-from tests.tasks.test_translator import TEXTS
+from tests.small_translator import TEXTS
 
 
 def test_it_translates_on_any_number_of_threads(lite_file):
@@ -60,8 +60,10 @@ def _resident_bytes() -> int:
 
 def test_a_file_of_a_fixed_batch_takes_any_number_of_texts(translator, tmp_path):
     file = export_lite(translator, tmp_path / "two.tflite", signatures=["beam"], batch_size=2)
-    expected = ModelEngine(translator).search(TEXTS, n_best=2)
-    for line, other in zip(expected, LiteEngine(file).search(TEXTS, n_best=2), strict=True):
+    expected = ModelEngine(translator).translate_n_best(TEXTS, n_best=2)
+    for line, other in zip(
+        expected, LiteEngine(file).translate_n_best(TEXTS, n_best=2), strict=True
+    ):
         assert (other.texts, other.truncated) == (line.texts, line.truncated)
 
 
@@ -69,11 +71,11 @@ def test_a_file_of_a_fixed_batch_takes_any_number_of_texts(translator, tmp_path)
 def test_a_file_of_ids_translates_with_the_tokenizer_beside_it(translator, tmp_path, batch_size):
     path = tmp_path / "ids.tflite"
     engine = LiteEngine(export_lite(translator, path, signatures=["ids"], batch_size=batch_size))
-    expected = ModelEngine(translator).search(TEXTS)
-    for line, other in zip(expected, engine.search(TEXTS), strict=True):
+    expected = ModelEngine(translator).translate_n_best(TEXTS)
+    for line, other in zip(expected, engine.translate_n_best(TEXTS), strict=True):
         assert (other.texts, other.truncated) == (line.texts, line.truncated)
     with pytest.raises(InputError, match="has no signature beam"):
-        engine.search(TEXTS, n_best=2)
+        engine.translate_n_best(TEXTS, n_best=2)
 
 
 def test_a_file_of_ids_without_its_tokenizer_says_what_it_lacks(translator, tmp_path):

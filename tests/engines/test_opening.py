@@ -62,6 +62,6 @@ def test_an_open_export_says_how_another_process_gets_it(saved_model, lite_file)
 
 
 def test_a_translator_can_be_pickled(translator):
-    translator.translate(["one"])  # What is traced is left behind.
+    translator.translate_texts(["one"])  # What is traced is left behind.
     copied = pickle.loads(pickle.dumps(ModelEngine(translator)))
     assert copied.translate(["four zero two"]) == ["402"]

@@ -4,33 +4,17 @@ import argparse
 import dataclasses
 import json
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
+from export.benchmark import decoding, results, sampling
 from ktransformer.tasks import Translator
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "export" / "benchmark"))
-
-import decoding
-import measuring
-import results
-import sampling
-
-FOLDER = Path(measuring.__file__).parent
-sys.path.remove(str(FOLDER))
+from tests.run_command import program
 
 
 def benchmark(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, FOLDER / "decoding.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return program("export.benchmark.decoding", *arguments)
 
 
 def row(engine: str, beam: int, batch: int, speed: float, model: str = "T") -> dict:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from ktransformer.config import Config
-from ktransformer.fitting import count_devices, fit_transformer, open_state
+from ktransformer.fitting import count_devices, fit_model, open_state
 from ktransformer.saving.run import make_model
 from ktransformer.text import END_ID, TokenBatches
 
@@ -52,9 +52,9 @@ def fit_ids(
     keras.utils.set_random_seed(1)
     model = make_model(config, 20)
     model.set_weights([random.normal(0, 0.1, weight.shape) for weight in model.get_weights()])
-    return fit_transformer(
+    return fit_model(
         model,
-        config,
+        config.training,
         batches(shuffle=True),
         batches(shuffle=False),
         state=open_state(folder, config, {"ids": "these"}, resume=True),

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from ktransformer.models import Transformer
-from tests.models.test_transformer import SIZES
+from tests.models.small_transformer import SIZES
 
 
 def make_batch(rows=4, length=6):

@@ -43,12 +43,12 @@ def test_a_training_shorter_than_its_warm_up_has_a_cosine_schedule():
 
 
 def test_a_schedule_with_an_end_needs_to_know_it():
-    with pytest.raises(ValueError, match=r"schedule='cosine' needs steps_per_epoch; got None"):
+    with pytest.raises(ValueError, match=r"schedule='cosine'.*steps_per_epoch.*None"):
         compiled(schedule="cosine")
 
 
 def test_to_accumulate_more_batches_than_there_are_is_refused():
-    with pytest.raises(InputError, match=r"accumulate_batches must be .* 20 batches.*; got 21\."):
+    with pytest.raises(InputError, match=r"accumulate_batches.*20.*21"):
         compiled(10, epochs=2, accumulate_batches=21)
 
 

@@ -103,5 +103,5 @@ def test_the_warm_up_is_at_most_a_quarter():
 
 def test_a_training_without_an_update_is_refused():
     assert count_updates(3, 5, 15) == 1
-    with pytest.raises(InputError, match=r"accumulate_batches must be at most .*15.* got 16"):
+    with pytest.raises(InputError, match=r"accumulate_batches.*15.*16"):
         count_updates(3, 5, 16)

@@ -19,7 +19,7 @@ from ktransformer.text import END_ID, MASK, PAD_ID, START_ID, UNKNOWN_ID, Tokeni
 from ktransformer.text.piece_model import find_mask
 from tests.run_command import refusal
 from tests.small_run import number_pairs
-from tests.test_subclassing import RelativeTransformer, make_batch, make_model
+from tests.subclasses import RelativeTransformer, make_batch, make_model
 
 register = keras.saving.register_keras_serializable(package="tests")
 NARROW = ["one two", "two one one", "12", "211"]  # Of number words to digits, a narrow domain.
@@ -233,12 +233,12 @@ def test_a_tokenizer_that_is_not_unigram_is_refused(run, tmp_path):
         **{"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3},
     )
     other = dataclasses.replace(run, tokenizer=Tokenizer.load(tmp_path / "bpe.model"))
-    with pytest.raises(InputError, match=r"Only a unigram tokenizer .* kind is BPE"):
+    with pytest.raises(InputError, match=r"unigram.*BPE"):
         prune_run(other, ["one"])
 
 
 def test_a_corpus_without_a_line_is_refused(run):
-    with pytest.raises(InputError, match="corpus to prune to is empty"):
+    with pytest.raises(InputError, match="corpus"):
         prune_run(run, [])
 
 
@@ -289,9 +289,9 @@ def test_a_pruned_run_exports_to_lite_and_translates_its_domain(pruned_folder, t
 
 def test_what_is_already_there_is_replaced_only_when_asked(run_copy, tmp_path, capsys):
     (tmp_path / "corpus").write_text("one\n")
-    before = (run_copy / "run.json").read_bytes()
+    before = (run_copy / "model.json").read_bytes()
     arguments = ["prune", run_copy, "--corpus", tmp_path / "corpus", "--output", run_copy]
     assert "already exists" in refusal(capsys, *arguments)
-    assert (run_copy / "run.json").read_bytes() == before
+    assert (run_copy / "model.json").read_bytes() == before
     assert main([str(argument) for argument in [*arguments, "--overwrite"]]) == 0
-    assert (run_copy / "run.json").read_bytes() != before
+    assert (run_copy / "model.json").read_bytes() != before

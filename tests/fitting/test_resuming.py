@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.fitting import open_state, train
+from ktransformer.fitting import Resume, open_state, train
 from ktransformer.text import Tokenizer
 from tests.fitting.small_training import (
     EVERY_UPDATE,
@@ -45,8 +45,10 @@ def test_a_training_that_was_cut_ends_as_if_it_had_not_been(cuts, settings, tmp_
     cut = tmp_path / "cut"
     for updates in cuts:
         with pytest.raises(CutError):
-            train(config, TEXT, TEXT, checkpoints=cut, resume=True, callbacks=[CutAfter(updates)])
-    run = train(config, TEXT, TEXT, checkpoints=cut, resume=True)
+            train(
+                config, TEXT, TEXT, checkpoints=cut, start=Resume(), callbacks=[CutAfter(updates)]
+            )
+    run = train(config, TEXT, TEXT, checkpoints=cut, start=Resume())
     assert_same(state_of(cut), state_of(tmp_path / "whole"))
     assert_same(run.model.get_weights(), whole.model.get_weights())
     assert run.history == whole.history
@@ -56,7 +58,7 @@ def test_a_training_that_was_cut_ends_as_if_it_had_not_been(cuts, settings, tmp_
 def test_a_training_that_is_over_is_not_gone_on_with(tmp_path):
     config = small(**EVERY_UPDATE, learning_rate=1e-12, patience=1)
     first = train(config, TEXT, TEXT, checkpoints=tmp_path)
-    again = train(config, TEXT, TEXT, checkpoints=tmp_path, resume=True)
+    again = train(config, TEXT, TEXT, checkpoints=tmp_path, start=Resume())
     assert again.history == first.history
     assert len(first.history["loss"]) == 2
     assert_same(again.model.get_weights(), first.model.get_weights())
@@ -67,7 +69,7 @@ def test_more_epochs_go_on_where_fewer_ended(tmp_path):
     long, short = (small(**{**EVERY_UPDATE, "epochs": epochs}) for epochs in (4, 2))
     whole = train(long, TEXT, checkpoints=tmp_path / "whole")
     train(short, TEXT, checkpoints=tmp_path / "short")
-    more = train(long, TEXT, checkpoints=tmp_path / "short", resume=True)
+    more = train(long, TEXT, checkpoints=tmp_path / "short", start=Resume())
     assert more.history == whole.history
     assert_same(more.model.get_weights(), whole.model.get_weights())
 
@@ -75,7 +77,7 @@ def test_more_epochs_go_on_where_fewer_ended(tmp_path):
 @pytest.mark.parametrize("accumulate_batches", [1, 3])
 def test_weights_that_are_no_numbers_leave_the_last_good_state(accumulate_batches, tmp_path):
     config = small(**EVERY_UPDATE, accumulate_batches=accumulate_batches)
-    with pytest.raises(InputError, match="not a finite number after update 7; lower"):
+    with pytest.raises(InputError, match=r"update 7.*learning_rate"):
         train(config, TEXT, checkpoints=tmp_path, callbacks=[SpoilAfter(7)])
     head, *arrays = state_of(tmp_path)
     assert json.loads(head.tobytes())["update"] == 6
@@ -106,34 +108,34 @@ def test_what_is_chosen_from_the_text_is_compared_when_a_training_goes_on(tmp_pa
     chosen = small(epochs=3, learning_rate=None, optimizer=None, warmup_steps=None)
     train(chosen, TEXT, checkpoints=tmp_path)
     for settings, message in (
-        ({"warmup_steps": 2}, "with warmup_steps=1; got warmup_steps=2"),
-        ({"schedule": "inverse_square_root"}, "with optimizer='muon'; got optimizer='adam'"),
-        ({"epochs": 4}, "with epochs=3; got epochs=4"),
+        ({"warmup_steps": 2}, "warmup_steps=1.*warmup_steps=2"),
+        ({"schedule": "inverse_square_root"}, "optimizer='muon'.*optimizer='adam'"),
+        ({"epochs": 4}, "epochs=3.*epochs=4"),
     ):
         with pytest.raises(InputError, match=message):
-            train(chosen.replace(settings), TEXT, checkpoints=tmp_path, resume=True)
-    same = train(chosen.replace({"warmup_steps": 1}), TEXT, checkpoints=tmp_path, resume=True)
+            train(chosen.replace(settings), TEXT, checkpoints=tmp_path, start=Resume())
+    same = train(chosen.replace({"warmup_steps": 1}), TEXT, checkpoints=tmp_path, start=Resume())
     assert len(same.history["loss"]) == 3
 
 
 @pytest.mark.parametrize(
     ("settings", "text", "message"),
     [
-        ({"dropout": 0.3}, TEXT, "is of a training with dropout=0.2; got dropout=0.3"),
+        ({"dropout": 0.3}, TEXT, "dropout=0.2.*dropout=0.3"),
         (
             {"optimizer": "muon"},
             TEXT,
-            "is of a training with optimizer='adam'; got optimizer='muon'",
+            "optimizer='adam'.*optimizer='muon'",
         ),
-        ({"patience": 1}, TEXT, "is of a training with patience=None; got patience=1"),
-        ({"seed": 7}, TEXT, "is of a training with seed=1; got seed=7"),
-        ({}, type(TEXT)(TEXT.sources[:-3], TEXT.targets[:-3], 0), "with other text pairs"),
+        ({"patience": 1}, TEXT, "patience=None.*patience=1"),
+        ({"seed": 7}, TEXT, "seed=1.*seed=7"),
+        ({}, type(TEXT)(TEXT.sources[:-3], TEXT.targets[:-3], 0), "other text"),
     ],
 )
 def test_another_training_is_not_gone_on_with(settings, text, message, after_an_epoch):
     config = small(**{**EVERY_UPDATE, **settings})
     with pytest.raises(InputError, match=message):
-        train(config, text, TEXT, checkpoints=after_an_epoch, resume=True)
+        train(config, text, TEXT, checkpoints=after_an_epoch, start=Resume())
 
 
 def test_a_training_from_before_an_option_goes_on_where_that_has_its_default(
@@ -148,7 +150,7 @@ def test_a_training_from_before_an_option_goes_on_where_that_has_its_default(
     about = {key: content["about"][key] for key in ("text", "validation")}
     config = small(**{**EVERY_UPDATE, "epochs": 1})
     assert open_state(tmp_path, config, about, resume=True).update == STEPS
-    with pytest.raises(InputError, match=r"with weight_decay=0\.0; got weight_decay=0\.9"):
+    with pytest.raises(InputError, match=r"weight_decay=0\.0.*weight_decay=0\.9"):
         open_state(tmp_path, config.replace({"weight_decay": 0.9}), about, resume=True)
 
 
@@ -157,8 +159,8 @@ def test_a_training_with_another_tokenizer_is_not_gone_on_with(
 ):
     shutil.copytree(after_an_epoch, tmp_path / "c")
     monkeypatch.setattr(Tokenizer, "sha256", "of another version of SentencePiece")
-    with pytest.raises(InputError, match="is of a training with another tokenizer"):
-        train(small(**EVERY_UPDATE), TEXT, TEXT, checkpoints=tmp_path / "c", resume=True)
+    with pytest.raises(InputError, match="another tokenizer"):
+        train(small(**EVERY_UPDATE), TEXT, TEXT, checkpoints=tmp_path / "c", start=Resume())
 
 
 @pytest.mark.long
@@ -167,7 +169,7 @@ def test_the_progress_of_an_epoch_that_goes_on_counts_all_epochs(tmp_path, capfd
     with pytest.raises(CutError):
         train(config, TEXT, checkpoints=tmp_path, callbacks=[CutAfter(STEPS + 2)])
     capfd.readouterr()
-    train(config, TEXT, checkpoints=tmp_path, resume=True)
+    train(config, TEXT, checkpoints=tmp_path, start=Resume())
     lines = capfd.readouterr().err.splitlines()
     numbers = [line for line in lines if line.startswith("Epoch")]
     assert numbers == [f"Epoch {number}/5" for number in (2, 3, 4, 5)]
@@ -175,12 +177,12 @@ def test_the_progress_of_an_epoch_that_goes_on_counts_all_epochs(tmp_path, capfd
 
 def test_a_training_from_other_kinds_of_batches_is_not_gone_on_with(after_an_epoch):
     config = small(**{**EVERY_UPDATE, "epochs": 1})
-    with pytest.raises(InputError, match="of a training with other ids pairs"):
+    with pytest.raises(InputError, match="other ids"):
         open_state(after_an_epoch, config, {"ids": "these"}, resume=True)
 
 
 def test_a_cosine_schedule_ends_where_it_was_to_end(tmp_path):
     config = small(**{**EVERY_UPDATE, "epochs": 1, "schedule": "cosine"})
     train(config, TEXT, checkpoints=tmp_path)
-    with pytest.raises(InputError, match="is of a training with epochs=1; got epochs=2"):
-        train(config.replace({"epochs": 2}), TEXT, checkpoints=tmp_path, resume=True)
+    with pytest.raises(InputError, match=r"epochs=1.*epochs=2"):
+        train(config.replace({"epochs": 2}), TEXT, checkpoints=tmp_path, start=Resume())

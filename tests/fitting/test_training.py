@@ -11,7 +11,7 @@ from ktransformer.errors import InputError
 from ktransformer.fitting import (
     LastCheckpoints,
     average_checkpoints,
-    fit_transformer,
+    fit_model,
     open_state,
     train,
 )
@@ -47,7 +47,7 @@ def test_the_average_is_over_the_last_epochs_only(tmp_path):
 def test_a_mean_over_weights_that_are_missing_is_refused(tmp_path):
     keeper = LastCheckpoints(tmp_path, keep=2)
     keeper.path(3).touch()
-    with pytest.raises(InputError, match="of which the final weights are made"):
+    with pytest.raises(InputError, match=r"epoch-0002\.npz"):
         keeper.last(2, 3)
 
 
@@ -65,7 +65,7 @@ def test_a_loaded_run_is_the_run_that_was_saved(run_folder):
     first, second = load_run(run_folder), load_run(run_folder)
     for a, b in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    description = json.loads((run_folder / "run.json").read_text())
+    description = json.loads((run_folder / "model.json").read_text())
     assert first.config == Config.from_dict(description["config"])
 
 
@@ -108,7 +108,7 @@ def test_where_the_mean_is_worse_the_last_epoch_is_kept_and_both_are_said(tmp_pa
     assert run.history["final_averaged_epochs"] == [1.0]
     for name in ("val_perplexity", "val_loss", "val_bleu"):
         assert run.history[f"final_{name}"] == run.history[name][-1:]
-    for words in ("mean of the last 4 epochs", "weights of epoch 4", "Kept: epoch 4"):
+    for words in ("last 4 epochs", "weights of epoch 4", "Kept: epoch 4"):
         assert words in caplog.text
     assert caplog.text.count("val_perplexity") == 2
 
@@ -163,7 +163,7 @@ def test_with_patience_the_average_ends_at_the_best_epoch(patience, tmp_path):
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
     config = small(learning_rate=1e30, warmup_steps=1, epochs=5)
-    with pytest.raises(InputError, match=r"not a finite number after update \d+; lower"):
+    with pytest.raises(InputError, match=r"update \d+.*learning_rate"):
         train(config, TEXT, checkpoints=tmp_path / "c")
 
 
@@ -188,9 +188,9 @@ def test_a_subclass_comes_back_from_a_training_as_itself(tmp_path):
     model = HalvedTransformer(30, **sizes)
     model.build()
     ids = [np.array([5, 6, 7, 3]), np.array([8, 9, 3])] * 4
-    fitted = fit_transformer(
+    fitted = fit_model(
         model,
-        config,
+        config.training,
         TokenBatches(ids, ids, batch_tokens=64, max_length=8),
         state=open_state(tmp_path, config, {}, resume=False),
     )
@@ -200,7 +200,7 @@ def test_a_subclass_comes_back_from_a_training_as_itself(tmp_path):
 
 
 def test_what_does_not_go_together_is_said_before_text_is_encoded(tmp_path):
-    with pytest.raises(InputError, match="positions must be one of"):
+    with pytest.raises(InputError, match="positions"):
         train(small(positions="foo"), ParallelText([], [], 0), checkpoints=tmp_path)
 
 
@@ -215,14 +215,12 @@ def test_settings_that_fail_only_when_the_model_is_called_are_refused_at_once(se
 @pytest.mark.parametrize("accumulate_batches", [7, 1000])
 def test_to_accumulate_more_batches_than_there_are_is_refused(accumulate_batches, tmp_path):
     config = small(epochs=2, accumulate_batches=accumulate_batches)  # 2 epochs of 3 batches.
-    with pytest.raises(
-        InputError, match=rf"accumulate_batches must be .* 6 batches.*; got {accumulate_batches}\."
-    ):
+    with pytest.raises(InputError, match=f"accumulate_batches.*6.*{accumulate_batches}"):
         train(config, TEXT, checkpoints=tmp_path)
 
 
 def test_patience_needs_validation_text(tmp_path):
-    with pytest.raises(InputError, match="patience needs validation text"):
+    with pytest.raises(InputError, match=r"patience.*validation"):
         train(small(patience=1), TEXT, checkpoints=tmp_path / "c")
 
 

@@ -5,9 +5,10 @@ import fcntl
 import numpy as np
 import pytest
 
-from ktransformer.cli import commands, main
+from ktransformer.cli import main
 from ktransformer.errors import InputError
-from ktransformer.fitting import lock_checkpoints, remove_checkpoints, train
+from ktransformer.fitting import Resume, lock_checkpoints, remove_checkpoints, train
+from ktransformer.fitting import run_folder as training_of_runs
 from tests.fitting.small_training import TEXT, small
 from tests.run_command import refusal
 from tests.small_run import train_arguments
@@ -28,8 +29,8 @@ def hold(folder):
 def test_a_folder_is_of_one_training_at_a_time(tmp_path):
     checkpoints = tmp_path / "c"
     with lock_checkpoints(checkpoints):
-        with pytest.raises(InputError, match=f"Another training is running in {checkpoints}"):
-            train(small(), TEXT, checkpoints=checkpoints, resume=True)
+        with pytest.raises(InputError, match=f"running.*{checkpoints}"):
+            train(small(), TEXT, checkpoints=checkpoints, start=Resume())
         assert checkpoints.is_dir()
     assert not checkpoints.exists()
 
@@ -43,7 +44,7 @@ def test_a_folder_that_is_removed_before_it_is_held_is_made_anew(tmp_path, monke
         flock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with lock_checkpoints(folder), pytest.raises(InputError, match="Another training is running"):
+    with lock_checkpoints(folder), pytest.raises(InputError, match="running"):
         hold(folder)
 
 
@@ -59,11 +60,11 @@ def test_the_folder_is_held_until_the_run_is_saved(sides, tmp_path, monkeypatch)
     saved = []
 
     def save(run, output, *, overwrite):
-        with pytest.raises(InputError, match="Another training is running"):
+        with pytest.raises(InputError, match="running"):
             hold(tmp_path / "run.checkpoints")
         saved.append(output)
 
-    monkeypatch.setattr(commands, "save_run", save)
+    monkeypatch.setattr(training_of_runs, "save_run", save)
     arguments = train_arguments(*sides, tmp_path / "run", "--set", "epochs=1")
     assert main(arguments) == 0
     assert saved == [tmp_path / "run"]
@@ -72,14 +73,14 @@ def test_the_folder_is_held_until_the_run_is_saved(sides, tmp_path, monkeypatch)
 
 def test_a_training_that_was_cut_meanwhile_is_kept(sides, tmp_path, monkeypatch, capsys):
     kept = tmp_path / "run.checkpoints" / "training.npz"
-    open_parallel = commands.open_parallel
+    open_parallel = training_of_runs.open_parallel
 
     def read_slowly(*arguments, **options):
         kept.parent.mkdir()
         kept.touch()
         return open_parallel(*arguments, **options)
 
-    monkeypatch.setattr(commands, "open_parallel", read_slowly)
+    monkeypatch.setattr(training_of_runs, "open_parallel", read_slowly)
     assert "go on with --resume" in refusal(capsys, *train_arguments(*sides, tmp_path / "run"))
     assert kept.exists()
 
@@ -138,11 +139,11 @@ def saving(monkeypatch):
     """Trains nothing, keeps a state, and calls what is appended in the place of saving."""
     calls = []
 
-    def train_locked(config, text, validation, *, checkpoints, resume):
-        np.savez(checkpoints / "training.npz", np.arange(3))
+    def train(config, text, validation, *, checkpoints, start):
+        np.savez(checkpoints.path / "training.npz", np.arange(3))
 
-    monkeypatch.setattr(commands.fitting, "train_locked", train_locked)
-    monkeypatch.setattr(commands, "save_run", lambda *arguments, **options: calls[0]())
+    monkeypatch.setattr(training_of_runs, "train", train)
+    monkeypatch.setattr(training_of_runs, "save_run", lambda *arguments, **options: calls[0]())
     return calls
 
 
@@ -169,6 +170,6 @@ def test_what_cannot_be_removed_after_the_run_is_saved_is_warned_of(
 
 def test_a_training_that_is_over_is_not_resumed(sides, tmp_path, capsys):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").touch()
+    (tmp_path / "run" / "model.json").touch()
     refused = refusal(capsys, *train_arguments(*sides, tmp_path / "run", "--resume"))
     assert "already exists: if it is of this training, that is over" in refused

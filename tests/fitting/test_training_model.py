@@ -8,7 +8,7 @@ from ktransformer.layers import PositionalEmbedding
 from ktransformer.models import Transformer
 from tests.fitting.small_transformer import make_batch, make_model
 from tests.layers.layer_checks import array
-from tests.models.test_transformer import SIZES
+from tests.models.small_transformer import SIZES
 
 CONFIG = TrainingConfig(learning_rate=0.01, warmup_steps=2)
 
@@ -34,7 +34,7 @@ def test_it_trains_as_the_model_compiled_with_a_loss_does(tie_embeddings):
 def test_a_sample_weight_is_not_ignored():
     training_model = compile_training_model(make_model(), CONFIG)
     training_model.run_eagerly = True
-    with pytest.raises(ValueError, match="takes no sample_weight; use compile_model"):
+    with pytest.raises(ValueError, match=r"sample_weight.*compile_model"):
         training_model.fit(*make_batch(), sample_weight=np.ones(4), verbose=0)
 
 

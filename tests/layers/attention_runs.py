@@ -4,7 +4,6 @@ import keras
 import numpy as np
 
 from ktransformer.layers import MaskPenalty, StepContext
-from ktransformer.layers.cache import memory_mask_penalty
 from tests.layers.layer_checks import array
 
 # Two hypotheses; at step 2 both continue the first, at step 3 they change places.
@@ -32,11 +31,3 @@ def stepwise_and_whole(layer, tokens, *, chunked):
         calls = [array(layer(np.stack(history, axis=1)))[:, -1] for history in histories]
         whole.append(np.stack(calls, axis=1))
     return np.stack(stepwise), np.stack(whole)
-
-
-def step_over_memory(layer, inputs, memory, mask):
-    """Runs one step of cross-attention: inputs `[B, K, D]` over a memory `[B, S, D]`."""
-    vectors = keras.ops.convert_to_tensor(memory, layer.compute_dtype)
-    penalty = MaskPenalty.all_hidden(len(inputs), 1, beam_size=inputs.shape[1])
-    at = StepContext.at(0, penalty, memory_mask_penalty(mask))
-    return array(layer.step(inputs, layer.project_memory(vectors, mask), at))

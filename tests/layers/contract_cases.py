@@ -85,6 +85,12 @@ CASES: dict[type[keras.layers.Layer], Case] = {
     layers.FeedForward: Case(
         lambda dtype: layers.FeedForward(12, activation="gelu", dtype=dtype), (VECTORS,), VECTORS
     ),
+    layers.GatedFeedForward: Case(
+        lambda dtype: layers.GatedFeedForward(12, use_bias=False, dtype=dtype), (VECTORS,), VECTORS
+    ),
+    layers.RMSNormalization: Case(
+        lambda dtype: layers.RMSNormalization(epsilon=1e-4, dtype=dtype), (VECTORS,), VECTORS
+    ),
     layers.LayerNormalization: Case(
         lambda dtype: layers.LayerNormalization(epsilon=1e-4, dtype=dtype), (VECTORS,), VECTORS
     ),
@@ -130,6 +136,15 @@ CASES: dict[type[keras.layers.Layer], Case] = {
         ({"source": ("B", "S"), "target": ("B", "T")},),
         ("B", "T", VOCABULARY_SIZE),
         mask="target",
+        integers=True,
+    ),
+    models.CausalLanguageModel: Case(
+        lambda dtype: models.CausalLanguageModel(
+            VOCABULARY_SIZE, **MODEL, max_length=7, dtype=dtype
+        ),
+        (("B", "T"),),
+        ("B", "T", VOCABULARY_SIZE),
+        mask="ids",
         integers=True,
     ),
     models.MaskedLanguageModel: Case(

@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from ktransformer.layers.block_config import OPTIONS, ConfiguredLayer
+
 # How far two ways to the same output may lie apart. Outputs are of the order of 1; float16 has 11
 # bits of precision and bfloat16 has 8, and a few roundings add up.
 TOLERANCE = {"float32": 1e-5, "mixed_float16": 1e-2, "mixed_bfloat16": 6e-2}
@@ -102,10 +104,10 @@ def _check_config(layer, inputs):
 
 
 def _constructor_arguments(layer_class):
-    names = set()
+    names = set(OPTIONS) if issubclass(layer_class, ConfiguredLayer) else set()
     for parent in layer_class.__mro__:
         if parent is keras.layers.Layer:
-            return names - {"self", "kwargs"}
+            return names - {"self", "kwargs", "options"}
         if "__init__" in vars(parent):
             names |= set(inspect.signature(parent.__init__).parameters)
     raise TypeError(f"{layer_class} is no layer.")

@@ -3,31 +3,28 @@ import numpy as np
 import pytest
 
 from ktransformer.layers import MultiHeadCrossAttention, MultiHeadSelfAttention
-from tests.layers.attention_runs import step_over_memory
 from tests.layers.layer_checks import (
     MODES,
     POLICIES,
     TOLERANCE,
     array,
-    built,
     check_layer,
     compiled,
     normal,
     with_same_noise,
 )
-
-B, T, S, D, H = 2, 5, 6, 8, 2
-# A pad in the middle as well as at the end.
-MASK = np.array([[True, True, False, True, False], [True, True, True, True, True]])
-MEMORY_MASK = np.array([[True, False, True, True, True, False], [True] * 4 + [False] * 2])
-
-
-def make_self_attention(**options):
-    return built(MultiHeadSelfAttention(H, **options), (None, None, D))
-
-
-def make_cross_attention(**options):
-    return built(MultiHeadCrossAttention(H, **options), (None, None, D), (None, None, D))
+from tests.layers.small_attention import (
+    MASK,
+    MEMORY_MASK,
+    B,
+    D,
+    H,
+    S,
+    T,
+    make_cross_attention,
+    make_self_attention,
+    step_over,
+)
 
 
 def attend_by_loops(query, key, value, visible):
@@ -137,7 +134,7 @@ def test_padded_memory_does_not_change_the_outputs(path, policy):
     def attend(memory):
         if path == "call":
             return array(layer(inputs, memory, memory_mask=MEMORY_MASK))
-        return step_over_memory(layer, inputs, memory, MEMORY_MASK)
+        return step_over(layer, inputs, memory, MEMORY_MASK)
 
     np.testing.assert_allclose(
         attend(corrupt_padding(memory, MEMORY_MASK)), attend(memory), atol=TOLERANCE[policy]
@@ -211,7 +208,7 @@ def test_a_memory_of_padding_alone_gives_the_output_bias(path, policy):
     if path == "call":
         outputs = layer(inputs, memory, memory_mask=mask)
     else:
-        outputs = step_over_memory(layer, inputs, memory, mask)
+        outputs = step_over(layer, inputs, memory, mask)
     bias = np.broadcast_to(layer.get_weights()[-1], (B, 1, D))
     np.testing.assert_allclose(array(outputs), bias, rtol=TOLERANCE[policy], atol=1e-6)
     weights = array(layer.attention_weights(inputs, memory, mask))

@@ -11,9 +11,9 @@ from ktransformer.layers import (
     MultiHeadSelfAttention,
     StepContext,
 )
-from tests.layers.attention_runs import step_over_memory, stepwise_and_whole
+from tests.layers.attention_runs import stepwise_and_whole
 from tests.layers.layer_checks import POLICIES, TOLERANCE, array, built, normal
-from tests.layers.test_attention import (
+from tests.layers.small_attention import (
     MEMORY_MASK,
     B,
     D,
@@ -21,6 +21,7 @@ from tests.layers.test_attention import (
     S,
     make_cross_attention,
     make_self_attention,
+    step_over,
 )
 
 
@@ -133,7 +134,7 @@ def test_one_override_changes_calls_and_steps_over_a_memory_alike(method):
     plain = built(MultiHeadCrossAttention(H), shape, shape)
     layer = built(overriding(MultiHeadCrossAttention, method)(H), shape, shape)
     whole = array(layer(inputs, memory, memory_mask=MEMORY_MASK))
-    stepwise = step_over_memory(layer, inputs, memory, MEMORY_MASK)
+    stepwise = step_over(layer, inputs, memory, MEMORY_MASK)
     np.testing.assert_allclose(stepwise, whole, atol=1e-5)
     assert np.abs(whole - array(plain(inputs, memory, memory_mask=MEMORY_MASK))).max() > 1e-2
 
@@ -170,7 +171,7 @@ def test_a_cache_for_attention_that_is_not_causal_is_an_error():
 def test_hypotheses_that_share_a_memory_equal_separate_calls(policy):
     layer = make_cross_attention(dtype=policy)
     inputs, memory = normal(B, 3, D), normal(B, S, D, seed=1)
-    outputs = step_over_memory(layer, inputs, memory, MEMORY_MASK)
+    outputs = step_over(layer, inputs, memory, MEMORY_MASK)
     assert outputs.shape == (B, 3, D)
     for k in range(3):
         alone = layer(inputs[:, k : k + 1], memory, memory_mask=MEMORY_MASK)

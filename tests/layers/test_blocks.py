@@ -231,3 +231,72 @@ def test_a_dropout_outside_its_range_is_an_error(options, message, make_block):
 def test_heads_that_do_not_divide_the_width_are_an_error():
     with pytest.raises(ValueError, match="d_model must be a multiple of num_heads"):
         EncoderBlock(3, 16).build((None, None, D))
+
+
+def test_a_decoder_block_without_a_memory_has_no_cross_attention():
+    block = built(DecoderBlock(2, 16), (None, None, D))
+    encoder_block = make_encoder_block()
+    assert block.cross_attention is None
+    assert block.count_params() == encoder_block.count_params()
+
+
+@both_norm_orders
+def test_a_decoder_block_without_a_memory_is_a_causal_encoder_block(norm_first):
+    class CausalBlock(EncoderBlock):
+        causal = True
+
+    block = built(DecoderBlock(2, 16, norm_first=norm_first), (None, None, D))
+    causal = CausalBlock(2, 16, norm_first=norm_first)
+    causal.build((None, None, D))
+    causal.set_weights(block.get_weights())
+    inputs = normal(B, T, D)
+    outputs = array(block(inputs, inputs_mask=MASK))
+    np.testing.assert_array_equal(outputs, array(causal(inputs, mask=MASK)))
+
+
+def test_a_decoder_block_without_a_memory_takes_the_mask_of_its_inputs():
+    inputs = keras.layers.Masking()(np.where(MASK[..., None], normal(B, T, D), 0))
+    block = built(DecoderBlock(2, 16), (None, None, D))
+    expected = array(block(array(inputs), inputs_mask=MASK))
+    np.testing.assert_array_equal(array(block(inputs)), expected)
+
+
+@both_norm_orders
+def test_steps_without_a_memory_equal_the_full_call(norm_first):
+    block, inputs = (
+        built(DecoderBlock(2, 16, norm_first=norm_first), (None, None, D)),
+        normal(B, T, D),
+    )
+    expected = array(block(inputs))
+    cache, penalty = block.self_attention.empty_cache(B, T), MaskPenalty.all_hidden(B, T)
+    for index in range(T):
+        at = StepContext.at(index, penalty)
+        outputs, cache = block.step(inputs[:, index : index + 1], cache, None, at)
+        penalty = at.penalty
+        np.testing.assert_allclose(array(outputs)[:, 0], expected[:, index], atol=1e-5)
+
+
+@pytest.mark.parametrize("with_memory", [True, False])
+def test_a_memory_that_does_not_fit_the_block_is_refused(with_memory):
+    shapes = [(None, None, D)] * (2 if with_memory else 1)
+    block, memory = built(DecoderBlock(2, 16), *shapes), normal(B, S, D)
+    with pytest.raises(ValueError, match="memory"):
+        block(normal(B, T, D), *([] if with_memory else [memory]))
+
+
+def test_one_override_changes_every_residual_connection_and_the_step():
+    class Halved(DecoderBlock):
+        def residual(self, name, sublayer, inputs, training=False):
+            return super().residual(name, sublayer, 0.5 * inputs, training)
+
+    block = built(Halved(2, 16, norm_first=True), (None, None, D), (None, None, D))
+    inputs, memory = normal(B, 1, D), normal(B, S, D, seed=1)
+    for part in (block.self_attention, block.cross_attention, block.feed_forward):
+        part.output_projection.kernel.assign(0 * part.output_projection.kernel)
+        part.output_projection.bias.assign(0 * part.output_projection.bias)
+    np.testing.assert_allclose(array(block(inputs, memory)), inputs / 8, rtol=1e-6)
+    penalty = MaskPenalty.all_hidden(B, 1)
+    at = StepContext.at(0, penalty, memory_mask_penalty(np.ones((B, S), bool)))
+    key_values = block.cross_attention.project_memory(memory, np.ones((B, S), bool))
+    outputs, _ = block.step(inputs, block.self_attention.empty_cache(B, 1), key_values, at)
+    np.testing.assert_allclose(array(outputs), inputs / 8, rtol=1e-6)

@@ -1,10 +1,12 @@
 """The feed-forward network."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
 
-from ktransformer.layers import FeedForward
+from ktransformer.layers import FeedForward, GatedFeedForward
 from tests.layers.layer_checks import array, built, check_layer, normal
 
 
@@ -82,3 +84,40 @@ def test_a_hidden_dim_below_one_is_refused():
 def test_a_dropout_outside_its_range_is_refused(dropout):
     with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\); got dropout="):
         FeedForward(4, dropout=dropout)
+
+
+def test_a_gated_network_is_a_layer_like_any_other(tmp_path):
+    check_layer(
+        lambda dtype: GatedFeedForward(6, dropout=0.2, use_bias=False, dtype=dtype),
+        [normal(2, 5, 4)],
+        (2, 5, 4),
+        tmp_path,
+    )
+
+
+def test_the_gate_multiplies_the_inner_layer():
+    layer = GatedFeedForward(1, use_bias=False)
+    layer.build((None, None, 1))
+    layer.hidden_projection.kernel.assign([[3.0]])
+    layer.gate_projection.kernel.assign([[1.0]])
+    layer.output_projection.kernel.assign([[2.0]])
+    outputs = array(layer(np.array([[[2.0], [-1.0]]], "float32")))
+    # 2 silu(2) * 6 and 2 silu(-1) * -3, with silu(x) = x / (1 + exp(-x)).
+    np.testing.assert_allclose(outputs[0], [[21.13913], [1.613648]], rtol=1e-5)
+
+
+def test_the_gate_of_geglu_is_the_exact_gelu():
+    layer = built(GatedFeedForward(3, activation="gelu"), (None, None, 2))
+    inputs = normal(4, 2)
+    gate = inputs @ layer.gate_projection.kernel.numpy() + layer.gate_projection.bias.numpy()
+    inner = inputs @ layer.hidden_projection.kernel.numpy() + layer.hidden_projection.bias.numpy()
+    phi = np.vectorize(lambda x: 0.5 * (1 + math.erf(x / 2**0.5)))
+    expected = gate * phi(gate) * inner
+    np.testing.assert_allclose(array(layer.compute_hidden(inputs)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("layer", "kernels"), [(FeedForward, 2), (GatedFeedForward, 3)])
+def test_without_biases_only_the_kernels_are_weights(layer, kernels):
+    network = layer(6, use_bias=False)
+    network.build((None, None, 4))
+    assert [w.name for w in network.trainable_weights] == ["kernel"] * kernels

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from ktransformer.layers import MultiHeadCrossAttention, MultiHeadSelfAttention
-from tests.layers.attention_runs import step_over_memory, stepwise_and_whole
+from tests.layers.attention_runs import stepwise_and_whole
 from tests.layers.layer_checks import POLICIES, TOLERANCE, array, built, check_layer, normal
+from tests.layers.small_attention import step_over
 
 B, T, S, D, H = 2, 5, 6, 16, 4
 SHAPE = (None, None, D)
@@ -64,7 +65,7 @@ def test_steps_equal_whole_calls(num_kv_heads, policy):
     cross = built(MultiHeadCrossAttention(H, **options), SHAPE, SHAPE)
     inputs, memory = normal(B, 3, D), normal(B, S, D, seed=1)
     np.testing.assert_allclose(
-        step_over_memory(cross, inputs, memory, MEMORY_MASK),
+        step_over(cross, inputs, memory, MEMORY_MASK),
         array(cross(inputs, memory, memory_mask=MEMORY_MASK)),
         atol=TOLERANCE[policy],
     )

@@ -17,7 +17,7 @@ from ktransformer.models import Decoder, Encoder
 from tests.layers.layer_checks import array, normal
 
 B, T, S, D = 2, 5, 6, 8
-WRONG_MASKS = [(B, T, T), (B, 1, T), (B, 1, 1, T), (T,), (B, T + 1), (B + 1, T)]
+WRONG_MASKS = [(B, T, T + 1), (B, 1, T), (B, 1, 1, T), (T,), (B, T + 1), (B + 1, T)]
 every_wrong_mask = pytest.mark.parametrize("shape", WRONG_MASKS, ids=str)
 
 
@@ -59,9 +59,24 @@ def test_a_mask_of_the_targets_of_another_shape_is_refused(make, shape):
 
 
 def test_a_symbolic_mask_of_another_shape_is_refused():
-    inputs, mask = keras.Input((T, D)), keras.Input((T, T), dtype="bool")
-    with pytest.raises(ValueError, match=both_shapes((None, T, T), (None, T, D))):
+    inputs, mask = keras.Input((T, D)), keras.Input((T, D), dtype="bool")
+    with pytest.raises(ValueError, match=both_shapes((None, T, D), (None, T, D))):
         encoder_block()(inputs, mask=mask)
+
+
+@pytest.mark.parametrize("make", OF_TWO)
+def test_a_mask_of_the_memory_has_no_pairs(make):
+    with pytest.raises(ValueError, match="memory_mask.*" + both_shapes((B, T, T), (B, T, D))):
+        make()(normal(B, S, D), normal(B, T, D), memory_mask=np.ones((B, T, T), bool))
+
+
+def test_a_mask_of_pairs_says_what_each_position_sees():
+    block, inputs = encoder_block(), normal(B, T, D)
+    texts = np.array([0, 0, 1, 1, 1])
+    pairs = np.repeat(texts[None, :, None] == texts[None, None, :], B, axis=0)
+    outputs = array(block(inputs, mask=pairs))
+    for text in (slice(0, 2), slice(2, 5)):
+        np.testing.assert_allclose(outputs[:, text], array(block(inputs[:, text])), atol=1e-5)
 
 
 def test_one_mask_serves_every_row():

@@ -91,3 +91,10 @@ def test_the_gradient_of_a_row_that_sees_nothing_is_zero():
     np.testing.assert_array_equal(gradient[0, 0, 0], [0, 0])
     # d/ds of w1 + 3 w2 is 2 w1 w2 (-1, 1).
     np.testing.assert_allclose(gradient[0, 0, 1], [-0.393224, 0.393224], rtol=1e-5)
+
+
+def test_a_mask_of_three_axes_says_for_each_query_what_it_sees():
+    mask = np.array([[[1, 1, 0], [1, 1, 0], [0, 0, 1]]], bool)
+    np.testing.assert_array_equal(attention_mask(mask, query_length=3, key_length=3), mask[:, None])
+    causal = attention_mask(mask, query_length=3, key_length=3, causal=True)
+    np.testing.assert_array_equal(causal, np.tril(mask)[:, None])

@@ -8,6 +8,12 @@ import pytest
 from ktransformer.layers import DecoderBlock, EncoderBlock, MaskPenalty, StepContext
 from ktransformer.layers.cache import memory_mask_penalty
 from tests.layers.layer_checks import array
+from tests.layers.pytorch_weights import (
+    set_cross_attention,
+    set_feed_forward,
+    set_norms,
+    set_self_attention,
+)
 
 HEADS, HIDDEN = 2, 16
 both_norm_orders = pytest.mark.parametrize("order", ["post", "pre"])
@@ -22,46 +28,6 @@ def arrays():
 def weights_of(arrays, layer, order):
     prefix = f"{layer}/{order}/weights/"
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
-
-
-def set_dense(dense, kernel, bias):
-    """Loads a PyTorch linear layer, whose kernel is `[out, in]`."""
-    dense.set_weights([kernel.T, bias])
-
-
-def set_self_attention(attention, weights):
-    set_dense(
-        attention.input_projection,
-        weights["self_attn.in_proj_weight"],
-        weights["self_attn.in_proj_bias"],
-    )
-    set_dense(
-        attention.output_projection,
-        weights["self_attn.out_proj.weight"],
-        weights["self_attn.out_proj.bias"],
-    )
-
-
-def set_cross_attention(attention, weights):
-    kernel, bias = (weights[f"multihead_attn.in_proj_{part}"] for part in ("weight", "bias"))
-    d_model = kernel.shape[1]  # The rows of PyTorch's kernel are query, key, value.
-    set_dense(attention.query_projection, kernel[:d_model], bias[:d_model])
-    set_dense(attention.memory_projection, kernel[d_model:], bias[d_model:])
-    set_dense(
-        attention.output_projection,
-        weights["multihead_attn.out_proj.weight"],
-        weights["multihead_attn.out_proj.bias"],
-    )
-
-
-def set_feed_forward(feed_forward, weights):
-    set_dense(feed_forward.hidden_projection, weights["linear1.weight"], weights["linear1.bias"])
-    set_dense(feed_forward.output_projection, weights["linear2.weight"], weights["linear2.bias"])
-
-
-def set_norms(norms, weights):
-    for number, norm in enumerate(norms, 1):
-        norm.set_weights([weights[f"norm{number}.weight"], weights[f"norm{number}.bias"]])
 
 
 def make_encoder_block(arrays, order):

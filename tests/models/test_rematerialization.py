@@ -13,20 +13,9 @@ import pytest
 from ktransformer.layers import EncoderBlock, FeedForward
 from ktransformer.losses import SmoothedCrossEntropy
 from ktransformer.models import MaskedLanguageModel, Transformer, VisionTransformer
-from tests.models.test_transformer import INPUTS, SIZES, TARGET
+from tests.models.small_transformer import DROPOUT_SIZES, INPUTS, SIZES, TARGET, fitted
 
-
-def fitted(make, inputs, labels, loss):
-    """The losses and the weights of a short training with dropout."""
-    keras.utils.set_random_seed(0)
-    model = make()
-    model.compile(keras.optimizers.SGD(0.1), loss)
-    losses = model.fit(inputs, labels, batch_size=2, epochs=4, verbose=0).history["loss"]
-    return losses, model.get_weights()
-
-
-TRANSFORMER = {**SIZES, "attention_dropout": 0.2, "hidden_dropout": 0.2}
-LANGUAGE_MODEL = {k: v for k, v in TRANSFORMER.items() if k != "num_decoder_layers"}
+LANGUAGE_MODEL = {k: v for k, v in DROPOUT_SIZES.items() if k != "num_decoder_layers"}
 VISION = {k: v for k, v in LANGUAGE_MODEL.items() if k not in ("vocabulary_size", "max_length")} | {
     "num_classes": 3,
     "image_size": 8,
@@ -42,7 +31,7 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
     [
         pytest.param(
             Transformer,
-            TRANSFORMER,
+            DROPOUT_SIZES,
             INPUTS,
             TARGET,
             SmoothedCrossEntropy(0.1),
@@ -92,7 +81,7 @@ class PenalisedTransformer(Transformer):
 
 
 def test_losses_that_layers_add_are_kept():
-    model = PenalisedTransformer(**TRANSFORMER, remat=True)
+    model = PenalisedTransformer(**DROPOUT_SIZES, remat=True)
     model(INPUTS)
     assert len(model.losses) == model.num_layers
     assert all(loss > 0 for loss in model.losses)
@@ -101,7 +90,7 @@ def test_losses_that_layers_add_are_kept():
 @pytest.mark.long
 def test_losses_that_layers_add_are_trained_on():
     def fit(kind, remat):
-        make = functools.partial(kind, **TRANSFORMER, remat=remat)
+        make = functools.partial(kind, **DROPOUT_SIZES, remat=remat)
         return fitted(make, INPUTS, TARGET, SmoothedCrossEntropy(0.1))[0]
 
     plain, again = (fit(PenalisedTransformer, remat) for remat in (False, True))
@@ -120,13 +109,12 @@ def test_a_saved_model_remembers_it(tmp_path):
 _ON_JAX = """
 import json, sys
 import keras
-from tests.models.test_rematerialization import TRANSFORMER, fitted
-from tests.models.test_transformer import INPUTS, TARGET
+from tests.models.small_transformer import DROPOUT_SIZES, INPUTS, TARGET, fitted
 from ktransformer.losses import SmoothedCrossEntropy
 from ktransformer.models import Transformer
 assert keras.backend.backend() == "jax"
 loss = SmoothedCrossEntropy(0.1)
-make = lambda remat: lambda: Transformer(**TRANSFORMER, remat=remat)
+make = lambda remat: lambda: Transformer(**DROPOUT_SIZES, remat=remat)
 print(json.dumps([fitted(make(remat), INPUTS, TARGET, loss)[0] for remat in (False, True)]))
 """
 

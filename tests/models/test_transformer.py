@@ -13,52 +13,26 @@ from tests.layers.layer_checks import (
     TOLERANCE,
     array,
     compiled,
-    randomize,
     with_same_noise,
 )
-
-VOCABULARY_SIZE = 13
-SIZES = {
-    "vocabulary_size": VOCABULARY_SIZE,
-    "num_layers": 2,
-    "num_decoder_layers": 1,
-    "d_model": 8,
-    "num_heads": 2,
-    "hidden_dim": 16,
-    "dropout": 0.2,
-    "max_length": 8,
-}
-SOURCE = np.array([[5, 0, 7, 3, 0, 0], [4, 9, 2, 6, 1, 0]], "int32")  # Pads in the middle, too.
-TARGET = np.array([[1, 6, 8, 4, 9], [1, 2, 3, 7, 5]], "int32")
-INPUTS = {"source": SOURCE, "target": TARGET}
+from tests.models.small_transformer import (
+    INPUTS,
+    SIZES,
+    SOURCE,
+    TARGET,
+    VOCABULARY_SIZE,
+    decode_in_steps,
+    make_model,
+)
 
 NORMS = pytest.mark.parametrize("norm_first", [False, True], ids=["post_norm", "pre_norm"])
 TIES = pytest.mark.parametrize("tie_embeddings", [True, False], ids=["tied", "untied"])
 POSITIONS = pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
 
 
-def make_model(**overrides):
-    """Makes a model with random weights, biases and norms included."""
-    model = Transformer(**{**SIZES, **overrides})
-    model.build()
-    return randomize(model)
-
-
 def tolerance_of(logits, policy):
     """Logits are larger than 1: the tolerance grows with the largest."""
     return TOLERANCE[policy] * max(1.0, np.abs(logits).max())
-
-
-def decode_in_steps(model, inputs, step=None):
-    """Feeds the target token by token through the cache: logits `[B, T, V]`."""
-    rows, length = inputs["target"].shape
-    memory, cache = model.prepare_memory(inputs["source"]), model.empty_state(rows, length)
-    logits, step = [], step or model.step
-    for index in range(length):
-        newest = ops.convert_to_tensor(inputs["target"][:, index])
-        step_logits, cache = step(newest, ops.convert_to_tensor(index, "int32"), cache, memory)
-        logits.append(array(step_logits))
-    return np.stack(logits, axis=1)
 
 
 def give_pad_another_vector(model):

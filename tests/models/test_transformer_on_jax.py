@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ktransformer.losses import projected_losses
 from tests.layers.layer_checks import array
-from tests.models.test_transformer import INPUTS, SIZES, decode_in_steps, make_model
+from tests.models.small_transformer import INPUTS, SIZES, decode_in_steps, make_model
 
 pytestmark = pytest.mark.long
 

@@ -22,12 +22,7 @@ from tests.layers.layer_checks import (
     normal,
     randomize,
 )
-from tests.layers.test_pytorch_parity import (
-    set_dense,
-    set_feed_forward,
-    set_norms,
-    set_self_attention,
-)
+from tests.layers.pytorch_weights import set_dense, set_feed_forward, set_norms, set_self_attention
 
 SIZES = {
     "num_classes": 5,

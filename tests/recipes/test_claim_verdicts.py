@@ -1,23 +1,20 @@
 """The rules of claims 1, 2, 3, 6 and 7, on measurements that are made up here."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("babel")
 pytest.importorskip("matplotlib")
-sys.path.insert(0, str(Path(__file__).parents[2] / "training" / "claims"))
 
-import embedding_scaling
-import learning_rates
-import normalization
-import overfitting
-import residuals
-import score_scaling
-
-sys.path.remove(str(Path(residuals.__file__).parent))
+from training.claims import (
+    embedding_scaling,
+    learning_rates,
+    normalization,
+    overfitting,
+    residuals,
+    score_scaling,
+)
 
 
 def residual_measurements(first_gradients, losses):

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,26 +14,11 @@ import pytest
 
 pytest.importorskip("babel")
 pytest.importorskip("matplotlib")
-sys.path.insert(0, str(Path(__file__).parents[2] / "training" / "claims"))
 
-import experiments
-import finding
-import language_model
-import loop
-import measure
-import page
-import run
-import tasks
 
 from ktransformer.text import END_ID, PAD_ID, START_ID
-
-FOLDER = Path(experiments.__file__).parent
-sys.path.remove(str(FOLDER))
-
-
-@pytest.fixture(autouse=True)
-def _recipe_is_on_the_path(monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
+from tests.run_command import ROOT
+from training.claims import experiments, finding, language_model, loop, measure, page, run, tasks
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +100,7 @@ def test_a_failing_experiment_is_one_sentence_and_keeps_its_old_finding(
     before = file.read_bytes()
     failing = tmp_path / "failing.py"
     failing.write_text("raise ArithmeticError('The loss is not a number.')")
-    monkeypatch.setattr(run, "MEASURE", failing)
+    monkeypatch.setattr(run, "MEASURE", (str(failing),))
     arguments = ["run.py", "score_scaling", "--output", str(quick.folder)]
     monkeypatch.setattr(sys, "argv", arguments)
     assert run.main() == 1
@@ -140,7 +124,7 @@ def test_two_run_at_a_time_and_every_end_is_reported(monkeypatch, tmp_path):
         "(folder / f'{sys.argv[1]}.running').unlink()\n"
         "(folder / f'{sys.argv[1]}.seen').write_text(str(running))\n"
     )
-    monkeypatch.setattr(run, "MEASURE", recorder)
+    monkeypatch.setattr(run, "MEASURE", (str(recorder),))
     for at_a_time in (1, 2):
         ended = list(run.run_processes("abc", False, tmp_path, at_a_time))
         assert sorted(ended) == [("a", None), ("b", None), ("c", None)]
@@ -155,7 +139,7 @@ def test_an_interrupt_ends_the_experiments_and_exits_with_130(monkeypatch, capfd
         "pathlib.Path(sys.argv[3], sys.argv[1] + '.pid').write_text(str(os.getpid()))\n"
         "time.sleep(60)\n"
     )
-    monkeypatch.setattr(run, "MEASURE", sleeper)
+    monkeypatch.setattr(run, "MEASURE", (str(sleeper),))
     arguments = ["run.py", "residuals", "score_scaling", "--output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)
 
@@ -180,9 +164,9 @@ def test_an_unknown_experiment_is_one_sentence(monkeypatch, capfd):
 
 @pytest.mark.long
 def test_one_experiment_runs_alone_in_a_process_with_one_thread(tmp_path):
-    code = "import measure, os; print(os.environ['TF_NUM_INTRAOP_THREADS'])"
+    code = "import os, training.claims.measure; print(os.environ['TF_NUM_INTRAOP_THREADS'])"
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=FOLDER, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout == "1\n"
 

@@ -1,6 +1,4 @@
-import sys
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,25 +6,24 @@ import pytest
 
 pytest.importorskip("babel")
 pytest.importorskip("matplotlib")
-sys.path.insert(0, str(Path(__file__).parents[2] / "training" / "claims"))
 
-import attention_maps
-import block_costs
-import complexity
-import date_pieces
-import generation
-import heads
-import language_scores
-import prunable
-import reduced
-import scores
-import tasks
-import timing
-import unmasked
 
 from ktransformer.models import Transformer
-
-sys.path.remove(str(Path(heads.__file__).parent))
+from training.claims import (
+    attention_maps,
+    block_costs,
+    complexity,
+    date_pieces,
+    generation,
+    heads,
+    language_scores,
+    prunable,
+    reduced,
+    scores,
+    tasks,
+    timing,
+    unmasked,
+)
 
 IDS = np.array([[5, 6, 7, 3, 0], [8, 9, 3, 0, 0]], "int32")
 INPUTS = {"source": IDS, "target": tasks.shifted(IDS)}

@@ -1,11 +1,9 @@
 """The program that measures the settings that are chosen from the text."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
-PROGRAM = Path(__file__).parents[2] / "training" / "defaults" / "measure.py"
+from tests.run_command import program
+
 SETTINGS = {
     "vocabulary_size": 692,
     "batch_tokens": 512,
@@ -17,8 +15,7 @@ SETTINGS = {
 
 
 def run(*arguments):
-    line = [sys.executable, PROGRAM, *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    return program("training.defaults.measure", *arguments)
 
 
 def test_what_was_measured_is_in_the_table(tmp_path):

@@ -1,8 +1,6 @@
 import argparse
-import importlib.util
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,32 +9,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.tasks.folder import load_servable
+from ktransformer import tasks
+from tests.run_command import program
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
-FOLDER = Path(__file__).parents[2] / "training" / "image_classification"
+from training.image_classification import train
+from training.image_classification.fit import Settings, training_batches
+from training.image_classification.images import Images, load, split
+
 SMALL = [
     argument
     for setting in ("num_layers=1", "d_model=16", "num_heads=2", "hidden_dim=16", "epochs=1")
     for argument in ("--set", setting)
 ] + ["--set", "warmup_epochs=0", "--set", "refit=false"]
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    """The recipe's files, which are in no package."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        # Another recipe has a train.py as well.
-        spec = importlib.util.spec_from_file_location("train_images", FOLDER / "train.py")
-        train = importlib.util.module_from_spec(spec)
-        sys.modules["train_images"] = train
-        spec.loader.exec_module(train)
-        return train
-    finally:
-        sys.path.remove(str(FOLDER))
 
 
 @pytest.fixture(scope="module")
@@ -53,22 +40,16 @@ def photos(tmp_path_factory):
     return folder
 
 
-def run(recipe, monkeypatch, *arguments):
+def run(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
-    return recipe.main()
+    return train.main()
 
 
 @pytest.mark.long
 def test_one_epoch_on_digits_goes_the_whole_way(tmp_path):
     output = tmp_path / "digits"
-    command = [sys.executable, FOLDER / "train.py", "--data", "digits", "--output", output]
-    result = subprocess.run(
-        [*map(str, command), *SMALL, "--seeds", "1"],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-        check=False,
-    )
+    arguments = ("--data", "digits", "--output", output, *SMALL, "--seeds", 1)
+    result = program("training.image_classification.train", *arguments)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith("10 classes; 1,151 images to train on, 287 for validation, 359 held")
@@ -91,7 +72,7 @@ def test_one_epoch_on_digits_goes_the_whole_way(tmp_path):
     )
     for name in ("attention.png", "curves.png"):
         assert (output / name).read_bytes().startswith(b"\x89PNG")
-    classifier = load_servable(output)
+    classifier = tasks.load(output)
     assert classifier.classes == tuple("0123456789")
     (path, *_) = output.glob("examples/7/*.png")
     assert classifier.classify(tf.constant([path.read_bytes()]))["label"].shape == (1,)
@@ -99,17 +80,16 @@ def test_one_epoch_on_digits_goes_the_whole_way(tmp_path):
 
 @pytest.mark.long
 def test_a_folder_of_photos_is_learnt_at_last_from_the_validation_images_too(
-    recipe, photos, tmp_path, monkeypatch, capsys
+    photos, tmp_path, monkeypatch, capsys
 ):
-    sizes, fit = [], recipe.fit
+    sizes, fit = [], train.fit
 
-    def spy(settings, num_classes, train, *others, **options):
-        sizes.append(len(train))
-        return fit(settings, num_classes, train, *others, **options)
+    def spy(settings, num_classes, images, *others, **options):
+        sizes.append(len(images))
+        return fit(settings, num_classes, images, *others, **options)
 
-    monkeypatch.setattr(recipe, "fit", spy)
+    monkeypatch.setattr(train, "fit", spy)
     status = run(
-        recipe,
         monkeypatch,
         *("--data", photos, "--output", tmp_path / "run", "--seeds", 1, *SMALL),
         *("--set", "image_size=8", "--set", "epochs=8", "--set", "batch_size=4"),
@@ -124,8 +104,8 @@ def test_a_folder_of_photos_is_learnt_at_last_from_the_validation_images_too(
     assert lines[-1].startswith("accuracy 1.0000 +- 0.0000 on 4 held-out images")
 
 
-def test_a_folder_is_read_in_the_size_and_the_channels_that_are_asked_for(recipe, photos):
-    parts = recipe.load(str(photos), 6, 1)
+def test_a_folder_is_read_in_the_size_and_the_channels_that_are_asked_for(photos):
+    parts = load(str(photos), 6, 1)
     assert parts.train.pixels.shape == (10, 6, 6, 1)
     assert parts.train.pixels.dtype == "uint8"
     halves = parts.train.pixels.reshape(10, 6, 2, 3).mean(axis=(1, 3))
@@ -133,10 +113,10 @@ def test_a_folder_is_read_in_the_size_and_the_channels_that_are_asked_for(recipe
     np.testing.assert_array_equal(halves[:, 0] < 100, parts.train.labels)
 
 
-def test_digits_keep_their_shade_at_their_own_size(recipe):
+def test_digits_keep_their_shade_at_their_own_size():
     from sklearn.datasets import load_digits
 
-    parts = recipe.load("digits", 8, 3)
+    parts = load("digits", 8, 3)
     pixels = np.concatenate([p.pixels for p in (parts.train, parts.validation, parts.test)])
     shades = np.sort(pixels[..., 0].reshape(1797, -1) * (16 / 255), axis=0)
     expected = np.sort(load_digits().data, axis=0)
@@ -144,10 +124,8 @@ def test_digits_keep_their_shade_at_their_own_size(recipe):
     np.testing.assert_array_equal(pixels[..., 0], pixels[..., 2])
 
 
-def test_the_parts_share_no_image_and_have_each_class_in_proportion(recipe):
-    images = recipe.Images(np.arange(50).reshape(50, 1, 1, 1), np.repeat([0, 1], [40, 10]))
-    from images import split
-
+def test_the_parts_share_no_image_and_have_each_class_in_proportion():
+    images = Images(np.arange(50).reshape(50, 1, 1, 1), np.repeat([0, 1], [40, 10]))
     left, taken = split(images, 0.2, ["many", "few"])
     assert np.bincount(taken.labels).tolist() == [8, 2]
     assert np.bincount(left.labels).tolist() == [32, 8]
@@ -157,12 +135,10 @@ def test_the_parts_share_no_image_and_have_each_class_in_proportion(recipe):
     np.testing.assert_array_equal(again.pixels, taken.pixels)
 
 
-def test_augmentation_changes_every_batch_and_only_the_training_images(recipe):
-    from fit import training_batches
-
-    settings = recipe.Settings(image_size=8, channels=1, batch_size=4, flip=False)
+def test_augmentation_changes_every_batch_and_only_the_training_images():
+    settings = Settings(image_size=8, channels=1, batch_size=4, flip=False)
     generator = np.random.default_rng(0)
-    images = recipe.Images(generator.integers(0, 255, (4, 8, 8, 1), "uint8"), np.arange(4))
+    images = Images(generator.integers(0, 255, (4, 8, 8, 1), "uint8"), np.arange(4))
     batches = training_batches(images, settings, 4, seed=1)
     seen = []
     for inputs, labels in batches.repeat(2):
@@ -173,31 +149,31 @@ def test_augmentation_changes_every_batch_and_only_the_training_images(recipe):
     assert np.abs(seen[0] - seen[1]).max() > 0.1
 
 
-def test_the_last_line_is_the_mean_and_the_spread_of_the_seeds(recipe):
-    assert recipe.summary([0.97, 0.99], 359) == (
+def test_the_last_line_is_the_mean_and_the_spread_of_the_seeds():
+    assert train.summary([0.97, 0.99], 359) == (
         "accuracy 0.9800 +- 0.0100 on 359 held-out images (mean and standard deviation of 2 seeds)"
     )
-    assert recipe.summary([0.97], 1200) == (
+    assert train.summary([0.97], 1200) == (
         "accuracy 0.9700 +- 0.0000 on 1,200 held-out images (mean and standard deviation of 1 seed)"
     )
 
 
 @pytest.mark.long
-def test_a_loss_that_is_no_number_writes_no_model(recipe, photos, tmp_path, monkeypatch, capsys):
+def test_a_loss_that_is_no_number_writes_no_model(photos, tmp_path, monkeypatch, capsys):
     arguments = ("--data", photos, "--output", tmp_path / "run", *SMALL, "--set", "epochs=3")
-    assert run(recipe, monkeypatch, *arguments, "--set", "learning_rate=1e30") == 2
+    assert run(monkeypatch, *arguments, "--set", "learning_rate=1e30") == 2
     assert "The loss is not a finite number after update" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_what_a_file_and_the_command_line_set_is_checked_together(recipe, tmp_path):
+def test_what_a_file_and_the_command_line_set_is_checked_together(tmp_path):
     (tmp_path / "file.yaml").write_text("epochs: 3")
     options = argparse.Namespace(
         data="photos",
         config=str(tmp_path / "file.yaml"),
         set=["warmup_epochs=0", "learning_rate=1e-3"],
     )
-    settings = recipe.read_all_settings(options)
+    settings = train.read_all_settings(options)
     assert (settings.epochs, settings.warmup_epochs, settings.learning_rate) == (3, 0, 0.001)
 
 
@@ -227,7 +203,7 @@ def test_what_a_file_and_the_command_line_set_is_checked_together(recipe, tmp_pa
     ids=" ".join,
 )
 def test_a_bad_argument_is_one_sentence_and_writes_nothing(
-    arguments, reason, recipe, photos, tmp_path, monkeypatch, capsys
+    arguments, reason, photos, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     folders = {"empty": (), "single": ("only",), "pair": ("left", "right"), "broken": ("a", "b")}
@@ -240,20 +216,20 @@ def test_a_bad_argument_is_one_sentence_and_writes_nothing(
     Path("model", "a").mkdir(parents=True)
     Path("model", "classes.json").touch()
     before = sorted(tmp_path.rglob("*"))
-    assert run(recipe, monkeypatch, "--output", "run", *arguments) == 2
+    assert run(monkeypatch, "--output", "run", *arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    (sentence,) = [line for line in captured.err.splitlines() if line.startswith("train.py: ")]
+    (sentence,) = [line for line in captured.err.splitlines() if line.startswith("train: ")]
     assert reason in sentence
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_download_that_fails_is_one_sentence(recipe, tmp_path, monkeypatch, capsys):
+def test_a_download_that_fails_is_one_sentence(tmp_path, monkeypatch, capsys):
     def load_data():
         raise Exception("URL fetch failure on https://example.org: None -- no network")
 
     monkeypatch.setattr(keras.datasets.cifar10, "load_data", load_data)
-    assert run(recipe, monkeypatch, "--data", "cifar10", "--output", tmp_path / "run") == 2
+    assert run(monkeypatch, "--data", "cifar10", "--output", tmp_path / "run") == 2
     (sentence,) = capsys.readouterr().err.splitlines()
-    assert sentence.startswith("train.py: cifar10 cannot be downloaded (URL fetch failure on ")
+    assert sentence.startswith("train: cifar10 cannot be downloaded (URL fetch failure on ")
     assert not (tmp_path / "run").exists()

@@ -1,31 +1,20 @@
+import argparse
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
 from ktransformer.errors import InputError
+from tests.run_command import ROOT, program
+from training.masked_lm.baselines import Bigrams, Targets
+from training.masked_lm.classify import Classifier, swap_words
+from training.masked_lm.evaluate import left_of
+from training.masked_lm.language_model import load
+from training.masked_lm.settings import Settings
 
-FOLDER = Path(__file__).parents[2] / "training" / "masked_lm"
 SMALL = ["d_model=16", "num_layers=1", "num_heads=2", "hidden_dim=32", "max_length=16"]
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    """The recipe's files, which are in no package and import each other."""
-    sys.path.insert(0, str(FOLDER))
-    names = ("settings", "baselines", "language_model", "evaluate", "classify")
-    before = {name: sys.modules.pop(name, None) for name in names}
-    yield {name: __import__(name) for name in names}
-    sys.path.remove(str(FOLDER))
-    for name in names:
-        sys.modules.pop(name)
-        if before[name] is not None:
-            sys.modules[name] = before[name]
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +26,15 @@ def folder(tmp_path_factory):
     (folder / "text").write_text("\n".join(lines * 8) + "\n", encoding="utf-8")
     paths = ["--text", folder / "text", "--validation", folder / "text", "--output", folder / "run"]
     settings = ["--set", "epochs=2", "vocabulary_size=60", "batch_tokens=256", *SMALL]
-    result = subprocess.run(
-        [sys.executable, str(FOLDER / "train.py"), *map(str, paths), *settings],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    result = program("training.masked_lm.train", *paths, *settings)
     assert result.returncode == 0, result.stderr
     (folder / "table").write_text(result.stdout, encoding="utf-8")
     return folder
 
 
 @pytest.mark.long
-def test_train_writes_a_folder_and_compares_with_counting(folder, recipe):
-    filler = recipe["language_model"].load(folder / "run")
+def test_train_writes_a_folder_and_compares_with_counting(folder):
+    filler = load(folder / "run")
     assert filler.model.vocabulary_size == filler.tokenizer.vocabulary_size
     assert len(filler.fill("two <mask> run .", top_k=3)) == 3
     history = json.loads((folder / "run" / "history.json").read_text(encoding="utf-8"))
@@ -63,10 +46,10 @@ def test_train_writes_a_folder_and_compares_with_counting(folder, recipe):
     assert re.match(r"[\d,]+ masked tokens", names[0])
 
 
-def test_settings_come_from_a_file_and_then_from_the_command_line(recipe):
-    settings = recipe["settings"].chosen_settings(
-        str(FOLDER / "multi30k.yaml"), ["learning_rate=0.5", "positions=sinusoidal"]
-    )
+def test_settings_come_from_a_file_and_then_from_the_command_line():
+    file = str(ROOT / "training" / "masked_lm" / "multi30k.yaml")
+    changes = ["learning_rate=0.5", "positions=sinusoidal"]
+    settings = Settings.from_arguments(argparse.Namespace(config=file, set=changes))
     assert (settings.max_length, settings.learning_rate) == (64, 0.5)
     assert settings.positions == "sinusoidal"
 
@@ -74,26 +57,26 @@ def test_settings_come_from_a_file_and_then_from_the_command_line(recipe):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("a=1", "Unknown setting 'a'; known are activation, "),
-        ("epochs=many", "epochs must be of type int; got 'many'"),
-        ("epochs=0", "epochs must be at least 1; got epochs=0"),
-        ("warmup_steps=0", "warmup_steps must be at least 1; got warmup_steps=0"),
-        ("learning_rate=0", "learning_rate must be above 0; got 0"),
-        ("seed=-1", "seed must be from 0 to 4294967295; got -1"),
-        ("epochs=2.7", "epochs must be of type int; got '2.7'"),
-        ("epochs", "--set takes name=value; got 'epochs'"),
+        ("a=1", "'a'.*activation"),
+        ("epochs=many", "epochs.*int.*'many'"),
+        ("epochs=0", "epochs.*1.*epochs=0"),
+        ("warmup_steps=0", "warmup_steps.*1.*warmup_steps=0"),
+        ("learning_rate=0", "learning_rate.*0.*learning_rate=0"),
+        ("seed=-1", "seed.*4294967295.*seed=-1"),
+        ("epochs=2.7", "epochs.*int.*'2.7'"),
+        ("epochs", "--set.*'epochs'"),
     ],
 )
-def test_a_wrong_setting_is_an_input_error(recipe, change, message):
+def test_a_wrong_setting_is_an_input_error(change, message):
     with pytest.raises(InputError, match=message):
-        recipe["settings"].chosen_settings(None, [change])
+        Settings.from_arguments(argparse.Namespace(config=None, set=[change]))
 
 
 @pytest.mark.long
-def test_a_classifier_is_trained_on_the_language_model(folder, recipe):
-    model = recipe["language_model"].load(folder / "run").model
+def test_a_classifier_is_trained_on_the_language_model(folder):
+    model = load(folder / "run").model
     before = model.embedding.get_weights()[0]
-    classifier = recipe["classify"].Classifier(model, num_classes=3)
+    classifier = Classifier(model, num_classes=3)
     ids, labels = np.array([[5, 6, 3, 0], [7, 3, 0, 0]]), np.array([2, 0])
     classifier.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     classifier.fit(ids, labels, epochs=2, verbose=0)
@@ -102,17 +85,17 @@ def test_a_classifier_is_trained_on_the_language_model(folder, recipe):
     assert np.flatnonzero(changed).tolist() == [3, 5, 6, 7]  # Not padding.
 
 
-def test_two_words_are_swapped_in_every_second_line(recipe):
+def test_two_words_are_swapped_in_every_second_line():
     lines = ["a b c", "a b", "a a", "a a", "one"]
-    texts, labels = recipe["classify"].swap_words(lines, seed=0)
+    texts, labels = swap_words(lines, seed=0)
     assert texts == ["a b c", "b a", "a a", "a a", "one"]
     assert labels == [0, 1, 0, 0, 0]
 
 
-def test_the_baselines_are_those_computed_by_hand(recipe):
-    bigrams = recipe["baselines"].Bigrams([np.array([5, 6, 3]), np.array([5, 7, 5, 6, 3])], 8)
+def test_the_baselines_are_those_computed_by_hand():
+    bigrams = Bigrams([np.array([5, 6, 3]), np.array([5, 7, 5, 6, 3])], 8)
     bigrams.a, bigrams.b = 1.0, 2.0
-    targets = recipe["baselines"].Targets(np.array([5, 7, 2, 6]), np.array([6, 5, 5, 4]))
+    targets = Targets(np.array([5, 7, 2, 6]), np.array([6, 5, 5, 4]))
     unigrams = np.array([2, 3, 3, 0]) / 14 + np.array([1, 1, 1, 1]) / 14  # Six tokens, eight ids.
     np.testing.assert_allclose(bigrams.unigram(targets), unigrams)
     together, lefts = np.array([2, 1, 2, 0]), np.array([3, 1, 2, 0])
@@ -121,17 +104,17 @@ def test_the_baselines_are_those_computed_by_hand(recipe):
     assert bigrams.best_bigram(targets).tolist() == [6, 5, 5, 5]
 
 
-def test_the_bigram_probabilities_sum_to_one(recipe):
+def test_the_bigram_probabilities_sum_to_one():
     lines = [np.array([*np.random.default_rng(i).integers(4, 9, size=6), 3]) for i in range(30)]
-    bigrams = recipe["baselines"].Bigrams(lines, 9)
+    bigrams = Bigrams(lines, 9)
     for left in (2, 5, 0):
-        targets = recipe["baselines"].Targets(np.full(9, left), np.arange(9))
+        targets = Targets(np.full(9, left), np.arange(9))
         assert bigrams.bigram(targets).sum() == pytest.approx(1)
         assert bigrams.unigram(targets).sum() == pytest.approx(1)
 
 
-def test_the_left_neighbour_is_the_true_piece_even_where_it_is_masked(recipe):
+def test_the_left_neighbour_is_the_true_piece_even_where_it_is_masked():
     ids = np.array([[90, 90, 6, 3, 0], [5, 6, 90, 3, 0]])
     positions, labels = np.array([[1, 0], [2, 0]]), np.array([[8, 7], [9, 0]])
-    left = recipe["evaluate"].left_of(ids, positions, labels)
+    left = left_of(ids, positions, labels)
     assert left[labels != 0].tolist() == [7, 2, 6]

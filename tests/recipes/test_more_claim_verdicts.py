@@ -1,30 +1,27 @@
 """The rules of claims 4, 5, 8, 9, 10 and 11, on measurements that are made up here."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("babel")
 pytest.importorskip("matplotlib")
-sys.path.insert(0, str(Path(__file__).parents[2] / "training" / "claims"))
 
-import attention_maps
-import block_costs
-import complexity
-import date_pieces
-import directions
-import generation
-import heads
-import parallelism
-import reduced
-import three_attentions
-import two_masks
-import unmasked
-
-sys.path.remove(str(Path(heads.__file__).parent))
+from training.claims import (
+    attention_maps,
+    block_costs,
+    complexity,
+    date_pieces,
+    directions,
+    generation,
+    heads,
+    parallelism,
+    reduced,
+    three_attentions,
+    two_masks,
+    unmasked,
+)
 
 
 def heads_measurements(exact, after):

@@ -3,32 +3,19 @@
 import argparse
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "export" / "benchmark"))
-sys.path.insert(0, str(Path(__file__).parents[2] / "training" / "benchmark"))
-
-import training_results
-import training_speed
-from training_registry import ENGINES
-from training_workload import TrainingWorkload
-
-FOLDER = Path(training_speed.__file__).parent
-del sys.path[:2]
+from tests.run_command import program
+from training.benchmark import training_results, training_speed
+from training.benchmark.training_registry import ENGINES
+from training.benchmark.training_workload import TrainingWorkload
 
 
 def benchmark(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, FOLDER / "training_speed.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return program("training.benchmark.training_speed", *arguments)
 
 
 def row(size: str, engine: str, speed: float, peak: float) -> dict:

@@ -1,15 +1,14 @@
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
 from ktransformer.config import Config, read_settings
+from tests.run_command import ROOT, program
 from tests.small_run import TRAINING_SETTINGS
 
-RECIPE = Path(__file__).parents[2] / "training" / "translation"
+RECIPE = ROOT / "training" / "translation"
 
 
 @pytest.mark.parametrize("name", ["multi30k", "multi30k_best", "multi30k_student"])
@@ -27,14 +26,8 @@ def measure_options(data_folder, folder, *more: str) -> subprocess.CompletedProc
         for side in ("source", "target")
     }
     files = [str(word) for pair in sides.items() for word in pair]
-    script, options = str(RECIPE / "options.py"), str(folder / "options.yaml")
-    return subprocess.run(
-        [sys.executable, script, options, *files, "--output", str(folder / "measured"), *more],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    arguments = (folder / "options.yaml", *files, "--output", folder / "measured", *more)
+    return program("training.translation.options", *arguments)
 
 
 @pytest.mark.long
@@ -77,23 +70,8 @@ def test_every_option_of_the_recipe_is_a_setting():
 
 @pytest.mark.long
 def test_the_report_draws_the_losses_and_shows_translations(run_folder, data_folder, tmp_path):
-    result = subprocess.run(
-        [
-            sys.executable,
-            str(RECIPE / "report.py"),
-            str(run_folder),
-            "--source",
-            str(data_folder / "test.source"),
-            "--reference",
-            str(data_folder / "test.target"),
-            "--output",
-            str(tmp_path),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
+    text = ("--source", data_folder / "test.source", "--reference", data_folder / "test.target")
+    result = program("training.translation.report", run_folder, *text, "--output", tmp_path)
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert len(result.stdout.splitlines()) == 12
 
@@ -102,14 +80,9 @@ def test_the_report_draws_the_losses_and_shows_translations(run_folder, data_fol
 def test_the_nearest_of_several_translations_is_kept(tmp_path, number):
     reference = tmp_path / "reference"
     reference.write_text("ein Hund läuft schnell\nzwei Katzen\n", encoding="utf-8")
-    result = subprocess.run(
-        [sys.executable, RECIPE / "nearest.py", "--n-best", number, "--reference", reference],
-        input="ein Hund\nein Hund läuft\nzwei Katzen\nzwei Hunde",
-        encoding="utf-8",
-        capture_output=True,
-        timeout=300,
-        check=False,
-    )
+    lines = "ein Hund\nein Hund läuft\nzwei Katzen\nzwei Hunde"
+    arguments = ("--n-best", number, "--reference", reference)
+    result = program("training.translation.nearest", *arguments, input=lines)
     if number == "2":
         assert result.returncode == 0
         assert result.stdout == "ein Hund läuft\nzwei Katzen\n"

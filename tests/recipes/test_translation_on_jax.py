@@ -1,7 +1,6 @@
 """`training/translation/on_jax.py`: trained without TensorFlow, used with it."""
 
 import os
-import runpy
 import socket
 import subprocess
 import sys
@@ -12,16 +11,16 @@ import keras
 import numpy as np
 import pytest
 
-from ktransformer import fitting
 from ktransformer.cli import main
 from ktransformer.errors import InputError
 from ktransformer.fitting import compile_model, lock_checkpoints
 from ktransformer.saving.run import load_run
 from ktransformer.text import TokenBatches, read_parallel
 from tests.fitting.small_transformer import logits
+from tests.run_command import ROOT
 from tests.small_run import TRAINING_SETTINGS, number_pairs, write_pairs
+from training.translation import on_jax
 
-RECIPE = Path(__file__).parents[2] / "training" / "translation" / "on_jax.py"
 # One shape, of 39 rows, so that two devices add one; no mean over epochs, no dropout.
 SETTINGS = (
     *TRAINING_SETTINGS,
@@ -34,16 +33,15 @@ SETTINGS = (
 _WITHOUT_TENSORFLOW = (
     "import runpy, sys; "
     "sys.modules['tensorflow'] = sys.modules['tensorflow_text'] = None; "
-    "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    "runpy.run_module('training.translation.on_jax', run_name='__main__', alter_sys=True)"
 )
 
 
 def run_here(*arguments: str) -> int:
     """Runs the recipe in this process, on TensorFlow; returns its status."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [str(RECIPE), *arguments])
-        status: int = runpy.run_path(str(RECIPE))["main"]()
-    return status
+        patch.setattr(sys, "argv", ["on_jax", *arguments])
+        return on_jax.main()
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +65,11 @@ def ids(text):
 
 def start(ids: Path, name: str, **environment: str) -> subprocess.Popen:
     """Starts a training on JAX in a process of its own, without TensorFlow."""
-    line = [sys.executable, "-c", _WITHOUT_TENSORFLOW, str(RECIPE), "train", str(ids)]
+    line = [sys.executable, "-c", _WITHOUT_TENSORFLOW, "train", str(ids)]
     line += ["--output", str(ids.with_name(name))]
     return subprocess.Popen(
         line,
+        cwd=ROOT,
         env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", **environment},
         stderr=subprocess.PIPE,
         text=True,
@@ -170,7 +169,7 @@ def test_what_the_first_process_keeps_is_of_no_training_that_was_cut(
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(fitting, "fit_transformer", fit)
+    monkeypatch.setattr(on_jax, "fit_model", fit)
     assert run_here("train", str(ids), "--output", str(tmp_path / "run")) == 2
     assert "It trains." in capsys.readouterr().err
 
@@ -189,7 +188,7 @@ def test_what_was_kept_goes_where_it_is_overwritten(ids, tmp_path, monkeypatch):
         raise InputError("It trains.")
 
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    monkeypatch.setattr(fitting, "fit_transformer", fit)
+    monkeypatch.setattr(on_jax, "fit_model", fit)
     kept = tmp_path / "run.checkpoints" / "training.npz"
     kept.parent.mkdir()
     kept.touch()
@@ -205,9 +204,9 @@ def test_half_a_validation_text_is_refused(text, tmp_path, capsys):
 
 
 def test_r_drop_gets_every_row_twice(ids):
-    config, arrays = runpy.run_path(str(RECIPE))["read_ids"](str(ids))
-    make_batches = runpy.run_path(str(RECIPE))["make_batches"]
-    batches = make_batches(config.replace({"rdrop_alpha": 1.0}), arrays, "train", share=(0, 1))
+    config, arrays = on_jax.read_ids(str(ids))
+    config = config.replace({"rdrop_alpha": 1.0})
+    batches = on_jax.make_batches(config, arrays, "train", share=(0, 1))
     _, labels = next(batches.epoch(0))
     first, second = np.split(np.array(labels), 2)
     np.testing.assert_array_equal(first, second)

@@ -83,8 +83,8 @@ def test_one_call_from_python_leaves_stderr_empty(lite_file, saved_model):
     result = python(
         "import ktransformer\n"
         "ktransformer.quiet()\n"
-        "from ktransformer.lite import LiteEngine\n"
-        "from ktransformer.serving import SavedModelEngine\n"
+        "from ktransformer.engines import LiteEngine\n"
+        "from ktransformer.engines import SavedModelEngine\n"
         f"print(LiteEngine({str(lite_file)!r}).translate(['nine one']))\n"
         f"print(SavedModelEngine({str(saved_model)!r}).translate(['nine one']))\n"
     )
@@ -97,8 +97,8 @@ def test_exports_from_python_are_quiet_too(run_folder, tmp_path):
         "import ktransformer\n"
         "ktransformer.quiet()\n"
         "from ktransformer.engines import load_translator\n"
-        "from ktransformer.lite import export_lite\n"
-        "from ktransformer.serving import export_saved_model\n"
+        "from ktransformer.exporting import export_lite\n"
+        "from ktransformer.exporting import export_saved_model\n"
         f"translator = load_translator({str(run_folder)!r})\n"
         f"export_saved_model(translator, {str(tmp_path / 'model')!r})\n"
         f"export_lite(translator, {str(tmp_path / 'm.tflite')!r})\n"

@@ -19,7 +19,7 @@ from ktransformer.models import MaskedLanguageModel, Transformer
 from ktransformer.tasks import ImageClassifier, MaskFiller, Translator
 from tests.layers.layer_checks import built
 from tests.small_models import CLASSES, drawn_images, small_classifier, small_filler
-from tests.tasks.test_translator import strings
+from tests.small_translator import strings
 
 SIZES = {"num_layers": 1, "d_model": 16, "num_heads": 2, "hidden_dim": 32, "max_length": 12}
 
@@ -87,17 +87,17 @@ def test_a_bad_call_names_its_argument_and_no_other_thread_waits(
 
 def test_missing_and_unknown_arguments_are_python_errors(translator):
     with pytest.raises(TypeError, match=r"'texts'"):
-        translator.translate()
+        translator.translate_texts()
     with pytest.raises(TypeError, match=r"'words'"):
-        translator.translate(["one"], words=3)
-    assert from_another_thread(lambda: translator.translate(texts=["one"]))
+        translator.translate_texts(["one"], words=3)
+    assert from_another_thread(lambda: translator.translate_texts(texts=["one"]))
 
 
 def test_a_list_an_array_and_a_tensor_of_strings_are_the_same(translator):
     texts = ["four zero two", "nine"]
     ways = [texts, tuple(texts), np.array(texts), np.array(texts, object), tf.constant(texts)]
     for way in ways:
-        assert strings(translator.translate(way)["text"]) == ["402", "9"]
+        assert strings(translator.translate_texts(way)["text"]) == ["402", "9"]
         assert ModelEngine(translator).translate(way) == ["402", "9"]
 
 
@@ -110,12 +110,14 @@ def test_ids_may_be_integers_of_any_width(translator, dtype):
 
 
 def test_a_translator_needs_no_variable(run_folder):
-    assert strings(load_translator(run_folder).translate(["four zero two"])["text"]) == ["402"]
+    assert strings(load_translator(run_folder).translate_texts(["four zero two"])["text"]) == [
+        "402"
+    ]
 
 
 def test_a_method_can_be_a_part_of_another_graph(translator):
     texts = tf.data.Dataset.from_tensors(["four zero two", "nine"])
-    (found,) = texts.map(lambda batch: translator.translate(batch)["text"])
+    (found,) = texts.map(lambda batch: translator.translate_texts(batch)["text"])
     assert strings(found) == ["402", "9"]
     with pytest.raises(InputError, match=r"^texts must be "):
         tf.function(translator.translate, autograph=False)(tf.constant([1]))
@@ -124,7 +126,7 @@ def test_a_method_can_be_a_part_of_another_graph(translator):
 @pytest.mark.parametrize("empty", [[], np.array([]), tf.constant([])], ids=["list", "array", "tf"])
 def test_an_empty_batch_of_any_type_gives_an_empty_batch(owners, empty):
     translator, filler, classifier = owners.values()
-    assert translator.translate(empty)["text"].shape == (0,)
+    assert translator.translate_texts(empty)["text"].shape == (0,)
     assert translator.beam(empty)["text"].shape == (0, translator.decoding.beam_size)
     assert translator.score(empty, empty)["log_probability"].shape == (0,)
     assert translator.sample(empty)["text"].shape == (0,)
@@ -213,8 +215,8 @@ def test_parts_in_the_wrong_order_are_named(translator, filler, classifier, tmp_
         MaskFiller(filler.tokenizer, filler.model)
     with pytest.raises(TypeError, match=r"model must be of type VisionTransformer; .* tuple"):
         ImageClassifier(CLASSES, classifier.model)
-    with pytest.raises(TypeError, match=r"servable must be .* Translator, .* type Transformer"):
+    with pytest.raises(TypeError, match=r"task must be .* type Transformer"):
         export_saved_model(translator.model, tmp_path / "x")
-    with pytest.raises(TypeError, match=r"servable must be .* Translator, .* type Transformer"):
+    with pytest.raises(TypeError, match=r"task must be .* type Transformer"):
         export_lite(translator.model, tmp_path / "x.tflite")
     assert not any(tmp_path.iterdir())

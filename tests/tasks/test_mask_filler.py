@@ -35,20 +35,20 @@ def lite_file(filler, tmp_path_factory):
 def masked_probabilities(filler, ids, place):
     """The model's distribution over ordinary pieces at one place of ids `[S]`."""
     logits = filler.model({"ids": ids[None], "positions": np.array([[place]])})
-    ordinary = array(logits)[0, 0, END_ID + 1 : filler.mask_id].astype("float64")
+    ordinary = array(logits)[0, 0, END_ID + 1 : filler.special_ids.mask].astype("float64")
     weights = np.exp(ordinary - ordinary.max())
     return weights / weights.sum()
 
 
 def test_the_fills_are_the_most_probable_ordinary_pieces(filler):
     (ids,) = filler.tokenizer.encode_lines(["two <mask> five"])
-    (place,) = np.flatnonzero(ids == filler.mask_id)
+    (place,) = np.flatnonzero(ids == filler.special_ids.mask)
     probabilities = masked_probabilities(filler, ids, place)
     best = np.argsort(-probabilities)[:3].astype("int32")
     fills = filler.fill("two <mask> five")
     np.testing.assert_allclose([f.probability for f in fills], probabilities[best], rtol=1e-5)
     for fill, piece in zip(fills, best + END_ID + 1, strict=True):
-        filled = np.where(ids == filler.mask_id, piece, ids)
+        filled = np.where(ids == filler.special_ids.mask, piece, ids)
         assert fill.text == filler.tokenizer.decode(filled[None])[0].numpy().decode()
         assert fill.piece == filler.tokenizer.decode(np.array([[piece]]))[0].numpy().decode()
 
@@ -57,7 +57,7 @@ def test_any_number_of_fills_can_be_asked_for(filler):
     five = filler.fill("two <mask> five", top_k=5)
     assert len(five) == 5
     assert [fill.piece for fill in five[:3]] == [f.piece for f in filler.fill("two <mask> five")]
-    everything = filler.fill("two <mask> five", top_k=filler.mask_id - END_ID - 1)
+    everything = filler.fill("two <mask> five", top_k=filler.special_ids.mask - END_ID - 1)
     assert sum(fill.probability for fill in everything) == pytest.approx(1, abs=1e-5)
 
 
@@ -96,7 +96,7 @@ def test_the_score_adds_up_tokens_predicted_from_all_others(filler):
     expected = 0.0
     for place in range(len(ids) - 1):
         masked = ids.copy()
-        masked[place] = filler.mask_id
+        masked[place] = filler.special_ids.mask
         logits = array(filler.model({"ids": masked[None], "positions": np.array([[place]])}))[0, 0]
         expected += logits[ids[place]] - np.log(np.exp(logits.astype("float64")).sum())
     scores = filler.score(tf.constant(["two § five", "one two three four five"]))

@@ -5,19 +5,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.cli import export_commands, main
+from ktransformer.cli import export as export_command
+from ktransformer.cli import main
 from ktransformer.config import BatchingConfig
-from ktransformer.decoding import beam_search
+from ktransformer.decoding import SpecialIds, beam_search
 from ktransformer.engines import LiteEngine
 from ktransformer.errors import InputError
 from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.models import Transformer
 from ktransformer.tasks import Shortlist, Translator
-from ktransformer.tasks.id_translator import SPECIAL_IDS, TransformerSearch
+from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.text.lexicon import Lexicon, train_lexicon
 from tests.run_command import refusal
 from tests.small_run import number_pairs
 
+SEARCH_IDS = SpecialIds(start=2, end=3, pad=0, suppressed=(0, 2, 1))
 TEXTS = ["four zero two", "", "nine", "seven seven seven one six"]
 
 
@@ -79,7 +81,7 @@ def test_a_search_is_that_of_the_whole_vocabulary_with_the_rest_ruled_out(
 
     found = narrow.search(source)
     limits = narrow._limits(source)
-    wanted = beam_search(OnlyTheChosen(model, source), limits, SPECIAL_IDS, beam_size=3)
+    wanted = beam_search(OnlyTheChosen(model, source), limits, SEARCH_IDS, beam_size=3)
     np.testing.assert_array_equal(found.ids, wanted.ids)
     np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-4)
     assert np.isin(found.ids, chosen).all()
@@ -88,7 +90,7 @@ def test_a_search_is_that_of_the_whole_vocabulary_with_the_rest_ruled_out(
 @pytest.mark.parametrize("beam_size", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_a_shortlist_that_holds_the_translations_gives_them(beam_size, translator, tmp_path):
     narrow = with_shortlist(translator, beam_size=beam_size)
-    expected = narrow.translate(tf.constant(TEXTS))["text"].numpy().tolist()
+    expected = narrow.translate_texts(tf.constant(TEXTS))["text"].numpy().tolist()
     assert expected == [b"402", b"", b"9", b"77716"]
     path = export_lite(narrow, tmp_path / "narrow.tflite", signatures=["serving_default"])
     engine = LiteEngine(path)
@@ -122,8 +124,8 @@ def test_the_command_learns_from_a_sample_of_a_long_text(
         pairs.append((len(sources), len(targets)))
         return train_lexicon(sources, targets, *arguments)
 
-    monkeypatch.setattr(export_commands, "SHORTLIST_PAIRS", 100)
-    monkeypatch.setattr(export_commands, "train_lexicon", learn)
+    monkeypatch.setattr(export_command, "_SHORTLIST_PAIRS", 100)
+    monkeypatch.setattr("ktransformer.tasks.shortlist.train_lexicon", learn)
     text = [str(data_folder / f"train.{side}") for side in ("source", "target")]
     export = ["export", str(run_folder), "--output", str(tmp_path / "model"), "--shortlist", *text]
     assert main([*export, "--shortlist-size", "1"]) == 2  # Too few, which is seen thereafter.

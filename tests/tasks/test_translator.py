@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,22 +6,12 @@ from ktransformer.errors import InputError
 from ktransformer.models import Transformer
 from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
-
-TEXTS = ["four zero two", "", "nine", "one " * 60, "   ", "qqq é two", "seven seven seven one six"]
-
-
-def strings(tensor: tf.Tensor) -> list:
-    return np.char.decode(tensor.numpy().astype("S"), "utf-8").tolist()
-
-
-def with_decoding(translator: Translator, **changes) -> Translator:
-    decoding = dataclasses.replace(translator.decoding, **changes)
-    return Translator(translator.model, translator.tokenizer, decoding)
+from tests.small_translator import TEXTS, strings, with_decoding
 
 
 def test_a_batch_gives_what_its_texts_give_one_by_one(translator):
-    together = strings(translator.translate(tf.constant(TEXTS))["text"])
-    alone = [strings(translator.translate(tf.constant([text]))["text"])[0] for text in TEXTS]
+    together = strings(translator.translate_texts(tf.constant(TEXTS))["text"])
+    alone = [strings(translator.translate_texts(tf.constant([text]))["text"])[0] for text in TEXTS]
     assert together == alone
 
 
@@ -37,7 +25,7 @@ def test_ids_over_the_limit_are_cut_as_texts_are(translator):
     (whole,) = translator.tokenizer.encode_lines(["one " * 60])
     assert len(whole) > translator.model.max_length
     ids = translator.ids(tf.constant([whole]))["ids"]
-    text = translator.translate(tf.constant(["one " * 60]))["text"]
+    text = translator.translate_texts(tf.constant(["one " * 60]))["text"]
     assert strings(translator.tokenizer.decode(ids)) == strings(text)
 
 
@@ -46,7 +34,7 @@ def test_a_text_over_the_limit_is_cut_there_and_said_to_be(translator):
     ids = translator.to_ids(tf.constant(["one " * 60]))
     assert ids.shape == (1, limit)
     assert ids[0, -1] == 3
-    truncated = translator.translate(tf.constant(TEXTS))["truncated"]
+    truncated = translator.translate_texts(tf.constant(TEXTS))["truncated"]
     assert truncated.numpy().tolist() == [text.startswith("one") for text in TEXTS]
 
 
@@ -54,7 +42,7 @@ def test_a_source_of_just_the_limit_is_not_cut(translator):
     (ids,) = translator.tokenizer.encode_lines(["four zero two"])
     for limit, cut in ((len(ids), False), (len(ids) - 1, True)):
         limited = with_decoding(translator, max_source_length=limit)
-        outputs = limited.translate(tf.constant(["four zero two"]))
+        outputs = limited.translate_texts(tf.constant(["four zero two"]))
         assert outputs["truncated"].numpy().tolist() == [cut]
 
 
@@ -69,7 +57,7 @@ def test_a_model_that_nothing_was_asked_of_yet_translates():
     tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
     model = Transformer.from_preset("tiny", tokenizer.vocabulary_size)
     translator = Translator(model, tokenizer)
-    assert translator.translate(tf.constant(["one"]))["text"].shape == (1,)
+    assert translator.translate_texts(tf.constant(["one"]))["text"].shape == (1,)
 
 
 @pytest.mark.parametrize("more", [-1, 1])
@@ -115,7 +103,9 @@ def test_a_loop_over_encode_and_decode_step_is_the_greedy_search(translator):
 def test_a_beam_of_one_has_the_translation_alone(translator):
     greedy = with_decoding(translator, beam_size=1)
     texts = tf.constant(TEXTS)
-    np.testing.assert_array_equal(greedy.translate(texts)["text"], greedy.beam(texts)["text"][:, 0])
+    np.testing.assert_array_equal(
+        greedy.translate_texts(texts)["text"], greedy.beam(texts)["text"][:, 0]
+    )
 
 
 def test_sampling_is_repeatable_and_depends_on_the_seed(translator):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.text import END_ID, PAD_ID, START_ID
+from ktransformer.text import END_ID, START_ID
 from ktransformer.text.batches import TokenBatches
+from tests.text.batch_checks import assert_same_batches, pairs_of, without_padding
 
 OPTIONS = {"batch_tokens": 64, "max_length": 20, "bucket_step": 4}
 
@@ -39,26 +40,6 @@ def kept(sources, targets, max_length=20):
         for source, target in zip(sources, targets, strict=True)
         if max(len(source), len(target)) <= max_length
     )
-
-
-def without_padding(row):
-    return row[row != PAD_ID].tolist()
-
-
-def pairs_of(epoch):
-    return [
-        (without_padding(source), without_padding(label))
-        for inputs, labels in epoch
-        for source, label in zip(inputs["source"], labels, strict=True)
-        if label.any()
-    ]
-
-
-def assert_same_batches(first, second):
-    for (inputs, labels), (other_inputs, other_labels) in zip(first, second, strict=True):
-        np.testing.assert_array_equal(inputs["source"], other_inputs["source"])
-        np.testing.assert_array_equal(inputs["target"], other_inputs["target"])
-        np.testing.assert_array_equal(labels, other_labels)
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

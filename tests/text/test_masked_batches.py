@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.text import END_ID, PAD_ID, MaskedBatches
+from ktransformer.text import END_ID, PAD_ID, MaskedBatches, SpecialIds
 
 MASK_ID = 300
-OPTIONS = {"mask_id": MASK_ID, "batch_tokens": 64, "max_length": 20, "bucket_step": 4}
+SPECIAL_IDS = SpecialIds(mask=MASK_ID)
+OPTIONS = {"special_ids": SPECIAL_IDS, "batch_tokens": 64, "max_length": 20, "bucket_step": 4}
 
 
 def make_lines(count=150, longest=24, seed=0):
@@ -35,7 +36,7 @@ def many():
     """One epoch of many long lines, for shares: what was hidden, and what stands there."""
     random = np.random.default_rng(3)
     lines = [np.array([*random.integers(4, 200, size=40), END_ID]) for _ in range(2000)]
-    batches = MaskedBatches(lines, mask_id=MASK_ID, batch_tokens=4200, max_length=42)
+    batches = MaskedBatches(lines, special_ids=SPECIAL_IDS, batch_tokens=4200, max_length=42)
     pairs = [hidden_and_shown(batch) for batch in batches.epoch(0)]
     return tuple(map(np.concatenate, zip(*pairs, strict=True)))
 
@@ -122,7 +123,7 @@ def test_the_random_pieces_are_all_the_ordinary_ones(many):
 
 def test_every_place_of_a_line_is_chosen_as_often():
     lines = [np.array([*range(10, 20), END_ID])] * 3000
-    batches = MaskedBatches(lines, mask_id=MASK_ID, batch_tokens=3300, max_length=11)
+    batches = MaskedBatches(lines, special_ids=SPECIAL_IDS, batch_tokens=3300, max_length=11)
     labels = np.concatenate([labels.ravel() for _, labels in batches.epoch(0)])
     counts = np.bincount(labels[labels != PAD_ID], minlength=20)[10:]
     assert counts.sum() == 6000
@@ -131,7 +132,7 @@ def test_every_place_of_a_line_is_chosen_as_often():
 
 def test_padding_the_end_and_masks_of_the_text_are_never_chosen():
     lines = [np.array([MASK_ID, 7, MASK_ID, END_ID]), np.array([END_ID]), np.array([5, END_ID])]
-    batches = MaskedBatches(lines, mask_id=MASK_ID, batch_tokens=16, max_length=4)
+    batches = MaskedBatches(lines, special_ids=SPECIAL_IDS, batch_tokens=16, max_length=4)
     for epoch in range(20):
         ((inputs, labels),) = batches.epoch(epoch)
         assert sorted(labels[labels != PAD_ID]) == [5, 7]
@@ -200,7 +201,7 @@ def test_lines_that_are_too_long_are_counted(lines, batches):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"mask_id": None}, "mask_id must be above 4; got mask_id=None"),
+        ({"special_ids": SpecialIds()}, "special_ids .*mask=None"),
         ({"masked_share": 0}, r"masked_share must be in \(0, 1\]; got masked_share=0"),
         ({"batch_tokens": 19}, "batch_tokens must be at least max_length, or the longest line"),
         ({"max_length": 1}, "No line has at most max_length=1 tokens"),
@@ -219,4 +220,13 @@ def test_no_line_at_all_is_an_input_error():
 
 def test_lines_that_are_no_ids_are_refused_with_what_was_got():
     with pytest.raises(InputError, match=r"arrays of integers .*; got 'hi'"):
-        MaskedBatches(["hi"], mask_id=50, batch_tokens=64, max_length=20)
+        MaskedBatches(["hi"], special_ids=SPECIAL_IDS, batch_tokens=64, max_length=20)
+
+
+def test_batches_from_an_update_on_are_those_that_come_after_it(batches):
+    first = batches.steps_per_epoch + 1  # In the second epoch.
+    (expected,) = itertools.islice(batches.dataset().as_numpy_iterator(), first, first + 1)
+    for found in (next(batches.dataset(first).as_numpy_iterator()), next(batches.stream(first))):
+        for name, ids in expected[0].items():
+            np.testing.assert_array_equal(found[0][name], ids)
+        np.testing.assert_array_equal(found[1], expected[1])

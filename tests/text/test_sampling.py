@@ -7,8 +7,8 @@ import sentencepiece
 from ktransformer.errors import InputError
 from ktransformer.text import END_ID, SubwordSampler, TokenBatches, Tokenizer
 from ktransformer.text.buckets import JoinedIds
-from tests.text.test_batches import assert_same_batches, pairs_of
-from tests.text.test_tokenizer import TRAINING_TEXT
+from tests.text.batch_checks import assert_same_batches, pairs_of
+from tests.text.training_text import TRAINING_TEXT
 
 LINES = [*TRAINING_TEXT, "", "two dogs", "an ж unknown"]
 

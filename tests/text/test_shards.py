@@ -21,7 +21,7 @@ from ktransformer.text import (
 )
 from ktransformer.text.buckets import JoinedIds
 from tests.small_run import number_pairs, write_pairs
-from tests.text.test_batches import assert_same_batches, pairs_of
+from tests.text.batch_checks import assert_same_batches, pairs_of
 
 PAIRS = number_pairs(1000, seed=3)
 MAX_LENGTH = 6  # Some of the pairs have more tokens.

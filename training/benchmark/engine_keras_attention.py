@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import keras_fitting
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
-from training_workload import PAD_ID, Batch, TrainingWorkload
+
+from training.benchmark import keras_fitting
+from training.benchmark.training_workload import PAD_ID, Batch, TrainingWorkload
 
 
 class Attention(layers.Layer):

@@ -1,9 +1,10 @@
 """Hugging Face's `MarianMTModel`, with random weights."""
 
 import torch
-import torch_fitting
 import transformers
-from training_workload import PAD_ID, TrainingWorkload
+
+from training.benchmark import torch_fitting
+from training.benchmark.training_workload import PAD_ID, TrainingWorkload
 
 
 class EncoderDecoder(torch.nn.Module):

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 import keras
-import keras_fitting
 import tensorflow as tf
-from training_workload import Batch, TrainingWorkload
 
+from export.benchmark.names import keep_freed_memory
 from ktransformer.config import TrainingConfig
 from ktransformer.fitting import compile_model, compile_training_model
 from ktransformer.models import Transformer
-from ktransformer.runtime.allocator import keep_freed_memory
+from training.benchmark import keras_fitting
+from training.benchmark.training_workload import Batch, TrainingWorkload
 
 
 class Engine(keras_fitting.KerasEngine):

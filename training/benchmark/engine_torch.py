@@ -1,9 +1,10 @@
 """PyTorch's `nn.Transformer`, with a tied embedding and sinusoidal positions."""
 
 import torch
-import torch_fitting
 from torch import nn
-from training_workload import PAD_ID, TrainingWorkload
+
+from training.benchmark import torch_fitting
+from training.benchmark.training_workload import PAD_ID, TrainingWorkload
 
 
 class EncoderDecoder(nn.Module):

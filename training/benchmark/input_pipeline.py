@@ -1,6 +1,6 @@
 """Measures the input pipeline alone, on a generated text that does not fit into memory.
 
-    .venv/bin/python training/benchmark/input_pipeline.py --folder FOLDER
+    .venv/bin/python -m training.benchmark.input_pipeline --folder FOLDER
 
 It writes parallel text into FOLDER (gzipped files; sentences as long as Multi30k's), does what
 `ktransformer train` does with a text of more than `shard_pairs` pairs, and reads whole epochs of

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
-from training_workload import Batch
+
+from training.benchmark.training_workload import Batch
 
 
 class KerasEngine:

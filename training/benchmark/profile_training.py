@@ -1,6 +1,6 @@
 """Says where the time of our training step goes, by TensorFlow's profiler.
 
-    .venv/bin/python training/benchmark/profile_training.py runs/training-benchmark/tiny
+    .venv/bin/python -m training.benchmark.profile_training runs/training-benchmark/tiny
 
 FOLDER is a workload that `training_speed.py` prepared. The step is trained for some rounds on its
 first batch; the share of each kind of operation in the time of all operations goes to stdout as a
@@ -20,13 +20,11 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
-# The modules that both benchmarks need lie with the other one.
-sys.path.append(str(Path(__file__).parents[2] / "export" / "benchmark"))
-
-import engine_ours
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
-from training_workload import TrainingWorkload
+
+from training.benchmark import engine_ours
+from training.benchmark.training_workload import TrainingWorkload
 
 # What an operation is counted as: the first of these that is found in its name and type.
 KINDS = (

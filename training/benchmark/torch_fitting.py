@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Sequence
 
 import torch
-from training_workload import PAD_ID, Batch
+
+from training.benchmark.training_workload import PAD_ID, Batch
 
 
 class TorchEngine:

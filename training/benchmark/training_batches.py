@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from needs import find_text
-from training_registry import SIZES
-from training_workload import Batch, TrainingWorkload
 
+from export.benchmark.needs import find_text
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, new_file, new_folder
-from ktransformer.fitting.preparation import digest_text
+from ktransformer.fitting.training_text import digest_text
 from ktransformer.models import Transformer
 from ktransformer.text import TokenBatches, Tokenizer, read_parallel
+from training.benchmark.training_registry import SIZES
+from training.benchmark.training_workload import Batch, TrainingWorkload
 
 PIECES = 10_000  # Also where the model's vocabulary is larger.
 MAX_LENGTH = 128

@@ -39,14 +39,14 @@ class TrainingEngine:
         """Returns the interpreter of its environment."""
         if self.environment == ".venv":
             return Path(sys.executable)
-        return peers / self.environment / "bin" / "python"
+        return peers.absolute() / self.environment / "bin" / "python"
 
     def command(self, peers: Path, folder: Path) -> list[str]:
         """Returns what starts it on a workload."""
-        worker = Path(__file__).with_name("training_worker.py")
         options = json.dumps(self.options)
-        command = [str(self.python(peers)), str(worker), self.module, str(folder), options]
-        return ["env", *self.variables, *command]
+        worker = ["-m", "training.benchmark.training_worker", self.module]
+        python = str(self.python(peers))
+        return ["env", *self.variables, python, *worker, str(folder.absolute()), options]
 
 
 _PLAIN, _XLA = {"jit_compile": False}, {"jit_compile": True}

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tables import table
-from training_registry import ENGINES, MEMORY_GOAL, MEMORY_PEER, SPEED_GOAL
+from export.benchmark.tables import table
+from training.benchmark.training_registry import ENGINES, MEMORY_GOAL, MEMORY_PEER, SPEED_GOAL
 
 Row = dict[str, Any]
 

@@ -20,20 +20,17 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
-# What both benchmarks need lies with the first: processes, turns, the meter, the machine.
-sys.path.append(str(Path(__file__).parents[2] / "export" / "benchmark"))
 
-import machine
-from needs import check_data, check_environments
-from processes import EngineFailureError, EngineProcess, started_engines
-from sampling import Effort, summarise, take_samples
-from training_registry import ENGINES, SIZES, THREADS
-from training_results import page, verdict
-from training_workload import TrainingWorkload
-
+from export.benchmark import machine
+from export.benchmark.needs import check_data, check_environments
+from export.benchmark.processes import EngineFailureError, EngineProcess, started_engines
+from export.benchmark.sampling import Effort, summarise, take_samples
 from ktransformer.errors import InputError
 from ktransformer.files import new_file
 from ktransformer.runtime.noise import quiet_stderr
+from training.benchmark.training_registry import ENGINES, SIZES, THREADS
+from training.benchmark.training_results import page, verdict
+from training.benchmark.training_workload import TrainingWorkload
 
 HERE = Path(__file__).parent
 BATCH_TOKENS = 4096
@@ -52,7 +49,9 @@ def main() -> int:
             folder = options.work / size
             say(f"{size}: preparing")
             with quiet_stderr():
-                from training_batches import prepare  # TensorFlow, which speaks up.
+                from training.benchmark.training_batches import (
+                    prepare,  # TensorFlow, which speaks up.
+                )
 
                 prepare(size, options, folder, options.batches or BATCHES[size])
             rows += measure(size, folder, versions, options)
@@ -239,7 +238,7 @@ def command_of() -> str:
     arguments = sys.argv[1:]
     if "--data" in arguments:
         arguments[arguments.index("--data") + 1] = "DATA"
-    return f"training/benchmark/training_speed.py {shlex.join(arguments)}"
+    return f"python -m training.benchmark.training_speed {shlex.join(arguments)}"
 
 
 def say(line: str) -> None:

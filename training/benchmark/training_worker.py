@@ -1,6 +1,6 @@
 """The process of one engine of the benchmark of training.
 
-    python training_worker.py ENGINE FOLDER OPTIONS
+    python -m training.benchmark.training_worker ENGINE FOLDER OPTIONS
 
 ENGINE is a module beside this file, FOLDER a workload, OPTIONS the engine's, as JSON. A request
 names an operation: `train` fits all batches once, `multiply` measures a matrix product.
@@ -13,11 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).parents[2] / "export" / "benchmark"))  # The first two modules.
-
-from engine_server import serve
-from meter import CpuMeter, memory
-from training_workload import TrainingWorkload
+from export.benchmark.engine_server import serve
+from export.benchmark.meter import CpuMeter, memory
+from training.benchmark.training_workload import TrainingWorkload
 
 PRODUCT_SIZE, PRODUCTS = 2048, 7
 
@@ -28,7 +26,7 @@ def main() -> int:
     work = TrainingWorkload.load(Path(folder))
     operations = {"train": train, "multiply": multiply}
     return serve(
-        f"engine_{name}",
+        f"training.benchmark.engine_{name}",
         lambda module: module.Engine(work, **json.loads(options)),
         lambda engine, operation: operations[operation](engine, work),
     )

@@ -4,12 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import figures
 import numpy as np
 import tensorflow as tf
-from block_costs import PARTS, block_parts, formula, multiply_adds
-from finding import Finding
-from timing import medians
+
+from training.claims import figures
+from training.claims.block_costs import PARTS, block_parts, formula, multiply_adds
+from training.claims.finding import Finding
+from training.claims.timing import medians
 
 NAME = "complexity"
 NUMBER = 9

@@ -6,15 +6,16 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import figures
 import keras
-import loop
 import numpy as np
-import scores
-import tasks
-from finding import Finding
-from language_model import CausalBlock, LanguageModel
-from language_questions import (
+
+from ktransformer.layers import EncoderBlock
+from ktransformer.schedules import InverseSquareRoot
+from ktransformer.text import PAD_ID
+from training.claims import figures, loop, scores, tasks
+from training.claims.finding import Finding
+from training.claims.language_model import CausalBlock, LanguageModel
+from training.claims.language_questions import (
     TEXTS,
     WAYS,
     Models,
@@ -23,11 +24,7 @@ from language_questions import (
     score,
     sum_pairs,
 )
-from language_scores import masked_split
-
-from ktransformer.layers import EncoderBlock
-from ktransformer.schedules import InverseSquareRoot
-from ktransformer.text import PAD_ID
+from training.claims.language_scores import masked_split
 
 NAME = "directions"
 NUMBER = 5

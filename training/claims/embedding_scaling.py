@@ -4,15 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import figures
 import keras
-import loop
 import numpy as np
-import tasks
-from finding import Finding, table
-from language_model import CausalBlock, LanguageModel
 
 from ktransformer.layers import PositionalEmbedding, sinusoidal_positions
+from training.claims import figures, loop, tasks
+from training.claims.finding import Finding, table
+from training.claims.language_model import CausalBlock, LanguageModel
 
 NAME, NUMBER, SERIAL = "embedding_scaling", 7, False
 

@@ -27,4 +27,4 @@ EXPERIMENTS = (
 
 def load(name: str) -> ModuleType:
     """Imports an experiment."""
-    return importlib.import_module(name)
+    return importlib.import_module(f"training.claims.{name}")

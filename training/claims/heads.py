@@ -6,16 +6,13 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import figures
-import loop
 import numpy as np
-import scores
-import tasks
-from attention_maps import KINDS, attention_maps, queries_of
-from finding import Finding
-from prunable import PrunableTransformer
 
 from ktransformer.schedules import InverseSquareRoot
+from training.claims import figures, loop, scores, tasks
+from training.claims.attention_maps import KINDS, attention_maps, queries_of
+from training.claims.finding import Finding
+from training.claims.prunable import PrunableTransformer
 
 NAME = "heads"
 NUMBER = 4

@@ -3,7 +3,9 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from language_scores import (
+
+from ktransformer.text import END_ID, PAD_ID
+from training.claims.language_scores import (
     continue_causally,
     continue_masked,
     fill_by_left,
@@ -14,8 +16,6 @@ from language_scores import (
     pair_sum_by_masks,
     pseudo_log_likelihood,
 )
-
-from ktransformer.text import END_ID, PAD_ID
 
 WAYS = (
     "autoregressive, left side",

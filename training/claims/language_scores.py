@@ -7,9 +7,9 @@ padding; a causal model sees them shifted by one behind the start token.
 from typing import Any
 
 import numpy as np
-from tasks import Split, shifted
 
 from ktransformer.text import END_ID, PAD_ID
+from training.claims.tasks import Split, shifted
 
 SPECIAL_IDS = END_ID + 1
 """The number of ids that stand for no piece of text; they are the first."""

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import figures
 import keras
-import loop
 import numpy as np
-import tasks
-from finding import Finding, table
-from language_model import CausalBlock, LanguageModel
-from overfitting import at_equal_training, overfit
-from plain_blocks import UnnormedBlock
+
+from training.claims import figures, loop, tasks
+from training.claims.finding import Finding, table
+from training.claims.language_model import CausalBlock, LanguageModel
+from training.claims.overfitting import at_equal_training, overfit
+from training.claims.plain_blocks import UnnormedBlock
 
 NAME, NUMBER, SERIAL = "learning_rates", 3, False
 

@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tasks import Split
 
 from ktransformer.losses import SmoothedCrossEntropy
 from ktransformer.text import PAD_ID
+from training.claims.tasks import Split
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Measures one claim in this process, with one thread, and writes its JSON file and its picture.
 
-    python training/claims/measure.py NAME [--quick] [--output DIR]
+    python -m training.claims.measure NAME [--quick] [--output DIR]
 
 `run.py` starts it once an experiment; alone it shows the whole traceback of one that fails.
 """
@@ -22,10 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import experiments
-import machine
-
 from ktransformer.files import new_file
+from training.claims import experiments, machine
 
 
 def main() -> int:

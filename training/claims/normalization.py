@@ -4,16 +4,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import figures
 import keras
-import loop
 import numpy as np
-import tasks
-from finding import Finding, table
 from keras import ops
-from language_model import CausalBlock, LanguageModel
 
 from ktransformer.text import PAD_ID
+from training.claims import figures, loop, tasks
+from training.claims.finding import Finding, table
+from training.claims.language_model import CausalBlock, LanguageModel
 
 NAME, NUMBER, SERIAL = "normalization", 2, False
 

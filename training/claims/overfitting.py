@@ -5,8 +5,9 @@ regularises shows only where the training losses are equal.
 """
 
 import numpy as np
-from loop import Trainer
-from tasks import Split
+
+from training.claims.loop import Trainer
+from training.claims.tasks import Split
 
 Curve = dict[str, list[float]]
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import experiments
-from finding import Finding
-
 from ktransformer.errors import InputError
 from ktransformer.files import new_file
+from training.claims import experiments
+from training.claims.finding import Finding
 
 INTRODUCTION = """\
 # The claims, measured
@@ -111,7 +110,7 @@ def _origin(sections: list[Section]) -> str:
 
 def _section(module: ModuleType, record: dict[str, Any], finding: Finding) -> str:
     seeds = record["settings"]["seeds"]
-    run = f"`python training/claims/run.py {module.NAME}`"
+    run = f"`python -m training.claims.run {module.NAME}`"
     return f"""\
 ## {module.NUMBER}. {finding.title}
 

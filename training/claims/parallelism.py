@@ -5,20 +5,17 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import figures
 import keras
-import loop
 import numpy as np
-import scores
-import tasks
 import tensorflow as tf
-from finding import Finding
-from generation import WAYS, greedy, known_target_ways
-from timing import medians
 
 from ktransformer.models import Transformer
 from ktransformer.schedules import InverseSquareRoot
 from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from training.claims import figures, loop, scores, tasks
+from training.claims.finding import Finding
+from training.claims.generation import WAYS, greedy, known_target_ways
+from training.claims.timing import medians
 
 NAME = "parallelism"
 NUMBER = 8

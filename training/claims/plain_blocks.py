@@ -3,7 +3,8 @@
 from typing import Any
 
 import keras
-from language_model import CausalBlock
+
+from training.claims.language_model import CausalBlock
 
 
 class PlainBlock(CausalBlock):

@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-from attention_maps import KINDS
 from keras import ops
 
 from ktransformer.layers import (
@@ -13,6 +12,7 @@ from ktransformer.layers import (
     MultiHeadSelfAttention,
 )
 from ktransformer.models import Transformer
+from training.claims.attention_maps import KINDS
 
 
 class _Prunable:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-from attention_maps import KINDS
 
 from ktransformer.layers import (
     DecoderBlock,
@@ -12,6 +11,7 @@ from ktransformer.layers import (
     MultiHeadSelfAttention,
 )
 from ktransformer.models import Transformer
+from training.claims.attention_maps import KINDS
 
 NOTHING = "nothing"
 REMOVED = (NOTHING, *KINDS)

@@ -4,17 +4,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import figures
 import keras
-import loop
 import numpy as np
-import tasks
 import tensorflow as tf
-from finding import Finding, table
-from language_model import CausalBlock, LanguageModel
-from plain_blocks import PlainBlock, PreNormBlock, UnnormedBlock, UnnormedPlainBlock
 
 from ktransformer.losses import SmoothedCrossEntropy
+from training.claims import figures, loop, tasks
+from training.claims.finding import Finding, table
+from training.claims.language_model import CausalBlock, LanguageModel
+from training.claims.plain_blocks import PlainBlock, PreNormBlock, UnnormedBlock, UnnormedPlainBlock
 
 NAME, NUMBER, SERIAL = "residuals", 1, False
 

@@ -2,7 +2,7 @@
 
     make claims
 
-or `python training/claims/run.py` from the repository's root; `--help` lists the options.
+or `python -m training.claims.run` from the repository's root; `--help` lists the options.
 
 Each experiment runs in a process of its own with one thread, two at a time; those that measure
 time run alone, before the others. What they write, `docs/claims/NAME.json` and `NAME.png`, is
@@ -20,14 +20,14 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
-import experiments
-import page
-
 from ktransformer.errors import InputError
 from ktransformer.files import check_folder
 from ktransformer.runtime.noise import quiet_stderr
+from training.claims import experiments, page
+from training.programs import exit_status
 
-MEASURE = Path(__file__).with_name("measure.py")
+ROOT = Path(__file__).parents[2]
+MEASURE = ("-m", "training.claims.measure")
 AT_A_TIME = 2
 
 
@@ -36,23 +36,21 @@ def main() -> int:
     options = parse_arguments()
     output = Path(options.output or ("runs" if options.quick else "docs"))
     names = options.names or list(experiments.EXPERIMENTS)
-    try:
-        check_names(names)
-        check_folder(output / "claims")
-        with quiet_stderr():
-            modules = [experiments.load(name) for name in names]
-        if options.page_only:
-            page.draw_again(output, names)
-            failed = 0
-        else:
-            failed = run_all(modules, options.quick, output)
-        page.write(output)
-    except InputError as error:
-        print(f"claims: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("claims: Interrupted.", file=sys.stderr)
-        return 130
+    return exit_status("claims", lambda: measure_claims(names, output, options))
+
+
+def measure_claims(names: Sequence[str], output: Path, options: argparse.Namespace) -> int:
+    """Runs experiments, or only draws them again, and writes the page; 1 if one failed."""
+    check_names(names)
+    check_folder(output / "claims")
+    with quiet_stderr():
+        modules = [experiments.load(name) for name in names]
+    failed = 0
+    if options.page_only:
+        page.draw_again(output, names)
+    else:
+        failed = run_all(modules, options.quick, output)
+    page.write(output)
     return 1 if failed else 0
 
 
@@ -139,9 +137,10 @@ def run_processes(
 
 def _start(name: str, quick: bool, output: Path, errors: Path) -> subprocess.Popen:
     """Starts one experiment; what it says on stderr goes into a file."""
-    command = [sys.executable, str(MEASURE), name, "--output", str(output)]
+    command = [sys.executable, *MEASURE, name]
+    command += ["--output", str(output.absolute()), *(["--quick"] * quick)]
     with errors.open("wb") as file:
-        return subprocess.Popen([*command, *(["--quick"] * quick)], stderr=file)
+        return subprocess.Popen(command, cwd=ROOT, stderr=file)
 
 
 def _failure(process: subprocess.Popen, errors: Path) -> str | None:

@@ -4,16 +4,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import figures
 import keras
-import loop
 import numpy as np
-import tasks
 import tensorflow as tf
-from finding import Finding
-from language_model import CausalBlock, LanguageModel
 
 from ktransformer.layers import MultiHeadSelfAttention
+from training.claims import figures, loop, tasks
+from training.claims.finding import Finding
+from training.claims.language_model import CausalBlock, LanguageModel
 
 NAME, NUMBER, SERIAL = "score_scaling", 6, False
 

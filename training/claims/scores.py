@@ -5,9 +5,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from loop import Evaluation
 
 from ktransformer.text import PAD_ID
+from training.claims.loop import Evaluation
 
 
 def predictor(model: keras.Model) -> Any:

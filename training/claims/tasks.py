@@ -7,19 +7,15 @@
 import dataclasses
 import datetime
 import functools
-import importlib.util
 import pydoc_data.topics
 import re
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from keras import tree
 
 from ktransformer.text import END_ID, PAD_ID, START_ID, Tokenizer
-
-_DATES = Path(__file__).parents[1] / "dates" / "data.py"
+from training.dates import data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +57,6 @@ def dates(train: int = 5000, validation: int = 500, vocabulary_size: int = 300) 
     Returns:
         The task. Target is the labels shifted by one, behind the start token.
     """
-    data = _dates_recipe()
     parts = data.generate(data.Generation(train=train, validation=validation, test=1))
     text = [*parts["train"].sources, *parts["train"].targets]
     tokenizer = Tokenizer.train(text, vocabulary_size, character_coverage=0.999)
@@ -97,7 +92,6 @@ def turned(task: Task) -> Task:
 @functools.cache
 def written_forms(date: str) -> frozenset[str]:
     """Returns the texts that the recipe may write for an ISO date; none if it is no date."""
-    data = _dates_recipe()
     try:
         day = datetime.date.fromisoformat(date)
     except ValueError:
@@ -107,15 +101,6 @@ def written_forms(date: str) -> frozenset[str]:
         for locale in data.LOCALES
         for pattern in data.date_patterns(locale)
     )
-
-
-@functools.cache
-def _dates_recipe() -> ModuleType:
-    """Imports the recipe's data, which is in no package."""
-    spec = importlib.util.spec_from_file_location("dates_data", _DATES)
-    data = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(data)
-    return data
 
 
 @functools.cache

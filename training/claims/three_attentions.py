@@ -6,19 +6,17 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import figures
-import loop
 import numpy as np
-import tasks
 import tensorflow as tf
-from attention_maps import KINDS, attention_maps, by_distance, queries_of
-from date_pieces import PIECE_KINDS, TARGET_NAMES, by_piece, piece_kinds
-from finding import Finding
-from generation import greedy
-from reduced import NOTHING, REMOVED, ReducedTransformer
 
 from ktransformer.schedules import InverseSquareRoot
 from ktransformer.text import Tokenizer
+from training.claims import figures, loop, tasks
+from training.claims.attention_maps import KINDS, attention_maps, by_distance, queries_of
+from training.claims.date_pieces import PIECE_KINDS, TARGET_NAMES, by_piece, piece_kinds
+from training.claims.finding import Finding
+from training.claims.generation import greedy
+from training.claims.reduced import NOTHING, REMOVED, ReducedTransformer
 
 NAME = "three_attentions"
 NUMBER = 10

@@ -5,24 +5,21 @@ import functools
 from pathlib import Path
 from typing import Any
 
-import figures
-import loop
 import numpy as np
-import scores
-import tasks
-from finding import Finding
-from generation import write_by_recomputing
-from unmasked import (
+
+from ktransformer.models import Transformer
+from ktransformer.schedules import InverseSquareRoot
+from ktransformer.text import PAD_ID
+from training.claims import figures, loop, scores, tasks
+from training.claims.finding import Finding
+from training.claims.generation import write_by_recomputing
+from training.claims.unmasked import (
     BOTH,
     LEAKING,
     UNPADDED,
     VARIANTS,
     TransformerWithoutPaddingMask,
 )
-
-from ktransformer.models import Transformer
-from ktransformer.schedules import InverseSquareRoot
-from ktransformer.text import PAD_ID
 
 NAME = "two_masks"
 NUMBER = 11

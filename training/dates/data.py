@@ -10,7 +10,7 @@ from pathlib import Path
 from babel import Locale
 from babel.dates import DateTimePattern, parse_pattern
 
-from ktransformer.errors import InputError
+from ktransformer.config.checks import check, check_range
 from ktransformer.files import new_file
 
 LOCALES = (
@@ -44,15 +44,10 @@ class Generation:
     """Seed of every choice."""
 
     def __post_init__(self) -> None:
-        if not 100 <= self.train <= 1_000_000:
-            raise InputError(
-                f"There must be from 100 to 1000000 pairs to train on; got {self.train}."
-            )
-        if not 1000 <= self.first_year <= self.last_year <= 9999:
-            raise InputError(
-                "first_year and last_year must be in order and of four digits; "
-                f"got {self.first_year} and {self.last_year}."
-            )
+        check_range(self, "train", least=100, most=1_000_000)
+        years = {"first_year": self.first_year, "last_year": self.last_year}
+        ordered = 1000 <= self.first_year <= self.last_year <= 9999
+        check(ordered, "first_year and last_year must be in order and of four digits", **years)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     make demo
 
-or `python training/dates/demo.py` from the repository's root; `--help` lists the options.
+or `python -m training.dates.demo` from the repository's root; `--help` lists the options.
 
 Data: 50,000 pairs to train on, 500 for validation, 1,000 held out, made by `data.py`.
 Hardware: two x86-64 cores, no GPU (AMD EPYC, 2026-11-23).
@@ -19,19 +19,18 @@ import ktransformer
 
 ktransformer.quiet()  # Before TensorFlow is imported.
 
-import data
-from attention import draw_attention
-
 from ktransformer.cli.progress import log_to_stderr
 from ktransformer.config import Config, read_settings
 from ktransformer.engines import LiteEngine, ModelEngine, translate_lines
-from ktransformer.errors import InputError
 from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.fitting import remove_checkpoints, train
 from ktransformer.runtime.allocator import keep_freed_memory
 from ktransformer.saving.run import check_run_path, save_run
 from ktransformer.tasks import Translator
 from ktransformer.text import ParallelText, read_parallel
+from training.dates import data
+from training.dates.attention import draw_attention
+from training.programs import exit_status
 
 HERE = Path(__file__).parent
 WANTED = 0.990
@@ -42,18 +41,11 @@ def main() -> int:
     keep_freed_memory()
     options = parse_arguments()
     log_to_stderr()
-    try:
-        score = demo(Path(options.output), options.pairs, options.epochs)
-    except InputError as error:
-        print(f"demo.py: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        place = error.filename or "Writing the output"
-        print(f"demo.py: {place}: {error.strerror}.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("demo.py: Interrupted.", file=sys.stderr)
-        return 130
+    return exit_status("demo", lambda: check_score(demo(options)))
+
+
+def check_score(score: float) -> int:
+    """Returns the exit status of a score."""
     if score < WANTED:
         print(f"The exact match, {score:.3f}, is below {WANTED:.3f}.", file=sys.stderr)
         return 1
@@ -75,18 +67,19 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def demo(output: Path, pairs: int, epochs: str | None) -> float:
+def demo(options: argparse.Namespace) -> float:
     """Goes the whole way.
 
     Returns:
         The share of held-out dates that are translated without any error.
     """
+    output = Path(options.output)
     config = Config().replace(read_settings(HERE / "dates.yaml"))
-    if epochs is not None:
-        config = config.replace({"epochs": epochs})
+    if options.epochs is not None:
+        config = config.replace({"epochs": options.epochs})
     check_run_path(output, overwrite=True)
 
-    parts = make_data(pairs, beside(output, "data"))
+    parts = make_data(options.pairs, beside(output, "data"))
     run = train(
         config, parts["train"], parts["validation"], checkpoints=beside(output, "checkpoints")
     )

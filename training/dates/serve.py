@@ -1,6 +1,6 @@
 """Reads an exported translator with TensorFlow alone, and translates lines.
 
-    python training/dates/serve.py runs/dates.export/1 < texts
+    python -m training.dates.serve runs/dates.export/1 < texts
 
 prints `text -> translation` for every line of standard input. It needs tensorflow and
 tensorflow-text, and refuses to go on if anything of ktransformer was imported: what it shows is

@@ -1,6 +1,6 @@
 """Trains with the settings that are chosen from the text, on texts of several sizes.
 
-    python training/defaults/measure.py --output DIR [--multi30k FOLDER] [--only NAME ...]
+    python -m training.defaults.measure --output DIR [--multi30k FOLDER] [--only NAME ...]
 
 from the repository's root. FOLDER holds `train.en.gz`, `train.de.gz`, `val.en.gz` and `val.de.gz`,
 or files of the same beginnings and ends. DIR gets a run, a log and a `NAME.json` of each text; what
@@ -18,13 +18,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "dates"))
-
-from data import Generation, generate
-
 from ktransformer.errors import InputError
 from ktransformer.files import json_text, new_file
+from training.dates.data import Generation, generate
+from training.programs import exit_status
 
 DATES = {f"dates-{count}": count for count in (1000, 4000, 300_000)}
 MULTI30K = {f"multi30k-{count}": count for count in (1000, 4000, 29_000)}
@@ -35,21 +32,19 @@ _UPDATES = re.compile(r": ([\d,]+) updates in ")
 def main() -> int:
     """Measures what the arguments say; returns the exit status."""
     arguments = parse_arguments()
+    again = "Interrupted; the same command goes on."
+    return exit_status("measure", lambda: measure_chosen(arguments), interrupted=again)
+
+
+def measure_chosen(arguments: argparse.Namespace) -> None:
+    """Measures the texts that the arguments choose and prints the table of all in the folder."""
     folder = Path(arguments.output)
-    try:
-        names = [name for name in choose(arguments) if not (folder / f"{name}.json").is_file()]
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            write_text(name, folder, arguments.multi30k)
-            measure(name, folder)
-        print(table(folder))
-    except (InputError, OSError) as error:
-        print(f"measure: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("measure: Interrupted; the same command goes on.", file=sys.stderr)
-        return 130
-    return 0
+    names = [name for name in choose(arguments) if not (folder / f"{name}.json").is_file()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        write_text(name, folder, arguments.multi30k)
+        measure(name, folder)
+    print(table(folder))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -122,7 +117,7 @@ def measure(name: str, folder: Path) -> None:
             command([*train, "--output", str(run), "--resume"], stderr)
             minutes = (time.monotonic() - start) / 60
         scores = command(["evaluate", str(run), "--source", valid[0], "--reference", valid[1]])
-    described = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    described = json.loads((run / "model.json").read_text(encoding="utf-8"))
     settings = {**described["config"]["data"], **described["config"]["training"]}
     updates = _UPDATES.findall(log.read_text())[-1]
     record = {"scores": json.loads(scores), "minutes": minutes, "updates": updates}

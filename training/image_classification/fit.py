@@ -3,24 +3,25 @@
 import dataclasses
 import logging
 import time
-from typing import Any, get_type_hints
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from images import Images
 
-from ktransformer.config import convert
+from ktransformer.config.checks import check, check_range
 from ktransformer.errors import InputError
 from ktransformer.fitting import StopAtNaN
 from ktransformer.models import VisionTransformer
 from ktransformer.text.without_autotune import without_autotune
+from training.image_classification.images import Images
+from training.settings import RecipeSettings
 
 _log = logging.getLogger("ktransformer.image_classification")
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(RecipeSettings):
     """Sizes of the model, augmentation and training."""
 
     image_size: int = 32
@@ -70,36 +71,20 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("image_size", "epochs", "batch_size"):
-            _check(getattr(self, name) >= 1, f"{name} must be at least 1", name, self)
-        _check(self.channels in (1, 3), "channels must be 1 or 3", "channels", self)
+            check_range(self, name, least=1)
         for name in ("shift", "zoom", "label_smoothing"):
-            _check(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1)", name, self)
-        _check(self.split_seed >= 0, "split_seed must be at least 0", "split_seed", self)
-        _check(0 <= self.rotation <= 180, "rotation must be in [0, 180]", "rotation", self)
-        _check(self.learning_rate > 0, "learning_rate must be above 0", "learning_rate", self)
-        _check(self.weight_decay >= 0, "weight_decay must be at least 0", "weight_decay", self)
-        fits = 0 <= self.warmup_epochs < self.epochs or self.warmup_epochs == 0
-        _check(fits, "warmup_epochs must be at least 0 and below epochs", "warmup_epochs", self)
-
-    def replace(self, changes: dict[str, Any]) -> "Settings":
-        """Returns a copy with some fields changed.
-
-        Raises:
-            InputError: A name is unknown (the message lists the known ones) or a value does not
-                fit.
-        """
-        kinds = get_type_hints(Settings)
-        values = {}
-        for name, value in changes.items():
-            if name not in kinds:
-                raise InputError(f"Unknown setting {name!r}; known are {', '.join(sorted(kinds))}.")
-            values[name] = convert(name, value, kinds[name])
-        return dataclasses.replace(self, **values)
-
-
-def _check(ok: bool, rule: str, name: str, settings: Settings) -> None:
-    if not ok:
-        raise InputError(f"{rule}; got {name}={getattr(settings, name)!r}.")
+            check_range(self, name, least=0, most=1, open_above=True)
+        for name in ("warmup_epochs", "weight_decay", "split_seed"):
+            check_range(self, name, least=0)
+        check_range(self, "rotation", least=0, most=180)
+        check_range(self, "learning_rate", least=0, open_below=True)
+        check(self.channels in (1, 3), "channels must be 1 or 3", channels=self.channels)
+        check(
+            self.warmup_epochs < self.epochs,
+            "warmup_epochs must be below epochs",
+            warmup_epochs=self.warmup_epochs,
+            epochs=self.epochs,
+        )
 
 
 def make_model(settings: Settings, num_classes: int) -> VisionTransformer:

@@ -5,10 +5,10 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from fit import scaled
-from images import Images
 
 from ktransformer.models import VisionTransformer
+from training.image_classification.fit import scaled
+from training.image_classification.images import Images
 
 mpl.use("Agg")  # Draws into files; no display is needed.
 

@@ -1,6 +1,6 @@
 """Trains a vision Transformer to classify images, from one seed or several.
 
-    python training/image_classification/train.py --data digits --output runs/digits
+    python -m training.image_classification.train --data digits --output runs/digits
 
 from the repository's root; `--help` lists the options.
 
@@ -24,24 +24,25 @@ ktransformer.quiet()  # Before TensorFlow is imported.
 
 import numpy as np
 import tensorflow as tf
-from fit import Settings, accuracy, fit, make_model
-from images import KERAS_DATA, Images, Parts, load
-from pictures import draw_attention, draw_curves
 
 from ktransformer.cli.progress import log_to_stderr
-from ktransformer.config import read_settings, split_settings
+from ktransformer.config import read_settings
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_folder, json_text, new_folder, resolve
 from ktransformer.models import VisionTransformer
 from ktransformer.runtime.allocator import keep_freed_memory
 from ktransformer.tasks import ImageClassifier
-from ktransformer.tasks.folder import SERVABLE_FILES, save_servable
+from ktransformer.tasks.folder import folder_files, write
+from training.image_classification.fit import Settings, accuracy, fit, make_model
+from training.image_classification.images import KERAS_DATA, Images, Parts, load
+from training.image_classification.pictures import draw_attention, draw_curves
+from training.programs import exit_status
 
 HERE = Path(__file__).parent
 KIND = FolderKind(
     "a classifier's folder",
     (
-        *SERVABLE_FILES,
+        *folder_files(ImageClassifier),
         r"(settings|history)\.json",
         r"(curves|attention)\.png",
         r"examples/.+/\d{4,}\.png",
@@ -69,24 +70,12 @@ def main() -> int:
     keep_freed_memory()
     options = parse_arguments()
     log_to_stderr()
-    try:
-        train(options)
-    except InputError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"train.py: {error.filename or 'The output'}: {error.strerror}.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("train.py: Interrupted.", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status("train", lambda: train(options))
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Train a vision Transformer to classify images.",
-        epilog="settings: " + ", ".join(field.name for field in dataclasses.fields(Settings)),
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
@@ -97,16 +86,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--output", required=True, metavar="RUN", help="folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace RUN if it is there")
-    parser.add_argument(
-        "--config", metavar="FILE", help="settings in YAML; for digits, digits.yaml is read first"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one setting, over the file's; may be repeated",
-    )
+    Settings.add_arguments(parser)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="a model each")
     return parser.parse_args()
 
@@ -146,8 +126,7 @@ def summary(scores: list[float], count: int) -> str:
 def read_all_settings(options: argparse.Namespace) -> Settings:
     """Returns the defaults, changed by digits.yaml, `--config` and `--set`, in this order."""
     digits = read_settings(HERE / "digits.yaml") if options.data == "digits" else {}
-    file = read_settings(options.config) if options.config else {}
-    return Settings().replace({**digits, **file, **split_settings(options.set)})
+    return Settings.from_arguments(options, **digits)
 
 
 def train_seed(settings: Settings, parts: Parts, seed: int) -> Trained:
@@ -173,7 +152,7 @@ def train_seed(settings: Settings, parts: Parts, seed: int) -> Trained:
 def write_run(folder: Path, settings: Settings, parts: Parts, trained: dict[int, Trained]) -> None:
     """Writes the best model with the names of its classes, records and pictures."""
     best = max(trained.values(), key=lambda result: result.validation)
-    save_servable(ImageClassifier(best.model, parts.classes), folder)
+    write(ImageClassifier(best.model, parts.classes), folder)
     write_json(folder / "settings.json", dataclasses.asdict(settings))
     histories = {seed: result.history for seed, result in trained.items()}
     write_json(folder / "history.json", histories)

@@ -1,6 +1,6 @@
 """Fine-tunes a masked language model to tell sentences from such with two words swapped.
 
-    python training/masked_lm/classify.py RUN --text FILE --validation FILE
+    python -m training.masked_lm.classify RUN --text FILE --validation FILE
 
 Half of the lines have two neighbouring words swapped, which the program draws; the label is
 whether. The same classifier is trained from the language model and from scratch, with three
@@ -20,14 +20,14 @@ ktransformer.quiet()  # Before TensorFlow is imported.
 import keras
 import numpy as np
 import tensorflow as tf
-from evaluate import read_text
-from language_model import load
-from settings import at_least_one
 
-from ktransformer.errors import InputError
 from ktransformer.models import MaskedLanguageModel
 from ktransformer.tasks import MaskFiller
 from ktransformer.text import Tokenizer
+from training.masked_lm.evaluate import read_text
+from training.masked_lm.language_model import load
+from training.masked_lm.settings import at_least_one
+from training.programs import exit_status
 
 SEEDS = (1, 2, 3)
 
@@ -68,14 +68,14 @@ def main() -> int:
     options = parser.parse_args()
     # The head that predicts masked tokens takes no part.
     warnings.filterwarnings("ignore", "Gradients do not exist")
-    try:
-        filler = load(options.run)
-        training = read_text([options.text])[: options.lines]
-        print(compare(filler, training, read_text([options.validation]), options))
-    except (InputError, OSError) as error:
-        print(f"classify.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status("classify", lambda: classify(options))
+
+
+def classify(options: argparse.Namespace) -> None:
+    """Reads the model and the texts, trains, and prints the comparison."""
+    filler = load(options.run)
+    training = read_text([options.text])[: options.lines]
+    print(compare(filler, training, read_text([options.validation]), options))
 
 
 def compare(

@@ -1,6 +1,6 @@
 """Scores a masked language model against a unigram and a bigram model.
 
-    python training/masked_lm/evaluate.py RUN --text FILE... --on FILE
+    python -m training.masked_lm.evaluate RUN --text FILE... --on FILE
 
 `--text` is the training text, which the unigram and the bigram model are counted on. All three
 predict the same masked tokens of the other file, drawn ten times over. The two baselines are given
@@ -16,15 +16,16 @@ import ktransformer
 ktransformer.quiet()  # Before TensorFlow is imported.
 
 import numpy as np
-from baselines import Bigrams, Targets
 from keras import ops
-from language_model import load
 
 from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy
 from ktransformer.tasks import MaskFiller
 from ktransformer.text import PAD_ID, START_ID, MaskedBatches, read_lines
 from ktransformer.text.line_limits import is_empty
+from training.masked_lm.baselines import Bigrams, Targets
+from training.masked_lm.language_model import load
+from training.programs import exit_status
 
 DRAWS = 10
 """How many times tokens to mask are drawn from the text."""
@@ -37,13 +38,13 @@ def main() -> int:
     parser.add_argument("--text", nargs="+", required=True, metavar="FILE", help="training text")
     parser.add_argument("--on", required=True, metavar="FILE", help="text to score on")
     options = parser.parse_args()
-    try:
-        filler = load(options.run)
-        print(comparison(filler, read_text(options.text, at_least=2), read_text([options.on])))
-    except (InputError, OSError) as error:
-        print(f"evaluate.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status("evaluate", lambda: evaluate(options))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Reads the model and the texts and prints the comparison."""
+    filler = load(options.run)
+    print(comparison(filler, read_text(options.text, at_least=2), read_text([options.on])))
 
 
 def read_text(paths: Sequence[str], *, at_least: int = 1) -> list[str]:
@@ -67,7 +68,7 @@ def comparison(filler: MaskFiller, training: Sequence[str], lines: Sequence[str]
     tokenizer, model = filler.tokenizer, filler.model
     batches = MaskedBatches(
         tokenizer.encode_lines(lines),
-        mask_id=tokenizer.mask_id,
+        special_ids=tokenizer.special_ids,
         batch_tokens=max(4096, model.max_length),
         max_length=model.max_length,
     )

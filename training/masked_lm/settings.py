@@ -2,15 +2,13 @@
 
 import argparse
 import dataclasses
-from collections.abc import Iterable
-from typing import Any
 
-from ktransformer.config import convert, read_settings
-from ktransformer.errors import InputError
+from ktransformer.config.checks import check_range
+from training.settings import RecipeSettings
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(RecipeSettings):
     """The settings of a masked language model and of its training."""
 
     num_layers: int = 4
@@ -48,27 +46,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "average_checkpoints", "warmup_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1; got {name}={getattr(self, name)}.")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate must be above 0; got {self.learning_rate}.")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed must be from 0 to {2**32 - 1}; got {self.seed}.")
-
-    def replace(self, changes: dict[str, Any]) -> "Settings":
-        """Returns a copy with some fields changed; a string is read as the field's type.
-
-        Raises:
-            InputError: A name is unknown (the message lists the known ones) or a value does not
-                fit.
-        """
-        known = {field.name: type(field.default) for field in dataclasses.fields(self)}
-        converted = {}
-        for name, value in changes.items():
-            if name not in known:
-                raise InputError(f"Unknown setting {name!r}; known are {', '.join(sorted(known))}.")
-            converted[name] = convert(name, value, known[name])
-        return dataclasses.replace(self, **converted)
+            check_range(self, name, least=1)
+        check_range(self, "learning_rate", least=0, open_below=True)
+        check_range(self, "seed", least=0, most=2**32 - 1)
 
 
 def at_least_one(text: str) -> int:
@@ -77,25 +57,3 @@ def at_least_one(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1; got {number}")
     return number
-
-
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Adds `--config` and `--set` to a command line."""
-    parser.add_argument("--config", metavar="FILE", help="settings in YAML")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="K=V", help="single settings"
-    )
-
-
-def chosen_settings(config: str | None, changes: Iterable[str]) -> Settings:
-    """Reads the settings that a command line gives; `--set` comes after `--config`.
-
-    Raises:
-        InputError: The file or a setting does not fit.
-    """
-    settings = Settings() if config is None else Settings().replace(read_settings(config))
-    pairs = [change.partition("=") for change in changes]
-    for name, sign, _ in pairs:
-        if not sign:
-            raise InputError(f"--set takes name=value; got {name!r}.")
-    return settings.replace({name: value for name, _, value in pairs})

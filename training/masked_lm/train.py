@@ -1,6 +1,6 @@
 """Trains a masked language model on lines of text.
 
-    python training/masked_lm/train.py --text FILE... --validation FILE --output RUN
+    python -m training.masked_lm.train --text FILE... --validation FILE --output RUN
 
 `--config` and `--set` change settings. RUN is a folder with `model.keras`, `tokenizer.model`,
 `history.json` and `curve.png`. Progress goes to stderr; the table that is printed at the end
@@ -19,16 +19,16 @@ ktransformer.quiet()  # Before TensorFlow is imported.
 
 import matplotlib as mpl
 import numpy as np
-from evaluate import comparison, read_text
-from language_model import History, fit_language_model
-from settings import Settings, add_settings, chosen_settings
 
-from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_folder, new_folder
 from ktransformer.runtime.allocator import keep_freed_memory
 from ktransformer.tasks import MaskFiller
-from ktransformer.tasks.folder import SERVABLE_FILES, save_servable
+from ktransformer.tasks.folder import folder_files, write
 from ktransformer.text import Tokenizer
+from training.masked_lm.evaluate import comparison, read_text
+from training.masked_lm.language_model import History, fit_language_model
+from training.masked_lm.settings import Settings
+from training.programs import exit_status
 
 mpl.use("Agg")
 
@@ -36,7 +36,7 @@ from matplotlib import pyplot as plt
 
 KIND = FolderKind(
     "the folder of a masked language model",
-    (*SERVABLE_FILES, r"history\.json", r"curve\.png"),
+    (*folder_files(MaskFiller), r"history\.json", r"curve\.png"),
     required=("model.keras", "tokenizer.model"),
 )
 
@@ -49,34 +49,26 @@ def main() -> int:
     parser.add_argument("--validation", required=True, metavar="FILE", help="validation text")
     parser.add_argument("--output", required=True, metavar="RUN", help="the folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace RUN if it is there")
-    add_settings(parser)
+    Settings.add_arguments(parser)
     options = parser.parse_args()
-    try:
-        check_new_folder(options.output, overwrite=options.overwrite, kind=KIND)
-        settings = chosen_settings(options.config, options.set)
-        print(train(settings, options))
-    except (InputError, OSError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("train.py: Interrupted.", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status("train", lambda: train(options))
 
 
-def train(settings: Settings, options: argparse.Namespace) -> str:
-    """Trains tokenizer and model, writes the folder, and returns the comparison on validation."""
+def train(options: argparse.Namespace) -> None:
+    """Trains tokenizer and model, writes the folder, and prints the comparison on validation."""
+    check_new_folder(options.output, overwrite=options.overwrite, kind=KIND)
+    settings = Settings.from_arguments(options)
     lines = read_text(options.text, at_least=2)
     validation = read_text([options.validation])
     tokenizer = Tokenizer.train(lines, settings.vocabulary_size, mask=True)
     model, history = fit_language_model(settings, tokenizer, lines, validation)
     filler = MaskFiller(model, tokenizer)
     with new_folder(options.output, overwrite=options.overwrite, kind=KIND) as folder:
-        save_servable(filler, folder)
+        write(filler, folder)
         text = json.dumps(history, indent=2)
         (folder / "history.json").write_text(text + "\n", encoding="utf-8")
         draw_curve(history, folder / "curve.png")
-    return comparison(filler, lines, validation)
+    print(comparison(filler, lines, validation))
 
 
 def draw_curve(history: History, path: Path) -> None:

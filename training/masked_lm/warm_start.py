@@ -1,6 +1,6 @@
 """Starts a translation model's encoder from a masked language model, and compares.
 
-    python training/masked_lm/warm_start.py \
+    python -m training.masked_lm.warm_start \
         --source FILE --target FILE --validation-source FILE --validation-target FILE
 
 A language model with the joint vocabulary is trained on the whole source side, and then, on the
@@ -18,14 +18,14 @@ import ktransformer
 ktransformer.quiet()  # Before TensorFlow is imported.
 
 import keras
-from language_model import fit_language_model
-from settings import Settings, add_settings, at_least_one, chosen_settings
 
 from ktransformer.config import TrainingConfig
-from ktransformer.errors import InputError
 from ktransformer.fitting import compile_model
 from ktransformer.models import MaskedLanguageModel, Transformer
 from ktransformer.text import ParallelText, TokenBatches, Tokenizer, read_parallel
+from training.masked_lm.language_model import fit_language_model
+from training.masked_lm.settings import Settings, at_least_one
+from training.programs import exit_status
 
 
 def main() -> int:
@@ -39,17 +39,17 @@ def main() -> int:
     parser.add_argument(
         "--learning-rate", type=float, default=2e-3, help="peak for the translation models (0.002)"
     )
-    add_settings(parser)
+    Settings.add_arguments(parser)
     options = parser.parse_args()
-    try:
-        settings = chosen_settings(options.config, options.set)
-        text = read_parallel(options.source, options.target)
-        validation = read_parallel(options.validation_source, options.validation_target)
-        print(compare(settings, text, validation, options))
-    except (InputError, OSError) as error:
-        print(f"warm_start.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status("warm_start", lambda: warm_start(options))
+
+
+def warm_start(options: argparse.Namespace) -> None:
+    """Reads settings and texts, trains, and prints the comparison."""
+    settings = Settings.from_arguments(options)
+    text = read_parallel(options.source, options.target)
+    validation = read_parallel(options.validation_source, options.validation_target)
+    print(compare(settings, text, validation, options))
 
 
 def compare(

@@ -1,7 +1,7 @@
 """Keeps, of several translations of each text, the one that is nearest to its reference.
 
     ktransformer translate RUN --n-best N < SOURCE \
-        | python training/translation/nearest.py --n-best N --reference F > NEAREST
+        | python -m training.translation.nearest --n-best N --reference F > NEAREST
 
 As a text to train on, these are what a model finds probable and a translator nearly wrote
 (sequence-level interpolation, Kim and Rush 2016). The nearest has the highest sentence BLEU; of two

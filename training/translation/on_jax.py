@@ -2,11 +2,11 @@
 
 First, where TensorFlow is, texts become ids:
 
-    python training/translation/on_jax.py prepare --source F --target F --output ids.npz
+    python -m training.translation.on_jax prepare --source F --target F --output ids.npz
 
 Then, where JAX is and TensorFlow need not be, on all devices that JAX sees:
 
-    KERAS_BACKEND=jax python training/translation/on_jax.py train ids.npz --output RUN
+    KERAS_BACKEND=jax python -m training.translation.on_jax train ids.npz --output RUN
 
 RUN is a run like another: `ktransformer translate`, `evaluate` and `export` take it. Schedule,
 loss, optimizer and the mean over the last epochs are the command's; there is no BLEU during
@@ -40,7 +40,7 @@ from ktransformer.fitting import (
     check_removable,
     check_unused,
     count_devices,
-    fit_transformer,
+    fit_model,
     lock_checkpoints,
     open_state,
     remove_checkpoints,
@@ -51,6 +51,7 @@ from ktransformer.models import PRESETS
 from ktransformer.runtime.allocator import keep_freed_memory
 from ktransformer.saving.run import Run, check_run_path, make_model, save_run
 from ktransformer.text import TokenBatches
+from training.programs import exit_status
 
 SIDES = ("source", "target")
 
@@ -60,12 +61,7 @@ def main() -> int:
     keep_freed_memory()
     options = parser().parse_args()
     log_to_stderr()
-    try:
-        options.step(options)
-    except (InputError, OSError) as error:
-        print(f"on_jax: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status("on_jax", lambda: options.step(options))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -172,15 +168,16 @@ def train(options: argparse.Namespace) -> None:
         model = make_model(config, tokenizer.vocabulary_size)
         if not options.resume:
             remove_state(checkpoints)
-        fitted = fit_transformer(
+        fitted = fit_model(
             model,
-            config,
+            config.training,
             batches,
             validation,
             state=open_state(checkpoints, config, {"ids": digest(arrays)}, resume=options.resume),
         )
         if index == 0:
-            run = Run(fitted.config, tokenizer, fitted.model, fitted.history)
+            config = dataclasses.replace(config, training=fitted.training)
+            run = Run(config, tokenizer, fitted.model, fitted.history)
             save_run(run, output, overwrite=options.overwrite)
             remove_checkpoints(checkpoints)
 

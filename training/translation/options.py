@@ -1,6 +1,6 @@
 """Measures what single options of a training give, each by a short training of its own.
 
-    python training/translation/options.py FILE --source F --target F --validation-source F \
+    python -m training.translation.options FILE --source F --target F --validation-source F \
         --validation-target F --output DIR [--only NAME ...]
 
 FILE is as `options.yaml` beside this. The command trains each option on one thread and evaluates it
@@ -27,6 +27,7 @@ import yaml
 from ktransformer.config import read_settings
 from ktransformer.errors import InputError
 from ktransformer.files import json_text, new_file
+from training.programs import exit_status
 
 TEXT = ("source", "target", "validation_source", "validation_target")
 _ENVIRONMENT = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
@@ -64,19 +65,17 @@ class Option:
 def main() -> int:
     """Measures what the arguments say; returns the exit status."""
     arguments = parse_arguments()
-    try:
-        options = read_options(Path(arguments.file), Path(arguments.output))
-        chosen = choose(options, arguments.only)
-        Path(arguments.output).mkdir(parents=True, exist_ok=True)
-        measure_all(chosen, arguments)
-        print(table(options))
-    except (InputError, OSError) as error:
-        print(f"options: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("options: Interrupted; the same command goes on.", file=sys.stderr)
-        return 130
-    return 0
+    again = "Interrupted; the same command goes on."
+    return exit_status("options", lambda: measure_chosen(arguments), interrupted=again)
+
+
+def measure_chosen(arguments: argparse.Namespace) -> None:
+    """Measures the options that the arguments choose and prints the table of all."""
+    options = read_options(Path(arguments.file), Path(arguments.output))
+    chosen = choose(options, arguments.only)
+    Path(arguments.output).mkdir(parents=True, exist_ok=True)
+    measure_all(chosen, arguments)
+    print(table(options))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -192,7 +191,7 @@ def check_run(option: Option) -> None:
         InputError: It has other settings, or its log is missing.
     """
     try:
-        config = json.loads((option.run / "run.json").read_text(encoding="utf-8"))["config"]
+        config = json.loads((option.run / "model.json").read_text(encoding="utf-8"))["config"]
         found = {name: value for section in config.values() for name, value in section.items()}
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{option.run} is no run; remove it.") from error

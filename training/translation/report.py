@@ -1,6 +1,6 @@
 """Draws a translation run's loss curve and shows ten of its translations.
 
-    python training/translation/report.py RUN --source F --reference F [--output DIR]
+    python -m training.translation.report RUN --source F --reference F [--output DIR]
 
 Writes `loss.png` into DIR and prints a Markdown table of ten sentences spread evenly over the
 file, as they came out.
@@ -14,11 +14,11 @@ import matplotlib as mpl
 import numpy as np
 
 from ktransformer.engines import ModelEngine, translate_lines
-from ktransformer.errors import InputError
 from ktransformer.files import new_file
 from ktransformer.saving.run import Run, load_run
 from ktransformer.tasks import Translator
 from ktransformer.text import read_parallel
+from training.programs import exit_status
 
 mpl.use("Agg")
 
@@ -33,15 +33,15 @@ def main() -> int:
     parser.add_argument("--reference", required=True, metavar="F", help="their translations")
     parser.add_argument("--output", default=".", metavar="DIR", help="where loss.png goes")
     options = parser.parse_args()
-    try:
-        run = load_run(options.run)
-        text = read_parallel(options.source, options.reference)
-        draw_losses(run, Path(options.output) / "loss.png")
-        print(translations_table(run, text.sources, text.targets))
-    except (InputError, OSError) as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status("report", lambda: report(options))
+
+
+def report(options: argparse.Namespace) -> None:
+    """Draws the losses and prints the table of translations."""
+    run = load_run(options.run)
+    text = read_parallel(options.source, options.reference)
+    draw_losses(run, Path(options.output) / "loss.png")
+    print(translations_table(run, text.sources, text.targets))
 
 
 def draw_losses(run: Run, path: Path) -> None:

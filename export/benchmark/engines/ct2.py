@@ -1,7 +1,8 @@
 """CTranslate2, on our weights in its format."""
 
 import ctranslate2
-from workload import Ids, Workload
+
+from export.benchmark.workload import Ids, Workload
 
 
 class Engine:

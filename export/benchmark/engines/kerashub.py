@@ -12,7 +12,8 @@ import keras
 import keras_hub
 import numpy as np
 import tensorflow as tf
-from workload import Ids, Workload
+
+from export.benchmark.workload import Ids, Workload
 
 PAD_TO = 16  # XLA compiles once a shape: sources are padded to a multiple of so many tokens.
 

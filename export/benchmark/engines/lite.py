@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from workload import Ids, Workload
+
+from export.benchmark.workload import Ids, Workload
 
 
 class Engine:

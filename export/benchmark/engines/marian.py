@@ -4,7 +4,8 @@ import os
 
 import torch
 import transformers
-from workload import Ids, Workload
+
+from export.benchmark.workload import Ids, Workload
 
 
 class Engine:

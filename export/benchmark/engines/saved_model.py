@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  # Registers the operations of the tokenizer in the export.
-from workload import Ids, Workload
+
+from export.benchmark.workload import Ids, Workload
 
 
 class Engine:

@@ -1,4 +1,4 @@
-"""Drops from a .tflite what no interpreter reads, and keeps equal parts once.
+"""Makes a .tflite smaller: drops the parts that no interpreter reads, keeps equal ones once.
 
 The signatures of a translator repeat each other: the same encoder, the same loop. In a flatbuffer
 equal tables may be one table that several places point to.
@@ -14,7 +14,7 @@ def compact(model: Any) -> None:
     """Drops inner names and empty buffers; of equal tensors, operators and subgraphs, keeps one.
 
     Args:
-        model: What `unpack` returned; changed in place.
+        model: The unpacked model; changed in place.
     """
     _drop_empty_buffers(model)
     _drop_inner_names(model)
@@ -50,7 +50,7 @@ def _drop_empty_buffers(model: Any) -> None:
 
 
 def _drop_inner_names(model: Any) -> None:
-    """Keeps the names of what the signatures take and give."""
+    """Drops all names but those of the signatures' inputs and outputs."""
     called = {signature.subgraphIndex for signature in model.signatureDefs}
     for number, graph in enumerate(model.subgraphs):
         graph.name = None

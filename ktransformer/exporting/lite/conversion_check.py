@@ -1,4 +1,4 @@
-"""Runs what was converted: a conversion that succeeds may still fail, or say something else."""
+"""Runs a converted model: after a conversion that succeeds, it may fail or differ."""
 
 import functools
 from collections.abc import Callable, Hashable
@@ -11,30 +11,36 @@ from ai_edge_litert.interpreter import InterpreterWithCustomOps
 
 from ktransformer.errors import InputError
 from ktransformer.exporting.lite.model_file import custom_operations
-from ktransformer.exporting.matching import CHOICES, Outputs, list_choices, match, number_of_choices
+from ktransformer.exporting.matching import (
+    Outputs,
+    RankedBy,
+    list_choices,
+    match,
+    number_of_choices,
+)
+from ktransformer.tasks import Task
 
 _TOKENIZER_OPERATIONS = {"TFText>FastSentencepieceTokenize", "TFText>FastSentencepieceDetokenize"}
 # Of scores and logits, as a share of the greatest: for rounding, and for weights of few bits. The
-# second only tells what is broken; what quantisation costs is for `verify` on real text.
+# second only finds a broken model; `verify` measures the cost of quantisation on real text.
 _TOLERANCE, _ROUGH_TOLERANCE = 1e-3, 0.25
 
 
 def check_conversion(
     content: bytes,
+    task: Task,
     functions: dict[str, Any],
     probes: dict[str, dict[str, tf.Tensor]],
     quantization: str,
-    search_wider: Callable[[str, dict[str, tf.Tensor]], Outputs],
 ) -> None:
-    """Checks that a converted model runs and gives what it gave before.
+    """Checks that a converted model runs and has the outputs of the model.
 
     Args:
         content: The .tflite.
-        functions: What it was converted from, the signatures by name.
+        task: The task that was converted.
+        functions: The traced signatures that were converted, by name.
         probes: Inputs to try each on.
         quantization: How its weights are stored.
-        search_wider: Gives more of a signature's choices than the signature, for its name and its
-            inputs: where the converted model chooses something else, it must be as good.
 
     Raises:
         InputError: It needs operations that no LiteRT has, does not run, or differs.
@@ -60,10 +66,16 @@ def check_conversion(
             expected,
             outputs,
             _TOLERANCE if exact else _ROUGH_TOLERANCE,
-            functools.partial(search_wider, name, probe) if exact else None,
+            functools.partial(_search_wider, task, name, probe) if exact else None,
+            ranked_by=task.RANKED_BY,
         )
         if wrong is not None:
             raise InputError(f"The converted {name} gives another {wrong} than the model.")
+
+
+def _search_wider(task: Task, signature: str, probe: dict[str, tf.Tensor]) -> Outputs:
+    outputs = task.search_wider(signature, probe)
+    return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
 def find_difference(
@@ -71,25 +83,29 @@ def find_difference(
     outputs: Outputs,
     tolerance: float,
     search_wider: Callable[[], Outputs] | None = None,
+    *,
+    ranked_by: RankedBy,
 ) -> str | None:
-    """Compares what a model and its conversion give for the same inputs.
+    """Compares the outputs of a model and of its conversion for the same inputs.
 
-    Choices, such as texts, are compared by what they say, not by place: two that are equally good
-    may swap places.
+    Choices, such as texts, are compared by content, not by place: two that are equally good may
+    swap places.
 
     Args:
-        expected: What the model gives.
-        outputs: What the conversion gives.
+        expected: The model's outputs.
+        outputs: The conversion's.
         tolerance: How far numbers may be off, as a share of the greatest.
         search_wider: Gives more of the model's choices. A choice that `expected` lacks must then
             be among these, as good as the one in whose place it stands: rounding decides between
             the two. None where any choice will do, for weights of few bits; the numbers of equal
             choices are compared, and by place for an input of which no choice is equal.
+        ranked_by: The choices, each with the number that ranks it; see `Task.RANKED_BY`.
 
     Returns:
         The name of an output that differs; None where there is none.
     """
-    number, names = number_of_choices(expected), [key for key in CHOICES if key in expected]
+    number = number_of_choices(expected, ranked_by)
+    names = [key for key in ranked_by if key in expected]
     ranked = set() if number is None else {number, *names}
     for key, wanted in expected.items():
         if key in ranked:
@@ -119,7 +135,7 @@ def _compare_choices(
     limit: float,
     search_wider: Callable[[], Outputs] | None,
 ) -> str | None:
-    """Returns the name of what differs in the choices or in their numbers; see above."""
+    """Returns the name of the choice or number that differs; see `find_difference`."""
     names = [key for key in expected if key != number]
     listed, found = (list_choices(each, names, number) for each in (expected, outputs))
     numbers, got = (each[number].reshape(len(listed), -1) for each in (expected, outputs))

@@ -1,6 +1,5 @@
 """Converts a model to one .tflite."""
 
-import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,14 +13,14 @@ from ktransformer.exporting.lite.compaction import compact
 from ktransformer.exporting.lite.conversion_check import check_conversion
 from ktransformer.exporting.lite.model_file import pack, seal_file, set_metadata, unpack
 from ktransformer.exporting.lite.quantization import to_float16, to_int8
-from ktransformer.exporting.lite.wider_search import search_wider
 from ktransformer.exporting.saved_model import write_saved_model
 from ktransformer.files import check_new_file, new_file
 from ktransformer.numbers import to_integer
 from ktransformer.saving.weights import check_weights
-from ktransformer.tasks import LiteSignature, Servable
+from ktransformer.tasks import LiteSignature, Task
 from ktransformer.tasks.graph_function import graph_function
-from ktransformer.tasks.servable import check_servable
+from ktransformer.tasks.task import check_task
+from ktransformer.text import Tokenizer
 
 QUANTIZATIONS: dict[str, Callable[[Any], None]] = {
     "none": lambda model: None,
@@ -31,7 +30,7 @@ QUANTIZATIONS: dict[str, Callable[[Any], None]] = {
 
 
 def export_lite(
-    servable: Servable,
+    task: Task,
     path: str | Path,
     *,
     signatures: Sequence[str] | None = None,
@@ -48,9 +47,9 @@ def export_lite(
     converted in float32, for LiteRT has few operations in less.
 
     Args:
-        servable: What to convert: a `Translator`, a `MaskFiller`, an `ImageClassifier`.
+        task: The task: a `Translator`, a `MaskFiller`, an `ImageClassifier`, or one of your own.
         path: The file to write.
-        signatures: Which of the servable's `LITE_SIGNATURES` go in; None for all.
+        signatures: Which of the task's `LITE_SIGNATURES` go in; None for all.
         quantization: How weights are stored: `"none"`, `"float16"` or `"dynamic_int8"`.
         batch_size: None for any number of inputs, texts of any length. A number fixes all shapes,
             for runtimes that cannot resize, such as LiteRT's in browsers.
@@ -62,31 +61,30 @@ def export_lite(
         The file.
 
     Raises:
-        TypeError: `servable` is something else, as a model is.
+        TypeError: `task` is no `Task`, as a model is.
         InputError: `path` may not be written, a signature or quantisation is unknown, the
             tokenizer's LiteRT form would give other ids, a translator's model decodes otherwise
             than it is trained (`check_decoding`), the model does not convert or has other scores
             when converted, or it is not built or holds weights that are infinite or NaN.
     """
-    check_servable(servable)
-    check_weights(servable.model)
-    names = _names(servable, signatures)
+    check_task(task)
+    check_weights(task.model)
+    names = _names(task, signatures)
     _check(quantization)
     if batch_size is not None:
         batch_size = to_integer("batch_size", batch_size, least=1)
     path = Path(path)
     check_new_file(path, overwrite=overwrite)
-    servable = servable.in_float32()
-    chosen = {name: servable.lite_signature(name, batch_size) for name in names}
+    task = task.in_float32()
+    chosen = {name: task.lite_signature(name, batch_size) for name in names}
     texts = [name for name, signature in chosen.items() if signature.takes_text]
-    if not texts:
-        check_new_file(tokenizer_beside(path), overwrite=overwrite)
-    _check_tokenizer(servable, texts)
-    servable.check_before_export()
-    description = servable.describe(
-        names, batch_size=batch_size, quantization=quantization, **labels
-    )
-    functions = _trace(servable, chosen)
+    beside = [] if texts else _tokenizers_beside(path, task.tokenizers)
+    for name, _ in beside:
+        check_new_file(name, overwrite=overwrite)
+    _check_tokenizer(task, texts)
+    task.check_before_export()
+    description = task.describe(names, batch_size=batch_size, quantization=quantization, **labels)
+    functions = _trace(task, chosen)
     model = unpack(_convert(functions))
     set_metadata(model, description.to_json())
     if quantization != "none":  # Else the tensors keep their names, which profilers show.
@@ -94,14 +92,13 @@ def export_lite(
         compact(model)
     content = pack(model)
     probes = {name: signature.probe for name, signature in chosen.items()}
-    wider = functools.partial(search_wider, servable)
-    check_conversion(content, functions, probes, quantization, wider)
+    check_conversion(content, task, functions, probes, quantization)
     with new_file(path, overwrite=overwrite) as file:
         # Before the small file takes its name: a disk may be full.
         file.write_bytes(seal_file(content))
-        if servable.tokenizer is not None and not texts:
-            with new_file(tokenizer_beside(path), overwrite=overwrite) as beside:
-                servable.tokenizer.save(beside)
+        for name, tokenizer in beside:
+            with new_file(name, overwrite=overwrite) as new:
+                tokenizer.save(new)
     return path
 
 
@@ -110,9 +107,19 @@ def tokenizer_beside(path: str | Path) -> Path:
     return Path(f"{path}.tokenizer.model")
 
 
-def _names(servable: Servable, signatures: Sequence[str] | None) -> tuple[str, ...]:
-    """Returns the signatures that were asked for, in the servable's order."""
-    known = servable.LITE_SIGNATURES
+def target_tokenizer_beside(path: str | Path) -> Path:
+    """Returns the path of the target's SentencePiece model, where it is another."""
+    return Path(f"{path}.target_tokenizer.model")
+
+
+def _tokenizers_beside(path: Path, tokenizers: Sequence[Tokenizer]) -> list[tuple[Path, Tokenizer]]:
+    paths = tokenizer_beside(path), target_tokenizer_beside(path)
+    return list(zip(paths, tokenizers, strict=False))
+
+
+def _names(task: Task, signatures: Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the signatures that were asked for, in the task's order."""
+    known = task.LITE_SIGNATURES
     if signatures is None:
         return known
     unknown = [name for name in signatures if name not in known]
@@ -131,9 +138,9 @@ def _check(quantization: str) -> None:
         )
 
 
-def _check_tokenizer(servable: Servable, texts: Sequence[str]) -> None:
-    """Refuses the signatures `texts` where the tokenizer's LiteRT form would give other ids."""
-    obstacle = servable.tokenizer and servable.tokenizer.lite_obstacle
+def _check_tokenizer(task: Task, texts: Sequence[str]) -> None:
+    """Checks that the tokenizer's LiteRT form gives the same ids, for the signatures `texts`."""
+    obstacle = next(filter(None, (each.lite_obstacle for each in task.tokenizers)), None)
     if texts and obstacle:
         raise InputError(
             f"This tokenizer has no LiteRT form that gives the same ids: {obstacle}. "
@@ -141,9 +148,9 @@ def _check_tokenizer(servable: Servable, texts: Sequence[str]) -> None:
         )
 
 
-def _trace(servable: Servable, chosen: dict[str, LiteSignature]) -> dict[str, Any]:
+def _trace(task: Task, chosen: dict[str, LiteSignature]) -> dict[str, Any]:
     """Traces the signatures with every weight as one constant, which they all share."""
-    constants = [(weight, tf.constant(weight.value)) for weight in servable.model.weights]
+    constants = [(weight, tf.constant(weight.value)) for weight in task.model.weights]
 
     def traced(function: Callable[..., Any], inputs: dict[str, tf.TensorSpec]) -> Any:
         def frozen(**tensors: tf.Tensor) -> Any:
@@ -167,6 +174,6 @@ def _convert(functions: dict[str, Any]) -> bytes:
         converter.allow_custom_ops = True  # tensorflow-text's; the check refuses others.
         try:
             content: bytes = converter.convert()
-        except Exception as error:  # The converter's own ConverterError, and what MLIR raises.
+        except Exception as error:  # ConverterError, or an exception of MLIR.
             raise InputError(f"LiteRT cannot express this model: {first_line(error)}") from error
     return content

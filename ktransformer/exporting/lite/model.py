@@ -26,16 +26,16 @@ class LiteModel(OpenedExport):
     further ones wait for their turn, first come, first served.
 
     Attributes:
-        kind: What it is, `tflite`.
+        kind: Its form, `tflite`.
         path: The file.
-        description: What it says about itself.
+        description: Its description.
 
     Args:
         path: The file.
         described: The class of its description; `Description` for any kind of model.
         threads: CPU threads of each interpreter, at least 1.
         replicas: Interpreters of the file, at least 1. Its pages are read once for all of them;
-            what they compute, and the weights as their kernels pack them, is each one's own.
+            each has its own activations and its own copy of the weights, packed for its kernels.
         check: Whether the file is compared with its checksum. LiteRT trusts a file: a damaged one
             may end the process or give other outputs.
 
@@ -84,7 +84,7 @@ class LiteModel(OpenedExport):
             raise InputError(f"{self.path} is a .tflite file, but a damaged one.") from error
 
     def inputs(self, signature: str) -> list[str]:
-        """Returns the names of what a signature takes."""
+        """Returns the names of a signature's inputs."""
         return sorted(self._inputs(signature))
 
     def _inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
@@ -113,20 +113,21 @@ class LiteModel(OpenedExport):
         return outputs
 
     def warmup(self, signatures: Sequence[str] | None = None) -> None:
-        """Runs signatures of a single input once, so that no user's run is the first.
+        """Runs each signature once on the smallest inputs, so that no user's run is the first.
 
         LiteRT lays out a signature's memory and packs its weights when it is first run, in each
-        replica. What takes the state of another signature, as `decode_step` does, is left out.
+        replica. A signature that takes the state of another, as `decode_step` does, is left out.
         Call it before other threads use the model.
 
         Args:
-            signatures: Which, as far as the file has them; None for all.
+            signatures: The names of those to run, as far as the file has them; None for all.
         """
+        stateful = self.description.STATEFUL
         for runners in self._replicas:
             for name, runner in runners.items():
-                details = runner.get_input_details()
-                if len(details) == 1 and (signatures is None or name in signatures):
-                    runner(**{name: _smallest(each) for name, each in details.items()})
+                if name not in stateful and (signatures is None or name in signatures):
+                    details = runner.get_input_details()
+                    runner(**{key: _smallest(each) for key, each in details.items()})
 
 
 def _spec(details: dict[str, Any]) -> tf.TensorSpec:
@@ -136,7 +137,7 @@ def _spec(details: dict[str, Any]) -> tf.TensorSpec:
 
 
 def _smallest(details: dict[str, Any]) -> np.ndarray:
-    """Makes an input of LiteRT's details, with a length of 1 wherever they leave it open."""
+    """Makes an input of LiteRT's details: ones, or texts, of length 1 where they leave it open."""
     shape = [max(length, 1) for length in details["shape_signature"]]
     if details["dtype"] is np.bytes_:
         return np.full(shape, b"a", dtype=object)

@@ -92,7 +92,7 @@ def check_file(path: str | Path) -> None:
 
 @contextlib.contextmanager
 def _mapped(path: str | Path) -> Iterator[Any]:
-    """Yields a file's contents, of which the system reads only what is used."""
+    """Yields a file's contents, of which the system reads only the parts in use."""
     try:
         with (
             open(path, "rb") as file,

@@ -23,7 +23,7 @@ def to_float16(model: Any) -> None:
     A constant that a subgraph gives as it is, such as an empty cache, stays in float32.
 
     Args:
-        model: What `unpack` returned; changed in place.
+        model: The unpacked model; changed in place.
     """
     halved: dict[int, np.ndarray] = {}  # By buffer: tensors of several subgraphs share one.
     given = {graph.tensors[i].buffer for graph in model.subgraphs for i in graph.outputs}
@@ -58,7 +58,7 @@ def to_int8(model: Any) -> None:
     the product's outputs are then multiplied by the rows' scales.
 
     Args:
-        model: What `unpack` returned; changed in place.
+        model: The unpacked model; changed in place.
     """
     tables, weights = _find_weights(model)
     scales: dict[int, int] = {}  # Buffer of a table -> buffer of its rows' scales.
@@ -179,8 +179,8 @@ class _Graph:
 def _find_weights(model: Any) -> tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]]:
     """Finds the buffers of tables and of weights, and their shapes.
 
-    What anything else reads, too, is in neither: it has to stay in float. So does a table that a
-    product with an activation reads, for that would see unscaled outputs.
+    A constant that any other operator reads is in neither: it has to stay in float. So does a table
+    that a product with an activation reads, for the activation would see unscaled outputs.
     """
     tables: dict[int, tuple[int, int]] = {}
     weights: dict[int, tuple[int, int]] = {}

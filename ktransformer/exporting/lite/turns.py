@@ -18,7 +18,7 @@ class Turns(Generic[T]):
     that was used last is lent first, so that a single thread always has the same.
 
     Args:
-        things: What is lent.
+        things: The things to lend.
     """
 
     def __init__(self, things: Iterable[T]) -> None:
@@ -28,7 +28,7 @@ class Turns(Generic[T]):
 
     @property
     def waiting(self) -> int:
-        """How many threads wait for their turn."""
+        """The number of threads that wait for their turn."""
         return len(self._waiting)
 
     @contextlib.contextmanager

@@ -13,14 +13,18 @@ _ANY_NUMBER = 2**30  # Of texts in one request: it is cut into batches and put t
 _QUEUED_BATCHES = 100_000  # Whoever serves bounds its callers; a full queue would be an error.
 
 
-def takes_texts(function: Any) -> bool:
-    """Tells whether all that a `tf.function` with an input signature takes is strings `[B]`."""
-    specs = function.input_signature
-    return all(spec.dtype == tf.string and spec.shape.rank == 1 for spec in specs)
+def takes_texts_alone(function: Any) -> bool:
+    """Tells whether every input of a `tf.function` with an input signature is strings `[B]`."""
+    return all(is_texts(spec) for spec in function.input_signature)
+
+
+def is_texts(spec: tf.TensorSpec) -> bool:
+    """Tells whether an input is strings `[B]`."""
+    return bool(spec.dtype == tf.string and spec.shape.rank == 1)
 
 
 def _with_shape(output: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
-    """Gives an output its shape: of an empty request TensorFlow returns `[0]`, whatever it is."""
+    """Gives an output its shape: of an empty request TensorFlow always returns `[0]`."""
     if shape[1:].is_fully_defined():
         output = tf.reshape(output, tf.concat([tf.shape(output)[:1], shape[1:]], axis=0))
     return tf.ensure_shape(output, shape)

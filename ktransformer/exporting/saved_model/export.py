@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ktransformer.config import BatchingConfig
 from ktransformer.errors import InputError, check_unicode, first_line
-from ktransformer.exporting.saved_model.batching import join_requests, takes_texts
+from ktransformer.exporting.saved_model.batching import join_requests, takes_texts_alone
 from ktransformer.exporting.saved_model.opened import DESCRIPTION, numbers_taken
 from ktransformer.exporting.saved_model.warmup_requests import (
     warmup_requests,
@@ -17,13 +17,13 @@ from ktransformer.exporting.saved_model.warmup_requests import (
 from ktransformer.files import new_folder
 from ktransformer.files.checksums import folder_checksums, seal
 from ktransformer.saving.weights import check_weights
-from ktransformer.tasks.description import with_article
 from ktransformer.tasks.graph_function import to_tf_functions
-from ktransformer.tasks.servable import Servable, check_servable
+from ktransformer.tasks.registry import with_article
+from ktransformer.tasks.task import Task, check_task
 
 
 def export_saved_model(
-    servable: Servable, path: str | Path, *, batching: BatchingConfig | None = None, **labels: Any
+    task: Task, path: str | Path, *, batching: BatchingConfig | None = None, **labels: Any
 ) -> Path:
     """Writes a model as a SavedModel that needs only tensorflow and, for text, tensorflow_text.
 
@@ -36,7 +36,7 @@ def export_saved_model(
     `tf.constant([], tf.string)`.
 
     Args:
-        servable: What to write: a `Translator`, a `MaskFiller`, an `ImageClassifier`.
+        task: The task: a `Translator`, a `MaskFiller`, an `ImageClassifier`, or one of your own.
         path: The model's folder; the export goes into its next free number (`1`, `2`, ...), as
             TensorFlow Serving expects. Where it has a bracket, an asterisk, a question mark or a
             backslash, `SavedModel` opens the export, but plain TensorFlow may not: to it the path
@@ -49,50 +49,50 @@ def export_saved_model(
         The folder that was written.
 
     Raises:
-        TypeError: `servable` is something else, as a model is.
+        TypeError: `task` is no `Task`, as a model is.
         InputError: `path` is a file or not UTF-8, `batching` is for a model that takes no texts or
             for a translator with a shortlist, a translator's model decodes otherwise than it is
             trained (`check_decoding`), or the model is not built or holds weights that are infinite
             or NaN.
     """
-    check_servable(servable)
-    check_weights(servable.model)
+    check_task(task)
+    check_weights(task.model)
     path = Path(path)
     check_unicode("A SavedModel's path", str(path.absolute()))  # TensorFlow takes no other.
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a folder was to be written there.")
     target = path / str(max(numbers_taken(path), default=0) + 1)
-    signatures = servable.saved_model_signatures()
-    of_texts = _of_texts(servable, signatures)
+    signatures = task.saved_model_signatures()
+    of_texts = _of_texts(task, signatures)
     if batching is not None:
         if not of_texts:  # Images that cannot be read would fail those of other callers.
             raise InputError(
-                f"Only requests of texts are joined, and {with_article(servable.kind)} takes none."
+                f"Only requests of texts are joined, and {with_article(task.kind)} takes none."
             )
-        if not servable.texts_are_independent:
+        if not task.texts_are_independent:
             raise InputError(
-                "Requests are not joined where there is a shortlist: a text's translation would "
-                "depend on the texts of other callers."
+                "Requests are not joined where a text's outputs depend on the texts of other "
+                "callers, as with a shortlist."
             )
         joined = {name: join_requests(each, batching) for name, each in of_texts.items()}
         signatures = {**signatures, **joined}
         labels = {**labels, "batching": batching}
-    servable.check_before_export()
-    description = servable.describe(tuple(signatures), **labels)
+    task.check_before_export()
+    description = task.describe(tuple(signatures), **labels)
     with new_folder(target) as folder:
-        write_saved_model(_saved(servable), folder, signatures)
-        if servable.tokenizer is not None:
-            write_warmup(warmup_requests(of_texts, servable.tokenizer), folder)
+        write_saved_model(_saved(task), folder, signatures)
+        if task.tokenizer is not None:
+            write_warmup(warmup_requests(task.saved_model_signatures(), task.tokenizer), folder)
         whole = dataclasses.replace(description, files=folder_checksums(folder))
         (folder / DESCRIPTION).write_bytes(seal(whole.to_json().encode()))
     return target
 
 
-def _of_texts(servable: Servable, signatures: dict[str, Any]) -> dict[str, Any]:
-    """Picks the signatures that take texts; strings are something else without a tokenizer."""
-    if servable.tokenizer is None:
+def _of_texts(task: Task, signatures: dict[str, Any]) -> dict[str, Any]:
+    """Returns the signatures that take texts alone; none without a tokenizer."""
+    if task.tokenizer is None:
         return {}
-    return {name: function for name, function in signatures.items() if takes_texts(function)}
+    return {name: function for name, function in signatures.items() if takes_texts_alone(function)}
 
 
 def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any]) -> None:
@@ -107,13 +107,13 @@ def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any
         raise InputError(f"Cannot write {folder}: {first_line(error)}") from error
 
 
-def _saved(servable: Servable) -> tf.Module:
-    """Makes what is saved: the plain variables, without the Keras objects around them.
+def _saved(task: Task) -> tf.Module:
+    """Makes the module to save: the plain variables, without the Keras objects around them.
 
     Keras gives each of its variables a second handle when it is saved. Python's loader knows the
     two for one; TensorFlow Serving and the C API restore only the one that no signature reads.
     """
     saved = tf.Module()
-    saved.weights = [variable.value for variable in servable.model.variables]
-    saved.tokenizer = servable.tokenizer
+    saved.weights = [variable.value for variable in task.model.variables]
+    saved.tokenizers = task.tokenizers
     return saved

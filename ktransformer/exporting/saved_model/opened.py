@@ -19,7 +19,7 @@ DESCRIPTION, _GRAPH = "ktransformer.json", "saved_model.pb"
 
 
 def numbers_taken(path: Path) -> list[int]:
-    """Lists the numbers that are taken in a model's folder, by whatever."""
+    """Lists the numbers that are taken in a model's folder, by files or folders."""
     names = (entry.name for entry in path.glob("*"))
     return [int(name) for name in names if name.isascii() and name.isdecimal()]
 
@@ -41,9 +41,9 @@ class SavedModel(OpenedExport):
     """A SavedModel that `export_saved_model` wrote, opened.
 
     Attributes:
-        kind: What it is, `SavedModel`.
+        kind: Its form, `SavedModel`.
         path: The folder that was taken.
-        description: What it says about itself.
+        description: Its description.
 
     Args:
         path: Its folder, or the folder of the numbered ones, of which the highest is taken.
@@ -97,7 +97,7 @@ class SavedModel(OpenedExport):
         check_operations(self.path / _GRAPH)
 
     def inputs(self, signature: str) -> list[str]:
-        """Returns the names of what a signature takes."""
+        """Returns the names of a signature's inputs."""
         return sorted(self._signature(signature).structured_input_signature[1])
 
     def _signature(self, name: str) -> Any:

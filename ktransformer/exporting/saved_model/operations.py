@@ -1,4 +1,4 @@
-"""What a SavedModel may do: it is a program, so its operations are checked before it is opened."""
+"""Checks the operations of a SavedModel, which is a program, before it is opened."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +73,7 @@ def _unknown_operations(graph: Any) -> set[str]:
     for place, node in _nodes(graph):
         operations.setdefault(node.op, set()).add(place)
         if node.op in _ALLOWED and (place or node.name not in own):
-            exposed.update(_called(node))  # What a pure operation carries along is not called.
+            exposed.update(_called(node))  # A pure operation calls none of its functions.
     return {
         name
         for name, places in operations.items()

@@ -1,7 +1,7 @@
 """Requests that a server runs before the first of its users: TensorFlow Serving's warm-up file.
 
 TensorFlow Serving reads `assets.extra/tf_serving_warmup_requests` beside a SavedModel when it
-loads it, and runs what it finds. The file is a TFRecord of `PredictionLog` messages. Their Python
+loads it, and runs them. The file is a TFRecord of `PredictionLog` messages. Their Python
 classes are in a package that nothing else here needs, so the few fields used are described below,
 with their numbers in TensorFlow Serving's `prediction_log.proto`, `predict.proto` and
 `model.proto`.
@@ -15,14 +15,15 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from ktransformer.text import END_ID, Tokenizer
+from ktransformer.exporting.saved_model.batching import is_texts
+from ktransformer.text import Tokenizer
 
 _FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 _BATCH_SIZES, _LENGTHS = (1, 4, 16), (5, 20)
 
 
-# What is used of three files of TensorFlow Serving, as a schema of protobuf. The names of messages
-# are not written, so they have a package of ours and do not collide with the real ones.
+# The fields in use of three files of TensorFlow Serving, as a schema of protobuf. The names of
+# messages are not written, so they have a package of ours and do not collide with the real ones.
 _SCHEMA = """
 name: "ktransformer/warmup.proto"
 package: "ktransformer.warmup"
@@ -75,7 +76,7 @@ class Request(NamedTuple):
 
     Attributes:
         signature: Its name.
-        inputs: What it takes, by name.
+        inputs: Its inputs, by name.
     """
 
     signature: str
@@ -86,7 +87,8 @@ def warmup_requests(signatures: Mapping[str, Any], tokenizer: Tokenizer) -> list
     """Makes requests of 1, 4 and 16 texts of about 5 and 20 tokens.
 
     Args:
-        signatures: `tf.function`s of texts `[B]`, with an input signature, by name.
+        signatures: `tf.function`s with an input signature, by name. Requests are made of those
+            that take texts `[B]` and, beside them, nothing but scalars, which are 1.
         tokenizer: Makes the texts, of pieces from all over the vocabulary.
 
     Returns:
@@ -98,15 +100,25 @@ def warmup_requests(signatures: Mapping[str, Any], tokenizer: Tokenizer) -> list
         for size in _BATCH_SIZES:
             texts = np.array([text] * size, dtype=object)
             for name, function in signatures.items():
-                inputs = {spec.name: texts for spec in function.input_signature}
-                requests.append(Request(name, inputs))
+                specs = function.input_signature
+                if all(is_texts(spec) or _is_number(spec) for spec in specs):
+                    inputs = {spec.name: _input(spec, texts) for spec in specs}
+                    requests.append(Request(name, inputs))
     return requests
+
+
+def _is_number(spec: tf.TensorSpec) -> bool:
+    return bool(spec.shape.rank == 0 and spec.dtype != tf.string)
+
+
+def _input(spec: tf.TensorSpec, texts: np.ndarray) -> np.ndarray:
+    return texts if is_texts(spec) else np.ones([], spec.dtype.as_numpy_dtype)
 
 
 def _text(tokenizer: Tokenizer, length: int) -> bytes:
     """Makes a text of about `length` tokens, the end token included; no mask among them."""
-    last = tokenizer.vocabulary_size - (1 if tokenizer.mask_id is None else 3)
-    ids = np.linspace(END_ID + 1, last, length - 1).astype(np.int32)
+    ordinary = tokenizer.ordinary_ids
+    ids = ordinary[np.linspace(0, len(ordinary) - 1, length - 1).astype(np.int32)]
     text: bytes = tokenizer.decode(tf.constant(ids[None])).numpy()[0]
     return text
 

@@ -1,14 +1,18 @@
 """How a model's outputs are held against those of its conversion."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.exporting.lite.conversion_check import find_difference
-from ktransformer.exporting.lite.wider_search import search_wider
+from ktransformer.exporting.lite import conversion_check
 from tests.small_models import drawn_images, small_classifier, small_filler
 
 EXACT, ROUGH = 1e-3, 0.25
+find_difference = functools.partial(
+    conversion_check.find_difference, ranked_by={"text": "score", "ids": "score"}
+)
 
 
 def beam(*hypotheses: tuple[str, float]) -> dict[str, np.ndarray]:
@@ -100,22 +104,22 @@ def test_a_wider_search_holds_the_narrow_one(translator):
     texts = {"texts": tf.constant(["four zero two", "nine"])}
     width = translator.decoding.beam_size
     for name, inputs in (("beam", texts), ("ids", {"source": source})):
-        wider = search_wider(translator, name, inputs)
+        wider = translator.search_wider(name, inputs)
         assert wider["score"].shape == (2, 2 * width + 2)
     narrow = translator.beam(**texts)
     np.testing.assert_allclose(
-        search_wider(translator, "beam", texts)["score"][:, 0], narrow["score"][:, 0], atol=1e-5
+        translator.search_wider("beam", texts)["score"][:, 0], narrow["score"][:, 0], atol=1e-5
     )
 
 
 def test_a_wider_search_of_fills_and_classes_has_their_probabilities():
     filler, classifier = small_filler(), small_classifier()
     texts = {"texts": tf.constant(["two <mask> five"])}
-    fills, more = filler.fill_texts(**texts), search_wider(filler, "serving_default", texts)
+    fills, more = filler.fill_texts(**texts), filler.search_wider("serving_default", texts)
     assert more["piece"].shape == (1, 8)
     np.testing.assert_array_equal(more["piece"][:, :3], fills["piece"])
     images = tf.constant(drawn_images(2, 8, 12))
     found = classifier.classify_pixels(images)
-    classes = search_wider(classifier, "serving_default", {"images": images})
+    classes = classifier.search_wider("serving_default", {"images": images})
     np.testing.assert_array_equal(classes["class"], [[0, 1, 2]] * 2)
     np.testing.assert_allclose(classes["probability"], found["probabilities"], atol=1e-6)

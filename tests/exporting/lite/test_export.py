@@ -17,8 +17,8 @@ from ktransformer.layers import EncoderBlock, FeedForward
 from ktransformer.models import Transformer
 from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
-from tests.tasks.test_translator import TEXTS, with_decoding
-from tests.test_subclassing import OneKeyTransformer, RelativeTransformer, SwiGLUTransformer
+from tests.small_translator import TEXTS, with_decoding
+from tests.subclasses import OneKeyTransformer, RelativeTransformer, SwiGLUTransformer
 
 IDS = ("ids", "encode", "decode_step")
 
@@ -110,9 +110,9 @@ def test_greedy_and_beam_exports_say_what_the_model_says(translator, tmp_path):
     for beam_size, signature in ((1, "serving_default"), (4, "beam")):
         searcher = with_decoding(translator, beam_size=beam_size)
         file = export_lite(searcher, tmp_path / f"{beam_size}.tflite", signatures=[signature])
-        expected = ModelEngine(searcher).search(TEXTS, n_best=beam_size)
+        expected = ModelEngine(searcher).translate_n_best(TEXTS, n_best=beam_size)
         for line, other in zip(
-            expected, LiteEngine(file).search(TEXTS, n_best=beam_size), strict=True
+            expected, LiteEngine(file).translate_n_best(TEXTS, n_best=beam_size), strict=True
         ):
             assert other.texts == line.texts
             assert other.scores == pytest.approx(line.scores, abs=1e-4)
@@ -133,8 +133,8 @@ def test_a_subclass_of_the_model_exports(model_class, positions, tmp_path):
     model.build()
     translator = Translator(model, tokenizer)
     file = export_lite(translator, tmp_path / "model.tflite", signatures=["beam"])
-    (expected,) = ModelEngine(translator).search(["one two"], n_best=4)
-    (got,) = LiteEngine(file).search(["one two"], n_best=4)
+    (expected,) = ModelEngine(translator).translate_n_best(["one two"], n_best=4)
+    (got,) = LiteEngine(file).translate_n_best(["one two"], n_best=4)
     assert got.scores == pytest.approx(expected.scores, abs=1e-4)
 
 
@@ -147,8 +147,8 @@ def test_a_model_of_mixed_precision_is_converted_in_float32(tmp_path):
     wide.build()
     wide.set_weights(mixed.get_weights())
     file = export_lite(Translator(mixed, tokenizer), tmp_path / "mixed.tflite", signatures=["beam"])
-    (expected,) = ModelEngine(Translator(wide, tokenizer)).search(["one two"], n_best=4)
-    (got,) = LiteEngine(file).search(["one two"], n_best=4)
+    (expected,) = ModelEngine(Translator(wide, tokenizer)).translate_n_best(["one two"], n_best=4)
+    (got,) = LiteEngine(file).translate_n_best(["one two"], n_best=4)
     assert got.scores == pytest.approx(expected.scores, abs=1e-4)
     assert mixed.compute_dtype == "float16"
 
@@ -159,7 +159,9 @@ def test_shorter_limits_hold_in_the_file(translator, tmp_path):
     file = export_lite(limited, tmp_path / "short.tflite", signatures=["serving_default"])
     engine = LiteEngine(file)
     assert engine.description.max_source_length == 5
-    for line, other in zip(ModelEngine(limited).search(TEXTS), engine.search(TEXTS), strict=True):
+    for line, other in zip(
+        ModelEngine(limited).translate_n_best(TEXTS), engine.translate_n_best(TEXTS), strict=True
+    ):
         assert (other.text, other.truncated) == (line.text, line.truncated)
 
 

@@ -14,7 +14,7 @@ from ktransformer.exporting.saved_model.batching import join_requests
 from ktransformer.exporting.saved_model.warmup_requests import read_warmup
 from tests.small_models import small_classifier, small_filler
 from tests.small_run import number_pairs
-from tests.tasks.test_translator import TEXTS, strings
+from tests.small_translator import TEXTS, strings
 
 _SPEC = [tf.TensorSpec([None], tf.string, "texts")]
 
@@ -87,7 +87,7 @@ def test_a_request_larger_than_a_batch_comes_back_whole():
 def test_concurrent_callers_get_their_own_translations(joined_export, translator):
     model = SavedModel(joined_export)
     texts = sorted({source for source, _ in number_pairs(20, seed=5)})[:12]
-    expected = translator.translate(tf.constant(texts))
+    expected = translator.translate_texts(tf.constant(texts))
     names = ["serving_default", "beam"]
     runs = [
         lambda text=text, name=name: model.run(name, texts=np.array([text.encode()], object))
@@ -103,7 +103,9 @@ def test_concurrent_callers_get_their_own_translations(joined_export, translator
 
 def test_one_caller_gets_what_the_model_gives(joined_export, translator):
     engine = SavedModelEngine(joined_export)
-    assert engine.translate(TEXTS) == strings(translator.translate(tf.constant(TEXTS))["text"])
+    assert engine.translate(TEXTS) == strings(
+        translator.translate_texts(tf.constant(TEXTS))["text"]
+    )
     assert engine.translate([]) == []
 
 

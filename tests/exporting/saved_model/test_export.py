@@ -15,8 +15,8 @@ from ktransformer.errors import InputError
 from ktransformer.exporting import export_saved_model, is_saved_model
 from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
-from tests.tasks.test_translator import TEXTS, strings
-from tests.test_subclassing import SwiGLUTransformer
+from tests.small_translator import TEXTS, strings
+from tests.subclasses import SwiGLUTransformer
 
 # Runs with tensorflow and tensorflow_text alone: what a server has.
 CLIENT = """
@@ -56,7 +56,7 @@ def served(saved_model) -> dict:
 
 
 def test_the_saved_model_gives_what_the_keras_model_gives(served, translator):
-    expected = translator.translate(tf.constant(TEXTS))
+    expected = translator.translate_texts(tf.constant(TEXTS))
     assert served["text"] == strings(expected["text"])
     np.testing.assert_allclose(served["score"], expected["score"], atol=1e-5)
     assert served["text"][0] == "402"
@@ -91,7 +91,7 @@ def test_the_ids_signature_agrees_with_the_text_signature(saved_model, translato
     signature = tf.saved_model.load(str(saved_model)).signatures["ids"]
     ids = signature(translator.to_ids(tf.constant(TEXTS)))["ids"]
     texts = translator.tokenizer.decode(ids)
-    assert strings(texts) == strings(translator.translate(tf.constant(TEXTS))["text"])
+    assert strings(texts) == strings(translator.translate_texts(tf.constant(TEXTS))["text"])
 
 
 @pytest.mark.long
@@ -104,7 +104,7 @@ def test_a_subclass_of_the_model_exports(tmp_path):
     translator = Translator(model, tokenizer)
     folder = export_saved_model(translator, tmp_path / "model")
     texts = ["one two", "three"]
-    expected = strings(translator.translate(tf.constant(texts))["text"])
+    expected = strings(translator.translate_texts(tf.constant(texts))["text"])
     assert in_a_fresh_process(folder, texts)["text"] == expected
 
 

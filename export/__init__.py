@@ -1,0 +1,1 @@
+"""Clients of exports, and programs that measure them; none of them installs."""

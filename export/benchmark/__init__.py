@@ -1,0 +1,1 @@
+"""Decoding speed, against the peers and against another checkout."""

@@ -1,0 +1,1 @@
+"""One engine a file: ours and the peers'."""

@@ -1,0 +1,52 @@
+"""The engine that `translate` and `evaluate` run: its options, how it is opened, its warnings."""
+
+import argparse
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from ktransformer.cli.options import A_PROGRAM, add_batch_size, add_decoding, add_threads
+
+if TYPE_CHECKING:
+    from ktransformer.engines import Engine
+    from ktransformer.text.unknown_characters import UnknownCharacters
+
+_log = logging.getLogger(__name__)
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Adds the model and the options with which it translates."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help=f"folder of a run, folder of a SavedModel, or .tflite file; {A_PROGRAM}",
+    )
+    add_decoding(parser)
+    add_batch_size(parser)
+    add_threads(parser)
+
+
+def open_engine(options: argparse.Namespace) -> "Engine":
+    """Opens the engine: it runs several batches at once, each on one thread."""
+    from ktransformer.engines import available_cores, load_engine
+    from ktransformer.runtime.threads import set_threads
+
+    with contextlib.suppress(RuntimeError):  # TensorFlow already runs, with threads of its own.
+        set_threads(1)
+    return load_engine(
+        options.model,
+        beam_size=options.beam_size,
+        length_penalty=options.length_penalty,
+        threads=1,
+        concurrency=options.threads or available_cores(),
+    )
+
+
+def warn_of_texts(engine: "Engine", truncated: int, unknown: "UnknownCharacters") -> None:
+    """Warns of texts that were truncated and of characters that the tokenizer does not know."""
+    if truncated:
+        _log.warning(
+            "%s texts were cut to %s tokens.", truncated, engine.description.max_source_length
+        )
+    if unknown.texts:
+        _log.warning("%s", unknown)

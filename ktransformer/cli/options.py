@@ -1,0 +1,82 @@
+"""The parser that every command's options are added to, and the options that several share."""
+
+import argparse
+import math
+from typing import NoReturn
+
+from ktransformer.config import DecodingConfig
+from ktransformer.errors import printable
+
+A_PROGRAM = "a SavedModel is a program: open none that you do not trust (SECURITY.md)"
+
+
+class Parser(argparse.ArgumentParser):
+    """Escapes control characters in errors."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error("\n".join(map(printable, message.split("\n"))))
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults, except None, False and what is empty."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default else action.help
+
+
+def positive(word: str) -> int:
+    """Parses a whole number from 1."""
+    return _whole_number(word, least=1)
+
+
+def count(word: str) -> int:
+    """Parses a whole number from 0."""
+    return _whole_number(word, least=0)
+
+
+def _whole_number(word: str, least: int) -> int:
+    if not word.isascii() or not word.isdecimal() or int(word) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {least}; got {word}")
+    return int(word)
+
+
+def _penalty(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number from 0; got {word}")
+    return value
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """Adds `--beam-size` and `--length-penalty`."""
+    parser.add_argument(
+        "--beam-size",
+        type=positive,
+        metavar="K",
+        help="places of the beam, 1 for greedy (default: as the run was trained, "
+        f"{DecodingConfig().beam_size} unless set)",
+    )
+    parser.add_argument(
+        "--length-penalty",
+        type=_penalty,
+        metavar="A",
+        help="score of a translation: log-probability / length^A; more for longer ones (default: "
+        f"as the run was trained, {DecodingConfig().length_penalty} unless set)",
+    )
+
+
+def add_batch_size(parser: argparse.ArgumentParser, default: int = 32) -> None:
+    """Adds `--batch-size`."""
+    parser.add_argument(
+        "--batch-size", type=positive, default=default, metavar="N", help="inputs of a batch"
+    )
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Adds `--threads`."""
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="CPU threads (default: one a core)"
+    )

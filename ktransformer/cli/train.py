@@ -1,0 +1,120 @@
+"""`ktransformer train`: trains a model on parallel text."""
+
+import argparse
+import dataclasses
+import logging
+
+from ktransformer.cli.options import HelpFormatter, positive
+from ktransformer.config import CHOICES, Config, read_settings, split_settings
+from ktransformer.errors import InputError, did_you_mean
+
+HELP = "train a model on parallel text"
+_log = logging.getLogger(__name__)
+
+_AFTER_THE_SETTINGS = """
+
+Of these, null means for vocabulary_size, batch_tokens, epochs, optimizer, learning_rate,
+warmup_steps, schedule and average_checkpoints: chosen from the text's size; the training logs its
+choice. The rule stands in ktransformer/fitting/defaults.py.
+
+A text of more than shard_pairs pairs is encoded into RUN.checkpoints and streamed from there, in
+memory that does not grow with it. The tokenizer is then trained on a sample of shard_pairs pairs,
+and subword_alpha is refused."""
+
+
+class _Formatter(HelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the settings."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.formatter_class = _Formatter
+    parser.epilog = _describe_settings()
+    for name, text, required in (
+        ("--source", "source text, a line each; .gz is unpacked; several files follow on", True),
+        ("--target", "its translation, line for line", True),
+        ("--validation-source", "source text to validate on", False),
+        ("--validation-target", "its translation", False),
+    ):
+        parser.add_argument(
+            name, nargs="+", action="extend", required=required, metavar="FILE", help=text
+        )
+    parser.add_argument("--output", required=True, metavar="RUN", help="folder to write")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace RUN, and the kept state of a training of it that was cut (default: refuse)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue a training of the same RUN, data and settings that was cut; it ends as if "
+        "it had not been, to the bit (default: refuse if there is one)",
+    )
+    parser.add_argument(
+        "--devices",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="devices that share every batch: the first N GPUs, or, where TensorFlow sees none, N "
+        "parts of the CPU, for a trial, at most as many as it has cores, or 2",
+    )
+    parser.add_argument("--preset", default="tiny", metavar="NAME", help="tiny, base or big")
+    parser.add_argument("--config", metavar="FILE", help="settings in YAML, over the preset")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting, over preset and file; may be repeated",
+    )
+
+
+def _describe_settings() -> str:
+    lines = ["settings and their defaults (with --preset tiny):"]
+    for section in dataclasses.fields(Config):
+        values = dataclasses.asdict(getattr(Config(), section.name))
+        lines += [f"  {section.name}:"] + [
+            f"    {name} = {'null' if value is None else str(value).lower()}{_choices(name, value)}"
+            for name, value in values.items()
+        ]
+    return "\n".join(lines) + _AFTER_THE_SETTINGS
+
+
+def _choices(name: str, value: object) -> str:
+    """Returns the words that a setting may be, in brackets; "" for other settings."""
+    words = ("true", "false") if isinstance(value, bool) else CHOICES.get(name, ())
+    return f"  ({', '.join(words)})" if words else ""
+
+
+def run(options: argparse.Namespace) -> None:
+    """Trains a model and writes its run."""
+    from ktransformer.fitting.run_folder import train_run
+
+    config = _read_config(options)
+    validation = options.validation_source, options.validation_target
+    if bool(validation[0]) != bool(validation[1]):
+        raise InputError("--validation-source and --validation-target go together; got one.")
+    output = train_run(
+        config,
+        (options.source, options.target),
+        options.output,
+        validation=validation if validation[0] else None,
+        devices=options.devices,
+        resume=options.resume,
+        overwrite=options.overwrite,
+    )
+    _log.info("Wrote %s.", output)
+
+
+def _read_config(options: argparse.Namespace) -> Config:
+    """Returns the preset's settings, with the file's over them and those of --set over both."""
+    from ktransformer.models import PRESETS
+
+    if options.preset not in PRESETS:
+        raise InputError(
+            f"--preset must be one of {', '.join(PRESETS)}; got {options.preset!r}."
+            + did_you_mean(options.preset, PRESETS)
+        )
+    settings = read_settings(options.config) if options.config else {}
+    return Config().replace({**PRESETS[options.preset], **settings, **split_settings(options.set)})

@@ -1,0 +1,60 @@
+"""`ktransformer translate`: translates stdin to stdout."""
+
+import argparse
+import os
+import stat
+import sys
+
+from ktransformer.cli.engine import add_engine, open_engine, warn_of_texts
+from ktransformer.cli.options import positive
+from ktransformer.cli.progress import Progress
+
+HELP = "translate stdin to stdout, line by line"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    add_engine(parser)
+    parser.add_argument(
+        "--n-best", type=positive, default=1, metavar="N", help="lines to print for each line"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints the translations of each line, in the order of the lines."""
+    from ktransformer.engines import translate_blocks
+    from ktransformer.text.line_blocks import read_blocks
+    from ktransformer.text.unknown_characters import UnknownCharacters
+
+    engine = open_engine(options)
+    engine.find_signature(options.n_best)
+    descriptor = sys.stdin.fileno()
+    progress = Progress(sys.stderr, _bytes_left(descriptor))
+    truncated = 0
+    unknown = UnknownCharacters(engine.description.characters)
+    for translations in translate_blocks(
+        engine,
+        unknown.watch(read_blocks(descriptor, "standard input")),
+        batch_size=options.batch_size,
+        n_best=options.n_best,
+        on_batch=progress.add,
+    ):
+        for translation in translations:
+            print("\n".join(map(_on_one_line, translation.texts)))
+            truncated += translation.truncated
+        sys.stdout.flush()
+    progress.finish()
+    warn_of_texts(engine, truncated, unknown)
+
+
+def _on_one_line(text: str) -> str:
+    """Replaces line breaks, which a model with byte pieces may give, by spaces."""
+    return text.replace("\n", " ").replace("\r", " ")
+
+
+def _bytes_left(descriptor: int) -> int | None:
+    """Returns how many bytes of a regular file are left to read; None for a pipe or terminal."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return status.st_size - os.lseek(descriptor, 0, os.SEEK_CUR)

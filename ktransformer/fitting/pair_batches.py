@@ -1,0 +1,93 @@
+"""Batches of text pairs in memory, and a log of the pairs that are left out."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from ktransformer.config import Config
+from ktransformer.errors import InputError
+from ktransformer.fitting.compiling import count_devices
+from ktransformer.fitting.defaults import choose_batch_tokens
+from ktransformer.text import ParallelText, SubwordSampler, TokenBatches, Tokenizer
+from ktransformer.text.line_limits import LengthBound
+
+_log = logging.getLogger(__name__)
+_MANY_LEFT_OUT = 0.2  # Share of the pairs; more than this is a warning.
+
+
+def make_batches(
+    name: str,
+    tokenizer: Tokenizer,
+    text: ParallelText,
+    config: Config,
+    *,
+    shuffle: bool,
+    samplers: tuple[SubwordSampler, SubwordSampler] | None = None,
+) -> TokenBatches:
+    """Encodes text in memory and logs which pairs are left out.
+
+    Args:
+        name: Name of the text in the log.
+        tokenizer: Encodes both sides.
+        text: The pairs.
+        config: The settings; a null `batch_tokens` is chosen from the text.
+        shuffle: Whether each epoch has another order.
+        samplers: For subword sampling, of the sources and of the targets.
+
+    Raises:
+        InputError: No pair is short enough.
+    """
+    max_length = config.model.max_length
+    text = text.leave_out(length_bound(config))
+    if not text:
+        raise InputError(f"No pair has at most max_length={max_length} tokens.")
+    sources = tokenizer.encode_lines(text.sources, max_length=max_length)
+    targets = tokenizer.encode_lines(text.targets, max_length=max_length)
+    tokens = _count_tokens(sources, targets, max_length)
+    batches = TokenBatches(
+        sources,
+        targets,
+        batch_tokens=choose_batch_tokens(config.data, tokens, max_length),
+        max_length=max_length,
+        bucket_step=config.data.bucket_step,
+        shuffle=shuffle,
+        seed=config.training.seed,
+        samplers=samplers,
+        copies=config.training.copies,
+        row_multiple=count_devices(),
+        special_ids=tokenizer.special_ids,
+    )
+    too_long = text.too_long + batches.too_long
+    log_pairs(name, len(text) - batches.too_long, text.empty, too_long, config)
+    return batches
+
+
+def length_bound(config: Config) -> LengthBound:
+    """Returns the test for lines that are longer than `max_length` with any tokenizer."""
+    return LengthBound(config.model.max_length, config.data.split_digits)
+
+
+def log_pairs(name: str, pairs: int, empty: int, too_long: int, config: Config) -> None:
+    """Logs how many pairs of a text are used and how many are left out; a warning if many are."""
+    whole = pairs + empty + too_long
+    few = pairs < (1 - _MANY_LEFT_OUT) * whole
+    _log.log(
+        logging.WARNING if few else logging.INFO,
+        "%s: %s pairs; left out: %s with an empty side, %s over %s tokens%s.",
+        name,
+        f"{pairs:,}",
+        f"{empty:,}",
+        f"{too_long:,}",
+        config.model.max_length,
+        f": {1 - pairs / whole:.1%} of {whole:,} pairs" if few else "",
+    )
+
+
+def _count_tokens(
+    sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], max_length: int
+) -> int:
+    """Returns the tokens of the longer sides of all pairs that are short enough."""
+    pairs = zip(sources, targets, strict=True)
+    lengths = (max(len(source), len(target)) for source, target in pairs)
+    return sum(length for length in lengths if length <= max_length)

@@ -1,0 +1,90 @@
+"""Trains on files of parallel text and writes the run's folder."""
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ktransformer.config import Config
+from ktransformer.errors import InputError
+from ktransformer.files import resolve
+from ktransformer.fitting.folder import (
+    check_removable,
+    check_unused,
+    lock_checkpoints,
+    remove_checkpoints,
+)
+from ktransformer.fitting.replicas import mirrored_strategy
+from ktransformer.fitting.start import Fresh, Resume
+from ktransformer.fitting.training import train
+from ktransformer.saving.run import check_run_path, is_run, save_run
+from ktransformer.text import open_parallel, read_parallel
+
+_log = logging.getLogger(__name__)
+Paths = Sequence[str | Path]
+
+
+def train_run(
+    config: Config,
+    text: tuple[Paths, Paths],
+    output: str | Path,
+    *,
+    validation: tuple[Paths, Paths] | None = None,
+    devices: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Trains a run and writes it to `output`.
+
+    Until it is written, the state of the training is kept in the folder `OUTPUT.checkpoints`.
+
+    Args:
+        config: The settings.
+        text: Files of source and of target text.
+        output: The run's folder.
+        validation: Files of source and of target text to validate on.
+        devices: How many devices share every batch.
+        resume: Whether to continue the training of which `OUTPUT.checkpoints` keeps the state.
+        overwrite: Whether to replace a run at `output` and, without `resume`, the kept state of
+            another training.
+
+    Returns:
+        The folder that was written, with symbolic links resolved.
+
+    Raises:
+        InputError: `output` may not be written, a state is kept that is neither resumed nor
+            overwritten, or as `train`.
+    """
+    output = resolve(output)
+    if resume and is_run(output) and not overwrite:
+        raise InputError(
+            f"{output} already exists: if it is of this training, that is over; if it is not, "
+            "add --overwrite."
+        )
+    check_run_path(output, overwrite=overwrite)
+    checkpoints = resolve(output.with_name(f"{output.name}.checkpoints"))
+    begins = not (resume or overwrite)
+    if begins:
+        check_unused(checkpoints)
+    elif not resume:
+        check_removable(checkpoints)
+    scope: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if devices > 1:
+        scope = mirrored_strategy(devices).scope()
+    training = open_parallel(*text, max_pairs=config.data.shard_pairs)
+    validating = None if validation is None else read_parallel(*validation)
+    saved = False
+    try:
+        with lock_checkpoints(checkpoints, unused=begins) as locked:
+            start = Resume() if resume else Fresh()
+            with scope:
+                run = train(config, training, validating, checkpoints=locked, start=start)
+            save_run(run, output, overwrite=overwrite)
+            saved = True
+            remove_checkpoints(checkpoints)
+    except (KeyboardInterrupt, InputError, OSError) as error:
+        if checkpoints.is_dir() and not (saved or isinstance(error, InputError)):
+            _log.info("The training's state is in %s; --resume goes on from it.", checkpoints)
+        raise
+    return output

@@ -1,0 +1,134 @@
+"""The base of the models that write text: a decoder, and the projection to the next token."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from ktransformer.layers import DecoderBlock, DecoderState, PositionalEmbedding
+from ktransformer.layers.overrides import check_overrides
+from ktransformer.layers.projection import Projection
+from ktransformer.models.decoder import Decoder
+from ktransformer.models.text_model import TextModel
+
+
+class NextTokenModel(TextModel):
+    """A `TextModel` that predicts each token from those before it.
+
+    A subclass sets `target_embedding`, `output_embedding` and `decoder`, and has `hidden_states`
+    and `step`.
+
+    Args:
+        vocabulary_size: V, the number of ids.
+        tie_embeddings: Whether the table of the embedding is the output projection as well.
+        **options: Arguments of `TextModel`.
+    """
+
+    def __init__(
+        self, vocabulary_size: int, *, tie_embeddings: bool = True, **options: Any
+    ) -> None:
+        super().__init__(vocabulary_size, **options)
+        self.tie_embeddings = tie_embeddings
+
+    def make_output_projection(self) -> keras.layers.Layer:
+        """Creates the output projection of a model whose embeddings are not tied."""
+        return Projection(
+            self.vocabulary_size, use_bias=False, dtype=self.dtype_policy, name="output"
+        )
+
+    def make_decoder(self, num_layers: int) -> Decoder:
+        """Creates the decoder of `num_layers` blocks."""
+        return Decoder(
+            [self.make_decoder_block() for _ in range(num_layers)],
+            final_norm=self.make_final_norm(),
+            remat=self.remat,
+            dtype=self.dtype_policy,
+            name="decoder",
+        )
+
+    def make_decoder_block(self) -> keras.layers.Layer:
+        """Creates one block of the decoder; override it for another one."""
+        return DecoderBlock(**self.block_arguments())
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return self._project(self.hidden_states(inputs, training=training))
+
+    def hidden_states(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns the decoder's output, which the output projection turns into logits.
+
+        Args:
+            inputs: As of a call.
+            training: Whether dropout is on.
+
+        Returns:
+            Float tensor `[B, T, D]`.
+        """
+        raise NotImplementedError
+
+    def has_plain_logits(self) -> bool:
+        """Tells whether the logits are `hidden_states` by `output_table`, overrides aside."""
+        logits = getattr(type(self.output_embedding), "logits", None)
+        plain_table = not self.tie_embeddings or logits is PositionalEmbedding.logits
+        own_methods = (type(self).call, type(self)._project)
+        return plain_table and own_methods == (NextTokenModel.call, NextTokenModel._project)
+
+    def _project(self, hidden: Any) -> Any:
+        if self.tie_embeddings:
+            return self.output_embedding.logits(hidden)
+        return self.output_embedding(hidden)
+
+    def output_table(self) -> Any:
+        """Returns the output projection, a row for each id: floats `[V, D]`."""
+        if self.tie_embeddings:
+            return ops.cast(self.output_embedding.embeddings, self.compute_dtype)
+        return ops.transpose(ops.cast(self.output_embedding.kernel, self.compute_dtype))
+
+    def output_columns(self, ids: Any) -> Any:
+        """Returns the output projection of some ids alone: ints `[C]` -> floats `[D, C]`."""
+        if self.tie_embeddings:
+            table = ops.cast(self.output_embedding.embeddings, self.compute_dtype)
+            return ops.transpose(ops.take(table, ids, axis=0))
+        kernel = ops.cast(self.output_embedding.kernel, self.compute_dtype)
+        return ops.take(kernel, ids, axis=1)
+
+    def empty_state(
+        self, rows: Any, length: Any, *, beam_size: int = 1, chunked: bool = False
+    ) -> DecoderState:
+        """Makes the decoder's state before the first step.
+
+        Args:
+            rows: B, the number of texts.
+            length: Tokens that there is room for.
+            beam_size: K, the hypotheses of each text.
+            chunked: Whether `flush` can make room for another `length` tokens.
+
+        Returns:
+            A `DecoderState` of B texts; no hypothesis sees any of its slots.
+        """
+        return self.decoder.empty_state(rows, length, beam_size=beam_size, chunked=chunked)
+
+    def _decode(
+        self,
+        ids: Any,
+        index: Any,
+        state: DecoderState,
+        columns: Any | None,
+        memories: Any = None,
+        memory_penalty: Any = (),
+    ) -> tuple[Any, DecoderState]:
+        """Embeds the newest tokens, runs the decoder's step and projects: the body of `step`."""
+        check_overrides(self)
+        check_overrides(self.target_embedding)
+        embedded = self.target_embedding.embed(ids[:, None], index)  # [B*K, 1, D]
+        hidden, state = self.decoder.step(
+            ops.reshape(embedded, (-1, state.penalty.beam_size, self.d_model)),
+            state,
+            index,
+            memories,
+            memory_penalty,
+        )
+        rows = ops.reshape(hidden, (-1, self.d_model))
+        return self._project(rows) if columns is None else ops.matmul(rows, columns), state
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "tie_embeddings": self.tie_embeddings}

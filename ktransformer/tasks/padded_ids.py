@@ -1,0 +1,29 @@
+"""Padded ids in graphs."""
+
+import tensorflow as tf
+
+from ktransformer.decoding import Hypotheses
+from ktransformer.text import SpecialIds
+
+
+def lengths_of(ids: tf.Tensor, pad_id: int) -> tf.Tensor:
+    """Counts the tokens of padded ids: `[B, S] -> [B]`."""
+    return tf.reduce_sum(tf.cast(ids != pad_id, tf.int32), axis=1)
+
+
+def cut_ids(ids: tf.Tensor, limit: int, special: SpecialIds) -> tf.Tensor:
+    """Cuts ids `[B, S]` to `limit` tokens, the last of them being the end token."""
+    last = tf.where(ids[:, limit - 1 : limit] == special.pad, special.pad, special.end)
+    return tf.concat([ids[:, : limit - 1], last], axis=1)
+
+
+def end_empty(source: tf.Tensor, best: Hypotheses, special: SpecialIds) -> Hypotheses:
+    """Replaces the hypotheses of sources without a token by the target's end token alone."""
+    empty = tf.expand_dims(lengths_of(source, special.pad) <= 1, 1)  # [B, 1]
+    at_start = tf.range(tf.shape(best.ids)[2]) == 0  # [T]
+    nothing = tf.where(at_start, special.end, special.pad)  # [T]
+    return Hypotheses(
+        ids=tf.where(tf.expand_dims(empty, 2), nothing, best.ids),
+        scores=tf.where(empty, 0.0, best.scores),
+        lengths=tf.where(empty, 1, best.lengths),
+    )

@@ -1,0 +1,353 @@
+"""The base class of every kind of model: from its user's data to its user's answer."""
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ktransformer.errors import InputError
+from ktransformer.runtime.backend import backend_message
+from ktransformer.tasks.description import Description
+from ktransformer.text import Tokenizer
+
+
+class LiteSignature(NamedTuple):
+    """One signature of a .tflite.
+
+    Attributes:
+        function: A `tf.function` or plain function of named tensors that returns named tensors.
+        inputs: Its inputs, by name.
+        probe: Inputs to try the converted signature on, by name; they may have other shapes than
+            `inputs` where these are open.
+        takes_text: Whether the tokenizer's LiteRT form runs in it.
+    """
+
+    function: Callable[..., dict[str, tf.Tensor]]
+    inputs: dict[str, tf.TensorSpec]
+    probe: dict[str, tf.Tensor]
+    takes_text: bool = False
+
+
+class SignatureCheck(NamedTuple):
+    """How `verify` compares one signature of an export with the model.
+
+    Attributes:
+        signature: The signature's name in the export.
+        function: The model's own way to the same outputs: it takes the tensors of `prepare` by
+            name, and returns the outputs by name.
+        prepare: Turns a batch of examples (see `Task.read_examples`) into the named inputs,
+            arrays `[B, ...]`, or `[]` for a scalar such as a seed.
+        optional: Outputs that the export may lack.
+        max_examples: Only so many examples are compared, the first ones; None for all. For a
+            signature that takes much longer than the others.
+        best_texts: Turns a batch of outputs into the best text of each example, for BLEU against
+            a reference; None where the outputs are no texts.
+        n_best: Whether the choices are lists `[B, K]` of which each entry counts. Otherwise an
+            example agrees only if all of its choices do.
+    """
+
+    signature: str
+    function: Callable[..., Mapping[str, tf.Tensor]]
+    prepare: Callable[[Sequence[Any]], dict[str, np.ndarray]]
+    optional: frozenset[str] = frozenset()
+    max_examples: int | None = None
+    best_texts: Callable[[Mapping[str, np.ndarray]], list[str]] | None = None
+    n_best: bool = False
+
+
+class Task(tf.Module, abc.ABC):
+    """A model with its pre- and post-processing, ready to save, export, verify and serve.
+
+    A kind of model is one subclass, registered by `register_task`, in a file of its own. It says
+    which model it wraps, which files lie beside the model in its folder, which signatures its
+    exports have and how they are described, and how they are verified. `ktransformer.tasks.load`,
+    `export_saved_model`, `export_lite`, `SavedModel`, `LiteModel` and the commands `export` and
+    `verify` then work on it. The module that registers it must be imported before its folders or
+    exports are opened.
+
+    A subclass has to define the class attributes without a default below, and
+    `saved_model_signatures`, `lite_signature`, `describe` and `with_model`; for a folder with more
+    than the model also `write_files` and `from_folder`; for `verify` also `signature_checks`.
+
+    Args:
+        model: The Keras model, built.
+        tokenizer: Its tokenizer; None where no text comes in.
+        name: Name of the module.
+
+    Raises:
+        InputError: Keras is not set to TensorFlow.
+
+    Attributes:
+        kind: The name of the kind, in words, as folders and exports store it.
+        model_class: The class of the model. Where a folder does not say its kind, the model's
+            class does.
+        description_class: The metadata of an export; its `kind` is the same.
+        LITE_SIGNATURES: The names of the signatures that a .tflite can have, in their order.
+        FILES: The files that `write_files` writes beside the model, by name.
+        OPTIONAL_FILES: Files that only some tasks of the kind write; see `files`.
+        SETTINGS: The names of the arguments that `with_settings` takes.
+        RANKED_BY: The outputs that are choices (texts, ids, classes), each with the name of the
+            number that ranks it. Choices are compared by content, so that equally good ones may
+            swap places; of the other outputs, floats are compared within a tolerance, and
+            everything else must be equal. Choices are `[B]` or `[B, K]`, or with one more axis
+            for padded ids.
+        IDENTITY: The fields of the description in which an export must equal the model that it is
+            verified against.
+    """
+
+    kind: ClassVar[str]
+    model_class: ClassVar[type[keras.Model]]
+    description_class: ClassVar[type[Description]]
+    LITE_SIGNATURES: ClassVar[tuple[str, ...]]
+    FILES: ClassVar[tuple[str, ...]] = ()
+    OPTIONAL_FILES: ClassVar[tuple[str, ...]] = ()
+    SETTINGS: ClassVar[tuple[str, ...]] = ()
+    RANKED_BY: ClassVar[Mapping[str, str]] = {}
+    IDENTITY: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self, model: keras.Model, tokenizer: Tokenizer | None = None, *, name: str
+    ) -> None:
+        super().__init__(name=name)
+        if keras.backend.backend() != "tensorflow":
+            raise InputError(backend_message(f"a {type(self).__name__}"))
+        self.model = model
+        self.tokenizer = tokenizer
+
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, ...]:
+        """Its different tokenizers: none, one, or those of the source and the target."""
+        return () if self.tokenizer is None else (self.tokenizer,)
+
+    # The signatures of its exports.
+
+    @abc.abstractmethod
+    def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
+        """Returns the signatures of a SavedModel, by name.
+
+        Each is a `tf.function` with an input signature (a `graph_method`) that returns named
+        tensors. One is called `serving_default`. Inputs `[B]` of strings are texts if the task has
+        a tokenizer; scalars, such as a seed, may stand beside them.
+        """
+
+    @abc.abstractmethod
+    def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
+        """Returns one signature of a .tflite.
+
+        Args:
+            name: One of `LITE_SIGNATURES`.
+            batch_size: The number of inputs at once, for which all shapes of the inputs must be
+                fixed; None for any number.
+
+        Raises:
+            InputError: This model, or its batch size, has no LiteRT form.
+        """
+
+    @abc.abstractmethod
+    def describe(self, signatures: Sequence[str], **others: Any) -> Description:
+        """Returns the description of an export, a `description_class`.
+
+        Args:
+            signatures: The names of the signatures that the export has.
+            **others: Fields that only the export knows, such as `quantization`, and labels.
+        """
+
+    def check_before_export(self) -> None:
+        """Checks assumptions of an export that its graph does not show; none by default.
+
+        Raises:
+            InputError: The export would do something else than the model.
+        """
+
+    @property
+    def texts_are_independent(self) -> bool:
+        """Whether a text's outputs do not depend on the other texts of its batch."""
+        return True
+
+    def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns more choices than a signature does, best first, to check a conversion.
+
+        Where a converted model chooses something else than the model, rounding may be the reason:
+        the choice must then be among these, and as good.
+
+        Args:
+            signature: The name of a signature whose outputs are in `RANKED_BY`.
+            inputs: Its inputs, by name.
+
+        Returns:
+            The choices and their number, `[B, N, ...]`; nothing where no more can be had, as by
+            default.
+        """
+        return {}
+
+    # Its settings.
+
+    @abc.abstractmethod
+    def with_model(self, model: keras.Model) -> Self:
+        """Returns the same task around another model of the same kind."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The values of `SETTINGS` that are stored with the model, as JSON has them."""
+        return {}
+
+    def with_settings(self, **settings: Any) -> Self:
+        """Returns the same task with other settings.
+
+        Args:
+            **settings: Values for some of `SETTINGS`; the others stay.
+
+        Raises:
+            InputError: A value is outside its range.
+            TypeError: A setting is not one of `SETTINGS`.
+        """
+        if settings:
+            raise TypeError(f"A {type(self).__name__} has no settings; got {', '.join(settings)}.")
+        return self
+
+    def in_float32(self) -> Self:
+        """Returns the task with a model that computes in float32, for one of mixed precision."""
+        if self.model.compute_dtype == "float32":
+            return self
+        wide = type(self.model).from_config({**self.model.get_config(), "dtype": "float32"})
+        wide.build()
+        wide.set_weights(self.model.get_weights())
+        return self.with_model(wide)
+
+    # Its folder.
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The JSON object that the folder's description stores, as `from_folder` reads it."""
+        return self.settings
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that `write_files` writes: `FILES`, and some of `OPTIONAL_FILES`."""
+        return self.FILES
+
+    def write_files(self, folder: Path) -> None:
+        """Writes `files` into a folder in which the model lies; nothing by default.
+
+        Args:
+            folder: An existing folder. Its description will hold a checksum of each file.
+        """
+
+    @classmethod
+    def check_model_config(cls, model_config: dict[str, Any], config: dict[str, Any]) -> None:
+        """Checks a model's configuration before anything of the model is built.
+
+        Args:
+            model_config: The result of the model's `get_config`, as JSON.
+            config: The folder's configuration, `{}` where it has none.
+
+        Raises:
+            InputError: The model is another one than the folder describes.
+        """
+
+    @classmethod
+    def from_folder(cls, model: keras.Model, folder: Path, config: dict[str, Any]) -> Self:
+        """Opens the task of a folder.
+
+        Args:
+            model: The folder's model, a `model_class`.
+            folder: The folder. All `FILES` are there, and are those that were written.
+            config: The stored `config`; `{}` for a folder that stores none.
+
+        Raises:
+            InputError: A file is damaged, or does not go with the model.
+        """
+        return cls(model, **config)
+
+    # How its exports are verified.
+
+    @classmethod
+    def read_examples(cls, path: str | Path) -> list[Any]:
+        """Reads the examples on which exports are compared with their model; none by default.
+
+        Args:
+            path: The path that a user names, such as a file of text with an example a line.
+
+        Returns:
+            The examples; strings are compared in batches of like length.
+
+        Raises:
+            InputError: There is no such file, or nothing in it.
+        """
+        raise InputError(f"A {cls.__name__} cannot be verified: it has no examples.")
+
+    @classmethod
+    def settings_of(cls, export: Any) -> dict[str, Any]:
+        """Returns the settings that an export is fixed to, for `with_settings`; none by default.
+
+        Args:
+            export: The export's description, a `description_class`.
+        """
+        return {}
+
+    def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
+        """Returns how each signature of an export is compared with this task.
+
+        Args:
+            export: The export's description: only its `signatures` are returned, and inputs are
+                prepared for its `batch_size`.
+            form: `SavedModel` or `tflite`.
+
+        Returns:
+            A check for each signature that can be compared, `serving_default` first.
+        """
+        return []
+
+
+def check_type(name: str, value: Any, kind: type) -> None:
+    """Checks the class of an argument, which may be swapped with another.
+
+    Raises:
+        TypeError: It is no instance of `kind`.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{name} must be of type {kind.__name__}; got one of type {type(value).__name__}."
+        )
+
+
+def check_task(task: Any) -> None:
+    """Checks that a task is exported or saved, not the model alone.
+
+    Raises:
+        TypeError: It is no `Task`.
+    """
+    if not isinstance(task, Task):
+        raise TypeError(
+            f"task must be a Task, such as a Translator; got one of type {type(task).__name__}."
+        )
+
+
+def check_padding(model: Any, tokenizer: Tokenizer) -> None:
+    """Checks that a model and its tokenizer have the same padding.
+
+    Raises:
+        InputError: They have not.
+    """
+    if model.pad_id != tokenizer.special_ids.pad:
+        raise InputError(
+            f"The model's pad_id must be {tokenizer.special_ids.pad}, the tokenizer's padding; "
+            f"got pad_id={model.pad_id!r}."
+        )
+
+
+def check_pieces(tokenizer: Tokenizer, vocabulary_size: int) -> None:
+    """Checks that a tokenizer has as many pieces as its model has ids.
+
+    Raises:
+        InputError: It has not.
+    """
+    if tokenizer.vocabulary_size != vocabulary_size:
+        raise InputError(
+            f"The tokenizer has {tokenizer.vocabulary_size} pieces, but the model "
+            f"{vocabulary_size}."
+        )

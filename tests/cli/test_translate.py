@@ -1,0 +1,142 @@
+"""`ktransformer translate`."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from ktransformer.engines import ModelEngine, Translation
+from tests.run_command import command, refusal
+
+
+def test_translate_gives_a_line_for_a_line_in_order(run_folder, translate):
+    status, output, progress = translate("four zero two\n\nnine\none one", run_folder)
+    assert status == 0
+    assert output.splitlines() == ["402", "", "9", "11"]
+    assert re.search(r"4 lines translated, [\d.]+ a second\.\n$", progress)
+
+
+def test_translate_answers_a_line_before_the_next_one_comes(run_folder):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ktransformer", "translate", str(run_folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    for text, translation in ((b"three\n", b"3\n"), (b"nine\n", b"9\n")):
+        process.stdin.write(text)
+        process.stdin.flush()
+        assert process.stdout.readline() == translation
+    process.stdin.close()
+    assert process.wait(60) == 0
+
+
+def test_translate_prints_n_best_lines_for_each_line(run_folder, translate):
+    text = "four zero two\nnine\n"
+    _, output, _ = translate(text, run_folder, "--n-best", 2, "--beam-size", 4)
+    lines = output.splitlines()
+    assert len(lines) == 4
+    assert (lines[0], lines[2]) == ("402", "9")
+    assert lines[0] != lines[1]
+
+
+def test_translate_reports_lines_that_are_cut(run_folder, translate, caplog):
+    _, output, _ = translate("one " * 40 + "\ntwo\n", run_folder)
+    assert re.search("1 texts .*24 tokens", caplog.text)
+    assert output.splitlines()[1] == "2"
+
+
+@pytest.mark.parametrize("form", ["run_folder", "saved_model", "lite_file"])
+def test_translate_warns_of_characters_that_the_tokenizer_has_never_seen(
+    form, translate, caplog, request
+):
+    status, output, _ = translate("seven\nSEVEN,\n", request.getfixturevalue(form))
+    assert status == 0
+    assert output.splitlines()[0] == "7"
+    (warning,) = [line for line in caplog.messages if "never seen" in line]
+    assert warning.startswith("1 texts ")
+    assert "6 in all: 'E' (2), 'S' (1), 'V' (1), 'N' (1), ',' (1)" in warning
+
+
+def test_translate_warns_of_no_character_where_all_are_known(run_folder, translate, caplog):
+    translate("seven\nnine\t\uff4fne\n", run_folder)
+    assert "never seen" not in caplog.text
+
+
+def test_translate_keeps_a_line_a_line_whatever_the_model_says(run_folder, translate, monkeypatch):
+    said = Translation(["a\nb\r\nc"], [0.0], False)
+    monkeypatch.setattr(ModelEngine, "search", lambda self, texts, n: [said] * len(texts))
+    _, output, _ = translate("one\ntwo\n", run_folder)
+    assert output == "a b  c\na b  c\n"
+
+
+def test_translate_stops_quietly_when_its_reader_has_seen_enough(run_folder):
+    line = f"{sys.executable} -m ktransformer translate {run_folder}"
+    result = subprocess.run(
+        f"yes one | head -n 3000 | {line} | head -n 1",
+        shell=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.stdout == b"1\n"
+    assert b"Traceback" not in result.stderr
+
+
+def test_translate_names_the_line_that_is_not_utf8(run_folder, translate):
+    status, _, errors = translate(b"one\n\xff\xfe\n", run_folder)
+    assert status == 2
+    assert "ktransformer: standard input, line 2" in errors
+
+
+@pytest.mark.parametrize("name", ["model.json", "tokenizer.model", "model.keras"])
+def test_a_run_that_lacks_a_file_is_refused(name, run_copy, capsys):
+    (run_copy / name).unlink()
+    assert name in refusal(capsys, "translate", run_copy)
+
+
+@pytest.mark.parametrize("name", ["model.json", "tokenizer.model", "model.keras"])
+def test_a_run_with_a_damaged_file_is_refused(name, run_copy, capsys):
+    (run_copy / name).write_bytes(b"\x00 not what it was")
+    refusal(capsys, "translate", run_copy)
+
+
+def test_a_run_of_a_newer_version_is_refused(run_copy, capsys):
+    description = json.loads((run_copy / "model.json").read_text())
+    description |= {"format_version": 999, "ktransformer": "99.0"}
+    (run_copy / "model.json").write_text(json.dumps(description))
+    assert "99.0" in refusal(capsys, "translate", run_copy)
+
+
+@pytest.mark.parametrize("fixture", ["saved_model", "lite_file"])
+def test_translate_gives_the_same_with_an_export(fixture, request, run_folder, translate):
+    text = "four zero two\n\nnine\n" + "one " * 40 + "\n  odd é\t\n"
+    expected = translate(text, run_folder, "--n-best", 2)
+    status, output, _ = translate(text, request.getfixturevalue(fixture), "--n-best", 2)
+    assert (status, output) == (0, expected[1])
+
+
+@pytest.mark.long
+def test_a_number_of_threads_is_taken(lite_file):
+    result = command("translate", lite_file, "--threads", 1, input=b"nine\n")
+    assert (result.returncode, result.stdout) == (0, b"9\n")
+
+
+@pytest.mark.parametrize("content", [b"", b"neither this nor that", b"\0" * 5000])
+def test_a_file_that_is_no_model_is_refused(content, tmp_path, capsys):
+    (tmp_path / "model.tflite").write_bytes(content)
+    assert "model.tflite" in refusal(capsys, "translate", tmp_path / "model.tflite")
+
+
+def test_a_truncated_model_is_refused(lite_file, tmp_path, capsys):
+    (tmp_path / "model.tflite").write_bytes(lite_file.read_bytes()[:-1000])
+    assert "model.tflite" in refusal(capsys, "translate", tmp_path / "model.tflite")
+
+
+def test_an_export_keeps_its_beam_size_and_length_penalty(lite_file, capsys):
+    message = refusal(capsys, "translate", lite_file, "--beam-size", 5)
+    assert re.search("beam size.* 3.*5", message)
+    message = refusal(capsys, "translate", lite_file, "--length-penalty", 0.5)
+    assert re.search("length penalty.* 1.0.*0.5", message)

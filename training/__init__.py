@@ -1,0 +1,1 @@
+"""Recipes: programs that prepare data, train and measure; none of them installs."""

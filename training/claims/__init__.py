@@ -1,0 +1,1 @@
+"""Eleven claims about the Transformer, measured."""

@@ -1,0 +1,1 @@
+"""The settings that `train` chooses from the text, measured."""

@@ -1,0 +1,1 @@
+"""A vision Transformer, trained to classify images."""

@@ -1,0 +1,1 @@
+"""A masked language model, trained, scored and used."""
