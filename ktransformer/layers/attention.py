@@ -26,14 +26,17 @@ class MultiHeadAttention(SameShapeLayer):
     heads of queries that follow each other: grouped-query attention, and with KV = 1 multi-query
     attention. Keys and values are never repeated in memory.
 
-    On JAX, after `keras.config.enable_flash_attention()`, `call` uses the backend's fused
-    attention where it computes the same: neither `compute_scores` nor `compute_weights` is
-    overridden, no dropout of weights is on, and the positions add no bias to the scores.
+    With the class attribute `fused_attention` set to True, on JAX, `call` uses the backend's fused
+    attention (flash attention on a GPU, in half precision) where it computes the same: neither
+    `compute_scores` nor `compute_weights` is overridden, no dropout of weights is on, the positions
+    add no bias to the scores, and under a mask T and S are even (cuDNN trains no others). It is off
+    by default because it has not been measured on a GPU yet.
 
     Reference: Vaswani et al. 2017, section 3.2; Shazeer 2019 (multi-query); Ainslie et al. 2023
         (grouped-query).
     """
 
+    fused_attention: ClassVar[bool] = False
     cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {"call": ("step",)}
 
     def __init__(
@@ -127,12 +130,13 @@ class MultiHeadAttention(SameShapeLayer):
         Returns:
             Float tensor `[B, H, T, D/H]`.
         """
-        if self._can_fuse(spans, training):
+        if self._can_fuse(query, spans, training):
             return self._attend_fused(query, spans[0])
         weights = self.weights_dropout(self.span_weights(query, spans), training=training)
         if len(spans) == 1:
             return self._product(weights, spans[0].value)
-        attended, start = None, 0
+        attended: Any = None
+        start: Any = 0
         for span in spans:
             stop = None if span is spans[-1] else start + ops.shape(span.value)[2]
             part = weights[..., start:stop]
@@ -224,28 +228,32 @@ class MultiHeadAttention(SameShapeLayer):
         product = ops.matmul(rows, right)  # [B, KV, H/KV * T, Y]
         return ops.reshape(product, (-1, self.num_heads, length, ops.shape(product)[3]))
 
-    def _can_fuse(self, spans: Sequence[KeySpan], training: bool | None) -> bool:
+    def _can_fuse(self, query: Any, spans: Sequence[KeySpan], training: bool | None) -> bool:
         """Tells whether the backend's fused attention computes what the steps here do.
 
         TensorFlow has none: Keras would compute the same steps, in another layout.
         """
+        if not self.fused_attention or keras.config.backend() != "jax" or len(spans) > 1:
+            return False
+        span, whole = spans[0], MultiHeadAttention
         return (
-            keras.config.backend() == "jax"
-            and keras.config.is_flash_attention_enabled() is True
-            and type(self).compute_scores is MultiHeadAttention.compute_scores
-            and type(self).compute_weights is MultiHeadAttention.compute_weights
+            type(self).compute_scores is whole.compute_scores
+            and type(self).compute_weights is whole.compute_weights
             and (not self.dropout or training is False)
-            and len(spans) == 1
-            and spans[0].penalty is None
-            and self.position_bias(spans[0].positions) is None
+            and span.penalty is None
+            and (span.mask is None or not (query.shape[2] % 2 or span.key.shape[2] % 2))
+            and self.position_bias(span.positions) is None
         )
 
     def _attend_fused(self, query: Any, span: KeySpan) -> Any:
         query, key, value = (
             ops.transpose(heads, (0, 2, 1, 3)) for heads in (query, span.key, span.value)
         )
+        mask = span.mask
+        if mask is not None:  # cuDNN wants the axis of the queries whole.
+            mask = ops.broadcast_to(mask, (mask.shape[0], 1, query.shape[1], key.shape[1]))
         attended = ops.dot_product_attention(
-            query, key, value, mask=span.mask, scale=self.head_dim**-0.5
+            query, key, value, mask=mask, scale=self.head_dim**-0.5
         )
         attended = ops.transpose(attended, (0, 2, 1, 3))  # [B, H, T, D/H]
         seen = sees_anything([span.mask])
