@@ -70,7 +70,8 @@ class Report:
         """Returns the report as text, with control characters escaped.
 
         Args:
-            differences: How many examples to show for each export whose choices differ.
+            differences: How many examples to show for each export, of its first signature whose
+                choices differ.
         """
         lines = [
             f"{self.examples} examples in batches of {self.batch_size}, threads: "
@@ -79,8 +80,12 @@ class Report:
             "",
             *self._table(),
         ]
+        shown: set[str] = set()
         for result in self.results:
+            if result.name in shown:  # By another signature, which differs for the same examples.
+                continue
             for each in result.differences[:differences]:
+                shown.add(result.name)
                 lines += [
                     "",
                     f"{result.name}, {result.signature}, line {each.line}: {each.source}",

@@ -221,3 +221,12 @@ def test_no_line_at_all_is_an_input_error():
 def test_lines_that_are_no_ids_are_refused_with_what_was_got():
     with pytest.raises(InputError, match=r"arrays of integers .*; got 'hi'"):
         MaskedBatches(["hi"], special_ids=SPECIAL_IDS, batch_tokens=64, max_length=20)
+
+
+def test_batches_from_an_update_on_are_those_that_come_after_it(batches):
+    first = batches.steps_per_epoch + 1  # In the second epoch.
+    (expected,) = itertools.islice(batches.dataset().as_numpy_iterator(), first, first + 1)
+    for found in (next(batches.dataset(first).as_numpy_iterator()), next(batches.stream(first))):
+        for name, ids in expected[0].items():
+            np.testing.assert_array_equal(found[0][name], ids)
+        np.testing.assert_array_equal(found[1], expected[1])

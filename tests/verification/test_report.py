@@ -1,5 +1,6 @@
 """The report as text and as JSON."""
 
+import dataclasses
 import json
 import math
 
@@ -39,6 +40,14 @@ def test_the_first_differences_are_shown(shown):
     differences = tuple(Difference(i, f"source {i}", "a", "b", -1.0, -2.0) for i in (3, 7))
     text = report(differences=differences).to_text(differences=shown)
     assert [f"line {i}: source {i}" in text for i in (3, 7)] == [shown > 0, shown > 1]
+
+
+def test_differences_are_shown_for_one_signature_of_an_export():
+    differences = (Difference(3, "source", "a", "b", -1.0, -2.0),)
+    other = Result("x.tflite", "tflite", "ids", 0.1, 1.0, differences=differences)
+    both = report(differences=differences)
+    both = dataclasses.replace(both, results=(*both.results, other))
+    assert both.to_text().count("line 3: source") == 1
 
 
 def test_what_is_broken_stands_last():

@@ -1,6 +1,5 @@
 """Fits a masked language model to lines of text."""
 
-import contextlib
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -9,12 +8,10 @@ from pathlib import Path
 import keras
 
 from ktransformer import tasks
+from ktransformer.config import Config, TrainingConfig
 from ktransformer.errors import InputError
-from ktransformer.fitting import LastCheckpoints, StopAtNaN, average_checkpoints
-from ktransformer.losses import SmoothedCrossEntropy
-from ktransformer.metrics import Perplexity, TokenAccuracy
+from ktransformer.fitting import fit_model, open_state
 from ktransformer.models import MaskedLanguageModel
-from ktransformer.schedules import InverseSquareRoot
 from ktransformer.tasks import MaskFiller
 from ktransformer.text import MaskedBatches, Tokenizer
 from training.masked_lm.settings import Settings
@@ -78,7 +75,8 @@ def fit_language_model(
     """Trains a model.
 
     Returns:
-        The model, its weights the mean of the last epochs', and the metrics of each epoch.
+        The model, its weights averaged over the last epochs, or those of the last one where their
+        validation perplexity is lower, and the metrics of each epoch.
 
     Raises:
         InputError: The text and the settings do not go together, or the loss becomes NaN.
@@ -92,26 +90,15 @@ def fit_language_model(
         f"{batches.steps_per_epoch:,} updates an epoch; {batches.too_long:,} lines left out.",
         file=sys.stderr,
     )
-    schedule = InverseSquareRoot(settings.learning_rate, settings.warmup_steps)
-    model.compile(
-        keras.optimizers.Adam(schedule, beta_2=0.98, epsilon=1e-9),
-        SmoothedCrossEntropy(label_smoothing=0.0),
-        metrics=[TokenAccuracy(), Perplexity()],
+    training = TrainingConfig(
+        epochs=settings.epochs,
+        optimizer="adam",
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
+        average_checkpoints=settings.average_checkpoints,
+        label_smoothing=0.0,
     )
     with tempfile.TemporaryDirectory() as folder:
-        keeper = LastCheckpoints(folder, keep=settings.average_checkpoints)
-        with contextlib.redirect_stdout(sys.stderr):
-            history = model.fit(
-                batches.dataset(),
-                steps_per_epoch=batches.steps_per_epoch,
-                epochs=settings.epochs,
-                validation_data=fixed.dataset(),
-                validation_steps=fixed.steps_per_epoch,
-                callbacks=[StopAtNaN(), keeper],
-                shuffle=False,  # MaskedBatches shuffles.
-                verbose=1 if sys.stderr.isatty() else 2,
-            )
-        trained = make_model(settings, tokenizer.vocabulary_size)  # Without the optimizer.
-        average_checkpoints(trained, keeper.last(settings.average_checkpoints, settings.epochs))
-    values = {name: [float(v) for v in series] for name, series in history.history.items()}
-    return trained, values
+        state = open_state(folder, Config(training=training), {}, resume=False)
+        result = fit_model(model, training, batches, fixed, state=state)
+    return result.model, result.history
