@@ -2,7 +2,7 @@
 
     python export/lite_ids_client.py IDS.tflite < in > out
 
-Beside the file lies the SentencePiece model that its ids belong to.
+Beside the file lies the SentencePiece model of its ids; a second one where the target has another.
 """
 
 import contextlib
@@ -12,8 +12,6 @@ import sys
 import numpy as np
 import sentencepiece
 from ai_edge_litert.interpreter import Interpreter
-
-END_ID = 3
 
 
 @contextlib.contextmanager
@@ -29,6 +27,14 @@ def without_logs():
         os.close(nowhere)
 
 
+def encode(tokenizer, text):
+    """Returns the ids of a text, ended; pieces behind `<unlisted>` count as unknown."""
+    unknown, listed = tokenizer.unk_id(), tokenizer.piece_to_id("<unlisted>")
+    listed = tokenizer.vocab_size() if listed == unknown else listed
+    ids = (i if i < listed else unknown for i in tokenizer.encode(text))
+    return np.array([[*ids, tokenizer.eos_id()]], dtype=np.int32)
+
+
 def main() -> int:
     """Runs the client; returns the exit status."""
     if len(sys.argv) != 2:
@@ -37,18 +43,21 @@ def main() -> int:
     try:
         interpreter = Interpreter(model_path=sys.argv[1])
         tokenizer = sentencepiece.SentencePieceProcessor(f"{sys.argv[1]}.tokenizer.model")
+        target = f"{sys.argv[1]}.target_tokenizer.model"
+        decoder = (
+            sentencepiece.SentencePieceProcessor(target) if os.path.exists(target) else tokenizer
+        )
         translate = interpreter.get_signature_runner("ids")
         with without_logs():
-            translate(source=np.array([[END_ID]], dtype=np.int32))
+            translate(source=encode(tokenizer, ""))
     except (ValueError, RuntimeError, OSError) as error:
         print(f"lite_ids_client: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
     sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     sys.stdout.reconfigure(encoding="utf-8")
     for line in sys.stdin:
-        source = np.array([[*tokenizer.encode(line.rstrip("\n")), END_ID]], dtype=np.int32)
-        (ids,) = translate(source=source)["ids"].tolist()
-        print(tokenizer.decode(ids[: ids.index(END_ID)]), flush=True)
+        (ids,) = translate(source=encode(tokenizer, line.rstrip("\n")))["ids"].tolist()
+        print(decoder.decode(ids[: ids.index(decoder.eos_id())]), flush=True)
     return 0
 
 

@@ -25,22 +25,22 @@ def test_every_number_becomes_a_float(value):
 
 @pytest.mark.parametrize("value", [2.0, "2", None, [2], np.float32(2), np.array([1, 2])])
 def test_what_is_no_integer_is_named(value):
-    with pytest.raises(InputError, match=r"^top_k must be an integer; got top_k="):
+    with pytest.raises(InputError, match=r"^top_k .*integer.*top_k="):
         to_integer("top_k", value)
 
 
 @pytest.mark.parametrize("value", ["2", None, [2], 2j, 10**400])
 def test_what_is_no_number_is_named(value):
-    with pytest.raises(InputError, match=r"^temperature must be a number; got temperature="):
+    with pytest.raises(InputError, match=r"^temperature .*number.*temperature="):
         to_float("temperature", value)
 
 
 def test_an_integer_out_of_range_is_named():
-    with pytest.raises(InputError, match=r"^n must be from 1 to 4; got n=5"):
+    with pytest.raises(InputError, match=r"^n .*1.*4.*n=5"):
         to_integer("n", 5, least=1, most=4)
-    with pytest.raises(InputError, match=r"^n must be at least 1; got n=0"):
+    with pytest.raises(InputError, match=r"^n .*1.*n=0"):
         to_integer("n", np.int64(0), least=1)
-    with pytest.raises(InputError, match=r"^n must be at most 4; got n=5"):
+    with pytest.raises(InputError, match=r"^n .*4.*n=5"):
         to_integer("n", 5, most=4)
 
 
@@ -49,5 +49,5 @@ def test_settings_take_numbers_of_numpy_and_keep_pythons():
     assert given == DecodingConfig(beam_size=2, length_penalty=0.5)
     json.dumps([given.beam_size, given.length_penalty])
     assert type(BatchingConfig(max_texts=np.int32(8)).max_texts) is int
-    with pytest.raises(InputError, match=r"beam_size must be an integer; got beam_size=2.5"):
+    with pytest.raises(InputError, match=r"beam_size .*integer.*beam_size=2.5"):
         DecodingConfig(beam_size=2.5)

@@ -1,5 +1,6 @@
 /* Translates lines of token ids from standard input to standard output with an exported .tflite
- * model and LiteRT's C API: there is no Python and no TensorFlow in the process.
+ * model and LiteRT's C API: there is no Python and no TensorFlow in the process. END_ID is the
+ * tokenizer's end, by default 3.
  *
  * The ai-edge-litert package has the library but not its headers, so what is used of them is
  * declared here, as the headers in litert/c of LiteRT 2.3 have it. Look there again before using
@@ -75,7 +76,7 @@ void LiteRtDestroyOptions(LiteRtOptions);
 void LiteRtDestroyModel(LiteRtModel);
 void LiteRtDestroyEnvironment(LiteRtEnvironment);
 
-enum { END_ID = 3, OUTPUTS = 3 };
+enum { OUTPUTS = 3 };
 /* How long a translation gets is known only after the run, and LiteRT checks no size while it
  * writes one: this is the most that ktransformer exports. */
 enum { MOST_IDS = 1 << 16, ALIGNMENT = 64 };
@@ -83,7 +84,7 @@ enum { MOST_IDS = 1 << 16, ALIGNMENT = 64 };
 typedef struct {
   LiteRtCompiledModel compiled;
   size_t signature;
-  int32_t *source, *target, *truncated;
+  int32_t end_id, *source, *target, *truncated;
   LiteRtTensorBuffer outputs[OUTPUTS];
 } Translator;
 
@@ -175,30 +176,31 @@ static size_t parse_ids(const char *line, int32_t *ids) {
 /* Prints the translation's ids; tells whether the source was cut for being too long. */
 static int translate(Translator *translator, size_t length) {
   if (length == 0) return 0;
-  translator->source[length++] = END_ID;
+  translator->source[length++] = translator->end_id;
   const int dims[] = {1, (int)length};
   check(LiteRtCompiledModelResizeInputTensor(translator->compiled, translator->signature, 0, dims,
                                              2),
         "cannot resize the input");
   LiteRtTensorBuffer input = make_buffer(ELEMENT_INT32, 2, length, translator->source);
-  translator->target[0] = END_ID;
+  translator->target[0] = translator->end_id;
   check(LiteRtRunCompiledModel(translator->compiled, translator->signature, 1, &input, OUTPUTS,
                                translator->outputs),
         "cannot translate");
   LiteRtDestroyTensorBuffer(input);
   const int32_t *target = translator->target;
-  for (size_t i = 0; i < MOST_IDS && target[i] != END_ID; i++)
+  for (size_t i = 0; i < MOST_IDS && target[i] != translator->end_id; i++)
     printf(i == 0 ? "%d" : " %d", (int)target[i]);
   return *translator->truncated;
 }
 
 int main(int argc, char **argv) {
-  if (argc != 2) fail("usage: lite MODEL.tflite <source_ids >translation_ids");
+  if (argc != 2 && argc != 3)
+    fail("usage: lite MODEL.tflite [END_ID] <source_ids >translation_ids");
   const LiteRtEnvOption quiet = {ENV_OPTION_MIN_LOGGER_SEVERITY, {ANY_INT, SEVERITY_ERROR}};
   LiteRtEnvironment environment;
   LiteRtModel model;
   LiteRtOptions options;
-  Translator translator;
+  Translator translator = {.end_id = argc == 3 ? (int32_t)strtol(argv[2], NULL, 10) : 3};
   check(LiteRtCreateEnvironment(1, &quiet, &environment), "cannot start LiteRT");
   if (LiteRtCreateModelFromFile(environment, argv[1], &model) != 0)
     fail("%s is not a LiteRT model that can be read.", argv[1]);

@@ -29,8 +29,7 @@ class TaskModel:
     def __init__(self, task: Task, path: Path | None = None) -> None:
         self.task = task
         self.path = path
-        self._signatures: dict[str, Any] = task.saved_model_signatures()
-        self.description: Any = task.describe(tuple(self._signatures))
+        self.description: Any = task.describe(tuple(task.saved_model_signatures()))
 
     def inputs(self, signature: str) -> list[str]:
         """Returns the names of a signature's inputs.
@@ -62,7 +61,8 @@ class TaskModel:
         """Does nothing: the first call traces the graphs for every later one of the process."""
 
     def _signature(self, name: str) -> Any:
-        if name not in self._signatures:
-            known = ", ".join(self._signatures)
+        signatures = self.task.saved_model_signatures()  # Not kept: graphs cannot be pickled.
+        if name not in signatures:
+            known = ", ".join(signatures)
             raise InputError(f"signature must be one of {known}; got {name!r}.")
-        return self._signatures[name]
+        return signatures[name]

@@ -22,6 +22,7 @@ from ktransformer.errors import InputError
 from ktransformer.models import Transformer, check_decoding
 from ktransformer.models.decoding_check import check_decoder_overrides
 from ktransformer.numbers import to_integer
+from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import check_model_of_run
 from ktransformer.tasks.decoding_rules import to_rules
 from ktransformer.tasks.description import Description
@@ -533,6 +534,11 @@ class Translator(Task):
 
     @classmethod
     def from_folder(cls, model: Transformer, folder: Path, config: dict[str, Any]) -> Self:
+        if "decoding" not in config:
+            raise InputError(
+                f"{folder} is not a whole folder of a translator: {DESCRIPTION} is missing, or has "
+                "no decoding settings."
+            )
         tokenizer = Tokenizer.load(folder / cls.FILES[0])
         target = folder / _TARGET_TOKENIZER
         decoding = Config.from_dict(config).decoding

@@ -1,6 +1,6 @@
-"""Text in and out: the tokenizer, parallel corpora, and batches of them for training.
+"""Tokenizers, parallel corpora, and batches of them for training.
 
-What is NumPy alone, `TokenBatches` of ids above all, is imported without TensorFlow.
+The modules that need only NumPy, such as `TokenBatches`, are imported without TensorFlow.
 """
 
 from typing import TYPE_CHECKING

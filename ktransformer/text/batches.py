@@ -1,4 +1,4 @@
-"""Batches of pairs of token ids, for the Transformer."""
+"""Batches of pairs of token ids for a Transformer."""
 
 import abc
 import itertools
@@ -20,15 +20,16 @@ Batch = tuple[dict[str, np.ndarray], np.ndarray]
 
 
 class EpochBatches(abc.ABC):
-    """Batches that are functions of epoch and step, as `fit` takes them.
+    """Batches for `fit`, each a function of epoch and step.
 
     Attributes:
         inputs: Names of the model's inputs, each of two axes; none where it takes a tensor.
-        steps_per_epoch: Batches of an epoch.
+        steps_per_epoch: Batches in an epoch.
         batch_tokens: The most tokens of a batch on each side.
-        tokens: Tokens of an epoch: of each pair those of its longer side, without padding.
-        too_long: Pairs that were left out for their length.
-        failure: What ended a `dataset`: TensorFlow passes on no more than its text. None so far.
+        tokens: Tokens of an epoch, counting the longer side of each pair, without padding.
+        too_long: Pairs left out because of their length.
+        failure: The error that ended a `dataset`, of which TensorFlow reports only the message;
+            None if there was none.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("source", "target")
@@ -40,17 +41,17 @@ class EpochBatches(abc.ABC):
 
     @abc.abstractmethod
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """Yields the batches of one epoch, counted from 0, from one of its steps on.
+        """Yields the batches of one epoch, counted from 0, beginning with `first_step`.
 
-        Each is `({"source": [B, S], "target": [B, T]}, labels [B, T])`: the target is the labels
-        shifted by one, behind the start token.
+        Each is `({"source": [B, S], "target": [B, T]}, labels [B, T])`, int32. The target is the
+        labels shifted by one position, after the start token.
         """
 
     def stream(self, first_update: int = 0) -> Iterator[Batch]:
-        """Yields epoch after epoch without an end; `fit` needs `steps_per_epoch` with it.
+        """Yields epoch after epoch, endlessly: give `fit` the `steps_per_epoch`, too.
 
         Args:
-            first_update: Where to begin: the number of batches before, over all epochs.
+            first_update: The number of batches to skip, over all epochs.
         """
         for epoch, first_step in self._epochs(first_update):
             yield from self.epoch(epoch, first_step)
@@ -63,7 +64,7 @@ class EpochBatches(abc.ABC):
             yield epoch, 0
 
     def dataset(self, first_update: int = 0) -> "tf.data.Dataset":
-        """Returns the batches of `stream` as TensorFlow's trainer takes them."""
+        """Returns the batches of `stream` as a dataset for TensorFlow's trainer."""
         import tensorflow as tf
 
         from ktransformer.text.without_autotune import without_autotune
@@ -85,38 +86,38 @@ class EpochBatches(abc.ABC):
 
 
 class TokenBatches(EpochBatches):
-    """Encoded pairs, cut into batches for `model.fit`.
+    """Batches of encoded pairs for `model.fit`.
 
-    A pair goes into the first bucket that its longer side fits into. All batches of a bucket
-    have one shape: `batch_tokens // length` rows of `length` ids a side; rows that are missing
-    at the end of a bucket are filled with padding, which neither the model nor the loss sees.
-    A batch is a function of seed, epoch and step alone.
+    A pair goes into the first bucket that its longer side fits into. All batches of a bucket have
+    one shape, `batch_tokens // length` rows of `length` ids a side; the last one is filled up with
+    rows of padding, which neither the model nor the loss sees. A batch depends only on seed, epoch
+    and step.
 
-    With `samplers` every epoch has segmentations of its own. Which pairs make a batch still goes by
-    `sources` and `targets`; the batch is as long as what was drawn needs, in steps of
-    `bucket_step`. A pair whose draw is longer than `max_length` is not drawn.
+    With `samplers`, every epoch has new segmentations. `sources` and `targets` still decide which
+    pairs share a batch; its length is that of the longest drawn segmentation, rounded up to
+    `bucket_step`. A pair whose drawn segmentation exceeds `max_length` keeps its usual one.
 
     Args:
-        sources: Int arrays `[S]`, one a pair, the end token included, or such ids joined already.
+        sources: Int arrays `[S]`, one for each pair, the end token included; or `JoinedIds`.
         targets: Int arrays `[T]`, likewise.
         batch_tokens: The most tokens of a batch on each side, padding included.
         max_length: Pairs with a side longer than this many tokens, the end token included, are
             left out; `too_long` counts them.
         bucket_step: Distance between two buckets' lengths, in tokens.
         shuffle: Whether every epoch has another order.
-        seed: Seed of that order, and of what `samplers` draw.
-        samplers: Of the sources and of the targets, for the same lines.
-        copies: How often a batch holds its rows, all of them one after the other each time; 2 is
-            what `RDrop` wants. `batch_tokens` counts them once.
-        row_multiple: What the number of rows of every batch must divide by, for devices that
-            share it: rows of padding alone are added. Which pairs make a batch stays the same.
-        share: `(index, count)`: of every batch the rows of one of `count` processes, `index` from
-            0; `count` divides `row_multiple`.
+        seed: Seed of the order and of the `samplers`.
+        samplers: A sampler of the sources and one of the targets, for the same lines.
+        copies: Number of times that a batch repeats its rows; `RDrop` needs 2. `batch_tokens`
+            counts them once.
+        row_multiple: The number of rows of every batch is a multiple of this, for devices that
+            share a batch: rows of padding are added. The pairs of a batch stay the same.
+        share: `(index, count)`, to keep only the rows of process `index`, from 0, of `count`
+            processes; `count` divides `row_multiple`.
         special_ids: The target tokenizer's `special_ids`; the padding is that of both sides.
 
     Raises:
-        InputError: The sides differ in number or hold other things than ids, there is no pair, none
-            that is short enough, or `batch_tokens` is below `max_length`.
+        InputError: The sides differ in number or are no ids, no pair is short enough, or
+            `batch_tokens` is below `max_length`.
     """
 
     def __init__(
@@ -189,7 +190,7 @@ class TokenBatches(EpochBatches):
         labels = targets.padded(slot.rows, slot.size, length, pad_id)
         start = np.full((slot.size, 1), self._special_ids.start, "int32")
         target = np.concatenate([start, labels[:, :-1]], axis=1)
-        # In a row of padding alone the start token is padding too.
+        # A row of padding has no start token.
         target = np.where(labels == pad_id, pad_id, target).astype("int32")
         index, count = self._share
         own = slice(index * slot.size // count, (index + 1) * slot.size // count)

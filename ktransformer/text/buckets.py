@@ -1,4 +1,4 @@
-"""Sequences of ids by length: few shapes, a fixed number of tokens, an order that is seeded."""
+"""Groups sequences of ids by length into batches of few shapes, in a seeded order."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -10,17 +10,22 @@ from ktransformer.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class JoinedIds:
-    """Sequences of ids one after another, and where each begins."""
+    """Sequences of ids in one array.
+
+    Attributes:
+        flat: Int32 `[total]`, all ids one after another.
+        starts: Int `[N + 1]`, the position of each sequence's first id, and the total.
+    """
 
     flat: np.ndarray
     starts: np.ndarray
 
     @classmethod
     def join(cls, sequences: Sequence[np.ndarray]) -> "JoinedIds":
-        """Puts sequences, at least one, into one array.
+        """Joins sequences, at least one.
 
         Raises:
-            InputError: One of them is no array of integers with one axis.
+            InputError: A sequence is no array of integers with one axis.
         """
         arrays = [np.asarray(sequence) for sequence in sequences]
         for i, ids in enumerate(arrays):
@@ -41,12 +46,12 @@ class JoinedIds:
         return np.diff(self.starts)
 
     def lengths_at(self, rows: np.ndarray) -> np.ndarray:
-        """The number of ids of the sequences at `rows`, without a look at the others."""
+        """Returns the number of ids of the sequences at `rows`, without computing the others."""
         return self.starts[rows + 1] - self.starts[rows]
 
     @classmethod
     def choose(cls, first: np.ndarray, one: "JoinedIds", other: "JoinedIds") -> "JoinedIds":
-        """Takes each sequence from `one` where `first`, boolean `[N]`, is True, else `other`."""
+        """Takes sequences from `one` where `first`, boolean `[N]`, is True, else from `other`."""
         if first.all():
             return one
         both = JoinedIds(
@@ -57,7 +62,7 @@ class JoinedIds:
         return both.take(np.where(first, rows, rows + len(first)))
 
     def take(self, rows: np.ndarray) -> "JoinedIds":
-        """Returns the sequences at `rows`, one after another."""
+        """Returns the sequences at `rows`, in that order."""
         lengths = self.lengths_at(rows)
         ends = np.cumsum(lengths)
         within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
@@ -65,7 +70,7 @@ class JoinedIds:
         return JoinedIds(flat, np.concatenate([[0], ends]))
 
     def padded(self, rows: np.ndarray, size: int, length: int, pad_id: int) -> np.ndarray:
-        """Returns the sequences at `rows` padded to `length`, then rows of padding alone.
+        """Returns the sequences at `rows`, padded to `length`, followed by rows of padding.
 
         Returns:
             Int32 `[size, length]`.
@@ -79,12 +84,12 @@ class JoinedIds:
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """What goes into one batch.
+    """The sequences of one batch.
 
     Attributes:
-        length: Tokens a row.
-        size: Rows, those of padding alone included.
-        rows: Which sequences, at least one and at most `size`.
+        length: Tokens in a row.
+        size: Number of rows, those of padding included.
+        rows: Indices of the sequences, from one to `size` of them.
     """
 
     length: int
@@ -93,24 +98,24 @@ class Slot:
 
 
 class Buckets:
-    """Sorts what has a length into batches of few shapes.
+    """Sorts sequences by length into batches of few shapes.
 
-    Each goes into the first bucket that it fits into. All batches of a bucket have one shape:
-    `batch_tokens // length` rows of `length` tokens, and rows of padding alone up to a multiple of
+    A sequence goes into the first bucket that it fits into. All batches of a bucket have one shape:
+    `batch_tokens // length` rows of `length` tokens, then rows of padding up to a multiple of
     `row_multiple`.
 
     Args:
-        lengths: Int array, the tokens of each.
-        unit: What has these lengths, for errors: `"pair"`, for instance.
+        lengths: Int array `[N]`, the tokens of each sequence.
+        unit: Name of a sequence in errors, such as `"pair"`.
         batch_tokens: The most tokens of a batch, padding included.
-        max_length: What is longer is left out; `too_long` counts it.
+        max_length: Longer sequences are left out; `too_long` counts them.
         bucket_step: Distance between two buckets' lengths, in tokens.
         shuffle: Whether every epoch has another order.
-        seed: Seed of that order.
-        row_multiple: What the number of rows must divide by.
+        seed: Seed of the order.
+        row_multiple: The number of rows is a multiple of this.
 
     Raises:
-        InputError: `batch_tokens` is below `max_length`, or nothing is short enough.
+        InputError: `batch_tokens` is below `max_length`, or no sequence is short enough.
     """
 
     def __init__(
@@ -141,7 +146,7 @@ class Buckets:
         self.steps_per_epoch = sum(-(-len(rows) // size) for _, size, rows in self._buckets)
 
     def epoch(self, epoch: int) -> Iterator[Slot]:
-        """Yields what goes into each batch of one epoch, counted from 0."""
+        """Yields the batches of one epoch, counted from 0."""
         random = np.random.default_rng([self._seed, epoch])
         plan = []
         for length, size, members in self._buckets:
@@ -156,7 +161,11 @@ class Buckets:
 
 
 def check_batch_tokens(batch_tokens: int, max_length: int, unit: str) -> None:
-    """Raises an `InputError` where the longest has no batch."""
+    """Checks that a batch has room for a sequence of `max_length` tokens.
+
+    Raises:
+        InputError: It has not.
+    """
     if batch_tokens < max_length:
         raise InputError(
             f"batch_tokens must be at least max_length, or the longest {unit} has no batch; "

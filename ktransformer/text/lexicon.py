@@ -1,4 +1,4 @@
-"""A lexical table: which target pieces a source piece is likely to be translated by."""
+"""Lexical translation table: the likely target pieces of each source piece."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from ktransformer.text.special_ids import DEFAULT_SPECIAL_IDS, SpecialIds
 
 @dataclasses.dataclass(frozen=True)
 class Lexicon:
-    """The likely translations of each piece, to keep a search to a part of the vocabulary.
+    """The likely translations of each piece, to restrict a search to part of the vocabulary.
 
     Attributes:
-        translations: Int32 `[V, N]`: of each source piece, its likely target pieces, the most
-            probable first, padded with the padding id.
+        translations: Int32 `[V, N]`: the likely target pieces of each source piece, most probable
+            first, padded with the padding id.
         frequent: Int32 `[F]`: the most frequent target pieces, the most frequent first.
         special_ids: Those of the tokenizer; no special id is in the table or among the frequent.
     """
@@ -35,12 +35,11 @@ def train_lexicon(
     frequent: int = 100,
     iterations: int = 5,
 ) -> Lexicon:
-    """Learns from parallel text which target pieces a source piece is translated by.
+    """Learns the likely translations of each piece from parallel text.
 
-    The probabilities are those of IBM model 1: each target token comes from one of its sentence's
-    source tokens or from none, all equally likely beforehand. Memory is about 70 bytes for each
-    pair of a source and a target token of one sentence, 8 million in Multi30k: of a long text give
-    a sample.
+    IBM model 1 estimates the probabilities: each target token comes from one of the source tokens
+    of its sentence, or from none, with uniform prior. Memory is about 70 bytes for each pair of a
+    source and a target token of a sentence, 8 million in Multi30k: give a sample of a long text.
 
     Args:
         sources: Int arrays `[S]`, one a pair; special ids are left out.
@@ -48,8 +47,8 @@ def train_lexicon(
         vocabulary_size: V, the number of ids.
         special_ids: `tokenizer.special_ids`, of both sides.
         best: N, the most translations of a source piece.
-        frequent: F, how many of the most frequent target pieces every shortlist has.
-        iterations: Passes of expectation and maximisation.
+        frequent: F, the number of most frequent target pieces, which every shortlist has.
+        iterations: Iterations of expectation maximisation.
 
     Raises:
         InputError: The sides differ in number, no pair has a token on both, or a number is below
@@ -106,7 +105,7 @@ def _check_sides(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -
 
 
 def _join(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns all sequences in one, int64, and the length of each."""
+    """Returns all sequences joined, int64, and the length of each."""
     lengths = np.array([len(ids) for ids in sequences])
     return np.concatenate(sequences).astype(np.int64), lengths
 
@@ -117,8 +116,8 @@ def _links(
     """Links each target token with every source token of its sentence.
 
     Returns:
-        Of each link the source's id, and the position of the target token among all; the links of
-        a target token are next to each other.
+        The source id of each link, and the index of its target token among all target tokens; the
+        links of a target token are adjacent.
     """
     starts = np.repeat(np.cumsum(source_lengths) - source_lengths, target_lengths)
     counts = np.repeat(source_lengths, target_lengths)  # Links of each target token.
@@ -130,12 +129,15 @@ def _links(
 def _expectation_maximisation(
     entry: np.ndarray, token: np.ndarray, of_source: np.ndarray, iterations: int
 ) -> np.ndarray:
-    """Estimates p(target | source) of every entry, a pair of ids that some sentence has.
+    """Estimates p(target | source) of every entry, a pair of ids that occurs in a sentence.
 
-    `entry` and `token` say of each link which entry it counts for and whose link it is;
-    `of_source` the source id of each entry.
+    Args:
+        entry: The entry of each link.
+        token: The target token of each link.
+        of_source: The source id of each entry.
+        iterations: Iterations of expectation maximisation.
     """
-    probabilities = np.ones(len(of_source))  # Of a target token's links, all are equal at first.
+    probabilities = np.ones(len(of_source))  # Uniform at first.
     for _ in range(iterations):
         weights = probabilities[entry]
         weights /= np.bincount(token, weights)[token]

@@ -1,4 +1,4 @@
-"""Lines of a stream as they come: a pipe, a terminal or a file."""
+"""Reads lines as they arrive from a pipe, a terminal or a file."""
 
 import os
 import select
@@ -8,28 +8,27 @@ from ktransformer.errors import InputError
 from ktransformer.text.corpus import decode_line
 
 _READ_BYTES = 1 << 16
-# More than a person types: whoever writes that much at once is worth waiting for, this long.
+# More bytes than a person types come from a program: wait this long for the rest of its output.
 _BULK_BYTES, _BULK_SECONDS = 1 << 12, 0.02
 
 
 def read_blocks(
     descriptor: int, name: str, *, max_lines: int = 10_000, max_bytes: int = 1 << 22
 ) -> Iterator[list[str]]:
-    """Reads a stream in blocks, each of the whole lines that are there by then.
+    """Yields blocks of the complete lines that a stream has delivered so far.
 
-    A line that has come does not wait for one that has not. A file fills its blocks, and so does
-    whoever writes faster than they are taken. What is held does not grow with the stream, only
-    with its longest line.
+    A line never waits for a later one. Files, and programs that write faster than blocks are
+    consumed, fill their blocks. Memory grows with the longest line, not with the stream.
 
     Args:
-        descriptor: What to read from.
-        name: Its name, for errors.
-        max_lines: Lines at which a block ends; the last read, of 64 KiB, may bring more.
-        max_bytes: Bytes at which it ends, likewise.
+        descriptor: File descriptor to read from.
+        name: The stream's name in errors.
+        max_lines: Lines at which a block ends. It may hold more, from the last read of 64 KiB.
+        max_bytes: Bytes at which a block ends, likewise.
 
     Raises:
-        InputError: A line is not UTF-8, or the stream cannot be read; the lines before have been
-            yielded.
+        InputError: A line is not UTF-8, or the stream cannot be read; the lines before it have
+            been yielded.
     """
     block: list[str] = []
     number = held = 0
@@ -53,8 +52,8 @@ def read_blocks(
 
 
 def _read_whole_lines(descriptor: int, name: str) -> Iterator[list[bytes]]:
-    """Yields the lines, perhaps none, that each read completes."""
-    rest = bytearray()  # A line whose end has not come; appended to, for it may be long.
+    """Yields the lines, possibly none, that each read completes."""
+    rest = bytearray()  # The start of an incomplete line; mutable, because it may be long.
     while data := _read(descriptor, name):
         end = data.rfind(b"\n")
         if end < 0:
@@ -63,19 +62,19 @@ def _read_whole_lines(descriptor: int, name: str) -> Iterator[list[bytes]]:
             continue
         yield (bytes(rest) + data[:end]).split(b"\n")
         rest = bytearray(data[end + 1 :])
-    if rest:  # The last line has no end.
+    if rest:  # A last line without a line end.
         yield [bytes(rest)]
 
 
 def _read(descriptor: int, name: str) -> bytes:
-    """Waits for bytes and reads them; none at the end."""
+    """Waits for bytes and returns them; `b""` at the end of the stream."""
     try:
-        select.select([descriptor], [], [])  # One that does not block would raise.
+        select.select([descriptor], [], [])  # Reading a non-blocking descriptor would raise.
         return os.read(descriptor, _READ_BYTES)
     except OSError as error:
         raise InputError(f"Cannot read {name}: {error.strerror}.") from error
 
 
 def _has_more(descriptor: int, seconds: float) -> bool:
-    """Tells whether there is more to read, or the end, after at most so many seconds."""
+    """Returns whether bytes, or the end of the stream, arrive within some seconds."""
     return bool(select.select([descriptor], [], [], seconds)[0])

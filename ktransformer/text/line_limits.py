@@ -1,4 +1,4 @@
-"""Facts about a line that need no tokenizer: whether it has text, and how long it is at least."""
+"""Checks of lines that need no tokenizer: visible text, and a lower bound of the token count."""
 
 import dataclasses
 import functools
@@ -10,17 +10,17 @@ from ktransformer.errors import InputError
 from ktransformer.text.piece_model import NORMALIZATION, SPACE
 
 CHARACTERS_PER_TOKEN = 64
-"""How many characters of a text are read for each token that it may have; see `cut_line`."""
-_PIECE_CHARACTERS = 16  # SentencePiece's longest piece, unless it is told otherwise.
+"""Characters of a text that are encoded for each token it may have; see `cut_line`."""
+_PIECE_CHARACTERS = 16  # SentencePiece's default longest piece.
 
-# Not of the characters that the normalisation drops, or that nobody sees: controls, spaces, marks
-# of direction and of joining, variation selectors, fillers.
+# All but characters that the normalisation drops or that are invisible: controls, spaces, marks of
+# direction and of joining, variation selectors, fillers.
 _VISIBLE = re.compile(
     "[^\x00-\x20\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f"
     "\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2581\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0"
     "\ufff0-\ufffb\ufffd\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-# What no piece reaches across: a space, a digit of ASCII or a sign of ASCII.
+# No piece spans a space, an ASCII digit or an ASCII sign.
 _RUN = re.compile(r"[^\s!-/0-9:-@\[-`{-~]+")
 _DIGIT = re.compile("[0-9]")
 _UNIT = re.compile(f"{_RUN.pattern}|{_DIGIT.pattern}")
@@ -31,7 +31,7 @@ def check_lines(lines: Iterable[str]) -> list[str]:
     """Returns lines as a list.
 
     Raises:
-        InputError: They are one string, or one of them is something else.
+        InputError: `lines` is one string, or one of them is no string.
     """
     if isinstance(lines, str | bytes):
         raise InputError(f"lines must be several strings; got one of {len(lines)} characters.")
@@ -46,51 +46,51 @@ def check_lines(lines: Iterable[str]) -> list[str]:
 
 
 def is_empty(line: str) -> bool:
-    """Tells whether a line is empty once it is normalised, or holds only invisible characters."""
+    """Returns whether a line has no visible character."""
     return _VISIBLE.search(line) is None
 
 
 def is_surely_longer(line: str, max_length: int, *, split_digits: bool = True) -> bool:
-    """Tells whether a line is over a number of tokens, whatever tokenizer `train` makes.
+    """Returns whether a line exceeds a number of tokens with any tokenizer that `train` makes.
 
-    It is a lower bound: a piece has at most 16 characters, and none reaches across a space or from
-    a letter to a sign or a digit.
+    The bound follows from the pieces: each has at most 16 characters, and none spans a space or
+    joins a letter with a sign or a digit.
 
     Args:
         line: The text.
         max_length: Tokens, the end token included.
-        split_digits: Whether every digit will be a piece of its own.
+        split_digits: Whether every digit is a piece of its own.
     """
     if len(line) < max_length:
         return False
-    # More than `_fewest` could say, and quickly found: nearly every line is done here.
+    # At least what `_fewest` returns, and cheaper: decides nearly every line.
     if len(_UNIT.findall(line)) + len(line) // _PIECE_CHARACTERS + 1 < max_length:
         return False
     if _fewest(line, split_digits) < max_length:
         return False
-    return _fewest(normalize_line(line), split_digits) >= max_length  # Which may be shorter.
+    return _fewest(normalize_line(line), split_digits) >= max_length  # It may be shorter.
 
 
 def normalize_line(line: str) -> str:
-    """Normalises a line as the tokenizers do that `Tokenizer.train` makes."""
+    """Normalises a line as the tokenizers of `Tokenizer.train` do."""
     normal: str = _normalizer().normalize(line)
     return normal.replace(SPACE, " ").strip(" ")
 
 
 @dataclasses.dataclass(frozen=True)
 class LengthBound:
-    """Leaves pairs out before there is a tokenizer, for a side that is surely too long.
+    """Excludes pairs that are too long with any tokenizer, before one is trained.
 
     Attributes:
-        max_length: Tokens of a side, the end token included.
-        split_digits: Whether every digit will be a piece of its own.
+        max_length: The most tokens of a side, the end token included.
+        split_digits: Whether every digit is a piece of its own.
     """
 
     max_length: int
     split_digits: bool = True
 
     def excludes(self, *sides: str) -> bool:
-        """Tells whether a side is over the length, whatever tokenizer `train` makes."""
+        """Returns whether one of the sides is too long; see `is_surely_longer`."""
         return any(
             is_surely_longer(side, self.max_length, split_digits=self.split_digits)
             for side in sides
@@ -98,24 +98,24 @@ class LengthBound:
 
 
 def cut_line(line: str, max_length: int) -> str:
-    """Cuts a text that is far longer than a model takes, before it costs time to encode.
+    """Cuts a text that is far longer than the model's limit, to save the time of encoding it.
 
     Args:
         line: The text.
-        max_length: Tokens that the model takes, the end token included. Kept are the first
-            `CHARACTERS_PER_TOKEN` characters for each, where a run of spaces counts as one.
+        max_length: The model's limit in tokens, the end token included. The first
+            `CHARACTERS_PER_TOKEN` characters for each are kept; a run of spaces counts as one.
     """
     limit = CHARACTERS_PER_TOKEN * max_length
     return line if len(line) <= limit else _SPACES.sub(" ", line)[:limit]
 
 
 def _fewest(line: str, split_digits: bool) -> int:
-    """Counts the fewest pieces that a line may have."""
+    """Returns a lower bound of the number of pieces of a line."""
     characters = sum(map(len, line.split()))
     runs = sum(
         -(-len(run) // _PIECE_CHARACTERS)
         for run in _RUN.findall(line)
-        if any(map(str.isalpha, run))  # Others are signs, and may share a piece with signs.
+        if any(map(str.isalpha, run))  # Other runs are signs, which may share a piece.
     )
     digits = len(_DIGIT.findall(line)) if split_digits else 0
     return max(runs + digits, -(-characters // _PIECE_CHARACTERS))

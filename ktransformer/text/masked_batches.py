@@ -1,4 +1,4 @@
-"""Batches for the masked language model: some tokens hidden, others of them at every epoch."""
+"""Batches for a masked language model, with new masks in every epoch."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -17,15 +17,15 @@ _AS_MASK, _AS_ANOTHER = 0.8, 0.1  # The rest stays as it is.
 
 
 class MaskedBatches(EpochBatches):
-    """Encoded lines, cut into batches for `fit`, with tokens to predict in each.
+    """Batches of encoded lines for `fit`, with tokens to predict.
 
-    Of a line's tokens a share is chosen, at least one. Of the chosen ones 80% become the mask
-    token, 10% another ordinary piece, drawn evenly, and 10% stay. Padding, the end token and mask
-    tokens that the text itself has are never chosen.
+    A share of each line's tokens is chosen, at least one token. Of the chosen tokens, 80% become
+    the mask token, 10% a uniformly drawn ordinary piece, and 10% stay. Padding, the end token and
+    mask tokens of the text are never chosen.
 
     A line goes into the first bucket that it fits into. All batches of a bucket have one shape:
     `batch_tokens // length` lines of `length` ids, with as many tokens to predict as its longest
-    line has. A batch, its masks included, is a function of seed, epoch and step alone.
+    line needs. A batch and its masks depend only on seed, epoch and step.
 
     Args:
         lines: Int arrays `[T]`, the end token included.
@@ -41,8 +41,8 @@ class MaskedBatches(EpochBatches):
         seed: Seed of the order and of the masks.
 
     Raises:
-        InputError: There is no line, one of them holds other things than ids, none is short enough,
-            or `batch_tokens` is below `max_length`.
+        InputError: There is no line, one is no array of ids, none is short enough, or
+            `batch_tokens` is below `max_length`.
         ValueError: `special_ids` has no mask, or one below which no ordinary piece is, or
             `masked_share` is not in (0, 1].
 
@@ -107,9 +107,9 @@ class MaskedBatches(EpochBatches):
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yields the batches of one epoch, counted from 0, from one of its steps on.
 
-        Each is `({"ids": [B, T], "positions": [B, M]}, labels [B, M])`, int32: the ids with masks,
-        where to predict, and what stood there. M follows from T. Where a line has fewer than M,
-        the last labels are padding and the positions 0.
+        Each is `({"ids": [B, T], "positions": [B, M]}, labels [B, M])`, int32: the masked ids, the
+        positions to predict, and the original ids there. M depends only on T. For a line with
+        fewer than M positions, the last labels are padding and the last positions 0.
         """
         for ids, seed in self._plain(epoch, first_step):
             inputs, labels = self._mask(tf.constant(ids), tf.constant(seed))
@@ -145,7 +145,7 @@ class MaskedBatches(EpochBatches):
         others = tf.gather(self._ordinary, drawn)
         written = tf.where(kinds < _AS_MASK + _AS_ANOTHER, others, tokens)
         written = tf.where(kinds < _AS_MASK, self._special_ids.mask, written)
-        # A difference, and not the id itself: what is not chosen is at position 0 as well.
+        # Differences are added, because tokens that are not chosen are at position 0, too.
         changes = tf.where(chosen, written - tokens, 0)
         rows = tf.broadcast_to(tf.range(tf.shape(ids)[0])[:, None], tf.shape(positions))
         masked = tf.tensor_scatter_nd_add(ids, tf.stack([rows, positions], axis=-1), changes)
@@ -153,7 +153,7 @@ class MaskedBatches(EpochBatches):
         return {"ids": masked, "positions": positions}, labels
 
     def _choose(self, ids: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Draws the tokens to predict: their positions, and which are real; both `[B, M]`."""
+        """Draws the positions to predict, and which of them are real; both `[B, M]`."""
         special = self._special_ids
         eligible = (ids != special.pad) & (ids != special.end) & (ids != special.mask)
         counts = tf.gather(self._counts, tf.reduce_sum(tf.cast(eligible, tf.int32), axis=1))
@@ -165,7 +165,7 @@ class MaskedBatches(EpochBatches):
 
 
 def _counts(max_length: int, masked_share: float) -> np.ndarray:
-    """Computes how many tokens to choose of 0, 1, 2, ... `max_length`."""
+    """Returns the number of tokens to choose of lines of 0, 1, 2, ... `max_length` tokens."""
     lengths = np.arange(max_length + 1)
     counts = np.maximum(np.floor(masked_share * lengths + 0.5), 1)
     return np.where(lengths == 0, 0, counts).astype("int32")

@@ -1,4 +1,4 @@
-"""SentencePiece models as such: what is read from one, the mask added, pieces left out."""
+"""Reads and edits serialized SentencePiece models: the mask, single pieces, their properties."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,23 +6,23 @@ from typing import Any
 from ktransformer.errors import InputError
 
 MASK = "<mask>"
-"""What stands for a masked token in a text."""
+"""The mask token as it is written in a text."""
 UNLISTED = "<unlisted>"
 """A control piece behind the last id; the pieces behind it count as unknown."""
 NORMALIZATION = "nmt_nfkc"
-SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's sign of a leading space.
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # Marks a leading space in a piece.
 UNKNOWN_PENALTY = 10  # How far below the lowest piece SentencePiece scores an unknown character.
 
 
 def add_mask(model: bytes) -> bytes:
-    """Adds the mask token to a trained model: a piece with a leading space, and one without.
+    """Adds the mask token to a trained model: one piece with a leading space, and one without.
 
-    They are ordinary pieces, for LiteRT's tokenizer knows no user-defined ones. Their score is
-    what makes them sure to be taken: the most probable segmentation is the one with the highest
-    sum, and theirs is above all that its neighbours can lose by it.
+    They are normal pieces, because LiteRT's tokenizer has no user-defined ones. Their score
+    exceeds what the neighbouring pieces can lose, so the best segmentation always contains them.
     """
     proto = piece_schema().ModelProto.FromString(model)
-    ordinary = [piece for piece in proto.pieces if MASK not in piece.piece]  # If the text had some.
+    # Without the pieces that a training text with `<mask>` in it may have given.
+    ordinary = [piece for piece in proto.pieces if MASK not in piece.piece]
     lowest = min(piece.score for piece in ordinary) - UNKNOWN_PENALTY
     score = -2 * proto.trainer_spec.max_sentencepiece_length * lowest
     del proto.pieces[:]
@@ -34,18 +34,18 @@ def add_mask(model: bytes) -> bytes:
 
 
 def find_mask(model: bytes) -> int | None:
-    """Returns the id of the mask token that `add_mask` added; None if there is none."""
+    """Returns the id of the mask token that `add_mask` added, or None."""
     pieces = piece_schema().ModelProto.FromString(model).pieces
-    last = [(piece.piece, piece.score > 0) for piece in pieces[-2:]]  # Trained scores never are.
+    last = [(piece.piece, piece.score > 0) for piece in pieces[-2:]]  # Trained scores are negative.
     return len(pieces) - 2 if last == [(SPACE + MASK, True), (MASK, True)] else None
 
 
 def essential_pieces(model: bytes) -> list[int]:
-    """Returns the ids that no smaller vocabulary can do without, ascending.
+    """Returns the ids that every smaller vocabulary must keep, ascending.
 
-    These are all that is no ordinary piece (the special ones and a user's own), the mask's two,
-    every single character, so that any text of known characters can be written, and the piece of
-    the lowest score, from which SentencePiece sets that of an unknown character.
+    These are the special and user-defined pieces, both pieces of the mask, all single characters,
+    so that every text of known characters can still be encoded, and the piece with the lowest
+    score, from which SentencePiece derives the score of unknown characters.
 
     Raises:
         InputError: The model's kind is not unigram, or it has pieces that its table of ids lacks.
@@ -53,7 +53,7 @@ def essential_pieces(model: bytes) -> list[int]:
     schema = piece_schema()
     proto = schema.ModelProto.FromString(model)
     kind = schema.TrainerSpec.ModelType.Name(proto.trainer_spec.model_type)
-    if kind != "UNIGRAM":  # Of BPE, a piece that no text shows may be a step to one that it does.
+    if kind != "UNIGRAM":  # BPE builds pieces from pieces that no text contains.
         raise InputError(f"Only a unigram tokenizer can lose pieces; this one's kind is {kind}.")
     if find_unlisted(model) is not None:
         raise InputError(
@@ -70,7 +70,7 @@ def essential_pieces(model: bytes) -> list[int]:
 
 
 def select_pieces(model: bytes, ids: Sequence[int]) -> bytes:
-    """Returns a model of some of the pieces alone, in the order given, with their scores."""
+    """Returns a model with only the given pieces, in the given order, with their scores."""
     proto = piece_schema().ModelProto.FromString(model)
     kept = [proto.pieces[i] for i in ids]
     smaller = piece_schema().ModelProto()
@@ -85,7 +85,7 @@ def select_pieces(model: bytes, ids: Sequence[int]) -> bytes:
 
 
 def lite_obstacle(model: bytes) -> str | None:
-    """Says why a SentencePiece model and its fast form may give different ids; None if not."""
+    """Returns why a model's fast form may compute other ids, or None if it does not."""
     schema = piece_schema()
     proto = schema.ModelProto.FromString(model)
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
@@ -111,11 +111,11 @@ def piece_schema() -> Any:
     """Returns the module with the protobuf classes of SentencePiece."""
     from sentencepiece import sentencepiece_model_pb2
 
-    return sentencepiece_model_pb2  # Its classes are made when it is imported.
+    return sentencepiece_model_pb2  # Protobuf creates its classes on import.
 
 
 def find_unlisted(model: bytes) -> int | None:
-    """Returns the id of the piece `UNLISTED`, behind the last id; None if there is none."""
+    """Returns the position of the piece `UNLISTED`, which is the number of ids, or None."""
     pieces = piece_schema().ModelProto.FromString(model).pieces
     return next((i for i, piece in enumerate(pieces) if piece.piece == UNLISTED), None)
 
@@ -124,7 +124,7 @@ def open_processor(model: bytes) -> Any:
     """Opens a model with the sentencepiece package.
 
     Raises:
-        InputError: It is no SentencePiece model.
+        InputError: The bytes are no SentencePiece model.
     """
     import sentencepiece
 
@@ -140,17 +140,17 @@ def open_processor(model: bytes) -> Any:
 
 
 def find_line_end(model: bytes) -> int | None:
-    """Returns the id of the first piece that holds a line end; None if there is none."""
+    """Returns the id of the first piece that contains a line end, or None."""
     pieces = piece_schema().ModelProto.FromString(model).pieces
     ends = (i for i, piece in enumerate(pieces) if "\n" in piece.piece or "\r" in piece.piece)
     return next(ends, None)
 
 
 def known_characters(model: bytes) -> str | None:
-    """Returns the characters that the pieces can write, in order.
+    """Returns the characters of the pieces, sorted.
 
-    None where that does not tell which characters of a text are unknown: the model spells these
-    in bytes, or normalises in another way than ours.
+    None if they do not tell which characters of a text are unknown: the model encodes unknown
+    characters as bytes, or has another normalisation.
     """
     proto = piece_schema().ModelProto.FromString(model)
     if proto.trainer_spec.byte_fallback or proto.normalizer_spec.name != NORMALIZATION:

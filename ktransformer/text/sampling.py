@@ -1,4 +1,4 @@
-"""Subword sampling: a text is segmented anew each time that it is trained on."""
+"""Subword sampling: every epoch trains on new segmentations of a text."""
 
 from collections.abc import Sequence
 
@@ -11,21 +11,22 @@ from ktransformer.text.tokenizer import Tokenizer
 
 
 class SubwordSampler:
-    """Draws segmentations of lines, with probabilities in proportion to P^alpha, P the model's.
+    """Draws segmentations of lines with probabilities proportional to P^alpha, P the tokenizer's.
 
-    A segmentation of a line is one of each of its words, and they are independent of each other:
-    no piece has a space within. So the segmentations of every different word are found once, and
-    a draw for all lines is a few operations on arrays.
+    The words of a line are segmented independently, because no piece spans a space. The
+    segmentations of every distinct word are computed once, so that a draw for all lines takes a
+    few array operations.
 
     Args:
-        tokenizer: One that `Tokenizer.train` made, without a mask.
+        tokenizer: A tokenizer with a LiteRT form and without a mask, as `Tokenizer.train` makes.
         lines: The texts.
-        alpha: 1 draws as the model has it, less is more even, above 0.
-        best: How many of a word's segmentations to draw from, the most probable.
+        alpha: Smoothing exponent, above 0: 1 draws with the tokenizer's probabilities, a smaller
+            one more uniformly.
+        best: Number of most probable segmentations of a word to draw from.
 
     Raises:
-        InputError: `lines` is one string or holds other things than strings, `alpha` is not above
-            0, `best` is below 1, or the tokenizer is of another kind.
+        InputError: `lines` are no strings, `alpha` is not above 0, `best` is below 1, or the
+            tokenizer is of another kind.
 
     Example:
         ```python
@@ -46,7 +47,7 @@ class SubwordSampler:
         if tokenizer.lite_obstacle is not None or tokenizer.special_ids.mask is not None:
             reason = tokenizer.lite_obstacle or "it has a mask"
             raise InputError(f"The tokenizer's segmentations cannot be drawn: {reason}.")
-        numbers = {"": 0}  # No word: the end token.
+        numbers = {"": 0}  # Stands for the end token.
         rows = [
             [numbers.setdefault(word, len(numbers)) for word in line.split(" ") if word] + [0]
             for line in tokenizer.normalize_lines(lines)
@@ -62,7 +63,7 @@ class SubwordSampler:
             segmentations += found
             cumulated.append(np.cumsum(weights) / weights.sum())
         self._segmentations = JoinedIds.join([np.array(ids) for ids in segmentations])
-        # Those of word w lie between w and w + 1, so that one search finds the draws of all words.
+        # The values of word w lie in [w, w + 1]: one search finds the draws of all words.
         self._cumulated = np.concatenate([w + part for w, part in enumerate(cumulated)])
         self._ends = np.cumsum([len(part) for part in cumulated])
 
@@ -71,6 +72,6 @@ class SubwordSampler:
         words = self._words.flat
         places = words + random.random(len(words))
         chosen = np.searchsorted(self._cumulated, places, side="right")
-        chosen = np.minimum(chosen, self._ends[words] - 1)  # Where rounding reached a word's end.
+        chosen = np.minimum(chosen, self._ends[words] - 1)  # Rounding may reach the end.
         drawn = self._segmentations.take(chosen)
         return JoinedIds(drawn.flat, drawn.starts[self._words.starts])

@@ -1,4 +1,4 @@
-"""Encoded pairs on the disk, in parts of which one is in memory at a time."""
+"""Encoded pairs on disk, in shards of which one is in memory at a time."""
 
 import dataclasses
 import hashlib
@@ -26,7 +26,7 @@ _BLOCK_PAIRS = 10_000  # Encoded at a time.
 
 
 class _ShardFiles:
-    """The files of one shard while they grow, and what the index says of them."""
+    """The files of one shard while they are written, and their entry in the index."""
 
     def __init__(self, folder: Path, number: int, max_length: int) -> None:
         self._paths = {name: folder / f"{number:05d}.{name}" for name in _ARRAYS}
@@ -37,7 +37,7 @@ class _ShardFiles:
             path.touch()
 
     def append(self, sides: tuple[JoinedIds, JoinedIds], kind: np.dtype) -> None:
-        """Adds pairs behind those that are there."""
+        """Appends pairs."""
         arrays = [array for side in sides for array in (side.flat, side.lengths)]
         for name, array in zip(_ARRAYS, arrays, strict=True):
             content = array.astype(kind).tobytes()
@@ -49,7 +49,7 @@ class _ShardFiles:
         self._lengths += np.bincount(longer, minlength=len(self._lengths))
 
     def describe(self) -> dict[str, Any]:
-        """Returns sizes, checksums, and how many pairs have a longer side of 0, 1, 2, ... ids."""
+        """Returns sizes, checksums, and the number of pairs by the length of their longer side."""
         return {
             "bytes": self._bytes,
             "crc32": self._checksums,
@@ -69,27 +69,27 @@ def write_shards(
     about: dict[str, Any] | None = None,
     on_block: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Encodes parallel text and deals its pairs out to shards, in memory that does not grow.
+    """Encodes parallel text and deals its pairs out to shards, in constant memory.
 
-    Of as many pairs in a row as there are shards each goes to another, at random: every shard is
-    a sample of the whole text. The same text gives the same shards.
+    Consecutive pairs go to different shards in random order, so that every shard is a sample of the
+    whole text. The same text gives the same shards.
 
     Args:
-        folder: A folder that is there and empty; the tokenizer goes there, too.
-        tokenizer: What to encode with.
+        folder: An existing, empty folder; the tokenizer is written there, too.
+        tokenizer: Encodes both sides.
         files: The text.
-        pairs: How many pairs with text on both sides it has (see `survey_files`).
+        pairs: The number of its pairs with text on both sides (see `survey_files`).
         shard_pairs: Pairs in a shard, at most.
         max_length: Pairs with a side longer than this many tokens, the end token included, are
             left out and counted.
-        bound: Which pairs are left out and counted as too long without a look at their tokens:
-            those that the tokenizer's text lacked, of which it may make a single unknown token.
-        about: What this is of, as JSON can hold it; goes into the index.
-        on_block: Told after each block how many pairs have been read.
+        bound: Leaves pairs out as too long whatever their tokens: pairs that were not in the
+            tokenizer's training text may be encoded as a single unknown token.
+        about: Properties of the text and settings, as JSON; stored in the index.
+        on_block: Called after each block with the number of pairs read so far.
 
     Raises:
-        InputError: The folder is not empty, no pair is short enough, the text has not so many
-            pairs, or a file of it cannot be read.
+        InputError: The folder is not empty, no pair is short enough, the text has another number
+            of pairs, or a file of it cannot be read.
     """
     folder = Path(folder)
     if any(folder.iterdir()):
@@ -149,11 +149,12 @@ class Shards:
     """A folder that `write_shards` wrote.
 
     Attributes:
-        folder: Where.
-        about: What was said of them when they were written.
-        max_length: No side has more tokens, the end token included.
-        too_long: Pairs that were left out for that.
-        pairs_by_length: Of each shard, how many pairs have a longer side of 0, 1, 2, ... tokens.
+        folder: The folder.
+        about: The `about` of `write_shards`.
+        max_length: The most tokens of a side, the end token included.
+        too_long: Pairs that were left out because of their length.
+        pairs_by_length: For each shard, the number of pairs whose longer side has 0, 1, 2, ...
+            tokens.
         special_ids: Those of the tokenizer.
     """
 
@@ -172,7 +173,7 @@ class Shards:
         """Reads the index.
 
         Raises:
-            InputError: There is none, it is damaged, or of a newer version.
+            InputError: The folder has no index, a damaged one, or one of a newer version.
         """
         folder = Path(folder)
         try:
@@ -199,19 +200,19 @@ class Shards:
 
     @property
     def pairs(self) -> int:
-        """How many pairs there are in all."""
+        """The number of pairs in all shards."""
         return int(sum(counts.sum() for counts in self.pairs_by_length))
 
     @property
     def tokens(self) -> int:
-        """How many tokens the longer sides of all pairs have together."""
+        """The total number of tokens of the longer sides of all pairs."""
         return int(sum(counts @ np.arange(len(counts)) for counts in self.pairs_by_length))
 
     def tokenizer(self) -> Tokenizer:
-        """Reads what the text was encoded with.
+        """Reads the tokenizer.
 
         Raises:
-            InputError: It is missing or damaged.
+            InputError: Its file is missing or damaged.
         """
         model = _content(self.folder / _TOKENIZER)
         if hashlib.sha256(model).hexdigest() != self._tokenizer:
@@ -222,7 +223,7 @@ class Shards:
         """Reads the sources and the targets of a shard, counted from 0.
 
         Raises:
-            InputError: A file of it is missing or damaged.
+            InputError: A file of the shard is missing or damaged.
         """
         source_ids, source_lengths, target_ids, target_lengths = (
             self._array(number, name) for name in _ARRAYS
@@ -230,10 +231,10 @@ class Shards:
         return _rows(source_ids, source_lengths), _rows(target_ids, target_lengths)
 
     def check(self) -> None:
-        """Reads every file once.
+        """Reads every file and compares its checksum.
 
         Raises:
-            InputError: One is missing or damaged.
+            InputError: A file is missing or damaged.
         """
         self.tokenizer()
         for number in range(len(self._sums)):
@@ -250,7 +251,7 @@ class Shards:
 
 
 def _is_index(index: Any) -> bool:
-    """Tells whether JSON is of the form of an index, and agrees with itself on sizes."""
+    """Returns whether JSON has the form of an index with consistent sizes."""
     kinds = {"about": dict, "max_length": int, "too_long": int, "tokenizer": str, "shards": list}
     if index["type"] not in ("<u2", "<i4") or any(
         type(index[name]) is not kind for name, kind in kinds.items()
@@ -286,14 +287,14 @@ def _rows(ids: np.ndarray, lengths: np.ndarray) -> JoinedIds:
 
 
 class ShardedBatches(EpochBatches):
-    """Batches of encoded pairs on the disk, for `model.fit`, of which one shard is in memory.
+    """Batches for `model.fit` of encoded pairs on disk, of which one shard is in memory.
 
-    The pairs of a shard are batched as `TokenBatches` does it; the order of the shards is another
-    in every epoch, and so is the order within each. A batch is a function of seed, epoch and step
-    alone, and is reached without a look at the shards before its own.
+    `TokenBatches` makes the batches of each shard. The order of the shards, and the order within
+    each, changes every epoch. A batch depends only on seed, epoch and step, and is reached without
+    reading the shards before its own.
 
     Args:
-        shards: What `write_shards` wrote.
+        shards: The shards.
         batch_tokens: The most tokens of a batch on each side, padding included.
         bucket_step: Distance between two buckets' lengths, in tokens.
         seed: Seed of all orders.
@@ -301,8 +302,8 @@ class ShardedBatches(EpochBatches):
         row_multiple: See `TokenBatches`.
 
     Attributes:
-        steps_per_epoch: Batches of an epoch.
-        too_long: Pairs that were left out when the shards were written.
+        steps_per_epoch: Batches in an epoch.
+        too_long: Pairs left out when the shards were written.
 
     Raises:
         InputError: `batch_tokens` is below the shards' `max_length`.
@@ -346,14 +347,12 @@ class ShardedBatches(EpochBatches):
 
     def _count_steps(self, pairs_by_length: np.ndarray) -> int:
         lengths = np.repeat(np.arange(len(pairs_by_length)), pairs_by_length)
-        if not len(lengths):  # All that it got was too long.
+        if not len(lengths):  # All of its pairs were too long.
             return 0
         return Buckets(lengths, "pair", shuffle=False, seed=0, **self._options).steps_per_epoch
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """Yields the batches of one epoch, counted from 0, from one of its steps on.
-
-        They are as `TokenBatches.epoch` yields them.
+        """Yields the batches of one epoch; see `EpochBatches.epoch`.
 
         Raises:
             InputError: A shard is missing or damaged.
@@ -361,7 +360,7 @@ class ShardedBatches(EpochBatches):
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._steps))
         for number in order:
             if first_step < self._steps[number]:
-                # No name for it: it must be gone before the next one is read.
+                # Without a name, so that it is freed before the next one is read.
                 yield from self._read(int(number)).epoch(epoch, first_step)
             first_step = max(first_step - self._steps[number], 0)
 

@@ -1,4 +1,4 @@
-"""A first look at a text that is too long for memory."""
+"""Counts, digest and a random sample of a text that is too long for memory."""
 
 import dataclasses
 import hashlib
@@ -14,14 +14,14 @@ _BLOCK_PAIRS = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What one pass over parallel text tells.
+    """The result of one pass over parallel text.
 
     Attributes:
         pairs: Pairs with text on both sides.
-        empty: The others.
+        empty: Pairs with an empty side.
         digest: SHA-256 of the pairs in their order, in hexadecimal.
-        sample: Some of the pairs, drawn evenly from all; all of them where they are few enough.
-        surely_longer: Pairs that the sample was not drawn from, as `bound` excludes them.
+        sample: Pairs drawn uniformly from all; all of them if they are few enough.
+        surely_longer: Pairs that `bound` excluded from the sample.
     """
 
     pairs: int
@@ -37,15 +37,14 @@ def survey_files(
     sample_pairs: int,
     bound: LengthBound | None = None,
 ) -> Survey:
-    """Reads files once; what is held is the sample.
+    """Reads files once, and keeps only a sample of their pairs in memory.
 
-    The same files have the same sample.
+    The same files give the same sample.
 
     Args:
         files: Parallel text.
-        sample_pairs: How many pairs to draw, at most.
-        bound: Which pairs not to draw, as they will be left out for their length; None to draw
-            from all.
+        sample_pairs: The most pairs to draw.
+        bound: Excludes pairs that are too long to be trained on; None to draw from all.
 
     Raises:
         InputError: There is no pair, or none to draw from, or see `ParallelFiles.blocks`.
@@ -64,7 +63,7 @@ def survey_files(
         if bound is not None:
             pairs = [pair for pair in pairs if not bound.excludes(*pair)]
         numbers = np.arange(drawable, drawable + len(pairs))
-        # The n-th of all takes one of n + 1 places at random; those of the sample are the first.
+        # Pair n draws one of n + 1 places; the first `sample_pairs` places are the sample.
         places = np.where(numbers < sample_pairs, numbers, random.integers(0, numbers + 1))
         for i in np.flatnonzero(places < sample_pairs):
             sample[int(places[i])] = pairs[i]

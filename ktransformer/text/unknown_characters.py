@@ -1,4 +1,4 @@
-"""Counts the characters of a text that a tokenizer has never seen."""
+"""Counts the characters of texts that a tokenizer does not know."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,15 +9,14 @@ _SHOWN = 5
 
 
 class UnknownCharacters:
-    """Counts, over many texts, those with characters that become unknown tokens.
+    """Counts the texts that have characters unknown to a tokenizer, and these characters.
 
     Args:
-        known: The characters that the tokenizer knows, `Tokenizer.characters`; None to count
-            nothing.
+        known: `Tokenizer.characters`; None counts nothing.
 
     Attributes:
         texts: Texts with such a character.
-        counts: How often each of them stood in the texts.
+        counts: The number of times that each of them occurs.
     """
 
     def __init__(self, known: str | None) -> None:
@@ -26,11 +25,11 @@ class UnknownCharacters:
         self.counts: Counter[str] = Counter()
 
     def add(self, texts: Iterable[str]) -> None:
-        """Counts the unknown characters of some texts, once they are normalised."""
+        """Normalises texts and counts their unknown characters."""
         if self._known is None:
             return
         for text in texts:
-            if self._known.issuperset(text):  # As nearly always: nothing is worth normalising.
+            if self._known.issuperset(text):  # Nearly every text: no need to normalise it.
                 continue
             normal = normalize_line(text)
             unknown = set(normal) - self._known
@@ -38,13 +37,13 @@ class UnknownCharacters:
             self.texts += bool(unknown)
 
     def watch(self, blocks: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
-        """Passes blocks of texts on, and counts in each."""
+        """Yields the blocks unchanged, and counts in each."""
         for block in blocks:
             self.add(block)
             yield block
 
     def __str__(self) -> str:
-        """Returns a sentence with the numbers and the most frequent of the characters."""
+        """Returns a sentence with the counts and the most frequent characters."""
         shown = [f"{c!r} ({count})" for c, count in self.counts.most_common(_SHOWN)]
         more = ", ..." if len(self.counts) > _SHOWN else ""
         return (

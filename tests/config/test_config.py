@@ -64,7 +64,7 @@ def other_value(section, name):
 def test_the_choices_that_help_shows_are_those_that_are_taken(name):
     for choice in CHOICES[name]:
         Config().replace({name: choice})
-    with pytest.raises(InputError, match=f"one of .*{', '.join(CHOICES[name])}; got"):
+    with pytest.raises(InputError, match=f"{name} .*{', '.join(CHOICES[name])}"):
         Config().replace({name: "other"})
 
 
@@ -95,7 +95,7 @@ def test_every_name_is_in_one_section_only():
 
 
 def test_an_unknown_setting_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(InputError, match="Unknown setting 'd_modle'; known are ") as error:
+    with pytest.raises(InputError, match="'d_modle'") as error:
         Config().replace({"d_modle": 64})
     for _, name in FIELDS:
         assert name in str(error.value)
@@ -124,7 +124,7 @@ def test_null_unsets_a_field_that_may_be_null(name, word):
 
 @pytest.mark.parametrize("name", ["seed", "dropout", "tie_embeddings"])
 def test_null_does_not_fit_another_field(name):
-    with pytest.raises(InputError, match=rf"{name} must be of type \w+; got None"):
+    with pytest.raises(InputError, match=rf"{name} .*None"):
         Config().replace({name: None})
 
 
@@ -222,7 +222,7 @@ def test_a_value_out_of_range_is_an_error_that_names_the_rule(section, name, val
 )
 def test_no_integer_setting_takes_a_number_of_any_size(name):
     change = Config().replace if name not in ("max_texts", "threads") else make_batching
-    with pytest.raises(InputError, match=rf"{name} must be at most \d+; got {name}=10{{400}}\."):
+    with pytest.raises(InputError, match=rf"{name} .*\d+.*{name}=10{{400}}\."):
         change({name: 10**400})
 
 
@@ -231,7 +231,7 @@ def make_batching(settings):
 
 
 def test_batches_must_have_room_for_the_longest_pair():
-    with pytest.raises(InputError, match=r"got batch_tokens=100, max_length=256"):
+    with pytest.raises(InputError, match=r"batch_tokens=100, max_length=256"):
         Config().replace({"batch_tokens": 100})
 
 
@@ -250,14 +250,12 @@ def test_sections_and_plain_settings_flatten_together():
 
 
 def test_an_unknown_section_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(
-        InputError, match="Unknown section 'modle'; known are model, data, training, decoding"
-    ):
+    with pytest.raises(InputError, match=r"'modle'.*model, data, training, decoding"):
         flatten({"modle": {"d_model": 64}})
 
 
 def test_a_section_that_holds_a_value_is_an_error():
-    with pytest.raises(InputError, match="Section 'model' must hold settings; got 3"):
+    with pytest.raises(InputError, match=r"'model'.*3"):
         flatten({"model": 3})
 
 
@@ -315,7 +313,7 @@ def test_a_file_that_holds_no_settings_is_an_input_error_in_one_line(tmp_path, c
 
 
 def test_a_missing_file_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match=rf"Cannot read {tmp_path}/none.yaml: No such file"):
+    with pytest.raises(InputError, match=rf"{tmp_path}/none.yaml.*No such file"):
         read_settings(tmp_path / "none.yaml")
 
 

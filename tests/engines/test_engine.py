@@ -33,12 +33,12 @@ def test_no_texts_give_no_translations(engine):
 
 @pytest.mark.parametrize("n_best", [4, 0, -1])
 def test_a_number_outside_the_beam_is_refused(engine, n_best):
-    with pytest.raises(InputError, match=f"at most the beam size, 3; got {n_best}"):
+    with pytest.raises(InputError, match=f"n_best.*3.*{n_best}"):
         engine.translate_n_best(["one"], n_best=n_best)
 
 
 def test_a_single_string_is_no_list_of_texts(engine):
-    with pytest.raises(TypeError, match="must be a list of strings"):
+    with pytest.raises(TypeError, match="list"):
         engine.translate("one")
 
 
@@ -51,7 +51,7 @@ def test_the_beam_stands_in_for_a_missing_default(translator):
 def test_missing_signatures_are_named(translator):
     engine = ModelEngine(translator)
     engine.description = dataclasses.replace(engine.description, signatures=("encode",))
-    with pytest.raises(InputError, match="no signature serving_default or beam, only encode"):
+    with pytest.raises(InputError, match=r"serving_default.*beam.*encode"):
         engine.translate(["nine"])
 
 
@@ -100,7 +100,7 @@ def test_every_batch_is_reported_when_it_is_done(engine):
 def test_what_goes_wrong_in_a_batch_ends_the_stream(translator, concurrency):
     engine = ModelEngine(translator)
     engine.concurrency = concurrency
-    with pytest.raises(InputError, match="at most the beam size, 3; got 9"):
+    with pytest.raises(InputError, match=r"n_best.*3.*9"):
         list(translate_blocks(engine, [["one"] * 9], batch_size=2, n_best=9))
 
 

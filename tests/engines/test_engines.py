@@ -88,7 +88,7 @@ def test_a_run_takes_another_beam_size_and_an_export_does_not(run_folder, lite_f
     penalized = load_engine(run_folder, length_penalty=0.5)
     assert penalized.description.decoding.length_penalty == 0.5
     assert load_engine(lite_file, beam_size=3).description.decoding.beam_size == 3
-    with pytest.raises(InputError, match="was exported with a beam size of 3"):
+    with pytest.raises(InputError, match=r"beam.size.*3"):
         load_engine(lite_file, beam_size=5)
 
 

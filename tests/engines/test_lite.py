@@ -25,9 +25,9 @@ def test_it_translates_on_any_number_of_threads(lite_file):
 
 @pytest.mark.parametrize("threads", [0, -3])
 def test_a_number_of_threads_below_one_is_refused(lite_file, threads):
-    with pytest.raises(ValueError, match=f"threads must be at least 1; got threads={threads}"):
+    with pytest.raises(ValueError, match=f"threads .*1.*threads={threads}"):
         LiteEngine(lite_file, threads=threads)
-    with pytest.raises(ValueError, match=f"replicas must be at least 1; got replicas={threads}"):
+    with pytest.raises(ValueError, match=f"replicas .*1.*replicas={threads}"):
         LiteEngine(lite_file, replicas=threads)
 
 
@@ -74,14 +74,14 @@ def test_a_file_of_ids_translates_with_the_tokenizer_beside_it(translator, tmp_p
     expected = ModelEngine(translator).translate_n_best(TEXTS)
     for line, other in zip(expected, engine.translate_n_best(TEXTS), strict=True):
         assert (other.texts, other.truncated) == (line.texts, line.truncated)
-    with pytest.raises(InputError, match="has no signature beam"):
+    with pytest.raises(InputError, match=r"signature.*beam"):
         engine.translate_n_best(TEXTS, n_best=2)
 
 
 def test_a_file_of_ids_without_its_tokenizer_says_what_it_lacks(translator, tmp_path):
     path = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
     tokenizer_beside(path).unlink()
-    with pytest.raises(InputError, match=r"to lie beside it: .*ids\.tflite\.tokenizer\.model"):
+    with pytest.raises(InputError, match=r"ids\.tflite\.tokenizer\.model"):
         LiteEngine(path).translate(["one"])
 
 
@@ -89,7 +89,7 @@ def test_a_file_of_ids_without_its_tokenizer_says_what_it_lacks(translator, tmp_
 def test_another_tokenizer_beside_a_file_of_ids_is_found_out(translator, tmp_path):
     path = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
     Tokenizer.train(["one two three", "1 2 3"], 30).save(tokenizer_beside(path))
-    with pytest.raises(InputError, match="is not the tokenizer of"):
+    with pytest.raises(InputError, match="tokenizer"):
         LiteEngine(path)
 
 
@@ -160,7 +160,7 @@ def test_a_file_without_a_checksum_still_opens(lite_file, tmp_path):
 def test_the_checksum_can_be_left_out(lite_file, tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(lite_file.read_bytes() + b"\0")
-    with pytest.raises(InputError, match="a damaged one"):
+    with pytest.raises(InputError, match="damaged"):
         load_engine(path)
     assert load_engine(path, check=False).translate(["nine"]) == ["9"]
 
@@ -168,7 +168,7 @@ def test_the_checksum_can_be_left_out(lite_file, tmp_path):
 def test_a_description_of_other_signatures_is_damage(lite_file, tmp_path):
     text = json.dumps({**json.loads(read_metadata(lite_file)), "signatures": ["ids", "other"]})
     path = with_description(lite_file, text, tmp_path / "model.tflite")
-    with pytest.raises(InputError, match="a damaged one"):
+    with pytest.raises(InputError, match="damaged"):
         LiteEngine(path)
 
 
@@ -192,7 +192,7 @@ def test_what_is_no_tflite_is_refused(tmp_path, content):
 def test_a_truncated_file_is_refused(lite_file, tmp_path, share):
     content = lite_file.read_bytes()
     (tmp_path / "model.tflite").write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match=r"model\.tflite is a \.tflite file, but a damaged one"):
+    with pytest.raises(InputError, match=r"model\.tflite is a \.tflite file, but damaged"):
         LiteEngine(tmp_path / "model.tflite")
 
 
@@ -207,7 +207,7 @@ def with_description(file, text, path):
 def test_another_kind_of_tflite_is_refused(lite_file, tmp_path):
     text = json.dumps({**json.loads(read_metadata(lite_file)), "kind": "classifier"})
     path = with_description(lite_file, text, tmp_path / "model.tflite")
-    with pytest.raises(InputError, match="is a classifier, not a translator"):
+    with pytest.raises(InputError, match=r"classifier.*translator"):
         LiteEngine(path)
 
 
@@ -215,12 +215,12 @@ def test_a_tflite_without_our_metadata_is_refused(lite_file, tmp_path):
     model = unpack(lite_file.read_bytes())
     model.metadata = []
     (tmp_path / "model.tflite").write_bytes(pack(model))
-    with pytest.raises(InputError, match="not one that ktransformer wrote"):
+    with pytest.raises(InputError, match="ktransformer"):
         LiteEngine(tmp_path / "model.tflite")
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"Cannot read .*absent\.tflite: No such file"):
+    with pytest.raises(InputError, match=r"absent\.tflite.*No such file"):
         LiteEngine(tmp_path / "absent.tflite")
 
 

@@ -57,7 +57,7 @@ def test_an_open_export_says_how_another_process_gets_it(saved_model, lite_file)
         (lite_file, LiteModel(lite_file)),
         (lite_file, LiteEngine(lite_file)),
     ):
-        with pytest.raises(TypeError, match=f"{type(opened).__name__} cannot be pickled.*{path}"):
+        with pytest.raises(TypeError, match=f"{type(opened).__name__} .*pickled.*{path}"):
             pickle.dumps(opened)
 
 

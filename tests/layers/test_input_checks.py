@@ -47,7 +47,7 @@ def test_a_mask_of_another_shape_is_refused(make, shape):
 @every_wrong_mask
 @pytest.mark.parametrize("make", OF_TWO)
 def test_a_mask_of_the_memory_of_another_shape_is_refused(make, shape):
-    with pytest.raises(ValueError, match="memory_mask.*" + both_shapes(shape, (B, T, D))):
+    with pytest.raises(ValueError, match=r"memory_mask.*" + both_shapes(shape, (B, T, D))):
         make()(normal(B, S, D), normal(B, T, D), memory_mask=np.ones(shape, bool))
 
 

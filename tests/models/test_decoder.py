@@ -207,5 +207,5 @@ def test_the_masks_of_the_ids_reach_every_block(norm_first, make_model, saved, t
 
 
 def test_no_blocks_are_refused():
-    with pytest.raises(ValueError, match="blocks must hold at least one layer; got none"):
+    with pytest.raises(ValueError, match=r"blocks .*one"):
         Decoder([])

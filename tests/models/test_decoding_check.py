@@ -134,9 +134,9 @@ def test_the_presets_decode_as_they_are_trained(preset, dtype):
 def test_a_gate_that_only_call_applies_is_refused_by_name():
     tokenizer = number_tokenizer()
     model = make_model(tokenizer.vocabulary_size, block=block_with(cross_attention=Gated))
-    with pytest.raises(NotImplementedError, match=r"Gated overrides call.* override step"):
+    with pytest.raises(NotImplementedError, match=r"Gated .*call.* step"):
         check_decoding(model)
-    with pytest.raises(InputError, match=r"Gated overrides call.* override step"):
+    with pytest.raises(InputError, match=r"Gated .*call.* step"):
         Translator(model, tokenizer)
 
 
@@ -156,7 +156,7 @@ def test_a_gate_that_step_applies_too_passes():
 )
 def test_a_step_that_does_something_else_is_found(part):
     model = make_model(block=block_with(**part))
-    with pytest.raises(ValueError, match=r"differ by up to \d.* at position \d"):
+    with pytest.raises(ValueError, match=r"\d.* position \d"):
         check_decoding(model)
 
 
@@ -167,7 +167,7 @@ def test_the_position_and_the_size_of_the_difference_are_named():
             return logits + (100.0 if index == 1 else 0.0), state
 
     model = make_model(subclass=LateBias)
-    with pytest.raises(ValueError, match="differ by up to 100 at position 1"):
+    with pytest.raises(ValueError, match=r"100.*position 1"):
         check_decoding(model)
     assert check_decoding(model, tolerance=1e6) > 1
 
@@ -235,9 +235,7 @@ def test_a_step_refuses_to_pass_over_another_method_of_whole_sequences(parent, m
         memory, state = model.prepare_memory(np.array([[4, 3]])), model.empty_state(1, 2)
         if refused:
             name = subclass.__name__
-            with pytest.raises(
-                NotImplementedError, match=f"{name} overrides {method},.* {counterpart}"
-            ):
+            with pytest.raises(NotImplementedError, match=f"{name} .*{method}.* {counterpart}"):
                 model.step(np.array([2]), 0, state, memory)
         else:
             model.step(np.array([2]), 0, state, memory)
@@ -253,6 +251,6 @@ def test_an_export_of_a_step_that_does_something_else_is_refused(export, tmp_pat
     tokenizer = number_tokenizer()
     block = block_with(cross_attention=ForgetsItsGate)
     translator = Translator(make_model(tokenizer.vocabulary_size, block=block), tokenizer)
-    with pytest.raises(InputError, match=r"differ by up to \d.* at position \d"):
+    with pytest.raises(InputError, match=r"\d.* position \d"):
         export(translator, tmp_path / "export")
     assert not list(tmp_path.iterdir())

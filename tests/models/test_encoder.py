@@ -154,7 +154,7 @@ def test_any_layer_that_keeps_the_shape_may_be_a_block(tmp_path):
 
 
 def test_no_blocks_are_refused():
-    with pytest.raises(ValueError, match="blocks must hold at least one layer; got none"):
+    with pytest.raises(ValueError, match=r"blocks .*one"):
         Encoder([])
 
 

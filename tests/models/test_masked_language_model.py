@@ -125,18 +125,18 @@ def test_the_tiny_model_has_the_parameters_counted_by_hand():
 
 
 def test_an_unknown_preset_is_refused():
-    with pytest.raises(ValueError, match=r"preset must be one of \['base', 'big', 'tiny'\]; got"):
+    with pytest.raises(ValueError, match=r"preset .*\['base', 'big', 'tiny'\]"):
         MaskedLanguageModel.from_preset("small", 50)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"vocabulary_size": 0}, "vocabulary_size must be at least 1; got vocabulary_size=0"),
-        ({"num_layers": 0}, "num_layers must be at least 1; got num_layers=0"),
-        ({"num_heads": 3}, "d_model must be a multiple of num_heads; got d_model=8, num_heads=3"),
-        ({"positions": "rotary"}, "positions must be one of"),
-        ({"dropout": 1.0}, "dropout must be in"),
+        ({"vocabulary_size": 0}, r"vocabulary_size .*1.*vocabulary_size=0"),
+        ({"num_layers": 0}, r"num_layers .*1.*num_layers=0"),
+        ({"num_heads": 3}, r"d_model.*num_heads.*d_model=8.*num_heads=3"),
+        ({"positions": "sideways"}, "positions"),
+        ({"dropout": 1.0}, "dropout"),
     ],
     ids=str,
 )

@@ -39,21 +39,21 @@ def test_inputs_other_than_the_named_ones_are_refused(model_class, inputs, got):
 @of_texts
 def test_a_missing_input_is_named(model_class):
     first, second = NAMES[model_class]
-    with pytest.raises(ValueError, match=rf"'{second}'.*got the keys \['{first}'\]"):
+    with pytest.raises(ValueError, match=rf"'{second}'.*\['{first}'\]"):
         make(model_class)({first: IDS})
 
 
 @of_texts
 def test_a_missing_symbolic_input_is_named(model_class):
     first, second = NAMES[model_class]
-    with pytest.raises(ValueError, match=rf"'{second}'.*got the keys \['{first}'\]"):
+    with pytest.raises(ValueError, match=rf"'{second}'.*\['{first}'\]"):
         make(model_class)({first: keras.Input((None,), dtype="int32")})
 
 
 @of_texts
 def test_ids_of_one_axis_are_refused(model_class):
     first, second = NAMES[model_class]
-    with pytest.raises(ValueError, match=rf"{first} .*\[B, .\]; got \(5,\)"):
+    with pytest.raises(ValueError, match=rf"{first} .*\[B, .\].*\(5,\)"):
         make(model_class)({first: IDS[0], second: IDS[0]})
 
 
@@ -74,13 +74,13 @@ def test_a_second_positional_argument_is_refused(model_class):
     ids=["one image", "dict", "tuple"],
 )
 def test_other_than_a_batch_of_images_is_refused(inputs, got):
-    with pytest.raises((TypeError, ValueError), match=rf"\[B, h, w, C\]; got {got}"):
+    with pytest.raises((TypeError, ValueError), match=rf"\[B, h, w, C\].*{got}"):
         make(VisionTransformer)(inputs)
 
 
 @pytest.mark.parametrize("wrong", [-1, 5])
 def test_a_position_outside_the_text_is_refused(wrong):
-    with pytest.raises(ValueError, match=rf"positions must be in \[0, 5\); got {wrong}"):
+    with pytest.raises(ValueError, match=rf"positions .*\[0, 5\).*{wrong}"):
         make(MaskedLanguageModel)({"ids": IDS, "positions": np.array([[1, wrong]])})
 
 

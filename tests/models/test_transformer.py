@@ -269,25 +269,25 @@ def test_overrides_take_the_place_of_a_preset():
 
 
 def test_an_unknown_preset_is_refused():
-    with pytest.raises(ValueError, match=r"preset must be one of \['base', 'big', 'tiny'\]; got"):
+    with pytest.raises(ValueError, match=r"preset .*\['base', 'big', 'tiny'\]"):
         Transformer.from_preset("small", 50)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"vocabulary_size": 0}, "vocabulary_size must be at least 1; got vocabulary_size=0"),
-        ({"num_layers": 0}, "num_layers must be at least 1; got num_layers=0"),
-        ({"num_decoder_layers": 0}, "num_decoder_layers must be at least 1; got"),
-        ({"num_heads": 0}, "num_heads must be at least 1; got num_heads=0"),
-        ({"num_heads": 3}, "d_model must be a multiple of num_heads; got d_model=8, num_heads=3"),
-        ({"hidden_dim": 0}, "hidden_dim must be at least 1; got hidden_dim=0"),
-        ({"max_length": 0}, "max_length must be at least 1; got max_length=0"),
-        ({"d_model": 7, "num_heads": 1}, "d_model must be even for sinusoidal positions; got"),
-        ({"positions": "rotary"}, "positions must be one of"),
-        ({"attention_dropout": 1.0}, "dropout must be in"),
-        ({"hidden_dropout": -0.1}, "dropout must be in"),
-        ({"dropout": 1.0}, "dropout must be in"),
+        ({"vocabulary_size": 0}, r"vocabulary_size .*1.*vocabulary_size=0"),
+        ({"num_layers": 0}, r"num_layers .*1.*num_layers=0"),
+        ({"num_decoder_layers": 0}, r"num_decoder_layers .*1"),
+        ({"num_heads": 0}, r"num_heads .*1.*num_heads=0"),
+        ({"num_heads": 3}, r"d_model.*num_heads.*d_model=8.*num_heads=3"),
+        ({"hidden_dim": 0}, r"hidden_dim .*1.*hidden_dim=0"),
+        ({"max_length": 0}, r"max_length .*1.*max_length=0"),
+        ({"d_model": 7, "num_heads": 1}, r"d_model.*sinusoidal"),
+        ({"positions": "sideways"}, "positions"),
+        ({"attention_dropout": 1.0}, "dropout"),
+        ({"hidden_dropout": -0.1}, "dropout"),
+        ({"dropout": 1.0}, "dropout"),
     ],
     ids=str,
 )
@@ -297,7 +297,7 @@ def test_an_impossible_size_is_refused(wrong, message):
 
 
 def test_a_source_over_max_length_is_refused():
-    with pytest.raises(ValueError, match="longer than max_length; got 9 tokens, max_length=8"):
+    with pytest.raises(ValueError, match=r"9.*max_length=8"):
         make_model()({"source": np.ones((1, 9), "int32"), "target": TARGET[:1]})
 
 

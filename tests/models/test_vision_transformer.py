@@ -264,21 +264,21 @@ def test_overrides_take_the_place_of_a_preset():
 
 
 def test_an_unknown_preset_is_refused():
-    with pytest.raises(ValueError, match=r"preset must be one of \['base', 'small', 'tiny'\]; got"):
+    with pytest.raises(ValueError, match=r"preset .*\['base', 'small', 'tiny'\]"):
         VisionTransformer.from_preset("huge", 10)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"num_classes": 0}, "num_classes must be at least 1; got num_classes=0"),
-        ({"num_layers": 0}, "num_layers must be at least 1; got num_layers=0"),
-        ({"num_heads": 0}, "num_heads must be at least 1; got num_heads=0"),
-        ({"num_heads": 3}, "d_model must be a multiple of num_heads; got d_model=8, num_heads=3"),
-        ({"hidden_dim": 0}, "hidden_dim must be at least 1; got hidden_dim=0"),
-        ({"image_size": 14}, r"multiple of patch_size .*; got image_size=\(14, 14\), patch_size=4"),
-        ({"pooling": "max"}, r"pooling must be one of .*; got pooling='max'"),
-        ({"attention_dropout": 1.0}, "dropout must be in"),
+        ({"num_classes": 0}, r"num_classes .*1.*num_classes=0"),
+        ({"num_layers": 0}, r"num_layers .*1.*num_layers=0"),
+        ({"num_heads": 0}, r"num_heads .*1.*num_heads=0"),
+        ({"num_heads": 3}, r"d_model.*num_heads.*d_model=8.*num_heads=3"),
+        ({"hidden_dim": 0}, r"hidden_dim .*1.*hidden_dim=0"),
+        ({"image_size": 14}, r"image_size=\(14, 14\), patch_size=4"),
+        ({"pooling": "max"}, r"pooling .*pooling='max'"),
+        ({"attention_dropout": 1.0}, "dropout"),
     ],
     ids=str,
 )

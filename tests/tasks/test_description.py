@@ -21,7 +21,7 @@ def test_a_description_survives_json(description):
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "no json", '{"kind": "translator"}'])
 def test_other_text_is_no_description(text):
-    with pytest.raises(InputError, match="x is not an export of ktransformer, or it is damaged"):
+    with pytest.raises(InputError, match=r"x .*damaged"):
         TranslatorDescription.from_json(text, "x")
 
 
@@ -34,13 +34,13 @@ def test_a_description_that_lacks_a_field_is_damaged(description):
 
 def test_another_kind_of_model_is_named(description):
     text = json.dumps({**json.loads(description.to_json()), "kind": "classifier"})
-    with pytest.raises(InputError, match="x is a classifier, not a translator"):
+    with pytest.raises(InputError, match=r"x .*classifier.*translator"):
         TranslatorDescription.from_json(text, "x")
 
 
 def test_another_format_is_to_be_exported_again(description):
     text = json.dumps({**json.loads(description.to_json()), "format_version": 99})
-    with pytest.raises(InputError, match="export it again"):
+    with pytest.raises(InputError, match="again"):
         TranslatorDescription.from_json(text, "x")
 
 

@@ -160,7 +160,7 @@ def test_an_export_of_another_kind_is_refused(filler_folder, classifier_folder, 
 def test_a_file_that_is_missing_is_named(name, filler_folder, tmp_path):
     shutil.copytree(filler_folder, tmp_path / "copy")
     (tmp_path / "copy" / name).unlink()
-    with pytest.raises(InputError, match=f"{name} is missing"):
+    with pytest.raises(InputError, match=name):
         load(tmp_path / "copy")
 
 
@@ -194,7 +194,7 @@ def test_a_folder_without_images_or_with_a_damaged_one_is_refused(
 
 def test_a_model_that_is_there_is_not_replaced_unasked(tmp_path):
     (tmp_path / "model.keras").write_text("precious")
-    with pytest.raises(InputError, match=r"model\.keras already exists"):
+    with pytest.raises(InputError, match=r"model\.keras"):
         write_task(small_filler(), tmp_path)
     assert (tmp_path / "model.keras").read_text() == "precious"
     write_task(small_filler(), tmp_path, overwrite=True)

@@ -81,7 +81,7 @@ def test_what_is_no_image_is_an_error(classifier):
 
 
 def test_a_name_for_each_class_is_wanted(classifier):
-    with pytest.raises(InputError, match="a name for each of the 3 classes; got 2 names"):
+    with pytest.raises(InputError, match=r"3 classes.*2"):
         ImageClassifier(classifier.model, ["circle", "square"])
 
 
@@ -146,11 +146,11 @@ def test_grey_images_and_a_fixed_batch_convert(tmp_path):
 
 
 def test_what_utf8_cannot_write_is_refused_before_anything_is_written(classifier, tmp_path):
-    with pytest.raises(InputError, match="path must be UTF-8"):
+    with pytest.raises(InputError, match=r"path.*UTF-8"):
         export_saved_model(classifier, tmp_path / "m\udcff")
-    with pytest.raises(InputError, match="classes must be UTF-8"):
+    with pytest.raises(InputError, match=r"classes.*UTF-8"):
         ImageClassifier(classifier.model, [*classifier.classes[:-1], "odd\udcff"])
-    with pytest.raises(InputError, match="classes must be UTF-8"):
+    with pytest.raises(InputError, match=r"classes.*UTF-8"):
         ImageClassifierDescription(
             signatures=(), image_size=(8, 8), channels=1, classes=("a", "\udcff")
         )

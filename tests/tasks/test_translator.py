@@ -65,13 +65,13 @@ def test_a_tokenizer_of_another_model_is_refused(more):
     tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
     pieces = tokenizer.vocabulary_size
     model = Transformer.from_preset("tiny", pieces + more)
-    with pytest.raises(InputError, match=f"has {pieces} pieces, but the model {pieces + more}."):
+    with pytest.raises(InputError, match=f"{pieces} .*{pieces + more}"):
         Translator(model, tokenizer)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_a_length_over_the_position_table_is_refused(translator, side):
-    with pytest.raises(InputError, match=f"max_{side}_length must be at most .* 24; got 25"):
+    with pytest.raises(InputError, match=f"max_{side}_length.*24.*25"):
         with_decoding(translator, **{f"max_{side}_length": 25})
 
 

@@ -1,4 +1,8 @@
-"""A text that small tokenizers are trained on."""
+"""A text that small tokenizers are trained on, an odd one, and what a tokenizer makes of them."""
+
+import unicodedata
+
+import tensorflow as tf
 
 TRAINING_TEXT = [
     "Zwei Hunde laufen über die Straße.",
@@ -13,3 +17,29 @@ TRAINING_TEXT = [
     "  three   spaces    and\u00a0a hard \u3000 one  ",
     "0123456789",
 ]
+ODD_TEXT = [
+    "",
+    " ",
+    "   ",
+    "a",
+    "😀 emoji 中文 in between",
+    "unknown at the end ж",
+    "жжж",
+    "e\u0301\u0301 zero\u200bwidth",
+    "a▁b ▁ ▁▁c",
+    "<s> </s> <unk> <pad>",
+    "Straßenﬁlm" * 20,
+    "12 345 6789",
+]
+
+
+def nfkc_with_single_spaces(text):
+    return " ".join(part for part in unicodedata.normalize("NFKC", text).split(" ") if part)
+
+
+def texts_of(tensor):
+    return [text.decode() for text in tensor.numpy().tolist()]
+
+
+def there_and_back(tokenizer, texts):
+    return texts_of(tokenizer.decode(tokenizer.encode(tf.constant(texts))))

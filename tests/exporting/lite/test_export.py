@@ -228,7 +228,7 @@ def make_translator(tokenizer):
 )
 def test_a_tokenizer_whose_fast_form_differs_is_refused(tmp_path, options, reason):
     translator = make_translator(foreign_tokenizer(tmp_path, **options))
-    with pytest.raises(InputError, match=f"no LiteRT form that gives the same ids: {reason}"):
+    with pytest.raises(InputError, match=f"LiteRT.*{reason}"):
         export_lite(translator, tmp_path / "model.tflite")
     assert not (tmp_path / "model.tflite").exists()
 
@@ -236,7 +236,7 @@ def test_a_tokenizer_whose_fast_form_differs_is_refused(tmp_path, options, reaso
 @pytest.mark.parametrize("name", ["m.tflite", "m.tflite.tokenizer.model"])
 def test_a_file_that_is_there_is_not_replaced_unasked(name, translator, tmp_path):
     (tmp_path / name).write_text("precious")
-    with pytest.raises(InputError, match=r"already exists.*overwrite=True"):
+    with pytest.raises(InputError, match=r"overwrite=True"):
         export_lite(translator, tmp_path / "m.tflite", signatures=["ids"])
     assert (tmp_path / name).read_text() == "precious"
     file = export_lite(translator, tmp_path / "m.tflite", signatures=["ids"], overwrite=True)
@@ -283,11 +283,11 @@ def test_a_model_that_litert_cannot_express_is_refused(translator, tmp_path):
 
 def test_an_unknown_signature_or_quantisation_is_refused(translator, tmp_path):
     for signatures in (["ids", "stream"], [], "ids"):
-        with pytest.raises(InputError, match=r"signatures must be some of serving_default, .*got "):
+        with pytest.raises(InputError, match=r"signatures .*serving_default"):
             export_lite(translator, tmp_path / "x.tflite", signatures=signatures)
-    with pytest.raises(InputError, match=r"Did you mean 'decode_step'\?$"):
+    with pytest.raises(InputError, match=r"'decode_step'\?$"):
         export_lite(translator, tmp_path / "x.tflite", signatures=["decode_steps"])
-    with pytest.raises(InputError, match=r"batch_size must be at least 1; got batch_size=0"):
+    with pytest.raises(InputError, match=r"batch_size .*1.*batch_size=0"):
         export_lite(translator, tmp_path / "x.tflite", batch_size=0)
-    with pytest.raises(InputError, match=r"quantization must be one of .*; got 'int4'"):
+    with pytest.raises(InputError, match=r"quantization .*dynamic_int8.*'int4'"):
         export_lite(translator, tmp_path / "x.tflite", quantization="int4")

@@ -133,7 +133,7 @@ def test_a_masked_language_model_joins_requests_and_has_some_to_warm_up(tmp_path
 
 
 def test_requests_of_images_are_not_joined(tmp_path):
-    with pytest.raises(InputError, match="Only requests of texts are joined, and an image class"):
+    with pytest.raises(InputError, match=r"texts.*image class"):
         export_saved_model(small_classifier(), tmp_path / "m", batching=BatchingConfig())
     assert not (tmp_path / "m").exists()
 
@@ -142,7 +142,7 @@ def test_requests_of_images_are_not_joined(tmp_path):
     "values", [{"max_texts": 0}, {"max_texts": 1025}, {"timeout_ms": float("nan")}, {"threads": 0}]
 )
 def test_settings_out_of_range_are_refused(values):
-    with pytest.raises(InputError, match=rf"{next(iter(values))} must be (at|in)"):
+    with pytest.raises(InputError, match=next(iter(values))):
         BatchingConfig(**values)
 
 
