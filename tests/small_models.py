@@ -1,9 +1,9 @@
-"""A language model and an image classifier with drawn weights, for tests of what is around them."""
+"""Language models and an image classifier with drawn weights, for tests of what is around them."""
 
 import numpy as np
 
-from ktransformer.models import MaskedLanguageModel, VisionTransformer
-from ktransformer.tasks import ImageClassifier, MaskFiller
+from ktransformer.models import CausalLanguageModel, MaskedLanguageModel, VisionTransformer
+from ktransformer.tasks import GenerationConfig, ImageClassifier, MaskFiller, TextGenerator
 from ktransformer.text import Tokenizer
 from tests.layers.layer_checks import built
 from tests.small_run import number_pairs
@@ -18,6 +18,19 @@ def small_filler(top_k: int = 3, **options) -> MaskFiller:
     sizes = {"num_layers": 2, "d_model": 32, "num_heads": 4, "hidden_dim": 64, "max_length": 12}
     model = built(MaskedLanguageModel(tokenizer.vocabulary_size, **{**sizes, **options}))
     return MaskFiller(model, tokenizer, top_k)
+
+
+def small_generator(decoding: GenerationConfig | None = None, **options) -> TextGenerator:
+    """A causal language model of number words."""
+    lines = [source for source, _ in number_pairs(300, seed=1)]
+    tokenizer = Tokenizer.train(lines, vocabulary_size=60)
+    sizes = {"num_layers": 2, "d_model": 32, "num_heads": 4, "hidden_dim": 64, "max_length": 12}
+    model = CausalLanguageModel(
+        tokenizer.vocabulary_size,
+        segment_start_id=tokenizer.special_ids.start,
+        **{**sizes, **options},
+    )
+    return TextGenerator(built(model), tokenizer, decoding)
 
 
 def small_classifier(channels: int = 3) -> ImageClassifier:

@@ -1,4 +1,4 @@
-"""Sampling: greedy search on logits with random noise."""
+"""Sampling: greedy search among one token, which is drawn."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ktransformer.decoding.greedy import greedy_search
-from ktransformer.decoding.hypotheses import Hypotheses, SpecialIds
+from ktransformer.decoding.hypotheses import IMPOSSIBLE, Hypotheses, SpecialIds
 from ktransformer.decoding.rules import Context, MinP, Rule, Temperature, TopK, TopP
 from ktransformer.decoding.search_model import SearchModel
 from ktransformer.numbers import to_integer
@@ -38,7 +38,7 @@ def sample(
     Raises:
         InputError: `seed` is no integer, or `rules` is wrong; see `greedy_search`.
     """
-    return greedy_search(model, limits, special, rules=(*rules, _GumbelNoise(to_seed(seed))))
+    return greedy_search(model, limits, special, rules=(*rules, _Draw(to_seed(seed))))
 
 
 def sampling_rules(
@@ -69,15 +69,56 @@ def sampling_rules(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _GumbelNoise(Rule):
-    """Adds Gumbel noise, so that the best logit is a draw from the softmax."""
+class _Draw(Rule):
+    """Allows the one token that is drawn: the first with a cumulated probability above a number.
+
+    Its operations are those of LiteRT. A sentence is drawn alike whatever others the batch has.
+    """
 
     seed: tf.Tensor
 
+    def start(self, rows: tf.Tensor) -> Any:
+        return tf.range(rows)  # The number of each sentence, which stays when others are done.
+
     def apply(self, logits: tf.Tensor, context: Context, state: Any) -> tuple[tf.Tensor, Any]:
-        seed = tf.stack([self.seed, tf.cast(context.index, tf.int64)])
-        uniform = tf.random.stateless_uniform(tf.shape(logits), seed, minval=1e-20)
-        return logits - tf.math.log(-tf.math.log(uniform)), state
+        cumulated = tf.cumsum(tf.nn.softmax(logits), axis=1)
+        number = uniform_numbers(self.seed, context.index, state)[:, None] * cumulated[:, -1:]
+        size = logits.shape[-1]
+        reached = (cumulated > number) & (logits > IMPOSSIBLE / 2)
+        first = tf.reduce_min(tf.where(reached, tf.range(size), size), axis=1)
+        drawn = tf.one_hot(first, size, on_value=True, off_value=False)
+        return tf.where(drawn, logits, IMPOSSIBLE), state
+
+
+# Primes below 2**31: a product of two numbers below one fits in int64. The remainders of a seed by
+# all three tell 64 bits apart.
+_PRIMES = (2**31 - 1, 2**31 - 19, 2**31 - 61)
+_STEPS = 2**23  # Numbers in [0, 1) that float32 holds, even when a total is multiplied by them.
+
+
+def uniform_numbers(seed: tf.Tensor, index: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Draws numbers from [0, 1): the same ones for the same arguments, in LiteRT too.
+
+    LiteRT has no seeded random operation of its own. Raising to the fifth power permutes the
+    remainders by the first prime, so a few rounds with a key added in each make a block cipher
+    (MiMC: Albrecht et al. 2016, section 2) of the number of the row.
+
+    Args:
+        seed: Int64 scalar.
+        index: Int32 scalar, the position.
+        rows: Int32 `[N]`, a number for each row.
+
+    Returns:
+        Float32 `[N]`.
+    """
+    prime = tf.constant(_PRIMES[0], tf.int64)
+    keys = [tf.math.floormod(seed, tf.constant(each, tf.int64)) for each in _PRIMES]
+    number = tf.cast(rows, tf.int64)
+    for constant, key in enumerate((*keys, tf.cast(index, tf.int64), *keys)):
+        number = tf.math.floormod(number + key + 97 * (constant + 1), prime)
+        square = tf.math.floormod(number * number, prime)
+        number = tf.math.floormod(tf.math.floormod(square * square, prime) * number, prime)
+    return tf.cast(tf.math.floormod(number, _STEPS), tf.float32) / _STEPS
 
 
 def to_seed(seed: Any) -> tf.Tensor:

@@ -12,6 +12,7 @@ from ktransformer.layers.key_span import KeySpan
 from ktransformer.layers.masks import hide_scores, sees_anything
 from ktransformer.layers.output_shapes import SameShapeLayer
 from ktransformer.layers.projection import Projection
+from ktransformer.layers.tensors import Heads, Scores, Vectors
 
 
 class MultiHeadAttention(SameShapeLayer):
@@ -26,14 +27,17 @@ class MultiHeadAttention(SameShapeLayer):
     heads of queries that follow each other: grouped-query attention, and with KV = 1 multi-query
     attention. Keys and values are never repeated in memory.
 
-    On JAX, after `keras.config.enable_flash_attention()`, `call` uses the backend's fused
-    attention where it computes the same: neither `compute_scores` nor `compute_weights` is
-    overridden, no dropout of weights is on, and the positions add no bias to the scores.
+    With the class attribute `fused_attention` set to True, on JAX, `call` uses the backend's fused
+    attention (flash attention on a GPU, in half precision) where it computes the same: neither
+    `compute_scores` nor `compute_weights` is overridden, no dropout of weights is on, the positions
+    add no bias to the scores, and under a mask T and S are even (cuDNN trains no others). It is off
+    by default because it has not been measured on a GPU yet.
 
     Reference: Vaswani et al. 2017, section 3.2; Shazeer 2019 (multi-query); Ainslie et al. 2023
         (grouped-query).
     """
 
+    fused_attention: ClassVar[bool] = False
     cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {"call": ("step",)}
 
     def __init__(
@@ -84,7 +88,7 @@ class MultiHeadAttention(SameShapeLayer):
         self.input_spec = keras.InputSpec(ndim=3, axes={-1: d_model})
 
     def project_heads(
-        self, dense: keras.layers.Layer, inputs: Any, *num_heads: int
+        self, dense: keras.layers.Layer, inputs: Vectors, *num_heads: int
     ) -> tuple[Any, ...]:
         """Projects inputs and splits the result into heads.
 
@@ -116,7 +120,7 @@ class MultiHeadAttention(SameShapeLayer):
             heads[:, stop - count : stop] for count, stop in zip(num_heads, stops, strict=True)
         )
 
-    def attend(self, query: Any, spans: Sequence[KeySpan], training: bool | None = None) -> Any:
+    def attend(self, query: Heads, spans: Sequence[KeySpan], training: bool | None = None) -> Heads:
         """Sums the values of all spans by their attention weights.
 
         Args:
@@ -127,12 +131,13 @@ class MultiHeadAttention(SameShapeLayer):
         Returns:
             Float tensor `[B, H, T, D/H]`.
         """
-        if self._can_fuse(spans, training):
+        if self._can_fuse(query, spans, training):
             return self._attend_fused(query, spans[0])
         weights = self.weights_dropout(self.span_weights(query, spans), training=training)
         if len(spans) == 1:
             return self._product(weights, spans[0].value)
-        attended, start = None, 0
+        attended: Heads = None
+        start: Any = 0
         for span in spans:
             stop = None if span is spans[-1] else start + ops.shape(span.value)[2]
             part = weights[..., start:stop]
@@ -143,7 +148,7 @@ class MultiHeadAttention(SameShapeLayer):
             start = stop
         return attended
 
-    def span_weights(self, query: Any, spans: Sequence[KeySpan]) -> Any:
+    def span_weights(self, query: Heads, spans: Sequence[KeySpan]) -> Scores:
         """Returns the attention weights without dropout, `[B, H, T, S]` over all spans' keys.
 
         A query that every key is hidden from by a mask has weights of 0.
@@ -157,7 +162,7 @@ class MultiHeadAttention(SameShapeLayer):
             weights = weights * ops.cast(seen, weights.dtype)
         return ops.cast(weights, query.dtype)
 
-    def compute_scores(self, query: Any, key: Any, positions: Positions) -> Any:
+    def compute_scores(self, query: Heads, key: Heads, positions: Positions) -> Scores:
         """Computes how well each key matches each query, before masks, biases and the softmax.
 
         Args:
@@ -176,7 +181,7 @@ class MultiHeadAttention(SameShapeLayer):
         scale = ops.cast(self.head_dim**-0.5, query.dtype)
         return self._product(query * scale, ops.transpose(key, (0, 1, 3, 2)))
 
-    def compute_weights(self, scores: Any) -> Any:
+    def compute_weights(self, scores: Scores) -> Scores:
         """Turns scores into attention weights.
 
         Args:
@@ -193,7 +198,7 @@ class MultiHeadAttention(SameShapeLayer):
         """Returns what is added to the scores, float32 `[H, T, S]`, or None; here None."""
         return None
 
-    def merge(self, attended: Any) -> Any:
+    def merge(self, attended: Heads) -> Vectors:
         """Joins the heads and projects them: `[B, H, T, D/H] -> [B, T, D]`."""
         length = ops.shape(attended)[2]
         joined = attended
@@ -202,7 +207,7 @@ class MultiHeadAttention(SameShapeLayer):
         outputs = self.output_projection(ops.reshape(joined, (-1, self.d_model)))
         return ops.reshape(outputs, (-1, length, self.d_model))
 
-    def _hidden_scores(self, query: Any, span: KeySpan) -> Any:
+    def _hidden_scores(self, query: Heads, span: KeySpan) -> Scores:
         """Computes a span's scores in float32, with bias, far below all others at hidden keys."""
         scores = self.compute_scores(query, span.key, span.positions)
         scores = ops.cast(scores, "float32")  # Neither -1e9 nor a long sum fits into float16.
@@ -211,7 +216,7 @@ class MultiHeadAttention(SameShapeLayer):
             return scores - (span.penalty if bias is None else span.penalty - bias)
         return hide_scores(scores if bias is None else scores + bias, span.mask)
 
-    def _product(self, left: Any, right: Any) -> Any:
+    def _product(self, left: Heads, right: Heads) -> Heads:
         """Multiplies `[B, H, T, X]` by `[B, KV, X, Y]` to `[B, H, T, Y]`.
 
         The heads of a group become more rows of one product, so that nothing is repeated.
@@ -224,28 +229,32 @@ class MultiHeadAttention(SameShapeLayer):
         product = ops.matmul(rows, right)  # [B, KV, H/KV * T, Y]
         return ops.reshape(product, (-1, self.num_heads, length, ops.shape(product)[3]))
 
-    def _can_fuse(self, spans: Sequence[KeySpan], training: bool | None) -> bool:
+    def _can_fuse(self, query: Heads, spans: Sequence[KeySpan], training: bool | None) -> bool:
         """Tells whether the backend's fused attention computes what the steps here do.
 
         TensorFlow has none: Keras would compute the same steps, in another layout.
         """
+        if not self.fused_attention or keras.config.backend() != "jax" or len(spans) > 1:
+            return False
+        span, whole = spans[0], MultiHeadAttention
         return (
-            keras.config.backend() == "jax"
-            and keras.config.is_flash_attention_enabled() is True
-            and type(self).compute_scores is MultiHeadAttention.compute_scores
-            and type(self).compute_weights is MultiHeadAttention.compute_weights
+            type(self).compute_scores is whole.compute_scores
+            and type(self).compute_weights is whole.compute_weights
             and (not self.dropout or training is False)
-            and len(spans) == 1
-            and spans[0].penalty is None
-            and self.position_bias(spans[0].positions) is None
+            and span.penalty is None
+            and (span.mask is None or not (query.shape[2] % 2 or span.key.shape[2] % 2))
+            and self.position_bias(span.positions) is None
         )
 
-    def _attend_fused(self, query: Any, span: KeySpan) -> Any:
+    def _attend_fused(self, query: Heads, span: KeySpan) -> Heads:
         query, key, value = (
             ops.transpose(heads, (0, 2, 1, 3)) for heads in (query, span.key, span.value)
         )
+        mask = span.mask
+        if mask is not None:  # cuDNN wants the axis of the queries whole.
+            mask = ops.broadcast_to(mask, (mask.shape[0], 1, query.shape[1], key.shape[1]))
         attended = ops.dot_product_attention(
-            query, key, value, mask=span.mask, scale=self.head_dim**-0.5
+            query, key, value, mask=mask, scale=self.head_dim**-0.5
         )
         attended = ops.transpose(attended, (0, 2, 1, 3))  # [B, H, T, D/H]
         seen = sees_anything([span.mask])

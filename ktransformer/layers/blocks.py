@@ -11,6 +11,7 @@ from ktransformer.layers.cross_attention import MultiHeadCrossAttention
 from ktransformer.layers.output_shapes import SameShapeLayer
 from ktransformer.layers.overrides import check_overrides
 from ktransformer.layers.self_attention import MultiHeadSelfAttention
+from ktransformer.layers.tensors import Mask, Scores, Shape, Vectors
 
 
 class _Block(ConfiguredLayer, SameShapeLayer):
@@ -47,7 +48,7 @@ class _Block(ConfiguredLayer, SameShapeLayer):
             name="feed_forward",
         )
 
-    def _build_sublayers(self, inputs_shape: Any) -> None:
+    def _build_sublayers(self, inputs_shape: Shape) -> None:
         """Creates and builds the two sublayers, with norm and dropout, that every block has."""
         self.self_attention = self.make_self_attention()
         self.feed_forward = self.make_feed_forward()
@@ -60,7 +61,7 @@ class _Block(ConfiguredLayer, SameShapeLayer):
             "feed_forward", inputs_shape
         )
 
-    def _make_residual(self, name: str, inputs_shape: Any) -> tuple[Any, Any]:
+    def _make_residual(self, name: str, inputs_shape: Shape) -> tuple[Any, Any]:
         """Creates the norm and the dropout of the residual connection around one sublayer."""
         norm = self.make_norm(f"{name}_norm")
         norm.build(inputs_shape)
@@ -71,10 +72,10 @@ class _Block(ConfiguredLayer, SameShapeLayer):
     def residual(
         self,
         name: str,
-        sublayer: Callable[[Any], Any],
-        inputs: Any,
+        sublayer: Callable[[Vectors], Vectors],
+        inputs: Vectors,
         training: bool | None = False,
-    ) -> Any:
+    ) -> Vectors:
         """Runs one sublayer with its norm, dropout and residual connection.
 
         `call` and the cached `step` both go through it for every sublayer.
@@ -94,7 +95,7 @@ class _Block(ConfiguredLayer, SameShapeLayer):
         outputs = getattr(self, f"{name}_dropout")(outputs, training=training)
         return self.after_sublayer(norm, inputs, outputs)
 
-    def before_sublayer(self, norm: keras.layers.Layer, inputs: Any) -> Any:
+    def before_sublayer(self, norm: keras.layers.Layer, inputs: Vectors) -> Vectors:
         """Returns the sublayer's inputs: normed in pre-norm, else unchanged.
 
         Override this and `after_sublayer` for another place of the norm or another residual.
@@ -108,7 +109,9 @@ class _Block(ConfiguredLayer, SameShapeLayer):
         """
         return norm(inputs) if self.norm_first else inputs
 
-    def after_sublayer(self, norm: keras.layers.Layer, inputs: Any, outputs: Any) -> Any:
+    def after_sublayer(
+        self, norm: keras.layers.Layer, inputs: Vectors, outputs: Vectors
+    ) -> Vectors:
         """Adds the sublayer's outputs to its inputs, and norms the sum in post-norm.
 
         Args:
@@ -121,23 +124,23 @@ class _Block(ConfiguredLayer, SameShapeLayer):
         """
         return inputs + outputs if self.norm_first else norm(inputs + outputs)
 
-    def _attend_to_self(self, inputs: Any, mask: Any | None, training: bool | None) -> Any:
+    def _attend_to_self(self, inputs: Vectors, mask: Mask | None, training: bool | None) -> Vectors:
         """Runs the self-attention with its residual: `[B, T, D] -> [B, T, D]`."""
 
-        def attend(hidden: Any) -> Any:
+        def attend(hidden: Vectors) -> Vectors:
             return self.self_attention(hidden, mask=mask, training=training)
 
         return self.residual("self_attention", attend, inputs, training)
 
-    def _feed(self, inputs: Any, training: bool | None) -> Any:
+    def _feed(self, inputs: Vectors, training: bool | None) -> Vectors:
         """Runs the feed-forward network with its residual: `[B, T, D] -> [B, T, D]`."""
 
-        def feed(hidden: Any) -> Any:
+        def feed(hidden: Vectors) -> Vectors:
             return self.feed_forward(hidden, training=training)
 
         return self.residual("feed_forward", feed, inputs, training)
 
-    def attention_weights(self, inputs: Any, mask: Any | None = None) -> Any:
+    def attention_weights(self, inputs: Vectors, mask: Mask | None = None) -> Scores:
         """Returns the self-attention weights `[B, H, T, T]` for the block's inputs."""
         return self.self_attention.attention_weights(
             self.before_sublayer(self.self_attention_norm, inputs), mask=mask
@@ -180,11 +183,13 @@ class EncoderBlock(_Block):
 
     causal = False
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates and builds the sublayers for inputs `[B, T, D]`."""
         self._build_sublayers(input_shape)
 
-    def call(self, inputs: Any, mask: Any | None = None, training: bool | None = None) -> Any:
+    def call(
+        self, inputs: Vectors, mask: Mask | None = None, training: bool | None = None
+    ) -> Vectors:
         return self._feed(self._attend_to_self(inputs, mask, training), training)
 
 
@@ -243,7 +248,7 @@ class DecoderBlock(_Block):
             name="cross_attention",
         )
 
-    def build(self, inputs_shape: Any, memory_shape: Any | None = None) -> None:
+    def build(self, inputs_shape: Shape, memory_shape: Shape | None = None) -> None:
         """Creates and builds the sublayers.
 
         Args:
@@ -260,23 +265,23 @@ class DecoderBlock(_Block):
             "cross_attention", inputs_shape
         )
 
-    def compute_output_shape(self, inputs_shape: Any, memory_shape: Any = None) -> Any:
+    def compute_output_shape(self, inputs_shape: Shape, memory_shape: Shape = None) -> Shape:
         """Returns the shape of the inputs."""
         return inputs_shape
 
     def call(
         self,
-        inputs: Any,
-        memory: Any | None = None,
-        inputs_mask: Any | None = None,
-        memory_mask: Any | None = None,
+        inputs: Vectors,
+        memory: Vectors | None = None,
+        inputs_mask: Mask | None = None,
+        memory_mask: Mask | None = None,
         training: bool | None = None,
-    ) -> Any:
+    ) -> Vectors:
         if memory is None and inputs_mask is None:  # Keras fills it in for two tensors alone.
             inputs_mask = getattr(inputs, "_keras_mask", None)
         hidden = self._attend_to_self(inputs, inputs_mask, training)
 
-        def attend(hidden: Any) -> Any:
+        def attend(hidden: Vectors) -> Vectors:
             return self.cross_attention(hidden, memory, memory_mask=memory_mask, training=training)
 
         if self._has_memory(memory):
@@ -284,7 +289,7 @@ class DecoderBlock(_Block):
         return self._feed(hidden, training)
 
     def step(
-        self, inputs: Any, cache: Cache, memory: KeyValues | None, at: StepContext
+        self, inputs: Vectors, cache: Cache, memory: KeyValues | None, at: StepContext
     ) -> tuple[Any, Cache]:
         """Decodes one new position of every hypothesis.
 
@@ -303,12 +308,12 @@ class DecoderBlock(_Block):
         """
         check_overrides(self)
 
-        def attend_to_self(hidden: Any) -> Any:
+        def attend_to_self(hidden: Vectors) -> Vectors:
             nonlocal cache
             outputs, cache = self.self_attention.step(hidden, cache, at)
             return outputs
 
-        def attend(hidden: Any) -> Any:
+        def attend(hidden: Vectors) -> Vectors:
             return self.cross_attention.step(hidden, memory, at)
 
         hidden = self.residual("self_attention", attend_to_self, inputs)
@@ -316,7 +321,7 @@ class DecoderBlock(_Block):
             hidden = self.residual("cross_attention", attend, hidden)
         return self._feed(hidden, training=False), cache
 
-    def _has_memory(self, memory: Any | None) -> bool:
+    def _has_memory(self, memory: Vectors | None) -> bool:
         """Tells whether there is cross-attention; raises where the memory does not fit that."""
         if (memory is None) != (self.cross_attention is None):
             built, got = ("without", "one") if self.cross_attention is None else ("with", "None")
@@ -328,10 +333,10 @@ class DecoderBlock(_Block):
 
     def cross_attention_weights(
         self,
-        inputs: Any,
-        memory: Any,
-        inputs_mask: Any | None = None,
-        memory_mask: Any | None = None,
+        inputs: Vectors,
+        memory: Vectors,
+        inputs_mask: Mask | None = None,
+        memory_mask: Mask | None = None,
     ) -> Any:
         """Returns the cross-attention weights `[B, H, T, S]` for the block's inputs."""
         hidden = self._attend_to_self(inputs, inputs_mask, training=False)

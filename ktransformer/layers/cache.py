@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from ktransformer.layers.tensors import Heads, Size
+
 # Subtracted from a score, it makes exp() of it exactly 0, in float32 and for any score. (Why not
 # added: TensorFlow 2.21 on oneDNN fuses a product with a sum behind it, and in a loop the fused
 # graph may return nothing at all.)
@@ -23,11 +25,11 @@ def memory_mask_penalty(mask: Any) -> Any:
 class Positions(NamedTuple):
     """Where queries `[T]` and keys `[S]` stand, as ints, each in its own sequence."""
 
-    queries: Any
+    queries: Heads
     keys: Any
 
     @classmethod
-    def from_start(cls, query_length: Any, key_length: Any) -> "Positions":
+    def from_start(cls, query_length: Size, key_length: Size) -> "Positions":
         """Returns the positions of whole sequences."""
         return cls(ops.arange(query_length, dtype="int32"), ops.arange(key_length, dtype="int32"))
 
@@ -42,8 +44,8 @@ class KeyValues(NamedTuple):
         value: Float tensor `[B, H, S, D/H]`.
     """
 
-    key: Any
-    value: Any
+    key: Heads
+    value: Heads
 
 
 class Cache(NamedTuple):
@@ -61,7 +63,7 @@ class Cache(NamedTuple):
     past: Any
     recent: KeyValues
 
-    def write(self, key: Any, value: Any, writer: Any) -> KeyValues:
+    def write(self, key: Heads, value: Heads, writer: Any) -> KeyValues:
         """Returns what is recent with a step's keys and values, `[B, H, K, D/H]`, in their slots.
 
         `writer`, floats `[slots, K]`, is 1 where a slot is that of a hypothesis. Their product,
@@ -96,7 +98,7 @@ class MaskPenalty(NamedTuple):
 
     @classmethod
     def all_hidden(
-        cls, rows: Any, length: Any, *, beam_size: int = 1, chunked: bool = False
+        cls, rows: Size, length: Size, *, beam_size: int = 1, chunked: bool = False
     ) -> "MaskPenalty":
         """Hides all of an empty cache; see `MultiHeadSelfAttention.empty_cache`."""
 
@@ -156,7 +158,7 @@ class StepContext(NamedTuple):
     memory_penalty: Any
 
     @classmethod
-    def at(cls, index: Any, penalty: MaskPenalty, memory_penalty: Any = ()) -> "StepContext":
+    def at(cls, index: Size, penalty: MaskPenalty, memory_penalty: Any = ()) -> "StepContext":
         """Places a step at position `index`, after the steps that led to `penalty`."""
         beam_size, index = penalty.beam_size, ops.cast(index, "int32")
         hypotheses = ops.arange(beam_size, dtype="int32")

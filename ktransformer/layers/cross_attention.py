@@ -11,6 +11,7 @@ from ktransformer.layers.checks import check_axes, check_mask
 from ktransformer.layers.key_span import KeySpan
 from ktransformer.layers.masks import attention_mask
 from ktransformer.layers.overrides import check_overrides
+from ktransformer.layers.tensors import Heads, Mask, Scores, Shape, Vectors
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -60,7 +61,7 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         super().__init__(num_heads, **kwargs)
         self.supports_masking = True
 
-    def build(self, inputs_shape: Any, memory_shape: Any) -> None:
+    def build(self, inputs_shape: Shape, memory_shape: Shape) -> None:
         """Creates the projections for inputs `[B, T, D]` and memory `[B, S, D]`."""
         self._set_sizes(inputs_shape[-1])
         self.make_projections(inputs_shape[-1], memory_shape[-1])
@@ -80,15 +81,15 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         self.memory_projection = self.make_dense(features, memory_dim, "memory_projection")
         self.output_projection = self.make_dense(self.d_model, self.d_model, "output_projection")
 
-    def compute_output_shape(self, inputs_shape: Any, memory_shape: Any = None) -> Any:
+    def compute_output_shape(self, inputs_shape: Shape, memory_shape: Shape = None) -> Shape:
         """Returns the shape of the inputs."""
         return inputs_shape
 
-    def project_query(self, inputs: Any) -> Any:
+    def project_query(self, inputs: Vectors) -> Heads:
         """Makes the queries: `[B, T, D] -> [B, H, T, D/H]`."""
         return self.project_heads(self.query_projection, inputs)[0]
 
-    def project_key_value(self, memory: Any) -> tuple[Any, Any]:
+    def project_key_value(self, memory: Vectors) -> tuple[Heads, Heads]:
         """Makes key and value, `[B, KV, S, D/H]` each, from memory `[B, S, D]`."""
         key, value = self.project_heads(
             self.memory_projection, memory, self.num_kv_heads, self.num_kv_heads
@@ -97,20 +98,22 @@ class MultiHeadCrossAttention(MultiHeadAttention):
 
     def call(
         self,
-        inputs: Any,
-        memory: Any,
-        memory_mask: Any | None = None,
+        inputs: Vectors,
+        memory: Vectors,
+        memory_mask: Mask | None = None,
         training: bool | None = None,
-    ) -> Any:
+    ) -> Vectors:
         span = self._project_span(inputs, memory, memory_mask)
         return self.merge(self.attend(self.project_query(inputs), [span], training))
 
-    def attention_weights(self, inputs: Any, memory: Any, memory_mask: Any | None = None) -> Any:
+    def attention_weights(
+        self, inputs: Vectors, memory: Vectors, memory_mask: Mask | None = None
+    ) -> Scores:
         """Returns the weights `[B, H, T, S]` that `call` uses, without dropout."""
         span = self._project_span(inputs, memory, memory_mask)
         return self.span_weights(self.project_query(inputs), [span])
 
-    def project_memory(self, memory: Any, memory_mask: Any) -> KeyValues:
+    def project_memory(self, memory: Vectors, memory_mask: Mask) -> KeyValues:
         """Computes what all steps of decoding need of the memory `[B, S, D]`, once.
 
         `memory_mask` is boolean, `[B, S]`. Where it hides everything, the values are 0, so that
@@ -121,7 +124,7 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         anything = ops.reshape(anything, (-1, 1, 1, 1))
         return KeyValues(ops.transpose(key, (0, 1, 3, 2)), value * anything)
 
-    def step(self, inputs: Any, memory: KeyValues, at: StepContext) -> Any:
+    def step(self, inputs: Vectors, memory: KeyValues, at: StepContext) -> Vectors:
         """Attends from the newest position of every hypothesis to its sentence's memory.
 
         The K hypotheses of a sentence share one memory: they are its K queries, so that nothing
@@ -148,7 +151,7 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         )
         return self.merge(self.attend(self.project_query(inputs), [span], training=False))
 
-    def _project_span(self, inputs: Any, memory: Any, memory_mask: Any | None) -> KeySpan:
+    def _project_span(self, inputs: Vectors, memory: Vectors, memory_mask: Mask | None) -> KeySpan:
         """Returns the span of a whole memory's keys and values."""
         check_axes("memory", memory, "[B, S, D]")
         check_mask("memory_mask", memory_mask, "memory", memory)

@@ -8,6 +8,7 @@ from keras import ops
 from ktransformer.layers.checks import check_dropouts, to_size
 from ktransformer.layers.output_shapes import SameShapeLayer
 from ktransformer.layers.projection import Projection
+from ktransformer.layers.tensors import Shape, Vectors
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -78,18 +79,18 @@ class FeedForward(SameShapeLayer):
         dense.build((None, None, input_dim))
         return dense
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the two kernels for inputs `[B, T, D]`."""
         d_model = input_shape[-1]
         self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: d_model})
         self.hidden_projection = self.make_dense(self.hidden_dim, d_model, "hidden_projection")
         self.output_projection = self.make_dense(d_model, self.hidden_dim, "output_projection")
 
-    def compute_hidden(self, inputs: Any) -> Any:
+    def compute_hidden(self, inputs: Vectors) -> Vectors:
         """Computes the inner layer at each position, a row each: `[N, D] -> [N, hidden_dim]`."""
         return self.activation(self.hidden_projection(inputs))
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Vectors, training: bool | None = None) -> Vectors:
         # Rows, because a Dense on more axes adds operations that only compute shapes.
         rows = ops.reshape(inputs, (-1, inputs.shape[-1]))  # [B*T, D]
         hidden = self.hidden_dropout(self.compute_hidden(rows), training=training)

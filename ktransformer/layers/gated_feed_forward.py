@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from ktransformer.layers.feed_forward import FeedForward
+from ktransformer.layers.tensors import Shape, Vectors
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -42,10 +43,10 @@ class GatedFeedForward(FeedForward):
     def __init__(self, hidden_dim: int, *, activation: Any = "silu", **kwargs: Any) -> None:
         super().__init__(hidden_dim, activation=activation, **kwargs)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the three kernels for inputs `[B, T, D]`."""
         super().build(input_shape)
         self.gate_projection = self.make_dense(self.hidden_dim, input_shape[-1], "gate_projection")
 
-    def compute_hidden(self, inputs: Any) -> Any:
+    def compute_hidden(self, inputs: Vectors) -> Vectors:
         return self.activation(self.gate_projection(inputs)) * self.hidden_projection(inputs)

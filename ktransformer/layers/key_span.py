@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from ktransformer.layers.cache import Positions
+from ktransformer.layers.tensors import Heads, Mask
 
 
 class KeySpan(NamedTuple):
@@ -21,8 +22,8 @@ class KeySpan(NamedTuple):
             hidden; None outside of cached steps. A span has a mask or a penalty, never both.
     """
 
-    key: Any
-    value: Any
+    key: Heads
+    value: Heads
     positions: Positions
-    mask: Any | None = None
+    mask: Mask | None = None
     penalty: Any | None = None

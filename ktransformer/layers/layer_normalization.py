@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from ktransformer.layers.tensors import Shape, Vectors
+
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 class LayerNormalization(keras.layers.LayerNormalization):
@@ -35,13 +37,13 @@ class LayerNormalization(keras.layers.LayerNormalization):
     Reference: Ba et al. 2016, "Layer Normalization", equation 4.
     """
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the scale and the offset for inputs `[..., D]`."""
         super().build(input_shape)
         axes = {axis: input_shape[axis] for axis in self.axis}
         self.input_spec = keras.InputSpec(axes=axes)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Vectors, training: bool | None = None) -> Any:
         over_last_axis = self.axis in ([-1], [len(inputs.shape) - 1])
         if not (training and over_last_axis and self.scale and self.center):
             return super().call(inputs)

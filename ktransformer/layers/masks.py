@@ -11,16 +11,18 @@ from typing import Any
 
 from keras import ops
 
+from ktransformer.layers.tensors import Mask, Scores, Size
+
 # Low enough that exp() of it is exactly 0 in float32, and finite, so that a row without a single
 # True stays free of NaN.
 _MASKED_SCORE = -1e9
 
 
 def attention_mask(
-    mask: Any | None,
+    mask: Mask | None,
     *,
-    query_length: Any,
-    key_length: Any,
+    query_length: Size,
+    key_length: Size,
     causal: bool = False,
 ) -> Any | None:
     """Widens a padding mask for attention scores and adds causality.
@@ -50,7 +52,7 @@ def attention_mask(
     return past if wide is None else ops.logical_and(wide, past)
 
 
-def hide_scores(scores: Any, mask: Any | None) -> Any:
+def hide_scores(scores: Scores, mask: Mask | None) -> Scores:
     """Lowers the scores of masked keys so far that a softmax gives them a weight of exactly 0.
 
     Args:

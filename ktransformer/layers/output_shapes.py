@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from ktransformer.layers.tensors import Shape
+
 
 class DescribedLayer(keras.layers.Layer):
     """A layer whose symbolic output keeps every axis that `compute_output_shape` knows.
@@ -28,7 +30,7 @@ class SameShapeLayer(DescribedLayer):
         super().__init__(**kwargs)
         self.input_spec = keras.InputSpec(min_ndim=2)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Returns the shape of the input."""
         return input_shape
 

@@ -8,6 +8,7 @@ from keras import ops
 from ktransformer.layers.checks import check_dropouts, check_sizes, to_size
 from ktransformer.layers.output_shapes import DescribedLayer
 from ktransformer.layers.projection import Projection
+from ktransformer.layers.tensors import Images, Mask, Shape
 
 
 def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -104,7 +105,7 @@ class PatchEmbedding(DescribedLayer):
             )
         return height // self.patch_size, width // self.patch_size
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: Shape = None) -> None:
         """Creates the weights; they do not depend on the size of the inputs."""
         self.projection = Projection(
             self.d_model,
@@ -124,16 +125,16 @@ class PatchEmbedding(DescribedLayer):
                 shape=(1, self.d_model), initializer="zeros", name="class_embedding"
             )
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> tuple[int | None, ...]:
         """Returns `[B, N, D]`, or `[B, N + 1, D]` with a class token."""
         rows, columns = self._grid_of_images(input_shape)
         return (input_shape[0], rows * columns + self.class_token, self.d_model)
 
-    def compute_mask(self, inputs: Any, mask: Any | None = None) -> None:
+    def compute_mask(self, inputs: Images, mask: Mask | None = None) -> None:
         """Starts no mask: every patch is real."""
         return None
 
-    def flatten_patches(self, images: Any) -> Any:
+    def flatten_patches(self, images: Images) -> Any:
         """Lays out the pixels of each patch, a row each: `[B, h, w, C] -> [B*N, P*P*C]`."""
         size, pixels = self.patch_size, self.patch_size * self.channels
         columns = images.shape[2] // size
@@ -154,7 +155,7 @@ class PatchEmbedding(DescribedLayer):
         )
         return ops.cast(ops.reshape(grid, (-1, self.d_model)), self.compute_dtype)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Images, training: bool | None = None) -> Any:
         rows, columns = self._grid_of_images(inputs.shape)
         images = ops.cast(inputs, self.compute_dtype)
         vectors = self.projection(self.flatten_patches(images))

@@ -9,6 +9,7 @@ from ktransformer.layers.checks import check_axes, check_dropouts, check_ids, ch
 from ktransformer.layers.output_shapes import DescribedLayer
 from ktransformer.layers.positions import get as get_positions
 from ktransformer.layers.positions import serialize as serialize_positions
+from ktransformer.layers.tensors import Ids, Logits, Mask, Shape, Vectors
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -86,7 +87,7 @@ class PositionalEmbedding(DescribedLayer):
             dropout, dtype=self.dtype_policy, name="sum_dropout"
         )
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: Shape = None) -> None:
         """Creates the embedding table, and what the positions add."""
         self.embeddings = self.add_weight(
             shape=(self.vocabulary_size, self.d_model),
@@ -95,7 +96,7 @@ class PositionalEmbedding(DescribedLayer):
         )
         self.positions.build_embedding(self)
 
-    def compute_mask(self, inputs: Any, mask: Any | None = None) -> Any:
+    def compute_mask(self, inputs: Ids, mask: Mask | None = None) -> Mask:
         """Marks the real tokens: `[B, T]`, True where the id is not `pad_id`.
 
         Of vectors `[B, T, D]`, which the layer takes in reverse, it returns their own mask.
@@ -104,7 +105,7 @@ class PositionalEmbedding(DescribedLayer):
             return mask
         return ops.not_equal(inputs, self.pad_id)
 
-    def embed(self, ids: Any, start_index: Any = 0) -> Any:
+    def embed(self, ids: Ids, start_index: Any = 0) -> Vectors:
         """Sums token and position vectors, if any, without dropout: `[B, T] -> [B, T, D]`.
 
         `start_index` is the position of the first id.
@@ -127,7 +128,7 @@ class PositionalEmbedding(DescribedLayer):
         vectors = self.positions.vectors(self, positions)
         return tokens if vectors is None else tokens + vectors
 
-    def call(self, inputs: Any, training: bool | None = None, reverse: bool = False) -> Any:
+    def call(self, inputs: Ids, training: bool | None = None, reverse: bool = False) -> Vectors:
         if reverse:
             check_axes("inputs", inputs, "[B, T, D]")
             return self.logits(inputs)
@@ -137,13 +138,13 @@ class PositionalEmbedding(DescribedLayer):
         ids = ops.where(inputs < 0, self.vocabulary_size, ops.cast(inputs, "int32"))
         return self.sum_dropout(self.embed(ids), training=training)
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> tuple[int | None, ...]:
         """Returns `[B, T, D]` for ids `[B, T]`, `[B, T, V]` for vectors `[B, T, D]`."""
         if len(input_shape) == 3:
             return (*input_shape[:2], self.vocabulary_size)
         return (*input_shape, self.d_model)
 
-    def logits(self, hidden: Any) -> Any:
+    def logits(self, hidden: Vectors) -> Logits:
         """Projects vectors onto the vocabulary by the same table.
 
         Vectors `[B, T, D]` give `[B, T, V]`, rows `[N, D]` give `[N, V]`. Symbolic ones, of a
@@ -161,7 +162,7 @@ class PositionalEmbedding(DescribedLayer):
             return product
         return ops.reshape(product, (-1, ops.shape(hidden)[1], self.vocabulary_size))
 
-    def _symbolic_logits(self, hidden: Any) -> Any:
+    def _symbolic_logits(self, hidden: Vectors) -> Any:
         if type(self).logits is not PositionalEmbedding.logits:
             # The call would come back to the subclass's method, which is half done.
             self._refuse_symbolic("logits", hidden, "embedding(hidden, reverse=True)")

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from ktransformer.layers.output_shapes import SameShapeLayer
+from ktransformer.layers.tensors import Shape, Vectors
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -40,13 +41,13 @@ class RMSNormalization(SameShapeLayer):
         self.epsilon = epsilon
         self.supports_masking = True
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the scale for inputs `[..., D]`."""
         self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
         # Named as in layer normalization: optimizers exclude `gamma` from weight decay.
         self.gamma = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="gamma")
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Vectors) -> Any:
         features = ops.cast(inputs, "float32")  # A square overflows float16.
         mean_square = ops.mean(ops.square(features), axis=-1, keepdims=True)
         normed = features * ops.rsqrt(mean_square + self.epsilon)

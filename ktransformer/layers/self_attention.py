@@ -13,6 +13,7 @@ from ktransformer.layers.masks import attention_mask
 from ktransformer.layers.overrides import check_overrides
 from ktransformer.layers.positions import get as get_positions
 from ktransformer.layers.positions import serialize as serialize_positions
+from ktransformer.layers.tensors import Heads, Mask, Scores, Shape, Size, Vectors
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -70,7 +71,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         self.causal = causal
         self.supports_masking = True
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the projections for inputs `[B, T, D]`."""
         self._set_sizes(input_shape[-1])
         self.make_projections(input_shape[-1])
@@ -92,7 +93,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         self.input_projection = self.make_dense(features, input_dim, "input_projection")
         self.output_projection = self.make_dense(self.d_model, self.d_model, "output_projection")
 
-    def project(self, inputs: Any, positions: Any) -> tuple[Any, Any, Any]:
+    def project(self, inputs: Vectors, positions: Any) -> tuple[Heads, Heads, Heads]:
         """Makes query, key and value of inputs.
 
         Args:
@@ -113,16 +114,18 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         """Returns the bias of `positions`, float32 `[H, T, S]`, or None."""
         return self.positions.bias(self, positions)
 
-    def call(self, inputs: Any, mask: Any | None = None, training: bool | None = None) -> Any:
+    def call(
+        self, inputs: Vectors, mask: Mask | None = None, training: bool | None = None
+    ) -> Vectors:
         query, span = self._project_whole(inputs, mask)
         return self.merge(self.attend(query, [span], training))
 
-    def attention_weights(self, inputs: Any, mask: Any | None = None) -> Any:
+    def attention_weights(self, inputs: Vectors, mask: Mask | None = None) -> Scores:
         """Returns the weights `[B, H, T, T]` that `call` uses, without dropout."""
         query, span = self._project_whole(inputs, mask)
         return self.span_weights(query, [span])
 
-    def _project_whole(self, inputs: Any, mask: Any | None) -> tuple[Any, KeySpan]:
+    def _project_whole(self, inputs: Vectors, mask: Mask | None) -> tuple[Heads, KeySpan]:
         """Returns the queries of a whole sequence, and the span of its keys and values."""
         check_mask("mask", mask, "inputs", inputs, pairs=True)
         length = ops.shape(inputs)[1]
@@ -132,7 +135,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         return query, KeySpan(key, value, positions, mask=mask)
 
     def empty_cache(
-        self, rows: Any, length: Any, *, beam_size: int = 1, chunked: bool = False
+        self, rows: Size, length: Size, *, beam_size: int = 1, chunked: bool = False
     ) -> Cache:
         """Makes room for `length` positions of `beam_size` hypotheses each; see `Cache`."""
         shape = (rows, self.num_kv_heads, length * beam_size, self.head_dim)
@@ -146,7 +149,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         value = ops.zeros(shape, self.compute_dtype)
         return Cache(KeyValues(ops.transpose(value, (0, 1, 3, 2)), value), recent)
 
-    def step(self, inputs: Any, cache: Cache, at: StepContext) -> tuple[Any, Cache]:
+    def step(self, inputs: Vectors, cache: Cache, at: StepContext) -> tuple[Vectors, Cache]:
         """Attends from the newest position of every hypothesis to what it comes from.
 
         The K hypotheses of a sentence share one cache, in which nothing moves: `at` says which

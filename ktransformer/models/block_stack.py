@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from ktransformer.layers.output_shapes import SameShapeLayer
+from ktransformer.layers.tensors import Vectors
 from ktransformer.models.rematerialization import call_rematerialized
 
 
@@ -48,8 +49,8 @@ class BlockStack(SameShapeLayer):
             self.final_norm.build(shapes[0])
 
     def call_block(
-        self, block: keras.layers.Layer, *inputs: Any, training: bool | None, **masks: Any
-    ) -> Any:
+        self, block: keras.layers.Layer, *inputs: Vectors, training: bool | None, **masks: Any
+    ) -> Vectors:
         """Calls one block, rematerialized in training if `remat` is set.
 
         Args:
@@ -65,7 +66,7 @@ class BlockStack(SameShapeLayer):
             return call_rematerialized(block, *inputs, training=training, **masks)
         return block(*inputs, training=training, **masks)
 
-    def finish(self, hidden: Any) -> Any:
+    def finish(self, hidden: Vectors) -> Vectors:
         """Applies the final norm, if there is one."""
         return hidden if self.final_norm is None else self.final_norm(hidden)
 

@@ -7,6 +7,7 @@ from keras import ops
 
 from ktransformer.layers import DecoderState
 from ktransformer.layers.checks import check_inputs
+from ktransformer.layers.tensors import Ids, Mask, Shape, Size, Vectors
 from ktransformer.models.next_token_model import NextTokenModel
 
 CAUSAL_PRESETS: dict[str, dict[str, Any]] = {
@@ -110,7 +111,7 @@ class CausalLanguageModel(NextTokenModel):
             self.output_embedding = self.make_output_projection()
         self.decoder = self.make_decoder(self.num_layers)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: Shape = None) -> None:
         """Creates the weights; they do not depend on the shape of the inputs."""
         vectors = (None, None, self.d_model)
         self.target_embedding.build((None, None))
@@ -122,11 +123,11 @@ class CausalLanguageModel(NextTokenModel):
     def export_signature(self) -> list[Any]:
         return [keras.InputSpec(shape=(None, None), dtype="int32", name="ids")]
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> tuple[int | None, ...]:
         """Returns `[B, T, V]`."""
         return (*input_shape, self.vocabulary_size)
 
-    def hidden_states(self, inputs: Any, training: bool | None = None) -> Any:
+    def hidden_states(self, inputs: Ids, training: bool | None = None) -> Vectors:
         """Returns the decoder's output, which the output projection turns into logits.
 
         Args:
@@ -137,14 +138,14 @@ class CausalLanguageModel(NextTokenModel):
             Float tensor `[B, T, D]`.
         """
         check_inputs(inputs, self.input_axes)
-        hidden: Any = self.decoder(
+        hidden: Vectors = self.decoder(
             self.target_embedding(inputs, training=training),
             inputs_mask=self.attention_mask(inputs),
             training=training,
         )
         return hidden
 
-    def attention_mask(self, ids: Any) -> Any:
+    def attention_mask(self, ids: Ids) -> Mask:
         """Marks the tokens that may be attended to, if they are not later ones.
 
         Args:
@@ -163,14 +164,14 @@ class CausalLanguageModel(NextTokenModel):
         same = ops.equal(ops.expand_dims(texts, 2), ops.expand_dims(texts, 1))
         return ops.logical_and(same, ops.expand_dims(mask, 1))
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Ids, previous_mask: Mask | None = None) -> Mask:
         """Marks the real tokens: `[B, T]`, True where the id is not `pad_id`."""
         return self.target_embedding.compute_mask(inputs)
 
     def step(
         self,
-        ids: Any,
-        index: Any,
+        ids: Ids,
+        index: Size,
         state: DecoderState,
         memory: Any = (),
         columns: Any | None = None,

@@ -6,6 +6,7 @@ import keras
 
 from ktransformer.layers import DecoderState, KeyValues, MaskPenalty, StepContext
 from ktransformer.layers.overrides import check_overrides
+from ktransformer.layers.tensors import Mask, Shape, Size, Vectors
 from ktransformer.models.block_stack import BlockStack
 
 
@@ -48,22 +49,22 @@ class Decoder(BlockStack):
         "call_block": ("step",),
     }
 
-    def build(self, inputs_shape: Any, memory_shape: Any | None = None) -> None:
+    def build(self, inputs_shape: Shape, memory_shape: Shape | None = None) -> None:
         """Builds the blocks for inputs `[B, T, D]` and, where there is one, memory `[B, S, D]`."""
         self.build_blocks(inputs_shape, *([] if memory_shape is None else [memory_shape]))
 
-    def compute_output_shape(self, inputs_shape: Any, memory_shape: Any = None) -> Any:
+    def compute_output_shape(self, inputs_shape: Shape, memory_shape: Shape = None) -> Shape:
         """Returns the shape of the inputs."""
         return inputs_shape
 
     def call(
         self,
-        inputs: Any,
-        memory: Any | None = None,
-        inputs_mask: Any | None = None,
-        memory_mask: Any | None = None,
+        inputs: Vectors,
+        memory: Vectors | None = None,
+        inputs_mask: Mask | None = None,
+        memory_mask: Mask | None = None,
         training: bool | None = None,
-    ) -> Any:
+    ) -> Vectors:
         if memory is None and inputs_mask is None:  # Keras fills it in for two tensors alone.
             inputs_mask = getattr(inputs, "_keras_mask", None)
         hidden = inputs
@@ -79,7 +80,7 @@ class Decoder(BlockStack):
         return self.finish(hidden)
 
     def empty_state(
-        self, rows: Any, length: Any, *, beam_size: int = 1, chunked: bool = False
+        self, rows: Size, length: Size, *, beam_size: int = 1, chunked: bool = False
     ) -> DecoderState:
         """Makes the state before the first step; see `Transformer.empty_state`."""
         caches = (
@@ -89,15 +90,15 @@ class Decoder(BlockStack):
         penalty = MaskPenalty.all_hidden(rows, length, beam_size=beam_size, chunked=chunked)
         return DecoderState(tuple(caches), penalty)
 
-    def project_memory(self, memory: Any, memory_mask: Any) -> list[KeyValues]:
+    def project_memory(self, memory: Vectors, memory_mask: Mask) -> list[KeyValues]:
         """Computes each block's cross-attention key and value of the memory `[B, S, D]`."""
         return [block.cross_attention.project_memory(memory, memory_mask) for block in self.blocks]
 
     def step(
         self,
-        inputs: Any,
+        inputs: Vectors,
         state: DecoderState,
-        index: Any,
+        index: Size,
         memories: list[KeyValues] | None = None,
         memory_penalty: Any = (),
     ) -> tuple[Any, DecoderState]:

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from ktransformer.layers.overrides import check_overrides
+from ktransformer.layers.tensors import Ids
 from ktransformer.models.next_token_model import NextTokenModel
 from ktransformer.models.transformer import Transformer
 
@@ -77,7 +78,7 @@ def check_decoding(
 
 def _compare(
     model: NextTokenModel,
-    source: Any | None,
+    source: Ids | None,
     beam_size: int,
     chosen: Any,
     tolerance: float,
@@ -106,7 +107,7 @@ def _compare(
 
 
 def _decode(
-    model: NextTokenModel, source: Any | None, beam_size: int, chosen: Any, seed: int
+    model: NextTokenModel, source: Ids | None, beam_size: int, chosen: Any, seed: int
 ) -> tuple[Any, Any]:
     """Feeds random tokens to cached steps: targets `[B, K, T]` and their logits `[B, K, T, V]`.
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from ktransformer.layers.tensors import Mask, Shape, Vectors
 from ktransformer.models.block_stack import BlockStack
 
 
@@ -43,17 +44,19 @@ class Encoder(BlockStack):
     Reference: Vaswani et al. 2017, section 3.1.
     """
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Builds the blocks for inputs `[B, S, D]`."""
         self.build_blocks(input_shape)
 
-    def call(self, inputs: Any, mask: Any | None = None, training: bool | None = None) -> Any:
+    def call(
+        self, inputs: Vectors, mask: Mask | None = None, training: bool | None = None
+    ) -> Vectors:
         hidden = inputs
         for block in self.blocks:
             hidden = self.call_block(block, hidden, mask=mask, training=training)
         return self.finish(hidden)
 
-    def attention_weights(self, inputs: Any, mask: Any | None = None) -> list[Any]:
+    def attention_weights(self, inputs: Vectors, mask: Mask | None = None) -> list[Any]:
         """Returns each block's attention weights `[B, H, S, S]`, first block first.
 
         Takes what `call` takes; the blocks must be `EncoderBlock`s or have the same method.

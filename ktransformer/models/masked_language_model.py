@@ -7,6 +7,7 @@ from keras import ops
 
 from ktransformer.layers.checks import check_ids, check_inputs
 from ktransformer.layers.projection import Projection
+from ktransformer.layers.tensors import Ids, Logits, Shape, Vectors
 from ktransformer.models.block_model import EncoderModel
 from ktransformer.models.text_model import TextModel
 from ktransformer.models.transformer import PRESETS
@@ -92,7 +93,7 @@ class MaskedLanguageModel(TextModel, EncoderModel):
         )
         self.head_norm = self.make_norm("head_norm")
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: Shape = None) -> None:
         """Creates the weights; they do not depend on the shape of the inputs."""
         vectors = (None, None, self.d_model)
         self.embedding.build((None, None))
@@ -104,18 +105,18 @@ class MaskedLanguageModel(TextModel, EncoderModel):
         )
         self.built = True
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> tuple[int | None, ...]:
         """Returns `[B, M, V]`."""
         return (*input_shape["positions"], self.vocabulary_size)
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def call(self, inputs: dict[str, Ids], training: bool | None = None) -> Logits:
         check_inputs(inputs, self.input_axes)
         hidden = self.encode(inputs["ids"], training=training)
         positions = ops.cast(inputs["positions"], "int32")  # Keras loads them as floats.
         check_ids("positions", positions, inputs["ids"].shape[1])
         return self.logits(ops.take_along_axis(hidden, ops.expand_dims(positions, axis=-1), axis=1))
 
-    def encode(self, ids: Any, training: bool | None = None) -> Any:
+    def encode(self, ids: Ids, training: bool | None = None) -> Vectors:
         """Encodes ids `[B, T]` into a vector for each token, in its context: `[B, T, D]`."""
         if not self.built:  # Else a model that is only used through this is saved unbuilt.
             self.build()
@@ -125,7 +126,7 @@ class MaskedLanguageModel(TextModel, EncoderModel):
             training=training,
         )
 
-    def logits(self, hidden: Any) -> Any:
+    def logits(self, hidden: Vectors) -> Logits:
         """Predicts the tokens at some encoded positions: `[B, M, D] -> [B, M, V]`.
 
         Reference: Devlin et al. 2019, section 3.1, and their code: a dense layer, a norm, the
@@ -143,7 +144,7 @@ class MaskedLanguageModel(TextModel, EncoderModel):
         hidden = self.head_norm(self.head_projection(hidden))
         return self.embedding.logits(hidden) + ops.cast(self.head_bias, self.compute_dtype)
 
-    def embed(self, ids: Any, training: bool | None = None) -> Any:
+    def embed(self, ids: Ids, training: bool | None = None) -> Vectors:
         """Turns texts into vectors: the mean over their encoded tokens.
 
         Args:

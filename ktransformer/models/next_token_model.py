@@ -8,6 +8,7 @@ from keras import ops
 from ktransformer.layers import DecoderBlock, DecoderState, PositionalEmbedding
 from ktransformer.layers.overrides import check_overrides
 from ktransformer.layers.projection import Projection
+from ktransformer.layers.tensors import Ids, Logits, Size, Vectors
 from ktransformer.models.decoder import Decoder
 from ktransformer.models.text_model import TextModel
 
@@ -50,10 +51,10 @@ class NextTokenModel(TextModel):
         """Creates one block of the decoder; override it for another one."""
         return DecoderBlock(**self.block_arguments())
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Logits:
         return self._project(self.hidden_states(inputs, training=training))
 
-    def hidden_states(self, inputs: Any, training: bool | None = None) -> Any:
+    def hidden_states(self, inputs: Any, training: bool | None = None) -> Vectors:
         """Returns the decoder's output, which the output projection turns into logits.
 
         Args:
@@ -72,7 +73,7 @@ class NextTokenModel(TextModel):
         own_methods = (type(self).call, type(self)._project)
         return plain_table and own_methods == (NextTokenModel.call, NextTokenModel._project)
 
-    def _project(self, hidden: Any) -> Any:
+    def _project(self, hidden: Vectors) -> Logits:
         if self.tie_embeddings:
             return self.output_embedding.logits(hidden)
         return self.output_embedding(hidden)
@@ -83,7 +84,7 @@ class NextTokenModel(TextModel):
             return ops.cast(self.output_embedding.embeddings, self.compute_dtype)
         return ops.transpose(ops.cast(self.output_embedding.kernel, self.compute_dtype))
 
-    def output_columns(self, ids: Any) -> Any:
+    def output_columns(self, ids: Ids) -> Any:
         """Returns the output projection of some ids alone: ints `[C]` -> floats `[D, C]`."""
         if self.tie_embeddings:
             table = ops.cast(self.output_embedding.embeddings, self.compute_dtype)
@@ -92,7 +93,7 @@ class NextTokenModel(TextModel):
         return ops.take(kernel, ids, axis=1)
 
     def empty_state(
-        self, rows: Any, length: Any, *, beam_size: int = 1, chunked: bool = False
+        self, rows: Size, length: Size, *, beam_size: int = 1, chunked: bool = False
     ) -> DecoderState:
         """Makes the decoder's state before the first step.
 
@@ -109,8 +110,8 @@ class NextTokenModel(TextModel):
 
     def _decode(
         self,
-        ids: Any,
-        index: Any,
+        ids: Ids,
+        index: Size,
         state: DecoderState,
         columns: Any | None,
         memories: Any = None,

@@ -7,6 +7,7 @@ import keras
 from ktransformer.layers import DecoderState
 from ktransformer.layers.cache import memory_mask_penalty
 from ktransformer.layers.checks import check_inputs, to_size
+from ktransformer.layers.tensors import Ids, Mask, Shape, Size, Vectors
 from ktransformer.models.block_model import EncoderModel
 from ktransformer.models.next_token_model import NextTokenModel
 
@@ -105,7 +106,7 @@ class Transformer(NextTokenModel, EncoderModel):
         self.encoder = self.make_encoder()
         self.decoder = self.make_decoder(self.num_decoder_layers)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: Shape = None) -> None:
         """Creates the weights; they do not depend on the shape of the inputs."""
         ids, vectors = (None, None), (None, None, self.d_model)
         self.source_embedding.build(ids)
@@ -116,11 +117,11 @@ class Transformer(NextTokenModel, EncoderModel):
         self.decoder.build(vectors, vectors)
         self.built = True
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> tuple[int | None, ...]:
         """Returns `[B, T, V]`."""
         return (*input_shape["target"], self.vocabulary_size)
 
-    def hidden_states(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    def hidden_states(self, inputs: dict[str, Ids], training: bool | None = None) -> Vectors:
         """Returns the decoder's output, which the output projection turns into logits.
 
         Args:
@@ -133,7 +134,7 @@ class Transformer(NextTokenModel, EncoderModel):
         check_inputs(inputs, self.input_axes)
         memory = self.encode(inputs["source"], training=training)
         target = inputs["target"]
-        hidden: Any = self.decoder(
+        hidden: Vectors = self.decoder(
             self.target_embedding(target, training=training),
             memory,
             inputs_mask=self.target_embedding.compute_mask(target),
@@ -142,11 +143,11 @@ class Transformer(NextTokenModel, EncoderModel):
         )
         return hidden
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+    def compute_mask(self, inputs: Any, previous_mask: Mask = None) -> Any:
         """Marks the real target tokens: `[B, T]`, True where the id is not `pad_id`."""
         return self.target_embedding.compute_mask(inputs["target"])
 
-    def encode(self, source: Any, training: bool | None = None) -> Any:
+    def encode(self, source: Ids, training: bool | None = None) -> Vectors:
         """Encodes source ids `[B, S]` into the memory `[B, S, D]`."""
         if not self.built:  # Else a model that is only used through this is saved unbuilt.
             self.build()
@@ -156,7 +157,7 @@ class Transformer(NextTokenModel, EncoderModel):
             training=training,
         )
 
-    def prepare_memory(self, source: Any) -> dict[str, Any]:
+    def prepare_memory(self, source: Ids) -> dict[str, Any]:
         """Encodes the source once and for all steps of decoding.
 
         Args:
@@ -174,8 +175,8 @@ class Transformer(NextTokenModel, EncoderModel):
 
     def step(
         self,
-        ids: Any,
-        index: Any,
+        ids: Ids,
+        index: Size,
         state: DecoderState,
         memory: dict[str, Any],
         columns: Any | None = None,
@@ -201,7 +202,7 @@ class Transformer(NextTokenModel, EncoderModel):
         memories, penalty = memory["key_values"], memory["mask_penalty"]
         return self._decode(ids, index, state, columns, memories, penalty)
 
-    def cross_attention_weights(self, inputs: dict[str, Any]) -> list[Any]:
+    def cross_attention_weights(self, inputs: dict[str, Ids]) -> list[Any]:
         """Returns each decoder block's cross-attention weights `[B, H, T, S]`."""
         memory = self.encode(inputs["source"], training=False)
         memory_mask = self.source_embedding.compute_mask(inputs["source"])

@@ -9,6 +9,7 @@ from ktransformer.layers import PatchEmbedding
 from ktransformer.layers.checks import check_choice, check_inputs, to_size
 from ktransformer.layers.patch_embedding import height_and_width
 from ktransformer.layers.projection import Projection
+from ktransformer.layers.tensors import Images, Shape, Vectors
 from ktransformer.models.block_model import EncoderModel
 
 VISION_PRESETS: dict[str, dict[str, Any]] = {
@@ -121,7 +122,7 @@ class VisionTransformer(EncoderModel):
             self.num_classes, kernel_initializer="zeros", dtype=self.dtype_policy, name="head"
         )
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: Shape = None) -> None:
         """Creates the weights; they do not depend on the shape of the inputs."""
         height, width = self.image_size
         self.patch_embedding.build((None, height, width, self.channels))
@@ -129,17 +130,17 @@ class VisionTransformer(EncoderModel):
         self.head.build((None, self.d_model))
         self.built = True
 
-    def encode(self, images: Any, training: bool | None = None) -> Any:
+    def encode(self, images: Images, training: bool | None = None) -> Vectors:
         """Encodes images `[B, h, w, C]`: `[B, N, D]`, the class token first where there is one."""
         if not self.built:  # Else a model that is only used through this is saved unbuilt.
             self.build()
         return self.encoder(self.patch_embedding(images, training=training), training=training)
 
-    def features(self, images: Any, training: bool | None = None) -> Any:
+    def features(self, images: Images, training: bool | None = None) -> Any:
         """Returns one vector an image, what the head sees: `[B, h, w, C] -> [B, D]`."""
         return self.pool(self.encode(images, training=training))
 
-    def pool(self, encoded: Any) -> Any:
+    def pool(self, encoded: Vectors) -> Any:
         """Makes one vector of an image's many: `[B, N, D] -> [B, D]`."""
         if self.pooling == "class_token":
             return encoded[:, 0]
@@ -149,7 +150,7 @@ class VisionTransformer(EncoderModel):
         shape = (None, *self.image_size, self.channels)
         return [keras.InputSpec(shape=shape, dtype="float32", name="images")]
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> tuple[int | None, ...]:
         """Returns `[B, num_classes]`."""
         return (input_shape[0], self.num_classes)
 
@@ -157,7 +158,7 @@ class VisionTransformer(EncoderModel):
         check_inputs(inputs, self.input_axes)
         return self.head(self.features(inputs, training=training))
 
-    def attention_weights(self, images: Any) -> list[Any]:
+    def attention_weights(self, images: Images) -> list[Any]:
         """Returns each block's attention weights `[B, H, T, T]`, first block first.
 
         T is N, or N + 1 with the class token at 0; a row is what one position looks at.

@@ -3,10 +3,12 @@
 from ktransformer.runtime import supported_backend as supported_backend
 from ktransformer.tasks.description import Description as Description
 from ktransformer.tasks.folder import folder_files as folder_files
+from ktransformer.tasks.folder import folder_kind as folder_kind
 from ktransformer.tasks.folder import load as load
 from ktransformer.tasks.folder import load_translator as load_translator
 from ktransformer.tasks.folder import save as save
 from ktransformer.tasks.folder import write as write
+from ktransformer.tasks.generation_config import GenerationConfig as GenerationConfig
 from ktransformer.tasks.image_classifier import ImageClassifier as ImageClassifier
 from ktransformer.tasks.image_classifier import (
     ImageClassifierDescription as ImageClassifierDescription,
@@ -21,6 +23,10 @@ from ktransformer.tasks.shortlist import Shortlist as Shortlist
 from ktransformer.tasks.task import LiteSignature as LiteSignature
 from ktransformer.tasks.task import SignatureCheck as SignatureCheck
 from ktransformer.tasks.task import Task as Task
+from ktransformer.tasks.text_generator import TextGenerator as TextGenerator
+from ktransformer.tasks.text_generator import (
+    TextGeneratorDescription as TextGeneratorDescription,
+)
 from ktransformer.tasks.translator import TEXT_SIGNATURES as TEXT_SIGNATURES
 from ktransformer.tasks.translator import Translator as Translator
 from ktransformer.tasks.translator import TranslatorDescription as TranslatorDescription

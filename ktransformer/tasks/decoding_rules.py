@@ -1,4 +1,4 @@
-"""The decoding rules that a run's settings ask for."""
+"""The decoding rules that settings ask for."""
 
 from ktransformer.config import DecodingConfig
 from ktransformer.decoding import (
@@ -8,9 +8,10 @@ from ktransformer.decoding import (
     RepetitionPenalty,
     Rule,
 )
+from ktransformer.tasks.generation_config import GenerationConfig
 
 
-def to_rules(decoding: DecodingConfig) -> tuple[Rule, ...]:
+def to_rules(decoding: DecodingConfig | GenerationConfig) -> tuple[Rule, ...]:
     """Makes the rules of a search; a setting that is off gives none."""
     rules: list[Rule] = [LengthPenalty(decoding.length_penalty)]
     if decoding.repetition_penalty != 1:

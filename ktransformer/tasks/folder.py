@@ -40,9 +40,7 @@ def save(
     """
     check_task(task)
     check_weights(task.model)
-    name = f"the folder of {with_article(task.kind)}"
-    kind = FolderKind(name, folder_files(type(task)), required=(MODEL,))
-    with new_folder(path, overwrite=overwrite, kind=kind) as folder:
+    with new_folder(path, overwrite=overwrite, kind=folder_kind(type(task))) as folder:
         write(task, folder, history=history)
 
 
@@ -71,6 +69,12 @@ def write(
     task.model.save(folder / MODEL)
     task.write_files(folder)
     write_description(folder, task.kind, task.files, config=task.config, history=history or {})
+
+
+def folder_kind(task: type[Task]) -> FolderKind:
+    """Returns what `save` may replace: give it to `check_new_folder` before a long training."""
+    name = f"the folder of {with_article(task.kind)}"
+    return FolderKind(name, folder_files(task), required=(MODEL,))
 
 
 def folder_files(task: type[Task]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from ktransformer.tasks.task import (
     check_pieces,
     check_type,
 )
+from ktransformer.tasks.written_texts import decode_n_best
 from ktransformer.text import MASK, Tokenizer, read_lines
 
 _TEXT = tf.TensorSpec([], tf.string, "text")
@@ -245,8 +246,8 @@ class MaskFiller(Task):
         # Not at_first[:, None]: LiteRT slices no booleans.
         filled = tf.where(tf.expand_dims(at_first, 1), each, tf.expand_dims(ids, 1))  # [B, K, S]
         return {
-            "text": self._decode(filled),
-            "piece": self._decode(each),
+            "text": decode_n_best(self.tokenizer, filled),
+            "piece": decode_n_best(self.tokenizer, each),
             "ids": fills,
             "probability": tf.where(has_mask, probabilities, 0.0),
             "truncated": truncated,
@@ -272,11 +273,6 @@ class MaskFiller(Task):
         if self._is_contiguous:
             return places + self._ordinary_ids[0]
         return tf.gather(self._ordinary_ids, places)
-
-    def _decode(self, ids: tf.Tensor) -> tf.Tensor:
-        """Turns ids `[B, K, S]` into texts `[B, K]`."""
-        shape = tf.shape(ids)
-        return tf.reshape(self.tokenizer.decode(tf.reshape(ids, [-1, shape[2]])), shape[:2])
 
     @graph_method(input_signature=[_TEXTS])
     def embed(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -13,19 +13,16 @@ from ktransformer.decoding import (
     Hypotheses,
     LengthPenalty,
     Rule,
-    SpecialIds,
-    beam_search,
-    greedy_search,
     length_limits,
     sample,
     sampling_rules,
     to_seed,
 )
 from ktransformer.errors import InputError
-from ktransformer.losses import smoothed_cross_entropy, token_weights
 from ktransformer.models import Transformer, check_decoding
 from ktransformer.models.decoding_check import check_decoder_overrides
 from ktransformer.numbers import to_integer
+from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import check_model_of_run
 from ktransformer.tasks.decoding_rules import to_rules
 from ktransformer.tasks.description import Description
@@ -45,6 +42,13 @@ from ktransformer.tasks.task import (
 )
 from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.tasks.translator_signatures import lite_signature, signature_checks
+from ktransformer.tasks.written_texts import (
+    decode_n_best,
+    score_labels,
+    search_ids,
+    search_texts,
+    start_labels,
+)
 from ktransformer.text import Tokenizer, read_lines
 
 _TARGET_TOKENIZER = "target_tokenizer.model"
@@ -56,13 +60,6 @@ _NEWEST, _INDEX = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
 
 def _check_ids(translator: "Translator", name: str, ids: tf.Tensor) -> None:
     check_ids(name, ids.numpy(), translator.model.vocabulary_size)
-
-
-def _search_ids(owner: Tokenizer | Shortlist) -> SpecialIds:
-    """Returns the special ids of a search in all ids, or in the places of a shortlist."""
-    ids = owner.special_ids
-    suppressed = (ids.pad, ids.start, ids.unknown)
-    return SpecialIds(start=ids.start, end=ids.end, pad=ids.pad, suppressed=suppressed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -286,16 +283,10 @@ class Translator(Task):
         sources, source_cut = self.tokenizer.encode_dense(source, self.max_source_length)
         labels, target_cut = self.target_tokenizer.encode_dense(target, self.max_target_length)
         special = self.target_tokenizer.special_ids
-        start = tf.fill([tf.shape(labels)[0], 1], special.start)
-        inputs = tf.concat([start, labels[:, :-1]], axis=1)
+        inputs = start_labels(labels, special.start)
         logits = self.model({"source": sources, "target": inputs}, training=False)
-        weights = token_weights(labels, special.pad)
-        losses = smoothed_cross_entropy(labels, logits)
-        return {
-            "log_probability": -tf.reduce_sum(losses * weights, axis=1),
-            "tokens": tf.cast(tf.reduce_sum(weights, axis=1), tf.int32),
-            "truncated": source_cut | target_cut,
-        }
+        scores = score_labels(labels, logits, special.pad)
+        return {**scores, "truncated": source_cut | target_cut}
 
     def sample(
         self,
@@ -354,7 +345,7 @@ class Translator(Task):
         drawn = sample(
             TransformerSearch(self.model, source),
             self._limits(source),
-            _search_ids(self.target_tokenizer),
+            search_ids(self.target_tokenizer.special_ids),
             seed=seed,
             rules=(*to_rules(decoding), *self.rules, *options),
         )
@@ -371,9 +362,7 @@ class Translator(Task):
         return {**self._to_texts(self.search(source, n_best)), "truncated": truncated}
 
     def _to_texts(self, best: Hypotheses) -> dict[str, tf.Tensor]:
-        shape = tf.shape(best.ids)  # [B, K, T]
-        texts = self.target_tokenizer.decode(tf.reshape(best.ids, [-1, shape[2]]))
-        return {"text": tf.reshape(texts, shape[:2]), "score": best.scores}
+        return {"text": decode_n_best(self.target_tokenizer, best.ids), "score": best.scores}
 
     @graph_method(input_signature=[_IDS], check=_check_ids)
     def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -454,14 +443,14 @@ class Translator(Task):
         beam_size, rules = self.decoding.beam_size, (*to_rules(self.decoding), *self.rules)
         n_best = to_integer("n_best", n_best, least=1, most=beam_size)
         chosen = None if self.shortlist is None else self.shortlist.choose(source)
-        special = _search_ids(self.shortlist or self.target_tokenizer)
-        limits, model = self._limits(source), TransformerSearch(self.model, source, chosen)
-        if beam_size == 1:
-            best = greedy_search(model, limits, special, rules=rules)
-        else:
-            best = beam_search(
-                model, limits, special, beam_size=beam_size, n_best=n_best, rules=rules
-            )
+        best = search_texts(
+            TransformerSearch(self.model, source, chosen),
+            self._limits(source),
+            (self.shortlist or self.target_tokenizer).special_ids,
+            beam_size=beam_size,
+            n_best=n_best,
+            rules=rules,
+        )
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
         return end_empty(source, best, self.target_tokenizer.special_ids)
@@ -507,7 +496,7 @@ class Translator(Task):
             max_target_length=self.max_target_length,
             decoding=self.decoding,
             shortlist=None if self.shortlist is None else self.shortlist.size,
-            special_ids=_search_ids(self.target_tokenizer)._asdict(),
+            special_ids=search_ids(self.target_tokenizer.special_ids)._asdict(),
             tokenizer_sha256=self.tokenizer.sha256,
             target_tokenizer_sha256=(
                 self.target_tokenizer.sha256 if len(self.tokenizers) > 1 else None
@@ -545,6 +534,11 @@ class Translator(Task):
 
     @classmethod
     def from_folder(cls, model: Transformer, folder: Path, config: dict[str, Any]) -> Self:
+        if "decoding" not in config:
+            raise InputError(
+                f"{folder} is not a whole folder of a translator: {DESCRIPTION} is missing, or has "
+                "no decoding settings."
+            )
         tokenizer = Tokenizer.load(folder / cls.FILES[0])
         target = folder / _TARGET_TOKENIZER
         decoding = Config.from_dict(config).decoding

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         read_tsv,
     )
     from ktransformer.text.masked_batches import MaskedBatches
+    from ktransformer.text.packed_batches import PackedBatches
     from ktransformer.text.piece_model import MASK
     from ktransformer.text.sampling import SubwordSampler
     from ktransformer.text.shards import ShardedBatches, Shards, write_shards
@@ -34,6 +35,7 @@ __all__ = [
     "START_ID",
     "UNKNOWN_ID",
     "MaskedBatches",
+    "PackedBatches",
     "ParallelFiles",
     "ParallelText",
     "ShardedBatches",
@@ -64,6 +66,7 @@ __getattr__ = lazy_names(
         "read_parallel": "corpus",
         "read_tsv": "corpus",
         "MaskedBatches": "masked_batches",
+        "PackedBatches": "packed_batches",
         "MASK": "piece_model",
         "SubwordSampler": "sampling",
         "ShardedBatches": "shards",

@@ -121,7 +121,7 @@ CASES = {
     "temperature": ([Temperature(0.6)], [temperature]),
     "top_k": ([TopK(2)], [top_k]),
     "top_p": ([TopP(0.7)], [top_p]),
-    "min_p": ([MinP(0.2)], [min_p]),
+    "min_p": ([MinP(0.5)], [lambda x, ids: min_p(x, ids, p=0.5)]),
     "tensors": (
         [
             MinimumLength(tf.constant(4)),

@@ -3,8 +3,15 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
-from ktransformer.layers import MaskPenalty, MultiHeadSelfAttention, StepContext
+from ktransformer.layers import (
+    MaskPenalty,
+    MultiHeadCrossAttention,
+    MultiHeadSelfAttention,
+    StepContext,
+)
+from tests.layers.attention_runs import stepwise_and_whole
 from tests.layers.layer_checks import POLICIES, TOLERANCE, array, built, normal
 from tests.layers.small_attention import (
     MEMORY_MASK,
@@ -65,28 +72,71 @@ def test_a_step_knows_no_position_beyond_its_own(chunk):
 @pytest.mark.parametrize("chunked", [False, True])
 def test_hypotheses_that_share_a_cache_see_their_own_ancestors_alone(chunked):
     layer = make_self_attention(causal=True)
-    # Two hypotheses; at step 2 both continue the first, at step 3 they change places.
-    tokens = normal(B, 4, 2, D)  # [B, T, K, D]
-    parents = {0: [0, 1], 1: [0, 1], 2: [0, 0], 3: [1, 0]}
-    chunk = 2 if chunked else 4
-    room = {"beam_size": 2, "chunked": chunked}
-    cache, penalty = (
-        layer.empty_cache(B, chunk, **room),
-        MaskPenalty.all_hidden(B, chunk, **room),
-    )
-    histories = [[], []]
-    for index in range(4):
-        if chunked and index == 2:
-            cache, penalty = cache.flush(), penalty.flush()
-        order = parents[index]
-        penalty = keras.tree.map_structure(lambda x, order=order: array(x)[:, order], penalty)
-        histories = [[*histories[order[k]], tokens[:, index, k]] for k in range(2)]
-        at = StepContext.at(index, penalty)
-        outputs, cache = layer.step(tokens[:, index], cache, at)
-        penalty = at.penalty
-        for k in range(2):
-            alone = array(layer(np.stack(histories[k], axis=1)))[:, -1]
-            np.testing.assert_allclose(array(outputs)[:, k], alone, atol=1e-5)
+    stepwise, whole = stepwise_and_whole(layer, normal(B, 4, 2, D), chunked=chunked)
+    np.testing.assert_allclose(stepwise, whole, atol=1e-5)
+
+
+def overriding(layer_class, method):
+    """Makes a subclass that overrides one method, alike for calls and steps."""
+
+    class Scores(layer_class):
+        def compute_scores(self, query, key, positions):
+            scores = super().compute_scores(query, key, positions)
+            return 2 * ops.tanh(scores) * (1 + ops.cast(positions.keys, scores.dtype))
+
+    class Weights(layer_class):
+        def compute_weights(self, scores):
+            return 0.7 * ops.sigmoid(scores)
+
+    class Attends(layer_class):
+        def attend(self, query, spans, training=None):
+            return super().attend(query, spans, training) * ops.sigmoid(query)
+
+    class Merges(layer_class):
+        def merge(self, attended):
+            return super().merge(ops.relu(attended))
+
+    class Projects(layer_class):
+        def project(self, inputs, positions):
+            return tuple(2 * heads for heads in super().project(inputs, positions))
+
+        def project_query(self, inputs):
+            return 2 * super().project_query(inputs)
+
+    classes = {
+        "compute_scores": Scores,
+        "compute_weights": Weights,
+        "attend": Attends,
+        "merge": Merges,
+        "project": Projects,
+    }
+    return classes[method]
+
+
+ONE_METHOD = pytest.mark.parametrize(
+    "method", ["compute_scores", "compute_weights", "attend", "merge", "project"]
+)
+
+
+@ONE_METHOD
+def test_one_override_changes_calls_and_cached_steps_alike(method):
+    shape, tokens = (None, None, D), normal(B, 4, 2, D)
+    plain = built(MultiHeadSelfAttention(H, causal=True), shape)
+    layer = built(overriding(MultiHeadSelfAttention, method)(H, causal=True), shape)
+    stepwise, whole = stepwise_and_whole(layer, tokens, chunked=True)
+    np.testing.assert_allclose(stepwise, whole, atol=1e-5)
+    assert np.abs(whole - stepwise_and_whole(plain, tokens, chunked=True)[1]).max() > 1e-2
+
+
+@ONE_METHOD
+def test_one_override_changes_calls_and_steps_over_a_memory_alike(method):
+    shape, inputs, memory = (None, None, D), normal(B, 1, D), normal(B, S, D, seed=1)
+    plain = built(MultiHeadCrossAttention(H), shape, shape)
+    layer = built(overriding(MultiHeadCrossAttention, method)(H), shape, shape)
+    whole = array(layer(inputs, memory, memory_mask=MEMORY_MASK))
+    stepwise = step_over(layer, inputs, memory, MEMORY_MASK)
+    np.testing.assert_allclose(stepwise, whole, atol=1e-5)
+    assert np.abs(whole - array(plain(inputs, memory, memory_mask=MEMORY_MASK))).max() > 1e-2
 
 
 @pytest.mark.parametrize("policy", POLICIES)

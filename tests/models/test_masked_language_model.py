@@ -135,7 +135,7 @@ def test_an_unknown_preset_is_refused():
         ({"vocabulary_size": 0}, r"vocabulary_size .*1.*vocabulary_size=0"),
         ({"num_layers": 0}, r"num_layers .*1.*num_layers=0"),
         ({"num_heads": 3}, r"d_model.*num_heads.*d_model=8.*num_heads=3"),
-        ({"positions": "rotary"}, "positions"),
+        ({"positions": "sideways"}, "positions"),
         ({"dropout": 1.0}, "dropout"),
     ],
     ids=str,

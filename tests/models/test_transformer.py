@@ -284,7 +284,7 @@ def test_an_unknown_preset_is_refused():
         ({"hidden_dim": 0}, r"hidden_dim .*1.*hidden_dim=0"),
         ({"max_length": 0}, r"max_length .*1.*max_length=0"),
         ({"d_model": 7, "num_heads": 1}, r"d_model.*sinusoidal"),
-        ({"positions": "rotary"}, "positions"),
+        ({"positions": "sideways"}, "positions"),
         ({"attention_dropout": 1.0}, "dropout"),
         ({"hidden_dropout": -0.1}, "dropout"),
         ({"dropout": 1.0}, "dropout"),

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from ktransformer.layers.cache import Positions
+from ktransformer.layers.tensors import Heads
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -67,7 +68,7 @@ class PositionEncoding:
             ValueError: The layer's sizes do not suit these positions.
         """
 
-    def transform(self, layer: Any, heads: Any, positions: Any) -> Any:
+    def transform(self, layer: Any, heads: Heads, positions: Any) -> Heads:
         """Changes queries, or keys, by their positions, before they meet or enter a cache.
 
         Args:

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from ktransformer.layers.positions.encoding import PositionEncoding
+from ktransformer.layers.tensors import Heads
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -42,7 +43,7 @@ class Rotary(PositionEncoding):
                 f"got d_model={layer.d_model}, num_heads={layer.num_heads}."
             )
 
-    def transform(self, layer: Any, heads: Any, positions: Any) -> Any:
+    def transform(self, layer: Any, heads: Heads, positions: Any) -> Heads:
         """Rotates heads `[B, N, T, D/H]`."""
         size = layer.head_dim
         frequencies = (self.base ** (-np.arange(0, size, 2) / size)).astype("float32")  # [D/2H]

@@ -1,0 +1,408 @@
+"""A causal language model from text to text: continuations, samples and scores."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import tensorflow as tf
+
+from ktransformer.decoding import (
+    ForcedPrefix,
+    Hypotheses,
+    Rule,
+    sample,
+    sampling_rules,
+    to_seed,
+)
+from ktransformer.errors import InputError
+from ktransformer.models import CausalLanguageModel, check_decoding
+from ktransformer.models.decoding_check import check_decoder_overrides
+from ktransformer.tasks.decoding_rules import to_rules
+from ktransformer.tasks.description import Description
+from ktransformer.tasks.generation_config import GenerationConfig
+from ktransformer.tasks.graph_function import graph_method
+from ktransformer.tasks.inputs import cut_texts, to_tensor
+from ktransformer.tasks.padded_ids import lengths_of
+from ktransformer.tasks.registry import register_task
+from ktransformer.tasks.task import (
+    LiteSignature,
+    SignatureCheck,
+    Task,
+    check_padding,
+    check_pieces,
+    check_type,
+)
+from ktransformer.tasks.transformer_search import DecoderSearch
+from ktransformer.tasks.written_texts import (
+    decode_n_best,
+    score_labels,
+    search_ids,
+    search_texts,
+    start_labels,
+)
+from ktransformer.text import Tokenizer, read_lines
+
+_PROMPTS = tf.TensorSpec([None], tf.string, "prompts")
+_TEXTS = tf.TensorSpec([None], tf.string, "texts")
+_SEED = tf.TensorSpec([], tf.int64, "seed")
+_TEMPERATURE = tf.TensorSpec([], tf.float32, "temperature")
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p")
+_FEW = 100  # Examples that all signatures but the first are compared on.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextGeneratorDescription(Description):
+    """The metadata of an export of a causal language model.
+
+    Attributes:
+        vocabulary_size: V, the number of ids.
+        decoding: The settings of the search and of sampling.
+        tokenizer_sha256: Of the SentencePiece model that the ids belong to.
+        tokenizer: The kind of its tokenizer.
+    """
+
+    kind: str = "causal language model"
+    vocabulary_size: int
+    decoding: GenerationConfig
+    tokenizer_sha256: str
+    tokenizer: str = "sentencepiece"
+
+
+@register_task
+class TextGenerator(Task):
+    """Tokenizer, causal language model and search in one, from prompts to texts.
+
+    A text is the prompt, normalised as the tokenizer does, with its continuation: only so is it
+    known whether a space lies between them. Its score is that of the continuation alone. An empty
+    prompt gives a text from its start. A prompt is cut to one token less than the longest text.
+
+    As a SavedModel or a .tflite it has these signatures, B texts and K = `beam_size`:
+
+    - `serving_default`: `prompts`, string `[B]`, to the best `text`, string `[B]`, by greedy or
+      beam search, `score`, float32 `[B]`, log-probability / length ** `length_penalty`, and
+      `truncated`.
+    - `beam`: `prompts` to the K best, `text` and `score` `[B, K]`, best first, and `truncated`.
+    - `sample`: `prompts`, `seed`, int64 `[]`, and `temperature`, float32 `[]`, to `text`, `score`
+      and `truncated`, `[B]` each. The same seed gives the same texts.
+    - `score`: `texts`, string `[B]`, to `log_probability`, float32 `[B]`, of the text with its end
+      token; `tokens`, int32 `[B]`, their number; and `truncated`.
+
+    `truncated`, boolean `[B]`, says which prompts or texts were cut.
+
+    Args:
+        model: A trained `CausalLanguageModel`, or a subclass of it; built here if it is not yet.
+        tokenizer: Its tokenizer.
+        decoding: The settings of the search and of sampling; None for greedy search.
+        rules: Decoding rules of every search and of sampling, after those of `decoding`. Neither a
+            folder nor an export's description names them.
+
+    Attributes:
+        max_length: The longest text, in tokens, the end token included.
+
+    Raises:
+        InputError: The tokenizer has another number of pieces or another padding than the model,
+            `decoding` allows longer texts than the model, or a subclass of the model overrides a
+            method that cached decoding does not call, and not its counterpart.
+        TypeError: `model` is no `CausalLanguageModel`, or `tokenizer` no `Tokenizer`.
+
+    Example:
+        ```python
+        generator = TextGenerator(model, tokenizer)
+        generator.generate(["two young"])
+        generator.generate(["two young"], seed=1, temperature=0.8, top_p=0.9)
+        ```
+    """
+
+    description_class = TextGeneratorDescription
+    kind = description_class.kind
+    model_class = CausalLanguageModel
+    LITE_SIGNATURES = ("serving_default", "beam", "sample", "score")
+    FILES = ("tokenizer.model",)
+    SETTINGS = tuple(field.name for field in dataclasses.fields(GenerationConfig))
+    RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score"}
+    IDENTITY = ("tokenizer_sha256", "vocabulary_size")
+    model: CausalLanguageModel
+    tokenizer: Tokenizer
+
+    def __init__(
+        self,
+        model: CausalLanguageModel,
+        tokenizer: Tokenizer,
+        decoding: GenerationConfig | None = None,
+        *,
+        rules: Sequence[Rule] = (),
+    ) -> None:
+        check_type("model", model, CausalLanguageModel)
+        check_type("tokenizer", tokenizer, Tokenizer)
+        super().__init__(model, tokenizer, name="text_generator")
+        check_pieces(tokenizer, model.vocabulary_size)
+        check_padding(model, tokenizer)
+        if not model.built:
+            model.build()
+        try:
+            check_decoder_overrides(model)
+        except NotImplementedError as error:
+            raise InputError(str(error)) from error
+        self.decoding = decoding or GenerationConfig()
+        self.decoding.check_length(model.max_length)
+        self.rules = tuple(rules)
+        self.max_length = self.decoding.max_length or model.max_length
+        # A generator of other settings has graphs of its own, which another call may need again.
+        self._other = functools.lru_cache(maxsize=16)(self._with)
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        seed: int | None = None,
+        rules: Sequence[Rule] = (),
+        **settings: Any,
+    ) -> list[str]:
+        """Continues each prompt; `beam` and `sample` give scores, too.
+
+        Every other set of settings and rules is traced anew, except of seeds and temperatures.
+
+        Args:
+            prompts: The beginnings of the texts; `""` for a text from its start.
+            seed: Draws the tokens, and the same seed gives the same texts; any integer, of which
+                64 bits count. None to search for the most probable text.
+            rules: Decoding rules, after those of the generator.
+            **settings: Other fields of `GenerationConfig`, such as `beam_size`, `max_new_tokens`
+                or, with a seed, `temperature`, `top_k`, `top_p` and `min_p`.
+
+        Returns:
+            The texts, each with its prompt.
+
+        Raises:
+            InputError: A prompt is no string, a setting is unknown or out of its range, or one of
+                sampling is given without a seed.
+        """
+        unknown = settings.keys() - set(self.SETTINGS)
+        if unknown:
+            raise InputError(
+                f"The settings of generate are {', '.join(self.SETTINGS)}; "
+                f"got {', '.join(sorted(unknown))}."
+            )
+        sampling = [name for name in _SAMPLING if name in settings]
+        if seed is None and sampling:
+            raise InputError(f"{sampling[0]} is for sampling, which needs a seed; got seed=None.")
+        config = dataclasses.replace(self.decoding, **settings)
+        temperature = config.temperature
+        config = dataclasses.replace(config, temperature=self.decoding.temperature)
+        chosen = self
+        if rules or config != self.decoding:
+            chosen = self._other(self.model, config, (*self.rules, *rules))
+        texts = to_tensor("prompts", list(prompts), _PROMPTS)
+        if seed is None:
+            found = chosen.continue_prompts(texts)["text"]
+        else:
+            found = chosen.sample(texts, to_seed(seed), temperature)["text"]
+        return [text.decode() for text in found.numpy().tolist()]
+
+    @graph_method(input_signature=[_PROMPTS])
+    def continue_prompts(self, prompts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Finds the best continuation of each prompt `[B]`; the class lists the outputs."""
+        return self._first(self._search(prompts, n_best=1))
+
+    @graph_method(input_signature=[_PROMPTS])
+    def beam(self, prompts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Finds the K best continuations of each prompt `[B]`; the class lists the outputs."""
+        return self._search(prompts, n_best=self.decoding.beam_size)
+
+    @graph_method(input_signature=[_PROMPTS, _SEED, _TEMPERATURE])
+    def sample(
+        self, prompts: tf.Tensor, seed: tf.Tensor, temperature: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Draws a continuation of each prompt `[B]`; the class lists the outputs.
+
+        A temperature of 0 or less counts as the lowest one. `top_k`, `top_p` and `min_p` are those
+        of `decoding`.
+        """
+        read, truncated = self._read(prompts)
+        config = self.decoding
+        options = sampling_rules(
+            temperature=temperature, top_k=config.top_k, top_p=config.top_p, min_p=config.min_p
+        )
+        drawn = sample(
+            DecoderSearch(self.model, read),
+            self._limits(read),
+            search_ids(self.tokenizer.special_ids),
+            seed=seed,
+            rules=(*self._rules(read), *options),
+        )
+        return self._first({**self._to_texts(read, drawn), "truncated": truncated})
+
+    @graph_method(input_signature=[_TEXTS])
+    def score(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scores whole texts `[B]`; the class lists the outputs."""
+        labels, truncated = self.tokenizer.encode_dense(texts, self.max_length)
+        special = self.tokenizer.special_ids
+        logits = self.model(start_labels(labels, special.start), training=False)
+        return {**score_labels(labels, logits, special.pad), "truncated": truncated}
+
+    def _search(self, prompts: tf.Tensor, n_best: int) -> dict[str, tf.Tensor]:
+        read, truncated = self._read(prompts)
+        best = search_texts(
+            DecoderSearch(self.model, read),
+            self._limits(read),
+            self.tokenizer.special_ids,
+            beam_size=self.decoding.beam_size,
+            n_best=n_best,
+            rules=self._rules(read),
+        )
+        return {**self._to_texts(read, best), "truncated": truncated}
+
+    def _read(self, prompts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turns prompts into ids `[B, P]`, padded and without an end, and says which were cut."""
+        special = self.tokenizer.special_ids
+        ids, truncated = self.tokenizer.encode_dense(prompts, self.max_length)
+        return tf.where(ids == special.end, special.pad, ids), truncated
+
+    def _rules(self, read: tf.Tensor) -> tuple[Rule, ...]:
+        return (*to_rules(self.decoding), *self.rules, ForcedPrefix(read))
+
+    def _limits(self, read: tf.Tensor) -> tf.Tensor:
+        limits = self.max_length - lengths_of(read, self.model.pad_id)
+        most = self.decoding.max_new_tokens
+        return limits if most is None else tf.minimum(limits, most)
+
+    def _to_texts(self, read: tf.Tensor, best: Hypotheses) -> dict[str, tf.Tensor]:
+        # Padding between the two is decoded to nothing.
+        prompts = tf.repeat(tf.expand_dims(read, 1), tf.shape(best.ids)[1], axis=1)
+        ids = tf.concat([prompts, best.ids], axis=2)
+        return {"text": decode_n_best(self.tokenizer, ids), "score": best.scores}
+
+    @staticmethod
+    def _first(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {**outputs, "text": outputs["text"][:, 0], "score": outputs["score"][:, 0]}
+
+    # Its exports.
+
+    def check_before_export(self) -> None:
+        """Compares cached decoding with whole calls; see `models.check_decoding`."""
+        try:
+            check_decoding(self.model)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "serving_default": self.continue_prompts,
+            "beam": self.beam,
+            "sample": self.sample,
+            "score": self.score,
+        }
+
+    def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
+        function: Any = self.saved_model_signatures()[name]
+        probe = self._inputs(name, self._probe(batch_size or 2))
+        specs = {spec.name: spec for spec in function.input_signature}
+        inputs = {
+            key: tf.TensorSpec([batch_size] if spec.shape.rank else [], spec.dtype)
+            for key, spec in specs.items()
+        }
+        return LiteSignature(
+            function, inputs, {key: tf.constant(each) for key, each in probe.items()}, True
+        )
+
+    def _probe(self, rows: int) -> np.ndarray:
+        """Makes prompts `[B]` of several lengths, from all over the vocabulary; one is empty."""
+        special, ordinary = self.tokenizer.special_ids, self.tokenizer.ordinary_ids
+        longest = min(5, self.max_length - 1)
+        ids = np.full((rows, longest + 1), special.pad, np.int32)
+        pieces = ordinary[np.linspace(0, len(ordinary) - 1, max(longest, 1)).astype(np.int32)]
+        for row in range(rows):
+            length = (longest + row) % (longest + 1)
+            ids[row, :length] = pieces[:length]
+        return self.tokenizer.decode(tf.constant(ids)).numpy()
+
+    def _inputs(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
+        if signature == "score":
+            return {"texts": texts}
+        if signature != "sample":
+            return {"prompts": texts}
+        temperature = np.array(self.decoding.temperature, np.float32)
+        return {"prompts": texts, "seed": np.array(1, np.int64), "temperature": temperature}
+
+    def describe(self, signatures: Sequence[str], **others: Any) -> TextGeneratorDescription:
+        return TextGeneratorDescription(
+            signatures=tuple(signatures),
+            vocabulary_size=self.model.vocabulary_size,
+            decoding=self.decoding,
+            tokenizer_sha256=self.tokenizer.sha256,
+            **others,
+        )
+
+    def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        if signature == "sample":
+            return {}
+        wider = self.with_settings(beam_size=2 * self.decoding.beam_size + 2)
+        outputs: dict[str, tf.Tensor] = wider.beam(inputs["prompts"])
+        return outputs
+
+    # Its settings and its folder.
+
+    def with_model(self, model: CausalLanguageModel) -> Self:
+        return self._with(model, self.decoding, self.rules)
+
+    def _with(
+        self, model: CausalLanguageModel, decoding: GenerationConfig, rules: tuple[Rule, ...]
+    ) -> Self:
+        return type(self)(model, self.tokenizer, decoding, **({"rules": rules} if rules else {}))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dataclasses.asdict(self.decoding)
+
+    def with_settings(self, **settings: Any) -> Self:
+        """Returns the same generator with other fields of `GenerationConfig`."""
+        return self._with(self.model, dataclasses.replace(self.decoding, **settings), self.rules)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"decoding": self.settings}
+
+    def write_files(self, folder: Path) -> None:
+        self.tokenizer.save(folder / self.FILES[0])
+
+    @classmethod
+    def from_folder(cls, model: CausalLanguageModel, folder: Path, config: dict[str, Any]) -> Self:
+        decoding = GenerationConfig(**config.get("decoding", {}))
+        return cls(model, Tokenizer.load(folder / cls.FILES[0]), decoding)
+
+    # How its exports are verified.
+
+    @classmethod
+    def read_examples(cls, path: str | Path) -> list[str]:
+        return list(read_lines(path))
+
+    @classmethod
+    def settings_of(cls, export: Any) -> dict[str, Any]:
+        return dataclasses.asdict(export.decoding)
+
+    def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
+        """Returns the checks: each line of the examples is a prompt, and a text to score."""
+
+        def prepare(signature: str, examples: Sequence[str]) -> dict[str, np.ndarray]:
+            return self._inputs(signature, cut_texts(examples, self.max_length))
+
+        def best(outputs: Mapping[str, np.ndarray]) -> list[str]:
+            texts = outputs["text"].reshape(len(outputs["text"]), -1)[:, 0]
+            return [text.decode() for text in texts]
+
+        return [
+            SignatureCheck(
+                name,
+                function,
+                functools.partial(prepare, name),
+                max_examples=None if name == "serving_default" else _FEW,
+                best_texts=None if name == "score" else best,
+                n_best=name == "beam",
+            )
+            for name, function in self.saved_model_signatures().items()
+            # The other entries of an n-best list may well differ if the export is inexact.
+            if name in export.signatures and not (name == "beam" and export.inexact)
+        ]

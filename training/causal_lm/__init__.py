@@ -1,0 +1,1 @@
+"""A causal language model, trained, scored and used."""
