@@ -192,7 +192,7 @@ def test_what_is_no_tflite_is_refused(tmp_path, content):
 def test_a_truncated_file_is_refused(lite_file, tmp_path, share):
     content = lite_file.read_bytes()
     (tmp_path / "model.tflite").write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match=r"model\.tflite is a \.tflite file, but damaged"):
+    with pytest.raises(InputError, match=r"model\.tflite is a \.tflite file, but a damaged one"):
         LiteEngine(tmp_path / "model.tflite")
 
 

@@ -120,9 +120,9 @@ def test_the_command_learns_from_a_sample_of_a_long_text(
 ):
     pairs = []
 
-    def learn(sources, targets, *arguments):
+    def learn(sources, targets, *arguments, **options):
         pairs.append((len(sources), len(targets)))
-        return train_lexicon(sources, targets, *arguments)
+        return train_lexicon(sources, targets, *arguments, **options)
 
     monkeypatch.setattr(export_command, "_SHORTLIST_PAIRS", 100)
     monkeypatch.setattr("ktransformer.tasks.shortlist.train_lexicon", learn)
