@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 from ktransformer.decoding import (
     LengthPenalty,
@@ -10,6 +11,7 @@ from ktransformer.decoding import (
     sample,
     sampling_rules,
 )
+from ktransformer.decoding.sampling import uniform_numbers
 from tests.decoding.toy_model import END, PAD, SPECIAL, START, ToyModel, unpack
 
 ROWS = 20_000
@@ -93,6 +95,39 @@ def test_positions_are_drawn_independently():
     found = sample(StepFunctionModel(step, ()), tf.fill([ROWS], 3), SPECIAL)
     pairs = (found.ids.numpy()[:, 0, :2] - 3) @ [2, 1]
     np.testing.assert_allclose(np.bincount(pairs, minlength=4) / ROWS, [0.25] * 4, atol=0.015)
+
+
+@pytest.mark.parametrize("seed", [0, 1, -1, 2**40])
+def test_numbers_are_uniform_and_those_of_other_rows_positions_and_seeds_are_independent(seed):
+    rows = tf.range(ROWS)
+    numbers, later, other = (
+        uniform_numbers(tf.constant(s, tf.int64), tf.constant(i), rows).numpy()
+        for s, i in ((seed, 0), (seed, 1), (seed + 1, 0))
+    )
+    counts = np.histogram(numbers, 20, (0, 1))[0]
+    assert ((counts - ROWS / 20) ** 2 / (ROWS / 20)).sum() < 45  # Chi-squared: p < 0.001.
+    for one, two in ((numbers, later), (numbers, other), (numbers[1:], numbers[:-1])):
+        assert abs(np.corrcoef(one, two)[0, 1]) < 0.03
+    assert (numbers[1:] != later[:-1]).mean() > 0.99
+
+
+def test_litert_draws_the_numbers_of_tensorflow():
+    specs = [
+        tf.TensorSpec([], tf.int64, "seed"),
+        tf.TensorSpec([], tf.int32, "index"),
+        tf.TensorSpec([None], tf.int32, "rows"),
+    ]
+    module = tf.Module()
+    module.draw = tf.function(
+        lambda *inputs: {"numbers": uniform_numbers(*inputs)}, input_signature=specs
+    )
+    traced = [module.draw.get_concrete_function()]
+    content = tf.lite.TFLiteConverter.from_concrete_functions(traced, module).convert()
+    run = Interpreter(model_content=content).get_signature_runner()
+    for seed in (0, 3, -(2**63), 2**63 - 1):
+        inputs = {"seed": np.int64(seed), "index": np.int32(5), "rows": np.arange(9, dtype="int32")}
+        expected = uniform_numbers(*(tf.constant(value) for value in inputs.values()))
+        np.testing.assert_array_equal(run(**inputs)["numbers"], expected)
 
 
 def test_frequencies_follow_the_softmax():
