@@ -24,7 +24,7 @@ def small_generator(decoding: GenerationConfig | None = None, **options) -> Text
     """A causal language model of number words."""
     lines = [source for source, _ in number_pairs(300, seed=1)]
     tokenizer = Tokenizer.train(lines, vocabulary_size=60)
-    sizes = {"num_layers": 2, "d_model": 32, "num_heads": 4, "hidden_dim": 64, "max_length": 12}
+    sizes = {"num_layers": 1, "d_model": 32, "num_heads": 4, "hidden_dim": 64, "max_length": 12}
     model = CausalLanguageModel(
         tokenizer.vocabulary_size,
         segment_start_id=tokenizer.special_ids.start,

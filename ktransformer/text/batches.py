@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ktransformer.text.sampling import SubwordSampler
 
-Batch = tuple[dict[str, np.ndarray], np.ndarray]
+Batch = tuple[Any, np.ndarray]  # The model's inputs, by name or a single array, and the labels.
 
 
 class EpochBatches(abc.ABC):

@@ -7,11 +7,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.text.batches import EpochBatches
+from ktransformer.text.batches import Batch, EpochBatches
 from ktransformer.text.buckets import JoinedIds, check_batch_tokens
 from ktransformer.text.special_ids import DEFAULT_SPECIAL_IDS, SpecialIds
-
-Batch = tuple[np.ndarray, np.ndarray]
 
 
 class PackedBatches(EpochBatches):
@@ -75,7 +73,7 @@ class PackedBatches(EpochBatches):
         self.too_long = int((joined.lengths > max_length).sum())
         self.steps_per_epoch = -(-self._places.rows // self._rows)
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:  # type: ignore[override]
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yields the batches of one epoch, counted from 0, from one of its steps on.
 
         Each is `(ids, labels)`, int32 `[B, T]` with T = `max_length`.

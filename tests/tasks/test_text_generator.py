@@ -122,6 +122,7 @@ def test_the_limits_count_tokens_with_the_end(greedy):
         assert text == expected.decode()
 
 
+@pytest.mark.long
 def test_sampling_options_and_rules_narrow_the_draw(greedy):
     best = greedy.generate(PROMPTS)
     for options in ({"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}, {"temperature": 1e-6}):
@@ -169,6 +170,7 @@ assert "ktransformer" not in sys.modules
 """
 
 
+@pytest.mark.long
 def test_the_saved_model_writes_the_same_in_a_process_without_ktransformer(generator, saved_model):
     result = subprocess.run(
         [sys.executable, "-c", FRESH, str(saved_model), *PROMPTS],
@@ -196,6 +198,7 @@ def test_both_exports_give_what_the_model_gives(generator, saved_model, lite_fil
                 np.testing.assert_array_equal(outputs[key], tensor, err_msg=key)
 
 
+@pytest.mark.long
 def test_a_file_of_a_fixed_batch_writes_the_same(generator, tmp_path):
     signatures = ["serving_default", "sample"]
     path = tmp_path / "two.tflite"
@@ -207,6 +210,7 @@ def test_a_file_of_a_fixed_batch_writes_the_same(generator, tmp_path):
         assert model.run(name, **inputs)["text"].tolist() == expected.numpy().tolist()
 
 
+@pytest.mark.long
 def test_verify_finds_the_exports_of_a_folder_equal(generator, saved_model, lite_file, tmp_path):
     save(generator, tmp_path / "run")
     (tmp_path / "prompts").write_text("two five\n\none six seven\n", encoding="utf-8")
