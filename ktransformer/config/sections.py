@@ -172,6 +172,9 @@ class DecodingConfig:
     1 for no penalty."""
     no_repeat_ngram_size: int = 0
     """No translation contains twice the same run of so many tokens; 0 for no rule."""
+    coverage_penalty: float = 0.0
+    """Lowers the score of a translation that pays little attention to part of the source (Wu et al.
+    2016); 0 for no penalty."""
     max_length_ratio: float = 2.0
     """Target tokens allowed for each source token ..."""
     max_length_offset: int = 20
@@ -192,6 +195,7 @@ class DecodingConfig:
             "max_length_ratio",
             "max_length_offset",
             "no_repeat_ngram_size",
+            "coverage_penalty",
         ):
             check_range(self, name, least=0)
         check_range(self, "repetition_penalty", least=0, open_below=True)

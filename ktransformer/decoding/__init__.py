@@ -7,6 +7,7 @@ from ktransformer.decoding.hypotheses import Hypotheses as Hypotheses
 from ktransformer.decoding.hypotheses import SpecialIds as SpecialIds
 from ktransformer.decoding.hypotheses import length_limits as length_limits
 from ktransformer.decoding.rules import Context as Context
+from ktransformer.decoding.rules import Coverage as Coverage
 from ktransformer.decoding.rules import ForcedPrefix as ForcedPrefix
 from ktransformer.decoding.rules import LengthPenalty as LengthPenalty
 from ktransformer.decoding.rules import MinimumLength as MinimumLength

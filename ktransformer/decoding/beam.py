@@ -40,6 +40,7 @@ class _Beams(NamedTuple):
     rule_states: Any = ()  # Of each rule that changes logits, first axes [B, K].
     live_own: Any = ()  # [B, K], the model's log-probabilities, or ().
     finished_own: Any = ()  # [B, K], likewise.
+    finished_attention: Any = ()  # [B, K], what attention added to finished_scores, or ().
 
 
 class _Step(NamedTuple):
@@ -48,6 +49,7 @@ class _Step(NamedTuple):
     found: Candidates
     own: Any  # [B, 2K], the model's log-probabilities, or ().
     rule_states: Any  # First axes [B, K], of the hypotheses that are continued.
+    attention_scores: Any = ()  # [B, 2K], what attention adds to the scores, or ().
 
 
 def beam_search(
@@ -84,7 +86,8 @@ def beam_search(
 
     Raises:
         InputError: `beam_size` or `n_best` is below 1, `n_best` is above `beam_size`, or `rules`
-            holds another object than a `Rule`, or two forced prefixes.
+            holds another object than a `Rule`, or two forced prefixes, or a rule that scores
+            attention, and the model has no source.
 
     Reference: Wu et al. 2016, section 7.
     """
@@ -93,6 +96,8 @@ def beam_search(
             f"n_best must be from 1 to beam_size; got n_best={n_best}, beam_size={beam_size}."
         )
     rule_set = RuleSet(rules, special)
+    if rule_set.scores_attention:
+        model = model.with_attention()
 
     def advance(index: tf.Tensor, beams: _Beams, state: Any) -> tuple[_Beams, Any]:
         step, state = _expand(model, index, beams, state, rule_set)
@@ -129,6 +134,7 @@ def _start(limits: tf.Tensor, rules: RuleSet, beam_size: int) -> _Beams:
         ),
         live_own=own,
         finished_own=own,
+        finished_attention=tf.zeros([rows, beam_size]) if rules.scores_attention else (),
     )
 
 
@@ -155,7 +161,12 @@ def _expand(
             logits, beams.live_totals, 2 * beam_size, rules.special, at_limit=at_limit
         )
         step = _Step(found, found.totals if _is_kept(beams.live_own) else (), ())
-    return (_force(index, beams, step) if beams.prefix else step), state
+    step = _force(index, beams, step) if beams.prefix else step
+    if rules.scores_attention:
+        scores = rules.score_attention(model.attention(state))  # [B, K]
+        scores = tf.gather(scores, step.found.parents, batch_dims=1)
+        step = step._replace(attention_scores=scores)
+    return step, state
 
 
 def _expand_by_rules(index: tf.Tensor, beams: _Beams, logits: tf.Tensor, rules: RuleSet) -> _Step:
@@ -228,7 +239,8 @@ def _select(index: tf.Tensor, beams: _Beams, step: _Step, rules: RuleSet, n_best
         is_end = is_end & (length > 0)
     ends = is_end & (found.totals > IMPOSSIBLE / 2) & ~beams.done[:, None]
     ends = ends & (tf.range(2 * beam_size) < beam_size)  # [B, 2K]
-    scores = tf.where(ends, rules.score(found.totals, length), IMPOSSIBLE)
+    scores = rules.score(found.totals, length, step.attention_scores)
+    scores = tf.where(ends, scores, IMPOSSIBLE)
     finished_scores, best = tf.math.top_k(
         tf.concat([beams.finished_scores, scores], axis=1), beam_size
     )
@@ -261,6 +273,9 @@ def _select(index: tf.Tensor, beams: _Beams, step: _Step, rules: RuleSet, n_best
         ),
         live_own=tf.nest.map_structure(lambda x: tf.gather(x, chosen, batch_dims=1), step.own),
         finished_own=tf.nest.map_structure(finished, beams.finished_own, step.own),
+        finished_attention=tf.nest.map_structure(
+            finished, beams.finished_attention, step.attention_scores
+        ),
     )
 
 
@@ -273,7 +288,8 @@ def _collect(beams: _Beams, limits: tf.Tensor, rules: RuleSet, n_best: int) -> H
         ids = strip_prefix(ids, beams.prefix, limits, rules.special.pad)
     if _is_kept(beams.finished_own):
         totals = beams.finished_own
-        scores = tf.where(exists, rules.score(totals, tf.maximum(lengths, 1)), IMPOSSIBLE)
+        scores = rules.score(totals, tf.maximum(lengths, 1), beams.finished_attention)
+        scores = tf.where(exists, scores, IMPOSSIBLE)
     else:
         scores = beams.finished_scores
         totals = rules.length_penalty.total(scores, lengths)

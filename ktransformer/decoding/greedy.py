@@ -30,6 +30,7 @@ class _Texts(NamedTuple):
     done: tf.Tensor  # [B]
     prefix: Any  # Prefix, or () for none.
     rule_states: Any  # Of each rule that changes logits, first axis B.
+    attention_scores: Any = ()  # [B], what attention adds to the scores, or ().
 
 
 def greedy_search(
@@ -54,9 +55,12 @@ def greedy_search(
         `Hypotheses` with K = 1.
 
     Raises:
-        InputError: `rules` holds another object than a `Rule`, or two forced prefixes.
+        InputError: `rules` holds another object than a `Rule`, or two forced prefixes, or a rule
+            that scores attention, and the model has no source.
     """
     rule_set = RuleSet(rules, special)
+    if rule_set.scores_attention:
+        model = model.with_attention()
 
     def advance(index: tf.Tensor, texts: _Texts, state: Any) -> tuple[_Texts, Any]:
         logits, state = model.step(texts.newest, index, state, None)
@@ -67,6 +71,10 @@ def greedy_search(
             chosen, ends = tf.where(forced, tokens, chosen), ends & ~forced
             totals = tf.where(forced, texts.totals, totals)
         chosen = tf.where(texts.done, special.pad, chosen)
+        attention_scores = texts.attention_scores
+        if rule_set.scores_attention:
+            new = rule_set.score_attention(model.attention(state)[:, 0])
+            attention_scores = tf.where(texts.done, attention_scores, new)
         return _Texts(
             limits=texts.limits,
             positions=texts.positions,
@@ -77,6 +85,7 @@ def greedy_search(
             done=texts.done | ends,
             prefix=texts.prefix,
             rule_states=rule_states,
+            attention_scores=attention_scores,
         ), state
 
     texts = search_in_chunks(model, 1, _start(limits, special, rule_set), advance)
@@ -84,7 +93,7 @@ def greedy_search(
     if texts.prefix:
         ids = strip_prefix(ids, texts.prefix, limits, special.pad)
         lengths = lengths - texts.prefix.lengths
-    scores = rule_set.score(texts.totals, tf.maximum(lengths, 1))
+    scores = rule_set.score(texts.totals, tf.maximum(lengths, 1), texts.attention_scores)
     return Hypotheses(ids, *(tf.expand_dims(found, 1) for found in (scores, lengths, texts.totals)))
 
 
@@ -127,4 +136,5 @@ def _start(limits: tf.Tensor, special: SpecialIds, rules: RuleSet) -> _Texts:
         done=tf.zeros([rows], tf.bool),
         prefix=prefix or (),
         rule_states=rules.start(rows),
+        attention_scores=tf.zeros([rows]) if rules.scores_attention else (),
     )

@@ -30,9 +30,10 @@ class Hypotheses(NamedTuple):
     Attributes:
         ids: Int32 `[B, K, T]`, without the start token and a forced prefix, with the end token,
             then padding.
-        scores: Float32 `[B, K]`, log-probability / length ** exponent of the length penalty.
-            Rules may rank by other scores. Where fewer than K sequences exist, the rest are
-            padding alone with a score of -1e9.
+        scores: Float32 `[B, K]`, log-probability / length ** exponent of the length penalty, or
+            what the rules that score make of the log-probability. Rules that change logits may
+            rank by other scores. Where fewer than K sequences exist, the rest are padding alone
+            with a score of -1e9.
         lengths: Int32 `[B, K]`, in tokens, the end token included, a forced prefix not.
         log_probabilities: Float32 `[B, K]`, the model's own; -1e9 like `scores`.
     """

@@ -38,6 +38,7 @@ class RuleSet:
         changes_logits: Whether `apply` is needed at all.
         ranks: Whether hypotheses are ranked by more than the model's log-probability and a length
             penalty.
+        scores_attention: Whether `score_attention` is needed at all.
         length_penalty: The length penalty.
 
     Raises:
@@ -63,12 +64,16 @@ class RuleSet:
         self._scoring = [rule for rule in rules if type(rule).score is not Rule.score]
         if not penalties:
             self._scoring.append(self.length_penalty)
+        self._attending = [
+            rule for rule in rules if type(rule).score_attention is not Rule.score_attention
+        ]
         prefixes = [rule for rule in rules if isinstance(rule, ForcedPrefix)]
         if len(prefixes) > 1:
             raise InputError(f"rules must hold at most one ForcedPrefix; got {len(prefixes)}.")
         self._prefix = prefixes[0] if prefixes else None
         self.changes_logits = bool(self._changing)
-        self.ranks = self.changes_logits or len(self._scoring) > 1
+        self.scores_attention = bool(self._attending)
+        self.ranks = self.changes_logits or len(self._scoring) > 1 or self.scores_attention
 
     def start(self, rows: tf.Tensor) -> Any:
         """Returns the states of the rules that change logits, first axis B."""
@@ -103,11 +108,15 @@ class RuleSet:
         forced = tf.where(is_end, logits, IMPOSSIBLE)
         return tf.where(only_end, forced, changed), tuple(next_states)
 
-    def score(self, totals: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        """Turns log-probabilities into scores."""
+    def score(self, totals: tf.Tensor, lengths: tf.Tensor, attention_scores: Any = ()) -> tf.Tensor:
+        """Turns log-probabilities into scores; adds what `score_attention` returned, if given."""
         for rule in self._scoring:
             totals = rule.score(totals, lengths)
-        return totals
+        return totals + attention_scores if tf.is_tensor(attention_scores) else totals
+
+    def score_attention(self, attention: tf.Tensor) -> tf.Tensor:
+        """Returns what the attention adds to the scores: `[..., S] -> [...]`."""
+        return tf.add_n([rule.score_attention(attention) for rule in self._attending])
 
 
 def ranking_norms(changed: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

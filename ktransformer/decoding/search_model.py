@@ -6,6 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from ktransformer.errors import InputError
+
 # Takes the newest ids [N], their position (a scalar) and a state; returns the logits [N, V] of
 # the tokens after them and the next state. A state is a nest of tensors whose first axis is N.
 StepFunction = Callable[[tf.Tensor, tf.Tensor, Any], tuple[tf.Tensor, Any]]
@@ -44,6 +46,30 @@ class SearchModel(abc.ABC):
         Returns:
             Logits `[B * K, V]` and the next state.
         """
+
+    def with_attention(self) -> "SearchModel":
+        """Returns a model with the same predictions that has `attention`; here it raises.
+
+        A search calls it where a rule overrides `score_attention`.
+
+        Raises:
+            InputError: The model attends to no source.
+        """
+        raise InputError(
+            "rules must hold no rule that scores the attention to a source, such as Coverage, for "
+            f"a model without a source; got {type(self).__name__}."
+        )
+
+    def attention(self, state: Any) -> tf.Tensor:
+        """Returns the attention weights of each source position, summed over the steps so far.
+
+        Args:
+            state: What the last step returned.
+
+        Returns:
+            Float32 `[B, K, S]`, of the hypotheses as that step had them; 1 at padding.
+        """
+        raise NotImplementedError
 
     def flush(self, state: Any) -> Any:
         """Tidies the state up after `chunk` steps; its tensors may grow in this."""

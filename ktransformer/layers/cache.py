@@ -132,14 +132,19 @@ class DecoderState(NamedTuple):
     Attributes:
         caches: A `Cache` per block.
         penalty: What each hypothesis may not see of them.
+        attention: Float32 `[B, K, S]`, the cross-attention weights of the last block, averaged
+            over the heads and summed over the steps so far; an empty tuple where nobody asks for
+            them. To have a step add to it, replace it by zeros before the first step.
     """
 
     caches: tuple[Cache, ...]
     penalty: MaskPenalty
+    attention: Any = ()
 
     def flush(self) -> "DecoderState":
         """Makes room for new positions, when what is recent is full."""
-        return DecoderState(tuple(cache.flush() for cache in self.caches), self.penalty.flush())
+        caches = tuple(cache.flush() for cache in self.caches)
+        return self._replace(caches=caches, penalty=self.penalty.flush())
 
 
 class StepContext(NamedTuple):
@@ -150,12 +155,15 @@ class StepContext(NamedTuple):
         writer: Float32 `[slots, K]`, 1 where a recent slot is the one that a hypothesis fills.
         penalty: What each hypothesis may not see of a cache; its own new slot is not among it.
         memory_penalty: Float32 `[B, 1, 1, S]`, what `memory_mask_penalty` gave.
+        cross_weights: A list to which the cross-attention of each block appends its weights,
+            `[B, H, K, S]`; None where nobody asks for them.
     """
 
     positions: Any
     writer: Any
     penalty: MaskPenalty
     memory_penalty: Any
+    cross_weights: list[Any] | None = None
 
     @classmethod
     def at(cls, index: Size, penalty: MaskPenalty, memory_penalty: Any = ()) -> "StepContext":

@@ -133,7 +133,8 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         Args:
             inputs: Float tensor `[B, K, D]`.
             memory: What `project_memory` returned.
-            at: Where the inputs stand; its `memory_penalty` hides padding.
+            at: Where the inputs stand; its `memory_penalty` hides padding. The weights are
+                appended to its `cross_weights`, if that is a list.
 
         Returns:
             Float tensor `[B, K, D]`.
@@ -149,7 +150,10 @@ class MultiHeadCrossAttention(MultiHeadAttention):
             Positions(at.positions, keys),
             penalty=at.memory_penalty,
         )
-        return self.merge(self.attend(self.project_query(inputs), [span], training=False))
+        query = self.project_query(inputs)
+        if at.cross_weights is not None:
+            at.cross_weights.append(self.span_weights(query, [span]))
+        return self.merge(self.attend(query, [span], training=False))
 
     def _project_span(self, inputs: Vectors, memory: Vectors, memory_mask: Mask | None) -> KeySpan:
         """Returns the span of a whole memory's keys and values."""

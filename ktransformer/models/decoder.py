@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import keras
+from keras import ops
 
 from ktransformer.layers import DecoderState, KeyValues, MaskPenalty, StepContext
 from ktransformer.layers.overrides import check_overrides
@@ -113,17 +114,36 @@ class Decoder(BlockStack):
                 without a memory.
 
         Returns:
-            The outputs `[B, K, D]` and the state with this position written in.
+            The outputs `[B, K, D]` and the state with this position written in. Where the state
+            has `attention`, the cross-attention weights of the last block are added to it.
 
         Raises:
             NotImplementedError: A subclass overrides a method of whole sequences and not this.
+            ValueError: The state has `attention`, and a block has no cross-attention, or one whose
+                `step` does not append to `StepContext.cross_weights`.
         """
         check_overrides(self)
         at = StepContext.at(index, state.penalty, memory_penalty)
+        weights: list[Any] = []
+        keeps_attention = not isinstance(state.attention, tuple)
+        if keeps_attention:
+            at = at._replace(cross_weights=weights)
         hidden, caches, nothing = inputs, [], [None] * len(self.blocks)
         for block, cache, memory in zip(
             self.blocks, state.caches, memories or nothing, strict=True
         ):
             hidden, cache = block.step(hidden, cache, memory, at)
             caches.append(cache)
-        return self.finish(hidden), DecoderState(tuple(caches), at.penalty)
+        attention = state.attention
+        if keeps_attention:
+            attention = attention + self._mean_weights(weights)
+        return self.finish(hidden), DecoderState(tuple(caches), at.penalty, attention)
+
+    def _mean_weights(self, weights: list[Any]) -> Any:
+        """Averages the last block's weights over the heads: `[B, H, K, S] -> [B, K, S]`."""
+        if len(weights) != len(self.blocks):
+            raise ValueError(
+                "The cross-attention of every block must append its weights to "
+                f"StepContext.cross_weights; got {len(weights)} of {len(self.blocks)} blocks."
+            )
+        return ops.mean(ops.cast(weights[-1], "float32"), axis=1)

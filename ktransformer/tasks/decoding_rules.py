@@ -2,6 +2,7 @@
 
 from ktransformer.config import DecodingConfig
 from ktransformer.decoding import (
+    Coverage,
     LengthPenalty,
     MinimumLength,
     NoRepeatedNgrams,
@@ -20,4 +21,6 @@ def to_rules(decoding: DecodingConfig | GenerationConfig) -> tuple[Rule, ...]:
         rules.append(NoRepeatedNgrams(decoding.no_repeat_ngram_size))
     if decoding.min_length > 1:
         rules.append(MinimumLength(decoding.min_length))
+    if isinstance(decoding, DecodingConfig) and decoding.coverage_penalty:
+        rules.append(Coverage(decoding.coverage_penalty))
     return tuple(rules)

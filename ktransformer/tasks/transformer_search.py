@@ -1,6 +1,7 @@
 """The search models of the models that write text."""
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import tensorflow as tf
 
@@ -42,8 +43,10 @@ class DecoderSearch(SearchModel):
     ) -> tuple[tf.Tensor, Any]:
         decoder = state["decoder"]
         if parents is not None:
-            penalty = (tf.gather(part, parents, batch_dims=1) for part in decoder.penalty)
-            decoder = decoder._replace(penalty=decoder.penalty._make(penalty))
+            penalty, attention = tf.nest.map_structure(
+                lambda x: tf.gather(x, parents, batch_dims=1), (decoder.penalty, decoder.attention)
+            )
+            decoder = decoder._replace(penalty=penalty, attention=attention)
         if self._chosen is not None:
             ids = tf.gather(self._chosen, ids)
         logits, decoder = self._model.step(ids, index, decoder, state["memory"], self._columns)
@@ -66,6 +69,23 @@ class TransformerSearch(DecoderSearch):
         self, model: Transformer, source: tf.Tensor, chosen: tf.Tensor | None = None
     ) -> None:
         super().__init__(model, source, chosen)
+        self._keeps_attention = False
 
     def _prepare_memory(self) -> Any:
         return self._model.prepare_memory(self._inputs)
+
+    def with_attention(self) -> Self:
+        model = copy.copy(self)
+        model._keeps_attention = True
+        return model
+
+    def start(self, beam_size: int) -> Any:
+        state = super().start(beam_size)
+        if not self._keeps_attention:
+            return state
+        hidden = state["memory"]["mask_penalty"][:, 0] > 0  # [B, 1, S], True at padding.
+        attention = tf.repeat(tf.cast(hidden, tf.float32), beam_size, axis=1)
+        return {**state, "decoder": state["decoder"]._replace(attention=attention)}
+
+    def attention(self, state: Any) -> tf.Tensor:
+        return state["decoder"].attention

@@ -178,6 +178,28 @@ def test_steps_through_the_cache_equal_the_full_call(norm_first, policy, mode):
     )
 
 
+def test_steps_add_up_the_attention_of_the_last_block():
+    decoder = built_decoder()
+    inputs, memory = normal(B, T, D), normal(B, S, D, seed=1)
+    memories = decoder.project_memory(memory, SOURCE_MASK)
+    state = decoder.empty_state(B, T)._replace(attention=ops.zeros((B, 1, S)))
+    for i in range(T):
+        penalty = memory_mask_penalty(SOURCE_MASK)
+        _, state = decoder.step(inputs[:, i : i + 1], state, i, memories, penalty)
+    first, last = decoder.blocks
+    hidden = first(inputs, memory, memory_mask=SOURCE_MASK)
+    weights = last.cross_attention_weights(hidden, memory, memory_mask=SOURCE_MASK)
+    expected = array(weights).mean(axis=1).sum(axis=1)  # [B, S]
+    np.testing.assert_allclose(array(state.attention)[:, 0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_attention_of_a_decoder_without_a_memory_is_an_error():
+    decoder = built(make_decoder(), (None, None, D))
+    state = decoder.empty_state(B, T)._replace(attention=ops.zeros((B, 1, S)))
+    with pytest.raises(ValueError, match=r"cross_weights.*0 of 2"):
+        decoder.step(normal(B, 1, D), state, 0)
+
+
 @pytest.mark.parametrize(
     ("make_model", "saved"),
     [

@@ -127,7 +127,12 @@ def test_settings_of_an_old_run_have_no_new_rules():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("min_length", 0), ("repetition_penalty", 0), ("no_repeat_ngram_size", -1)],
+    [
+        ("min_length", 0),
+        ("repetition_penalty", 0),
+        ("no_repeat_ngram_size", -1),
+        ("coverage_penalty", -0.1),
+    ],
 )
 def test_a_setting_out_of_range_is_an_error_that_names_it(name, value):
     with pytest.raises(InputError, match=rf"{name}.*{value}"):

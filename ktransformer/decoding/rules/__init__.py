@@ -8,6 +8,7 @@ from ktransformer.decoding.rules.exclusions import ForcedPrefix as ForcedPrefix
 from ktransformer.decoding.rules.exclusions import MinimumLength as MinimumLength
 from ktransformer.decoding.rules.exclusions import NoRepeatedNgrams as NoRepeatedNgrams
 from ktransformer.decoding.rules.exclusions import SuppressedIds as SuppressedIds
+from ktransformer.decoding.rules.penalties import Coverage as Coverage
 from ktransformer.decoding.rules.penalties import LengthPenalty as LengthPenalty
 from ktransformer.decoding.rules.penalties import RepetitionPenalty as RepetitionPenalty
 from ktransformer.decoding.rules.rule import Context as Context

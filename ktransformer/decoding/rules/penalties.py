@@ -1,4 +1,4 @@
-"""Rules that penalize repetition and length."""
+"""Rules that penalize repetition, length and source positions without attention."""
 
 import dataclasses
 from typing import Any
@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from ktransformer.decoding.rules.exclusions import mark_tokens
 from ktransformer.decoding.rules.rule import Context, Rule, checked
+
+_LEAST_ATTENTION = 1e-9  # Its logarithm is finite.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,3 +64,31 @@ class LengthPenalty(Rule):
     def total(self, scores: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Returns the log-probabilities that have these scores."""
         return scores * tf.pow(tf.cast(lengths, tf.float32), self.exponent)
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage(Rule):
+    """Lowers the score of a finished hypothesis for source positions with little attention.
+
+    The score changes by `penalty * sum of log(min(attention, 1))` over the source positions, where
+    `attention` is summed over the tokens (see `Rule.score_attention`), and counts as 1e-9 at least.
+    Beam search may choose another hypothesis; greedy search and sampling write the same tokens,
+    with this score.
+
+    Args:
+        penalty: At least 0; 0 changes nothing.
+
+    Raises:
+        InputError: `penalty` is no number or out of range.
+
+    Reference: Wu et al. 2016, section 7 (beta there), without the least attention of 1e-9.
+    """
+
+    penalty: float | tf.Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "penalty", checked("coverage_penalty", self.penalty))
+
+    def score_attention(self, attention: tf.Tensor) -> tf.Tensor:
+        covered = tf.math.log(tf.clip_by_value(attention, _LEAST_ATTENTION, 1.0))
+        return self.penalty * tf.reduce_sum(covered, axis=-1)

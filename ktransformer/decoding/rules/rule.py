@@ -34,8 +34,9 @@ class Rule:
     """Changes the choice of the next token, or the scores that finished hypotheses compete with.
 
     Greedy search, sampling and beam search take rules as `rules=(...)` and apply them in that
-    order, in the graph. A subclass overrides one of `apply` and `score`, and `start` if it keeps
-    state. Make it a frozen dataclass whose fields are Python numbers or scalar tensors.
+    order, in the graph. A subclass overrides one of `apply`, `score` and `score_attention`, and
+    `start` if `apply` keeps state. Make it a frozen dataclass whose fields are Python numbers or
+    scalar tensors.
 
     The model's own log-probability is reported whatever the rules do. Beam search ranks its live
     hypotheses by the probabilities after the rules: those of the allowed tokens sum to the
@@ -86,6 +87,22 @@ class Rule:
             Float32 scores, the shape of `totals`.
         """
         return totals
+
+    def score_attention(self, attention: tf.Tensor) -> tf.Tensor:
+        """Returns what a finished hypothesis' attention to the source adds to its score.
+
+        It is added after every rule's `score`. A search keeps the attention only where a rule
+        overrides this, and raises if the model has no source.
+
+        Args:
+            attention: Float32 `[..., S]`, for each source position the cross-attention weights of
+                the model's last block, averaged over the heads and summed over the tokens of the
+                hypothesis, those of a forced prefix included; 1 at padding.
+
+        Returns:
+            Float32 `[...]`, at most 0: beam search takes 0 for what is not finished.
+        """
+        return tf.zeros(tf.shape(attention)[:-1])
 
 
 def checked(
