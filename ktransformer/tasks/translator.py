@@ -252,7 +252,8 @@ class Translator(Task):
 
         Returns:
             `text`, string `[B]`; `score`, float32 `[B]`, log-probability /
-            length ** length_penalty; `truncated`, boolean `[B]`, whether the text was cut.
+            length ** length_penalty, lowered by the coverage penalty, if there is one;
+            `truncated`, boolean `[B]`, whether the text was cut.
         """
         outputs = self._translate_n_best(texts, n_best=1)
         return {**outputs, "text": outputs["text"][:, 0], "score": outputs["score"][:, 0]}

@@ -4,13 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 from keras import ops
 
 from ktransformer.config import Config, DecodingConfig
 from ktransformer.decoding import Coverage
 from ktransformer.errors import InputError
-from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.layers import DecoderBlock, MultiHeadCrossAttention
 from ktransformer.models import Transformer
 from ktransformer.tasks import TextGenerator, Translator
@@ -92,23 +90,6 @@ def test_weights_that_a_subclass_computes_are_those_that_count(tokenizer, beam):
     added = found.scores - found.log_probabilities / tf.cast(found.lengths, tf.float32)
     others = (SOURCE != 0).sum(axis=1) - 1
     np.testing.assert_allclose(added[:, 0], PENALTY * np.log(1e-9) * others, rtol=1e-4)
-
-
-def test_the_penalty_is_in_the_exports(tokenizer, tmp_path):
-    translator = make_translator(tokenizer)
-    plainly = make_translator(tokenizer, penalty=0).ids(SOURCE)
-    expected = translator.ids(SOURCE)
-    assert (expected["ids"].numpy() != plainly["ids"].numpy()).any()
-    lite = export_lite(translator, tmp_path / "coverage.tflite", signatures=["ids"])
-    saved = export_saved_model(translator, tmp_path / "saved")
-    signatures = {
-        "lite": Interpreter(model_path=str(lite)).get_signature_runner("ids"),
-        "saved": tf.saved_model.load(str(saved)).signatures["ids"],
-    }
-    for run in signatures.values():
-        found = run(source=SOURCE)
-        assert np.array_equal(found["ids"], expected["ids"])
-        np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-4)
 
 
 def test_the_setting_of_a_run_is_the_rule():

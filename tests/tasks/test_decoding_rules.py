@@ -88,9 +88,14 @@ def test_a_users_own_rule_and_all_others_are_in_the_exports(model_and_tokenizer,
         min_length=4,
         repetition_penalty=1.3,
         no_repeat_ngram_size=2,
+        coverage_penalty=10.0,
         rules=[Alternate(), SuppressedIds([11]), Temperature(0.8), TopK(9), TopP(0.99), MinP(0.01)],
     )
-    expected = translator.ids(SOURCE)
+    source = np.zeros((3, 16), np.int32)
+    source[0], source[1:, :5] = [*range(5, 20), 3], SOURCE[1:]
+    expected = translator.ids(source)
+    # Nine tokens give 16 positions a mean of 9/16 at most, and the logarithm is concave.
+    assert expected["score"][0] < 10 * 16 * np.log(9 / 16)
     lite = export_lite(translator, tmp_path / "rules.tflite", signatures=["ids"])
     saved = export_saved_model(translator, tmp_path / "saved")
     signatures = {
@@ -98,7 +103,7 @@ def test_a_users_own_rule_and_all_others_are_in_the_exports(model_and_tokenizer,
         "saved": tf.saved_model.load(str(saved)).signatures["ids"],
     }
     for run in signatures.values():
-        found = run(source=SOURCE)
+        found = run(source=source)
         assert written(found["ids"]) == written(expected["ids"])
         np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-4)
 
