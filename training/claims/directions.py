@@ -6,15 +6,14 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from ktransformer.layers import EncoderBlock
+from ktransformer.layers import DecoderBlock
 from ktransformer.schedules import InverseSquareRoot
 from ktransformer.text import PAD_ID
 from training.claims import figures, loop, scores, tasks
 from training.claims.finding import Finding
-from training.claims.language_model import CausalBlock, LanguageModel
+from training.claims.language_model import LanguageModel
 from training.claims.language_questions import (
     TEXTS,
     WAYS,
@@ -25,6 +24,7 @@ from training.claims.language_questions import (
     sum_pairs,
 )
 from training.claims.language_scores import masked_split
+from training.claims.unmasked import NonCausalBlock
 
 NAME = "directions"
 NUMBER = 5
@@ -105,15 +105,15 @@ def _train(task: tasks.Task, seed: int, settings: Settings) -> Models:
     hidden = masked_split(task.train.labels, mask_id, settings.copies, seed)
     rate = InverseSquareRoot(4e-3, settings.warmup_steps)
 
-    def begin(block: type[EncoderBlock], split: tasks.Split) -> loop.Trainer:
+    def begin(block: type[DecoderBlock], split: tasks.Split) -> loop.Trainer:
         make = functools.partial(_make, block, mask_id + 1, settings)
         trainer = loop.Trainer(make, split, batch_size=settings.batch_size)
         trainer.fit(steps=settings.steps, learning_rate=rate, seed=seed)
         return trainer
 
-    causal = begin(CausalBlock, task.train).model
-    trainer = begin(EncoderBlock, hidden)
-    masked = loop.build(_make(EncoderBlock, mask_id + 1, settings), hidden)
+    causal = begin(DecoderBlock, task.train).model
+    trainer = begin(NonCausalBlock, hidden)
+    masked = loop.build(_make(NonCausalBlock, mask_id + 1, settings), hidden)
     masked.set_weights(trainer.model.get_weights())
     trainer.train(
         steps=settings.longer - settings.steps,
@@ -123,13 +123,14 @@ def _train(task: tasks.Task, seed: int, settings: Settings) -> Models:
     return Models(*map(scores.predictor, (causal, masked, trainer.model)), mask_id)
 
 
-def _make(block: type[EncoderBlock], vocabulary_size: int, settings: Settings) -> LanguageModel:
+def _make(block: type[DecoderBlock], vocabulary_size: int, settings: Settings) -> LanguageModel:
     return LanguageModel(
         vocabulary_size,
-        settings.num_layers,
-        lambda: block(4, 2 * settings.d_model, dropout=0.1, norm_first=True),
+        num_layers=settings.num_layers,
         d_model=settings.d_model,
-        final_norm=keras.layers.LayerNormalization(epsilon=1e-5),
+        block=block,
+        dropout=0.1,
+        norm_first=True,
     )
 
 

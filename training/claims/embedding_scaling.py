@@ -10,7 +10,7 @@ import numpy as np
 from ktransformer.layers import PositionalEmbedding, sinusoidal_positions
 from training.claims import figures, loop, tasks
 from training.claims.finding import Finding, table
-from training.claims.language_model import CausalBlock, LanguageModel
+from training.claims.language_model import LanguageModel
 
 NAME, NUMBER, SERIAL = "embedding_scaling", 7, False
 
@@ -40,14 +40,23 @@ class WideEmbedding(PositionalEmbedding):
         self.embeddings.assign(self.embeddings * self.d_model**0.5)
 
 
+class WideModel(LanguageModel):
+    """A language model with a `WideEmbedding`."""
+
+    def make_embedding(self, name: str) -> PositionalEmbedding:
+        """Creates the embedding with the wide table."""
+        return WideEmbedding.from_config(super().make_embedding(name).get_config())
+
+
 SCALED = "small table, times √d_model"
 SMALL = "small table, not scaled"
 WIDE = "table of deviation 1, not scaled"
 EMBEDDINGS = {
-    SCALED: (PositionalEmbedding, True),
-    SMALL: (PositionalEmbedding, False),
-    WIDE: (WideEmbedding, False),
+    SCALED: (LanguageModel, True),
+    SMALL: (LanguageModel, False),
+    WIDE: (WideModel, False),
 }
+"""For each embedding the model and whether it scales its token vectors."""
 
 
 def measure(settings: Settings) -> dict[str, Any]:
@@ -75,13 +84,12 @@ def train(settings: Settings, name: str, width: int) -> list[dict[str, float]]:
     kind, scale = EMBEDDINGS[name]
 
     def make_model() -> keras.Model:
-        vocabulary_size = task.tokenizer.vocabulary_size
-        return LanguageModel(
-            vocabulary_size,
-            settings.num_layers,
-            lambda: CausalBlock(4, 2 * width, norm_first=True),
-            final_norm=keras.layers.LayerNormalization(epsilon=1e-5),
-            embedding=kind(vocabulary_size, width, max_length=64, scale=scale),
+        return kind(
+            task.tokenizer.vocabulary_size,
+            num_layers=settings.num_layers,
+            d_model=width,
+            norm_first=True,
+            scale_embeddings=scale,
         )
 
     trainer = loop.Trainer(make_model, task.train, batch_size=settings.batch_size)
@@ -107,7 +115,7 @@ def relative_size(model: LanguageModel, split: tasks.Split) -> float:
 
     Over all real tokens of the training text, so that a frequent token counts often.
     """
-    embedding = model.embedding
+    embedding = model.target_embedding
     ids = split.inputs
     positions = sinusoidal_positions(ids.shape[1], embedding.d_model)
     tokens = np.asarray(embedding.embed(ids)) - positions

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
+from ktransformer.layers import DecoderBlock
 from training.claims import figures, loop, tasks
 from training.claims.finding import Finding, table
-from training.claims.language_model import CausalBlock, LanguageModel
+from training.claims.language_model import LanguageModel
 from training.claims.overfitting import at_equal_training, overfit
 from training.claims.plain_blocks import UnnormedBlock
 
@@ -55,7 +55,7 @@ QUICK = Settings(
 )
 
 PRE, POST, NONE = "pre-norm", "post-norm", "no norm"
-VARIANTS = {PRE: (CausalBlock, True), POST: (CausalBlock, False), NONE: (UnnormedBlock, False)}
+VARIANTS = {PRE: (DecoderBlock, True), POST: (DecoderBlock, False), NONE: (UnnormedBlock, False)}
 WARM = {PRE: "pre-norm, warm-up", POST: "post-norm, warm-up"}
 
 
@@ -86,10 +86,10 @@ def make_model(settings: Settings, name: str, num_layers: int) -> LanguageModel:
     block, norm_first = VARIANTS[name]
     return LanguageModel(
         tasks.sentences(32).tokenizer.vocabulary_size,
-        num_layers,
-        lambda: block(4, 2 * settings.d_model, norm_first=norm_first),
+        num_layers=num_layers,
         d_model=settings.d_model,
-        final_norm=keras.layers.LayerNormalization(epsilon=1e-5) if name == PRE else None,
+        block=block,
+        norm_first=norm_first,
     )
 
 

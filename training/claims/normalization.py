@@ -8,10 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from ktransformer.layers import DecoderBlock
 from ktransformer.text import PAD_ID
 from training.claims import figures, loop, tasks
 from training.claims.finding import Finding, table
-from training.claims.language_model import CausalBlock, LanguageModel
+from training.claims.language_model import LanguageModel
 
 NAME, NUMBER, SERIAL = "normalization", 2, False
 
@@ -38,7 +39,7 @@ QUICK = Settings(
 )
 
 
-class BatchNormBlock(CausalBlock):
+class BatchNormBlock(DecoderBlock):
     """A block whose norms take each feature over the batch, padding included."""
 
     def make_norm(self, name: str) -> keras.layers.Layer:
@@ -51,10 +52,10 @@ class MaskedBatchNormBlock(BatchNormBlock):
     A block does not hand its mask to the norms, so it is kept while the block is called.
     """
 
-    def call(self, inputs: Any, mask: Any | None = None, training: bool | None = None) -> Any:
-        self._mask = mask
+    def call(self, inputs: Any, *arguments: Any, inputs_mask: Any = None, **options: Any) -> Any:
+        self._mask = inputs_mask
         try:
-            return super().call(inputs, mask=mask, training=training)
+            return super().call(inputs, *arguments, inputs_mask=inputs_mask, **options)
         finally:
             self._mask = None
 
@@ -63,7 +64,7 @@ class MaskedBatchNormBlock(BatchNormBlock):
 
 
 LAYER, BATCH, BLIND = "LayerNorm", "BatchNorm", "BatchNorm, padding counted"
-BLOCKS = {LAYER: CausalBlock, BATCH: MaskedBatchNormBlock, BLIND: BatchNormBlock}
+BLOCKS = {LAYER: DecoderBlock, BATCH: MaskedBatchNormBlock, BLIND: BatchNormBlock}
 
 
 def measure(settings: Settings) -> dict[str, Any]:
@@ -91,9 +92,9 @@ def make_model(settings: Settings, name: str) -> LanguageModel:
     """Makes a post-norm language model with one kind of norm."""
     return LanguageModel(
         tasks.sentences(settings.length).tokenizer.vocabulary_size,
-        settings.num_layers,
-        lambda: BLOCKS[name](4, 2 * settings.d_model),
+        num_layers=settings.num_layers,
         d_model=settings.d_model,
+        block=BLOCKS[name],
     )
 
 

@@ -8,11 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ktransformer.layers import DecoderBlock
 from ktransformer.losses import SmoothedCrossEntropy
 from training.claims import figures, loop, tasks
 from training.claims.finding import Finding, table
-from training.claims.language_model import CausalBlock, LanguageModel
-from training.claims.plain_blocks import PlainBlock, PreNormBlock, UnnormedBlock, UnnormedPlainBlock
+from training.claims.language_model import LanguageModel
+from training.claims.plain_blocks import PlainBlock, UnnormedBlock, UnnormedPlainBlock
 
 NAME, NUMBER, SERIAL = "residuals", 1, False
 
@@ -35,8 +36,8 @@ class Settings:
 QUICK = Settings(seeds=(1,), depths=(2,), trained_depths=(1,), d_model=16, steps=2)
 
 BLOCKS = {
-    "residual around the norm (pre-norm)": PreNormBlock,
-    "residual, then norm (post-norm)": CausalBlock,
+    "residual around the norm (pre-norm)": DecoderBlock,
+    "residual, then norm (post-norm)": DecoderBlock,
     "residual, no norm": UnnormedBlock,
     "norm, no residual": PlainBlock,
     "neither": UnnormedPlainBlock,
@@ -71,10 +72,10 @@ def make_model(settings: Settings, name: str, depth: int) -> LanguageModel:
     """Makes a language model of one kind of block."""
     return LanguageModel(
         tasks.sentences(32).tokenizer.vocabulary_size,
-        depth,
-        lambda: BLOCKS[name](4, 2 * settings.d_model),
+        num_layers=depth,
         d_model=settings.d_model,
-        final_norm=keras.layers.LayerNormalization(epsilon=1e-5) if name == PRE else None,
+        block=BLOCKS[name],
+        norm_first=name == PRE,
     )
 
 
@@ -90,7 +91,7 @@ def measure_start(settings: Settings, name: str, depth: int, seed: int) -> dict[
     model = loop.build(make_model(settings, name, depth), split)
     rows = np.random.default_rng(seed).choice(len(split), settings.batch_size, replace=False)
     batch = split.rows(rows)
-    weights = [block.trainable_weights for block in model.encoder.blocks]
+    weights = [block.trainable_weights for block in model.decoder.blocks]
     with tf.GradientTape() as tape:
         loss = SmoothedCrossEntropy(0.0)(batch.labels, model(batch.inputs))
     gradients = tape.gradient(loss, [[w.value for w in layer] for layer in weights])
@@ -102,11 +103,10 @@ def measure_start(settings: Settings, name: str, depth: int, seed: int) -> dict[
 
 def mean_cosine(model: LanguageModel, inputs: np.ndarray) -> float:
     """Returns the mean cosine between two different real positions of the same text."""
-    mask = model.embedding.compute_mask(inputs)
-    hidden = np.asarray(model.encoder(model.embedding(inputs), mask=mask))  # [B, T, D]
+    hidden = np.asarray(model.hidden_states(inputs))  # [B, T, D]
     units = hidden / np.maximum(np.linalg.norm(hidden, axis=-1, keepdims=True), 1e-30)
     cosines = units @ units.transpose(0, 2, 1)  # [B, T, T]
-    real = np.asarray(mask)
+    real = np.asarray(model.compute_mask(inputs))
     pairs = real[:, :, None] & real[:, None, :] & ~np.eye(real.shape[1], dtype=bool)
     return float(cosines[pairs].mean())
 

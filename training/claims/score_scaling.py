@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.layers import MultiHeadSelfAttention
+from ktransformer.layers import DecoderBlock, MultiHeadSelfAttention
 from training.claims import figures, loop, tasks
 from training.claims.finding import Finding
-from training.claims.language_model import CausalBlock, LanguageModel
+from training.claims.language_model import LanguageModel
 
 NAME, NUMBER, SERIAL = "score_scaling", 6, False
 
@@ -45,7 +45,7 @@ class UnscaledAttention(MultiHeadSelfAttention):
         return super().compute_scores(query * self.head_dim**0.5, key, positions)
 
 
-class UnscaledBlock(CausalBlock):
+class UnscaledBlock(DecoderBlock):
     """A block whose attention does not divide its scores."""
 
     def make_self_attention(self) -> keras.layers.Layer:
@@ -53,7 +53,7 @@ class UnscaledBlock(CausalBlock):
 
 
 ATTENTIONS = {"with": MultiHeadSelfAttention, "without": UnscaledAttention}
-BLOCKS = {"with": CausalBlock, "without": UnscaledBlock}
+BLOCKS = {"with": DecoderBlock, "without": UnscaledBlock}
 
 
 def measure(settings: Settings) -> dict[str, Any]:
@@ -106,10 +106,11 @@ def train(settings: Settings, block: type, heads: int) -> list[float]:
     def make_model() -> keras.Model:
         return LanguageModel(
             task.tokenizer.vocabulary_size,
-            settings.num_layers,
-            lambda: block(heads, 2 * settings.d_model, norm_first=True),
+            num_layers=settings.num_layers,
             d_model=settings.d_model,
-            final_norm=keras.layers.LayerNormalization(epsilon=1e-5),
+            num_heads=heads,
+            block=block,
+            norm_first=True,
         )
 
     trainer = loop.Trainer(make_model, task.train, batch_size=settings.batch_size)

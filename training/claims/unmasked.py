@@ -27,8 +27,8 @@ class TransformerWithoutPaddingMask(Transformer):
         return EmbeddingWithoutMask.from_config(super().make_embedding(name).get_config())
 
 
-class LookingAheadBlock(DecoderBlock):
-    """A decoder block whose self-attention sees the tokens to come."""
+class NonCausalBlock(DecoderBlock):
+    """A decoder block whose self-attention sees later tokens as well."""
 
     causal = False
 
@@ -38,7 +38,7 @@ class TransformerWithoutCausalMask(Transformer):
 
     def make_decoder_block(self) -> keras.layers.Layer:
         """Creates a decoder block that looks ahead."""
-        return LookingAheadBlock(**self.block_arguments())
+        return NonCausalBlock(**self.block_arguments())
 
 
 VARIANTS = {
