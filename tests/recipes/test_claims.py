@@ -109,7 +109,7 @@ def test_a_failing_experiment_is_one_sentence_and_keeps_its_old_finding(
     assert run.main() == 1
     (sentence,) = [line for line in capfd.readouterr().err.splitlines() if "claims:" in line]
     assert sentence == (
-        "claims: score_scaling failed, its earlier finding is kept: "
+        "claims: score_scaling failed and its earlier finding is kept: "
         "ArithmeticError: The loss is not a number."
     )
     assert file.read_bytes() == before
@@ -246,7 +246,7 @@ def test_token_frequencies_alone_give_the_entropy_of_equal_tokens():
     ids = np.array([[1, 2, 3, 4, 0]], "int32")
     split = tasks.Split(ids, ids)
     # A count of 1 each, and 1 more each, of which id 0 has one: 2 of 9.
-    assert loop.frequency_loss(split, split, 5) == pytest.approx(np.log(9 / 2))
+    assert loop.unigram_loss(split, split, 5) == pytest.approx(np.log(9 / 2))
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 99.0])

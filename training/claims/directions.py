@@ -1,4 +1,4 @@
-"""Autoregressive against autoencoding: two models of one size, of the same text."""
+"""Claim 5: an autoregressive against an autoencoding (masked) model of the same size."""
 
 import dataclasses
 import functools
@@ -15,13 +15,13 @@ from training.claims import figures, loop, scores, tasks
 from training.claims.finding import Finding
 from training.claims.language_model import LanguageModel
 from training.claims.language_questions import (
+    FILLERS,
     TEXTS,
-    WAYS,
     Models,
-    fill,
-    judge_continuations,
-    score,
-    sum_pairs,
+    continuation_perplexities,
+    fill_accuracies,
+    nats_per_token,
+    pair_sums,
 )
 from training.claims.language_scores import masked_split
 from training.claims.unmasked import NonCausalBlock
@@ -33,7 +33,7 @@ SERIAL = False
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is trained, and how much is asked."""
+    """Sizes, trainings, and amounts of validation data."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     max_length: int = 24
@@ -41,22 +41,21 @@ class Settings:
     d_model: int = 64
     num_layers: int = 2
     steps: int = 1500
-    """Updates of both models."""
-    longer: int = 4500
-    """Updates of the masked model when it is trained on."""
+    """Updates of the autoregressive model, and of the first evaluation of the masked one."""
+    masked_steps: int = 4500
+    """Updates of the masked model in the end."""
     warmup_steps: int = 400
     batch_size: int = 48
     copies: int = 10
-    """Versions of each text, with other tokens hidden in each, for the masked model."""
-    holes: int = 100
-    """Validation tokens that are filled in by scoring every candidate; the other ways fill in all
-    of them."""
-    contexts: int = 12
-    """Validation texts with two holes, whose pairs of ids are summed over."""
+    """Copies of each text for the masked model, with different hidden tokens."""
+    scored_tokens: int = 100
+    """Validation tokens for the method that scores every candidate; the others predict all."""
+    pair_texts: int = 12
+    """Validation texts with two hidden tokens, for the sums over all pairs of ids."""
     prompts: int = 100
-    """Validation texts that are continued."""
-    begin: int = 8
-    """Tokens of a text that are kept when it is continued."""
+    """Validation texts to continue."""
+    prompt_length: int = 8
+    """Tokens of a text before its continuation."""
 
 
 QUICK = Settings(
@@ -66,20 +65,20 @@ QUICK = Settings(
     d_model=8,
     num_layers=1,
     steps=5,
-    longer=8,
+    masked_steps=8,
     copies=1,
-    holes=3,
-    contexts=2,
+    scored_tokens=3,
+    pair_texts=2,
     prompts=4,
-    begin=8,
+    prompt_length=8,
 )
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Trains both models for each seed, and asks them the same questions."""
+    """Trains both models with each seed, and evaluates them on the same texts."""
     task = tasks.sentences(settings.max_length, vocabulary_size=settings.vocabulary_size)
     texts = task.validation.labels
-    whole = texts[(texts != PAD_ID).all(axis=1)][: settings.prompts, :-1]  # None of them has ended.
+    whole = texts[(texts != PAD_ID).all(axis=1)][: settings.prompts, :-1]  # Without end tokens.
     trained = [_train(task, seed, settings) for seed in settings.seeds]
     runs = []
     for place, (seed, models) in enumerate(zip(settings.seeds, trained, strict=True)):
@@ -89,10 +88,12 @@ def measure(settings: Settings) -> dict[str, Any]:
         runs.append(
             {
                 "seed": seed,
-                "nats": score(models, texts),
-                "filled": fill(models, texts, settings.holes, draw),
-                "sums": sum_pairs(models, some[: settings.contexts], draw),
-                "perplexity": judge_continuations(models, judges, whole, settings.begin, draw),
+                "nats": nats_per_token(models, texts),
+                "filled": fill_accuracies(models, texts, settings.scored_tokens, draw),
+                "sums": pair_sums(models, some[: settings.pair_texts], draw),
+                "perplexity": continuation_perplexities(
+                    models, judges, whole, settings.prompt_length, draw
+                ),
             }
         )
     counts = {"texts": len(task.train), "pieces": task.tokenizer.vocabulary_size}
@@ -100,23 +101,23 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 def _train(task: tasks.Task, seed: int, settings: Settings) -> Models:
-    """Trains a causal and a masked model of one size, the latter on and on; compiles them."""
+    """Trains a causal and a masked model of the same size; compiles them."""
     mask_id = task.tokenizer.vocabulary_size
     hidden = masked_split(task.train.labels, mask_id, settings.copies, seed)
     rate = InverseSquareRoot(4e-3, settings.warmup_steps)
 
-    def begin(block: type[DecoderBlock], split: tasks.Split) -> loop.Trainer:
+    def train(block: type[DecoderBlock], split: tasks.Split) -> loop.Trainer:
         make = functools.partial(_make, block, mask_id + 1, settings)
         trainer = loop.Trainer(make, split, batch_size=settings.batch_size)
         trainer.fit(steps=settings.steps, learning_rate=rate, seed=seed)
         return trainer
 
-    causal = begin(DecoderBlock, task.train).model
-    trainer = begin(NonCausalBlock, hidden)
+    causal = train(DecoderBlock, task.train).model
+    trainer = train(NonCausalBlock, hidden)
     masked = loop.build(_make(NonCausalBlock, mask_id + 1, settings), hidden)
     masked.set_weights(trainer.model.get_weights())
     trainer.train(
-        steps=settings.longer - settings.steps,
+        steps=settings.masked_steps - settings.steps,
         learning_rate=lambda number: rate(settings.steps + number),
         seed=[seed, settings.steps],
     )
@@ -135,10 +136,10 @@ def _make(block: type[DecoderBlock], vocabulary_size: int, settings: Settings) -
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws what is filled in rightly, the sums over all pairs, and the continuations."""
+    """Draws the accuracy on hidden tokens, the sums over all pairs, and the perplexities."""
     figure, (filled, sums, continued) = figures.panels(3)
     values = np.array([run["filled"] for run in measurements["runs"]])
-    _bars(filled, values, WAYS, 0)
+    _bars(filled, values, FILLERS, 0)
     figures.label(filled, "one token filled in", "", "share filled with what stood there")
 
     for index, name in enumerate(("autoregressive, chain rule", "masked, exp(PLL)")):
@@ -176,7 +177,7 @@ def _bars(
     width: float = 0.6,
     **options: Any,
 ) -> None:
-    """Draws the mean over seeds `[seeds, names]` as bars, and their range."""
+    """Draws the mean over seeds of `[seeds, names]` as bars with the range of the seeds."""
     mean = values.mean(axis=0)
     axis.bar(
         np.arange(len(names)) + offset,
@@ -195,24 +196,24 @@ def _bars(
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Asks what each model can do, and whether the other can do it too.
+    """Judges accuracy on hidden tokens, normalisation of the scores, and continuations.
 
-    In the mean of the seeds: it does not hold unless the masked model, in the end, fills in more
-    than the autoregressive one does from the left, and its continuations are less probable to an
-    autoregressive judge; nor unless the chain rule's sums are 1 to within 0.001 and half of the
-    others miss 1 by 0.05. Two conditions may be on it: more updates for the masked model, if it
-    does not fill in more with as many; and one run a model, if the autoregressive one, scoring
-    every candidate, fills in more than from the left by 0.02.
+    All values are means over seeds. The claim does not hold unless, in the end, the masked model is
+    more accurate than the autoregressive one from the left side; its continuations have a higher
+    perplexity under an autoregressive judge; the sums of the chain rule are within 0.001 of 1; and
+    the median sum of exp(PLL) differs from 1 by more than 0.05. Two conditions are possible: more
+    updates, if the masked model is not more accurate after as many; and one pass per model, if the
+    autoregressive one gains more than 0.02 by scoring every candidate.
     """
     runs = measurements["runs"]
-    filled = np.mean([run["filled"] for run in runs], axis=0)  # By `WAYS`.
+    filled = np.mean([run["filled"] for run in runs], axis=0)  # By `FILLERS`.
     chain, pseudo = (np.concatenate([run["sums"][i] for run in runs]) for i in (0, 1))
     judged = np.mean([run["perplexity"] for run in runs], axis=0)  # [judges, texts]
     nats = np.mean([run["nats"] for run in runs], axis=0)
     normalized = np.abs(chain - 1).max() < 1e-3 and np.median(np.abs(pseudo - 1)) > 0.05
     conditions = []
     if filled[1] <= filled[0]:
-        times = measurements["longer"] / measurements["steps"]
+        times = measurements["masked_steps"] / measurements["steps"]
         conditions.append(f"the masked model gets {times:g} times as many updates")
     if filled[3] > filled[0] + 0.02:
         conditions.append(
@@ -231,17 +232,18 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         ),
         measured=(
             f"Two models of the same layers and size ({measurements['num_layers']} layers, width "
-            f"{measurements['d_model']}), {measurements['steps']:,} updates each, on "
+            f"{measurements['d_model']}, dropout 0.1), {measurements['steps']:,} updates each, on "
             f"{measurements['texts']:,} texts of up to {measurements['max_length']} pieces of "
-            f"Python's documentation, {measurements['pieces']} different pieces: one with causal "
-            "blocks that predicts each next token, one without that predicts hidden tokens (15%); "
-            f"the latter also after {measurements['longer']:,} updates, which is the one meant "
-            "where none is named. On validation texts: each token filled in "
-            f"({measurements['holes']} a seed where every candidate is scored); the score of a "
-            f"text; for {len(chain)} texts with two neighbouring tokens hidden, the sum of what a "
-            f"model gives to all {(measurements['pieces'] + 1) ** 2:,} pairs; and continuations "
-            f"after {measurements['begin']} tokens, drawn from each model and judged by models of "
-            "another seed."
+            f"Python's documentation, {measurements['pieces']} different pieces: one with the "
+            "causal mask, which predicts each next token, and one without it, which predicts "
+            "hidden tokens (15%). The masked model trains on to "
+            f"{measurements['masked_steps']:,} updates; all figures without a number of updates "
+            "are from then. On validation texts: each hidden token predicted "
+            f"({measurements['scored_tokens']} per seed by scoring every candidate); the score of "
+            f"a text; for {len(chain)} texts with two neighbouring tokens hidden, the sum of a "
+            f"model's scores of all {(measurements['pieces'] + 1) ** 2:,} pairs; and continuations "
+            f"after {measurements['prompt_length']} tokens, sampled from each model and scored by "
+            "models of another seed."
         ),
         outcome=(
             f"Filled in rightly: {filled[0]:.0%} from the left side; {filled[1]:.0%} by the masked "
@@ -284,7 +286,7 @@ def conclude(measurements: dict[str, Any]) -> Finding:
 
 
 def _table(perplexity: np.ndarray) -> str:
-    """Shows the perplexity of continuations to both judges, `[judges, texts]`, in Markdown."""
+    """Returns a Markdown table of perplexities `[judges, texts]`."""
     lines = [
         "| continuation | perplexity, autoregressive judge | masked judge |",
         "| --- | ---: | ---: |",

@@ -17,7 +17,7 @@ NAME, NUMBER, SERIAL = "embedding_scaling", 7, False
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured."""
+    """Sizes and trainings."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     widths: tuple[int, ...] = (16, 64, 256)
@@ -32,10 +32,10 @@ QUICK = Settings(seeds=(1,), widths=(16,), num_layers=1, steps=2)
 
 
 class WideEmbedding(PositionalEmbedding):
-    """A table whose components have a deviation of 1, where the library's have d_model**-0.5."""
+    """An embedding with a table of standard deviation 1; the library's has d_model**-0.5."""
 
     def build(self, input_shape: Any = None) -> None:
-        """Creates the table and scales what was drawn."""
+        """Creates the table and multiplies it by sqrt(d_model)."""
         super().build(input_shape)
         self.embeddings.assign(self.embeddings * self.d_model**0.5)
 
@@ -44,7 +44,7 @@ class WideModel(LanguageModel):
     """A language model with a `WideEmbedding`."""
 
     def make_embedding(self, name: str) -> PositionalEmbedding:
-        """Creates the embedding with the wide table."""
+        """Creates a `WideEmbedding`."""
         return WideEmbedding.from_config(super().make_embedding(name).get_config())
 
 
@@ -56,7 +56,7 @@ EMBEDDINGS = {
     SMALL: (LanguageModel, False),
     WIDE: (WideModel, False),
 }
-"""For each embedding the model and whether it scales its token vectors."""
+"""The model of each embedding, and its `scale_embeddings`."""
 
 
 def measure(settings: Settings) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def measure(settings: Settings) -> dict[str, Any]:
         "runs": {
             name: [train(settings, name, width) for width in settings.widths] for name in EMBEDDINGS
         },
-        "frequencies": loop.frequency_loss(
+        "frequencies": loop.unigram_loss(
             task.train, task.validation, task.tokenizer.vocabulary_size
         ),
     }
@@ -77,8 +77,8 @@ def train(settings: Settings, name: str, width: int) -> list[dict[str, float]]:
     """Trains language models of one width.
 
     Returns:
-        For each seed: how many times the size of the positions the tokens have, before and after
-        training; the training loss at the start; and the validation loss.
+        For each seed: the size of the token vectors relative to the positions, before and after
+        training; the first training loss; and the validation loss.
     """
     task = tasks.sentences(32)
     kind, scale = EMBEDDINGS[name]
@@ -111,9 +111,9 @@ def train(settings: Settings, name: str, width: int) -> list[dict[str, float]]:
 
 
 def relative_size(model: LanguageModel, split: tasks.Split) -> float:
-    """Returns the size of the token vectors over that of the positions (root mean squares).
+    """Returns the root mean square of the token vectors over that of the positions.
 
-    Over all real tokens of the training text, so that a frequent token counts often.
+    The means are over all real tokens of the training text.
     """
     embedding = model.target_embedding
     ids = split.inputs
@@ -125,11 +125,11 @@ def relative_size(model: LanguageModel, split: tasks.Split) -> float:
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws the sizes before and after training, and the loss, against the width."""
+    """Draws the relative sizes before and after training, and the loss, against the width."""
     widths = measurements["settings"]["widths"]
     figure, axes = figures.panels(3, height=4.0)
     for index, name in enumerate(EMBEDDINGS):
-        style = "--" if name == WIDE else "-"  # At the start it lies over the first line.
+        style = "--" if name == WIDE else "-"  # It starts on top of the first line.
         for axis, key in zip(axes, ("start", "end", "validation"), strict=True):
             runs = values(measurements, name, key)
             figures.band(axis, widths, runs, name, index, linestyle=style)
@@ -163,7 +163,7 @@ def values(measurements: dict[str, Any], name: str, key: str) -> np.ndarray:
 
 
 def outcome(measurements: dict[str, Any]) -> str:
-    """Returns the table of what came out, by the means of the seeds."""
+    """Returns the table of the means over seeds."""
     widths = measurements["settings"]["widths"]
     rows = []
     for i, width in enumerate(widths):
@@ -183,13 +183,12 @@ def outcome(measurements: dict[str, Any]) -> str:
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Judges sizes at the start, and the loss, at the greatest width.
+    """Judges the initial sizes and the losses at the largest width.
 
-    Drowned means that tokens have less than half the size of the positions before training. The
-    claim holds if tokens of the small table are drowned without the factor and not with it, if
-    every seed's loss with it is lower than any without, and if no other table does without it.
-    If the table of deviation 1 is not drowned without the factor, it holds only for the small
-    table.
+    Tokens are drowned if their initial size is below half that of the positions. The claim needs
+    tokens of the small table drowned without the factor and not with it, and every seed's loss
+    with the factor below every loss without it. Then it holds if the table of deviation 1 is
+    drowned too; otherwise it holds only for the small table.
     """
     settings = measurements["settings"]
     seeds = len(settings["seeds"])
@@ -220,8 +219,8 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             "1/√d_model and scaled, drawn so and not scaled, or drawn with deviation 1 and not "
             "scaled. Measured: the size (root mean square) of the token vectors over that of the "
             f"positions before and after {settings['steps']} steps of training, and the validation "
-            f"loss. {seeds} seeds. The variants are the layer's argument `scale` and a subclass "
-            "that draws another table."
+            f"loss. {seeds} seeds. The variants are the option `scale_embeddings` "
+            "and a subclass of the embedding with another table."
         ),
         outcome=outcome(measurements),
         verdict=verdict,

@@ -1,4 +1,4 @@
-"""Do heads see different things: quality by their number, likeness, and the price of each."""
+"""Claim 4: several heads are better than one; accuracy, overlap of heads, and pruning."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import numpy as np
 
 from ktransformer.schedules import InverseSquareRoot
 from training.claims import figures, loop, scores, tasks
-from training.claims.attention_maps import KINDS, attention_maps, queries_of
+from training.claims.attention_maps import KINDS, attention_maps, query_mask
 from training.claims.finding import Finding
 from training.claims.prunable import PrunableTransformer
 
@@ -21,20 +21,20 @@ SERIAL = False
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is trained, and how it is looked into."""
+    """Sizes, training, and number of examples."""
 
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
-    """More than elsewhere: the numbers of heads differ by little, the seeds by much."""
+    """More seeds than elsewhere: they differ more than the numbers of heads do."""
     head_counts: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Numbers of heads to train with, at equal width."""
+    """Numbers of heads of the trained models, at equal width."""
     pruned_count: int = 8
-    """The number of heads of the model whose heads are switched off, one at a time."""
+    """Number of heads of the model that is pruned, one head at a time."""
     d_model: int = 64
     num_layers: int = 2
     steps: int = 700
     batch_size: int = 64
     examples: int = 200
-    """Validation dates whose attention weights are compared."""
+    """Validation dates for the overlap of heads."""
 
 
 QUICK = Settings(
@@ -43,7 +43,7 @@ QUICK = Settings(
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Trains a model for each number of heads and seed, compares its heads and prunes some."""
+    """Trains a model per number of heads and seed, and measures overlap and pruning."""
     task = tasks.dates()
     some = task.validation.rows(slice(0, settings.examples)).inputs
     runs = []
@@ -79,21 +79,21 @@ def _model(count: int, vocabulary_size: int, settings: Settings) -> PrunableTran
 
 
 def overlaps(model: PrunableTransformer, inputs: dict[str, Any]) -> dict[str, float | None]:
-    """Computes how alike the heads of a layer are, by the kind of attention.
+    """Computes the overlap of the heads of a layer, by kind of attention.
 
-    Two heads' overlap at a query is the attention that they have in common, the sum over the
-    keys of the smaller weight: 1 for the same weights, 0 for no common key.
+    The overlap of two heads at a query is the sum over keys of the smaller of their weights: 1 for
+    equal weights, 0 for no common key.
 
     Returns:
-        The mean over queries, pairs of heads and layers; None where there is only one head.
+        The mean over queries, pairs of heads and layers; None for a single head.
     """
     if model.num_heads == 1:
         return dict.fromkeys(KINDS)
     found = {}
     for kind, layers in attention_maps(model, inputs).items():
-        real = queries_of(kind, inputs)
+        real = query_mask(kind, inputs)
         if kind == KINDS[1]:
-            real[:, 0] = False  # The first position sees only itself: all heads agree.
+            real[:, 0] = False  # The first position attends only to itself.
         pairs = itertools.combinations(range(model.num_heads), 2)
         common = [
             np.minimum(weights[:, one], weights[:, other]).sum(axis=-1)[real].mean()
@@ -107,11 +107,15 @@ def overlaps(model: PrunableTransformer, inputs: dict[str, Any]) -> dict[str, fl
 def prune_each(
     model: PrunableTransformer, predict: Any, split: tasks.Split
 ) -> dict[str, list[Any]]:
-    """Switches off one head at a time; `predict` is the model, compiled.
+    """Evaluates a model without each of its heads, one at a time.
+
+    Args:
+        model: The model.
+        predict: The same model, compiled by `scores.predictor`.
+        split: Validation examples.
 
     Returns:
-        For each kind of attention and each of its heads, layer by layer, the loss and the exact
-        match without it.
+        For each kind of attention an evaluation per head, layer by layer.
     """
     found: dict[str, list[Any]] = {}
     for kind, layers in model.attentions().items():
@@ -124,17 +128,17 @@ def prune_each(
     return found
 
 
-def of_count(measurements: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """Returns the runs with a number of heads, one a seed."""
+def runs_with(measurements: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Returns the runs with `count` heads, one per seed."""
     return [run for run in measurements["runs"] if run["heads"] == count]
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws quality and likeness against the number of heads, and what each head is worth."""
+    """Draws accuracy and overlap against the number of heads, and the accuracy lost by pruning."""
     counts = measurements["head_counts"]
     several = [count for count in counts if count > 1]
     figure, (quality, alike, pruned) = figures.panels(3)
-    runs = np.array([[r["quality"]["exact"] for r in of_count(measurements, c)] for c in counts])
+    runs = np.array([[r["quality"]["exact"] for r in runs_with(measurements, c)] for c in counts])
     figures.band(quality, counts, runs.T, "validation dates", 0)
     figures.label(
         quality,
@@ -144,8 +148,12 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     )
     for index, kind in enumerate(KINDS):
         for moment, style in (("before", ":"), ("after", "-")):
-            runs = np.array([[r[moment][kind] for r in of_count(measurements, c)] for c in several])
-            name = kind if moment == "after" else ""  # The line of the legend below says it.
+            runs = np.array(
+                [[r[moment][kind] for r in runs_with(measurements, c)] for c in several]
+            )
+            name = (
+                kind if moment == "after" else ""
+            )  # One legend entry below explains all dotted lines.
             figures.band(alike, several, runs.T, name, index, linestyle=style)
     alike.plot([], [], color=figures.MUTED, linestyle=":", label="dotted: before training")
     alike.set_ylim(0, 1.25)
@@ -170,8 +178,8 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
 
 
 def pruning_costs(measurements: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Computes the share of dates that are lost without each head: `[seeds, heads]` by kind."""
-    runs = of_count(measurements, measurements["pruned_count"])
+    """Returns the accuracy lost without each head: `[seeds, heads]` by kind of attention."""
+    runs = runs_with(measurements, measurements["pruned_count"])
     return {
         kind: np.array(
             [
@@ -184,32 +192,32 @@ def pruning_costs(measurements: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Asks whether heads come to differ, and whether several do better than one.
+    """Judges whether heads differ after training, and whether several are better than one.
 
-    They differ if training makes them less alike in every kind of attention: without that the
-    claim does not hold. Several do better if the gain of a seed, the mean over all numbers of
-    heads above one less the result with one, is in the mean more than two standard errors above
-    0: without that the claim holds only for what heads look at. With it, it holds only up to a
-    number of heads if the greatest number is worse than the best by more than the seeds of one
-    number differ (their range, in the mean).
+    Heads differ if training lowers the overlap in every kind of attention; otherwise the claim does
+    not hold. The gain of a seed is its mean accuracy over all numbers of heads above one, minus its
+    accuracy with one. Several heads are better if the mean gain is more than two standard errors
+    above 0; otherwise the claim holds only for what heads attend to. If they are better, the claim
+    holds only up to a number of heads if the largest number is worse than the best by more than the
+    mean range of the seeds.
     """
     counts = measurements["head_counts"]
     several = [count for count in counts if count > 1]
-    exact = {c: [r["quality"]["exact"] for r in of_count(measurements, c)] for c in counts}
+    exact = {c: [r["quality"]["exact"] for r in runs_with(measurements, c)] for c in counts}
     mean = {count: float(np.mean(values)) for count, values in exact.items()}
     best = max(several, key=mean.__getitem__)
     gains = np.mean([exact[count] for count in several], axis=0) - np.array(exact[counts[0]])
     gain, error = float(gains.mean()), standard_error(gains)
-    likeness = {
+    overlap_means = {
         moment: {
             kind: float(
-                np.mean([r[moment][kind] for c in several for r in of_count(measurements, c)])
+                np.mean([r[moment][kind] for c in several for r in runs_with(measurements, c)])
             )
             for kind in KINDS
         }
         for moment in ("before", "after")
     }
-    differ = all(likeness["after"][kind] < likeness["before"][kind] for kind in KINDS)
+    differ = all(overlap_means["after"][kind] < overlap_means["before"][kind] for kind in KINDS)
     better = gain > 2 * error
     noise = float(np.mean([np.ptp(values) for values in exact.values()]))
     conditions = []
@@ -224,7 +232,7 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     verdict = ("holds only when" if condition else "holds") if differ else "does not hold"
     costs = np.concatenate(list(pruning_costs(measurements).values()), axis=1)
     overlaps_text = ", ".join(
-        f"{likeness['before'][kind]:.2f} to {likeness['after'][kind]:.2f} in {kind}"
+        f"{overlap_means['before'][kind]:.2f} to {overlap_means['after'][kind]:.2f} in {kind}"
         for kind in KINDS
     )
     return Finding(
@@ -278,18 +286,18 @@ def conclude(measurements: dict[str, Any]) -> Finding:
 
 
 def standard_error(values: np.ndarray) -> float:
-    """Returns the standard error of the mean of values, at least two."""
+    """Returns the standard error of the mean of at least two values."""
     return float(values.std(ddof=1) / len(values) ** 0.5)
 
 
 def _table(measurements: dict[str, Any]) -> str:
-    """Shows the quality by the number of heads, in Markdown."""
+    """Returns a Markdown table of accuracy and loss by number of heads."""
     lines = [
         "| heads | dimensions a head | dates right as a whole | nats per token |",
         "| ---: | ---: | ---: | ---: |",
     ]
     for count in measurements["head_counts"]:
-        qualities = [run["quality"] for run in of_count(measurements, count)]
+        qualities = [run["quality"] for run in runs_with(measurements, count)]
         exact, loss = (np.mean([one[key] for one in qualities]) for key in ("exact", "loss"))
         width = measurements["d_model"] // count
         lines.append(f"| {count} | {width} | {exact:.1%} | {loss:.3f} |")

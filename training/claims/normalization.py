@@ -19,13 +19,13 @@ NAME, NUMBER, SERIAL = "normalization", 2, False
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured."""
+    """Sizes and trainings."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     batch_sizes: tuple[int, ...] = (1, 2, 8, 32)
-    """Texts a batch, at `length`."""
+    """Texts per batch, for texts of at most `length` tokens."""
     lengths: tuple[int, ...] = (16, 32, 64)
-    """The most tokens of a text, at `batch_size`; the longer, the more padding."""
+    """Maximum tokens of a text, for `batch_size` texts per batch; more tokens mean more padding."""
     length: int = 32
     batch_size: int = 8
     num_layers: int = 2
@@ -40,16 +40,16 @@ QUICK = Settings(
 
 
 class BatchNormBlock(DecoderBlock):
-    """A block whose norms take each feature over the batch, padding included."""
+    """A block with BatchNorm over all positions of the batch, padding included."""
 
     def make_norm(self, name: str) -> keras.layers.Layer:
         return keras.layers.BatchNormalization(momentum=0.9, epsilon=self.epsilon, name=name)
 
 
 class MaskedBatchNormBlock(BatchNormBlock):
-    """The same over the real positions alone.
+    """A block with BatchNorm over the real positions of the batch.
 
-    A block does not hand its mask to the norms, so it is kept while the block is called.
+    A block does not pass its mask to the norms, so `call` stores it for `after_sublayer`.
     """
 
     def call(self, inputs: Any, *arguments: Any, inputs_mask: Any = None, **options: Any) -> Any:
@@ -68,7 +68,7 @@ BLOCKS = {LAYER: DecoderBlock, BATCH: MaskedBatchNormBlock, BLIND: BatchNormBloc
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Trains models at each batch size and length, and measures what a text depends on."""
+    """Trains models at each batch size and length, and measures how logits depend on the batch."""
     sizes = [(settings.length, size) for size in settings.batch_sizes]
     lengths = [(length, settings.batch_size) for length in settings.lengths]
     losses = {
@@ -89,7 +89,7 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 def make_model(settings: Settings, name: str) -> LanguageModel:
-    """Makes a post-norm language model with one kind of norm."""
+    """Creates a post-norm language model with one kind of norm."""
     return LanguageModel(
         tasks.sentences(settings.length).tokenizer.vocabulary_size,
         num_layers=settings.num_layers,
@@ -99,7 +99,7 @@ def make_model(settings: Settings, name: str) -> LanguageModel:
 
 
 def train(settings: Settings, name: str, length: int, batch_size: int) -> list[float]:
-    """Trains language models; returns each seed's validation loss."""
+    """Trains a model per seed; returns the validation losses."""
     task = tasks.sentences(length)
     trainer = loop.Trainer(lambda: make_model(settings, name), task.train, batch_size=batch_size)
     losses = []
@@ -111,18 +111,17 @@ def train(settings: Settings, name: str, length: int, batch_size: int) -> list[f
 
 
 def padding_share(length: int) -> float:
-    """Returns the share of padding among the positions of texts of at most `length` tokens."""
+    """Returns the share of padding in texts of at most `length` tokens."""
     return float((tasks.sentences(length).train.labels == PAD_ID).mean())
 
 
 def measure_dependence(settings: Settings, name: str, seed: int) -> dict[str, float]:
-    """Measures what changes a text's output in a model before training.
+    """Measures how the logits of a text depend on its batch, before training.
 
     Returns:
-        The change of the first text's logits, as a share of their size: in training when the
-        other texts of the batch are others (`companions`), in training when the batch is padded
-        to twice its length (`padding`), and at inference when the other texts are others
-        (`inference`).
+        The mean absolute change of the first text's logits, relative to their mean size: with other
+        texts in the batch, in training (`companions`) and at inference (`inference`), and with the
+        batch padded to twice its length, in training (`padding`).
     """
     split = tasks.sentences(settings.length).train
     keras.utils.set_random_seed(seed)
@@ -134,7 +133,7 @@ def measure_dependence(settings: Settings, name: str, seed: int) -> dict[str, fl
     real = batch[0] != PAD_ID
 
     def logits(ids: np.ndarray, training: bool) -> np.ndarray:
-        # BatchNorm's moving statistics move in training; they are not used there.
+        # Training updates the moving statistics of BatchNorm, but does not use them.
         return ops.convert_to_numpy(model(ids, training=training))[0, : len(real)][real]
 
     def change(ids: np.ndarray, training: bool) -> float:
@@ -149,7 +148,7 @@ def measure_dependence(settings: Settings, name: str, seed: int) -> dict[str, fl
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws the loss against batch size and against length, and what a text depends on."""
+    """Draws the loss against batch size and length, and the changes of the logits."""
     settings = measurements["settings"]
     figure, axes = figures.panels(3, height=4.0)
     for index, name in enumerate(BLOCKS):
@@ -202,17 +201,17 @@ REASONS = {
 
 
 def dependence(measurements: dict[str, Any], name: str, key: str) -> np.ndarray:
-    """Returns one of the changes of one norm, a seed each."""
+    """Returns one of `CHANGES` with one norm, `[seeds]`."""
     return np.array([seed[key] for seed in measurements["dependence"][name]])
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Judges whether LayerNorm is independent and better.
+    """Judges whether LayerNorm is independent of the batch, and better.
 
-    The claim needs LayerNorm's outputs to change by less than 0.1% for any reason, and
-    BatchNorm's by more in training with other companions. With that it holds if every seed with
-    LayerNorm is better than every seed with BatchNorm (over the real positions) at every batch
-    size and length, and under a condition if that is so at some.
+    LayerNorm is independent if its logits never change by 0.1% or more, while those of BatchNorm
+    do in training with other texts. Then the claim holds if every seed with LayerNorm has a lower
+    loss than every seed with BatchNorm (over real positions) at every batch size and length, and
+    under a condition if this is true at some of them.
     """
     settings, seeds = measurements["settings"], len(measurements["settings"]["seeds"])
     changes = {
@@ -255,9 +254,9 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             f"{', '.join(map(str, settings['batch_sizes']))} texts a batch, and with texts of at "
             f"most {', '.join(map(str, settings['lengths']))} tokens, {settings['batch_size']} a "
             "batch (longer texts are cut; the longer the limit, the more padding there is). And, "
-            "before training, how much one text's logits change if its companions in the batch "
-            f"are others or the batch is padded to twice its length. {seeds} seeds. The variants "
-            "override `make_norm`, and, to hand the mask to the norm, `after_sublayer`."
+            "before training, how much one text's logits change with other texts in the batch, or "
+            f"with the batch padded to twice its length. {seeds} seeds. The variants are decoder "
+            "blocks that override `make_norm` and, to pass the mask to the norm, `after_sublayer`."
         ),
         outcome=(
             "Validation losses, and by how much of their size one text's logits change, means of "

@@ -1,4 +1,4 @@
-"""One pass over a known text against a step for each token: the same logits, another time."""
+"""Claim 8: one pass over a known target against one step per token: equal logits, unequal time."""
 
 import dataclasses
 import itertools
@@ -14,19 +14,19 @@ from ktransformer.schedules import InverseSquareRoot
 from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 from training.claims import figures, loop, scores, tasks
 from training.claims.finding import Finding
-from training.claims.generation import WAYS, greedy, known_target_ways
+from training.claims.generation import METHODS, greedy, known_target_methods
 from training.claims.timing import medians
 
 NAME = "parallelism"
 NUMBER = 8
 SERIAL = True
 TOLERANCE = 1e-4
-"""How far two logits may differ and count as equal: float32 adds up in another order."""
+"""Maximum difference of equal logits: float32 sums depend on their order."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is timed, and what is trained."""
+    """Sizes, timings and training."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     lengths: tuple[int, ...] = (8, 16, 32, 64, 128)
@@ -37,9 +37,9 @@ class Settings:
     num_layers: int = 2
     vocabulary_size: int = 300
     rounds: int = 5
-    """How often each way is timed, each seed."""
+    """Timings of each method per seed."""
     steps: int = 300
-    """Updates of the model that reads dates."""
+    """Updates of the models that read dates."""
 
 
 QUICK = Settings(
@@ -48,21 +48,21 @@ QUICK = Settings(
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Compares the ways on random ids, then both judgements of models that read dates."""
+    """Times the methods on random ids, and evaluates models that read dates in two ways."""
     keras.utils.set_random_seed(settings.seeds[0])
     model = _model(settings.vocabulary_size, settings)
     model.build()
-    ways = {
-        name: tf.function(way, reduce_retracing=True)
-        for name, way in known_target_ways(model).items()
+    methods = {
+        name: tf.function(method, reduce_retracing=True)
+        for name, method in known_target_methods(model).items()
     }
     timed = [
-        {"batch_size": rows, "length": length, **_compare(ways, rows, length, seed, settings)}
+        {"batch_size": rows, "length": length, **_compare(methods, rows, length, seed, settings)}
         for rows, length, seed in itertools.product(
             settings.batch_sizes, settings.lengths, settings.seeds
         )
     ]
-    judged = [_judge(seed, settings) for seed in settings.seeds]
+    judged = [_evaluate(seed, settings) for seed in settings.seeds]
     return {**dataclasses.asdict(settings), "timed": timed, "judged": judged}
 
 
@@ -79,17 +79,20 @@ def _model(vocabulary_size: int, settings: Settings) -> Transformer:
 
 
 def _compare(
-    ways: dict[str, Any], rows: int, length: int, seed: int, settings: Settings
+    methods: dict[str, Any], rows: int, length: int, seed: int, settings: Settings
 ) -> dict[str, Any]:
-    """Times the ways on random ids, and finds the greatest difference of their logits."""
+    """Times the methods on random ids, and measures the largest difference of their logits."""
     draw = np.random.default_rng(seed)
     lowest = max(PAD_ID, UNKNOWN_ID, START_ID, END_ID) + 1
     source, target = (
         tf.constant(draw.integers(lowest, settings.vocabulary_size, (rows, size)), tf.int32)
         for size in (settings.source_length, length)
     )
-    logits = [ways[name](source, target).numpy() for name in WAYS]
-    calls = {name: lambda way=way: way(source, target).numpy() for name, way in ways.items()}
+    logits = [methods[name](source, target).numpy() for name in METHODS]
+    calls = {
+        name: lambda method=method: method(source, target).numpy()
+        for name, method in methods.items()
+    }
     return {
         "seed": seed,
         "difference": max(float(np.abs(other - logits[0]).max()) for other in logits[1:]),
@@ -97,8 +100,8 @@ def _compare(
     }
 
 
-def _judge(seed: int, settings: Settings) -> dict[str, Any]:
-    """Judges a model with the true tokens before each one, and with its own."""
+def _evaluate(seed: int, settings: Settings) -> dict[str, Any]:
+    """Trains a model and evaluates it with teacher forcing and by greedy search."""
     task = tasks.dates()
     keras.utils.set_random_seed(seed)
     model = _model(task.tokenizer.vocabulary_size, settings)
@@ -130,12 +133,12 @@ def _judge(seed: int, settings: Settings) -> dict[str, Any]:
     }
 
 
-def ratios(measurements: dict[str, Any], way: str, rows: int) -> np.ndarray:
-    """Returns how many times as long as one pass a way took, `[seeds, lengths]`."""
+def ratios(measurements: dict[str, Any], method: str, rows: int) -> np.ndarray:
+    """Returns the time of a method relative to one pass, `[seeds, lengths]`."""
     return np.array(
         [
             [
-                run["seconds"][way] / run["seconds"][WAYS[0]]
+                run["seconds"][method] / run["seconds"][METHODS[0]]
                 for run in measurements["timed"]
                 if (run["seed"], run["batch_size"]) == (seed, rows)
             ]
@@ -145,27 +148,27 @@ def ratios(measurements: dict[str, Any], way: str, rows: int) -> np.ndarray:
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws the times, their ratios, and what both judgements say of the same models."""
+    """Draws the times, their ratios, and both evaluations of the trained models."""
     lengths, first = measurements["lengths"], measurements["batch_sizes"][0]
     figure, (times, slower, judged) = figures.panels(3)
-    for index, way in enumerate(WAYS):
+    for index, method in enumerate(METHODS):
         runs = [
             [
-                1e3 * run["seconds"][way]
+                1e3 * run["seconds"][method]
                 for run in measurements["timed"]
                 if (run["seed"], run["batch_size"]) == (seed, first)
             ]
             for seed in measurements["seeds"]
         ]
-        figures.band(times, lengths, runs, way, index)
+        figures.band(times, lengths, runs, method, index)
     figures.label(
         times, f"time for T tokens, batch {first}", "T, target tokens", "milliseconds, one thread"
     )
     for index, rows in enumerate(measurements["batch_sizes"]):
-        runs = ratios(measurements, WAYS[1], rows)
+        runs = ratios(measurements, METHODS[1], rows)
         figures.band(slower, lengths, runs, f"with a cache, batch {rows}", 2 * index + 1)
     figures.band(
-        slower, lengths, ratios(measurements, WAYS[2], first), f"without, batch {first}", 2
+        slower, lengths, ratios(measurements, METHODS[2], first), f"without, batch {first}", 2
     )
     slower.axhline(1, color=figures.MUTED, linestyle=":", label="as long as one pass")
     figures.label(slower, "steps against one pass", "T, target tokens", "times as long")
@@ -196,26 +199,26 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Asks whether the logits are equal, and how much slower the steps are.
+    """Judges whether the logits are equal, and how much slower the steps are.
 
-    It does not hold if the logits or the greedy results differ, or if the steps are at most 1.2
-    times as slow at the greatest length whatever the batch. It holds only when the batch is small
-    if they are at most twice as slow in the largest batch.
+    The claim does not hold if the logits or the greedy results differ, or if the steps take at most
+    1.2 times as long at the greatest length in every batch. It holds only for small batches if they
+    take at most twice as long in the largest batch.
     """
     longest = measurements["lengths"][-1]
     difference = max(run["difference"] for run in measurements["timed"])
     agree = min(run["agree"] for run in measurements["judged"])
     slower = {
-        rows: float(ratios(measurements, WAYS[1], rows)[:, -1].mean())
+        rows: float(ratios(measurements, METHODS[1], rows)[:, -1].mean())
         for rows in measurements["batch_sizes"]
     }
-    uncached = float(ratios(measurements, WAYS[2], measurements["batch_sizes"][0])[:, -1].mean())
+    uncached = float(ratios(measurements, METHODS[2], measurements["batch_sizes"][0])[:, -1].mean())
     equal = difference <= TOLERANCE and agree == 1
     if not equal or max(slower.values()) <= 1.2:
         verdict = "does not hold"
     else:
         verdict = "holds" if slower[max(slower)] > 2 else "holds only when"
-    tokens, exact, seconds = _judgements(measurements)
+    tokens, exact, seconds = _evaluations(measurements)
     times = ", ".join(f"{value:.1f} in a batch of {rows}" for rows, value in slower.items())
     return Finding(
         title="Parallel in training, serial in decoding",
@@ -273,9 +276,14 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     )
 
 
-def _judgements(measurements: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the means over seeds, after true and own tokens: tokens, dates, seconds."""
+def _evaluations(measurements: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns means over seeds of token accuracy, date accuracy and seconds.
+
+    Each is an array `[2]`: teacher forcing, greedy search.
+    """
     runs = measurements["judged"]
     tokens, exact = (np.mean([run[key] for run in runs], axis=0) for key in ("tokens", "exact"))
-    seconds = [np.mean([run["seconds"][way] for run in runs]) for way in ("forced", "generated")]
+    seconds = [
+        np.mean([run["seconds"][method] for run in runs]) for method in ("forced", "generated")
+    ]
     return tokens, exact, np.array(seconds)

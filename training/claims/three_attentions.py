@@ -1,4 +1,4 @@
-"""The three attentions of a Transformer: what each looks at, and what is lost without it."""
+"""Claim 10: the three attentions; their weights, and models without each of them."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ import tensorflow as tf
 from ktransformer.schedules import InverseSquareRoot
 from ktransformer.text import Tokenizer
 from training.claims import figures, loop, tasks
-from training.claims.attention_maps import KINDS, attention_maps, by_distance, queries_of
+from training.claims.attention_maps import KINDS, attention_maps, by_distance, query_mask
 from training.claims.date_pieces import PIECE_KINDS, TARGET_NAMES, by_piece, piece_kinds
 from training.claims.finding import Finding
 from training.claims.generation import greedy
@@ -22,25 +22,25 @@ NAME = "three_attentions"
 NUMBER = 10
 SERIAL = False
 TASKS = ("reading", "writing")
-"""Any written date to ISO 8601, which has one answer; and ISO 8601 to any written date."""
+"""Written date to ISO 8601, with one correct answer; and ISO 8601 to any written date."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is trained, and how it is looked into."""
+    """Sizes, training, and number of examples."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     removed: tuple[str, ...] = REMOVED
-    """What is removed, nothing first."""
+    """Attentions to remove, after `NOTHING`."""
     d_model: int = 64
     num_layers: int = 1
     num_heads: int = 4
     steps: int = 700
     batch_size: int = 64
     examples: int = 300
-    """Validation dates whose attention is averaged, and that are written."""
+    """Validation dates to generate, and to average attention over."""
     reach: int = 8
-    """The farthest neighbour, in tokens, whose attention is shown."""
+    """Maximum distance from query to key, in tokens."""
 
 
 QUICK = Settings(
@@ -56,9 +56,9 @@ QUICK = Settings(
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Trains every reduced model on both tasks, and looks into those that lack nothing."""
+    """Trains every reduced model on both tasks, and averages the attention of the complete ones."""
     dates = tasks.dates()
-    both = dict(zip(TASKS, (dates, tasks.turned(dates)), strict=True))
+    both = dict(zip(TASKS, (dates, tasks.swapped(dates)), strict=True))
     runs, maps = [], []
     for (name, task), removed in itertools.product(both.items(), settings.removed):
         make = functools.partial(_make, task, removed, settings)
@@ -103,7 +103,7 @@ def _make(task: tasks.Task, removed: str, settings: Settings) -> ReducedTransfor
 
 
 def share_right(write: Any, name: str, split: tasks.Split, tokenizer: Tokenizer) -> float:
-    """Writes a target for each source, greedily; returns the share that is a right answer."""
+    """Generates a target for each source greedily; returns the share of correct answers."""
     source = split.inputs["source"]
     texts, sources, labels = (
         [text.decode() for text in tokenizer.decode(tf.constant(ids)).numpy()]
@@ -118,12 +118,12 @@ def share_right(write: Any, name: str, split: tasks.Split, tokenizer: Tokenizer)
 def _summarize_maps(
     model: ReducedTransformer, inputs: dict[str, Any], tokenizer: Tokenizer, settings: Settings
 ) -> dict[str, list[Any]]:
-    """Averages attention by distance (self-attention) or by kind of piece (cross-attention)."""
+    """Averages self-attention by distance, and cross-attention by kind of source piece."""
     maps = attention_maps(model, inputs)
     found: dict[str, list[Any]] = {}
     for kind in KINDS[:2]:
         weights = np.mean(maps[kind], axis=(0, 2))  # [B, T, T], over layers and heads.
-        found[kind] = by_distance(weights, queries_of(kind, inputs), settings.reach)
+        found[kind] = by_distance(weights, query_mask(kind, inputs), settings.reach)
     weights = np.mean(maps[KINDS[2]], axis=(0, 2))  # [B, T, S]
     kinds = np.stack([piece_kinds(tokenizer, ids) for ids in inputs["source"]])
     found[KINDS[2]], found["evenly"] = by_piece(weights, kinds)
@@ -131,13 +131,13 @@ def _summarize_maps(
 
 
 def of_runs(measurements: dict[str, Any], task: str, removed: str, key: str) -> np.ndarray:
-    """Returns a figure of the runs of one kind, `[seeds]`."""
+    """Returns one figure of the runs with a task and a removed attention, `[seeds]`."""
     runs = measurements["runs"]
     return np.array([r[key] for r in runs if (r["task"], r["removed"]) == (task, removed)])
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws what is lost without each attention, and what each looks at."""
+    """Draws accuracy and loss without each attention, and the mean attention weights."""
     figure, axes = figures.panels(2, rows=2)
     right, loss, distance, cross = axes
     removed = measurements["removed"]
@@ -188,10 +188,10 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Asks of each attention whether a model without it is worse.
+    """Judges whether a model without an attention is worse.
 
-    It is needed in a task if without it the loss is higher by a tenth in every seed. The claim
-    holds if all three are needed in both tasks, and depends on the task if each is needed in one.
+    A task needs an attention if the loss without it is more than 10% higher in every seed. The
+    claim holds if both tasks need all three, and under a condition if at least one task needs each.
     """
     removed = measurements["removed"]
     needed = {
@@ -233,7 +233,7 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         ),
         outcome=(
             "Dates that are written rightly, greedily, and the loss on validation dates are in the "
-            f"table. {_places(measurements)}\n\n{_table(measurements)}"
+            f"table. {_describe_attention(measurements)}\n\n{_table(measurements)}"
         ),
         verdict=verdict,
         condition=(
@@ -268,7 +268,7 @@ def conclude(measurements: dict[str, Any]) -> Finding:
 
 
 def _table(measurements: dict[str, Any]) -> str:
-    """Says what is lost without each attention, in Markdown."""
+    """Returns a Markdown table of accuracy and loss without each attention."""
     heads = [f"{task}: {what}" for task in TASKS for what in ("right", "nats per token")]
     lines = [f"| removed | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     for kind in measurements["removed"]:
@@ -280,8 +280,8 @@ def _table(measurements: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _places(measurements: dict[str, Any]) -> str:
-    """Says where the attention of the whole model goes."""
+def _describe_attention(measurements: dict[str, Any]) -> str:
+    """Describes the mean attention weights of the complete model."""
     means = {
         kind: np.mean([one[kind] for one in measurements["maps"]], axis=0)
         for kind in (*KINDS, "evenly")
