@@ -136,7 +136,7 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     shares.set_xscale("log", base=2)
     shares.xaxis.set_major_formatter(lambda ratio, place: f"{ratio:g}")
     shares.set_ylim(0, 1)
-    figures.label(shares, "share of the part that compares", "n / d", "share of the block")
+    figures.label(shares, "share of comparing", "n / d", "share of the block")
     figures.legend(shares)
     figures.save(figure, path)
 
@@ -185,29 +185,29 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             f"The count {agreement} {len(measurements['blocks'])} blocks. Among the three longest "
             f"texts the time of comparing grows with n to the power {_range(powers)}, that of the "
             f"rest to the power {_range(rest_powers)}; at n = {lengths[-1]} the time of comparing "
-            f"grows with d to the power {wider:.1f}. The comparing overtakes the rest at these "
-            f"lengths (on paper 6 d): {crossings}."
+            f"grows with d to the power {wider:.1f}. Comparing overtakes the rest at these "
+            f"lengths (by formula 6 d): {crossings}."
         ),
         verdict=verdict,
         condition=(
-            "it is said of comparing the positions, or of texts several times as long as the model "
-            "is wide; in shorter ones the n d² of projections and feed-forward is the greater part"
+            "it is limited to comparing positions, or to texts several times as long as the model "
+            "is wide; in shorter ones the n d² of projections and feed-forward is the larger part"
             if verdict == "holds only when"
             else ""
         ),
         explanation=(
-            "Every position is compared with every other, which is n² products of length d, and "
-            "as much again sums the values up. But a layer also multiplies each position by "
-            "matrices of d by d: 4 in the attention and, with an inner layer of 4 d, 8 in the "
-            "feed-forward network. So a block costs 2 n² d + 12 n d² multiply-adds, and the two "
-            "parts are equal at n = 6 d. A model of width 768 reaches this at 4,608 tokens; at 512 "
-            f"tokens comparing is {512 / (512 + 4608):.0%} of its arithmetic. Time differs from "
-            "the count: a call takes some time even for a short text, the softmax adds H n² "
-            "exponentials that do not depend on d, and the n by n table must be written and read, "
-            "which is slow where it is larger than the processor's cache. So the time may grow "
-            "with more than n² and with less than d, and cross elsewhere. The number of heads "
-            "changes neither product. The n² also stands for memory: H n² weights are kept for "
-            "each text and layer, unless they are computed piece by piece."
+            "Every position is compared with every other: n² products of length d for the scores, "
+            "and as many for the weighted sums. A layer also multiplies each position by matrices "
+            "of d by d: 4 in the attention and, with an inner layer of 4 d, 8 in the feed-forward "
+            "network. So a block costs 2 n² d + 12 n d² multiply-adds, and the two parts are equal "
+            "at n = 6 d. A model of width 768 reaches this at 4,608 tokens; at 512 tokens "
+            f"comparing is {512 / (512 + 4608):.0%} of its arithmetic. Time differs from the "
+            "count: a call has a fixed cost, the softmax adds H n² exponentials that do not depend "
+            "on d, and the n by n table must be written and read, which is slow if it exceeds the "
+            "processor's cache. So the time may grow faster than n² and slower than d, and the "
+            "crossing may be elsewhere. The number of heads changes neither product. Memory grows "
+            "with n² as well: each layer keeps H n² weights per text, unless it computes them in "
+            "pieces."
         ),
         alt=(
             "Three panels. Multiply-adds and milliseconds of both parts of a block against the "

@@ -140,7 +140,7 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     figure, (filled, sums, continued) = figures.panels(3)
     values = np.array([run["filled"] for run in measurements["runs"]])
     _bars(filled, values, FILLERS, 0)
-    figures.label(filled, "one token filled in", "", "share filled with what stood there")
+    figures.label(filled, "one hidden token", "", "accuracy")
 
     for index, name in enumerate(("autoregressive, chain rule", "masked, exp(PLL)")):
         found = np.sort(np.concatenate([run["sums"][index] for run in measurements["runs"]]))
@@ -217,8 +217,8 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         conditions.append(f"the masked model gets {times:g} times as many updates")
     if filled[3] > filled[0] + 0.02:
         conditions.append(
-            "each model is run once (asked for every candidate, the autoregressive one uses the "
-            "right side too; asked again and again, the masked one writes, if worse)"
+            "each model runs once (scoring every candidate, the autoregressive one uses the right "
+            "side too; run repeatedly, the masked one generates text, if worse)"
         )
     if not (normalized and filled[2] > filled[0] and judged[0, 1] < judged[0, 2]):
         verdict = "does not hold"
@@ -227,7 +227,7 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     return Finding(
         title="Autoregressive against autoencoding",
         claim=(
-            "An autoregressive model sees only the left side but scores and writes text; an "
+            "An autoregressive model sees only the left side but scores and generates text; an "
             "autoencoding (masked) one sees both sides but does neither."
         ),
         measured=(
@@ -246,41 +246,40 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             "models of another seed."
         ),
         outcome=(
-            f"Filled in rightly: {filled[0]:.0%} from the left side; {filled[1]:.0%} by the masked "
-            f"model after as many updates, {filled[2]:.0%} after more; {filled[3]:.0%} by the "
-            "autoregressive one when every candidate's whole text is scored. Loss per token: "
-            f"{nats[0]:.2f} nats by the chain rule, {nats[1]:.2f} by the masked model with each "
-            "token hidden in turn (pseudo-log-likelihood). The sums over all pairs are "
-            f"{chain.min():.3f} to {chain.max():.3f} by the chain rule, and "
-            f"{pseudo.min():.2f} to {pseudo.max():.2f} for the pseudo-likelihood. How probable "
-            f"the continuations are to the judges:\n\n{_table(judged)}"
+            f"Accuracy on hidden tokens: {filled[0]:.0%} from the left side; {filled[1]:.0%} by "
+            f"the masked model after as many updates, {filled[2]:.0%} after more; {filled[3]:.0%} "
+            "by the autoregressive one when it scores the whole text with every candidate. Loss "
+            f"per token: {nats[0]:.2f} nats by the chain rule, {nats[1]:.2f} by the masked model "
+            "with each token hidden in turn (pseudo-log-likelihood). The sums over all pairs are "
+            f"{chain.min():.3f} to {chain.max():.3f} by the chain rule, and {pseudo.min():.2f} to "
+            f"{pseudo.max():.2f} for the pseudo-likelihood. The perplexity of the "
+            f"continuations:\n\n{_table(judged)}"
         ),
         verdict=verdict,
         condition=" and ".join(conditions) if verdict == "holds only when" else "",
         explanation=(
-            "The chain rule cuts the probability of a text into P(first) · P(second after first) "
-            "and so on, which is just what an autoregressive model learns. One pass gives all "
-            "factors, they multiply to a probability, and drawing one token after the other draws "
-            "texts. A masked model learns each token given all others. That is more to go on, but "
-            "each update teaches it only the hidden 15% of the tokens, where the other learns from "
-            "all, so that it needs more of them. And its factors do not belong to one chain: each "
-            "has already seen the tokens that the others predict. Their product is a useful score, "
-            "not a probability, as the sums show, and the two losses per token must not be "
-            "compared. Nor is the right side closed to an autoregressive model: what comes after "
-            "is less probable if the wrong token is filled in, so scoring the whole text with each "
-            "candidate uses it, at the price of as many passes as there are candidates. A masked "
-            "model can also write: hide all that is to come and fill it in; but it was trained "
-            "with few tokens hidden, not most, and what it fills in at once does not agree among "
-            "itself."
+            "The chain rule factors the probability of a text into P(first) · P(second after "
+            "first) and so on: an autoregressive model learns exactly these factors. One pass "
+            "gives all of them, their product is a probability, and sampling token after token "
+            "samples texts. A masked model learns each token given all others. It has more "
+            "context, but each update trains it on the hidden 15% of the tokens alone, while the "
+            "other trains on all, so it needs more updates. Its factors do not form one chain: "
+            "each is conditioned on the tokens that the others predict. Their product is a useful "
+            "score but not a probability, as the sums show, and the two losses per token are not "
+            "comparable. An autoregressive model can use the right side too: a wrong token makes "
+            "the later ones less probable, so scoring the whole text with each candidate uses "
+            "them, at the cost of one pass per candidate. A masked model can also generate text: "
+            "it masks the rest and fills it in. But training hid few tokens, not most, and tokens "
+            "filled in at once do not agree with each other."
         ),
         alt=(
-            "Three panels: the share of tokens filled in rightly in four ways; the sums over all "
+            "Three panels: the accuracy of four methods on hidden tokens; the sums over all "
             "pairs for each text, which are 1 for the autoregressive model only; the perplexity of "
             "real and drawn continuations for two judges."
         ),
         reference=(
             "Devlin et al. 2019 (masked); Radford et al. 2018 (autoregressive); Salazar et al. "
-            "2020 (pseudo-log-likelihood); Wang and Cho 2019 (writing with a masked model)."
+            "2020 (pseudo-log-likelihood); Wang and Cho 2019 (generation with a masked model)."
         ),
     )
 

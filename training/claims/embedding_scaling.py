@@ -226,18 +226,17 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         verdict=verdict,
         condition=condition,
         explanation=(
-            "The components of sinusoidal positions are sines and cosines: their size is 1/√2, "
-            "whatever the width. How large a token's vector is depends on how the table is drawn, "
-            "and that is what the usual answer leaves out. A table that is shared with the output "
-            "has to be small: a logit is a sum of d_model products with a normed vector of size "
-            "1 a component, and only with a deviation near 1/√d_model do the logits begin with a "
-            "size near 1. Such a table, looked up, gives vectors that are √d_model times too "
-            "small for the sum with positions; the factor brings them back to size 1. It makes "
-            "one table fit two uses. A table of deviation 1 needs no factor to be seen beside the "
-            "positions, but as an output projection it begins with logits about √d_model too "
-            "large: see the first loss. Training changes the sizes too, but an optimizer "
-            "like Adam moves a component by no more than about the learning rate in a step: "
-            "compare the two panels of sizes to see how far it came."
+            "The components of sinusoidal positions are sines and cosines, of size 1/√2 at every "
+            "width. The size of a token's vector depends on the initialization of the table, which "
+            "the usual answer omits. A table shared with the output must be small: a logit is a "
+            "sum of d_model products with a normed vector whose components have size 1, so initial "
+            "logits have a size near 1 only with a deviation near 1/√d_model. The token vectors of "
+            "such a table are √d_model times too small to be added to positions; the factor brings "
+            "them to size 1. So one table serves both uses. Token vectors of a table of deviation "
+            "1 need no factor beside the positions, but as an output projection this table yields "
+            "initial logits about √d_model too large: see the first loss. Training changes the "
+            "sizes too, but an optimizer like Adam moves a component by at most about the learning "
+            "rate per step: compare the two panels of sizes."
         ),
         alt=(
             "Three panels against d_model for the three tables: the size of tokens over that of "

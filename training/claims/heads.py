@@ -137,29 +137,28 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     """Draws accuracy and overlap against the number of heads, and the accuracy lost by pruning."""
     counts = measurements["head_counts"]
     several = [count for count in counts if count > 1]
-    figure, (quality, alike, pruned) = figures.panels(3)
+    figure, (quality, overlap, pruned) = figures.panels(3)
     runs = np.array([[r["quality"]["exact"] for r in runs_with(measurements, c)] for c in counts])
     figures.band(quality, counts, runs.T, "validation dates", 0)
     figures.label(
         quality,
         f"quality, width {measurements['d_model']} in all",
-        "heads a layer",
-        "share of dates right as a whole",
+        "heads per layer",
+        "share of correct dates",
     )
     for index, kind in enumerate(KINDS):
         for moment, style in (("before", ":"), ("after", "-")):
             runs = np.array(
                 [[r[moment][kind] for r in runs_with(measurements, c)] for c in several]
             )
-            name = (
-                kind if moment == "after" else ""
-            )  # One legend entry below explains all dotted lines.
-            figures.band(alike, several, runs.T, name, index, linestyle=style)
-    alike.plot([], [], color=figures.MUTED, linestyle=":", label="dotted: before training")
-    alike.set_ylim(0, 1.25)
-    alike.set_yticks(np.arange(0, 1.01, 0.2))
-    figures.label(alike, "how alike a layer's heads are", "heads a layer", "overlap, 1 = the same")
-    for axis, places in ((quality, counts), (alike, several)):
+            # One legend entry below explains all dotted lines.
+            name = kind if moment == "after" else ""
+            figures.band(overlap, several, runs.T, name, index, linestyle=style)
+    overlap.plot([], [], color=figures.MUTED, linestyle=":", label="dotted: before training")
+    overlap.set_ylim(0, 1.25)
+    overlap.set_yticks(np.arange(0, 1.01, 0.2))
+    figures.label(overlap, "overlap of a layer's heads", "heads per layer", "1 = equal weights")
+    for axis, places in ((quality, counts), (overlap, several)):
         axis.set_xscale("log", base=2)
         axis.set_xticks(places, places)
     for index, kind in enumerate(KINDS):
@@ -167,12 +166,12 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
         figures.band(pruned, np.arange(len(costs[0])) + 1, costs, kind, index)
     figures.label(
         pruned,
-        f"one head switched off, of {measurements['pruned_count']} a layer",
-        "head, the dearest first",
+        f"one head switched off, of {measurements['pruned_count']} per layer",
+        "head, by falling share",
         "share of dates lost",
     )
     pruned.xaxis.get_major_locator().set_params(integer=True)
-    for axis in (alike, pruned):
+    for axis in (overlap, pruned):
         figures.legend(axis, loc="upper right")
     figures.save(figure, path)
 
@@ -222,10 +221,10 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     noise = float(np.mean([np.ptp(values) for values in exact.values()]))
     conditions = []
     if not better:
-        conditions.append("it speaks of what heads look at: that several do better is not shown")
+        conditions.append("it is limited to what heads attend to: a gain from several is not shown")
     elif mean[best] - mean[counts[-1]] > noise:
         conditions.append(
-            f"the heads are not too many for the width: {best} did best here, and {counts[-1]}, of "
+            f"the heads are not too many for the width: {best} are best here, and {counts[-1]}, of "
             f"{measurements['d_model'] // counts[-1]} dimensions each, worse"
         )
     condition = conditions[0] if conditions and differ else ""
@@ -237,44 +236,43 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     )
     return Finding(
         title="Heads see different things",
-        claim="Several heads are better than one, since each looks at something of its own.",
+        claim="Several heads are better than one, because each attends to something different.",
         measured=(
             f"Models of {measurements['num_layers']} + {measurements['num_layers']} layers and "
             f"width {measurements['d_model']} that read dates ({measurements['steps']} updates), "
-            f"with {', '.join(map(str, counts))} heads a layer that share the width, so that all "
-            "have as many weights. How alike two heads of a layer are: the attention they have in "
-            "common (their overlap), averaged over queries, pairs and layers. What a head is "
-            f"worth: validation dates lost when it is switched off in the trained model with "
-            f"{measurements['pruned_count']} heads."
+            f"with {', '.join(map(str, counts))} heads per layer at the same width, and so with "
+            "the same number of weights. The overlap of two heads of a layer: the sum over keys of "
+            "the smaller of their weights, averaged over queries, pairs of heads and layers. The "
+            "worth of a head: the share of correct validation dates that is lost without it, in "
+            f"the trained model with {measurements['pruned_count']} heads."
         ),
         outcome=(
-            f"With several heads {gain:+.1%} of the dates are right, against one: the mean over "
-            f"the numbers of heads and {len(gains)} seeds. Its standard error is {error:.1%}, and "
-            f"the seeds of one number of heads differ by {noise:.1%}. From before training to "
-            f"after it the overlap goes from {overlaps_text}. Without one of its "
-            f"{costs.shape[1]} heads a model loses {np.median(costs):.1%} of the dates in the "
-            f"median, {costs.max():.1%} in the worst case, and at most 1% for "
-            f"{np.mean(costs <= 0.01):.0%} of the heads.\n\n{_table(measurements)}"
+            f"Several heads change the share of correct dates by {gain:+.1%} against one: the mean "
+            f"over the numbers of heads and {len(gains)} seeds. Its standard error is {error:.1%}, "
+            f"and the seeds of one number of heads differ by {noise:.1%}. Training changes the "
+            f"overlap from {overlaps_text}. Without one of its {costs.shape[1]} heads a model "
+            f"loses {np.median(costs):.1%} of the dates in the median, {costs.max():.1%} in the "
+            f"worst case, and at most 1% for {np.mean(costs <= 0.01):.0%} of the "
+            f"heads.\n\n{_table(measurements)}"
         ),
         verdict=verdict,
         condition=condition,
         explanation=(
-            "A head's weights over a text add up to 1, so one head that should look at the year "
-            "and at the month looks at a mixture of both. Several heads can look at several places "
-            "and keep apart what they find. Nothing in training asks that heads differ: they "
-            "start from different random numbers, each looking almost everywhere (hence the great "
-            "overlap before training), and it pays to share the work. But equal width means that "
-            "H heads have d/H dimensions each to tell positions apart, so that more heads are not "
-            "better and better. In full-size translation Vaswani et al. lost 0.9 BLEU with one "
-            "head and 0.4 with 32, against 8; a small model that reads dates need not show that. "
-            "Nor is each head indispensable: a few are worth "
-            "much, many little, since others do the same or the next layer makes up for them. "
-            "That heads differ is not the same as that each has a task that one can name; to "
-            "switch off one head is not the same as to switch off many; and a trained model may "
-            "miss at once what it could have been trained to do without (claim 10)."
+            "The weights of a head over a text sum to 1, so a single head that needs both the year "
+            "and the month attends to a mixture of them. Several heads can attend to several "
+            "places and keep the results apart. Nothing in training asks heads to differ: they "
+            "start from different random numbers with almost uniform attention (hence the large "
+            "overlap before training), and it pays to share the work. At equal width, H heads have "
+            "d/H dimensions each to tell positions apart, so more heads are not always better. In "
+            "full-size translation Vaswani et al. lost 0.9 BLEU with one head and 0.4 with 32, "
+            "against 8; a small model that reads dates need not show that. Nor is each head "
+            "indispensable: a few are worth much and many little, because others do the same or "
+            "the next layer compensates. Different heads need not each have a task that one can "
+            "name; removing one head differs from removing many; and a trained model may depend on "
+            "a head that it could have been trained without (claim 10)."
         ),
         alt=(
-            "Three panels: the share of right dates against the number of heads; the overlap of "
+            "Three panels: the share of correct dates against the number of heads; the overlap of "
             "heads before and after training for the three kinds of attention; and the share of "
             "dates lost with each head switched off, in falling order."
         ),
@@ -293,7 +291,7 @@ def standard_error(values: np.ndarray) -> float:
 def _table(measurements: dict[str, Any]) -> str:
     """Returns a Markdown table of accuracy and loss by number of heads."""
     lines = [
-        "| heads | dimensions a head | dates right as a whole | nats per token |",
+        "| heads | dimensions per head | correct dates | nats per token |",
         "| ---: | ---: | ---: | ---: |",
     ]
     for count in measurements["head_counts"]:

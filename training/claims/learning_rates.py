@@ -206,7 +206,7 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
             )
     figures.label(
         axes[2],
-        f"learning {settings['few']} texts by heart (a line a seed)",
+        f"training on {settings['few']} texts (one line per seed)",
         "loss on these texts, nats per token",
         "validation loss, nats per token",
     )
@@ -290,14 +290,14 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             f"with a norm also with a warm-up of {settings['warmup_steps']} steps. Pre-norm and no "
             f"norm also in models of {settings['shallow_layers']} layers. For "
             "regularisation, pre-norm and no norm, each at its best rate, on "
-            f"{settings['few']} texts alone, until they are nearly learned by heart: the "
+            f"{settings['few']} texts alone, until they are nearly memorised: the "
             f"validation loss at equal training loss. {seeds} seeds. The variants are the "
             "option `norm_first` and a decoder block that overrides `make_norm`."
         ),
         outcome=(
-            f"At a rate of {best_rates[NONE]:g} the loss on the same 100 validation texts, looked "
-            f"at every {settings['checked_every']} steps, rises by {rise[PRE]:.3f} in all with "
-            f"pre-norm and by {rise[NONE]:.3f} "
+            f"At a rate of {best_rates[NONE]:g} the increases of the loss on 100 validation texts, "
+            f"evaluated every {settings['checked_every']} steps, sum to {rise[PRE]:.3f} with "
+            f"pre-norm and to {rise[NONE]:.3f} "
             f"without norm. On {settings['few']} texts, at equal training loss, the validation "
             f"loss is {few[PRE].mean():.2f} with pre-norm and {few[NONE].mean():.2f} without "
             f"(by seed: {_pairs(few)}). The rates:\n\n"
@@ -317,19 +317,17 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         verdict=verdict,
         condition=condition,
         explanation=(
-            "After a norm the size of the weights before it no longer matters, only their "
-            "direction; a step that is too large makes the weights larger, and so the next step "
-            "relatively smaller. That is why a norm forgives a high rate. Where it stands matters "
-            "as much as that it is there. In pre-norm the sum of all layers is never normed, so a "
-            "direct path leads from the loss to each layer. In post-norm every layer norms the "
-            "sum: at the start the gradient of the layers near the output is large, and Adam, "
-            "whose averages are still empty, steps too far; a warm-up keeps the first steps small. "
-            "As for regularisation: BatchNorm regularises because a text's output depends on its "
-            "random companions, which is noise. LayerNorm takes nothing from other texts, so "
-            "that reason is not there; what remains is a milder one, that the output no longer "
-            "depends on the size of a vector. To call lower validation loss regularisation, it "
-            "must be compared at equal training loss: a model that merely learns faster is not "
-            "regularised."
+            "After a norm only the direction of the preceding weights matters, not their size. A "
+            "step that is too large makes the weights larger and so the next step relatively "
+            "smaller: a norm forgives a high rate. Its place matters as much. Pre-norm never norms "
+            "the sum of all layers, so a direct path leads from the loss to each layer. Post-norm "
+            "norms the sum in every layer. Initially the gradient of the layers near the output is "
+            "large, and Adam, whose averages are still empty, takes too large a step; a warm-up "
+            "keeps the first steps small. As for regularisation: BatchNorm regularises because the "
+            "output for a text depends on random other texts, which is noise. LayerNorm uses "
+            "nothing of other texts, so this reason does not apply. A milder one remains: the "
+            "output does not depend on the size of a vector. Only a comparison at equal training "
+            "loss shows regularisation: a model that learns faster is not regularised."
         ),
         alt=(
             "Three panels. Validation loss against learning rate for pre-norm, post-norm and no "

@@ -171,11 +171,13 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     axes[1].sharey(axes[0])
     axes[2].set_xticks(range(len(CHANGES)), CHANGES.values(), fontsize=8.5)
     loss = "validation loss, nats per token"
-    figures.label(axes[0], f"texts of at most {settings['length']} tokens", "texts a batch", loss)
+    figures.label(axes[0], f"texts of at most {settings['length']} tokens", "texts per batch", loss)
     figures.label(
-        axes[1], f"{settings['batch_size']} texts a batch", "the most tokens of a text", loss
+        axes[1], f"{settings['batch_size']} texts per batch", "maximum tokens of a text", loss
     )
-    figures.label(axes[2], "one text's logits change if ...", "", "mean change, % of their size")
+    figures.label(
+        axes[2], "change of one text's logits with ...", "", "mean change, % of their size"
+    )
     figure.legend(
         *axes[0].get_legend_handles_labels(),
         loc="outside lower center",
@@ -187,16 +189,16 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
 
 
 CHANGES = {
-    "companions": "other texts\nare beside it\n(training)",
-    "padding": "padding\nis added\n(training)",
-    "inference": "other texts\nare beside it\n(inference)",
+    "companions": "other texts\nin the batch\n(training)",
+    "padding": "more\npadding\n(training)",
+    "inference": "other texts\nin the batch\n(inference)",
 }
 
 
 REASONS = {
-    "companions": "other texts beside it, in training",
+    "companions": "other texts in the batch, in training",
     "padding": "more padding, in training",
-    "inference": "other texts beside it, at inference",
+    "inference": "other texts in the batch, at inference",
 }
 
 
@@ -251,39 +253,38 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             f"{settings['d_model']}, post-norm, on English sentences, with LayerNorm, with "
             "BatchNorm over the real positions of the batch, and with BatchNorm that counts the "
             f"padding too: the validation loss after {settings['steps']} steps with "
-            f"{', '.join(map(str, settings['batch_sizes']))} texts a batch, and with texts of at "
-            f"most {', '.join(map(str, settings['lengths']))} tokens, {settings['batch_size']} a "
-            "batch (longer texts are cut; the longer the limit, the more padding there is). And, "
+            f"{', '.join(map(str, settings['batch_sizes']))} texts per batch, and with texts of at "
+            f"most {', '.join(map(str, settings['lengths']))} tokens, {settings['batch_size']} "
+            "per batch (longer texts are split; a higher limit means more padding). And, "
             "before training, how much one text's logits change with other texts in the batch, or "
             f"with the batch padded to twice its length. {seeds} seeds. The variants are decoder "
             "blocks that override `make_norm` and, to pass the mask to the norm, `after_sublayer`."
         ),
         outcome=(
-            "Validation losses, and by how much of their size one text's logits change, means of "
-            "the seeds:\n\n" + table(["", *BLOCKS], rows)
+            "Validation losses, and the relative change of one text's logits, means over "
+            "seeds:\n\n" + table(["", *BLOCKS], rows)
         ),
         verdict=verdict,
         condition=condition,
         explanation=(
-            "Both subtract a mean and divide by a deviation; they differ in what these are taken "
-            "over. LayerNorm takes them over the features of one position, so nothing but that "
-            "position matters. BatchNorm takes them for each feature over all positions of all "
-            "texts of the batch: in training a text's output depends on its companions, on the "
-            "padding unless it is masked out, and in a language model on tokens that come later, "
-            "which a causal model is not to see. At inference BatchNorm uses a moving average of "
-            "what it met in training, so that nothing depends on companions any more, but the "
-            "model is then another one than was trained, the more so the smaller the batches "
-            "were. The usual answer that BatchNorm cannot handle texts of different lengths is "
-            "imprecise: with a mask it can. The statistics are estimated from every real position, "
-            "so a batch of a few texts already gives many samples, if not independent ones. "
-            "Shen et al. found BatchNorm clearly behind in full-size translation and language "
-            "models, where the statistics of the batches fluctuate more; a small model trained "
-            "briefly need not show that."
+            "Both subtract a mean and divide by a standard deviation, but over different axes. "
+            "LayerNorm uses the features of one position, so only that position matters. BatchNorm "
+            "uses, for each feature, all positions of all texts in the batch. So in training the "
+            "output for a text depends on the other texts, on padding unless it is masked out, and "
+            "in a language model on later tokens, which a causal model must not see. At inference "
+            "BatchNorm uses moving averages from training. Then nothing depends on the other "
+            "texts, but the model differs from the trained one, and more so after small batches. "
+            "The usual answer that BatchNorm cannot handle texts of different lengths is "
+            "imprecise: with a mask it can. Every real position is a sample of the statistics, so "
+            "a batch of a few texts has many samples, though not independent ones. Shen et al. "
+            "found BatchNorm clearly worse in full-size translation and language models, where the "
+            "statistics fluctuate more between batches; a small model with a short training need "
+            "not show that."
         ),
         alt=(
             "Three panels for LayerNorm, BatchNorm and BatchNorm that counts padding: validation "
-            "loss against texts a batch, validation loss against the length of texts, and bars "
-            "of how much one text's logits change with other companions or with padding."
+            "loss against texts per batch, validation loss against the length of texts, and bars "
+            "of the change of one text's logits with other texts in the batch or with more padding."
         ),
         reference=(
             "Ba et al. 2016, Layer Normalization; Ioffe and Szegedy 2015, Batch Normalization; "

@@ -170,14 +170,14 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     figures.band(
         slower, lengths, ratios(measurements, METHODS[2], first), f"without, batch {first}", 2
     )
-    slower.axhline(1, color=figures.MUTED, linestyle=":", label="as long as one pass")
+    slower.axhline(1, color=figures.MUTED, linestyle=":", label="one pass")
     figures.label(slower, "steps against one pass", "T, target tokens", "times as long")
     for axis in (times, slower):
         axis.set_xscale("log", base=2)
         axis.set_xticks(lengths, lengths)
         axis.set_yscale("log")
         figures.legend(axis)
-    names = ("true tokens before", "its own before")
+    names = ("after true tokens", "after its own")
     for index, name in enumerate(names):
         values = np.array(
             [[run["tokens"][index], run["exact"][index]] for run in measurements["judged"]]
@@ -191,9 +191,9 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
             color=figures.COLORS[index],
             label=name,
         )
-    judged.set_xticks(range(2), ["tokens right", "whole dates right"])
+    judged.set_xticks(range(2), ["correct tokens", "correct dates"])
     judged.set_ylim(0, 1.3)
-    figures.label(judged, "the same models judged in two ways", "", "share of validation dates")
+    figures.label(judged, "two evaluations of the same models", "", "share of validation dates")
     figures.legend(judged, loc="upper right")
     figures.save(figure, path)
 
@@ -223,53 +223,53 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     return Finding(
         title="Parallel in training, serial in decoding",
         claim=(
-            "A Transformer is trained on all positions of a text at once, but writes one token "
+            "A Transformer trains on all positions of a text at once, but generates one token "
             "after the other."
         ),
         measured=(
             f"An encoder-decoder of {measurements['num_layers']} + {measurements['num_layers']} "
-            f"layers, width {measurements['d_model']}: logits of a known target of "
-            f"{measurements['lengths'][0]} to {longest} random tokens, from one pass, from a step "
-            "a token with a cache of keys and values, and from a step a token that computes "
-            f"everything before it again. Then models that read dates ({measurements['steps']} "
-            "updates): validation with the true tokens before each one (teacher forcing), and with "
-            "the model's own."
+            f"layers, width {measurements['d_model']}: the logits of a known target of "
+            f"{measurements['lengths'][0]} to {longest} random tokens, from one pass, from one "
+            "step per token with a cache of keys and values, and from one step per token that "
+            "recomputes everything before it. Then models that read dates "
+            f"({measurements['steps']} updates): validation given the true previous tokens "
+            "(teacher forcing), and given the model's own."
         ),
         outcome=(
             f"The logits differ by {difference:.0e} at most. The time for {longest} tokens in "
             f"steps with a cache, as a multiple of one pass: {times}. Without a cache: "
-            f"{uncached:.0f} in a batch of {measurements['batch_sizes'][0]}. Of the "
-            f"validation dates {exact[0]:.1%} are right as a whole with the true tokens before "
-            f"each, {exact[1]:.1%} in greedy generation, and it is the same answer for "
-            f"{agree:.0%} of them. Of the single tokens {tokens[0]:.1%} are right after true "
-            f"tokens, {tokens[1]:.1%} after the model's own. One pass over the validation dates "
-            f"takes {1e3 * seconds[0]:.0f} ms, generation {1e3 * seconds[1]:.0f} ms."
+            f"{uncached:.0f} in a batch of {measurements['batch_sizes'][0]}. Of the validation "
+            f"dates {exact[0]:.1%} are correct given the true previous tokens and {exact[1]:.1%} "
+            f"in greedy search; the two agree for {agree:.0%} of the dates. Token accuracy is "
+            f"{tokens[0]:.1%} after true tokens and {tokens[1]:.1%} after the model's own. One "
+            f"pass over the validation dates takes {1e3 * seconds[0]:.0f} ms, greedy search "
+            f"{1e3 * seconds[1]:.0f} ms."
         ),
         verdict=verdict,
         condition=(
-            "a step leaves the machine something to do besides, as with one text at a time; in a "
+            "a step does not keep the machine busy, as with one text at a time; in a "
             f"batch of {max(slower)} one thread is busy either way"
             if verdict == "holds only when"
             else ""
         ),
         explanation=(
-            "In training the target is known. So the input of every position is known, too, and "
-            "the positions are rows of the same matrix products; the causal mask lets each row see "
-            "only what it would see when writing. That is why the logits are equal. In decoding a "
-            "token must be chosen before the next step can begin: T steps wait for each other. "
-            "This is not about the amount of arithmetic, which with a cache is nearly the same; "
-            "it is about the length of the chain. What one thread gains by a pass is that the "
-            "weights are read once and products are large; a processor that can do thousands of "
-            "things at once gains far more. Without a cache the amount grows too, about T/2 times. "
-            "Loss, perplexity and token accuracy on validation data come from one parallel pass as "
-            "in training. Even the exact match of greedy search does: a text in which each token "
-            "is the best after the true ones is what greedy search writes. But token accuracy "
-            "after true tokens says nothing about how a model goes on after its first mistake, and "
-            "BLEU or a beam need real writing."
+            "In training the target is known, so the input of every position is known too, and the "
+            "positions are rows of the same matrix products; the causal mask restricts each row to "
+            "the tokens that it would see in decoding. Therefore the logits are equal. In decoding "
+            "a token must be chosen before the next step can begin, so T steps follow each other. "
+            "With a cache the amount of arithmetic is nearly the same; the length of the chain is "
+            "not. One thread gains from a single pass because it reads the weights once and "
+            "computes larger products; a processor with thousands of parallel units gains far "
+            "more. Without a cache the arithmetic grows too, by about T/2. Loss, perplexity and "
+            "token accuracy on validation data come from one parallel pass, as in training. So "
+            "does the exact match of greedy search: if each token is the most probable one after "
+            "the true ones, greedy search generates that text. But token accuracy after true "
+            "tokens says nothing about a model after its first mistake, and BLEU or a beam need "
+            "real decoding."
         ),
         alt=(
             "Three panels: milliseconds for T target tokens in one pass, in steps with and without "
-            "a cache; how many times as long as one pass the steps take; and the share of right "
+            "a cache; how many times as long as one pass the steps take; and the share of correct "
             "tokens and dates after true tokens and after the model's own."
         ),
         reference="Vaswani et al. 2017, sections 1 and 3.1; Williams and Zipser 1989.",

@@ -258,18 +258,18 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         verdict=verdict,
         condition=condition,
         explanation=(
-            "Going back through a layer multiplies the gradient by that layer's derivative. If "
-            "that makes it a little smaller each time, many layers make it vanish. With `x + f(x)` "
-            "the derivative is 1 plus that of f, so there is always a path on which nothing is "
-            "lost. That much is the usual answer. It leaves out that the sum also grows: without "
-            "a norm the gradient does not vanish but may explode, which is as bad. And a norm "
-            "alone already rescales the gradient at each layer, so that its size says little: "
-            "look at the cosine. Attention averages over positions, and if nothing carries a "
-            "position's own vector past it, the positions of a text become the same vector, from "
-            "which no layer above can tell them apart, however large the gradient is. The "
-            "residual is what keeps them different. Where the norm comes after the sum "
-            "(post-norm), it shrinks the direct path at every layer; deep post-norm models need "
-            "warm-up (claim 3)."
+            "Backpropagation multiplies the gradient by the derivative of each layer. If every "
+            "derivative shrinks it a little, it vanishes after many layers. The derivative of `x + "
+            "f(x)` is 1 plus that of f, so one path always passes the gradient on unchanged. This "
+            "is the usual answer, and it is incomplete: the sum also grows, so without a norm the "
+            "gradient does not vanish but may explode, which is as bad. A norm alone rescales the "
+            "gradient at each layer, so the size of the gradient says little; the cosine says "
+            "more. Attention averages over positions. Without a path around it that keeps each "
+            "position's own vector, the positions of a text converge to the same vector, and no "
+            "later layer can tell them apart, however large the gradient is. The residual "
+            "connection keeps them different. If the norm comes after the sum (post-norm), it "
+            "shrinks the direct path at every layer, so deep post-norm models need warm-up (claim "
+            "3)."
         ),
         alt=(
             f"Four panels, five forms of block. The gradient norm of each of {deepest} layers; the "

@@ -201,14 +201,14 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         title="Dividing the scores by √d_k",
         claim=(
             "Without the factor 1/√d_k the scores grow with d_k, the softmax saturates, and little "
-            "gradient comes through it."
+            "gradient passes through it."
         ),
         measured=(
             f"Queries and keys of {settings['keys']} positions drawn from the standard normal "
             f"distribution, d_k from {widths[0]} to {widths[-1]}: the variance of their scores, "
             "the entropy of the attention weights (as a share of the highest possible, that of "
-            "equal weights), and the size of the softmax's Jacobian, which is what a gradient is "
-            f"multiplied with on its way back. Then language models of {settings['num_layers']} "
+            "equal weights), and the size of the softmax's Jacobian, by which backpropagation "
+            f"multiplies the gradient. Then language models of {settings['num_layers']} "
             f"layers, width {settings['d_model']}, with {', '.join(map(str, heads))} heads (so d_k "
             f"{', '.join(map(str, head_widths(settings)))}), trained for {settings['steps']} steps "
             f"with and without the factor. {seeds} seeds each. The variant is an "
@@ -228,16 +228,16 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         condition=condition,
         explanation=(
             "A score is a sum of d_k products. If the components are independent with variance 1, "
-            "each product has variance 1, and the sum d_k. A softmax over numbers that lie tens "
-            "apart gives nearly all weight to the largest; there its derivative is nearly 0, and "
-            "that query learns nothing. Two things are often left out. First, not every query "
-            "saturates: where the two largest scores happen to lie close, much gradient comes "
-            "through, so the mean falls far less than the median, and at "
-            f"small d_k (undivided it is highest at {widths[peak]}) more comes through than with "
-            "the factor, since nearly equal weights have a small derivative too. Second, the "
-            "argument speaks of the start of training: the components have variance 1 only because "
-            "of the norm and the initialization, and a model can learn smaller queries. The factor "
-            "makes the start the same for any d_k, so that one learning rate fits."
+            "each product has variance 1 and the sum has variance d_k. A softmax over numbers that "
+            "differ by tens gives nearly all weight to the largest; its derivative is then nearly "
+            "0, and the query learns nothing. The usual answer omits two things. First, not every "
+            "query saturates: where the two largest scores are close, much gradient passes, so the "
+            "mean falls far less than the median; and at small d_k (undivided it is highest at "
+            f"{widths[peak]}) more gradient passes than with the factor, because nearly equal "
+            "weights have a small derivative too. Second, the argument is about the start of "
+            "training: the components have variance 1 only because of the norm and the "
+            "initialization, and a model can learn smaller queries. The factor makes the start the "
+            "same for every d_k, so that one learning rate fits."
         ),
         alt=(
             "Four panels against d_k. Variance of the scores, entropy of the attention weights, "

@@ -157,7 +157,7 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
         axis.tick_params(axis="x", labelsize=8)
         figures.legend(axis)
     right.set_ylim(0, 1.2)
-    figures.label(right, "written greedily", "attention removed", "share of right answers")
+    figures.label(right, "greedy search", "attention removed", "share of correct answers")
     figures.label(loss, "validation loss", "attention removed", "nats per token")
 
     reach = measurements["reach"]
@@ -167,7 +167,7 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
         runs = [one[kind][: len(shown)] for one in measurements["maps"]]
         figures.band(distance, shown, runs, kind, index)
     figures.label(
-        distance, "reading: by distance", "key's place - query's place, tokens", "mean weight"
+        distance, "reading: by distance", "key's position - query's position, tokens", "mean weight"
     )
     distance.set_ylim(bottom=0)
     figures.legend(distance)
@@ -178,11 +178,9 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     cross.set_xticks(
         range(len(PIECE_KINDS)), [kind.replace(" in ", "\nin ") for kind in PIECE_KINDS]
     )
-    cross.set_yticks(range(len(TARGET_NAMES) + 1), [*TARGET_NAMES, "if even"])
+    cross.set_yticks(range(len(TARGET_NAMES) + 1), [*TARGET_NAMES, "uniform"])
     cross.grid(visible=False)
-    figures.label(
-        cross, "reading: cross-attention", "kind of source piece", "target piece to be written"
-    )
+    figures.label(cross, "reading: cross-attention", "kind of source piece", "target piece")
     figure.colorbar(image, ax=cross, shrink=0.8).set_label("share of the attention", fontsize=9)
     figures.save(figure, path)
 
@@ -219,43 +217,44 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     return Finding(
         title="The three attentions",
         claim=(
-            "A Transformer needs all three attentions: the encoder's and the decoder's to "
-            "themselves, and the one across."
+            "A Transformer needs all three attentions: encoder self-attention, decoder "
+            "self-attention and cross-attention."
         ),
         measured=(
             f"Models of {measurements['num_layers']} + {measurements['num_layers']} layers, "
             f"trained for {measurements['steps']} updates with each attention removed from the "
-            "start (a subclass whose attention adds nothing to its residual connection). Two "
-            "tasks on the same pairs: reading a date as people write it into 2026-03-03, which "
-            "has one answer, and writing the ISO date in any of the 23 locales, where every "
-            "usual form is right. In the whole model that reads: the mean attention by distance, "
-            "and by kind of source piece."
+            "start (a subclass of the attention with an output of zero, so that only the residual "
+            "connection remains). Two tasks on the same pairs: reading converts a written date to "
+            "the form 2026-03-03, with one correct answer; writing converts that form to a date of "
+            "any of the 23 locales, where every usual form is correct. In the complete model that "
+            "reads: the mean attention by distance, and by kind of source piece."
         ),
         outcome=(
-            "Dates that are written rightly, greedily, and the loss on validation dates are in the "
-            f"table. {_describe_attention(measurements)}\n\n{_table(measurements)}"
+            "The table shows the share of dates that greedy search generates correctly, and the "
+            "loss on validation dates. "
+            f"{_describe_attention(measurements)}\n\n{_table(measurements)}"
         ),
         verdict=verdict,
         condition=(
-            f"the task asks for each: {' and '.join(spare)} went as well here, or nearly so"
+            f"the task needs each: {' and '.join(spare)} are as good here, or nearly so"
             if verdict == "holds only when"
             else ""
         ),
         explanation=(
-            "Cross-attention is the only way from the source to the target: without it the decoder "
-            "can but guess. The encoder's self-attention lets a piece know its neighbours: whether "
-            "a digit belongs to a year or to a day, whether a syllable belongs to March or to May. "
-            "Part of that the decoder can find out itself, as it may look at several source "
-            "pieces; and in an ISO date the place alone says what a digit means. The decoder's "
-            "self-attention tells what has been written so far. An ISO date asks little of it: the "
-            "place says which digit is next, and the source says which it is. A task with many "
-            "right answers is another matter: a writer who has begun in Spanish must go on in "
-            "Spanish, and knows it from what stands there. So which attention matters depends on "
-            "where the information is that a task needs. Attention maps show where a layer looks, "
-            "not what it takes from there: only the removal shows what is needed."
+            "Cross-attention is the only path from the source to the target: without it the "
+            "decoder can only guess. Encoder self-attention tells a piece about its neighbours: "
+            "whether a digit belongs to a year or to a day, whether a syllable belongs to March or "
+            "to May. The decoder can find out part of that itself, because it may attend to "
+            "several source pieces; and in an ISO date the position alone gives the meaning of a "
+            "digit. Decoder self-attention tells what has been generated so far. An ISO date needs "
+            "little of it: the position says which digit is next, and the source says its value. A "
+            "task with many correct answers is different: a date begun in Spanish must go on in "
+            "Spanish, and only the generated tokens say that it is Spanish. So which attention "
+            "matters depends on where a task's information is. Attention maps show where a layer "
+            "attends, not what it takes from there: only removal shows what a model needs."
         ),
         alt=(
-            "Four panels: bars of the share of right answers and of the loss with each attention "
+            "Four panels: bars of the share of correct answers and of the loss with each attention "
             "removed, for reading and writing dates; the mean weight by distance for both "
             "self-attentions; a table of cross-attention, target pieces against kinds of source "
             "pieces."
@@ -269,7 +268,7 @@ def conclude(measurements: dict[str, Any]) -> Finding:
 
 def _table(measurements: dict[str, Any]) -> str:
     """Returns a Markdown table of accuracy and loss without each attention."""
-    heads = [f"{task}: {what}" for task in TASKS for what in ("right", "nats per token")]
+    heads = [f"{task}: {what}" for task in TASKS for what in ("correct", "nats per token")]
     lines = [f"| removed | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     for kind in measurements["removed"]:
         cells = []
@@ -290,9 +289,9 @@ def _describe_attention(measurements: dict[str, Any]) -> str:
     here = measurements["reach"]
     return (
         f"In the model that reads, the encoder gives {encoder[here]:.0%} of its attention to the "
-        f"position itself and {encoder[here - 1] + encoder[here + 1]:.0%} to the two beside it, "
-        f"the decoder {decoder[here]:.0%} to the newest token. While the digits of the year are "
-        f"written, {cross[1:5, 0].mean():.0%} of the cross-attention is on the year's "
-        f"({even[0]:.0%} if it were even); while those of the day are, {cross[9:11, 1].mean():.0%} "
-        f"is on a month or day in digits ({even[1]:.0%})."
+        f"position itself and {encoder[here - 1] + encoder[here + 1]:.0%} to its two neighbours, "
+        f"the decoder {decoder[here]:.0%} to the newest token. For the digits of the year, "
+        f"{cross[1:5, 0].mean():.0%} of the cross-attention is on the year of the source "
+        f"({even[0]:.0%} if uniform); for those of the day, {cross[9:11, 1].mean():.0%} is on a "
+        f"month or day in digits ({even[1]:.0%})."
     )

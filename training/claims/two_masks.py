@@ -161,9 +161,9 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
             label=name,
         )
         judged.bar_label(bars, fmt="%.2f", padding=2, fontsize=8, color=figures.INK)
-    judged.set_xticks(range(2), ["true tokens before", "its own before\n(writing freely)"])
+    judged.set_xticks(range(2), ["after true tokens", "after its own\n(greedy search)"])
     judged.set_ylim(0, 1.45)
-    figures.label(judged, "validation dates", "", "share right as a whole")
+    figures.label(judged, "validation dates", "", "share of correct dates")
     figures.legend(judged, loc="upper right")
 
     places = np.arange(len(measurements["more_padding"]) + 2)
@@ -174,7 +174,7 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     names = ["none", "as\ntrained", *(f"+{more}" for more in measurements["more_padding"])]
     padded.set_xticks(places, names)
     padded.set_ylim(0, 1.35)
-    figures.label(padded, "the same dates, padded", "pads behind a source", "share right")
+    figures.label(padded, "the same dates, padded", "pads after a source", "share of correct dates")
     figures.legend(padded, loc="upper center")
     figures.save(figure, path)
 
@@ -214,50 +214,52 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         measured=(
             f"Models of {measurements['num_layers']} + {measurements['num_layers']} layers that "
             f"read dates ({measurements['steps']} updates, sources padded to "
-            f"{measurements['width']} tokens), trained with both masks, with an embedding that "
-            "calls padding real, and with a decoder block that looks ahead. Judged on "
-            f"{measurements['examples']} validation dates with the true tokens before each one, "
-            "writing freely (every step a whole pass over what there is), and with other amounts "
-            "of padding. Also the model with both masks, its padding mask taken away afterwards."
+            f"{measurements['width']} tokens), trained with both masks, without the padding mask "
+            "(an embedding that marks padding as real), and without the causal mask (a decoder "
+            f"block that attends to later tokens). Evaluated on {measurements['examples']} "
+            "validation dates given the true previous tokens, in greedy search (every step a full "
+            "pass over the tokens so far), and with other amounts of padding. Also the model with "
+            "both masks, with its padding mask removed after training."
         ),
         outcome=(
-            f"Without the causal mask the training loss ends at {np.mean(last[2]):.2g} instead of "
-            f"{np.mean(last[0]):.2g} nats, and {forced:.1%} of the dates are right after true "
-            f"tokens, but {written[2]:.1%} when it writes freely ({written[0]:.1%} with both "
-            "masks). Trained without the padding mask a model has a validation loss of "
-            f"{loss[1]:.3f} ({loss[0]:.3f} with it), and {padded[UNPADDED][1]:.1%} of the dates "
-            f"right ({padded[BOTH][1]:.1%}). Against the model with the mask it does worst with "
+            f"Without the causal mask the final training loss is {np.mean(last[2]):.2g} instead of "
+            f"{np.mean(last[0]):.2g} nats, and {forced:.1%} of the dates are correct given the "
+            f"true tokens, but {written[2]:.1%} in greedy search ({written[0]:.1%} with both "
+            "masks). A model trained without the padding mask has a validation loss of "
+            f"{loss[1]:.3f} ({loss[0]:.3f} with it), and {padded[UNPADDED][1]:.1%} correct dates "
+            f"({padded[BOTH][1]:.1%}). Compared with the model with both masks it is worst with "
             f"{names[worst]}: {padded[UNPADDED][worst]:.1%} against {padded[BOTH][worst]:.1%}. "
             f"With the mask the shares differ by {np.ptp(padded[BOTH]):.1%} over all amounts of "
-            f"padding; taken away after training, from {padded[MASK_REMOVED].min():.1%} to "
-            f"{padded[MASK_REMOVED].max():.1%} are right."
+            "padding; with the mask removed after training they are "
+            f"{padded[MASK_REMOVED].min():.1%} to {padded[MASK_REMOVED].max():.1%}."
         ),
         verdict=verdict,
         condition=(
-            "padding at work differs from padding in training, as far as the padding mask goes; "
+            "inference has other padding than training, as far as the padding mask is concerned; "
             "the causal mask is needed in any case"
             if verdict == "holds only when"
             else ""
         ),
         explanation=(
-            "The causal mask is there for training alone. All positions are trained at once, so "
-            "the token to be predicted stands in the input, one place on; without the mask "
-            "the decoder learns to copy it. The training loss looks wonderful, and so does a "
-            "validation loss with true tokens, which leaks in the same way: only free writing, "
-            "where there is no next token to copy, shows the fault. When it writes with a cache a "
-            "model needs no such mask, since the future is not there yet. The padding mask is of "
-            "another kind. A pad is a token with a vector of its own, so a model that always sees "
-            "it can learn to look away, or even to use it as a place to rest on. What it cannot "
-            "learn is an amount of padding that it never saw: every pad takes a little of the "
-            "attention. With the mask a text's result does not depend on what it is padded with, "
-            "so that batches of any shape give the same answer; a mask that is there in training "
-            "must be there at work. Padding also has to be left out of the loss, as it was here in "
-            "all models: else a model gets credit for predicting pads."
+            "The causal mask is for training alone. Training predicts all positions at once, so "
+            "the input contains the token to predict, one position later; without the mask the "
+            "decoder learns to copy it. The training loss looks excellent, and so does a "
+            "validation loss with true tokens, which leaks in the same way: only generation, where "
+            "there is no next token to copy, shows the fault. Decoding with a cache needs no such "
+            "mask, because later tokens do not exist yet. The padding mask is different. A pad is "
+            "a token with its own vector, so a model that always sees pads can learn to ignore "
+            "them, or even to use them as a sink of attention. It cannot learn an amount of "
+            "padding that it never saw: every pad takes a little of the attention. With the mask "
+            "the result for a text does not depend on its padding, so batches of any shape give "
+            "the same answer; a mask of training must be there at inference. The loss must ignore "
+            "padding too, as it did here in all models: otherwise a model gets credit for "
+            "predicting pads."
         ),
         alt=(
-            "Three panels: training loss against updates for the three models; the share of dates "
-            "that are right after true tokens and written freely; and the share against the "
-            "amount of padding, with the padding mask, trained without it, and taken away."
+            "Three panels: training loss against updates for the three models; the share of "
+            "correct dates after true tokens and in greedy search; and the share against the "
+            "amount of padding, with the padding mask, trained without it, and with it removed "
+            "later."
         ),
         reference="Vaswani et al. 2017, section 3.2.3.",
     )
