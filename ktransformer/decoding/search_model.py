@@ -72,10 +72,10 @@ class SearchModel(abc.ABC):
         """Returns the attention weights of each source position, summed over the steps so far.
 
         Args:
-            state: What the last step returned.
+            state: State that the last step returned.
 
         Returns:
-            Float32 `[B, K, S]`, of the hypotheses as that step had them; 1 at padding.
+            Float32 `[B, K, S]`, for the hypotheses in the order of that step's ids; 1 at padding.
         """
         raise NotImplementedError
 

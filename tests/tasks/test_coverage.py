@@ -43,7 +43,7 @@ def tokenizer():
     return Tokenizer.train(LINES, 45)
 
 
-def make_translator(tokenizer, *, kind=Transformer, penalty=PENALTY, beam=BEAM, **model):
+def make_translator(tokenizer, *, kind=Transformer, beam=BEAM, **model):
     keras.utils.set_random_seed(5)
     sizes = {"num_layers": 1, "d_model": 32, "num_heads": 4, "hidden_dim": 32}
     options = {**sizes, "tie_embeddings": False, **model}
@@ -53,7 +53,7 @@ def make_translator(tokenizer, *, kind=Transformer, penalty=PENALTY, beam=BEAM, 
         kernel = block.cross_attention.query_projection.kernel
         kernel.assign(8 * kernel)
     decoding = DecodingConfig(
-        beam_size=beam, max_length_ratio=0, max_length_offset=6, coverage_penalty=penalty
+        beam_size=beam, max_length_ratio=0, max_length_offset=6, coverage_penalty=PENALTY
     )
     return Translator(transformer, tokenizer, decoding)
 
