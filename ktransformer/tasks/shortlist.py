@@ -31,7 +31,8 @@ class Shortlist:
     """
 
     def __init__(self, lexicon: Lexicon, size: int) -> None:
-        vocabulary_size, best = lexicon.translations.shape
+        rows, best = lexicon.translations.shape
+        vocabulary_size = lexicon.vocabulary_size or rows
         special = sorted(lexicon.special_ids[:4])
         least = len(special) + len(lexicon.frequent)
         if not least <= size < vocabulary_size:
@@ -88,7 +89,7 @@ def learn_shortlist(
 
     Args:
         files: The text.
-        tokenizer: The tokenizer of the model.
+        tokenizer: The tokenizer of the source.
         size: Pieces to search in.
         max_pairs: Pairs to learn from; they are drawn evenly from a longer text.
         target_tokenizer: The tokenizer of the target; None if it is the same.
@@ -101,7 +102,9 @@ def learn_shortlist(
     lexicon = train_lexicon(
         tokenizer.encode_lines(text.sources),
         target_tokenizer.encode_lines(text.targets),
-        tokenizer.vocabulary_size,
+        target_tokenizer.vocabulary_size,
         special_ids=target_tokenizer.special_ids,
+        source_vocabulary_size=tokenizer.vocabulary_size,
+        source_special_ids=tokenizer.special_ids,
     )
     return Shortlist(lexicon, size)
