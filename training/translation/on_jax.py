@@ -50,7 +50,7 @@ from ktransformer.fitting.defaults import choose_batch_tokens, choose_vocabulary
 from ktransformer.models import PRESETS
 from ktransformer.runtime.allocator import keep_freed_memory
 from ktransformer.saving.run import Run, check_run_path, make_model, save_run
-from ktransformer.text import TokenBatches
+from ktransformer.text import SpecialIds, TokenBatches
 from training.programs import exit_status
 
 SIDES = ("source", "target")
@@ -134,6 +134,7 @@ class StoredTokenizer:
 
     model: bytes
     vocabulary_size: int
+    special_ids = SpecialIds()
 
     def save(self, path: Path) -> None:
         """Writes the SentencePiece model."""
