@@ -53,8 +53,8 @@ class Transformer(NextTokenModel, EncoderModel):
         Logits `[B, T, V]`: at position t for the target token t + 1.
 
     Raises:
-        ValueError: See `BlockModel` and `PositionalEmbedding`; or an input is missing, has
-            another number of axes, or an id outside of its side's vocabulary.
+        ValueError: See `BlockModel` and `PositionalEmbedding`; or an input is missing, or has
+            another number of axes or an id that is not in its side's vocabulary.
         TypeError: An argument is unknown, or the inputs are no dict.
 
     Masking: starts in the embeddings, at every id that is not `pad_id`; the logits carry the

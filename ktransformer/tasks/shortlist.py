@@ -24,6 +24,7 @@ class Shortlist:
 
     Attributes:
         special_ids: The places of the special ids among the chosen ids.
+        sizes: The numbers of ids of the source and of the target.
 
     Raises:
         InputError: `size` has no room for the special ids and the frequent pieces, or the
@@ -33,6 +34,7 @@ class Shortlist:
     def __init__(self, lexicon: Lexicon, size: int) -> None:
         rows, best = lexicon.translations.shape
         vocabulary_size = lexicon.vocabulary_size or rows
+        self.sizes = (rows, vocabulary_size)
         special = sorted(lexicon.special_ids[:4])
         least = len(special) + len(lexicon.frequent)
         if not least <= size < vocabulary_size:
@@ -50,12 +52,21 @@ class Shortlist:
         # The chosen ids begin with the special ones.
         self.special_ids = SpecialIds(*map(special.index, lexicon.special_ids[:4]))
 
-    def check(self, special_ids: SpecialIds) -> None:
-        """Checks that the lexicon was trained with the special ids of a target's tokenizer.
+    def check(self, special_ids: SpecialIds, sizes: tuple[int, int]) -> None:
+        """Checks that the lexicon was trained for a model.
+
+        Args:
+            special_ids: Those of the target's tokenizer.
+            sizes: The model's numbers of ids, of the source and of the target.
 
         Raises:
             InputError: It was not.
         """
+        if self.sizes != sizes:
+            raise InputError(
+                f"The lexicon of the shortlist must have the model's {sizes[0]} source and "
+                f"{sizes[1]} target ids; got {self.sizes[0]} and {self.sizes[1]}."
+            )
         if self.lexicon.special_ids != special_ids:
             raise InputError(
                 f"The lexicon of the shortlist must have the tokenizer's {special_ids}; "

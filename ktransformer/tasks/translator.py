@@ -133,9 +133,9 @@ class Translator(Task):
     Raises:
         InputError: A tokenizer has another number of pieces or another padding than the model,
             `target_tokenizer` is None for a model with a `source_vocabulary_size`, the shortlist
-            is not of the tokenizers, `decoding` allows texts longer than the model's `max_length`,
-            or a subclass of the model overrides a method that cached decoding does not call, and
-            not its counterpart; or there are `rules` and a `shortlist`.
+            has other ids than the model, `decoding` allows texts longer than the model's
+            `max_length`, or a subclass of the model overrides a method that cached decoding does
+            not call, and not its counterpart; or there are `rules` and a `shortlist`.
         TypeError: `model` is no `Transformer`, or `tokenizer` no `Tokenizer`.
 
     Example:
@@ -189,7 +189,7 @@ class Translator(Task):
         for each in self.tokenizers:
             check_padding(model, each)
         if shortlist is not None:
-            shortlist.check(self.target_tokenizer.special_ids)
+            shortlist.check(self.target_tokenizer.special_ids, self._sizes)
         if not model.built:
             model.build()
         try:
@@ -216,9 +216,15 @@ class Translator(Task):
         Raises:
             InputError: One has not.
         """
-        source_size = self.model.source_vocabulary_size or self.model.vocabulary_size
-        check_pieces(self.tokenizer, source_size)
-        check_pieces(self.target_tokenizer, self.model.vocabulary_size, "target tokenizer")
+        source, target = self._sizes
+        check_pieces(self.tokenizer, source)
+        check_pieces(self.target_tokenizer, target, "target tokenizer")
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """The numbers of ids of the source and of the target."""
+        target = self.model.vocabulary_size
+        return self.model.source_vocabulary_size or target, target
 
     @property
     def tokenizers(self) -> tuple[Tokenizer, ...]:

@@ -90,9 +90,8 @@ def train_lexicon(
     words = [pair for pair in words if all(map(len, pair))]
     if not words:
         raise InputError("There is no pair with a token on both sides.")
-    null = (
-        source_special_ids.pad
-    )  # Stands for no source piece: a translation adds words of its own.
+    # Stands for no source piece: a translation adds words of its own.
+    null = source_special_ids.pad
     flat_sources, source_lengths = _join([np.append(null, pair[0]) for pair in words])
     flat_targets, target_lengths = _join([pair[1] for pair in words])
     source, token = _links(flat_sources, source_lengths, target_lengths)

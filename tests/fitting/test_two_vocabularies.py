@@ -109,6 +109,10 @@ def test_a_shortlist_searches_in_the_vocabulary_of_the_target(run, tmp_path, mon
     assert len(chosen) == 14
     assert chosen.max() < 15
     np.testing.assert_array_equal(narrow.search(source).ids, whole.search(source).ids)
+    swapped = {"tokenizer": run.target_tokenizer, "target_tokenizer": run.tokenizer}
+    other = learn_shortlist(files, size=14, max_pairs=100, **swapped)
+    with pytest.raises(InputError, match=r"28 source and 15 target ids; got 15 and 28"):
+        whole.with_settings(shortlist=other)
 
 
 def test_a_run_without_one_of_its_tokenizers_is_refused(folder, run, tmp_path):
