@@ -48,7 +48,8 @@ class ModelConfig:
     scale_embeddings: bool = True
     """Multiply token vectors by sqrt(d_model)."""
     tie_embeddings: bool = True
-    """One table for source, target and output projection."""
+    """One table for source, target and output projection; for the last two, without
+    shared_vocabulary."""
     max_length: int = 256
     """The longest source and target in tokens, the end token included."""
     remat: bool = False
@@ -67,9 +68,15 @@ class ModelConfig:
 class DataConfig:
     """The tokenizer and the batches; what is chosen from the text is in `fitting.defaults`."""
 
+    shared_vocabulary: bool = True
+    """One tokenizer and one vocabulary for source and target; false gives each side its own, with
+    an embedding table of its own: for two scripts, say."""
     vocabulary_size: int | None = None
-    """The most pieces of the vocabulary that source and target share; null to choose from the
-    text: 4 for each square root of its characters, from 300 to 8000."""
+    """The most pieces of the vocabulary, of the target's where there are two; null to choose from
+    its text: 4 for each square root of the characters, from 300 to 8000."""
+    source_vocabulary_size: int | None = None
+    """Without shared_vocabulary, the most pieces of the source's vocabulary; null for as many as
+    vocabulary_size, or, where that is null, to choose from the source's text in the same way."""
     split_digits: bool = True
     """Every digit is a piece of its own."""
     character_coverage: float = 1.0
@@ -87,6 +94,13 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_integers(self)
         check_range(self, "vocabulary_size", least=5)
+        check_range(self, "source_vocabulary_size", least=5)
+        check(
+            self.source_vocabulary_size is None or not self.shared_vocabulary,
+            "source_vocabulary_size needs shared_vocabulary=false",
+            source_vocabulary_size=self.source_vocabulary_size,
+            shared_vocabulary=self.shared_vocabulary,
+        )
         check_range(self, "batch_tokens", least=1)
         check_range(self, "character_coverage", least=0, most=1, open_below=True)
         check_range(self, "bucket_step", least=1)

@@ -340,14 +340,13 @@ def check_padding(model: Any, tokenizer: Tokenizer) -> None:
         )
 
 
-def check_pieces(tokenizer: Tokenizer, vocabulary_size: int) -> None:
-    """Checks that a tokenizer has as many pieces as its model has ids.
+def check_pieces(tokenizer: Tokenizer, vocabulary_size: int, name: str = "tokenizer") -> None:
+    """Checks that a tokenizer has as many pieces as its model has ids; `name` is for the message.
 
     Raises:
         InputError: It has not.
     """
     if tokenizer.vocabulary_size != vocabulary_size:
         raise InputError(
-            f"The tokenizer has {tokenizer.vocabulary_size} pieces, but the model "
-            f"{vocabulary_size}."
+            f"The {name} has {tokenizer.vocabulary_size} pieces, but the model {vocabulary_size}."
         )

@@ -23,7 +23,7 @@ from ktransformer.models import Transformer, check_decoding
 from ktransformer.models.decoding_check import check_decoder_overrides
 from ktransformer.numbers import to_integer
 from ktransformer.saving.folder import DESCRIPTION
-from ktransformer.saving.run import check_model_of_run
+from ktransformer.saving.run import TARGET_TOKENIZER, TOKENIZER, check_model_of_run
 from ktransformer.tasks.decoding_rules import to_rules
 from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function, graph_method
@@ -51,7 +51,6 @@ from ktransformer.tasks.written_texts import (
 )
 from ktransformer.text import Tokenizer, read_lines
 
-_TARGET_TOKENIZER = "target_tokenizer.model"
 TEXT_SIGNATURES = ("serving_default", "beam")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 _IDS = tf.TensorSpec([None, None], tf.int32, "source")
@@ -59,7 +58,7 @@ _NEWEST, _INDEX = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
 
 
 def _check_ids(translator: "Translator", name: str, ids: tf.Tensor) -> None:
-    check_ids(name, ids.numpy(), translator.model.vocabulary_size)
+    check_ids(name, ids.numpy(), translator.model)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +67,8 @@ class TranslatorDescription(Description):
 
     Attributes:
         vocabulary_size: V, the number of ids.
+        source_vocabulary_size: The number of ids of the source; None if it shares those of the
+            target.
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
         decoding: The settings of the search, as in the run's configuration.
@@ -94,6 +95,7 @@ class TranslatorDescription(Description):
     target_tokenizer_sha256: str | None = None
     source_label: str = ""
     target_label: str = ""
+    source_vocabulary_size: int | None = None
     shortlist: int | None = None
     tokenizer: str = "sentencepiece"
     characters: str | None = None
@@ -120,24 +122,27 @@ class Translator(Task):
             it. `score` and `sample` use the whole vocabulary.
         rules: Decoding rules of every search and of `sample`, after those of `decoding`. A run's
             folder and an export's description do not name them.
-        target_tokenizer: The tokenizer of the target, if it segments otherwise than the source's;
-            both have the model's ids (see `Tokenizer.from_table`). None for one tokenizer.
+        target_tokenizer: The tokenizer of the target: of another vocabulary, for a model with a
+            `source_vocabulary_size`, or of another segmentation over the same ids (see
+            `Tokenizer.from_table`). None for one tokenizer.
 
     Attributes:
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
 
     Raises:
-        InputError: A tokenizer has another number of pieces or another padding than the model, the
-            shortlist has other special ids than the target's tokenizer, `decoding` allows texts
-            longer than the model's `max_length`, or a subclass of the model overrides a method
-            that cached decoding does not call, and not its counterpart; or there are `rules` and
-            a `shortlist`.
+        InputError: A tokenizer has another number of pieces or another padding than the model,
+            `target_tokenizer` is None for a model with a `source_vocabulary_size`, the shortlist
+            has other ids than the model, `decoding` allows texts longer than the model's
+            `max_length`, or a subclass of the model overrides a method that cached decoding does
+            not call, and not its counterpart; or there are `rules` and a `shortlist`.
         TypeError: `model` is no `Transformer`, or `tokenizer` no `Tokenizer`.
 
     Example:
         ```python
-        translator = Translator(run.model, run.tokenizer, run.config.decoding)
+        translator = Translator(
+            run.model, run.tokenizer, run.config.decoding, target_tokenizer=run.target_tokenizer
+        )
         translator.translate_texts(["Two dogs are running."])["text"]
         ```
     """
@@ -146,11 +151,16 @@ class Translator(Task):
     kind = description_class.kind
     model_class = Transformer
     LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
-    FILES = ("tokenizer.model",)
-    OPTIONAL_FILES = (_TARGET_TOKENIZER,)
+    FILES = (TOKENIZER,)
+    OPTIONAL_FILES = (TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
     RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score", "ids": "score"}
-    IDENTITY = ("tokenizer_sha256", "target_tokenizer_sha256", "vocabulary_size")
+    IDENTITY = (
+        "tokenizer_sha256",
+        "target_tokenizer_sha256",
+        "vocabulary_size",
+        "source_vocabulary_size",
+    )
     model: Transformer
     tokenizer: Tokenizer
 
@@ -169,12 +179,17 @@ class Translator(Task):
         super().__init__(model, tokenizer, name="translator")
         if target_tokenizer is not None:
             check_type("target_tokenizer", target_tokenizer, Tokenizer)
+        elif model.source_vocabulary_size is not None:
+            raise InputError(
+                "target_tokenizer must be given for a model with a vocabulary of each side; got "
+                f"None, and source_vocabulary_size={model.source_vocabulary_size}."
+            )
         self.target_tokenizer = target_tokenizer or tokenizer
         self.check_tokenizer()
         for each in self.tokenizers:
             check_padding(model, each)
         if shortlist is not None:
-            shortlist.check(self.target_tokenizer.special_ids)
+            shortlist.check(self.target_tokenizer.special_ids, self._sizes)
         if not model.built:
             model.build()
         try:
@@ -194,19 +209,27 @@ class Translator(Task):
         self.decoding.check_lengths(model.max_length)
 
     def check_tokenizer(self) -> None:
-        """Checks that the tokenizers have as many pieces as the model has ids.
+        """Checks that the tokenizers have as many pieces as the model has ids on their sides.
 
         Override it where ids alone are translated.
 
         Raises:
             InputError: One has not.
         """
-        for each in self.tokenizers:
-            check_pieces(each, self.model.vocabulary_size)
+        source, target = self._sizes
+        check_pieces(self.tokenizer, source)
+        check_pieces(self.target_tokenizer, target, "target tokenizer")
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """The numbers of ids of the source and of the target."""
+        target = self.model.vocabulary_size
+        return self.model.source_vocabulary_size or target, target
 
     @property
     def tokenizers(self) -> tuple[Tokenizer, ...]:
-        if self.target_tokenizer is self.tokenizer:
+        shared = self.model.source_vocabulary_size is None
+        if shared and self.target_tokenizer is self.tokenizer:
             return (self.tokenizer,)
         return self.tokenizer, self.target_tokenizer
 
@@ -492,6 +515,7 @@ class Translator(Task):
         return TranslatorDescription(
             signatures=tuple(signatures),
             vocabulary_size=self.model.vocabulary_size,
+            source_vocabulary_size=self.model.source_vocabulary_size,
             max_source_length=self.max_source_length,
             max_target_length=self.max_target_length,
             decoding=self.decoding,
@@ -540,7 +564,7 @@ class Translator(Task):
                 "no decoding settings."
             )
         tokenizer = Tokenizer.load(folder / cls.FILES[0])
-        target = folder / _TARGET_TOKENIZER
+        target = folder / TARGET_TOKENIZER
         decoding = Config.from_dict(config).decoding
         if not target.is_file():
             return cls(model, tokenizer, decoding)

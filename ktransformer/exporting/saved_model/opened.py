@@ -115,8 +115,7 @@ class SavedModel(OpenedExport):
         specs = self._signature(signature).structured_input_signature[1]
         tensors = to_tensors(signature, specs, inputs)
         check_batch(tensors)
-        if hasattr(self.description, "vocabulary_size"):
-            check_inputs_ids(specs, tensors, self.description.vocabulary_size)
+        check_inputs_ids(specs, tensors, self.description)
         outputs = self._signature(signature)(**tensors)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
