@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import tensorflow as tf
 
 from ktransformer.config import Config, DecodingConfig
@@ -19,40 +20,32 @@ from ktransformer.decoding import (
     to_seed,
 )
 from ktransformer.errors import InputError
-from ktransformer.models import Transformer, check_decoding
-from ktransformer.models.decoding_check import check_decoder_overrides
+from ktransformer.models import Transformer
 from ktransformer.numbers import to_integer
 from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import check_model_of_run
-from ktransformer.tasks.decoding_rules import to_rules
-from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function, graph_method
-from ktransformer.tasks.inputs import check_ids, to_tensor
+from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
 from ktransformer.tasks.padded_ids import cut_ids, end_empty, lengths_of
 from ktransformer.tasks.registry import register_task
+from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask
 from ktransformer.tasks.shortlist import Shortlist
 from ktransformer.tasks.step_state import name_state, pack_state
-from ktransformer.tasks.task import (
-    LiteSignature,
-    SignatureCheck,
-    Task,
-    check_padding,
-    check_pieces,
-    check_type,
-)
+from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces, check_type
+from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
-from ktransformer.tasks.translator_signatures import lite_signature, signature_checks
+from ktransformer.tasks.translator_signatures import lite_signature
 from ktransformer.tasks.written_texts import (
     decode_n_best,
+    first_best,
     score_labels,
     search_ids,
     search_texts,
     start_labels,
 )
-from ktransformer.text import Tokenizer, read_lines
+from ktransformer.text import Tokenizer
 
 _TARGET_TOKENIZER = "target_tokenizer.model"
-TEXT_SIGNATURES = ("serving_default", "beam")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 _IDS = tf.TensorSpec([None, None], tf.int32, "source")
 _NEWEST, _INDEX = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
@@ -63,21 +56,18 @@ def _check_ids(translator: "Translator", name: str, ids: tf.Tensor) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TranslatorDescription(Description):
+class TranslatorDescription(TextDescription):
     """The metadata of an export of a translator.
 
     Attributes:
-        vocabulary_size: V, the number of ids.
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
         decoding: The settings of the search, as in the run's configuration.
         shortlist: Pieces of the vocabulary that a batch is searched in; None for all of them.
         special_ids: `start`, `end`, `pad`, and those that are `suppressed`.
-        tokenizer_sha256: Of the SentencePiece model that encodes the source.
         target_tokenizer_sha256: Of the one that decodes the target; None if it is the same.
         source_label: The language of the source, or any other name of it.
         target_label: The same of the target.
-        tokenizer: The kind of its tokenizer; there is one so far.
         characters: Those that its tokenizer knows; None where that cannot be told, as in exports
             of versions that did not write it.
     """
@@ -85,17 +75,14 @@ class TranslatorDescription(Description):
     STATEFUL: ClassVar[frozenset[str]] = frozenset({"decode_step"})
 
     kind: str = "translator"
-    vocabulary_size: int
     max_source_length: int
     max_target_length: int
     decoding: DecodingConfig
     special_ids: dict[str, Any]
-    tokenizer_sha256: str
     target_tokenizer_sha256: str | None = None
     source_label: str = ""
     target_label: str = ""
     shortlist: int | None = None
-    tokenizer: str = "sentencepiece"
     characters: str | None = None
 
     @property
@@ -104,7 +91,7 @@ class TranslatorDescription(Description):
 
 
 @register_task
-class Translator(Task):
+class Translator(SearchTask):
     """Tokenizer, model and search in one; its methods are graphs from text, or ids, to the same.
 
     The same methods serve the BLEU callback, the commands and the exports. A text without any
@@ -145,14 +132,13 @@ class Translator(Task):
     description_class = TranslatorDescription
     kind = description_class.kind
     model_class = Transformer
+    decoding_class = DecodingConfig
     LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
-    FILES = ("tokenizer.model",)
     OPTIONAL_FILES = (_TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
     RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score", "ids": "score"}
     IDENTITY = ("tokenizer_sha256", "target_tokenizer_sha256", "vocabulary_size")
     model: Transformer
-    tokenizer: Tokenizer
 
     def __init__(
         self,
@@ -164,9 +150,7 @@ class Translator(Task):
         rules: Sequence[Rule] = (),
         target_tokenizer: Tokenizer | None = None,
     ) -> None:
-        check_type("model", model, Transformer)
-        check_type("tokenizer", tokenizer, Tokenizer)
-        super().__init__(model, tokenizer, name="translator")
+        super().__init__(model, tokenizer, decoding, rules, name="translator")
         if target_tokenizer is not None:
             check_type("target_tokenizer", target_tokenizer, Tokenizer)
         self.target_tokenizer = target_tokenizer or tokenizer
@@ -175,15 +159,7 @@ class Translator(Task):
             check_padding(model, each)
         if shortlist is not None:
             shortlist.check(self.target_tokenizer.special_ids)
-        if not model.built:
-            model.build()
-        try:
-            check_decoder_overrides(model)
-        except NotImplementedError as error:
-            raise InputError(str(error)) from error
-        self.decoding = decoding or DecodingConfig()
         self.shortlist = shortlist
-        self.rules = tuple(rules)
         if self.rules and shortlist is not None:
             raise InputError(
                 "rules must be empty with a shortlist, which numbers the tokens of a search anew; "
@@ -214,37 +190,17 @@ class Translator(Task):
     def texts_are_independent(self) -> bool:
         return self.shortlist is None
 
-    def with_model(self, model: Transformer) -> Self:
-        return self._with(model=model)
-
-    def _with(
-        self,
-        *,
-        model: Transformer | None = None,
-        decoding: DecodingConfig | None = None,
-        shortlist: Shortlist | None = None,
-    ) -> Self:
-        """Returns the same translator with other parts."""
-        # A subclass without these arguments has one tokenizer and no rules.
-        others: dict[str, Any] = {"rules": self.rules} if self.rules else {}
+    def with_parts(self, *, shortlist: Shortlist | None = None, **others: Any) -> Self:
+        if shortlist or self.shortlist:
+            others["shortlist"] = shortlist or self.shortlist
         if len(self.tokenizers) > 1:
             others["target_tokenizer"] = self.target_tokenizer
-        return type(self)(
-            model or self.model,
-            self.tokenizer,
-            decoding or self.decoding,
-            shortlist or self.shortlist,
-            **others,
-        )
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return dataclasses.asdict(self.decoding)
+        return super().with_parts(**others)
 
     def with_settings(self, *, shortlist: Shortlist | None = None, **decoding: Any) -> Self:
         """Returns the same translator with other fields of `DecodingConfig`, or a shortlist."""
         other = dataclasses.replace(self.decoding, **decoding)
-        return self._with(decoding=other, shortlist=shortlist)
+        return self.with_parts(decoding=other, shortlist=shortlist)
 
     @graph_method(input_signature=[_TEXTS])
     def translate_texts(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -254,8 +210,7 @@ class Translator(Task):
             `text`, string `[B]`; `score`, float32 `[B]`, log-probability /
             length ** length_penalty; `truncated`, boolean `[B]`, whether the text was cut.
         """
-        outputs = self._translate_n_best(texts, n_best=1)
-        return {**outputs, "text": outputs["text"][:, 0], "score": outputs["score"][:, 0]}
+        return first_best(self._translate_n_best(texts, n_best=1))
 
     @graph_method(input_signature=[_TEXTS])
     def beam(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -347,7 +302,7 @@ class Translator(Task):
             self._limits(source),
             search_ids(self.target_tokenizer.special_ids),
             seed=seed,
-            rules=(*to_rules(decoding), *self.rules, *options),
+            rules=(*self.find_rules(decoding), *options),
         )
         outputs = self._to_texts(end_empty(source, drawn, self.target_tokenizer.special_ids))
         return {name: values[:, 0] for name, values in outputs.items()}
@@ -440,7 +395,7 @@ class Translator(Task):
 
     def search(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
         """Finds the `n_best` target sequences of source ids `[B, S]`."""
-        beam_size, rules = self.decoding.beam_size, (*to_rules(self.decoding), *self.rules)
+        beam_size = self.decoding.beam_size
         n_best = to_integer("n_best", n_best, least=1, most=beam_size)
         chosen = None if self.shortlist is None else self.shortlist.choose(source)
         best = search_texts(
@@ -449,7 +404,7 @@ class Translator(Task):
             (self.shortlist or self.target_tokenizer).special_ids,
             beam_size=beam_size,
             n_best=n_best,
-            rules=rules,
+            rules=self.find_rules(),
         )
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
@@ -464,13 +419,6 @@ class Translator(Task):
         )
 
     # Its exports.
-
-    def check_before_export(self) -> None:
-        """Compares cached decoding with whole calls; see `models.check_decoding`."""
-        try:
-            check_decoding(self.model, columns=self.shortlist is not None)
-        except ValueError as error:
-            raise InputError(str(error)) from error
 
     def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
         return {
@@ -489,15 +437,13 @@ class Translator(Task):
         return lite_signature(self, name, batch_size)
 
     def describe(self, signatures: Sequence[str], **others: Any) -> TranslatorDescription:
-        return TranslatorDescription(
-            signatures=tuple(signatures),
-            vocabulary_size=self.model.vocabulary_size,
+        return super().describe(
+            signatures,
             max_source_length=self.max_source_length,
             max_target_length=self.max_target_length,
             decoding=self.decoding,
             shortlist=None if self.shortlist is None else self.shortlist.size,
             special_ids=search_ids(self.target_tokenizer.special_ids)._asdict(),
-            tokenizer_sha256=self.tokenizer.sha256,
             target_tokenizer_sha256=(
                 self.target_tokenizer.sha256 if len(self.tokenizers) > 1 else None
             ),
@@ -506,27 +452,13 @@ class Translator(Task):
         )
 
     def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        wider = self.with_settings(beam_size=2 * self.decoding.beam_size + 2)
-        (values,) = inputs.values()
-        if signature in TEXT_SIGNATURES:
-            outputs: dict[str, tf.Tensor] = wider.beam(values)
-            return outputs
-        best = wider.search(values, n_best=wider.decoding.beam_size)
+        if signature != "ids":
+            return super().search_wider(signature, inputs)
+        wider = self.with_wider_beam()
+        best = wider.search(inputs["source"], n_best=wider.decoding.beam_size)
         return {"ids": best.ids, "score": best.scores}
 
     # Its folder.
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"decoding": self.settings}
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return (*self.FILES, *self.OPTIONAL_FILES)[: len(self.tokenizers)]
-
-    def write_files(self, folder: Path) -> None:
-        for tokenizer, name in zip(self.tokenizers, self.files, strict=True):
-            tokenizer.save(folder / name)
 
     @classmethod
     def check_model_config(cls, model_config: dict[str, Any], config: dict[str, Any]) -> None:
@@ -549,16 +481,22 @@ class Translator(Task):
     # How its exports are verified.
 
     @classmethod
-    def read_examples(cls, path: str | Path) -> list[str]:
-        return list(read_lines(path))
-
-    @classmethod
     def settings_of(cls, export: Any) -> dict[str, Any]:
         lengths = ("max_source_length", "max_target_length")
-        return {
-            **dataclasses.asdict(export.decoding),
-            **{name: getattr(export, name) for name in lengths},
-        }
+        return {**super().settings_of(export), **{name: getattr(export, name) for name in lengths}}
 
-    def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
-        return signature_checks(self, export)
+    def example_inputs(
+        self, signature: str, examples: Sequence[str], batch_size: int | None
+    ) -> dict[str, np.ndarray]:
+        """Returns the inputs of a signature; see `SearchTask`.
+
+        For `score`, each text stands as its own translation.
+        """
+        texts = cut_texts(examples, self.max_source_length)
+        if signature == "score":
+            return {"source": texts, "target": texts}
+        if signature != "ids":
+            return {"texts": texts}
+        source = self.to_ids(texts).numpy()
+        missing = self.max_source_length - source.shape[1] if batch_size else 0
+        return {"source": np.pad(source, [(0, 0), (0, missing)], constant_values=self.model.pad_id)}

@@ -1,21 +1,18 @@
-"""The signatures of a translator's .tflite, and the inputs that all its exports are tried on."""
+"""The signatures of a translator's .tflite."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function
-from ktransformer.tasks.inputs import cut_texts
-from ktransformer.tasks.task import LiteSignature, SignatureCheck
+from ktransformer.tasks.padded_ids import probe_ids
+from ktransformer.tasks.task import LiteSignature
 
 if TYPE_CHECKING:
     from ktransformer.tasks.translator import Translator
 
-_FEW = 100  # Examples that all signatures but the first are compared on.
 MAX_TARGET_LENGTH = 65_536  # The longest output a client may have to hold; see export/c/lite.c.
 
 
@@ -62,15 +59,9 @@ def _decode_step(translator: "Translator", source: tf.Tensor, spec: tf.TensorSpe
 
 def _probe(translator: "Translator", batch_size: int | None) -> tf.Tensor:
     """Makes source ids `[B, S]` of several lengths, from all over the vocabulary."""
-    rows, limit = batch_size or 2, translator.max_source_length
-    special, ordinary = translator.tokenizer.special_ids, translator.tokenizer.ordinary_ids
-    source = np.full((rows, limit if batch_size else min(8, limit)), special.pad, np.int32)
-    pieces = ordinary[np.linspace(0, len(ordinary) - 1, 7).astype(np.int32)]
-    for row in range(rows):
-        length = min(1 + (row + 4) % 7, limit - 1)
-        source[row, :length] = pieces[:length]
-        source[row, length] = special.end
-    return tf.constant(source)
+    limit = translator.max_source_length
+    lengths = [min(1 + (row + 4) % 7, limit - 1) for row in range(batch_size or 2)]
+    return probe_ids(translator.tokenizer, lengths, limit if batch_size else min(8, limit))
 
 
 def _ids_function(
@@ -86,44 +77,3 @@ def _ids_function(
         return {"ids": tf.slice(ids, [0, 0], shape), **fixed}
 
     return translator.ids if batch_size is None else fixed_ids
-
-
-def signature_checks(translator: "Translator", export: Description) -> list[SignatureCheck]:
-    """Returns how an export's signatures are compared with a translator; see `Task`.
-
-    For `score`, each text stands as its own translation.
-    """
-
-    def texts(examples: Sequence[str]) -> dict[str, np.ndarray]:
-        return {"texts": cut_texts(examples, translator.max_source_length)}
-
-    def pairs(examples: Sequence[str]) -> dict[str, np.ndarray]:
-        return {"source": texts(examples)["texts"], "target": texts(examples)["texts"]}
-
-    def ids(examples: Sequence[str]) -> dict[str, np.ndarray]:
-        source = translator.to_ids(texts(examples)["texts"]).numpy()
-        missing = translator.max_source_length - source.shape[1] if export.batch_size else 0
-        pad_id = translator.model.pad_id
-        return {"source": np.pad(source, [(0, 0), (0, missing)], constant_values=pad_id)}
-
-    def decoded(outputs: Mapping[str, np.ndarray]) -> list[str]:
-        return [
-            text.decode() for text in translator.target_tokenizer.decode(outputs["ids"]).numpy()
-        ]
-
-    def best(outputs: Mapping[str, np.ndarray]) -> list[str]:
-        return [text.decode() for text in outputs["text"].reshape(len(outputs["text"]), -1)[:, 0]]
-
-    checks = [
-        SignatureCheck("serving_default", translator.translate_texts, texts, best_texts=best),
-        SignatureCheck("beam", translator.beam, texts, best_texts=best, n_best=True),
-        SignatureCheck("ids", translator.ids, ids, best_texts=decoded),
-        SignatureCheck("score", translator.score, pairs),
-    ]
-    found = [check for check in checks if check.signature in export.signatures]
-    return found[:1] + [
-        check._replace(max_examples=_FEW)
-        for check in found[1:]
-        # The other entries of an n-best list may well differ if the export is inexact.
-        if not (check.n_best and export.inexact)
-    ]

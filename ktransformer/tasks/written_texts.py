@@ -38,6 +38,11 @@ def decode_n_best(tokenizer: Tokenizer, ids: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tokenizer.decode(tf.reshape(ids, [-1, shape[2]])), shape[:2])
 
 
+def first_best(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Returns the outputs of an n-best search with the best `text` and `score` alone."""
+    return {**outputs, "text": outputs["text"][:, 0], "score": outputs["score"][:, 0]}
+
+
 def start_labels(labels: tf.Tensor, start: int) -> tf.Tensor:
     """Returns the inputs that predict labels `[B, T]`: the start token and all but the last."""
     return tf.concat([tf.fill([tf.shape(labels)[0], 1], start), labels[:, :-1]], axis=1)
