@@ -36,6 +36,8 @@ class PositionalEmbedding(DescribedLayer):
         inputs: Int tensor `[B, T]`; in reverse a float tensor `[B, T, D]`.
         training: Whether dropout is on.
         reverse: Whether to return `logits(inputs)`.
+        position_ids: Int tensor `[B, T]`, the position of each id; None for 0, 1, ... in every
+            row.
 
     Returns:
         Float tensor `[B, T, D]`; in reverse logits `[B, T, V]`.
@@ -105,10 +107,11 @@ class PositionalEmbedding(DescribedLayer):
             return mask
         return ops.not_equal(inputs, self.pad_id)
 
-    def embed(self, ids: Ids, start_index: Any = 0) -> Vectors:
+    def embed(self, ids: Ids, start_index: Any = 0, position_ids: Ids | None = None) -> Vectors:
         """Sums token and position vectors, if any, without dropout: `[B, T] -> [B, T, D]`.
 
-        `start_index` is the position of the first id.
+        `start_index` is the position of the first id. `position_ids`, `[B, T]`, are the positions
+        of all ids, which then need not follow each other.
 
         Raises:
             ValueError: The ids are symbolic: a functional model would use a copy of the table.
@@ -124,11 +127,18 @@ class PositionalEmbedding(DescribedLayer):
         tokens = ops.take(ops.cast(self.embeddings, self.compute_dtype), ids, axis=0)
         if self.scale:
             tokens = tokens * ops.cast(self.d_model**0.5, self.compute_dtype)
-        positions = start_index + ops.arange(length, dtype="int32")
-        vectors = self.positions.vectors(self, positions)
+        if position_ids is None:
+            position_ids = start_index + ops.arange(length, dtype="int32")
+        vectors = self.positions.vectors(self, position_ids)
         return tokens if vectors is None else tokens + vectors
 
-    def call(self, inputs: Ids, training: bool | None = None, reverse: bool = False) -> Vectors:
+    def call(
+        self,
+        inputs: Ids,
+        training: bool | None = None,
+        reverse: bool = False,
+        position_ids: Ids | None = None,
+    ) -> Vectors:
         if reverse:
             check_axes("inputs", inputs, "[B, T, D]")
             return self.logits(inputs)
@@ -136,7 +146,7 @@ class PositionalEmbedding(DescribedLayer):
         check_ids("inputs", inputs, self.vocabulary_size)
         # Below 0 is no row from the end.
         ids = ops.where(inputs < 0, self.vocabulary_size, ops.cast(inputs, "int32"))
-        return self.sum_dropout(self.embed(ids), training=training)
+        return self.sum_dropout(self.embed(ids, position_ids=position_ids), training=training)
 
     def compute_output_shape(self, input_shape: Shape) -> tuple[int | None, ...]:
         """Returns `[B, T, D]` for ids `[B, T]`, `[B, T, V]` for vectors `[B, T, D]`."""

@@ -35,8 +35,9 @@ class CausalLanguageModel(NextTokenModel):
         max_length: The longest text, in tokens, the start token included.
         pad_id: The id of padding.
         segment_start_id: The id that begins each text of a row that packs several: no text attends
-            to another. None where every row is one text, and for GPT-2's way, in which a text of a
-            packed row attends to those before it. Positions count from the start of the row.
+            to another, and positions count from it. None where every row is one text, and for
+            GPT-2's way: a text of a packed row attends to those before it, and positions count
+            from the start of the row.
         **options: Fields of `BlockConfig`, by default 12 heads, a `hidden_dim` of 3072, a `dropout`
             of 0.1, GELU, `norm_first` and `"learned"` positions; `remat` of `BlockModel`;
             arguments of `keras.Model`. `dropout` is applied to the embedding as well.
@@ -138,8 +139,11 @@ class CausalLanguageModel(NextTokenModel):
             Float tensor `[B, T, D]`.
         """
         check_inputs(inputs, self.input_axes)
+        packed: dict[str, Ids] = {}
+        if self.segment_start_id is not None:
+            packed["position_ids"] = self.position_ids(inputs)
         hidden: Vectors = self.decoder(
-            self.target_embedding(inputs, training=training),
+            self.target_embedding(inputs, training=training, **packed),
             inputs_mask=self.attention_mask(inputs),
             training=training,
         )
@@ -158,11 +162,26 @@ class CausalLanguageModel(NextTokenModel):
         mask = self.target_embedding.compute_mask(ids)
         if self.segment_start_id is None:
             return mask
+        return ops.logical_and(self._same_text(ids), ops.expand_dims(mask, 1))
+
+    def position_ids(self, ids: Ids) -> Ids:
+        """Counts each token's position from the start of its text in a packed row.
+
+        Args:
+            ids: Int tensor `[B, T]`.
+
+        Returns:
+            Int32 tensor `[B, T]`, 0 at every `segment_start_id`.
+        """
+        earlier = ops.tril(ops.cast(self._same_text(ids), "float32"), k=-1)
+        return ops.cast(ops.sum(earlier, axis=2), "int32")
+
+    def _same_text(self, ids: Ids) -> Mask:
+        """Marks the pairs of tokens of one text of a packed row: `[B, T] -> [B, T, T]`."""
         # In float32: TensorFlow has no cumulative sum of integers on a GPU.
         starts = ops.cast(ops.equal(ids, self.segment_start_id), "float32")
         texts = ops.cumsum(starts, axis=1)  # [B, T], the number of each token's text in its row.
-        same = ops.equal(ops.expand_dims(texts, 2), ops.expand_dims(texts, 1))
-        return ops.logical_and(same, ops.expand_dims(mask, 1))
+        return ops.equal(ops.expand_dims(texts, 2), ops.expand_dims(texts, 1))
 
     def compute_mask(self, inputs: Ids, previous_mask: Mask | None = None) -> Mask:
         """Marks the real tokens: `[B, T]`, True where the id is not `pad_id`."""

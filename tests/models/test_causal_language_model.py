@@ -102,8 +102,9 @@ def continued(model, prompts, length):
     return np.stack(ids, axis=1)
 
 
-def test_the_texts_of_a_packed_row_do_not_attend_to_each_other():
-    model = make_model(segment_start_id=START, positions="none")
+@pytest.mark.parametrize("positions", ["none", "learned", "sinusoidal", "rotary", "relative"])
+def test_a_text_of_a_packed_row_gives_what_it_gives_alone(positions):
+    model = make_model(segment_start_id=START, positions=positions)
     packed = np.array([[1, 6, 8, 1, 2, 3, 7, 0]], "int32")
     logits = array(model(packed))[0]
     np.testing.assert_allclose(logits[:3], array(model(packed[:, :3]))[0], atol=1e-5)
