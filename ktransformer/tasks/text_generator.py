@@ -121,7 +121,7 @@ class TextGenerator(SearchTask):
         super().__init__(model, tokenizer, decoding, rules, name="text_generator")
         check_pieces(tokenizer, model.vocabulary_size)
         check_padding(model, tokenizer)
-        self.decoding.check_length(model.max_length)
+        self.decoding.check_lengths(model.max_length)
         self.max_length = self.decoding.max_length or model.max_length
         # A generator of other settings has graphs of its own, which another call may need again.
         self._other = functools.lru_cache(maxsize=16)(self.with_parts)
