@@ -14,11 +14,10 @@ from ktransformer.numbers import to_integer
 from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import cut_texts, to_tensor
-from ktransformer.tasks.padded_ids import spread_ids
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.task import LiteSignature, SignatureCheck, check_padding, check_pieces
 from ktransformer.tasks.text_task import TextDescription, TextTask
-from ktransformer.tasks.written_texts import decode_n_best
+from ktransformer.tasks.written_texts import decode_n_best, spread_ids
 from ktransformer.text import MASK, Tokenizer
 
 _TEXT = tf.TensorSpec([], tf.string, "text")
@@ -123,12 +122,8 @@ class MaskFiller(TextTask):
         pieces = spread_ids(self.tokenizer, 5)
         ids = np.tile([*pieces[:2], self.special_ids.mask, *pieces[2:]], (batch_size or 2, 1))
         ids[1:, 3:] = self.special_ids.pad  # The first text is the longest.
-        return LiteSignature(
-            self.saved_model_signatures()[name],
-            {"texts": tf.TensorSpec([batch_size], tf.string)},
-            {"texts": self.tokenizer.decode(tf.constant(ids, tf.int32))},
-            takes_text=True,
-        )
+        probe = {"texts": self.tokenizer.decode(tf.constant(ids, tf.int32))}
+        return self.text_signature(name, batch_size, probe)
 
     def describe(self, signatures: Sequence[str], **others: Any) -> MaskFillerDescription:
         return super().describe(

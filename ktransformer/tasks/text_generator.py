@@ -22,7 +22,6 @@ from ktransformer.models import CausalLanguageModel
 from ktransformer.tasks.generation_config import GenerationConfig
 from ktransformer.tasks.graph_function import graph_method
 from ktransformer.tasks.inputs import cut_texts, to_tensor
-from ktransformer.tasks.padded_ids import lengths_of, probe_ids
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import SearchTask
 from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces
@@ -31,6 +30,8 @@ from ktransformer.tasks.transformer_search import DecoderSearch
 from ktransformer.tasks.written_texts import (
     decode_n_best,
     first_best,
+    lengths_of,
+    probe_ids,
     score_labels,
     search_ids,
     search_texts,
@@ -259,19 +260,10 @@ class TextGenerator(SearchTask):
         }
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
-        function: Any = self.saved_model_signatures()[name]
         longest = min(5, self.max_length - 1)
         lengths = [(longest + row) % (longest + 1) for row in range(batch_size or 2)]
         texts = self.tokenizer.decode(probe_ids(self.tokenizer, lengths, longest + 1))
-        probe = self._inputs(name, texts.numpy())
-        specs = {spec.name: spec for spec in function.input_signature}
-        inputs = {
-            key: tf.TensorSpec([batch_size] if spec.shape.rank else [], spec.dtype)
-            for key, spec in specs.items()
-        }
-        return LiteSignature(
-            function, inputs, {key: tf.constant(each) for key, each in probe.items()}, True
-        )
+        return self.text_signature(name, batch_size, self._inputs(name, texts.numpy()))
 
     def _inputs(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
         if signature == "score":

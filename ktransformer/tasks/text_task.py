@@ -1,14 +1,15 @@
 """The common part of the tasks that read text: tokenizer, folder, description and examples."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import keras
+import tensorflow as tf
 
 from ktransformer.tasks.description import Description
-from ktransformer.tasks.task import Task, check_type
+from ktransformer.tasks.task import LiteSignature, Task, check_type
 from ktransformer.text import Tokenizer, read_lines
 
 
@@ -51,6 +52,24 @@ class TextTask(Task):
         super().__init__(model, tokenizer, name=name)
         if not model.built:
             model.build()
+
+    def text_signature(
+        self, name: str, batch_size: int | None, probe: Mapping[str, Any]
+    ) -> LiteSignature:
+        """Returns a signature of a .tflite that is one of a SavedModel: texts `[B]` and scalars.
+
+        Args:
+            name: One of `saved_model_signatures`.
+            batch_size: The number of texts at once; None for any number.
+            probe: Inputs to try it on, by name.
+        """
+        function: Any = self.saved_model_signatures()[name]
+        inputs = {
+            spec.name: tf.TensorSpec([batch_size] if spec.shape.rank else [], spec.dtype)
+            for spec in function.input_signature
+        }
+        tensors = {key: tf.constant(values) for key, values in probe.items()}
+        return LiteSignature(function, inputs, tensors, takes_text=True)
 
     def describe(self, signatures: Sequence[str], **others: Any) -> Any:
         return self.description_class(

@@ -26,18 +26,19 @@ from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import check_model_of_run
 from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
-from ktransformer.tasks.padded_ids import cut_ids, end_empty, lengths_of
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask
 from ktransformer.tasks.shortlist import Shortlist
-from ktransformer.tasks.step_state import name_state, pack_state
 from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces, check_type
 from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
-from ktransformer.tasks.translator_signatures import lite_signature
+from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
 from ktransformer.tasks.written_texts import (
+    cut_ids,
     decode_n_best,
+    end_empty,
     first_best,
+    lengths_of,
     score_labels,
     search_ids,
     search_texts,

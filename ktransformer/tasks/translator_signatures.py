@@ -1,4 +1,4 @@
-"""The signatures of a translator's .tflite."""
+"""The signatures of a translator's .tflite, and the named state of the decoding it starts."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.tasks.graph_function import graph_function
-from ktransformer.tasks.padded_ids import probe_ids
+from ktransformer.tasks.search_task import TEXT_SIGNATURES
 from ktransformer.tasks.task import LiteSignature
+from ktransformer.tasks.written_texts import probe_ids
 
 if TYPE_CHECKING:
     from ktransformer.tasks.translator import Translator
@@ -24,11 +25,9 @@ def lite_signature(translator: "Translator", name: str, batch_size: int | None) 
             f"got {translator.max_target_length}."
         )
     source = _probe(translator, batch_size)
-    by_texts = {"serving_default": translator.translate_texts, "beam": translator.beam}
-    if name in by_texts:
-        texts = {"texts": tf.TensorSpec([batch_size], tf.string)}
-        probe = {"texts": translator.tokenizer.decode(source)}
-        return LiteSignature(by_texts[name], texts, probe, takes_text=True)
+    if name in TEXT_SIGNATURES:
+        texts = translator.tokenizer.decode(source)
+        return translator.text_signature(name, batch_size, {"texts": texts})
     length = translator.max_source_length if batch_size else None
     ids = {"source": tf.TensorSpec([batch_size, length], tf.int32)}
     if name == "decode_step":
@@ -77,3 +76,37 @@ def _ids_function(
         return {"ids": tf.slice(ids, [0, 0], shape), **fixed}
 
     return translator.ids if batch_size is None else fixed_ids
+
+
+def name_state(**parts: Any) -> dict[str, tf.Tensor]:
+    """Names the tensors of nests: `cache=[a, b]` becomes `{"cache_0": a, "cache_1": b}`."""
+    return {
+        f"{name}_{i}": tensor
+        for name, nest in parts.items()
+        for i, tensor in enumerate(tf.nest.flatten(nest))
+    }
+
+
+def pack_state(state: dict[str, tf.Tensor], **parts: Any) -> tuple[Any, ...]:
+    """Undoes `name_state`.
+
+    Args:
+        state: The named tensors.
+        **parts: Nests like those that were named.
+
+    Returns:
+        The nests, in the order of `parts`, with the tensors of `state`.
+
+    Raises:
+        InputError: A tensor is missing or unknown.
+    """
+    wanted = name_state(**parts)
+    if state.keys() != wanted.keys():
+        raise InputError(
+            f"decode_step takes the state {', '.join(wanted)}, which encode returns; "
+            f"got {', '.join(state) or 'none'}."
+        )
+    return tuple(
+        tf.nest.pack_sequence_as(nest, [state[key] for key in name_state(**{name: nest})])
+        for name, nest in parts.items()
+    )

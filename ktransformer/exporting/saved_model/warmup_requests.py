@@ -16,7 +16,7 @@ import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from ktransformer.exporting.saved_model.batching import is_texts
-from ktransformer.tasks.padded_ids import spread_ids
+from ktransformer.tasks.written_texts import spread_ids
 from ktransformer.text import Tokenizer
 
 _FILE = Path("assets.extra") / "tf_serving_warmup_requests"
