@@ -135,17 +135,19 @@ class SearchTask(TextTask):
         def prepare(signature: str, examples: Sequence[str]) -> dict[str, np.ndarray]:
             return self.example_inputs(signature, examples, export.batch_size)
 
+        functions = self.saved_model_signatures()
+        names = dict.fromkeys((*self.LITE_SIGNATURES, *functions))  # Those of a .tflite first.
         checks = [
             SignatureCheck(
                 name,
-                function,
+                functions[name],
                 functools.partial(prepare, name),
                 max_examples=_FEW,
                 best_texts=None if name == "score" else self._best_texts,
                 n_best=name == "beam",
             )
-            for name, function in self.saved_model_signatures().items()
-            if name in export.signatures
+            for name in names
+            if name in functions and name in export.signatures
         ]
         return [check._replace(max_examples=None) for check in checks[:1]] + [
             check
