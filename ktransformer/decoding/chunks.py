@@ -1,4 +1,4 @@
-"""The loop around every search: a few steps, then the sentences that are done are dropped."""
+"""The loop of every search: a chunk of steps, then finished sentences leave the batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,24 +7,24 @@ import tensorflow as tf
 
 from ktransformer.decoding.search_model import SearchModel
 
-# Takes the position, what is known of the sentences and the model's state; returns the next two.
+# Takes the position, the sentences and the model's state; returns the latter two after the step.
 Advance = Callable[[tf.Tensor, Any, Any], tuple[Any, Any]]
 
 
 def search_in_chunks(model: SearchModel, beam_size: int, sentences: Any, advance: Advance) -> Any:
-    """Advances until all sentences are done.
+    """Runs the steps of a search until every sentence is finished.
 
-    The model flushes its state after each chunk of steps. Between two chunks the sentences that
-    are done leave the batch, if they are many enough to be worth the copy.
+    The model flushes its state after each chunk of steps. Between two chunks the finished sentences
+    leave the batch if they are at least an eighth of it: fewer do not repay the copy of the state.
 
     Args:
-        model: What predicts.
-        beam_size: K, the hypotheses of each sentence.
-        sentences: A named tuple of tensors whose first axis is B, among them `done`, boolean `[B]`.
-        advance: One step of the search.
+        model: Predicts the next tokens.
+        beam_size: K, hypotheses per sentence.
+        sentences: Named tuple of tensors `[B, ...]`, among them `done`, boolean `[B]`.
+        advance: Runs one step of the search.
 
     Returns:
-        `sentences` when all are done, in the order they came in.
+        The finished `sentences`, in their original order.
     """
     state = model.start(beam_size)
     order = tf.range(tf.shape(sentences.done)[0])
@@ -70,7 +70,7 @@ def search_in_chunks(model: SearchModel, beam_size: int, sentences: Any, advance
 
 
 def _loop(goes_on: Callable[..., tf.Tensor], body: Any, start: Any, shapes: Any) -> Any:
-    """Runs a loop whose condition looks at the position and the sentences alone."""
+    """Runs `tf.while_loop`; the condition depends on the position and the sentences alone."""
     return tf.while_loop(
         lambda index, sentences, state: goes_on(index, sentences),
         body,
@@ -80,18 +80,18 @@ def _loop(goes_on: Callable[..., tf.Tensor], body: Any, start: Any, shapes: Any)
 
 
 def _many(done: tf.Tensor) -> tf.Tensor:
-    """Tells whether at least an eighth of the sentences, and one, is done."""
+    """Returns whether at least an eighth of the sentences, and at least one, are finished."""
     count = tf.reduce_sum(tf.cast(done, tf.int32))
     return (count > 0) & (8 * count >= tf.size(done))
 
 
 def _places(chosen: tf.Tensor) -> tf.Tensor:
-    """Lists where a boolean vector is true."""
+    """Returns the indices of the true entries: boolean `[B]` -> int32 `[N]`."""
     return tf.cast(tf.where(chosen)[:, 0], tf.int32)
 
 
 def _take(nest: Any, places: tf.Tensor) -> Any:
-    """Takes entries of the first axis of every tensor."""
+    """Gathers entries along the first axis of every tensor."""
     return tf.nest.map_structure(lambda tensor: tf.gather(tensor, places), nest)
 
 

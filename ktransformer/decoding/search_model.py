@@ -1,4 +1,4 @@
-"""What a search drives: it predicts the next token of every hypothesis, and keeps the state."""
+"""The interface of a search to a model: logits of the next tokens, and the decoding state."""
 
 import abc
 from collections.abc import Callable
@@ -11,21 +11,30 @@ import tensorflow as tf
 StepFunction = Callable[[tf.Tensor, tf.Tensor, Any], tuple[tf.Tensor, Any]]
 
 CHUNK = 8
-"""Steps between two looks at which sentences are done. Fewer copy the state more often."""
+"""Steps between two checks for finished sentences; a shorter chunk copies the state more often."""
 
 
 class SearchModel(abc.ABC):
-    """Predicts tokens for a search. Letters: B sentences, K hypotheses of each, V tokens.
+    """Predicts the next token of every hypothesis of a search.
+
+    Axes: B sentences, K hypotheses per sentence, V ids of the vocabulary.
 
     Attributes:
-        chunk: After how many steps a search drops the sentences that are done, and calls `flush`.
+        chunk: Steps after which the search calls `flush` and drops finished sentences.
     """
 
     chunk: int = CHUNK
 
     @abc.abstractmethod
     def start(self, beam_size: int) -> Any:
-        """Returns the state before the first step: a nest of tensors whose first axis is B."""
+        """Returns the state before the first step.
+
+        Args:
+            beam_size: K, hypotheses per sentence.
+
+        Returns:
+            A nest of tensors `[B, ...]`.
+        """
 
     @abc.abstractmethod
     def step(
@@ -34,23 +43,37 @@ class SearchModel(abc.ABC):
         """Predicts the token after the newest one.
 
         Args:
-            ids: Int32 `[B * K]`, the newest token of every hypothesis, those of one sentence next
-                to each other.
-            index: Int32 scalar, its position, from 0.
-            state: What `start`, `flush` or the last step returned.
-            parents: Int32 `[B, K]`, which hypothesis of the last step each one continues; None
-                where each continues itself.
+            ids: Int32 `[B * K]`, the newest token of every hypothesis, sentence by sentence.
+            index: Int32 scalar, the position of these tokens, from 0.
+            state: State that `start`, `flush` or the last step returned.
+            parents: Int32 `[B, K]`, the index of the hypothesis of the last step that each
+                hypothesis continues; None if each continues itself.
 
         Returns:
-            Logits `[B * K, V]` and the next state.
+            Logits `[B * K, V]` and the next state, a nest of tensors `[B, ...]`.
         """
 
     def flush(self, state: Any) -> Any:
-        """Tidies the state up after `chunk` steps; its tensors may grow in this."""
+        """Reorganises the state after `chunk` steps, for instance to make room for more positions.
+
+        Args:
+            state: State that the last step of the chunk returned.
+
+        Returns:
+            The state for the next step; its tensors may be larger, except along the first axis.
+        """
         return state
 
     def shapes(self, state: Any) -> Any:
-        """Returns the static shapes of the state: None where a size changes in a search."""
+        """Returns the shape invariants of the state in the loop of a search.
+
+        Args:
+            state: State that `start` returned.
+
+        Returns:
+            A nest of `tf.TensorShape`: None for the first axis and for every size that `flush`
+            changes.
+        """
 
         def shape(before: tf.Tensor, after: tf.Tensor) -> tf.TensorShape:
             sizes = zip(before.shape[1:], after.shape[1:], strict=True)
@@ -60,11 +83,11 @@ class SearchModel(abc.ABC):
 
 
 class StepFunctionModel(SearchModel):
-    """Makes a search model of a step function whose state follows its hypotheses.
+    """Adapts a step function to a search; reorders the whole state along with the hypotheses.
 
     Args:
-        step: The function; its N is B * K.
-        state: What it starts from, first axis B * K.
+        step: The step function; its N is B * K.
+        state: The initial state, a nest of tensors `[B * K, ...]`.
     """
 
     def __init__(self, step: StepFunction, state: Any) -> None:

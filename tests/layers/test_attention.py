@@ -236,18 +236,16 @@ def test_cross_attention_takes_the_memory_mask_and_passes_the_inputs_mask_on():
 @pytest.mark.parametrize("layer_class", [MultiHeadSelfAttention, MultiHeadCrossAttention])
 class TestInvalidArguments:
     def test_num_heads_below_one_is_an_error(self, layer_class):
-        with pytest.raises(ValueError, match="num_heads must be at least 1; got num_heads=0"):
+        with pytest.raises(ValueError, match="num_heads=0"):
             layer_class(0)
 
     @pytest.mark.parametrize("dropout", [-0.1, 1.0])
     def test_dropout_outside_its_range_is_an_error(self, layer_class, dropout):
-        with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\); got dropout="):
+        with pytest.raises(ValueError, match=rf"\[0, 1\).* dropout={dropout}"):
             layer_class(2, dropout=dropout)
 
     def test_a_width_that_the_heads_do_not_divide_is_an_error(self, layer_class):
         layer, vectors = layer_class(3), normal(B, T, D)
         arguments = [vectors] if layer_class is MultiHeadSelfAttention else [vectors, vectors]
-        with pytest.raises(
-            ValueError, match="d_model must be a multiple of num_heads; got d_model=8, num_heads=3"
-        ):
+        with pytest.raises(ValueError, match="d_model=8, num_heads=3"):
             layer(*arguments)

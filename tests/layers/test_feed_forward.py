@@ -76,13 +76,13 @@ def test_the_mask_passes_through():
 
 
 def test_a_hidden_dim_below_one_is_refused():
-    with pytest.raises(ValueError, match="hidden_dim must be at least 1; got hidden_dim=0"):
+    with pytest.raises(ValueError, match="hidden_dim=0"):
         FeedForward(0)
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0])
 def test_a_dropout_outside_its_range_is_refused(dropout):
-    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\); got dropout="):
+    with pytest.raises(ValueError, match=rf"\[0, 1\).* dropout={dropout}"):
         FeedForward(4, dropout=dropout)
 
 

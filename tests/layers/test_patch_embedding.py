@@ -165,13 +165,13 @@ def test_dropout_zeroes_features_in_training_only():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"d_model": 0}, "d_model must be at least 1; got d_model=0"),
-        ({"patch_size": 0}, "patch_size must be at least 1; got patch_size=0"),
-        ({"channels": 0}, "channels must be at least 1; got channels=0"),
-        ({"image_size": (0, 4)}, "image_size must be at least 1; got image_size=0"),
-        ({"image_size": (4, 4, 3)}, r"must be an int or \(height, width\); got image_size=\(4, 4"),
-        ({"image_size": (4, 5)}, r"multiple of patch_size .*; got image_size=\(4, 5\), patch_size"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\); got dropout=1.0"),
+        ({"d_model": 0}, "d_model=0"),
+        ({"patch_size": 0}, "patch_size=0"),
+        ({"channels": 0}, "channels=0"),
+        ({"image_size": (0, 4)}, "image_size=0"),
+        ({"image_size": (4, 4, 3)}, r"image_size=\(4, 4"),
+        ({"image_size": (4, 5)}, r"image_size=\(4, 5\), patch_size=2"),
+        ({"dropout": 1.0}, r"\[0, 1\).* dropout=1.0"),
     ],
     ids=str,
 )
@@ -183,9 +183,9 @@ def test_an_impossible_argument_is_refused(wrong, message):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((5, 6, 1), r"images must be a multiple of patch_size .*; got images=\(5, 6\)"),
-        ((4, 6, 3), r"must have the shape .*; got \(2, 4, 6, 3\), channels=1"),
-        ((4, 6), r"must have the shape .*; got \(2, 4, 6\), channels=1"),
+        ((5, 6, 1), r"patch_size.* images=\(5, 6\)"),
+        ((4, 6, 3), r"\(2, 4, 6, 3\), channels=1"),
+        ((4, 6), r"\(2, 4, 6\), channels=1"),
     ],
     ids=str,
 )
@@ -195,5 +195,5 @@ def test_images_that_do_not_fit_are_refused(shape, message):
 
 
 def test_images_of_unknown_size_are_refused():
-    with pytest.raises(ValueError, match=r"must be known in advance; got \(None, None, None, 1\)"):
+    with pytest.raises(ValueError, match=r"\(None, None, None, 1\)"):
         make()(keras.Input((None, None, 1)))

@@ -54,7 +54,7 @@ def test_interleaved_sinusoids_have_each_sine_beside_its_cosine():
 
 
 def test_sinusoids_of_an_odd_width_are_refused():
-    with pytest.raises(ValueError, match=r"d_model must be even .*; got d_model=3"):
+    with pytest.raises(ValueError, match="d_model=3"):
         sinusoidal_positions(4, 3)
 
 
@@ -196,7 +196,7 @@ def test_the_logits_of_a_masked_language_model_refuse_a_symbolic_tensor():
 
 @pytest.mark.parametrize("wrong", [-1, 10])
 def test_an_id_outside_the_vocabulary_is_refused(wrong):
-    with pytest.raises(ValueError, match=rf"must be in \[0, 10\); got {wrong}"):
+    with pytest.raises(ValueError, match=rf"\[0, 10\).*{wrong}"):
         make()(np.array([[1, wrong]]))
 
 
@@ -221,22 +221,22 @@ def test_a_sequence_over_max_length_is_refused():
 @pytest.mark.parametrize("name", ["vocabulary_size", "d_model", "max_length"])
 def test_a_size_below_one_is_refused(name):
     sizes = {"vocabulary_size": 10, "d_model": 4, "max_length": 8, name: 0}
-    with pytest.raises(ValueError, match=f"{name} must be at least 1; got {name}=0"):
+    with pytest.raises(ValueError, match=f"{name}=0"):
         PositionalEmbedding(**sizes)
 
 
 def test_unknown_positions_are_refused():
-    with pytest.raises(ValueError, match=r"positions must be one of .*; got positions='rotating'"):
+    with pytest.raises(ValueError, match="positions='rotating'"):
         PositionalEmbedding(10, 4, max_length=8, positions="rotating")
 
 
 def test_an_odd_width_is_refused_with_sinusoids_only():
     PositionalEmbedding(10, 3, max_length=8, positions="learned")
-    with pytest.raises(ValueError, match="d_model must be even"):
+    with pytest.raises(ValueError, match="d_model=3"):
         PositionalEmbedding(10, 3, max_length=8).build()
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0])
 def test_a_dropout_outside_its_range_is_refused(dropout):
-    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\); got dropout="):
+    with pytest.raises(ValueError, match=rf"\[0, 1\).* dropout={dropout}"):
         PositionalEmbedding(10, 4, max_length=8, dropout=dropout)

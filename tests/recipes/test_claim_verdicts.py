@@ -20,7 +20,7 @@ from training.claims import (
 def residual_measurements(first_gradients, losses):
     """Two seeds of one depth; the last layer's gradient is 1, token frequencies give 5."""
     settings = residuals.Settings(seeds=(1, 2), depths=(24,), trained_depths=(24,))
-    starts = [{"gradients": [g, 1.0], "alike": 0.5} for g in first_gradients]
+    starts = [{"gradients": [g, 1.0], "cosine": 0.5} for g in first_gradients]
     return {
         "settings": dataclasses.asdict(settings),
         "start": {n: [[s]] * 2 for n, s in zip(residuals.BLOCKS, starts, strict=True)},
@@ -90,7 +90,7 @@ def rate_measurements(with_norm, without, jumps, validation, shallow=(4, 6)):
     settings = learning_rates.Settings(seeds=(1,), learning_rates=(1e-3, 1e-2))
 
     def run(losses, jump):
-        return [[{"validation": v, "risen": jump} for v in losses]]
+        return [[{"validation": v, "rise": jump} for v in losses]]
 
     normed = run(with_norm, jumps[0])
     names = (learning_rates.PRE, learning_rates.POST, *learning_rates.WARM.values())

@@ -16,9 +16,12 @@ pytest.importorskip("babel")
 pytest.importorskip("matplotlib")
 
 
+from ktransformer.layers import DecoderBlock
+from ktransformer.models import CausalLanguageModel
 from ktransformer.text import END_ID, PAD_ID, START_ID
 from tests.run_command import ROOT
 from training.claims import experiments, finding, language_model, loop, measure, page, run, tasks
+from training.claims.unmasked import NonCausalBlock
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +109,7 @@ def test_a_failing_experiment_is_one_sentence_and_keeps_its_old_finding(
     assert run.main() == 1
     (sentence,) = [line for line in capfd.readouterr().err.splitlines() if "claims:" in line]
     assert sentence == (
-        "claims: score_scaling failed, its earlier finding is kept: "
+        "claims: score_scaling failed and its earlier finding is kept: "
         "ArithmeticError: The loss is not a number."
     )
     assert file.read_bytes() == before
@@ -172,10 +175,17 @@ def test_one_experiment_runs_alone_in_a_process_with_one_thread(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "condition"), [("proved", ""), ("holds", "it rains"), ("holds only when", "")]
+    ("verdict", "condition", "argument"),
+    [
+        ("proved", "", "verdict"),
+        ("holds", "it rains", "condition"),
+        ("holds only when", "", "condition"),
+    ],
 )
-def test_a_finding_has_a_known_verdict_and_a_condition_where_one_belongs(verdict, condition):
-    with pytest.raises(ValueError, match="must be"):
+def test_a_finding_has_a_known_verdict_and_a_condition_where_one_belongs(
+    verdict, condition, argument
+):
+    with pytest.raises(ValueError, match=f"^{argument} .*verdict='{verdict}'"):
         finding.Finding("t", "c", "m", "o", verdict, condition, "e", "a", "r")
 
 
@@ -185,10 +195,7 @@ def test_a_restarted_trainer_repeats_itself_and_does_what_fit_does():
 
     def make_model():
         return language_model.LanguageModel(
-            task.tokenizer.vocabulary_size,
-            1,
-            lambda: language_model.CausalBlock(2, 16),
-            d_model=8,
+            task.tokenizer.vocabulary_size, num_layers=1, d_model=8, num_heads=2
         )
 
     trainer = loop.Trainer(make_model, split, batch_size=4)
@@ -202,6 +209,23 @@ def test_a_restarted_trainer_repeats_itself_and_does_what_fit_does():
     assert first != other
     assert plain == pytest.approx(first, rel=1e-5)
     assert loop.evaluate(model, split).loss == pytest.approx(trainer.evaluate(split).loss, rel=1e-4)
+
+
+@pytest.mark.parametrize(("norm_first", "parameters"), [(False, 33_088), (True, 33_152)])
+def test_the_language_model_is_the_causal_one_of_the_library(norm_first, parameters):
+    model = language_model.LanguageModel(500, num_layers=2, d_model=32, norm_first=norm_first)
+    model.build()
+    assert isinstance(model, CausalLanguageModel)
+    # 500 * 32, and 2 blocks of 4 * 32^2 + 4 * 32 + 2 * 32 * 64 + 64 + 32 + 4 * 32.
+    assert model.count_params() == parameters
+
+
+@pytest.mark.parametrize("block", [DecoderBlock, NonCausalBlock])
+def test_a_language_model_has_the_blocks_of_its_class(block):
+    model = language_model.LanguageModel(9, num_layers=1, d_model=8, num_heads=2, block=block)
+    before, after = model(np.array([[5, 6, 7], [5, 6, 8]]))
+    sees_later_tokens = not np.allclose(before[:2], after[:2], atol=1e-5)
+    assert sees_later_tokens == (block is NonCausalBlock)
 
 
 def test_a_model_is_judged_on_real_tokens_alone():
@@ -222,7 +246,7 @@ def test_token_frequencies_alone_give_the_entropy_of_equal_tokens():
     ids = np.array([[1, 2, 3, 4, 0]], "int32")
     split = tasks.Split(ids, ids)
     # A count of 1 each, and 1 more each, of which id 0 has one: 2 of 9.
-    assert loop.frequency_loss(split, split, 5) == pytest.approx(np.log(9 / 2))
+    assert loop.unigram_loss(split, split, 5) == pytest.approx(np.log(9 / 2))
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 99.0])

@@ -45,7 +45,7 @@ def test_attention_maps_are_those_of_the_model():
     expected = model.cross_attention_weights(INPUTS)[0]
     np.testing.assert_array_equal(maps["cross-attention"][0], expected)
     for kind in attention_maps.KINDS:
-        real = attention_maps.queries_of(kind, INPUTS)
+        real = attention_maps.query_mask(kind, INPUTS)
         sums = maps[kind][0].sum(axis=-1).transpose(0, 2, 1)[real]
         np.testing.assert_allclose(sums, 1, atol=1e-6)
     assert np.triu(maps["decoder self-attention"][0], 1).max() == 0
@@ -106,7 +106,7 @@ def test_a_removed_self_attention_leaves_only_the_newest_token():
 def test_both_ways_of_writing_agree():
     model = make(Transformer)
     written = generation.greedy(model, IDS, 4).numpy()
-    again = generation.write_by_recomputing(scores.predictor(model), IDS, 4)
+    again = generation.greedy_without_cache(scores.predictor(model), IDS, 4)
     ended = np.cumsum(again == 3, axis=1) - (again == 3) > 0
     np.testing.assert_array_equal(written, np.where(ended, 0, again))
 
@@ -148,13 +148,13 @@ def test_a_written_date_has_five_kinds_of_pieces():
     assert kinds[-1] == -1
 
 
-def test_a_task_that_is_turned_around_predicts_its_sources():
+def test_a_swapped_task_predicts_its_sources():
     labels = np.array([[4, 3, 0], [5, 6, 3]], "int32")
     split = tasks.Split({"source": IDS, "target": tasks.shifted(labels)}, labels)
-    turned = tasks.turned(tasks.Task(split, split, None)).train
-    np.testing.assert_array_equal(turned.inputs["source"], labels)
-    np.testing.assert_array_equal(turned.inputs["target"], [[2, 5, 6, 7, 0], [2, 8, 9, 0, 0]])
-    np.testing.assert_array_equal(turned.labels, IDS)
+    swapped = tasks.swapped(tasks.Task(split, split, None)).train
+    np.testing.assert_array_equal(swapped.inputs["source"], labels)
+    np.testing.assert_array_equal(swapped.inputs["target"], [[2, 5, 6, 7, 0], [2, 8, 9, 0, 0]])
+    np.testing.assert_array_equal(swapped.labels, IDS)
 
 
 def test_attention_to_pieces_is_summed_by_kind():
@@ -176,18 +176,18 @@ def test_the_graph_has_the_multiply_adds_of_the_formula():
     spec = block_costs.tf.TensorSpec((1, 16, 8))
     counted = {name: block_costs.multiply_adds(part, spec) for name, part in parts.items()}
     # Scores and sums 16 * 16 * 8 each; 4 projections and 2 * 4 in the feed-forward, 16 * 8 * 8.
-    assert counted == {"whole": 4096 + 12288, "rest": 12288, "looking": 4096}
+    assert counted == {"whole": 4096 + 12288, "rest": 12288, "attention": 4096}
     assert counted == block_costs.formula(8, 16)
 
 
 def test_the_crossing_is_where_both_cost_the_same():
     lengths = [16, 32, 64, 128]
     counted = [block_costs.formula(8, n) for n in lengths]
-    looking, rest = ([count[part] for count in counted] for part in ("looking", "rest"))
-    assert complexity.crossing(lengths, looking, rest) == pytest.approx(48)
-    assert complexity.crossing(lengths, rest, looking) is None
-    assert complexity.crossing(lengths[:2], looking[:2], rest[:2]) is None
-    assert complexity.growth(lengths, looking) == pytest.approx(2)
+    attention, rest = ([count[part] for count in counted] for part in ("attention", "rest"))
+    assert complexity.crossing(lengths, attention, rest) == pytest.approx(48)
+    assert complexity.crossing(lengths, rest, attention) is None
+    assert complexity.crossing(lengths[:2], attention[:2], rest[:2]) is None
+    assert complexity.growth(lengths, attention) == pytest.approx(2)
 
 
 def test_calls_are_timed_in_turns():
@@ -205,7 +205,7 @@ def test_calls_are_timed_in_turns():
 
 
 def toy_predict(inputs):
-    """Says, of 8 ids, that each token is twice as probable as others if it follows its input."""
+    """Gives the id after each input, of 8, twice the probability of the others."""
     logits = np.zeros((*inputs.shape, 8))
     np.put_along_axis(logits, ((inputs + 1) % 8)[..., None], np.log(2), axis=-1)
     return logits

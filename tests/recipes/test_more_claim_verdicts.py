@@ -106,7 +106,7 @@ def parallelism_measurements(slower, difference, agree):
             "length": 8,
             "batch_size": rows,
             "difference": difference,
-            "seconds": dict(zip(generation.WAYS, (1, times, 2 * times), strict=True)),
+            "seconds": dict(zip(generation.METHODS, (1, times, 2 * times), strict=True)),
         }
         for rows, times in zip(settings.batch_sizes, slower, strict=True)
     ]
@@ -139,8 +139,12 @@ def complexity_measurements(lengths, power, extra):
     for width in settings.widths:
         for length in lengths:
             counted = block_costs.formula(width, length)
-            counted["looking"] += extra
-            seconds = {"whole": [1.0], "rest": [float(length)], "looking": [float(length) ** power]}
+            counted["attention"] += extra
+            seconds = {
+                "whole": [1.0],
+                "rest": [float(length)],
+                "attention": [float(length) ** power],
+            }
             block = {"width": width, "length": length, "counted": counted}
             blocks.append({**block, "seconds": seconds})
     return {**dataclasses.asdict(settings), "blocks": blocks}
@@ -213,7 +217,7 @@ def masks_measurements(leaking_loss, leaking_written, padded):
         }
         for name, (loss, written, shares) in values.items()
     ]
-    runs.append({"variant": two_masks.TAKEN_AWAY, "padded": [0.8, 0.1, 0.0]})
+    runs.append({"variant": two_masks.MASK_REMOVED, "padded": [0.8, 0.1, 0.0]})
     return {**dataclasses.asdict(settings), "width": 32, "runs": runs}
 
 

@@ -208,7 +208,7 @@ def test_masked_batches_draw_the_ordinary_ids_of_the_tokenizer():
 
 def test_a_model_with_another_padding_than_its_tokenizer_is_refused(both):
     usual, other = both
-    with pytest.raises(InputError, match=r"pad_id must be .*; got pad_id=0"):
+    with pytest.raises(InputError, match="pad_id=0"):
         Translator(usual.model, other.tokenizer)
 
 

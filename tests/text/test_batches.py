@@ -176,7 +176,7 @@ def test_the_dataset_yields_epoch_after_epoch(batches):
 
 
 def test_batch_tokens_below_max_length_is_an_input_error(pairs):
-    with pytest.raises(InputError, match=r"batch_tokens must be at least max_length.*=19, .*=20"):
+    with pytest.raises(InputError, match="batch_tokens=19, max_length=20"):
         TokenBatches(*pairs, batch_tokens=19, max_length=20)
 
 

@@ -91,9 +91,9 @@ def test_a_pair_with_an_empty_side_changes_nothing():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"best": 0}, "best must be at least 1; got best=0"),
-        ({"frequent": -1}, "frequent must be at least 0"),
-        ({"iterations": 0}, "iterations must be at least 1"),
+        ({"best": 0}, "best=0"),
+        ({"frequent": -1}, "frequent=-1"),
+        ({"iterations": 0}, "iterations=0"),
     ],
 )
 def test_a_number_below_its_least_is_refused(options, message):

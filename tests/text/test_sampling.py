@@ -94,7 +94,7 @@ def test_an_epoch_has_as_many_batches_and_the_same_ones_again(drawn_batches):
 
 @pytest.mark.parametrize(("alpha", "best"), [(0, 64), (-1.0, 64), (0.3, 0)])
 def test_numbers_that_make_no_sense_are_refused(alpha, best, tokenizer):
-    with pytest.raises(InputError, match="alpha must be above 0 and best at least 1; got"):
+    with pytest.raises(InputError, match=f"alpha={alpha}, best={best}"):
         SubwordSampler(tokenizer, LINES, alpha=alpha, best=best)
 
 
@@ -105,5 +105,5 @@ def test_a_tokenizer_of_another_kind_is_refused(tokenizer):
 
 
 def test_one_string_in_the_place_of_lines_is_refused(tokenizer):
-    with pytest.raises(InputError, match="lines must be several strings; got one of 3"):
+    with pytest.raises(InputError, match=r"^lines .*3"):
         SubwordSampler(tokenizer, "dog", alpha=0.3)

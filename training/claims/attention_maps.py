@@ -1,4 +1,4 @@
-"""What a Transformer's attentions look at: their weights, from the library's public steps."""
+"""The attention weights of every layer of a Transformer."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ import numpy as np
 from ktransformer.models import Transformer
 
 KINDS = ("encoder self-attention", "decoder self-attention", "cross-attention")
-"""The three attentions, in the order that data meets them."""
+"""The three attentions, in the order of the forward pass."""
 
 
 def attention_maps(model: Transformer, inputs: dict[str, Any]) -> dict[str, list[np.ndarray]]:
-    """Runs a model and keeps the attention weights of each layer.
+    """Runs a model and returns the attention weights of each layer.
 
     Args:
         model: A model with the library's blocks.
         inputs: `{"source": int [B, S], "target": int [B, T]}`.
 
     Returns:
-        For each of `KINDS` the layers' weights: `[B, H, S, S]`, `[B, H, T, T]`, `[B, H, T, S]`.
+        Weights of the layers for each of `KINDS`: `[B, H, S, S]`, `[B, H, T, T]`, `[B, H, T, S]`.
     """
     maps: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
     source_mask = model.source_embedding.compute_mask(inputs["source"])
@@ -41,13 +41,16 @@ def attention_maps(model: Transformer, inputs: dict[str, Any]) -> dict[str, list
     return maps
 
 
-def queries_of(kind: str, inputs: dict[str, Any]) -> np.ndarray:
-    """Marks the real queries of a kind of attention: boolean `[B, S]` or `[B, T]`."""
+def query_mask(kind: str, inputs: dict[str, Any]) -> np.ndarray:
+    """Returns the mask of the real queries of an attention: boolean `[B, S]` or `[B, T]`."""
     return np.asarray(inputs["source" if kind == KINDS[0] else "target"]) != 0
 
 
 def by_distance(weights: np.ndarray, real: np.ndarray, reach: int) -> list[float]:
-    """Averages the weight of the key at each distance from -reach to reach, where there is one."""
+    """Returns the mean weight at each distance from query to key, from -reach to reach.
+
+    Pairs with padding do not count; a distance without pairs has 0.
+    """
     found = []
     for distance in range(-reach, reach + 1):
         values = np.diagonal(weights, distance, axis1=1, axis2=2)

@@ -1,4 +1,4 @@
-"""The multiply-adds of an encoder block and of its parts: in the graph, and on paper."""
+"""The multiply-adds of an encoder block and of its parts: counted in the graph, and by formula."""
 
 from typing import Any
 
@@ -7,50 +7,50 @@ import tensorflow as tf
 
 from ktransformer.layers import EncoderBlock, KeySpan, MultiHeadSelfAttention, Positions
 
-PARTS = ("whole", "rest", "looking")
-"""A block, the block without comparing positions, and that comparing alone."""
+PARTS = ("whole", "rest", "attention")
+"""A block; the block without scores and weighted sums; and scores and weighted sums alone."""
 
 
-class NotLooking(MultiHeadSelfAttention):
-    """Each position keeps its own value: what is left are the projections."""
+class ValueOnlyAttention(MultiHeadSelfAttention):
+    """Self-attention without scores: the output of a position is its own value, projected."""
 
     def attend(self, query: Any, spans: Any, training: bool | None = None) -> Any:
         """Returns the values."""
         return spans[0].value
 
 
-class NotLookingBlock(EncoderBlock):
-    """A block without the part that compares positions: all of it is n d^2."""
+class ValueOnlyBlock(EncoderBlock):
+    """A block without scores and weighted sums: its cost is proportional to n d^2."""
 
     def make_self_attention(self) -> keras.layers.Layer:
-        """Creates the attention that does not look."""
-        return NotLooking(self.num_heads)
+        """Creates self-attention without scores."""
+        return ValueOnlyAttention(self.num_heads)
 
 
 def block_parts(width: int, num_heads: int) -> dict[str, Any]:
-    """Returns, by name, what is compared: compiled functions of inputs `[1, n, d]`."""
+    """Returns each of `PARTS` as a compiled function of inputs `[1, n, d]`."""
     whole = EncoderBlock(num_heads, 4 * width)
-    rest = NotLookingBlock(num_heads, 4 * width)
+    rest = ValueOnlyBlock(num_heads, 4 * width)
     for block in (whole, rest):
         block.build((None, None, width))
-    attention = whole.self_attention
+    layer = whole.self_attention
 
-    def looking(inputs: Any) -> Any:
+    def attention(inputs: Any) -> Any:
         heads = tf.reshape(inputs, (1, num_heads, -1, width // num_heads))
         positions = Positions.from_start(tf.shape(heads)[2], tf.shape(heads)[2])
-        return attention.attend(heads, [KeySpan(heads, heads, positions)])
+        return layer.attend(heads, [KeySpan(heads, heads, positions)])
 
     return {
         "whole": tf.function(lambda inputs: whole(inputs)),
         "rest": tf.function(lambda inputs: rest(inputs)),
-        "looking": tf.function(looking),
+        "attention": tf.function(attention),
     }
 
 
 def multiply_adds(function: Any, spec: tf.TensorSpec) -> int:
-    """Counts the multiply-adds of the matrix products in the graph.
+    """Counts the multiply-adds of the matrix products in a graph.
 
-    TensorFlow's profiler counts a multiplication and an addition as two.
+    TensorFlow's profiler counts a multiplication and an addition as two operations.
     """
     profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder.float_operation()
@@ -66,10 +66,10 @@ def multiply_adds(function: Any, spec: tf.TensorSpec) -> int:
 
 
 def formula(width: int, length: int) -> dict[str, int]:
-    """Counts the multiply-adds of a block on paper.
+    """Returns the multiply-adds of `PARTS` by formula.
 
-    Scores and sums: n^2 d each. Query, key, value and output: d^2 each, at n positions. The
-    feed-forward network: 4 d^2, twice.
+    Scores and weighted sums: n^2 d each. Projections of query, key, value and output: n d^2 each.
+    The two layers of the feed-forward network: 4 n d^2 each.
     """
-    looking, rest = 2 * length**2 * width, 12 * length * width**2
-    return {"whole": looking + rest, "rest": rest, "looking": looking}
+    attention, rest = 2 * length**2 * width, 12 * length * width**2
+    return {"whole": attention + rest, "rest": rest, "attention": attention}

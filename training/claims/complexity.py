@@ -1,4 +1,4 @@
-"""What self-attention costs: counted in the graph, timed, and against the rest of its block."""
+"""Claim 9: the cost of self-attention, counted and timed, against the rest of its block."""
 
 import dataclasses
 from pathlib import Path
@@ -19,23 +19,23 @@ SERIAL = True
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Which blocks are counted and timed."""
+    """Sizes of the blocks, and number of timings."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     lengths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048)
-    """n, tokens."""
+    """n, positions of the input."""
     widths: tuple[int, ...] = (32, 64, 128)
     """d, the model's width; the feed-forward network's inner layer has 4 d."""
     num_heads: int = 4
     rounds: int = 5
-    """How often each block is timed, each seed."""
+    """Timings of each block per seed."""
 
 
 QUICK = Settings(seeds=(1,), lengths=(16, 32, 64), widths=(4, 8), num_heads=2, rounds=1)
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Counts each block's multiply-adds once, and times it once a seed."""
+    """Counts the multiply-adds of each block and times it with each seed."""
     blocks = []
     for width in settings.widths:
         calls = block_parts(width, settings.num_heads)
@@ -54,7 +54,7 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 def _time(calls: dict[str, Any], spec: tf.TensorSpec, seed: int, rounds: int) -> dict[str, float]:
-    """Times each part on inputs of a seed, in seconds."""
+    """Returns the seconds of each part on inputs drawn from a seed."""
     inputs = tf.random.stateless_normal(spec.shape, (seed, 0))
     return medians(
         {name: lambda call=call: call(inputs).numpy() for name, call in calls.items()},
@@ -62,13 +62,13 @@ def _time(calls: dict[str, Any], spec: tf.TensorSpec, seed: int, rounds: int) ->
     )
 
 
-def crossing(lengths: list[int], looking: list[float], rest: list[float]) -> float | None:
-    """Finds the length from which on `looking` is more than `rest`, on logarithmic axes.
+def crossing(lengths: list[int], attention: list[float], rest: list[float]) -> float | None:
+    """Finds the length at which `attention` overtakes `rest`, by log-linear interpolation.
 
     Returns:
-        The length; None if it is below the first or above the last.
+        The length; None if it is outside the measured range.
     """
-    ahead = np.log(np.asarray(looking) / np.asarray(rest))
+    ahead = np.log(np.asarray(attention) / np.asarray(rest))
     behind = np.flatnonzero(ahead < 0)
     if len(behind) in (0, len(ahead)):
         return None
@@ -85,33 +85,33 @@ def growth(values: list[float], outcomes: list[float]) -> float:
 
 
 def summarize(measurements: dict[str, Any]) -> dict[str, Any]:
-    """Computes what the picture and the conclusion need, by width."""
+    """Computes counts, times, crossings and exponents for each width."""
     lengths, widths = measurements["lengths"], measurements["widths"]
     found: dict[str, Any] = {}
     for width in widths:
         blocks = [block for block in measurements["blocks"] if block["width"] == width]
         counted = {part: [block["counted"][part] for block in blocks] for part in PARTS}
         runs = {part: np.array([b["seconds"][part] for b in blocks]).T for part in PARTS}
-        # The quickest seed's: what else the machine does only adds to the time.
+        # The minimum over seeds: other load on the machine only adds time.
         seconds = {part: runs[part].min(axis=0).tolist() for part in PARTS}
         found[width] = {
             "counted": counted,
             "runs": runs,
             "seconds": seconds,
             "exact": all(b["counted"] == formula(width, b["length"]) for b in blocks),
-            "crossing_counted": crossing(lengths, counted["looking"], counted["rest"]),
-            "crossing_timed": crossing(lengths, seconds["looking"], seconds["rest"]),
+            "crossing_counted": crossing(lengths, counted["attention"], counted["rest"]),
+            "crossing_timed": crossing(lengths, seconds["attention"], seconds["rest"]),
             "growth": {part: growth(lengths[-3:], seconds[part][-3:]) for part in PARTS},
         }
     return found
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws the multiply-adds, the times, and attention's share of both."""
+    """Draws the multiply-adds, the times, and the share of scores and weighted sums in both."""
     lengths, widths = measurements["lengths"], measurements["widths"]
     found, middle = summarize(measurements), widths[len(widths) // 2]
     figure, (counts, times, shares) = figures.panels(3)
-    names = {"looking": "scores, softmax, sums", "rest": "projections, feed-forward"}
+    names = {"attention": "scores, softmax, sums", "rest": "projections, feed-forward"}
     for index, (part, name) in enumerate(names.items()):
         values = [found[middle]["counted"][part]]
         figures.band(counts, lengths, np.array(values) / 1e6, name, index)
@@ -129,37 +129,38 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     ratios = np.geomspace(min(lengths) / max(widths), max(lengths) / min(widths), 50)
     shares.plot(ratios, ratios / (ratios + 6), color=figures.INK, label="counted: n / (n + 6 d)")
     for index, width in enumerate(widths):
-        looking, rest = (found[width]["runs"][part] for part in ("looking", "rest"))
-        share = looking / (looking + rest)
+        attention, rest = (found[width]["runs"][part] for part in ("attention", "rest"))
+        share = attention / (attention + rest)
         places = [length / width for length in lengths]
         figures.band(shares, places, share, f"timed, d = {width}", index, linestyle="--")
     shares.set_xscale("log", base=2)
     shares.xaxis.set_major_formatter(lambda ratio, place: f"{ratio:g}")
     shares.set_ylim(0, 1)
-    figures.label(shares, "share of the part that compares", "n / d", "share of the block")
+    figures.label(shares, "share of comparing", "n / d", "share of the block")
     figures.legend(shares)
     figures.save(figure, path)
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Compares the counts with the formula, and the times with the powers that it predicts.
+    """Compares the counts with the formula, and the times with a power of the length.
 
-    It does not hold if a count differs, or if the time of comparing grows with a power of n of 1.5
-    or less among the three longest lengths (in the mean of the widths). It holds as it stands if
-    comparing is the greater part of every block that was counted; else for long texts only.
+    Comparing positions means scores and weighted sums. The claim does not hold if a count differs
+    from the formula, or if the time of comparing grows with n to the power 1.5 or less over the
+    three longest lengths (mean over widths). It holds if comparing is the larger part of every
+    counted block; otherwise it holds only for long texts.
     """
     lengths, widths = measurements["lengths"], measurements["widths"]
     found = summarize(measurements)
     exact = all(found[width]["exact"] for width in widths)
-    powers = [found[width]["growth"]["looking"] for width in widths]
+    powers = [found[width]["growth"]["attention"] for width in widths]
     rest_powers = [found[width]["growth"]["rest"] for width in widths]
-    wider = growth(widths, [found[width]["seconds"]["looking"][-1] for width in widths])
+    wider = growth(widths, [found[width]["seconds"]["attention"][-1] for width in widths])
     quadratic = exact and np.mean(powers) > 1.5
     always = all(
-        looking > rest
+        attention > rest
         for width in widths
-        for looking, rest in zip(
-            found[width]["counted"]["looking"], found[width]["counted"]["rest"], strict=True
+        for attention, rest in zip(
+            found[width]["counted"]["attention"], found[width]["counted"]["rest"], strict=True
         )
     )
     verdict = "does not hold" if not quadratic else "holds" if always else "holds only when"
@@ -184,29 +185,29 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             f"The count {agreement} {len(measurements['blocks'])} blocks. Among the three longest "
             f"texts the time of comparing grows with n to the power {_range(powers)}, that of the "
             f"rest to the power {_range(rest_powers)}; at n = {lengths[-1]} the time of comparing "
-            f"grows with d to the power {wider:.1f}. The comparing overtakes the rest at these "
-            f"lengths (on paper 6 d): {crossings}."
+            f"grows with d to the power {wider:.1f}. Comparing overtakes the rest at these "
+            f"lengths (by formula 6 d): {crossings}."
         ),
         verdict=verdict,
         condition=(
-            "it is said of comparing the positions, or of texts several times as long as the model "
-            "is wide; in shorter ones the n d² of projections and feed-forward is the greater part"
+            "it is limited to comparing positions, or to texts several times as long as the model "
+            "is wide; in shorter ones the n d² of projections and feed-forward is the larger part"
             if verdict == "holds only when"
             else ""
         ),
         explanation=(
-            "Every position is compared with every other, which is n² products of length d, and "
-            "as much again sums the values up. But a layer also multiplies each position by "
-            "matrices of d by d: 4 in the attention and, with an inner layer of 4 d, 8 in the "
-            "feed-forward network. So a block costs 2 n² d + 12 n d² multiply-adds, and the two "
-            "parts are equal at n = 6 d. A model of width 768 reaches this at 4,608 tokens; at 512 "
-            f"tokens comparing is {512 / (512 + 4608):.0%} of its arithmetic. Time differs from "
-            "the count: a call takes some time even for a short text, the softmax adds H n² "
-            "exponentials that do not depend on d, and the n by n table must be written and read, "
-            "which is slow where it is larger than the processor's cache. So the time may grow "
-            "with more than n² and with less than d, and cross elsewhere. The number of heads "
-            "changes neither product. The n² also stands for memory: H n² weights are kept for "
-            "each text and layer, unless they are computed piece by piece."
+            "Every position is compared with every other: n² products of length d for the scores, "
+            "and as many for the weighted sums. A layer also multiplies each position by matrices "
+            "of d by d: 4 in the attention and, with an inner layer of 4 d, 8 in the feed-forward "
+            "network. So a block costs 2 n² d + 12 n d² multiply-adds, and the two parts are equal "
+            "at n = 6 d. A model of width 768 reaches this at 4,608 tokens; at 512 tokens "
+            f"comparing is {512 / (512 + 4608):.0%} of its arithmetic. Time differs from the "
+            "count: a call has a fixed cost, the softmax adds H n² exponentials that do not depend "
+            "on d, and the n by n table must be written and read, which is slow if it exceeds the "
+            "processor's cache. So the time may grow faster than n² and slower than d, and the "
+            "crossing may be elsewhere. The number of heads changes neither product. Memory grows "
+            "with n² as well: each layer keeps H n² weights per text, unless it computes them in "
+            "pieces."
         ),
         alt=(
             "Three panels. Multiply-adds and milliseconds of both parts of a block against the "

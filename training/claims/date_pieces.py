@@ -1,4 +1,4 @@
-"""What the pieces of a written date and of an ISO date are."""
+"""The kinds of pieces in a written date and in an ISO date."""
 
 from collections.abc import Iterable
 
@@ -8,21 +8,21 @@ from ktransformer.text import END_ID, PAD_ID, Tokenizer
 
 PIECE_KINDS = ("year", "month or day in digits", "word", "sign", "end")
 TARGET_NAMES = (*"␣YYYY-MM-DD", "end")
-"""The pieces of an ISO date, in order; the first is the space that every text begins with."""
+"""The pieces of an ISO date, in order; every text begins with a space."""
 
 
 def piece_kinds(tokenizer: Tokenizer, ids: Iterable[int]) -> np.ndarray:
-    """Tells what each piece of a written date is.
+    """Classifies each piece of a written date.
 
-    Four digits in a row are the year, fewer a month or day; letters are a word (a month, a
-    weekday, or "de" and 年); anything else is a sign.
+    Four consecutive digits are a year, fewer digits a month or day; letters are a word (a month, a
+    weekday, or "de" and 年); everything else is a sign.
 
     Args:
-        tokenizer: The tokenizer; each digit is a piece of its own.
-        ids: The pieces `[S]`.
+        tokenizer: The tokenizer, with one piece per digit.
+        ids: Ids `[S]`.
 
     Returns:
-        Int array `[S]` of places in `PIECE_KINDS`; -1 at padding.
+        Int array `[S]` of indices into `PIECE_KINDS`; -1 at padding.
     """
     ids = np.asarray(ids)
     pieces = [piece.strip("\N{LOWER ONE EIGHTH BLOCK}") for piece in tokenizer.pieces(ids)]
@@ -37,14 +37,14 @@ def piece_kinds(tokenizer: Tokenizer, ids: Iterable[int]) -> np.ndarray:
 
 
 def by_piece(weights: np.ndarray, kinds: np.ndarray) -> tuple[list[list[float]], list[float]]:
-    """Averages attention by the kind of the source piece that it goes to.
+    """Averages attention weights by the kind of source piece.
 
     Args:
         weights: Float array `[B, T, S]`.
-        kinds: What `piece_kinds` returned, `[B, S]`.
+        kinds: Kinds from `piece_kinds`, `[B, S]`.
 
     Returns:
-        The shares of each kind `[T, kinds]`, and those if all pieces of a text got as much.
+        The attention on each kind, `[T, kinds]`, and the same for uniform attention, `[kinds]`.
     """
     is_kind = (kinds[..., None] == np.arange(len(PIECE_KINDS))).astype(float)  # [B, S, kinds]
     even = is_kind.sum(axis=1) / (kinds >= 0).sum(axis=1, keepdims=True)

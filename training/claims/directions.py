@@ -1,4 +1,4 @@
-"""Autoregressive against autoencoding: two models of one size, of the same text."""
+"""Claim 5: an autoregressive against an autoencoding (masked) model of the same size."""
 
 import dataclasses
 import functools
@@ -6,25 +6,25 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from ktransformer.layers import EncoderBlock
+from ktransformer.layers import DecoderBlock
 from ktransformer.schedules import InverseSquareRoot
 from ktransformer.text import PAD_ID
 from training.claims import figures, loop, scores, tasks
 from training.claims.finding import Finding
-from training.claims.language_model import CausalBlock, LanguageModel
+from training.claims.language_model import LanguageModel
 from training.claims.language_questions import (
+    FILLERS,
     TEXTS,
-    WAYS,
     Models,
-    fill,
-    judge_continuations,
-    score,
-    sum_pairs,
+    continuation_perplexities,
+    fill_accuracies,
+    nats_per_token,
+    pair_sums,
 )
 from training.claims.language_scores import masked_split
+from training.claims.unmasked import NonCausalBlock
 
 NAME = "directions"
 NUMBER = 5
@@ -33,7 +33,7 @@ SERIAL = False
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is trained, and how much is asked."""
+    """Sizes, trainings, and amounts of validation data."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     max_length: int = 24
@@ -41,22 +41,21 @@ class Settings:
     d_model: int = 64
     num_layers: int = 2
     steps: int = 1500
-    """Updates of both models."""
-    longer: int = 4500
-    """Updates of the masked model when it is trained on."""
+    """Updates of the autoregressive model, and of the first evaluation of the masked one."""
+    masked_steps: int = 4500
+    """Updates of the masked model in the end."""
     warmup_steps: int = 400
     batch_size: int = 48
     copies: int = 10
-    """Versions of each text, with other tokens hidden in each, for the masked model."""
-    holes: int = 100
-    """Validation tokens that are filled in by scoring every candidate; the other ways fill in all
-    of them."""
-    contexts: int = 12
-    """Validation texts with two holes, whose pairs of ids are summed over."""
+    """Copies of each text for the masked model, with different hidden tokens."""
+    scored_tokens: int = 100
+    """Validation tokens for the method that scores every candidate; the others predict all."""
+    pair_texts: int = 12
+    """Validation texts with two hidden tokens, for the sums over all pairs of ids."""
     prompts: int = 100
-    """Validation texts that are continued."""
-    begin: int = 8
-    """Tokens of a text that are kept when it is continued."""
+    """Validation texts to continue."""
+    prompt_length: int = 8
+    """Tokens of a text before its continuation."""
 
 
 QUICK = Settings(
@@ -66,20 +65,20 @@ QUICK = Settings(
     d_model=8,
     num_layers=1,
     steps=5,
-    longer=8,
+    masked_steps=8,
     copies=1,
-    holes=3,
-    contexts=2,
+    scored_tokens=3,
+    pair_texts=2,
     prompts=4,
-    begin=8,
+    prompt_length=8,
 )
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Trains both models for each seed, and asks them the same questions."""
+    """Trains both models with each seed, and evaluates them on the same texts."""
     task = tasks.sentences(settings.max_length, vocabulary_size=settings.vocabulary_size)
     texts = task.validation.labels
-    whole = texts[(texts != PAD_ID).all(axis=1)][: settings.prompts, :-1]  # None of them has ended.
+    whole = texts[(texts != PAD_ID).all(axis=1)][: settings.prompts, :-1]  # Without end tokens.
     trained = [_train(task, seed, settings) for seed in settings.seeds]
     runs = []
     for place, (seed, models) in enumerate(zip(settings.seeds, trained, strict=True)):
@@ -89,10 +88,12 @@ def measure(settings: Settings) -> dict[str, Any]:
         runs.append(
             {
                 "seed": seed,
-                "nats": score(models, texts),
-                "filled": fill(models, texts, settings.holes, draw),
-                "sums": sum_pairs(models, some[: settings.contexts], draw),
-                "perplexity": judge_continuations(models, judges, whole, settings.begin, draw),
+                "nats": nats_per_token(models, texts),
+                "filled": fill_accuracies(models, texts, settings.scored_tokens, draw),
+                "sums": pair_sums(models, some[: settings.pair_texts], draw),
+                "perplexity": continuation_perplexities(
+                    models, judges, whole, settings.prompt_length, draw
+                ),
             }
         )
     counts = {"texts": len(task.train), "pieces": task.tokenizer.vocabulary_size}
@@ -100,45 +101,46 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 def _train(task: tasks.Task, seed: int, settings: Settings) -> Models:
-    """Trains a causal and a masked model of one size, the latter on and on; compiles them."""
+    """Trains a causal and a masked model of the same size; compiles them."""
     mask_id = task.tokenizer.vocabulary_size
     hidden = masked_split(task.train.labels, mask_id, settings.copies, seed)
     rate = InverseSquareRoot(4e-3, settings.warmup_steps)
 
-    def begin(block: type[EncoderBlock], split: tasks.Split) -> loop.Trainer:
+    def train(block: type[DecoderBlock], split: tasks.Split) -> loop.Trainer:
         make = functools.partial(_make, block, mask_id + 1, settings)
         trainer = loop.Trainer(make, split, batch_size=settings.batch_size)
         trainer.fit(steps=settings.steps, learning_rate=rate, seed=seed)
         return trainer
 
-    causal = begin(CausalBlock, task.train).model
-    trainer = begin(EncoderBlock, hidden)
-    masked = loop.build(_make(EncoderBlock, mask_id + 1, settings), hidden)
+    causal = train(DecoderBlock, task.train).model
+    trainer = train(NonCausalBlock, hidden)
+    masked = loop.build(_make(NonCausalBlock, mask_id + 1, settings), hidden)
     masked.set_weights(trainer.model.get_weights())
     trainer.train(
-        steps=settings.longer - settings.steps,
+        steps=settings.masked_steps - settings.steps,
         learning_rate=lambda number: rate(settings.steps + number),
         seed=[seed, settings.steps],
     )
     return Models(*map(scores.predictor, (causal, masked, trainer.model)), mask_id)
 
 
-def _make(block: type[EncoderBlock], vocabulary_size: int, settings: Settings) -> LanguageModel:
+def _make(block: type[DecoderBlock], vocabulary_size: int, settings: Settings) -> LanguageModel:
     return LanguageModel(
         vocabulary_size,
-        settings.num_layers,
-        lambda: block(4, 2 * settings.d_model, dropout=0.1, norm_first=True),
+        num_layers=settings.num_layers,
         d_model=settings.d_model,
-        final_norm=keras.layers.LayerNormalization(epsilon=1e-5),
+        block=block,
+        dropout=0.1,
+        norm_first=True,
     )
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws what is filled in rightly, the sums over all pairs, and the continuations."""
+    """Draws the accuracy on hidden tokens, the sums over all pairs, and the perplexities."""
     figure, (filled, sums, continued) = figures.panels(3)
     values = np.array([run["filled"] for run in measurements["runs"]])
-    _bars(filled, values, WAYS, 0)
-    figures.label(filled, "one token filled in", "", "share filled with what stood there")
+    _bars(filled, values, FILLERS, 0)
+    figures.label(filled, "one hidden token", "", "accuracy")
 
     for index, name in enumerate(("autoregressive, chain rule", "masked, exp(PLL)")):
         found = np.sort(np.concatenate([run["sums"][index] for run in measurements["runs"]]))
@@ -175,7 +177,7 @@ def _bars(
     width: float = 0.6,
     **options: Any,
 ) -> None:
-    """Draws the mean over seeds `[seeds, names]` as bars, and their range."""
+    """Draws the mean over seeds of `[seeds, names]` as bars with the range of the seeds."""
     mean = values.mean(axis=0)
     axis.bar(
         np.arange(len(names)) + offset,
@@ -194,29 +196,29 @@ def _bars(
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Asks what each model can do, and whether the other can do it too.
+    """Judges accuracy on hidden tokens, normalisation of the scores, and continuations.
 
-    In the mean of the seeds: it does not hold unless the masked model, in the end, fills in more
-    than the autoregressive one does from the left, and its continuations are less probable to an
-    autoregressive judge; nor unless the chain rule's sums are 1 to within 0.001 and half of the
-    others miss 1 by 0.05. Two conditions may be on it: more updates for the masked model, if it
-    does not fill in more with as many; and one run a model, if the autoregressive one, scoring
-    every candidate, fills in more than from the left by 0.02.
+    All values are means over seeds. The claim does not hold unless, in the end, the masked model is
+    more accurate than the autoregressive one from the left side; its continuations have a higher
+    perplexity under an autoregressive judge; the sums of the chain rule are within 0.001 of 1; and
+    the median sum of exp(PLL) differs from 1 by more than 0.05. Two conditions are possible: more
+    updates, if the masked model is not more accurate after as many; and one pass per model, if the
+    autoregressive one gains more than 0.02 by scoring every candidate.
     """
     runs = measurements["runs"]
-    filled = np.mean([run["filled"] for run in runs], axis=0)  # By `WAYS`.
+    filled = np.mean([run["filled"] for run in runs], axis=0)  # By `FILLERS`.
     chain, pseudo = (np.concatenate([run["sums"][i] for run in runs]) for i in (0, 1))
     judged = np.mean([run["perplexity"] for run in runs], axis=0)  # [judges, texts]
     nats = np.mean([run["nats"] for run in runs], axis=0)
     normalized = np.abs(chain - 1).max() < 1e-3 and np.median(np.abs(pseudo - 1)) > 0.05
     conditions = []
     if filled[1] <= filled[0]:
-        times = measurements["longer"] / measurements["steps"]
+        times = measurements["masked_steps"] / measurements["steps"]
         conditions.append(f"the masked model gets {times:g} times as many updates")
     if filled[3] > filled[0] + 0.02:
         conditions.append(
-            "each model is run once (asked for every candidate, the autoregressive one uses the "
-            "right side too; asked again and again, the masked one writes, if worse)"
+            "each model runs once (scoring every candidate, the autoregressive one uses the right "
+            "side too; run repeatedly, the masked one generates text, if worse)"
         )
     if not (normalized and filled[2] > filled[0] and judged[0, 1] < judged[0, 2]):
         verdict = "does not hold"
@@ -225,65 +227,65 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     return Finding(
         title="Autoregressive against autoencoding",
         claim=(
-            "An autoregressive model sees only the left side but scores and writes text; an "
+            "An autoregressive model sees only the left side but scores and generates text; an "
             "autoencoding (masked) one sees both sides but does neither."
         ),
         measured=(
             f"Two models of the same layers and size ({measurements['num_layers']} layers, width "
-            f"{measurements['d_model']}), {measurements['steps']:,} updates each, on "
+            f"{measurements['d_model']}, dropout 0.1), {measurements['steps']:,} updates each, on "
             f"{measurements['texts']:,} texts of up to {measurements['max_length']} pieces of "
-            f"Python's documentation, {measurements['pieces']} different pieces: one with causal "
-            "blocks that predicts each next token, one without that predicts hidden tokens (15%); "
-            f"the latter also after {measurements['longer']:,} updates, which is the one meant "
-            "where none is named. On validation texts: each token filled in "
-            f"({measurements['holes']} a seed where every candidate is scored); the score of a "
-            f"text; for {len(chain)} texts with two neighbouring tokens hidden, the sum of what a "
-            f"model gives to all {(measurements['pieces'] + 1) ** 2:,} pairs; and continuations "
-            f"after {measurements['begin']} tokens, drawn from each model and judged by models of "
-            "another seed."
+            f"Python's documentation, {measurements['pieces']} different pieces: one with the "
+            "causal mask, which predicts each next token, and one without it, which predicts "
+            "hidden tokens (15%). The masked model trains on to "
+            f"{measurements['masked_steps']:,} updates; all figures without a number of updates "
+            "are from then. On validation texts: each hidden token predicted "
+            f"({measurements['scored_tokens']} per seed by scoring every candidate); the score of "
+            f"a text; for {len(chain)} texts with two neighbouring tokens hidden, the sum of a "
+            f"model's scores of all {(measurements['pieces'] + 1) ** 2:,} pairs; and continuations "
+            f"after {measurements['prompt_length']} tokens, sampled from each model and scored by "
+            "models of another seed."
         ),
         outcome=(
-            f"Filled in rightly: {filled[0]:.0%} from the left side; {filled[1]:.0%} by the masked "
-            f"model after as many updates, {filled[2]:.0%} after more; {filled[3]:.0%} by the "
-            "autoregressive one when every candidate's whole text is scored. Loss per token: "
-            f"{nats[0]:.2f} nats by the chain rule, {nats[1]:.2f} by the masked model with each "
-            "token hidden in turn (pseudo-log-likelihood). The sums over all pairs are "
-            f"{chain.min():.3f} to {chain.max():.3f} by the chain rule, and "
-            f"{pseudo.min():.2f} to {pseudo.max():.2f} for the pseudo-likelihood. How probable "
-            f"the continuations are to the judges:\n\n{_table(judged)}"
+            f"Accuracy on hidden tokens: {filled[0]:.0%} from the left side; {filled[1]:.0%} by "
+            f"the masked model after as many updates, {filled[2]:.0%} after more; {filled[3]:.0%} "
+            "by the autoregressive one when it scores the whole text with every candidate. Loss "
+            f"per token: {nats[0]:.2f} nats by the chain rule, {nats[1]:.2f} by the masked model "
+            "with each token hidden in turn (pseudo-log-likelihood). The sums over all pairs are "
+            f"{chain.min():.3f} to {chain.max():.3f} by the chain rule, and {pseudo.min():.2f} to "
+            f"{pseudo.max():.2f} for the pseudo-likelihood. The perplexity of the "
+            f"continuations:\n\n{_table(judged)}"
         ),
         verdict=verdict,
         condition=" and ".join(conditions) if verdict == "holds only when" else "",
         explanation=(
-            "The chain rule cuts the probability of a text into P(first) · P(second after first) "
-            "and so on, which is just what an autoregressive model learns. One pass gives all "
-            "factors, they multiply to a probability, and drawing one token after the other draws "
-            "texts. A masked model learns each token given all others. That is more to go on, but "
-            "each update teaches it only the hidden 15% of the tokens, where the other learns from "
-            "all, so that it needs more of them. And its factors do not belong to one chain: each "
-            "has already seen the tokens that the others predict. Their product is a useful score, "
-            "not a probability, as the sums show, and the two losses per token must not be "
-            "compared. Nor is the right side closed to an autoregressive model: what comes after "
-            "is less probable if the wrong token is filled in, so scoring the whole text with each "
-            "candidate uses it, at the price of as many passes as there are candidates. A masked "
-            "model can also write: hide all that is to come and fill it in; but it was trained "
-            "with few tokens hidden, not most, and what it fills in at once does not agree among "
-            "itself."
+            "The chain rule factors the probability of a text into P(first) · P(second after "
+            "first) and so on: an autoregressive model learns exactly these factors. One pass "
+            "gives all of them, their product is a probability, and sampling token after token "
+            "samples texts. A masked model learns each token given all others. It has more "
+            "context, but each update trains it on the hidden 15% of the tokens alone, while the "
+            "other trains on all, so it needs more updates. Its factors do not form one chain: "
+            "each is conditioned on the tokens that the others predict. Their product is a useful "
+            "score but not a probability, as the sums show, and the two losses per token are not "
+            "comparable. An autoregressive model can use the right side too: a wrong token makes "
+            "the later ones less probable, so scoring the whole text with each candidate uses "
+            "them, at the cost of one pass per candidate. A masked model can also generate text: "
+            "it masks the rest and fills it in. But training hid few tokens, not most, and tokens "
+            "filled in at once do not agree with each other."
         ),
         alt=(
-            "Three panels: the share of tokens filled in rightly in four ways; the sums over all "
+            "Three panels: the accuracy of four methods on hidden tokens; the sums over all "
             "pairs for each text, which are 1 for the autoregressive model only; the perplexity of "
             "real and drawn continuations for two judges."
         ),
         reference=(
             "Devlin et al. 2019 (masked); Radford et al. 2018 (autoregressive); Salazar et al. "
-            "2020 (pseudo-log-likelihood); Wang and Cho 2019 (writing with a masked model)."
+            "2020 (pseudo-log-likelihood); Wang and Cho 2019 (generation with a masked model)."
         ),
     )
 
 
 def _table(perplexity: np.ndarray) -> str:
-    """Shows the perplexity of continuations to both judges, `[judges, texts]`, in Markdown."""
+    """Returns a Markdown table of perplexities `[judges, texts]`."""
     lines = [
         "| continuation | perplexity, autoregressive judge | masked judge |",
         "| --- | ---: | ---: |",

@@ -10,14 +10,14 @@ import numpy as np
 from ktransformer.layers import PositionalEmbedding, sinusoidal_positions
 from training.claims import figures, loop, tasks
 from training.claims.finding import Finding, table
-from training.claims.language_model import CausalBlock, LanguageModel
+from training.claims.language_model import LanguageModel
 
 NAME, NUMBER, SERIAL = "embedding_scaling", 7, False
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured."""
+    """Sizes and trainings."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     widths: tuple[int, ...] = (16, 64, 256)
@@ -32,22 +32,31 @@ QUICK = Settings(seeds=(1,), widths=(16,), num_layers=1, steps=2)
 
 
 class WideEmbedding(PositionalEmbedding):
-    """A table whose components have a deviation of 1, where the library's have d_model**-0.5."""
+    """An embedding with a table of standard deviation 1; the library's has d_model**-0.5."""
 
     def build(self, input_shape: Any = None) -> None:
-        """Creates the table and scales what was drawn."""
+        """Creates the table and multiplies it by sqrt(d_model)."""
         super().build(input_shape)
         self.embeddings.assign(self.embeddings * self.d_model**0.5)
+
+
+class WideModel(LanguageModel):
+    """A language model with a `WideEmbedding`."""
+
+    def make_embedding(self, name: str) -> PositionalEmbedding:
+        """Creates a `WideEmbedding`."""
+        return WideEmbedding.from_config(super().make_embedding(name).get_config())
 
 
 SCALED = "small table, times √d_model"
 SMALL = "small table, not scaled"
 WIDE = "table of deviation 1, not scaled"
 EMBEDDINGS = {
-    SCALED: (PositionalEmbedding, True),
-    SMALL: (PositionalEmbedding, False),
-    WIDE: (WideEmbedding, False),
+    SCALED: (LanguageModel, True),
+    SMALL: (LanguageModel, False),
+    WIDE: (WideModel, False),
 }
+"""The model of each embedding, and its `scale_embeddings`."""
 
 
 def measure(settings: Settings) -> dict[str, Any]:
@@ -58,7 +67,7 @@ def measure(settings: Settings) -> dict[str, Any]:
         "runs": {
             name: [train(settings, name, width) for width in settings.widths] for name in EMBEDDINGS
         },
-        "frequencies": loop.frequency_loss(
+        "frequencies": loop.unigram_loss(
             task.train, task.validation, task.tokenizer.vocabulary_size
         ),
     }
@@ -68,20 +77,19 @@ def train(settings: Settings, name: str, width: int) -> list[dict[str, float]]:
     """Trains language models of one width.
 
     Returns:
-        For each seed: how many times the size of the positions the tokens have, before and after
-        training; the training loss at the start; and the validation loss.
+        For each seed: the size of the token vectors relative to the positions, before and after
+        training; the first training loss; and the validation loss.
     """
     task = tasks.sentences(32)
     kind, scale = EMBEDDINGS[name]
 
     def make_model() -> keras.Model:
-        vocabulary_size = task.tokenizer.vocabulary_size
-        return LanguageModel(
-            vocabulary_size,
-            settings.num_layers,
-            lambda: CausalBlock(4, 2 * width, norm_first=True),
-            final_norm=keras.layers.LayerNormalization(epsilon=1e-5),
-            embedding=kind(vocabulary_size, width, max_length=64, scale=scale),
+        return kind(
+            task.tokenizer.vocabulary_size,
+            num_layers=settings.num_layers,
+            d_model=width,
+            norm_first=True,
+            scale_embeddings=scale,
         )
 
     trainer = loop.Trainer(make_model, task.train, batch_size=settings.batch_size)
@@ -103,11 +111,11 @@ def train(settings: Settings, name: str, width: int) -> list[dict[str, float]]:
 
 
 def relative_size(model: LanguageModel, split: tasks.Split) -> float:
-    """Returns the size of the token vectors over that of the positions (root mean squares).
+    """Returns the root mean square of the token vectors over that of the positions.
 
-    Over all real tokens of the training text, so that a frequent token counts often.
+    The means are over all real tokens of the training text.
     """
-    embedding = model.embedding
+    embedding = model.target_embedding
     ids = split.inputs
     positions = sinusoidal_positions(ids.shape[1], embedding.d_model)
     tokens = np.asarray(embedding.embed(ids)) - positions
@@ -117,11 +125,11 @@ def relative_size(model: LanguageModel, split: tasks.Split) -> float:
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws the sizes before and after training, and the loss, against the width."""
+    """Draws the relative sizes before and after training, and the loss, against the width."""
     widths = measurements["settings"]["widths"]
     figure, axes = figures.panels(3, height=4.0)
     for index, name in enumerate(EMBEDDINGS):
-        style = "--" if name == WIDE else "-"  # At the start it lies over the first line.
+        style = "--" if name == WIDE else "-"  # It starts on top of the first line.
         for axis, key in zip(axes, ("start", "end", "validation"), strict=True):
             runs = values(measurements, name, key)
             figures.band(axis, widths, runs, name, index, linestyle=style)
@@ -155,7 +163,7 @@ def values(measurements: dict[str, Any], name: str, key: str) -> np.ndarray:
 
 
 def outcome(measurements: dict[str, Any]) -> str:
-    """Returns the table of what came out, by the means of the seeds."""
+    """Returns the table of the means over seeds."""
     widths = measurements["settings"]["widths"]
     rows = []
     for i, width in enumerate(widths):
@@ -175,13 +183,12 @@ def outcome(measurements: dict[str, Any]) -> str:
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Judges sizes at the start, and the loss, at the greatest width.
+    """Judges the initial sizes and the losses at the largest width.
 
-    Drowned means that tokens have less than half the size of the positions before training. The
-    claim holds if tokens of the small table are drowned without the factor and not with it, if
-    every seed's loss with it is lower than any without, and if no other table does without it.
-    If the table of deviation 1 is not drowned without the factor, it holds only for the small
-    table.
+    Tokens are drowned if their initial size is below half that of the positions. The claim needs
+    tokens of the small table drowned without the factor and not with it, and every seed's loss
+    with the factor below every loss without it. Then it holds if the table of deviation 1 is
+    drowned too; otherwise it holds only for the small table.
     """
     settings = measurements["settings"]
     seeds = len(settings["seeds"])
@@ -212,25 +219,24 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             "1/√d_model and scaled, drawn so and not scaled, or drawn with deviation 1 and not "
             "scaled. Measured: the size (root mean square) of the token vectors over that of the "
             f"positions before and after {settings['steps']} steps of training, and the validation "
-            f"loss. {seeds} seeds. The variants are the layer's argument `scale` and a subclass "
-            "that draws another table."
+            f"loss. {seeds} seeds. The variants are the option `scale_embeddings` "
+            "and a subclass of the embedding with another table."
         ),
         outcome=outcome(measurements),
         verdict=verdict,
         condition=condition,
         explanation=(
-            "The components of sinusoidal positions are sines and cosines: their size is 1/√2, "
-            "whatever the width. How large a token's vector is depends on how the table is drawn, "
-            "and that is what the usual answer leaves out. A table that is shared with the output "
-            "has to be small: a logit is a sum of d_model products with a normed vector of size "
-            "1 a component, and only with a deviation near 1/√d_model do the logits begin with a "
-            "size near 1. Such a table, looked up, gives vectors that are √d_model times too "
-            "small for the sum with positions; the factor brings them back to size 1. It makes "
-            "one table fit two uses. A table of deviation 1 needs no factor to be seen beside the "
-            "positions, but as an output projection it begins with logits about √d_model too "
-            "large: see the first loss. Training changes the sizes too, but an optimizer "
-            "like Adam moves a component by no more than about the learning rate in a step: "
-            "compare the two panels of sizes to see how far it came."
+            "The components of sinusoidal positions are sines and cosines, of size 1/√2 at every "
+            "width. The size of a token's vector depends on the initialization of the table, which "
+            "the usual answer omits. A table shared with the output must be small: a logit is a "
+            "sum of d_model products with a normed vector whose components have size 1, so initial "
+            "logits have a size near 1 only with a deviation near 1/√d_model. The token vectors of "
+            "such a table are √d_model times too small to be added to positions; the factor brings "
+            "them to size 1. So one table serves both uses. Token vectors of a table of deviation "
+            "1 need no factor beside the positions, but as an output projection this table yields "
+            "initial logits about √d_model too large: see the first loss. Training changes the "
+            "sizes too, but an optimizer like Adam moves a component by at most about the learning "
+            "rate per step: compare the two panels of sizes."
         ),
         alt=(
             "Three panels against d_model for the three tables: the size of tokens over that of "

@@ -1,9 +1,9 @@
-"""The experiments, in the order of the page, and what each of their modules has.
+"""The names of the experiments, in the order of the page.
 
-`NAME`, `NUMBER`, `SERIAL` (whether it measures time and must run alone), a frozen dataclass
-`Settings` with `seeds`, `QUICK` (settings that take seconds), and three functions:
-`measure(settings) -> dict` (the slow part; what it returns goes into a JSON file),
-`draw(measurements, path)` (a PNG) and `conclude(measurements) -> Finding`.
+The module of an experiment has `NAME`, `NUMBER`, `SERIAL` (whether it measures time and must run
+alone), a frozen dataclass `Settings` with `seeds`, `QUICK` (settings that take seconds), and three
+functions: `measure(settings) -> dict` (slow; `measure.py` saves the result as JSON),
+`draw(measurements, path)` (writes a PNG) and `conclude(measurements) -> Finding`.
 """
 
 import importlib
@@ -22,9 +22,9 @@ EXPERIMENTS = (
     "three_attentions",
     "two_masks",
 )
-"""Names of modules beside this one, by `NUMBER`."""
+"""Names of modules of this package, ordered by `NUMBER`."""
 
 
 def load(name: str) -> ModuleType:
-    """Imports an experiment."""
+    """Imports the module of an experiment."""
     return importlib.import_module(f"training.claims.{name}")

@@ -1,4 +1,4 @@
-"""What the pictures have in common: colours, lines with a band, and how they are saved."""
+"""The style of the pictures: colours, lines with a band, legends, PNG files."""
 
 import io
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLORS = ("#0b5c8f", "#c8501e", "#2f7d4f", "#7a4fa3", "#8a6d00", "#5b6670")
-"""Told apart with any colour vision in this order; a line also differs by its marker."""
+"""Distinguishable with any colour vision, in this order; lines also differ by marker."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INK, MUTED = "#1f2933", "#616e7c"
 
 
 def panels(columns: int, *, rows: int = 1, height: float = 3.7) -> tuple[Figure, list[Axes]]:
-    """Makes a figure of some panels, about 10 inches wide at most.
+    """Makes a figure of panels, at most 11 inches wide.
 
     Args:
-        columns: Panels in a row, at most 3.
-        rows: Rows.
+        columns: Panels per row, 1 to 3.
+        rows: Number of rows.
         height: Height of a row, in inches.
     """
     width = {1: 6.5, 2: 9.5, 3: 11.0}[columns]
@@ -41,7 +41,7 @@ def panels(columns: int, *, rows: int = 1, height: float = 3.7) -> tuple[Figure,
 
 
 def label(axis: Axes, title: str, x: str, y: str) -> None:
-    """Names a panel and its axes; `x` and `y` say the unit."""
+    """Sets the title and the axis labels of a panel; `x` and `y` include the unit."""
     axis.set_title(title, fontsize=10.5, color=INK)
     axis.set_xlabel(x, fontsize=9.5, color=MUTED)
     axis.set_ylabel(y, fontsize=9.5, color=MUTED)
@@ -58,18 +58,18 @@ def band(
     geometric: bool = False,
     **style: Any,
 ) -> None:
-    """Draws the mean of the seeds as a line and their range as a band.
+    """Draws the mean over seeds as a line and the range of the seeds as a band.
 
     Args:
-        axis: Where to.
-        x: P places.
-        runs: The values `[seeds, P]`.
-        name: What the legend says.
-        index: Which colour and marker.
-        marker: Whether each place is marked.
-        geometric: Whether the mean is the geometric one, as suits a logarithmic axis on which the
-            seeds differ by factors.
-        **style: Arguments of the line.
+        axis: The panel.
+        x: P coordinates.
+        runs: Values `[seeds, P]`.
+        name: Label of the line in the legend.
+        index: Index of the colour and the marker.
+        marker: Whether to mark each point.
+        geometric: Whether to draw the geometric mean, for a logarithmic axis on which the seeds
+            differ by factors.
+        **style: Arguments of `Axes.plot`.
     """
     values = np.asarray(runs, float)
     color = COLORS[index % len(COLORS)]
@@ -83,12 +83,12 @@ def band(
 
 
 def legend(axis: Axes, **options: Any) -> None:
-    """Adds the legend."""
+    """Adds a legend to a panel."""
     axis.legend(fontsize=8.5, frameon=False, labelcolor=INK, **options)
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Writes a PNG of at most 256 colours, which is a third of the size."""
+    """Writes a PNG with at most 256 colours, a third of the size of a full-colour one."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=110, format="png", facecolor="white")
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""What an experiment concludes: the claim, what came out, and the verdict."""
+"""The conclusion of an experiment: claim, outcome and verdict."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,34 +8,33 @@ VERDICTS = ("holds", "holds only when", "does not hold")
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One section of the page. Every figure in it is formatted from the measurements."""
+    """One section of the page; `conclude` formats every figure from the measurements."""
 
     title: str
-    """A few words."""
+    """Heading, a few words."""
     claim: str
     """The claim, in one plain sentence."""
     measured: str
-    """What was measured: model, data, seeds."""
+    """Models, data, measured quantities and seeds."""
     outcome: str
-    """What came out, with its figures; it may go on in a `table` after an empty line."""
+    """The results with figures; a `table` may follow after an empty line."""
     verdict: str
     """One of `VERDICTS`."""
     condition: str
-    """What follows "holds only when"; empty with another verdict."""
+    """Completes "holds only when"; empty with the other verdicts."""
     explanation: str
-    """Why it came out so, for someone who is learning; what is right where the usual answer is
-    imprecise."""
+    """The reason for the outcome, for a learner; corrects imprecise textbook answers."""
     alt: str
-    """What the picture shows, for those who cannot see it."""
+    """Alternative text of the picture."""
     reference: str
-    """The papers that made the claim or studied it."""
+    """Papers that made or studied the claim."""
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
             raise ValueError(f"verdict must be one of {VERDICTS}; got verdict={self.verdict!r}.")
         if bool(self.condition) != (self.verdict == "holds only when"):
             raise ValueError(
-                "condition must be given with the verdict 'holds only when', and with no other; "
+                "condition must be given with the verdict 'holds only when' and no other; "
                 f"got verdict={self.verdict!r}, condition={self.condition!r}."
             )
 
@@ -45,6 +44,6 @@ class Finding:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a Markdown table, its first column to the left and the others to the right."""
+    """Returns a Markdown table: first column left-aligned, the others right-aligned."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

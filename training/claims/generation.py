@@ -1,4 +1,4 @@
-"""Ways to run a decoder: over a target that is known, and writing one, with a cache or without."""
+"""Runs a decoder on a known target, and greedy search, with and without a cache."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from ktransformer.decoding import SpecialIds, StepFunctionModel, greedy_search
 from ktransformer.models import Transformer
 from ktransformer.text import END_ID, PAD_ID, START_ID
 
-WAYS = ("one pass", "steps with a cache", "steps without a cache")
-"""To compute the logits of a known target."""
+METHODS = ("one pass", "steps with a cache", "steps without a cache")
+"""Methods that compute the logits of a known target."""
 
 
-def known_target_ways(model: Transformer) -> dict[str, Any]:
-    """Returns a function for each of `WAYS`: `(source, target) -> logits [B, T, V]`.
+def known_target_methods(model: Transformer) -> dict[str, Any]:
+    """Returns a function for each of `METHODS`: `(source, target) -> logits [B, T, V]`.
 
-    In a graph; the embedding has to be the output projection too.
+    The functions run in a graph; the embedding must be tied to the output projection.
     """
 
     def one_pass(source: Any, target: Any) -> Any:
@@ -44,13 +44,13 @@ def known_target_ways(model: Transformer) -> dict[str, Any]:
             logits = logits.write(index, newest[:, 0])
         return tf.transpose(logits.stack(), (1, 0, 2))
 
-    return dict(zip(WAYS, (one_pass, cached_steps, uncached_steps), strict=True))
+    return dict(zip(METHODS, (one_pass, cached_steps, uncached_steps), strict=True))
 
 
 def greedy(model: Transformer, source: Any, length: int) -> Any:
-    """Writes the first `length` tokens for each source, with the cache; runs in a graph.
+    """Generates the first `length` tokens for each source by greedy search; runs in a graph.
 
-    No token is ruled out, nor is the end forced: what is taken is the most probable one alone.
+    Every token is allowed, and the end token is not forced at the limit.
 
     Args:
         model: The model.
@@ -58,7 +58,7 @@ def greedy(model: Transformer, source: Any, length: int) -> Any:
         length: T.
 
     Returns:
-        Int32 tensor `[B, T]`, padded after the end.
+        Int32 tensor `[B, T]`, padded after the end token.
     """
     rows = tf.shape(source)[0]
 
@@ -69,24 +69,24 @@ def greedy(model: Transformer, source: Any, length: int) -> Any:
     memory, decoder = model.prepare_memory(source), model.empty_state(rows, length + 1)
     found = greedy_search(
         StepFunctionModel(step, {"memory": memory, "decoder": decoder}),
-        tf.fill([rows], length + 1),  # At its limit a search forces the end.
+        tf.fill([rows], length + 1),  # A search forces the end at its limit.
         SpecialIds(START_ID, END_ID, PAD_ID),
     )
     return found.ids[:, 0, :length]
 
 
-def write_by_recomputing(predict: Any, source: np.ndarray, length: int) -> np.ndarray:
-    """Writes greedily without a cache: every step is a whole pass over what there is so far.
+def greedy_without_cache(predict: Any, source: np.ndarray, length: int) -> np.ndarray:
+    """Generates greedily without a cache: every step is a full pass over the tokens so far.
 
-    So a model can write whose positions also look ahead, for which no cache is possible.
+    This works for a model without a causal mask too, which cannot use a cache.
 
     Args:
-        predict: Takes `{"source": [B, S], "target": [B, t]}`, returns logits `[B, t, V]`.
+        predict: Returns logits `[B, t, V]` for `{"source": [B, S], "target": [B, t]}`.
         source: Int array `[B, S]`.
         length: T.
 
     Returns:
-        Int array `[B, T]`; what follows an end token is of no meaning.
+        Int array `[B, T]`; tokens after an end token are meaningless.
     """
     target = np.full((len(source), 1), START_ID, "int32")
     for _ in range(length):

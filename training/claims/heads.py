@@ -1,4 +1,4 @@
-"""Do heads see different things: quality by their number, likeness, and the price of each."""
+"""Claim 4: several heads are better than one; accuracy, overlap of heads, and pruning."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import numpy as np
 
 from ktransformer.schedules import InverseSquareRoot
 from training.claims import figures, loop, scores, tasks
-from training.claims.attention_maps import KINDS, attention_maps, queries_of
+from training.claims.attention_maps import KINDS, attention_maps, query_mask
 from training.claims.finding import Finding
 from training.claims.prunable import PrunableTransformer
 
@@ -21,20 +21,20 @@ SERIAL = False
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is trained, and how it is looked into."""
+    """Sizes, training, and number of examples."""
 
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
-    """More than elsewhere: the numbers of heads differ by little, the seeds by much."""
+    """More seeds than elsewhere: they differ more than the numbers of heads do."""
     head_counts: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Numbers of heads to train with, at equal width."""
+    """Numbers of heads of the trained models, at equal width."""
     pruned_count: int = 8
-    """The number of heads of the model whose heads are switched off, one at a time."""
+    """Number of heads of the model that is pruned, one head at a time."""
     d_model: int = 64
     num_layers: int = 2
     steps: int = 700
     batch_size: int = 64
     examples: int = 200
-    """Validation dates whose attention weights are compared."""
+    """Validation dates for the overlap of heads."""
 
 
 QUICK = Settings(
@@ -43,7 +43,7 @@ QUICK = Settings(
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Trains a model for each number of heads and seed, compares its heads and prunes some."""
+    """Trains a model per number of heads and seed, and measures overlap and pruning."""
     task = tasks.dates()
     some = task.validation.rows(slice(0, settings.examples)).inputs
     runs = []
@@ -79,21 +79,21 @@ def _model(count: int, vocabulary_size: int, settings: Settings) -> PrunableTran
 
 
 def overlaps(model: PrunableTransformer, inputs: dict[str, Any]) -> dict[str, float | None]:
-    """Computes how alike the heads of a layer are, by the kind of attention.
+    """Computes the overlap of the heads of a layer, by kind of attention.
 
-    Two heads' overlap at a query is the attention that they have in common, the sum over the
-    keys of the smaller weight: 1 for the same weights, 0 for no common key.
+    The overlap of two heads at a query is the sum over keys of the smaller of their weights: 1 for
+    equal weights, 0 for no common key.
 
     Returns:
-        The mean over queries, pairs of heads and layers; None where there is only one head.
+        The mean over queries, pairs of heads and layers; None for a single head.
     """
     if model.num_heads == 1:
         return dict.fromkeys(KINDS)
     found = {}
     for kind, layers in attention_maps(model, inputs).items():
-        real = queries_of(kind, inputs)
+        real = query_mask(kind, inputs)
         if kind == KINDS[1]:
-            real[:, 0] = False  # The first position sees only itself: all heads agree.
+            real[:, 0] = False  # The first position attends only to itself.
         pairs = itertools.combinations(range(model.num_heads), 2)
         common = [
             np.minimum(weights[:, one], weights[:, other]).sum(axis=-1)[real].mean()
@@ -107,11 +107,15 @@ def overlaps(model: PrunableTransformer, inputs: dict[str, Any]) -> dict[str, fl
 def prune_each(
     model: PrunableTransformer, predict: Any, split: tasks.Split
 ) -> dict[str, list[Any]]:
-    """Switches off one head at a time; `predict` is the model, compiled.
+    """Evaluates a model without each of its heads, one at a time.
+
+    Args:
+        model: The model.
+        predict: The same model, compiled by `scores.predictor`.
+        split: Validation examples.
 
     Returns:
-        For each kind of attention and each of its heads, layer by layer, the loss and the exact
-        match without it.
+        For each kind of attention an evaluation per head, layer by layer.
     """
     found: dict[str, list[Any]] = {}
     for kind, layers in model.attentions().items():
@@ -124,34 +128,37 @@ def prune_each(
     return found
 
 
-def of_count(measurements: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """Returns the runs with a number of heads, one a seed."""
+def runs_with(measurements: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Returns the runs with `count` heads, one per seed."""
     return [run for run in measurements["runs"] if run["heads"] == count]
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws quality and likeness against the number of heads, and what each head is worth."""
+    """Draws accuracy and overlap against the number of heads, and the accuracy lost by pruning."""
     counts = measurements["head_counts"]
     several = [count for count in counts if count > 1]
-    figure, (quality, alike, pruned) = figures.panels(3)
-    runs = np.array([[r["quality"]["exact"] for r in of_count(measurements, c)] for c in counts])
+    figure, (quality, overlap, pruned) = figures.panels(3)
+    runs = np.array([[r["quality"]["exact"] for r in runs_with(measurements, c)] for c in counts])
     figures.band(quality, counts, runs.T, "validation dates", 0)
     figures.label(
         quality,
         f"quality, width {measurements['d_model']} in all",
-        "heads a layer",
-        "share of dates right as a whole",
+        "heads per layer",
+        "share of correct dates",
     )
     for index, kind in enumerate(KINDS):
         for moment, style in (("before", ":"), ("after", "-")):
-            runs = np.array([[r[moment][kind] for r in of_count(measurements, c)] for c in several])
-            name = kind if moment == "after" else ""  # The line of the legend below says it.
-            figures.band(alike, several, runs.T, name, index, linestyle=style)
-    alike.plot([], [], color=figures.MUTED, linestyle=":", label="dotted: before training")
-    alike.set_ylim(0, 1.25)
-    alike.set_yticks(np.arange(0, 1.01, 0.2))
-    figures.label(alike, "how alike a layer's heads are", "heads a layer", "overlap, 1 = the same")
-    for axis, places in ((quality, counts), (alike, several)):
+            runs = np.array(
+                [[r[moment][kind] for r in runs_with(measurements, c)] for c in several]
+            )
+            # One legend entry below explains all dotted lines.
+            name = kind if moment == "after" else ""
+            figures.band(overlap, several, runs.T, name, index, linestyle=style)
+    overlap.plot([], [], color=figures.MUTED, linestyle=":", label="dotted: before training")
+    overlap.set_ylim(0, 1.25)
+    overlap.set_yticks(np.arange(0, 1.01, 0.2))
+    figures.label(overlap, "overlap of a layer's heads", "heads per layer", "1 = equal weights")
+    for axis, places in ((quality, counts), (overlap, several)):
         axis.set_xscale("log", base=2)
         axis.set_xticks(places, places)
     for index, kind in enumerate(KINDS):
@@ -159,19 +166,19 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
         figures.band(pruned, np.arange(len(costs[0])) + 1, costs, kind, index)
     figures.label(
         pruned,
-        f"one head switched off, of {measurements['pruned_count']} a layer",
-        "head, the dearest first",
+        f"one head switched off, of {measurements['pruned_count']} per layer",
+        "head, by falling share",
         "share of dates lost",
     )
     pruned.xaxis.get_major_locator().set_params(integer=True)
-    for axis in (alike, pruned):
+    for axis in (overlap, pruned):
         figures.legend(axis, loc="upper right")
     figures.save(figure, path)
 
 
 def pruning_costs(measurements: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Computes the share of dates that are lost without each head: `[seeds, heads]` by kind."""
-    runs = of_count(measurements, measurements["pruned_count"])
+    """Returns the accuracy lost without each head: `[seeds, heads]` by kind of attention."""
+    runs = runs_with(measurements, measurements["pruned_count"])
     return {
         kind: np.array(
             [
@@ -184,89 +191,88 @@ def pruning_costs(measurements: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Asks whether heads come to differ, and whether several do better than one.
+    """Judges whether heads differ after training, and whether several are better than one.
 
-    They differ if training makes them less alike in every kind of attention: without that the
-    claim does not hold. Several do better if the gain of a seed, the mean over all numbers of
-    heads above one less the result with one, is in the mean more than two standard errors above
-    0: without that the claim holds only for what heads look at. With it, it holds only up to a
-    number of heads if the greatest number is worse than the best by more than the seeds of one
-    number differ (their range, in the mean).
+    Heads differ if training lowers the overlap in every kind of attention; otherwise the claim does
+    not hold. The gain of a seed is its mean accuracy over all numbers of heads above one, minus its
+    accuracy with one. Several heads are better if the mean gain is more than two standard errors
+    above 0; otherwise the claim holds only for what heads attend to. If they are better, the claim
+    holds only up to a number of heads if the largest number is worse than the best by more than the
+    mean range of the seeds.
     """
     counts = measurements["head_counts"]
     several = [count for count in counts if count > 1]
-    exact = {c: [r["quality"]["exact"] for r in of_count(measurements, c)] for c in counts}
+    exact = {c: [r["quality"]["exact"] for r in runs_with(measurements, c)] for c in counts}
     mean = {count: float(np.mean(values)) for count, values in exact.items()}
     best = max(several, key=mean.__getitem__)
     gains = np.mean([exact[count] for count in several], axis=0) - np.array(exact[counts[0]])
     gain, error = float(gains.mean()), standard_error(gains)
-    likeness = {
+    overlap_means = {
         moment: {
             kind: float(
-                np.mean([r[moment][kind] for c in several for r in of_count(measurements, c)])
+                np.mean([r[moment][kind] for c in several for r in runs_with(measurements, c)])
             )
             for kind in KINDS
         }
         for moment in ("before", "after")
     }
-    differ = all(likeness["after"][kind] < likeness["before"][kind] for kind in KINDS)
+    differ = all(overlap_means["after"][kind] < overlap_means["before"][kind] for kind in KINDS)
     better = gain > 2 * error
     noise = float(np.mean([np.ptp(values) for values in exact.values()]))
     conditions = []
     if not better:
-        conditions.append("it speaks of what heads look at: that several do better is not shown")
+        conditions.append("it is limited to what heads attend to: a gain from several is not shown")
     elif mean[best] - mean[counts[-1]] > noise:
         conditions.append(
-            f"the heads are not too many for the width: {best} did best here, and {counts[-1]}, of "
+            f"the heads are not too many for the width: {best} are best here, and {counts[-1]}, of "
             f"{measurements['d_model'] // counts[-1]} dimensions each, worse"
         )
     condition = conditions[0] if conditions and differ else ""
     verdict = ("holds only when" if condition else "holds") if differ else "does not hold"
     costs = np.concatenate(list(pruning_costs(measurements).values()), axis=1)
     overlaps_text = ", ".join(
-        f"{likeness['before'][kind]:.2f} to {likeness['after'][kind]:.2f} in {kind}"
+        f"{overlap_means['before'][kind]:.2f} to {overlap_means['after'][kind]:.2f} in {kind}"
         for kind in KINDS
     )
     return Finding(
         title="Heads see different things",
-        claim="Several heads are better than one, since each looks at something of its own.",
+        claim="Several heads are better than one, because each attends to something different.",
         measured=(
             f"Models of {measurements['num_layers']} + {measurements['num_layers']} layers and "
             f"width {measurements['d_model']} that read dates ({measurements['steps']} updates), "
-            f"with {', '.join(map(str, counts))} heads a layer that share the width, so that all "
-            "have as many weights. How alike two heads of a layer are: the attention they have in "
-            "common (their overlap), averaged over queries, pairs and layers. What a head is "
-            f"worth: validation dates lost when it is switched off in the trained model with "
-            f"{measurements['pruned_count']} heads."
+            f"with {', '.join(map(str, counts))} heads per layer at the same width, and so with "
+            "the same number of weights. The overlap of two heads of a layer: the sum over keys of "
+            "the smaller of their weights, averaged over queries, pairs of heads and layers. The "
+            "worth of a head: the share of correct validation dates that is lost without it, in "
+            f"the trained model with {measurements['pruned_count']} heads."
         ),
         outcome=(
-            f"With several heads {gain:+.1%} of the dates are right, against one: the mean over "
-            f"the numbers of heads and {len(gains)} seeds. Its standard error is {error:.1%}, and "
-            f"the seeds of one number of heads differ by {noise:.1%}. From before training to "
-            f"after it the overlap goes from {overlaps_text}. Without one of its "
-            f"{costs.shape[1]} heads a model loses {np.median(costs):.1%} of the dates in the "
-            f"median, {costs.max():.1%} in the worst case, and at most 1% for "
-            f"{np.mean(costs <= 0.01):.0%} of the heads.\n\n{_table(measurements)}"
+            f"Several heads change the share of correct dates by {gain:+.1%} against one: the mean "
+            f"over the numbers of heads and {len(gains)} seeds. Its standard error is {error:.1%}, "
+            f"and the seeds of one number of heads differ by {noise:.1%}. Training changes the "
+            f"overlap from {overlaps_text}. Without one of its {costs.shape[1]} heads a model "
+            f"loses {np.median(costs):.1%} of the dates in the median, {costs.max():.1%} in the "
+            f"worst case, and at most 1% for {np.mean(costs <= 0.01):.0%} of the "
+            f"heads.\n\n{_table(measurements)}"
         ),
         verdict=verdict,
         condition=condition,
         explanation=(
-            "A head's weights over a text add up to 1, so one head that should look at the year "
-            "and at the month looks at a mixture of both. Several heads can look at several places "
-            "and keep apart what they find. Nothing in training asks that heads differ: they "
-            "start from different random numbers, each looking almost everywhere (hence the great "
-            "overlap before training), and it pays to share the work. But equal width means that "
-            "H heads have d/H dimensions each to tell positions apart, so that more heads are not "
-            "better and better. In full-size translation Vaswani et al. lost 0.9 BLEU with one "
-            "head and 0.4 with 32, against 8; a small model that reads dates need not show that. "
-            "Nor is each head indispensable: a few are worth "
-            "much, many little, since others do the same or the next layer makes up for them. "
-            "That heads differ is not the same as that each has a task that one can name; to "
-            "switch off one head is not the same as to switch off many; and a trained model may "
-            "miss at once what it could have been trained to do without (claim 10)."
+            "The weights of a head over a text sum to 1, so a single head that needs both the year "
+            "and the month attends to a mixture of them. Several heads can attend to several "
+            "places and keep the results apart. Nothing in training asks heads to differ: they "
+            "start from different random numbers with almost uniform attention (hence the large "
+            "overlap before training), and it pays to share the work. At equal width, H heads have "
+            "d/H dimensions each to tell positions apart, so more heads are not always better. In "
+            "full-size translation Vaswani et al. lost 0.9 BLEU with one head and 0.4 with 32, "
+            "against 8; a small model that reads dates need not show that. Nor is each head "
+            "indispensable: a few are worth much and many little, because others do the same or "
+            "the next layer compensates. Different heads need not each have a task that one can "
+            "name; removing one head differs from removing many; and a trained model may depend on "
+            "a head that it could have been trained without (claim 10)."
         ),
         alt=(
-            "Three panels: the share of right dates against the number of heads; the overlap of "
+            "Three panels: the share of correct dates against the number of heads; the overlap of "
             "heads before and after training for the three kinds of attention; and the share of "
             "dates lost with each head switched off, in falling order."
         ),
@@ -278,18 +284,18 @@ def conclude(measurements: dict[str, Any]) -> Finding:
 
 
 def standard_error(values: np.ndarray) -> float:
-    """Returns the standard error of the mean of values, at least two."""
+    """Returns the standard error of the mean of at least two values."""
     return float(values.std(ddof=1) / len(values) ** 0.5)
 
 
 def _table(measurements: dict[str, Any]) -> str:
-    """Shows the quality by the number of heads, in Markdown."""
+    """Returns a Markdown table of accuracy and loss by number of heads."""
     lines = [
-        "| heads | dimensions a head | dates right as a whole | nats per token |",
+        "| heads | dimensions per head | correct dates | nats per token |",
         "| ---: | ---: | ---: | ---: |",
     ]
     for count in measurements["head_counts"]:
-        qualities = [run["quality"] for run in of_count(measurements, count)]
+        qualities = [run["quality"] for run in runs_with(measurements, count)]
         exact, loss = (np.mean([one[key] for one in qualities]) for key in ("exact", "loss"))
         width = measurements["d_model"] // count
         lines.append(f"| {count} | {width} | {exact:.1%} | {loss:.3f} |")

@@ -1,69 +1,44 @@
-"""A small language model of the library's public layers, for the experiments on text."""
+"""The causal language model of the experiments on text."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
-from ktransformer.layers import EncoderBlock, PositionalEmbedding
-from ktransformer.models import Encoder
+from ktransformer.layers import DecoderBlock
+from ktransformer.models import CausalLanguageModel
 
 
-class CausalBlock(EncoderBlock):
-    """A block that sees only what is before: the decoder's, without the encoder."""
+class LanguageModel(CausalLanguageModel):
+    """A small `CausalLanguageModel`, made of one kind of block, with sinusoidal positions.
 
-    causal = True
-
-
-class LanguageModel(keras.Model):
-    """Predicts a token at every position.
-
-    With causal blocks it predicts the next token (autoregressive); with others, the token that
-    stands there or was masked out (autoencoding).
+    Unless an experiment says otherwise it has the options of Vaswani et al. 2017 (ReLU, post-norm,
+    scaled embeddings) and no dropout.
 
     Args:
         vocabulary_size: V, the number of ids.
-        num_layers: Number of blocks.
-        make_block: Makes one block `[B, T, D] -> [B, T, D]`.
-        d_model: D, the width.
-        max_length: The longest sequence, in tokens.
-        final_norm: A layer after the last block, or None. Pre-norm blocks need one.
-        embedding: The embedding, tied to the output, which then says width and length; None for
-            the library's own.
-
-    Call arguments:
-        inputs: Int tensor `[B, T]`.
-        training: Whether dropout is on.
-
-    Returns:
-        Logits `[B, T, V]`.
+        d_model: D, the width. The feed-forward networks have 2 D inner features.
+        block: The class of the blocks, a `DecoderBlock`.
+        max_length: The longest text, in tokens.
+        **options: Other arguments of `CausalLanguageModel`.
     """
+
+    block_defaults: ClassVar[dict[str, Any]] = {"num_heads": 4, "positions": "sinusoidal"}
 
     def __init__(
         self,
         vocabulary_size: int,
-        num_layers: int,
-        make_block: Callable[[], keras.layers.Layer],
         *,
-        d_model: int = 64,
+        d_model: int,
+        block: type[DecoderBlock] = DecoderBlock,
         max_length: int = 64,
-        final_norm: keras.layers.Layer | None = None,
-        embedding: PositionalEmbedding | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        self.embedding = embedding or PositionalEmbedding(
-            vocabulary_size, d_model, max_length=max_length
+        self.block = block
+        defaults = {"hidden_dim": 2 * d_model, "scale_embeddings": True}
+        super().__init__(
+            vocabulary_size, d_model=d_model, max_length=max_length, **{**defaults, **options}
         )
-        blocks = [make_block() for _ in range(num_layers)]
-        self.encoder = Encoder(blocks, final_norm=final_norm)
 
-    def build(self, input_shape: Any = None) -> None:
-        """Creates the weights."""
-        self.embedding.build((None, None))
-        self.encoder.build((None, None, self.embedding.d_model))
-        self.built = True
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        hidden = self.embedding(inputs, training=training)
-        mask = self.embedding.compute_mask(inputs)
-        return self.embedding.logits(self.encoder(hidden, mask=mask, training=training))
+    def make_decoder_block(self) -> keras.layers.Layer:
+        """Creates one block of the chosen class."""
+        return self.block(**self.block_arguments())

@@ -1,4 +1,4 @@
-"""The same questions to two language models, a causal and a masked one, with their answers."""
+"""Measurements of a causal and a masked language model on the same texts; claim 5."""
 
 from typing import Any, NamedTuple
 
@@ -17,31 +17,31 @@ from training.claims.language_scores import (
     pseudo_log_likelihood,
 )
 
-WAYS = (
+FILLERS = (
     "autoregressive, left side",
     "masked, as many updates",
     "masked, more updates",
     "autoregressive, every candidate",
 )
-"""To fill in a token."""
+"""Methods that predict a hidden token."""
 TEXTS = ("real", "autoregressive", "masked, one by one", "masked, all at once")
-"""Continuations: what stood there, and what the models write."""
+"""Continuations: of the corpus, and of the models."""
 
 
 class Models(NamedTuple):
-    """Language models, compiled: ids `[N, T]` to logits `[N, T, V]`."""
+    """Compiled language models: ids `[N, T]` -> logits `[N, T, V]`."""
 
     causal: Any
-    shorter: Any
-    """The masked model, after as many updates as the causal one."""
+    early_masked: Any
+    """The masked model after as many updates as the causal model."""
     masked: Any
-    """The masked model, after more."""
+    """The masked model after more updates."""
     mask_id: int
-    """The last of the V ids."""
+    """Id of the mask, V - 1."""
 
 
-def score(models: Models, texts: np.ndarray) -> list[float]:
-    """Returns the nats per token of texts `[N, T]`: by the chain rule, and hidden in turn."""
+def nats_per_token(models: Models, texts: np.ndarray) -> list[float]:
+    """Returns the nats per token of `[N, T]`: by the chain rule, and by masking each token."""
     tokens = (texts != PAD_ID).sum()
     found = (
         log_likelihood(models.causal, texts),
@@ -50,32 +50,34 @@ def score(models: Models, texts: np.ndarray) -> list[float]:
     return [float(-scores.sum() / tokens) for scores in found]
 
 
-def fill(models: Models, texts: np.ndarray, scored: int, draw: np.random.Generator) -> list[float]:
-    """Makes each token in turn a hole; returns the share that each of `WAYS` fills rightly.
+def fill_accuracies(
+    models: Models, texts: np.ndarray, scored: int, draw: np.random.Generator
+) -> list[float]:
+    """Hides each token in turn; returns the accuracy of each of `FILLERS`.
 
     Args:
-        models: Who fills.
+        models: The models.
         texts: Int array `[N, T]`.
-        scored: In how many holes, drawn at random, every candidate is scored.
-        draw: What they are drawn from.
+        scored: Number of tokens, drawn at random, for the method that scores every candidate.
+        draw: Source of random numbers.
     """
-    rows, places = np.nonzero((texts != PAD_ID) & (texts != END_ID))
+    rows, positions = np.nonzero((texts != PAD_ID) & (texts != END_ID))
     some = draw.choice(len(rows), scored, replace=False)
-    every = texts[rows]  # A text for each hole.
+    every = texts[rows]  # One text per hidden token.
     answers = (
-        (fill_by_left(models.causal, every, places), slice(None)),
-        (fill_by_mask(models.shorter, every, places, models.mask_id), slice(None)),
-        (fill_by_mask(models.masked, every, places, models.mask_id), slice(None)),
-        (fill_by_scoring(models.causal, every[some], places[some], models.mask_id), some),
+        (fill_by_left(models.causal, every, positions), slice(None)),
+        (fill_by_mask(models.early_masked, every, positions, models.mask_id), slice(None)),
+        (fill_by_mask(models.masked, every, positions, models.mask_id), slice(None)),
+        (fill_by_scoring(models.causal, every[some], positions[some], models.mask_id), some),
     )
-    return [float((answer == texts[rows, places][holes]).mean()) for answer, holes in answers]
+    return [float((answer == texts[rows, positions][chosen]).mean()) for answer, chosen in answers]
 
 
-def sum_pairs(models: Models, texts: np.ndarray, draw: np.random.Generator) -> list[list[float]]:
-    """Makes two neighbouring holes in each text, and sums over all pairs of ids in them.
+def pair_sums(models: Models, texts: np.ndarray, draw: np.random.Generator) -> list[list[float]]:
+    """Hides two neighbouring tokens of each text, and sums over all pairs of ids.
 
     Returns:
-        For each text the sum of the chain rule's probabilities, and that of exp(PLL).
+        For each text the sum of the chain rule's probabilities, and the sum of exp(PLL).
     """
     lengths = (texts != PAD_ID).sum(axis=1)
     pairs = [
@@ -84,38 +86,40 @@ def sum_pairs(models: Models, texts: np.ndarray, draw: np.random.Generator) -> l
     ]
     size = models.mask_id + 1
     return [
-        [pair_sum_by_chain(models.causal, text, place, size) for text, place in pairs],
+        [pair_sum_by_chain(models.causal, text, position, size) for text, position in pairs],
         [
-            pair_sum_by_masks(models.masked, text, place, size, models.mask_id)
-            for text, place in pairs
+            pair_sum_by_masks(models.masked, text, position, size, models.mask_id)
+            for text, position in pairs
         ],
     ]
 
 
-def judge_continuations(
-    models: Models, judges: Models, texts: np.ndarray, begin: int, draw: np.random.Generator
+def continuation_perplexities(
+    models: Models, judges: Models, texts: np.ndarray, prompt_length: int, draw: np.random.Generator
 ) -> list[list[float]]:
-    """Continues texts in each of `TEXTS`' ways and has other models judge them.
+    """Continues texts by each of `TEXTS`, and scores the continuations with other models.
 
     Args:
-        models: Who writes.
-        judges: Who judges.
+        models: Models that generate.
+        judges: Models that score.
         texts: Int array `[N, T]` without padding or end.
-        begin: Where the continuation begins.
-        draw: What is drawn from.
+        prompt_length: Tokens of each text before the continuation.
+        draw: Source of random numbers.
 
     Returns:
-        The perplexity of each continuation to the causal judge, and to the masked one.
+        The perplexity of each of `TEXTS` under the causal judge, and under the masked one.
     """
     mask_id = models.mask_id
     versions = (
         texts,
-        continue_causally(models.causal, texts, begin, mask_id, draw),
-        continue_masked(models.masked, texts, begin, mask_id, draw, at_once=False),
-        continue_masked(models.masked, texts, begin, mask_id, draw, at_once=True),
+        continue_causally(models.causal, texts, prompt_length, mask_id, draw),
+        continue_masked(models.masked, texts, prompt_length, mask_id, draw, at_once=False),
+        continue_masked(models.masked, texts, prompt_length, mask_id, draw, at_once=True),
     )
     found = (
         [log_likelihood(judges.causal, version) for version in versions],
         [pseudo_log_likelihood(judges.masked, version, mask_id) for version in versions],
     )
-    return [[float(np.exp(-scores[:, begin:].mean())) for scores in judge] for judge in found]
+    return [
+        [float(np.exp(-scores[:, prompt_length:].mean())) for scores in judge] for judge in found
+    ]

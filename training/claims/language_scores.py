@@ -1,7 +1,7 @@
-"""What a causal and a masked language model say of texts: the same questions to both.
+"""Scores, filled tokens and continuations from a causal and from a masked language model.
 
-A `predict` takes ids `[N, T]` and returns logits `[N, T, V]`. Texts are int arrays `[N, T]` with
-padding; a causal model sees them shifted by one behind the start token.
+`predict` maps ids `[N, T]` to logits `[N, T, V]`. Texts are padded int arrays `[N, T]`; a causal
+model sees them shifted right by one, behind the start token.
 """
 
 from typing import Any
@@ -12,15 +12,15 @@ from ktransformer.text import END_ID, PAD_ID
 from training.claims.tasks import Split, shifted
 
 SPECIAL_IDS = END_ID + 1
-"""The number of ids that stand for no piece of text; they are the first."""
+"""Number of special ids, which come first; the pieces of text follow."""
 _ROWS = 512
-"""Texts that go through a model at once."""
+"""Texts in a batch of inference."""
 
 
 def masked_split(texts: np.ndarray, mask_id: int, copies: int, seed: int) -> Split:
-    """Hides tokens of several copies of each text, to be predicted.
+    """Makes examples of masked language modelling, `copies` of each text with other masks.
 
-    15% of the real tokens are chosen; 80% of these become the mask, 10% a random piece, 10% stay.
+    Of the 15% selected tokens, 80% become the mask, 10% a random piece, and 10% stay.
 
     Reference: Devlin et al. 2019, section 3.1.
     """
@@ -35,7 +35,7 @@ def masked_split(texts: np.ndarray, mask_id: int, copies: int, seed: int) -> Spl
 
 
 def log_probabilities(predict: Any, inputs: np.ndarray) -> np.ndarray:
-    """Runs a model on many rows: the log-probability of each id, float `[N, T, V]`."""
+    """Returns the log-probability of each id at each position, float `[N, T, V]`."""
     parts = []
     for start in range(0, len(inputs), _ROWS):
         logits = np.asarray(predict(inputs[start : start + _ROWS]))
@@ -46,9 +46,12 @@ def log_probabilities(predict: Any, inputs: np.ndarray) -> np.ndarray:
 
 
 def log_likelihood(predict: Any, texts: np.ndarray) -> np.ndarray:
-    """Scores each token by those before it, in one pass: `[N, T]`; 0 at padding.
+    """Returns each token's log-probability given the tokens before it, in one pass.
 
     By the chain rule their sum is the log-probability of the text.
+
+    Returns:
+        Float array `[N, T]`, 0 at padding.
     """
     found = []
     for start in range(0, len(texts), _ROWS):
@@ -59,108 +62,115 @@ def log_likelihood(predict: Any, texts: np.ndarray) -> np.ndarray:
 
 
 def pseudo_log_likelihood(predict: Any, texts: np.ndarray, mask_id: int) -> np.ndarray:
-    """Scores each token by all the others, with a pass for each: `[N, T]`; 0 at padding.
+    """Returns each token's log-probability given all other tokens, with one pass per position.
+
+    Returns:
+        Float array `[N, T]`, 0 at padding.
 
     Reference: Salazar et al. 2020.
     """
     found = np.zeros(texts.shape)
-    for place in range(texts.shape[1]):
-        real = np.flatnonzero(texts[:, place] != PAD_ID)
+    for position in range(texts.shape[1]):
+        real = np.flatnonzero(texts[:, position] != PAD_ID)
         if len(real):
             inputs = texts[real].copy()
-            inputs[:, place] = mask_id
-            scores = log_probabilities(predict, inputs)[:, place]
-            found[real, place] = scores[np.arange(len(real)), texts[real, place]]
+            inputs[:, position] = mask_id
+            scores = log_probabilities(predict, inputs)[:, position]
+            found[real, position] = scores[np.arange(len(real)), texts[real, position]]
     return found
 
 
-def with_candidates(text: np.ndarray, place: int, candidates: int) -> np.ndarray:
-    """Writes every id into one place of a text: `[T] -> [candidates, T]`."""
+def with_candidates(text: np.ndarray, position: int, candidates: int) -> np.ndarray:
+    """Copies a text once per id, with that id at one position: `[T] -> [candidates, T]`."""
     texts = np.tile(text, (candidates, 1))
-    texts[:, place] = np.arange(candidates)
+    texts[:, position] = np.arange(candidates)
     return texts
 
 
-def fill_by_left(predict: Any, texts: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Fills one place a text from what is before it: ids `[N]`."""
+def fill_by_left(predict: Any, texts: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Predicts the token at one position of each text from its left context: ids `[N]`."""
     scores = log_probabilities(predict, shifted(texts))
-    return scores[np.arange(len(texts)), places].argmax(axis=-1)
+    return scores[np.arange(len(texts)), positions].argmax(axis=-1)
 
 
-def fill_by_mask(predict: Any, texts: np.ndarray, places: np.ndarray, mask_id: int) -> np.ndarray:
-    """Fills one place a text from both sides, in one pass: ids `[N]`."""
+def fill_by_mask(
+    predict: Any, texts: np.ndarray, positions: np.ndarray, mask_id: int
+) -> np.ndarray:
+    """Predicts the token at one position of each text from both sides, in one pass: ids `[N]`."""
     rows, inputs = np.arange(len(texts)), texts.copy()
-    inputs[rows, places] = mask_id
-    return log_probabilities(predict, inputs)[rows, places].argmax(axis=-1)
+    inputs[rows, positions] = mask_id
+    return log_probabilities(predict, inputs)[rows, positions].argmax(axis=-1)
 
 
 def fill_by_scoring(
-    predict: Any, texts: np.ndarray, places: np.ndarray, candidates: int
+    predict: Any, texts: np.ndarray, positions: np.ndarray, candidates: int
 ) -> np.ndarray:
-    """Fills one place a text by the id that makes the whole text most probable: ids `[N]`.
+    """Chooses, for one position of each text, the id of the most probable whole text: ids `[N]`.
 
-    So a causal model uses both sides, at the price of a pass for each candidate.
+    So a causal model uses both sides, at the cost of one pass per candidate.
     """
     chosen = []
-    for text, place in zip(texts, places, strict=True):
-        totals = log_likelihood(predict, with_candidates(text, place, candidates)).sum(axis=1)
-        totals[PAD_ID] = -np.inf  # Padding would leave a token out of the sum.
+    for text, position in zip(texts, positions, strict=True):
+        totals = log_likelihood(predict, with_candidates(text, position, candidates)).sum(axis=1)
+        totals[PAD_ID] = -np.inf  # The sum ignores padding.
         chosen.append(int(totals.argmax()))
     return np.array(chosen)
 
 
-def pair_sum_by_chain(predict: Any, text: np.ndarray, place: int, size: int) -> float:
-    """Sums what the chain rule gives to all pairs of ids at `place` and the next: 1 is right."""
-    inputs = shifted(with_candidates(text, place, size))
-    inputs[:, place + 1] = np.arange(size)  # `shifted` hides what follows an end token.
+def pair_sum_by_chain(predict: Any, text: np.ndarray, position: int, size: int) -> float:
+    """Sums the chain rule's probability over all pairs of ids at `position` and the next: 1."""
+    inputs = shifted(with_candidates(text, position, size))
+    inputs[:, position + 1] = np.arange(size)  # `shifted` pads after an end token.
     scores = log_probabilities(predict, inputs)  # [V, T, V]
-    # The last row, as any but the first, in which padding stands at `place`.
-    first, second = scores[-1, place], scores[:, place + 1]
+    # All rows give the same but the first, which has padding at `position`.
+    first, second = scores[-1, position], scores[:, position + 1]
     return float(np.exp(first[:, None] + second).sum())
 
 
-def pair_sum_by_masks(predict: Any, text: np.ndarray, place: int, size: int, mask_id: int) -> float:
-    """Sums the pseudo-likelihood, exp(PLL), of all pairs of ids at `place` and the next."""
-    seconds, firsts = (with_candidates(text, known, size) for known in (place, place + 1))
-    seconds[:, place + 1] = mask_id
-    firsts[:, place] = mask_id
-    second = log_probabilities(predict, seconds)[:, place + 1]  # [first, second]
-    first = log_probabilities(predict, firsts)[:, place]  # [second, first]
+def pair_sum_by_masks(
+    predict: Any, text: np.ndarray, position: int, size: int, mask_id: int
+) -> float:
+    """Sums the pseudo-likelihood, exp(PLL), of all pairs of ids at `position` and the next."""
+    seconds, firsts = (with_candidates(text, known, size) for known in (position, position + 1))
+    seconds[:, position + 1] = mask_id
+    firsts[:, position] = mask_id
+    second = log_probabilities(predict, seconds)[:, position + 1]  # [first, second]
+    first = log_probabilities(predict, firsts)[:, position]  # [second, first]
     return float(np.exp(first.T + second).sum())
 
 
 def sample_pieces(scores: np.ndarray, mask_id: int, draw: np.random.Generator) -> np.ndarray:
-    """Draws a piece of text from each row of log-probabilities, `[N, V] -> [N]`."""
-    noisy = scores + draw.gumbel(size=scores.shape)  # Its argmax follows the softmax.
+    """Samples a piece from each row of log-probabilities, `[N, V] -> [N]`."""
+    noisy = scores + draw.gumbel(size=scores.shape)  # The argmax is a sample of the softmax.
     return SPECIAL_IDS + noisy[:, SPECIAL_IDS:mask_id].argmax(axis=-1)
 
 
 def continue_causally(
-    predict: Any, texts: np.ndarray, begin: int, mask_id: int, draw: np.random.Generator
+    predict: Any, texts: np.ndarray, prompt_length: int, mask_id: int, draw: np.random.Generator
 ) -> np.ndarray:
-    """Writes the places from `begin` on anew, each from those before it: `[N, T]`."""
+    """Samples the tokens after the prompt, each from the tokens before it: `[N, T]`."""
     texts = texts.copy()
-    for place in range(begin, texts.shape[1]):
+    for position in range(prompt_length, texts.shape[1]):
         scores = log_probabilities(predict, shifted(texts))
-        texts[:, place] = sample_pieces(scores[:, place], mask_id, draw)
+        texts[:, position] = sample_pieces(scores[:, position], mask_id, draw)
     return texts
 
 
 def continue_masked(
     predict: Any,
     texts: np.ndarray,
-    begin: int,
+    prompt_length: int,
     mask_id: int,
     draw: np.random.Generator,
     *,
     at_once: bool,
 ) -> np.ndarray:
-    """Masks the places from `begin` on and fills them, one after the other or all at once."""
+    """Masks the tokens after the prompt and samples them, left to right or all at once."""
     texts = texts.copy()
-    texts[:, begin:] = mask_id
+    texts[:, prompt_length:] = mask_id
     scores = log_probabilities(predict, texts)
-    for place in range(begin, texts.shape[1]):
-        texts[:, place] = sample_pieces(scores[:, place], mask_id, draw)
+    for position in range(prompt_length, texts.shape[1]):
+        texts[:, position] = sample_pieces(scores[:, position], mask_id, draw)
         if not at_once:
             scores = log_probabilities(predict, texts)
     return texts

@@ -1,4 +1,4 @@
-"""Claim 3: LayerNorm allows a higher learning rate, steadies training and regularises somewhat."""
+"""Claim 3: LayerNorm allows a higher learning rate, steadier training and some regularisation."""
 
 import dataclasses
 import functools
@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
+from ktransformer.layers import DecoderBlock
 from training.claims import figures, loop, tasks
 from training.claims.finding import Finding, table
-from training.claims.language_model import CausalBlock, LanguageModel
+from training.claims.language_model import LanguageModel
 from training.claims.overfitting import at_equal_training, overfit
 from training.claims.plain_blocks import UnnormedBlock
 
@@ -20,25 +20,25 @@ NAME, NUMBER, SERIAL = "learning_rates", 3, False
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured."""
+    """Sizes and trainings."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
     num_layers: int = 6
     shallow_layers: int = 2
-    """Of models that pre-norm and no norm are compared in as well."""
+    """Layers of the shallow models, with pre-norm and without norm."""
     d_model: int = 32
     steps: int = 300
     warmup_steps: int = 100
     batch_size: int = 16
     checked_every: int = 10
-    """Steps between two looks at the loss on a fixed part of the validation texts."""
+    """Steps between two evaluations on the first 100 validation texts."""
     few: int = 200
-    """Texts of the small training set, on which the models overfit."""
+    """Texts of the small training set, on which models overfit."""
     few_parts: int = 6
-    """How often a training on them is judged."""
+    """Evaluations of a training on the small set."""
     few_steps: int = 40
-    """Steps before each judgement."""
+    """Steps before each of these evaluations."""
 
 
 QUICK = Settings(
@@ -55,12 +55,12 @@ QUICK = Settings(
 )
 
 PRE, POST, NONE = "pre-norm", "post-norm", "no norm"
-VARIANTS = {PRE: (CausalBlock, True), POST: (CausalBlock, False), NONE: (UnnormedBlock, False)}
+VARIANTS = {PRE: (DecoderBlock, True), POST: (DecoderBlock, False), NONE: (UnnormedBlock, False)}
 WARM = {PRE: "pre-norm, warm-up", POST: "post-norm, warm-up"}
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Trains each variant at each learning rate, and each with a norm with warm-up too."""
+    """Trains each variant at each learning rate; those with a norm with warm-up as well."""
     task = tasks.sentences(32)
     runs = {}
     for name in VARIANTS:
@@ -75,38 +75,37 @@ def measure(settings: Settings) -> dict[str, Any]:
         "shallow": shallow,
         "few": {name: measure_overfitting(settings, name, rate) for name, rate in rates.items()},
         "few_rates": rates,
-        "frequencies": loop.frequency_loss(
+        "frequencies": loop.unigram_loss(
             task.train, task.validation, task.tokenizer.vocabulary_size
         ),
     }
 
 
 def make_model(settings: Settings, name: str, num_layers: int) -> LanguageModel:
-    """Makes a language model of one variant."""
+    """Creates a language model of one variant."""
     block, norm_first = VARIANTS[name]
     return LanguageModel(
         tasks.sentences(32).tokenizer.vocabulary_size,
-        num_layers,
-        lambda: block(4, 2 * settings.d_model, norm_first=norm_first),
+        num_layers=num_layers,
         d_model=settings.d_model,
-        final_norm=keras.layers.LayerNormalization(epsilon=1e-5) if name == PRE else None,
+        block=block,
+        norm_first=norm_first,
     )
 
 
 def warmed_up(peak: float, steps: int) -> Callable[[int], float]:
-    """Returns a schedule that rises linearly for some steps, and then stays at its peak."""
+    """Returns a schedule with `steps` of linear warm-up, constant afterwards."""
     return lambda step: peak * min(1.0, (step + 1) / steps)
 
 
 def sweep(
     settings: Settings, name: str, num_layers: int, *, with_warmup: bool = False
 ) -> dict[str, list[list[dict[str, float]]]]:
-    """Trains one variant at each learning rate, kept constant and perhaps also warmed up.
+    """Trains one variant at each learning rate, without and optionally with warm-up.
 
     Returns:
-        By the name of the variant, for each seed and rate, the validation loss and `risen`: by how
-        much the loss on the same 100 validation texts rose between two looks, all rises together.
-        It would be 0 if every look found a lower loss.
+        For each variant `[seeds, rates]` of the validation loss and of `rise`: the sum of all
+        increases of the loss on 100 validation texts from one evaluation to the next.
     """
     task = tasks.sentences(32)
     trainer = loop.Trainer(
@@ -114,18 +113,18 @@ def sweep(
     )
     probe = task.validation.rows(slice(0, 100))
 
-    def judge(split: tasks.Split) -> float:
+    def evaluate(split: tasks.Split) -> float:
         return loop.capped(trainer.evaluate(split).loss, task.tokenizer.vocabulary_size)
 
     def run(rate: Callable[[int], float], seed: int) -> dict[str, float]:
         trainer.restart(seed)
-        looks = []
+        losses = []
         for start in range(0, settings.steps, settings.checked_every):
             later = functools.partial(_later, rate, start)
             trainer.train(steps=settings.checked_every, learning_rate=later, seed=(seed, start))
-            looks.append(judge(probe))
-        risen = float(np.maximum(np.diff(looks), 0.0).sum())
-        return {"validation": judge(task.validation), "risen": risen}
+            losses.append(evaluate(probe))
+        rise = float(np.maximum(np.diff(losses), 0.0).sum())
+        return {"validation": evaluate(task.validation), "rise": rise}
 
     def runs(warmup_steps: int) -> list[list[dict[str, float]]]:
         schedules = [warmed_up(rate, warmup_steps) for rate in settings.learning_rates]
@@ -142,13 +141,13 @@ def _later(schedule: Callable[[int], float], start: int, step: int) -> float:
 
 
 def best_rate(settings: Settings, runs: list[list[dict[str, float]]]) -> float:
-    """Returns the learning rate of the lowest mean validation loss."""
+    """Returns the learning rate with the lowest mean validation loss."""
     losses = np.array([[point["validation"] for point in run] for run in runs])
     return settings.learning_rates[int(losses.mean(axis=0).argmin())]
 
 
 def measure_overfitting(settings: Settings, name: str, rate: float) -> list[dict[str, Any]]:
-    """Trains one variant on a few texts, until they are learned by heart; a curve a seed."""
+    """Trains one variant on few texts until it has memorised them; returns one curve per seed."""
     task = tasks.sentences(32)
     few = task.train.rows(slice(0, settings.few))
     trainer = loop.Trainer(
@@ -168,7 +167,7 @@ def measure_overfitting(settings: Settings, name: str, rate: float) -> list[dict
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws the loss against the learning rate, and validation against training loss."""
+    """Draws the loss against the learning rate, and the validation against the training loss."""
     settings = measurements["settings"]
     rates = settings["learning_rates"]
     figure, axes = figures.panels(3, height=4.2)
@@ -207,7 +206,7 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
             )
     figures.label(
         axes[2],
-        f"learning {settings['few']} texts by heart (a line a seed)",
+        f"training on {settings['few']} texts (one line per seed)",
         "loss on these texts, nats per token",
         "validation loss, nats per token",
     )
@@ -222,9 +221,9 @@ def losses_of(measurements: dict[str, Any], name: str, depth: str = "runs") -> n
 
 
 def highest_rate(measurements: dict[str, Any], name: str, depth: str = "runs") -> float | None:
-    """Returns the highest rate at which every seed learned more than token frequencies.
+    """Returns the highest rate at which every seed learns; None if there is none.
 
-    That is a loss at least 0.1 below theirs; None if there is no such rate.
+    To learn means a loss at least 0.1 below the unigram loss.
     """
     learned = (losses_of(measurements, name, depth) < measurements["frequencies"] - 0.1).all(axis=0)
     rates = measurements["settings"]["learning_rates"]
@@ -232,14 +231,16 @@ def highest_rate(measurements: dict[str, Any], name: str, depth: str = "runs") -
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Judges the three parts of the claim one by one, for pre-norm against no norm.
+    """Judges the three parts of the claim, for pre-norm against no norm.
 
-    A higher rate: the highest at which every seed learned is higher with the norm. Steadier: at
-    the best rate of the model without norm, the loss on fixed texts rises less in all with the
-    norm, in the mean of the seeds. Regularisation: at equal
-    training loss on a few texts, every seed's validation loss is lower with the norm. All three,
-    and a higher rate in the shallow model too: the claim holds; the first, alone or with others:
-    it holds only for those; without the first it does not hold.
+    - Higher rate: the highest rate at which every seed learns is higher with the norm.
+    - Steadier: at the best rate of the model without norm, the sum of increases of the loss on
+      fixed texts is lower with the norm (mean over seeds).
+    - Regularisation: at equal training loss on few texts, every seed's validation loss is lower
+      with the norm.
+
+    The claim holds if all three are true, and the shallow model has a higher rate too. It holds
+    under a condition if the first is true, and does not hold otherwise.
     """
     settings, seeds = measurements["settings"], len(measurements["settings"]["seeds"])
     highest = {name: highest_rate(measurements, name) for name in measurements["runs"]}
@@ -249,8 +250,8 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         for name in highest
     }
     place = settings["learning_rates"].index(best_rates[NONE])
-    risen = {
-        name: float(np.mean([run[place]["risen"] for run in measurements["runs"][name]]))
+    rise = {
+        name: float(np.mean([run[place]["rise"] for run in measurements["runs"][name]]))
         for name in (PRE, NONE)
     }
     shallow = {name: highest_rate(measurements, name, "shallow") for name in (PRE, NONE)}
@@ -260,7 +261,7 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     few = at_equal_training(measurements["few"])
     parts = {
         "a higher learning rate": (highest[PRE] or 0) > (highest[NONE] or 0),
-        "steadier training": risen[PRE] < risen[NONE],
+        "steadier training": rise[PRE] < rise[NONE],
         "regularisation": bool((few[PRE] < few[NONE]).all()),
     }
     shown = [part for part, is_so in parts.items() if is_so]
@@ -289,14 +290,14 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             f"with a norm also with a warm-up of {settings['warmup_steps']} steps. Pre-norm and no "
             f"norm also in models of {settings['shallow_layers']} layers. For "
             "regularisation, pre-norm and no norm, each at its best rate, on "
-            f"{settings['few']} texts alone, until they are nearly learned by heart: the "
+            f"{settings['few']} texts alone, until they are nearly memorised: the "
             f"validation loss at equal training loss. {seeds} seeds. The variants are the "
-            "argument `norm_first` and an override of `make_norm`."
+            "option `norm_first` and a decoder block that overrides `make_norm`."
         ),
         outcome=(
-            f"At a rate of {best_rates[NONE]:g} the loss on the same 100 validation texts, looked "
-            f"at every {settings['checked_every']} steps, rises by {risen[PRE]:.3f} in all with "
-            f"pre-norm and by {risen[NONE]:.3f} "
+            f"At a rate of {best_rates[NONE]:g} the increases of the loss on 100 validation texts, "
+            f"evaluated every {settings['checked_every']} steps, sum to {rise[PRE]:.3f} with "
+            f"pre-norm and to {rise[NONE]:.3f} "
             f"without norm. On {settings['few']} texts, at equal training loss, the validation "
             f"loss is {few[PRE].mean():.2f} with pre-norm and {few[NONE].mean():.2f} without "
             f"(by seed: {_pairs(few)}). The rates:\n\n"
@@ -316,19 +317,17 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         verdict=verdict,
         condition=condition,
         explanation=(
-            "After a norm the size of the weights before it no longer matters, only their "
-            "direction; a step that is too large makes the weights larger, and so the next step "
-            "relatively smaller. That is why a norm forgives a high rate. Where it stands matters "
-            "as much as that it is there. In pre-norm the sum of all layers is never normed, so a "
-            "direct path leads from the loss to each layer. In post-norm every layer norms the "
-            "sum: at the start the gradient of the layers near the output is large, and Adam, "
-            "whose averages are still empty, steps too far; a warm-up keeps the first steps small. "
-            "As for regularisation: BatchNorm regularises because a text's output depends on its "
-            "random companions, which is noise. LayerNorm takes nothing from other texts, so "
-            "that reason is not there; what remains is a milder one, that the output no longer "
-            "depends on the size of a vector. To call lower validation loss regularisation, it "
-            "must be compared at equal training loss: a model that merely learns faster is not "
-            "regularised."
+            "After a norm only the direction of the preceding weights matters, not their size. A "
+            "step that is too large makes the weights larger and so the next step relatively "
+            "smaller: a norm forgives a high rate. Its place matters as much. Pre-norm never norms "
+            "the sum of all layers, so a direct path leads from the loss to each layer. Post-norm "
+            "norms the sum in every layer. Initially the gradient of the layers near the output is "
+            "large, and Adam, whose averages are still empty, takes too large a step; a warm-up "
+            "keeps the first steps small. As for regularisation: BatchNorm regularises because the "
+            "output for a text depends on random other texts, which is noise. LayerNorm uses "
+            "nothing of other texts, so this reason does not apply. A milder one remains: the "
+            "output does not depend on the size of a vector. Only a comparison at equal training "
+            "loss shows regularisation: a model that learns faster is not regularised."
         ),
         alt=(
             "Three panels. Validation loss against learning rate for pre-norm, post-norm and no "

@@ -1,4 +1,4 @@
-"""Trains and judges small models: one compiled step, on batches that a seed draws."""
+"""The training loop and the evaluation of small models, compiled once; a seed draws the batches."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from training.claims.tasks import Split
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """How well a model predicts."""
+    """Quality of a model given the true previous tokens (teacher forcing)."""
 
     loss: float
     """Cross-entropy, nats per token."""
     accuracy: float
-    """Share of tokens that are predicted."""
+    """Share of tokens predicted correctly."""
     exact: float
-    """Share of examples whose every token is predicted, given the true tokens before it."""
+    """Share of examples with every token predicted correctly."""
 
 
 def build(model: keras.Model, split: Split) -> keras.Model:
-    """Creates the model's weights by calling it on one example, and returns it."""
+    """Builds the model by calling it on one example, and returns it."""
     model(split.rows(slice(0, 1)).inputs)
     return model
 
@@ -44,18 +44,18 @@ def fit(
     """Trains a model with Adam.
 
     Args:
-        model: The model; built here if it is not.
-        split: What to train on.
+        model: The model, built or not.
+        split: Training examples.
         steps: Number of updates.
-        batch_size: Examples a batch, drawn without replacement within it.
-        learning_rate: A number, or a schedule of `ktransformer.schedules`.
-        seed: Seed of the batches. The weights and dropout follow `keras.utils.set_random_seed`,
-            which is to be called before the model is made.
-        clip_norm: Where the norm of the whole gradient is cut; None for nowhere.
+        batch_size: Examples per batch, drawn without replacement within a batch.
+        learning_rate: A number, or a schedule: update number -> learning rate.
+        seed: Seed of the batches. The weights and dropout depend on
+            `keras.utils.set_random_seed`; call it before creating the model.
+        clip_norm: Maximum norm of the whole gradient; None for no clipping.
 
     Returns:
-        The training loss before each update. It ends early, with fewer than `steps`, before the
-        first that is not a number.
+        The training loss before each update. Training stops at the first loss that is NaN or
+        infinite, so the list may be shorter than `steps`.
     """
     build(model, split)
     step = _training_step(model, _optimizer(clip_norm))
@@ -63,16 +63,16 @@ def fit(
 
 
 class Trainer:
-    """Trains the same model several times: from other weights, with other batches or rates.
+    """Trains one model several times, with other initial weights, batches or learning rates.
 
-    To compile a deep model takes longer than to train it for a few hundred steps; here that is
-    done once.
+    It compiles the training step once: compiling a deep model takes longer than a few hundred
+    updates.
 
     Args:
-        make_model: Makes the model, with weights that follow `keras.utils.set_random_seed`.
-        split: What to train on.
-        batch_size: Examples a batch.
-        clip_norm: Where the norm of the whole gradient is cut; None for nowhere.
+        make_model: Creates the model; its weights depend on `keras.utils.set_random_seed`.
+        split: Training examples.
+        batch_size: Examples per batch.
+        clip_norm: Maximum norm of the whole gradient; None for no clipping.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class Trainer:
         self._optimizer = _optimizer(clip_norm)
         self._step = _training_step(self.model, self._optimizer)
         self._fresh = [variable.numpy() for variable in self._optimizer.variables]
-        self._judge = _judgement(self.model)
+        self._evaluate_batch = _compile_evaluation(self.model)
 
     def restart(self, seed: int) -> keras.Model:
-        """Gives the model the weights that follow from a seed, and returns it."""
+        """Resets the optimizer, draws new weights from a seed, and returns the model."""
         keras.utils.set_random_seed(seed)
         self.model.set_weights(build(self._make_model(), self._split).get_weights())
         for variable, value in zip(self._optimizer.variables, self._fresh, strict=True):
@@ -99,24 +99,24 @@ class Trainer:
         return self.model
 
     def fit(self, *, steps: int, learning_rate: Any, seed: int) -> list[float]:
-        """Restarts and trains; takes and returns what the function `fit` does."""
+        """Restarts from `seed` and trains; see the function `fit` for arguments and result."""
         self.restart(seed)
         return self.train(steps=steps, learning_rate=learning_rate, seed=seed)
 
     def train(self, *, steps: int, learning_rate: Any, seed: Any) -> list[float]:
-        """Goes on training; takes and returns what the function `fit` does.
+        """Continues the training; see the function `fit` for arguments and result.
 
-        To go on along the same training, give every part another `seed` of its batches.
+        Each part of one training needs its own `seed`, or the parts draw the same batches.
         """
         return _train(self._step, self._split, steps, self._batch_size, learning_rate, seed)
 
     def evaluate(self, split: Split) -> Evaluation:
-        """Judges the model as it is now, as the function `evaluate` does."""
-        return _evaluate(self._judge, split, 100)
+        """Evaluates the model with its current weights; see the function `evaluate`."""
+        return _evaluate(self._evaluate_batch, split, 100)
 
 
 def _optimizer(clip_norm: float | None) -> keras.optimizers.Optimizer:
-    # The rate is set before each step.
+    # The training step sets the learning rate.
     return keras.optimizers.Adam(1.0, beta_2=0.98, epsilon=1e-9, global_clipnorm=clip_norm)
 
 
@@ -136,7 +136,7 @@ def _train(
 
 
 def _training_step(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Any:
-    """Compiles one update at a learning rate; it returns the loss before it."""
+    """Compiles one update, which takes a learning rate and returns the loss before the update."""
     optimizer.build(model.trainable_variables)
     loss_function = SmoothedCrossEntropy(label_smoothing=0.0)
 
@@ -152,33 +152,33 @@ def _training_step(model: keras.Model, optimizer: keras.optimizers.Optimizer) ->
 
 
 def evaluate(model: keras.Model, split: Split, *, batch_size: int = 100) -> Evaluation:
-    """Judges a model, dropout off, with the true tokens before each predicted one.
+    """Evaluates a model without dropout, given the true previous tokens (teacher forcing).
 
     Args:
         model: The model.
-        split: What to judge by.
-        batch_size: Examples a batch.
+        split: Validation examples.
+        batch_size: Examples per batch.
     """
-    return _evaluate(_judgement(model), split, batch_size)
+    return _evaluate(_compile_evaluation(model), split, batch_size)
 
 
-def _judgement(model: keras.Model) -> Any:
-    """Compiles what gives each token's loss and the predicted token, `[B, T]` each."""
+def _compile_evaluation(model: keras.Model) -> Any:
+    """Compiles a function that returns each token's loss and predicted id, both `[B, T]`."""
 
     @tf.function(reduce_retracing=True)
-    def judge(inputs: Any, labels: Any) -> tuple[Any, Any]:
+    def evaluate_batch(inputs: Any, labels: Any) -> tuple[Any, Any]:
         logits = model(inputs, training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         return losses, tf.argmax(logits, axis=-1, output_type=tf.int32)
 
-    return judge
+    return evaluate_batch
 
 
-def _evaluate(judge: Any, split: Split, batch_size: int) -> Evaluation:
+def _evaluate(evaluate_batch: Any, split: Split, batch_size: int) -> Evaluation:
     losses, predicted = [], []
     for start in range(0, len(split), batch_size):
         batch = split.rows(slice(start, start + batch_size))
-        batch_losses, batch_predicted = judge(batch.inputs, batch.labels)
+        batch_losses, batch_predicted = evaluate_batch(batch.inputs, batch.labels)
         losses.append(batch_losses.numpy())
         predicted.append(batch_predicted.numpy())
     real = split.labels != PAD_ID
@@ -191,16 +191,16 @@ def _evaluate(judge: Any, split: Split, batch_size: int) -> Evaluation:
 
 
 def capped(loss: float, vocabulary_size: int) -> float:
-    """Returns a loss, or that of guessing evenly, ln(V), if it is higher or no number.
+    """Caps a loss at ln(V), the loss of uniform predictions, so that a diverged run can be plotted.
 
-    So a training that diverged counts as one that learned nothing, and can be drawn.
+    NaN and infinite losses become ln(V) as well.
     """
-    even = float(np.log(vocabulary_size))
-    return min(loss, even) if np.isfinite(loss) else even
+    uniform = float(np.log(vocabulary_size))
+    return min(loss, uniform) if np.isfinite(loss) else uniform
 
 
-def frequency_loss(train: Split, validation: Split, vocabulary_size: int) -> float:
-    """Returns the validation loss of knowing nothing but how frequent each token is."""
+def unigram_loss(train: Split, validation: Split, vocabulary_size: int) -> float:
+    """Returns the validation loss of a unigram model: token frequencies with add-one smoothing."""
     counts = np.bincount(train.labels[train.labels != PAD_ID], minlength=vocabulary_size) + 1
     logs = np.log(counts / counts.sum())
     return float(-logs[validation.labels[validation.labels != PAD_ID]].mean())

@@ -1,4 +1,4 @@
-"""Says in words on what machine and with what versions something was measured."""
+"""Describes the machine and the versions of a measurement in words."""
 
 import importlib.metadata
 import os
@@ -23,7 +23,7 @@ def describe() -> str:
 
 
 def _processor() -> str:
-    """Returns the model of the processor, as the system names it."""
+    """Returns the model name of the processor."""
     path = Path("/proc/cpuinfo")
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():

@@ -1,8 +1,8 @@
-"""Measures one claim in this process, with one thread, and writes its JSON file and its picture.
+"""Runs one experiment in this process, with one thread, and writes its JSON file and its picture.
 
     python -m training.claims.measure NAME [--quick] [--output DIR]
 
-`run.py` starts it once an experiment; alone it shows the whole traceback of one that fails.
+`run.py` starts it for each experiment. Started alone, it shows the full traceback of a failure.
 """
 
 import os
@@ -27,11 +27,11 @@ from training.claims import experiments, machine
 
 
 def main() -> int:
-    """Measures; returns the exit status."""
+    """Runs the program; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("name", choices=experiments.EXPERIMENTS, help="which experiment")
+    parser.add_argument("name", choices=experiments.EXPERIMENTS, help="the experiment")
     parser.add_argument("--quick", action="store_true", help="settings that take seconds")
-    parser.add_argument("--output", default="runs", metavar="DIR", help="for DIR/claims/NAME.*")
+    parser.add_argument("--output", default="runs", metavar="DIR", help="folder of claims/NAME.*")
     options = parser.parse_args()
     measure(options.name, options.quick, Path(options.output) / "claims")
     return 0
@@ -40,10 +40,10 @@ def main() -> int:
 def measure(name: str, quick: bool, folder: Path) -> dict[str, Any]:
     """Runs one experiment and writes `folder/NAME.json` and `folder/NAME.png`.
 
-    Both are written at the end: an experiment that fails leaves the files of an earlier run.
+    It writes both at the end: a failed experiment leaves the files of an earlier run.
 
     Returns:
-        What is in the JSON file.
+        The content of the JSON file.
     """
     module = experiments.load(name)
     settings = module.QUICK if quick else module.Settings()
@@ -55,10 +55,10 @@ def measure(name: str, quick: bool, folder: Path) -> dict[str, Any]:
         "settings": dataclasses.asdict(settings),
         "machine": machine.describe(),
         "date": date,
-        "seconds": round(time.process_time() - start, 1),  # Of one core, however busy they are.
+        "seconds": round(time.process_time() - start, 1),  # Of CPU time.
         "measurements": measurements,
     }
-    # Through text, so that what is drawn and concluded now is what the file says later.
+    # From the text, so that `--page-only` draws and concludes the same later.
     text = json.dumps(record, allow_nan=False)
     record = json.loads(text)
     module.conclude(record["measurements"])

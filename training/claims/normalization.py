@@ -8,23 +8,24 @@ import keras
 import numpy as np
 from keras import ops
 
+from ktransformer.layers import DecoderBlock
 from ktransformer.text import PAD_ID
 from training.claims import figures, loop, tasks
 from training.claims.finding import Finding, table
-from training.claims.language_model import CausalBlock, LanguageModel
+from training.claims.language_model import LanguageModel
 
 NAME, NUMBER, SERIAL = "normalization", 2, False
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured."""
+    """Sizes and trainings."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     batch_sizes: tuple[int, ...] = (1, 2, 8, 32)
-    """Texts a batch, at `length`."""
+    """Texts per batch, for texts of at most `length` tokens."""
     lengths: tuple[int, ...] = (16, 32, 64)
-    """The most tokens of a text, at `batch_size`; the longer, the more padding."""
+    """Maximum tokens of a text, for `batch_size` texts per batch; more tokens mean more padding."""
     length: int = 32
     batch_size: int = 8
     num_layers: int = 2
@@ -38,23 +39,23 @@ QUICK = Settings(
 )
 
 
-class BatchNormBlock(CausalBlock):
-    """A block whose norms take each feature over the batch, padding included."""
+class BatchNormBlock(DecoderBlock):
+    """A block with BatchNorm over all positions of the batch, padding included."""
 
     def make_norm(self, name: str) -> keras.layers.Layer:
         return keras.layers.BatchNormalization(momentum=0.9, epsilon=self.epsilon, name=name)
 
 
 class MaskedBatchNormBlock(BatchNormBlock):
-    """The same over the real positions alone.
+    """A block with BatchNorm over the real positions of the batch.
 
-    A block does not hand its mask to the norms, so it is kept while the block is called.
+    A block does not pass its mask to the norms, so `call` stores it for `after_sublayer`.
     """
 
-    def call(self, inputs: Any, mask: Any | None = None, training: bool | None = None) -> Any:
-        self._mask = mask
+    def call(self, inputs: Any, *arguments: Any, inputs_mask: Any = None, **options: Any) -> Any:
+        self._mask = inputs_mask
         try:
-            return super().call(inputs, mask=mask, training=training)
+            return super().call(inputs, *arguments, inputs_mask=inputs_mask, **options)
         finally:
             self._mask = None
 
@@ -63,11 +64,11 @@ class MaskedBatchNormBlock(BatchNormBlock):
 
 
 LAYER, BATCH, BLIND = "LayerNorm", "BatchNorm", "BatchNorm, padding counted"
-BLOCKS = {LAYER: CausalBlock, BATCH: MaskedBatchNormBlock, BLIND: BatchNormBlock}
+BLOCKS = {LAYER: DecoderBlock, BATCH: MaskedBatchNormBlock, BLIND: BatchNormBlock}
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Trains models at each batch size and length, and measures what a text depends on."""
+    """Trains models at each batch size and length, and measures how logits depend on the batch."""
     sizes = [(settings.length, size) for size in settings.batch_sizes]
     lengths = [(length, settings.batch_size) for length in settings.lengths]
     losses = {
@@ -88,17 +89,17 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 def make_model(settings: Settings, name: str) -> LanguageModel:
-    """Makes a post-norm language model with one kind of norm."""
+    """Creates a post-norm language model with one kind of norm."""
     return LanguageModel(
         tasks.sentences(settings.length).tokenizer.vocabulary_size,
-        settings.num_layers,
-        lambda: BLOCKS[name](4, 2 * settings.d_model),
+        num_layers=settings.num_layers,
         d_model=settings.d_model,
+        block=BLOCKS[name],
     )
 
 
 def train(settings: Settings, name: str, length: int, batch_size: int) -> list[float]:
-    """Trains language models; returns each seed's validation loss."""
+    """Trains a model per seed; returns the validation losses."""
     task = tasks.sentences(length)
     trainer = loop.Trainer(lambda: make_model(settings, name), task.train, batch_size=batch_size)
     losses = []
@@ -110,18 +111,17 @@ def train(settings: Settings, name: str, length: int, batch_size: int) -> list[f
 
 
 def padding_share(length: int) -> float:
-    """Returns the share of padding among the positions of texts of at most `length` tokens."""
+    """Returns the share of padding in texts of at most `length` tokens."""
     return float((tasks.sentences(length).train.labels == PAD_ID).mean())
 
 
 def measure_dependence(settings: Settings, name: str, seed: int) -> dict[str, float]:
-    """Measures what changes a text's output in a model before training.
+    """Measures how the logits of a text depend on its batch, before training.
 
     Returns:
-        The change of the first text's logits, as a share of their size: in training when the
-        other texts of the batch are others (`companions`), in training when the batch is padded
-        to twice its length (`padding`), and at inference when the other texts are others
-        (`inference`).
+        The mean absolute change of the first text's logits, relative to their mean size: with other
+        texts in the batch, in training (`companions`) and at inference (`inference`), and with the
+        batch padded to twice its length, in training (`padding`).
     """
     split = tasks.sentences(settings.length).train
     keras.utils.set_random_seed(seed)
@@ -133,7 +133,7 @@ def measure_dependence(settings: Settings, name: str, seed: int) -> dict[str, fl
     real = batch[0] != PAD_ID
 
     def logits(ids: np.ndarray, training: bool) -> np.ndarray:
-        # BatchNorm's moving statistics move in training; they are not used there.
+        # Training updates the moving statistics of BatchNorm, but does not use them.
         return ops.convert_to_numpy(model(ids, training=training))[0, : len(real)][real]
 
     def change(ids: np.ndarray, training: bool) -> float:
@@ -148,7 +148,7 @@ def measure_dependence(settings: Settings, name: str, seed: int) -> dict[str, fl
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws the loss against batch size and against length, and what a text depends on."""
+    """Draws the loss against batch size and length, and the changes of the logits."""
     settings = measurements["settings"]
     figure, axes = figures.panels(3, height=4.0)
     for index, name in enumerate(BLOCKS):
@@ -171,11 +171,13 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     axes[1].sharey(axes[0])
     axes[2].set_xticks(range(len(CHANGES)), CHANGES.values(), fontsize=8.5)
     loss = "validation loss, nats per token"
-    figures.label(axes[0], f"texts of at most {settings['length']} tokens", "texts a batch", loss)
+    figures.label(axes[0], f"texts of at most {settings['length']} tokens", "texts per batch", loss)
     figures.label(
-        axes[1], f"{settings['batch_size']} texts a batch", "the most tokens of a text", loss
+        axes[1], f"{settings['batch_size']} texts per batch", "maximum tokens of a text", loss
     )
-    figures.label(axes[2], "one text's logits change if ...", "", "mean change, % of their size")
+    figures.label(
+        axes[2], "change of one text's logits with ...", "", "mean change, % of their size"
+    )
     figure.legend(
         *axes[0].get_legend_handles_labels(),
         loc="outside lower center",
@@ -187,31 +189,31 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
 
 
 CHANGES = {
-    "companions": "other texts\nare beside it\n(training)",
-    "padding": "padding\nis added\n(training)",
-    "inference": "other texts\nare beside it\n(inference)",
+    "companions": "other texts\nin the batch\n(training)",
+    "padding": "more\npadding\n(training)",
+    "inference": "other texts\nin the batch\n(inference)",
 }
 
 
 REASONS = {
-    "companions": "other texts beside it, in training",
+    "companions": "other texts in the batch, in training",
     "padding": "more padding, in training",
-    "inference": "other texts beside it, at inference",
+    "inference": "other texts in the batch, at inference",
 }
 
 
 def dependence(measurements: dict[str, Any], name: str, key: str) -> np.ndarray:
-    """Returns one of the changes of one norm, a seed each."""
+    """Returns one of `CHANGES` with one norm, `[seeds]`."""
     return np.array([seed[key] for seed in measurements["dependence"][name]])
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Judges whether LayerNorm is independent and better.
+    """Judges whether LayerNorm is independent of the batch, and better.
 
-    The claim needs LayerNorm's outputs to change by less than 0.1% for any reason, and
-    BatchNorm's by more in training with other companions. With that it holds if every seed with
-    LayerNorm is better than every seed with BatchNorm (over the real positions) at every batch
-    size and length, and under a condition if that is so at some.
+    LayerNorm is independent if its logits never change by 0.1% or more, while those of BatchNorm
+    do in training with other texts. Then the claim holds if every seed with LayerNorm has a lower
+    loss than every seed with BatchNorm (over real positions) at every batch size and length, and
+    under a condition if this is true at some of them.
     """
     settings, seeds = measurements["settings"], len(measurements["settings"]["seeds"])
     changes = {
@@ -251,39 +253,38 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             f"{settings['d_model']}, post-norm, on English sentences, with LayerNorm, with "
             "BatchNorm over the real positions of the batch, and with BatchNorm that counts the "
             f"padding too: the validation loss after {settings['steps']} steps with "
-            f"{', '.join(map(str, settings['batch_sizes']))} texts a batch, and with texts of at "
-            f"most {', '.join(map(str, settings['lengths']))} tokens, {settings['batch_size']} a "
-            "batch (longer texts are cut; the longer the limit, the more padding there is). And, "
-            "before training, how much one text's logits change if its companions in the batch "
-            f"are others or the batch is padded to twice its length. {seeds} seeds. The variants "
-            "override `make_norm`, and, to hand the mask to the norm, `after_sublayer`."
+            f"{', '.join(map(str, settings['batch_sizes']))} texts per batch, and with texts of at "
+            f"most {', '.join(map(str, settings['lengths']))} tokens, {settings['batch_size']} "
+            "per batch (longer texts are split; a higher limit means more padding). And, "
+            "before training, how much one text's logits change with other texts in the batch, or "
+            f"with the batch padded to twice its length. {seeds} seeds. The variants are decoder "
+            "blocks that override `make_norm` and, to pass the mask to the norm, `after_sublayer`."
         ),
         outcome=(
-            "Validation losses, and by how much of their size one text's logits change, means of "
-            "the seeds:\n\n" + table(["", *BLOCKS], rows)
+            "Validation losses, and the relative change of one text's logits, means over "
+            "seeds:\n\n" + table(["", *BLOCKS], rows)
         ),
         verdict=verdict,
         condition=condition,
         explanation=(
-            "Both subtract a mean and divide by a deviation; they differ in what these are taken "
-            "over. LayerNorm takes them over the features of one position, so nothing but that "
-            "position matters. BatchNorm takes them for each feature over all positions of all "
-            "texts of the batch: in training a text's output depends on its companions, on the "
-            "padding unless it is masked out, and in a language model on tokens that come later, "
-            "which a causal model is not to see. At inference BatchNorm uses a moving average of "
-            "what it met in training, so that nothing depends on companions any more, but the "
-            "model is then another one than was trained, the more so the smaller the batches "
-            "were. The usual answer that BatchNorm cannot handle texts of different lengths is "
-            "imprecise: with a mask it can. The statistics are estimated from every real position, "
-            "so a batch of a few texts already gives many samples, if not independent ones. "
-            "Shen et al. found BatchNorm clearly behind in full-size translation and language "
-            "models, where the statistics of the batches fluctuate more; a small model trained "
-            "briefly need not show that."
+            "Both subtract a mean and divide by a standard deviation, but over different axes. "
+            "LayerNorm uses the features of one position, so only that position matters. BatchNorm "
+            "uses, for each feature, all positions of all texts in the batch. So in training the "
+            "output for a text depends on the other texts, on padding unless it is masked out, and "
+            "in a language model on later tokens, which a causal model must not see. At inference "
+            "BatchNorm uses moving averages from training. Then nothing depends on the other "
+            "texts, but the model differs from the trained one, and more so after small batches. "
+            "The usual answer that BatchNorm cannot handle texts of different lengths is "
+            "imprecise: with a mask it can. Every real position is a sample of the statistics, so "
+            "a batch of a few texts has many samples, though not independent ones. Shen et al. "
+            "found BatchNorm clearly worse in full-size translation and language models, where the "
+            "statistics fluctuate more between batches; a small model with a short training need "
+            "not show that."
         ),
         alt=(
             "Three panels for LayerNorm, BatchNorm and BatchNorm that counts padding: validation "
-            "loss against texts a batch, validation loss against the length of texts, and bars "
-            "of how much one text's logits change with other companions or with padding."
+            "loss against texts per batch, validation loss against the length of texts, and bars "
+            "of the change of one text's logits with other texts in the batch or with more padding."
         ),
         reference=(
             "Ba et al. 2016, Layer Normalization; Ioffe and Szegedy 2015, Batch Normalization; "

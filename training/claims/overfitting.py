@@ -1,7 +1,7 @@
-"""Trains on few texts, and compares validation losses at equal training loss; claim 3.
+"""Training on few texts, and validation losses at equal training loss; claim 3.
 
-A model that merely learns faster has a lower validation loss at any step. Whether something
-regularises shows only where the training losses are equal.
+A model that learns faster has a lower validation loss at any step. Only a comparison at equal
+training loss shows regularisation.
 """
 
 import numpy as np
@@ -21,18 +21,18 @@ def overfit(
     learning_rate: float,
     seed: int,
 ) -> Curve:
-    """Restarts a trainer and judges its model after each part of the training.
+    """Restarts a trainer and evaluates its model after each part of the training.
 
     Args:
-        trainer: Trains on the few texts.
-        splits: What to judge by.
-        parts: How often.
-        steps: Updates before each judgement.
-        learning_rate: Constant.
+        trainer: Trainer on the few texts.
+        splits: Splits to evaluate on, by name.
+        parts: Number of parts.
+        steps: Updates of a part.
+        learning_rate: Constant learning rate.
         seed: Seed of the weights and the batches.
 
     Returns:
-        The losses on each split, one a part.
+        The losses on each split, one per part.
     """
     trainer.restart(seed)
     curve: Curve = {name: [] for name in splits}
@@ -44,13 +44,16 @@ def overfit(
 
 
 def at_equal_training(curves: dict[str, list[Curve]]) -> dict[str, np.ndarray]:
-    """Returns each seed's validation loss on the way to one training loss.
+    """Returns each seed's validation loss at the same training loss.
 
-    That is the lowest training loss that all variants reached with this seed; between two
-    judgements the validation loss is interpolated.
+    The training loss is the lowest that all variants reach with this seed. Between two evaluations
+    the validation loss is interpolated.
 
     Args:
-        curves: For each variant, a curve a seed, with `training` and `validation`.
+        curves: For each variant one curve per seed, with `training` and `validation` losses.
+
+    Returns:
+        For each variant the validation losses `[seeds]`.
     """
     found: dict[str, list[float]] = {name: [] for name in curves}
     for runs in zip(*curves.values(), strict=True):

@@ -1,4 +1,4 @@
-"""Writes the page about the claims from what the experiments measured."""
+"""Writes docs/claims.md from the measurements of the experiments."""
 
 import datetime
 import json
@@ -15,25 +15,25 @@ from training.claims.finding import Finding
 INTRODUCTION = """\
 # The claims, measured
 
-Much is said about why the Transformer is built as it is: that residual connections keep gradients
-alive, that the scores must be divided by the square root of their width, that many heads see
-different things. This page takes {count} of these claims and measures each on small models that
-anyone can train. Every section says the claim in one sentence, what was measured, what came out,
-and a verdict:
+Textbooks explain the design of the Transformer by claims: residual connections keep gradients
+alive, the scores must be divided by the square root of their width, several heads see different
+things. This page measures {count} of these claims on small models that anyone can train. Every
+section states the claim in one sentence, the measurement, the outcome and a verdict:
 
-- **holds**: the measurements show it;
-- **holds only when ...**: they show it under a condition that is named;
-- **does not hold**: they do not show it.
+- **holds**: the measurements confirm the claim;
+- **holds only when ...**: they confirm it under the named condition;
+- **does not hold**: they do not confirm it.
 
-The models are small, trained for seconds, on a few thousand texts: dates in 23 locales to be
-written as 2026-03-03, and English prose from the documentation that every Python carries. What
-holds here need not hold at a thousand times the size, and the other way round; where the
-literature says so, the section does. A line in a picture is the mean of the seeds (the runs with
-different random numbers), the band around it goes from the lowest to the highest.
+The models train for seconds on a few thousand texts: dates in 23 locales, to be written as
+2026-03-03, and English prose from the documentation inside Python. The models of dates are the
+package's `Transformer`. The models of English are its `CausalLanguageModel` with sinusoidal
+positions, scaled embeddings and ReLU; with pre-norm unless a section says otherwise, and without
+dropout unless a section names one. A claim that holds here need not hold at a thousand times the
+size, and the reverse; where the literature reports on that, the section does. A line in a picture
+is the mean over seeds, and the band around it is their range.
 
-A verdict is not written by hand. The experiment's file holds a rule, and the figures and the
-verdict follow from the measurements by that rule: a run on another machine may come to another
-verdict, and then the page says so.
+No verdict is written by hand. A rule in the code of each experiment computes the verdict from the
+measurements, so a run on another machine may reach another verdict, which the page then shows.
 """
 
 Section = tuple[ModuleType, dict[str, Any], Finding]
@@ -43,7 +43,7 @@ def write(output: Path) -> None:
     """Writes `output/claims.md` from the JSON files in `output/claims`.
 
     Raises:
-        InputError: There is no such file, or one cannot be read.
+        InputError: There is no JSON file, or one cannot be read.
     """
     sections = list(read_sections(output))
     if not sections:
@@ -54,8 +54,8 @@ def write(output: Path) -> None:
         path.write_text("\n".join(parts), encoding="utf-8")
 
 
-def draw_again(output: Path, names: Collection[str]) -> None:
-    """Draws the pictures of experiments anew from the JSON files in `output/claims`."""
+def redraw(output: Path, names: Collection[str]) -> None:
+    """Redraws the pictures of experiments from the JSON files in `output/claims`."""
     sections = [section for section in read_sections(output) if section[0].NAME in names]
     for module, record, _ in sections:
         with new_file(output / "claims" / f"{module.NAME}.png") as path:
@@ -63,7 +63,7 @@ def draw_again(output: Path, names: Collection[str]) -> None:
 
 
 def read_sections(output: Path) -> Iterator[Section]:
-    """Yields each experiment that was measured, in order, with its record and its finding."""
+    """Yields module, record and finding of each measured experiment, in order."""
     for name in experiments.EXPERIMENTS:
         if (output / "claims" / f"{name}.json").is_file():
             module, record = experiments.load(name), read_record(output, name)
@@ -71,7 +71,7 @@ def read_sections(output: Path) -> Iterator[Section]:
 
 
 def read_record(output: Path, name: str) -> dict[str, Any]:
-    """Reads what `measure.py` wrote.
+    """Reads a JSON file of `measure.py`.
 
     Raises:
         InputError: The file is missing or not JSON.
@@ -92,14 +92,14 @@ def _table(sections: list[Section]) -> str:
 
 
 def _origin(sections: list[Section]) -> str:
-    """Says how, where and when all this was measured, and how long it took."""
+    """Returns the paragraph on machine, date and duration of the measurements."""
     records = [record for _, record, _ in sections]
     dates = sorted({record["date"] for record in records})
     days = " to ".join(dict.fromkeys([dates[0], dates[-1]]))
     machines = "; ".join(dict.fromkeys(record["machine"] for record in records))
     total = datetime.timedelta(seconds=round(sum(record["seconds"] for record in records)))
     quick = any(record["quick"] for record in records)
-    warning = "**Some of it was measured with `--quick`, which shows nothing.** " if quick else ""
+    warning = "**Some of it was measured with `--quick`, which proves nothing.** " if quick else ""
     return (
         f"{warning}Measured by `make claims` on {days} on {machines}. The experiments took "
         f"{total} (hours, minutes, seconds) of one core in all; two run at a time. "
@@ -133,7 +133,7 @@ def _section(module: ModuleType, record: dict[str, Any], finding: Finding) -> st
 
 
 def _anchor(module: ModuleType, finding: Finding) -> str:
-    """Returns what GitHub makes of the heading of a section."""
+    """Returns the anchor that GitHub makes for the heading of a section."""
     heading = f"{module.NUMBER}. {finding.title}".lower()
     kept = "".join(c for c in heading if c.isalnum() or c in " -_")
     return kept.replace(" ", "-")

@@ -1,4 +1,4 @@
-"""One pass over a known text against a step for each token: the same logits, another time."""
+"""Claim 8: one pass over a known target against one step per token: equal logits, unequal time."""
 
 import dataclasses
 import itertools
@@ -14,19 +14,19 @@ from ktransformer.schedules import InverseSquareRoot
 from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 from training.claims import figures, loop, scores, tasks
 from training.claims.finding import Finding
-from training.claims.generation import WAYS, greedy, known_target_ways
+from training.claims.generation import METHODS, greedy, known_target_methods
 from training.claims.timing import medians
 
 NAME = "parallelism"
 NUMBER = 8
 SERIAL = True
 TOLERANCE = 1e-4
-"""How far two logits may differ and count as equal: float32 adds up in another order."""
+"""Maximum difference of equal logits: float32 sums depend on their order."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is timed, and what is trained."""
+    """Sizes, timings and training."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     lengths: tuple[int, ...] = (8, 16, 32, 64, 128)
@@ -37,9 +37,9 @@ class Settings:
     num_layers: int = 2
     vocabulary_size: int = 300
     rounds: int = 5
-    """How often each way is timed, each seed."""
+    """Timings of each method per seed."""
     steps: int = 300
-    """Updates of the model that reads dates."""
+    """Updates of the models that read dates."""
 
 
 QUICK = Settings(
@@ -48,21 +48,21 @@ QUICK = Settings(
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Compares the ways on random ids, then both judgements of models that read dates."""
+    """Times the methods on random ids, and evaluates models that read dates in two ways."""
     keras.utils.set_random_seed(settings.seeds[0])
     model = _model(settings.vocabulary_size, settings)
     model.build()
-    ways = {
-        name: tf.function(way, reduce_retracing=True)
-        for name, way in known_target_ways(model).items()
+    methods = {
+        name: tf.function(method, reduce_retracing=True)
+        for name, method in known_target_methods(model).items()
     }
     timed = [
-        {"batch_size": rows, "length": length, **_compare(ways, rows, length, seed, settings)}
+        {"batch_size": rows, "length": length, **_compare(methods, rows, length, seed, settings)}
         for rows, length, seed in itertools.product(
             settings.batch_sizes, settings.lengths, settings.seeds
         )
     ]
-    judged = [_judge(seed, settings) for seed in settings.seeds]
+    judged = [_evaluate(seed, settings) for seed in settings.seeds]
     return {**dataclasses.asdict(settings), "timed": timed, "judged": judged}
 
 
@@ -79,17 +79,20 @@ def _model(vocabulary_size: int, settings: Settings) -> Transformer:
 
 
 def _compare(
-    ways: dict[str, Any], rows: int, length: int, seed: int, settings: Settings
+    methods: dict[str, Any], rows: int, length: int, seed: int, settings: Settings
 ) -> dict[str, Any]:
-    """Times the ways on random ids, and finds the greatest difference of their logits."""
+    """Times the methods on random ids, and measures the largest difference of their logits."""
     draw = np.random.default_rng(seed)
     lowest = max(PAD_ID, UNKNOWN_ID, START_ID, END_ID) + 1
     source, target = (
         tf.constant(draw.integers(lowest, settings.vocabulary_size, (rows, size)), tf.int32)
         for size in (settings.source_length, length)
     )
-    logits = [ways[name](source, target).numpy() for name in WAYS]
-    calls = {name: lambda way=way: way(source, target).numpy() for name, way in ways.items()}
+    logits = [methods[name](source, target).numpy() for name in METHODS]
+    calls = {
+        name: lambda method=method: method(source, target).numpy()
+        for name, method in methods.items()
+    }
     return {
         "seed": seed,
         "difference": max(float(np.abs(other - logits[0]).max()) for other in logits[1:]),
@@ -97,8 +100,8 @@ def _compare(
     }
 
 
-def _judge(seed: int, settings: Settings) -> dict[str, Any]:
-    """Judges a model with the true tokens before each one, and with its own."""
+def _evaluate(seed: int, settings: Settings) -> dict[str, Any]:
+    """Trains a model and evaluates it with teacher forcing and by greedy search."""
     task = tasks.dates()
     keras.utils.set_random_seed(seed)
     model = _model(task.tokenizer.vocabulary_size, settings)
@@ -130,12 +133,12 @@ def _judge(seed: int, settings: Settings) -> dict[str, Any]:
     }
 
 
-def ratios(measurements: dict[str, Any], way: str, rows: int) -> np.ndarray:
-    """Returns how many times as long as one pass a way took, `[seeds, lengths]`."""
+def ratios(measurements: dict[str, Any], method: str, rows: int) -> np.ndarray:
+    """Returns the time of a method relative to one pass, `[seeds, lengths]`."""
     return np.array(
         [
             [
-                run["seconds"][way] / run["seconds"][WAYS[0]]
+                run["seconds"][method] / run["seconds"][METHODS[0]]
                 for run in measurements["timed"]
                 if (run["seed"], run["batch_size"]) == (seed, rows)
             ]
@@ -145,36 +148,36 @@ def ratios(measurements: dict[str, Any], way: str, rows: int) -> np.ndarray:
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws the times, their ratios, and what both judgements say of the same models."""
+    """Draws the times, their ratios, and both evaluations of the trained models."""
     lengths, first = measurements["lengths"], measurements["batch_sizes"][0]
     figure, (times, slower, judged) = figures.panels(3)
-    for index, way in enumerate(WAYS):
+    for index, method in enumerate(METHODS):
         runs = [
             [
-                1e3 * run["seconds"][way]
+                1e3 * run["seconds"][method]
                 for run in measurements["timed"]
                 if (run["seed"], run["batch_size"]) == (seed, first)
             ]
             for seed in measurements["seeds"]
         ]
-        figures.band(times, lengths, runs, way, index)
+        figures.band(times, lengths, runs, method, index)
     figures.label(
         times, f"time for T tokens, batch {first}", "T, target tokens", "milliseconds, one thread"
     )
     for index, rows in enumerate(measurements["batch_sizes"]):
-        runs = ratios(measurements, WAYS[1], rows)
+        runs = ratios(measurements, METHODS[1], rows)
         figures.band(slower, lengths, runs, f"with a cache, batch {rows}", 2 * index + 1)
     figures.band(
-        slower, lengths, ratios(measurements, WAYS[2], first), f"without, batch {first}", 2
+        slower, lengths, ratios(measurements, METHODS[2], first), f"without, batch {first}", 2
     )
-    slower.axhline(1, color=figures.MUTED, linestyle=":", label="as long as one pass")
+    slower.axhline(1, color=figures.MUTED, linestyle=":", label="one pass")
     figures.label(slower, "steps against one pass", "T, target tokens", "times as long")
     for axis in (times, slower):
         axis.set_xscale("log", base=2)
         axis.set_xticks(lengths, lengths)
         axis.set_yscale("log")
         figures.legend(axis)
-    names = ("true tokens before", "its own before")
+    names = ("after true tokens", "after its own")
     for index, name in enumerate(names):
         values = np.array(
             [[run["tokens"][index], run["exact"][index]] for run in measurements["judged"]]
@@ -188,94 +191,99 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
             color=figures.COLORS[index],
             label=name,
         )
-    judged.set_xticks(range(2), ["tokens right", "whole dates right"])
+    judged.set_xticks(range(2), ["correct tokens", "correct dates"])
     judged.set_ylim(0, 1.3)
-    figures.label(judged, "the same models judged in two ways", "", "share of validation dates")
+    figures.label(judged, "two evaluations of the same models", "", "share of validation dates")
     figures.legend(judged, loc="upper right")
     figures.save(figure, path)
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Asks whether the logits are equal, and how much slower the steps are.
+    """Judges whether the logits are equal, and how much slower the steps are.
 
-    It does not hold if the logits or the greedy results differ, or if the steps are at most 1.2
-    times as slow at the greatest length whatever the batch. It holds only when the batch is small
-    if they are at most twice as slow in the largest batch.
+    The claim does not hold if the logits or the greedy results differ, or if the steps take at most
+    1.2 times as long at the greatest length in every batch. It holds only for small batches if they
+    take at most twice as long in the largest batch.
     """
     longest = measurements["lengths"][-1]
     difference = max(run["difference"] for run in measurements["timed"])
     agree = min(run["agree"] for run in measurements["judged"])
     slower = {
-        rows: float(ratios(measurements, WAYS[1], rows)[:, -1].mean())
+        rows: float(ratios(measurements, METHODS[1], rows)[:, -1].mean())
         for rows in measurements["batch_sizes"]
     }
-    uncached = float(ratios(measurements, WAYS[2], measurements["batch_sizes"][0])[:, -1].mean())
+    uncached = float(ratios(measurements, METHODS[2], measurements["batch_sizes"][0])[:, -1].mean())
     equal = difference <= TOLERANCE and agree == 1
     if not equal or max(slower.values()) <= 1.2:
         verdict = "does not hold"
     else:
         verdict = "holds" if slower[max(slower)] > 2 else "holds only when"
-    tokens, exact, seconds = _judgements(measurements)
+    tokens, exact, seconds = _evaluations(measurements)
     times = ", ".join(f"{value:.1f} in a batch of {rows}" for rows, value in slower.items())
     return Finding(
         title="Parallel in training, serial in decoding",
         claim=(
-            "A Transformer is trained on all positions of a text at once, but writes one token "
+            "A Transformer trains on all positions of a text at once, but generates one token "
             "after the other."
         ),
         measured=(
             f"An encoder-decoder of {measurements['num_layers']} + {measurements['num_layers']} "
-            f"layers, width {measurements['d_model']}: logits of a known target of "
-            f"{measurements['lengths'][0]} to {longest} random tokens, from one pass, from a step "
-            "a token with a cache of keys and values, and from a step a token that computes "
-            f"everything before it again. Then models that read dates ({measurements['steps']} "
-            "updates): validation with the true tokens before each one (teacher forcing), and with "
-            "the model's own."
+            f"layers, width {measurements['d_model']}: the logits of a known target of "
+            f"{measurements['lengths'][0]} to {longest} random tokens, from one pass, from one "
+            "step per token with a cache of keys and values, and from one step per token that "
+            "recomputes everything before it. Then models that read dates "
+            f"({measurements['steps']} updates): validation given the true previous tokens "
+            "(teacher forcing), and given the model's own."
         ),
         outcome=(
             f"The logits differ by {difference:.0e} at most. The time for {longest} tokens in "
             f"steps with a cache, as a multiple of one pass: {times}. Without a cache: "
-            f"{uncached:.0f} in a batch of {measurements['batch_sizes'][0]}. Of the "
-            f"validation dates {exact[0]:.1%} are right as a whole with the true tokens before "
-            f"each, {exact[1]:.1%} in greedy generation, and it is the same answer for "
-            f"{agree:.0%} of them. Of the single tokens {tokens[0]:.1%} are right after true "
-            f"tokens, {tokens[1]:.1%} after the model's own. One pass over the validation dates "
-            f"takes {1e3 * seconds[0]:.0f} ms, generation {1e3 * seconds[1]:.0f} ms."
+            f"{uncached:.0f} in a batch of {measurements['batch_sizes'][0]}. Of the validation "
+            f"dates {exact[0]:.1%} are correct given the true previous tokens and {exact[1]:.1%} "
+            f"in greedy search; the two agree for {agree:.0%} of the dates. Token accuracy is "
+            f"{tokens[0]:.1%} after true tokens and {tokens[1]:.1%} after the model's own. One "
+            f"pass over the validation dates takes {1e3 * seconds[0]:.0f} ms, greedy search "
+            f"{1e3 * seconds[1]:.0f} ms."
         ),
         verdict=verdict,
         condition=(
-            "a step leaves the machine something to do besides, as with one text at a time; in a "
+            "a step does not keep the machine busy, as with one text at a time; in a "
             f"batch of {max(slower)} one thread is busy either way"
             if verdict == "holds only when"
             else ""
         ),
         explanation=(
-            "In training the target is known. So the input of every position is known, too, and "
-            "the positions are rows of the same matrix products; the causal mask lets each row see "
-            "only what it would see when writing. That is why the logits are equal. In decoding a "
-            "token must be chosen before the next step can begin: T steps wait for each other. "
-            "This is not about the amount of arithmetic, which with a cache is nearly the same; "
-            "it is about the length of the chain. What one thread gains by a pass is that the "
-            "weights are read once and products are large; a processor that can do thousands of "
-            "things at once gains far more. Without a cache the amount grows too, about T/2 times. "
-            "Loss, perplexity and token accuracy on validation data come from one parallel pass as "
-            "in training. Even the exact match of greedy search does: a text in which each token "
-            "is the best after the true ones is what greedy search writes. But token accuracy "
-            "after true tokens says nothing about how a model goes on after its first mistake, and "
-            "BLEU or a beam need real writing."
+            "In training the target is known, so the input of every position is known too, and the "
+            "positions are rows of the same matrix products; the causal mask restricts each row to "
+            "the tokens that it would see in decoding. Therefore the logits are equal. In decoding "
+            "a token must be chosen before the next step can begin, so T steps follow each other. "
+            "With a cache the amount of arithmetic is nearly the same; the length of the chain is "
+            "not. One thread gains from a single pass because it reads the weights once and "
+            "computes larger products; a processor with thousands of parallel units gains far "
+            "more. Without a cache the arithmetic grows too, by about T/2. Loss, perplexity and "
+            "token accuracy on validation data come from one parallel pass, as in training. So "
+            "does the exact match of greedy search: if each token is the most probable one after "
+            "the true ones, greedy search generates that text. But token accuracy after true "
+            "tokens says nothing about a model after its first mistake, and BLEU or a beam need "
+            "real decoding."
         ),
         alt=(
             "Three panels: milliseconds for T target tokens in one pass, in steps with and without "
-            "a cache; how many times as long as one pass the steps take; and the share of right "
+            "a cache; how many times as long as one pass the steps take; and the share of correct "
             "tokens and dates after true tokens and after the model's own."
         ),
         reference="Vaswani et al. 2017, sections 1 and 3.1; Williams and Zipser 1989.",
     )
 
 
-def _judgements(measurements: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the means over seeds, after true and own tokens: tokens, dates, seconds."""
+def _evaluations(measurements: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns means over seeds of token accuracy, date accuracy and seconds.
+
+    Each is an array `[2]`: teacher forcing, greedy search.
+    """
     runs = measurements["judged"]
     tokens, exact = (np.mean([run[key] for run in runs], axis=0) for key in ("tokens", "exact"))
-    seconds = [np.mean([run["seconds"][way] for run in runs]) for way in ("forced", "generated")]
+    seconds = [
+        np.mean([run["seconds"][method] for run in runs]) for method in ("forced", "generated")
+    ]
     return tokens, exact, np.array(seconds)

@@ -1,4 +1,4 @@
-"""A Transformer whose heads can be switched off one by one, made by subclassing the layers."""
+"""A Transformer with a switch for each attention head, made by subclassing the layers."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from training.claims.attention_maps import KINDS
 
 
 class _Prunable:
-    """An attention whose heads can be switched off one by one, trained or not."""
+    """Adds a switch for each head: weight `kept` `[H]`, 1 for on, 0 for off; not trained."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -25,7 +25,7 @@ class _Prunable:
         )
 
     def merge(self, attended: Any) -> Any:
-        """Joins the heads that are left, `[B, H, T, D/H] -> [B, T, D]`."""
+        """Merges the heads, with zeros for those that are off: `[B, H, T, D/H] -> [B, T, D]`."""
         return super().merge(attended * ops.reshape(self.kept, (1, -1, 1, 1)))
 
 
@@ -43,30 +43,30 @@ class _PrunableParts:
 
 
 class PrunableEncoderBlock(_PrunableParts, EncoderBlock):
-    """An encoder block whose heads can be switched off."""
+    """An encoder block with head switches."""
 
 
 class PrunableDecoderBlock(_PrunableParts, DecoderBlock):
-    """A decoder block whose heads can be switched off."""
+    """A decoder block with head switches."""
 
     def make_cross_attention(self) -> keras.layers.Layer:
-        """Creates the cross-attention with switches."""
+        """Creates cross-attention with head switches."""
         return PrunableCrossAttention(self.num_heads)
 
 
 class PrunableTransformer(Transformer):
-    """A Transformer whose heads can be switched off."""
+    """A Transformer with head switches."""
 
     def make_encoder_block(self) -> keras.layers.Layer:
-        """Creates an encoder block with switches."""
+        """Creates an encoder block with head switches."""
         return PrunableEncoderBlock(**self.block_arguments())
 
     def make_decoder_block(self) -> keras.layers.Layer:
-        """Creates a decoder block with switches."""
+        """Creates a decoder block with head switches."""
         return PrunableDecoderBlock(**self.block_arguments())
 
     def attentions(self) -> dict[str, list[Any]]:
-        """Returns the attention layers of each kind, first to last."""
+        """Returns the attention layers of each kind, first layer first."""
         decoder = self.decoder.blocks
         return {
             KINDS[0]: [block.self_attention for block in self.encoder.blocks],

@@ -1,4 +1,4 @@
-"""A Transformer that lacks one of its attentions, made by subclassing the layers."""
+"""A Transformer without one of its attentions, made by subclassing the layers."""
 
 from typing import Any
 
@@ -18,41 +18,41 @@ REMOVED = (NOTHING, *KINDS)
 
 
 class _Removed:
-    """An attention whose result counts for nothing: the residual connection goes on alone."""
+    """An attention with an output of zero: only the residual connection remains."""
 
     def merge(self, attended: Any) -> Any:
         return 0.0 * super().merge(attended)
 
 
 class RemovedSelfAttention(_Removed, MultiHeadSelfAttention):
-    """Self-attention that adds nothing."""
+    """Self-attention with an output of zero."""
 
 
 class RemovedCrossAttention(_Removed, MultiHeadCrossAttention):
-    """Cross-attention that adds nothing."""
+    """Cross-attention with an output of zero."""
 
 
 class EncoderBlockWithoutAttention(EncoderBlock):
-    """An encoder block that never looks at another position."""
+    """An encoder block without self-attention: positions do not mix."""
 
     def make_self_attention(self) -> keras.layers.Layer:
-        """Creates self-attention that adds nothing."""
+        """Creates self-attention with an output of zero."""
         return RemovedSelfAttention(self.num_heads, causal=self.causal)
 
 
 class DecoderBlockWithoutSelfAttention(DecoderBlock):
-    """A decoder block that knows the newest token alone."""
+    """A decoder block without self-attention: it sees only the newest target token."""
 
     def make_self_attention(self) -> keras.layers.Layer:
-        """Creates self-attention that adds nothing."""
+        """Creates self-attention with an output of zero."""
         return RemovedSelfAttention(self.num_heads, causal=self.causal)
 
 
 class DecoderBlockWithoutCrossAttention(DecoderBlock):
-    """A decoder block that never sees the source."""
+    """A decoder block without cross-attention: it does not see the source."""
 
     def make_cross_attention(self) -> keras.layers.Layer:
-        """Creates cross-attention that adds nothing."""
+        """Creates cross-attention with an output of zero."""
         return RemovedCrossAttention(self.num_heads)
 
 

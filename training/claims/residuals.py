@@ -8,24 +8,25 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ktransformer.layers import DecoderBlock
 from ktransformer.losses import SmoothedCrossEntropy
 from training.claims import figures, loop, tasks
 from training.claims.finding import Finding, table
-from training.claims.language_model import CausalBlock, LanguageModel
-from training.claims.plain_blocks import PlainBlock, PreNormBlock, UnnormedBlock, UnnormedPlainBlock
+from training.claims.language_model import LanguageModel
+from training.claims.plain_blocks import PlainBlock, UnnormedBlock, UnnormedPlainBlock
 
 NAME, NUMBER, SERIAL = "residuals", 1, False
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured."""
+    """Sizes and trainings."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     depths: tuple[int, ...] = (2, 6, 12, 24)
-    """Layers of the models whose gradients are measured before training."""
+    """Numbers of layers for the measurements before training."""
     trained_depths: tuple[int, ...] = (2, 8, 24)
-    """Layers of those that are trained."""
+    """Numbers of layers of the trained models."""
     d_model: int = 32
     steps: int = 120
     batch_size: int = 16
@@ -35,8 +36,8 @@ class Settings:
 QUICK = Settings(seeds=(1,), depths=(2,), trained_depths=(1,), d_model=16, steps=2)
 
 BLOCKS = {
-    "residual around the norm (pre-norm)": PreNormBlock,
-    "residual, then norm (post-norm)": CausalBlock,
+    "residual around the norm (pre-norm)": DecoderBlock,
+    "residual, then norm (post-norm)": DecoderBlock,
     "residual, no norm": UnnormedBlock,
     "norm, no residual": PlainBlock,
     "neither": UnnormedPlainBlock,
@@ -46,7 +47,7 @@ WITH = (PRE, POST, BARE)
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Measures models before training, and the validation loss after it."""
+    """Measures gradients and cosines before training, and the validation loss after it."""
     task = tasks.sentences(32)
     return {
         "settings": dataclasses.asdict(settings),
@@ -61,20 +62,20 @@ def measure(settings: Settings) -> dict[str, Any]:
             name: [train(settings, name, depth) for depth in settings.trained_depths]
             for name in BLOCKS
         },
-        "frequencies": loop.frequency_loss(
+        "frequencies": loop.unigram_loss(
             task.train, task.validation, task.tokenizer.vocabulary_size
         ),
     }
 
 
 def make_model(settings: Settings, name: str, depth: int) -> LanguageModel:
-    """Makes a language model of one kind of block."""
+    """Creates a language model of one kind of block."""
     return LanguageModel(
         tasks.sentences(32).tokenizer.vocabulary_size,
-        depth,
-        lambda: BLOCKS[name](4, 2 * settings.d_model),
+        num_layers=depth,
         d_model=settings.d_model,
-        final_norm=keras.layers.LayerNormalization(epsilon=1e-5) if name == PRE else None,
+        block=BLOCKS[name],
+        norm_first=name == PRE,
     )
 
 
@@ -82,37 +83,36 @@ def measure_start(settings: Settings, name: str, depth: int, seed: int) -> dict[
     """Measures a model before training.
 
     Returns:
-        The norm of the gradient of each layer's weights, first to last, and how alike the
-        positions of a text are after the last layer: their mean cosine, without the diagonal.
+        The gradient norm of each layer's weights, first layer first, and the mean cosine between
+        the positions of a text after the last layer.
     """
     keras.utils.set_random_seed(seed)
     split = tasks.sentences(32).train
     model = loop.build(make_model(settings, name, depth), split)
     rows = np.random.default_rng(seed).choice(len(split), settings.batch_size, replace=False)
     batch = split.rows(rows)
-    weights = [block.trainable_weights for block in model.encoder.blocks]
+    weights = [block.trainable_weights for block in model.decoder.blocks]
     with tf.GradientTape() as tape:
         loss = SmoothedCrossEntropy(0.0)(batch.labels, model(batch.inputs))
     gradients = tape.gradient(loss, [[w.value for w in layer] for layer in weights])
     return {
         "gradients": [float(tf.linalg.global_norm(layer)) for layer in gradients],
-        "alike": mean_cosine(model, batch.inputs),
+        "cosine": mean_cosine(model, batch.inputs),
     }
 
 
 def mean_cosine(model: LanguageModel, inputs: np.ndarray) -> float:
-    """Returns the mean cosine between two different real positions of the same text."""
-    mask = model.embedding.compute_mask(inputs)
-    hidden = np.asarray(model.encoder(model.embedding(inputs), mask=mask))  # [B, T, D]
+    """Returns the mean cosine between the vectors of two real positions of a text."""
+    hidden = np.asarray(model.hidden_states(inputs))  # [B, T, D]
     units = hidden / np.maximum(np.linalg.norm(hidden, axis=-1, keepdims=True), 1e-30)
     cosines = units @ units.transpose(0, 2, 1)  # [B, T, T]
-    real = np.asarray(mask)
+    real = np.asarray(model.compute_mask(inputs))
     pairs = real[:, :, None] & real[:, None, :] & ~np.eye(real.shape[1], dtype=bool)
     return float(cosines[pairs].mean())
 
 
 def train(settings: Settings, name: str, depth: int) -> list[float]:
-    """Trains language models; returns each seed's validation loss."""
+    """Trains a model per seed; returns the validation losses."""
     task = tasks.sentences(32)
     vocabulary_size = task.tokenizer.vocabulary_size
     trainer = loop.Trainer(
@@ -126,7 +126,7 @@ def train(settings: Settings, name: str, depth: int) -> list[float]:
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws the gradient by layer, how alike positions are, and the loss, against depth."""
+    """Draws the gradient by layer, and the cosine and the loss against depth."""
     settings = measurements["settings"]
     figure, axes = figures.panels(2, rows=2, height=3.5)
     deepest = settings["depths"][-1]
@@ -134,10 +134,10 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
         layers = range(1, deepest + 1)
         gradients = [run[-1]["gradients"] for run in measurements["start"][name]]
         figures.band(axes[0], layers, gradients, name, index, geometric=True, markersize=3)
-        ratios = shares(measurements, name)
+        ratios = gradient_ratios(measurements, name)
         figures.band(axes[1], settings["depths"], ratios, name, index, geometric=True)
-        alike = [[start["alike"] for start in run] for run in measurements["start"][name]]
-        figures.band(axes[2], settings["depths"], alike, name, index)
+        cosines = [[start["cosine"] for start in run] for run in measurements["start"][name]]
+        figures.band(axes[2], settings["depths"], cosines, name, index)
         losses = np.transpose(measurements["trained"][name])
         figures.band(axes[3], settings["trained_depths"], losses, name, index)
     axes[3].axhline(measurements["frequencies"], color=figures.MUTED, linewidth=1, linestyle=":")
@@ -180,56 +180,55 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     figures.save(figure, path)
 
 
-def shares(measurements: dict[str, Any], name: str) -> list[list[float]]:
-    """Returns the first layer's gradient norm over the last layer's, `[seeds, depths]`."""
+def gradient_ratios(measurements: dict[str, Any], name: str) -> list[list[float]]:
+    """Returns the ratio of the first layer's gradient norm to the last's, `[seeds, depths]`."""
     return [
         [start["gradients"][0] / start["gradients"][-1] for start in run]
         for run in measurements["start"][name]
     ]
 
 
-def deepest_share(measurements: dict[str, Any], name: str) -> float:
-    """Returns the share at the greatest depth, the geometric mean of the seeds."""
-    return float(np.exp(np.log(shares(measurements, name))[:, -1].mean()))
+def deepest_ratio(measurements: dict[str, Any], name: str) -> float:
+    """Returns the gradient ratio of the deepest model, the geometric mean of the seeds."""
+    return float(np.exp(np.log(gradient_ratios(measurements, name))[:, -1].mean()))
 
 
 def outcome(measurements: dict[str, Any]) -> str:
-    """Returns the table of what came out, by the means of the seeds."""
+    """Returns the table of the means over seeds."""
     settings = measurements["settings"]
     deepest, depths = settings["depths"][-1], settings["trained_depths"]
     rows = []
     for name in BLOCKS:
-        alike = np.mean([run[-1]["alike"] for run in measurements["start"][name]])
+        cosine = np.mean([run[-1]["cosine"] for run in measurements["start"][name]])
         losses = np.mean(measurements["trained"][name], axis=1)
-        share = f"{deepest_share(measurements, name):.3g}"
-        rows.append([name, share, f"{alike:.3f}", *(f"{loss:.2f}" for loss in losses)])
+        ratio = f"{deepest_ratio(measurements, name):.3g}"
+        rows.append([name, ratio, f"{cosine:.3f}", *(f"{loss:.2f}" for loss in losses)])
     head = ["block", f"gradient ratio, {deepest} layers", f"cosine, {deepest} layers"]
     return (
         "The gradient ratio is the first layer's gradient norm over the last layer's; the cosine "
-        "is that of two positions of a text, 1 if they are the same vector. Both are measured "
-        "before training. The losses come after it: token frequencies alone give "
-        f"{measurements['frequencies']:.2f}, and a loss above that of guessing evenly is counted "
+        "is the mean over pairs of positions of a text, 1 if all have the same vector. Both are "
+        "measured before training, the losses after it: token frequencies alone give "
+        f"{measurements['frequencies']:.2f}, and a loss above that of uniform guesses counts "
         "as that.\n\n" + table([*head, *(f"loss, {depth} layers" for depth in depths)], rows)
     )
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Judges at the greatest depth.
+    """Judges the deepest models.
 
-    A gradient is alive if the first layer's norm is at least a tenth of the last layer's (mean of
-    the seeds, of the logarithms), dead if it is below a thousandth. A model has learned if every
-    seed's loss is at least 0.1 below that of token frequencies alone. The claim holds if without
-    residual and norm the gradient is dead, with each kind of residual it is alive, and exactly the
-    models with a residual learn. It holds under a condition if some of those learn, and none
-    without.
+    A gradient is alive if the first layer's norm is at least a tenth of the last layer's (geometric
+    mean of the seeds), and dead if it is below a thousandth. A model has learned if every seed's
+    loss is at least 0.1 below the unigram loss. The claim holds if the gradient is dead without
+    residual and norm, alive with each kind of residual, and exactly the models with a residual
+    learn. It holds under a condition if only some of these learn, and no others.
     """
     settings, seeds = measurements["settings"], len(measurements["settings"]["seeds"])
     deepest, trained = settings["depths"][-1], settings["trained_depths"][-1]
-    share = {name: deepest_share(measurements, name) for name in BLOCKS}
+    ratio = {name: deepest_ratio(measurements, name) for name in BLOCKS}
     losses = {name: np.array(measurements["trained"][name][-1]) for name in BLOCKS}
     bound = measurements["frequencies"] - 0.1
     learned = [name for name in BLOCKS if (losses[name] < bound).all()]
-    helped = share[NEITHER] < 1e-3 and all(share[name] >= 0.1 for name in WITH)
+    helped = ratio[NEITHER] < 1e-3 and all(ratio[name] >= 0.1 for name in WITH)
     if not helped or not learned or set(learned) - set(WITH):
         verdict, condition = "does not hold", ""
     elif set(learned) == set(WITH):
@@ -248,28 +247,29 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             f"{settings['depths'][0]} to {deepest} layers, in five forms: with a residual around "
             "the norm, with one before the norm, with one and no norm, with a norm and no "
             "residual, and with neither. Before training: the norm of the gradient of each "
-            "layer's weights, and how alike the vectors of a text's positions are after the last "
+            "layer's weights, and the mean cosine between the positions of a text after the last "
             f"layer. Then the validation loss after {settings['steps']} steps of Adam at a "
             f"learning rate of {settings['learning_rate']:g}, without warm-up, with "
             f"{', '.join(map(str, settings['trained_depths']))} layers. {seeds} seeds. "
-            "The variants override `before_sublayer`, `after_sublayer` and `make_norm`."
+            "The variants are the option `norm_first` and decoder blocks that override "
+            "`after_sublayer` and `make_norm`."
         ),
         outcome=outcome(measurements),
         verdict=verdict,
         condition=condition,
         explanation=(
-            "Going back through a layer multiplies the gradient by that layer's derivative. If "
-            "that makes it a little smaller each time, many layers make it vanish. With `x + f(x)` "
-            "the derivative is 1 plus that of f, so there is always a path on which nothing is "
-            "lost. That much is the usual answer. It leaves out that the sum also grows: without "
-            "a norm the gradient does not vanish but may explode, which is as bad. And a norm "
-            "alone already rescales the gradient at each layer, so that its size says little: "
-            "look at the cosine. Attention averages over positions, and if nothing carries a "
-            "position's own vector past it, the positions of a text become the same vector, from "
-            "which no layer above can tell them apart, however large the gradient is. The "
-            "residual is what keeps them different. Where the norm comes after the sum "
-            "(post-norm), it shrinks the direct path at every layer; deep post-norm models need "
-            "warm-up (claim 3)."
+            "Backpropagation multiplies the gradient by the derivative of each layer. If every "
+            "derivative shrinks it a little, it vanishes after many layers. The derivative of `x + "
+            "f(x)` is 1 plus that of f, so one path always passes the gradient on unchanged. This "
+            "is the usual answer, and it is incomplete: the sum also grows, so without a norm the "
+            "gradient does not vanish but may explode, which is as bad. A norm alone rescales the "
+            "gradient at each layer, so the size of the gradient says little; the cosine says "
+            "more. Attention averages over positions. Without a path around it that keeps each "
+            "position's own vector, the positions of a text converge to the same vector, and no "
+            "later layer can tell them apart, however large the gradient is. The residual "
+            "connection keeps them different. If the norm comes after the sum (post-norm), it "
+            "shrinks the direct path at every layer, so deep post-norm models need warm-up (claim "
+            "3)."
         ),
         alt=(
             f"Four panels, five forms of block. The gradient norm of each of {deepest} layers; the "

@@ -1,12 +1,12 @@
-"""Measures the eleven claims and writes the page about them.
+"""Runs the experiments on the eleven claims and writes docs/claims.md.
 
     make claims
 
 or `python -m training.claims.run` from the repository's root; `--help` lists the options.
 
-Each experiment runs in a process of its own with one thread, two at a time; those that measure
-time run alone, before the others. What they write, `docs/claims/NAME.json` and `NAME.png`, is
-replaced only when a new one is whole, and `docs/claims.md` is written from all that are there.
+Each experiment runs in its own process with one thread, two at a time; those that measure time run
+alone, before the others. A successful experiment replaces `docs/claims/NAME.json` and `NAME.png`.
+`docs/claims.md` is written from all JSON files in `docs/claims`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ AT_A_TIME = 2
 
 
 def main() -> int:
-    """Runs what the arguments say; returns the exit status."""
+    """Runs the program; returns the exit status."""
     options = parse_arguments()
     output = Path(options.output or ("runs" if options.quick else "docs"))
     names = options.names or list(experiments.EXPERIMENTS)
@@ -40,14 +40,18 @@ def main() -> int:
 
 
 def measure_claims(names: Sequence[str], output: Path, options: argparse.Namespace) -> int:
-    """Runs experiments, or only draws them again, and writes the page; 1 if one failed."""
+    """Runs experiments, or only redraws their pictures, and writes the page.
+
+    Returns:
+        The exit status: 1 if an experiment failed.
+    """
     check_names(names)
     check_folder(output / "claims")
     with quiet_stderr():
         modules = [experiments.load(name) for name in names]
     failed = 0
     if options.page_only:
-        page.draw_again(output, names)
+        page.redraw(output, names)
     else:
         failed = run_all(modules, options.quick, output)
     page.write(output)
@@ -57,33 +61,36 @@ def measure_claims(names: Sequence[str], output: Path, options: argparse.Namespa
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the claims and write docs/claims.md.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"which; all if none: {experiments.EXPERIMENTS}"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"experiments to run, by default all: {experiments.EXPERIMENTS}",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="the whole way in seconds; it shows nothing"
+        "--quick", action="store_true", help="tiny settings that take seconds and prove nothing"
     )
     parser.add_argument(
-        "--output", metavar="DIR", help="for claims.md and claims/; docs, or runs with --quick"
+        "--output", metavar="DIR", help="output folder, by default docs, or runs with --quick"
     )
     parser.add_argument(
-        "--page-only", action="store_true", help="draw and write again from what was measured"
+        "--page-only", action="store_true", help="rewrite pictures and page without measuring"
     )
     return parser.parse_args()
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raises an `InputError` for a name that is no experiment's."""
+    """Raises an `InputError` for an unknown experiment."""
     for name in names:
         if name not in experiments.EXPERIMENTS:
             known = ", ".join(experiments.EXPERIMENTS)
-            raise InputError(f"There is no experiment {name!r}; there are {known}.")
+            raise InputError(f"There is no experiment {name!r}; choose from {known}.")
 
 
 def run_all(modules: Sequence, quick: bool, output: Path) -> int:
-    """Runs experiments, those that measure time first and alone; prints a line for each.
+    """Runs experiments, first and alone those that measure time; prints one line for each.
 
     Returns:
-        How many failed.
+        The number of failures.
     """
     start = time.monotonic()
     serial = [module.NAME for module in modules if module.SERIAL]
@@ -99,22 +106,22 @@ def run_all(modules: Sequence, quick: bool, output: Path) -> int:
 
 
 def report(name: str, failure: str | None, output: Path) -> None:
-    """Prints how an experiment ended."""
+    """Prints the verdict of an experiment, or its failure."""
     if failure is None:
         record = page.read_record(output, name)
         verdict = experiments.load(name).conclude(record["measurements"]).sentence()
         print(f"{name}: {verdict} ({record['seconds']:.0f} s)", flush=True)
     else:
-        print(f"claims: {name} failed, its earlier finding is kept: {failure}", file=sys.stderr)
+        print(f"claims: {name} failed and its earlier finding is kept: {failure}", file=sys.stderr)
 
 
 def run_processes(
     names: Sequence[str], quick: bool, output: Path, at_a_time: int
 ) -> Iterator[tuple[str, str | None]]:
-    """Runs each experiment in a process of its own, some at a time.
+    """Runs each experiment in its own process, `at_a_time` of them at once.
 
     Yields:
-        A name and the last line of what went wrong, or None, as each one ends.
+        The name of each finished experiment, and the last line of its error or None.
     """
     waiting = list(names)
     running: dict[str, subprocess.Popen] = {}
@@ -136,7 +143,7 @@ def run_processes(
 
 
 def _start(name: str, quick: bool, output: Path, errors: Path) -> subprocess.Popen:
-    """Starts one experiment; what it says on stderr goes into a file."""
+    """Starts one experiment, with stderr redirected to a file."""
     command = [sys.executable, *MEASURE, name]
     command += ["--output", str(output.absolute()), *(["--quick"] * quick)]
     with errors.open("wb") as file:
@@ -144,7 +151,7 @@ def _start(name: str, quick: bool, output: Path, errors: Path) -> subprocess.Pop
 
 
 def _failure(process: subprocess.Popen, errors: Path) -> str | None:
-    """Returns the last line that a failed process wrote to stderr; None if it did not fail."""
+    """Returns the last line of stderr of a failed process; None for a successful one."""
     if process.returncode == 0:
         return None
     lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()

@@ -8,27 +8,27 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.layers import MultiHeadSelfAttention
+from ktransformer.layers import DecoderBlock, MultiHeadSelfAttention
 from training.claims import figures, loop, tasks
 from training.claims.finding import Finding
-from training.claims.language_model import CausalBlock, LanguageModel
+from training.claims.language_model import LanguageModel
 
 NAME, NUMBER, SERIAL = "score_scaling", 6, False
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured."""
+    """Sizes and trainings."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     widths: tuple[int, ...] = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
-    """d_k of the drawn queries and keys."""
+    """d_k of the random queries and keys."""
     keys: int = 64
-    """Keys that a query chooses among; there are as many queries."""
+    """Number of random keys, and of queries."""
     d_model: int = 128
-    """Width of the trained model."""
+    """Width of the trained models."""
     heads: tuple[int, ...] = (16, 4, 1)
-    """Its heads; d_k is `d_model` over them."""
+    """Numbers of heads of the trained models; d_k is `d_model` / heads."""
     num_layers: int = 2
     steps: int = 200
     batch_size: int = 32
@@ -39,25 +39,25 @@ QUICK = Settings(seeds=(1,), widths=(4, 64), keys=16, d_model=16, heads=(1,), nu
 
 
 class UnscaledAttention(MultiHeadSelfAttention):
-    """Scores without the division: `q k^T`."""
+    """Self-attention with undivided scores, `q k^T`."""
 
     def compute_scores(self, query: Any, key: Any, positions: Any) -> Any:
         return super().compute_scores(query * self.head_dim**0.5, key, positions)
 
 
-class UnscaledBlock(CausalBlock):
-    """A block whose attention does not divide its scores."""
+class UnscaledBlock(DecoderBlock):
+    """A block whose self-attention does not divide its scores."""
 
     def make_self_attention(self) -> keras.layers.Layer:
         return UnscaledAttention(self.num_heads, causal=self.causal, name="self_attention")
 
 
 ATTENTIONS = {"with": MultiHeadSelfAttention, "without": UnscaledAttention}
-BLOCKS = {"with": CausalBlock, "without": UnscaledBlock}
+BLOCKS = {"with": DecoderBlock, "without": UnscaledBlock}
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Measures drawn queries and keys, and small language models."""
+    """Measures random queries and keys, and small trained language models."""
     return {
         "settings": dataclasses.asdict(settings),
         "drawn": {
@@ -75,12 +75,11 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 def draw_scores(attention_class: type, width: int, keys: int, seed: int) -> dict[str, float]:
-    """Measures the softmax of queries and keys whose components are standard normal.
+    """Measures the softmax of queries and keys drawn from the standard normal distribution.
 
     Returns:
-        Variance of the scores; entropy of the weights as a share of its maximum, ln(keys); the
-        size of the softmax's Jacobian (root of its sum of squares), the mean and the median of
-        the queries.
+        The variance of the scores; the entropy of the weights as a share of its maximum, ln(keys);
+        the Frobenius norm of the softmax's Jacobian, mean and median over queries.
     """
     attention = attention_class(1)
     attention.build((None, None, width))
@@ -100,16 +99,17 @@ def draw_scores(attention_class: type, width: int, keys: int, seed: int) -> dict
 
 
 def train(settings: Settings, block: type, heads: int) -> list[float]:
-    """Trains language models; returns each seed's validation loss."""
+    """Trains a model per seed; returns the validation losses."""
     task = tasks.sentences(32)
 
     def make_model() -> keras.Model:
         return LanguageModel(
             task.tokenizer.vocabulary_size,
-            settings.num_layers,
-            lambda: block(heads, 2 * settings.d_model, norm_first=True),
+            num_layers=settings.num_layers,
             d_model=settings.d_model,
-            final_norm=keras.layers.LayerNormalization(epsilon=1e-5),
+            num_heads=heads,
+            block=block,
+            norm_first=True,
         )
 
     trainer = loop.Trainer(make_model, task.train, batch_size=settings.batch_size)
@@ -121,7 +121,7 @@ def train(settings: Settings, block: type, heads: int) -> list[float]:
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws variance, entropy, Jacobian and validation loss against d_k."""
+    """Draws the variance, the entropy, the Jacobian and the validation loss against d_k."""
     settings, widths = measurements["settings"], measurements["settings"]["widths"]
     figure, axes = figures.panels(2, rows=2, height=3.2)
     names = {"with": "divided by √d_k", "without": "not divided"}
@@ -151,7 +151,7 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
 
 
 def drawn(measurements: dict[str, Any], variant: str, key: str) -> np.ndarray:
-    """Returns one of the measures of the drawn queries and keys, `[seeds, widths]`."""
+    """Returns one measure of the random queries and keys, `[seeds, widths]`."""
     return np.array([[point[key] for point in run] for run in measurements["drawn"][variant]])
 
 
@@ -161,13 +161,14 @@ def head_widths(settings: dict[str, Any]) -> list[int]:
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Judges: the statistics must grow apart with d_k, and training must suffer.
+    """Judges the statistics of random scores, and the losses of trained models.
 
-    The statistical part holds if without the division the variance grows like d_k (the slope in
-    logarithms is within 0.1 of 1) while with it it stays within a factor of 2, and if the widest
-    undivided scores have less than half of the divided ones' entropy and less than half of their
-    median Jacobian. The training part holds at a d_k where every seed without it is worse than
-    every seed with it.
+    The statistics confirm the claim if the variance of undivided scores grows like d_k (exponent
+    within 0.1 of 1), that of divided scores stays within a factor of 2, and at the largest d_k
+    undivided scores have less than half of the entropy and of the median Jacobian of divided ones.
+    Training confirms it at each d_k where every seed without the factor has a higher loss than
+    every seed with it. The claim holds if the statistics and every d_k confirm it, and under a
+    condition if the statistics and some d_k do.
     """
     settings, widths = measurements["settings"], measurements["settings"]["widths"]
     variance = {v: drawn(measurements, v, "variance").mean(axis=0) for v in BLOCKS}
@@ -200,18 +201,18 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         title="Dividing the scores by √d_k",
         claim=(
             "Without the factor 1/√d_k the scores grow with d_k, the softmax saturates, and little "
-            "gradient comes through it."
+            "gradient passes through it."
         ),
         measured=(
             f"Queries and keys of {settings['keys']} positions drawn from the standard normal "
             f"distribution, d_k from {widths[0]} to {widths[-1]}: the variance of their scores, "
             "the entropy of the attention weights (as a share of the highest possible, that of "
-            "equal weights), and the size of the softmax's Jacobian, which is what a gradient is "
-            f"multiplied with on its way back. Then language models of {settings['num_layers']} "
+            "equal weights), and the size of the softmax's Jacobian, by which backpropagation "
+            f"multiplies the gradient. Then language models of {settings['num_layers']} "
             f"layers, width {settings['d_model']}, with {', '.join(map(str, heads))} heads (so d_k "
             f"{', '.join(map(str, head_widths(settings)))}), trained for {settings['steps']} steps "
-            f"with and without the factor. {seeds} seeds each. The variant overrides "
-            "`compute_scores`."
+            f"with and without the factor. {seeds} seeds each. The variant is an "
+            "attention that overrides `compute_scores`."
         ),
         outcome=(
             f"Undivided, the variance grows like d_k to the power of {slope:.2f}, to "
@@ -227,16 +228,16 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         condition=condition,
         explanation=(
             "A score is a sum of d_k products. If the components are independent with variance 1, "
-            "each product has variance 1, and the sum d_k. A softmax over numbers that lie tens "
-            "apart gives nearly all weight to the largest; there its derivative is nearly 0, and "
-            "that query learns nothing. Two things are often left out. First, not every query "
-            "saturates: where the two largest scores happen to lie close, much gradient comes "
-            "through, so the mean falls far less than the median, and at "
-            f"small d_k (undivided it is highest at {widths[peak]}) more comes through than with "
-            "the factor, since nearly equal weights have a small derivative too. Second, the "
-            "argument speaks of the start of training: the components have variance 1 only because "
-            "of the norm and the initialization, and a model can learn smaller queries. The factor "
-            "makes the start the same for any d_k, so that one learning rate fits."
+            "each product has variance 1 and the sum has variance d_k. A softmax over numbers that "
+            "differ by tens gives nearly all weight to the largest; its derivative is then nearly "
+            "0, and the query learns nothing. The usual answer omits two things. First, not every "
+            "query saturates: where the two largest scores are close, much gradient passes, so the "
+            "mean falls far less than the median; and at small d_k (undivided it is highest at "
+            f"{widths[peak]}) more gradient passes than with the factor, because nearly equal "
+            "weights have a small derivative too. Second, the argument is about the start of "
+            "training: the components have variance 1 only because of the norm and the "
+            "initialization, and a model can learn smaller queries. The factor makes the start the "
+            "same for every d_k, so that one learning rate fits."
         ),
         alt=(
             "Four panels against d_k. Variance of the scores, entropy of the attention weights, "

@@ -1,4 +1,4 @@
-"""Judges logits that are at hand, where a model is run in another way than `loop.evaluate` does."""
+"""Evaluates precomputed logits, for models that `loop.evaluate` does not run."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from training.claims.loop import Evaluation
 
 
 def predictor(model: keras.Model) -> Any:
-    """Compiles a model with dropout off, once, however often its weights change."""
+    """Compiles a model without dropout; the function always uses the current weights."""
     return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
 
 
 def evaluation(logits: Any, labels: np.ndarray) -> Evaluation:
-    """Judges logits `[B, T, V]` by labels `[B, T]`, padded labels left out."""
+    """Evaluates logits `[B, T, V]` against labels `[B, T]`, ignoring padding."""
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits).numpy()
     real = labels != PAD_ID
     right = np.argmax(logits, axis=-1) == labels

@@ -1,7 +1,7 @@
-"""What the experiments train on, from what is at hand on any machine.
+"""Training data of the experiments; nothing is downloaded.
 
-`dates`: pairs of a date in words and its ISO form, made with Babel by the recipe in
-`training/dates`. `sentences`: English prose from the documentation that every Python carries.
+`dates`: written dates and their ISO forms, which the recipe in `training/dates` makes with Babel.
+`sentences`: English prose from the documentation inside Python.
 """
 
 import dataclasses
@@ -20,24 +20,24 @@ from training.dates import data
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Examples, as a model takes them: arrays whose first axis has one row an example."""
+    """Inputs and labels of N examples."""
 
     inputs: Any
-    """An int array `[N, T]`, or a dictionary of several."""
+    """Int array `[N, T]`, or a dictionary of such arrays."""
     labels: np.ndarray
-    """Int array `[N, T]`; `PAD_ID` where nothing is to be predicted."""
+    """Int array `[N, T]`; `PAD_ID` at positions without a loss."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def rows(self, rows: np.ndarray | slice) -> "Split":
-        """Returns some of the examples."""
+        """Returns the examples of some rows."""
         return Split(tree.map_structure(lambda array: array[rows], self.inputs), self.labels[rows])
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What to train on, what to judge by, and the tokenizer that both were made with."""
+    """Training and validation examples, and their tokenizer."""
 
     train: Split
     validation: Split
@@ -46,16 +46,16 @@ class Task:
 
 @functools.cache
 def dates(train: int = 5000, validation: int = 500, vocabulary_size: int = 300) -> Task:
-    """Makes pairs of dates as `{"source": [N, S], "target": [N, T]}` and labels `[N, T]`.
+    """Makes pairs of dates: inputs `{"source": [N, S], "target": [N, T]}` and labels `[N, T]`.
 
     Args:
-        train: Pairs to train on.
-        validation: Pairs to judge by; none is among the former.
-        vocabulary_size: The most pieces, shared by both sides; at least 250, since the dates are
-            written in many scripts.
+        train: Number of training pairs.
+        validation: Number of validation pairs; none of them is a training pair.
+        vocabulary_size: Maximum number of pieces, shared by both sides; at least 250, since the
+            dates use many scripts.
 
     Returns:
-        The task. Target is the labels shifted by one, behind the start token.
+        The task; the target is the start token and the labels, shifted right by one.
     """
     parts = data.generate(data.Generation(train=train, validation=validation, test=1))
     text = [*parts["train"].sources, *parts["train"].targets]
@@ -77,8 +77,8 @@ def _translation_split(source: np.ndarray, labels: np.ndarray) -> Split:
     return Split({"source": source, "target": shifted(labels)}, labels)
 
 
-def turned(task: Task) -> Task:
-    """Turns the task around: targets become sources, so that a date has many right answers."""
+def swapped(task: Task) -> Task:
+    """Swaps source and target, so that each date has many correct answers."""
     splits = [
         Split(
             {"source": split.labels, "target": shifted(split.inputs["source"])},
@@ -91,7 +91,7 @@ def turned(task: Task) -> Task:
 
 @functools.cache
 def written_forms(date: str) -> frozenset[str]:
-    """Returns the texts that the recipe may write for an ISO date; none if it is no date."""
+    """Returns every text that the recipe may write for an ISO date; empty if it is not a date."""
     try:
         day = datetime.date.fromisoformat(date)
     except ValueError:
@@ -112,20 +112,19 @@ def sentences(
     validation: int = 300,
     seed: int = 1,
 ) -> Task:
-    """Makes English sentences, to predict each token from those before it.
+    """Makes English sentences for a causal language model.
 
     Args:
-        max_length: The most tokens of an example, from 8 to 64. A longer sentence gives several:
-            it is cut after every `max_length` tokens.
-        min_length: The fewest; shorter ends are left out.
-        vocabulary_size: The most pieces.
-        validation: Examples to judge by, or a few more; none is trained on.
-        seed: Seed of which those are.
+        max_length: Maximum tokens of an example, from 8 to 64. Longer sentences are split into
+            several examples.
+        min_length: Minimum tokens of an example; shorter parts of sentences are dropped.
+        vocabulary_size: Maximum number of pieces.
+        validation: Minimum number of validation examples; none of them is a training example.
+        seed: Seed of the split into training and validation sentences.
 
     Returns:
-        The task: inputs int `[N, max_length]`, which begin with the start token, and labels
-        `[N, max_length]`, the sentences, padded; a sentence that is not cut ends with the end
-        token.
+        The task: labels int `[N, max_length]`, the padded sentences with their end tokens, and
+        inputs int `[N, max_length]`, the start token and the labels, shifted right by one.
     """
     lines = prose()
     order = np.random.default_rng(seed).permutation(len(lines))
@@ -148,7 +147,7 @@ def _sentence_tokenizer(vocabulary_size: int) -> Tokenizer:
 
 @functools.cache
 def prose() -> tuple[str, ...]:
-    """Returns the different sentences of Python's own documentation, without code and tables."""
+    """Returns the distinct sentences of Python's documentation, without code and tables."""
     found: dict[str, None] = {}
     for topic in pydoc_data.topics.topics.values():
         for paragraph in re.split(r"\n\s*\n", topic):
@@ -160,7 +159,7 @@ def prose() -> tuple[str, ...]:
 
 
 def _is_prose(paragraph: str) -> bool:
-    """Tells whether a paragraph is text: a whole sentence or more, and almost all letters."""
+    """Returns whether a paragraph is prose: whole sentences, at least 80% letters and spaces."""
     if re.search(r"^\s*(>>>|\.\.\.|[|+*=~^-]{3})|::=", paragraph, re.MULTILINE):
         return False
     if not re.search(r"[.!?:]\)?$", paragraph.strip()):
@@ -170,7 +169,7 @@ def _is_prose(paragraph: str) -> bool:
 
 
 def padded(sequences: list[np.ndarray], length: int) -> np.ndarray:
-    """Joins int arrays `[S]` into one, int32 `[N, length]`."""
+    """Pads N int arrays `[S]` to one int32 array `[N, length]`."""
     ids = np.full((len(sequences), length), PAD_ID, "int32")
     for row, sequence in zip(ids, sequences, strict=True):
         row[: len(sequence)] = sequence
@@ -178,7 +177,7 @@ def padded(sequences: list[np.ndarray], length: int) -> np.ndarray:
 
 
 def shifted(labels: np.ndarray) -> np.ndarray:
-    """Returns what a model sees when it predicts `labels` `[N, T]`: the start token, then them."""
+    """Shifts labels `[N, T]` right by one, behind the start token: the inputs of a decoder."""
     start = np.full((len(labels), 1), START_ID, labels.dtype)
     before = np.concatenate([start, labels[:, :-1]], axis=1)
     return np.where((labels == PAD_ID) | (before == END_ID), PAD_ID, before).astype("int32")

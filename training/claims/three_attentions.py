@@ -1,4 +1,4 @@
-"""The three attentions of a Transformer: what each looks at, and what is lost without it."""
+"""Claim 10: the three attentions; their weights, and models without each of them."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ import tensorflow as tf
 from ktransformer.schedules import InverseSquareRoot
 from ktransformer.text import Tokenizer
 from training.claims import figures, loop, tasks
-from training.claims.attention_maps import KINDS, attention_maps, by_distance, queries_of
+from training.claims.attention_maps import KINDS, attention_maps, by_distance, query_mask
 from training.claims.date_pieces import PIECE_KINDS, TARGET_NAMES, by_piece, piece_kinds
 from training.claims.finding import Finding
 from training.claims.generation import greedy
@@ -22,25 +22,25 @@ NAME = "three_attentions"
 NUMBER = 10
 SERIAL = False
 TASKS = ("reading", "writing")
-"""Any written date to ISO 8601, which has one answer; and ISO 8601 to any written date."""
+"""Written date to ISO 8601, with one correct answer; and ISO 8601 to any written date."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is trained, and how it is looked into."""
+    """Sizes, training, and number of examples."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     removed: tuple[str, ...] = REMOVED
-    """What is removed, nothing first."""
+    """Attentions to remove, after `NOTHING`."""
     d_model: int = 64
     num_layers: int = 1
     num_heads: int = 4
     steps: int = 700
     batch_size: int = 64
     examples: int = 300
-    """Validation dates whose attention is averaged, and that are written."""
+    """Validation dates to generate, and to average attention over."""
     reach: int = 8
-    """The farthest neighbour, in tokens, whose attention is shown."""
+    """Maximum distance from query to key, in tokens."""
 
 
 QUICK = Settings(
@@ -56,9 +56,9 @@ QUICK = Settings(
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Trains every reduced model on both tasks, and looks into those that lack nothing."""
+    """Trains every reduced model on both tasks, and averages the attention of the complete ones."""
     dates = tasks.dates()
-    both = dict(zip(TASKS, (dates, tasks.turned(dates)), strict=True))
+    both = dict(zip(TASKS, (dates, tasks.swapped(dates)), strict=True))
     runs, maps = [], []
     for (name, task), removed in itertools.product(both.items(), settings.removed):
         make = functools.partial(_make, task, removed, settings)
@@ -103,7 +103,7 @@ def _make(task: tasks.Task, removed: str, settings: Settings) -> ReducedTransfor
 
 
 def share_right(write: Any, name: str, split: tasks.Split, tokenizer: Tokenizer) -> float:
-    """Writes a target for each source, greedily; returns the share that is a right answer."""
+    """Generates a target for each source greedily; returns the share of correct answers."""
     source = split.inputs["source"]
     texts, sources, labels = (
         [text.decode() for text in tokenizer.decode(tf.constant(ids)).numpy()]
@@ -118,12 +118,12 @@ def share_right(write: Any, name: str, split: tasks.Split, tokenizer: Tokenizer)
 def _summarize_maps(
     model: ReducedTransformer, inputs: dict[str, Any], tokenizer: Tokenizer, settings: Settings
 ) -> dict[str, list[Any]]:
-    """Averages attention by distance (self-attention) or by kind of piece (cross-attention)."""
+    """Averages self-attention by distance, and cross-attention by kind of source piece."""
     maps = attention_maps(model, inputs)
     found: dict[str, list[Any]] = {}
     for kind in KINDS[:2]:
         weights = np.mean(maps[kind], axis=(0, 2))  # [B, T, T], over layers and heads.
-        found[kind] = by_distance(weights, queries_of(kind, inputs), settings.reach)
+        found[kind] = by_distance(weights, query_mask(kind, inputs), settings.reach)
     weights = np.mean(maps[KINDS[2]], axis=(0, 2))  # [B, T, S]
     kinds = np.stack([piece_kinds(tokenizer, ids) for ids in inputs["source"]])
     found[KINDS[2]], found["evenly"] = by_piece(weights, kinds)
@@ -131,13 +131,13 @@ def _summarize_maps(
 
 
 def of_runs(measurements: dict[str, Any], task: str, removed: str, key: str) -> np.ndarray:
-    """Returns a figure of the runs of one kind, `[seeds]`."""
+    """Returns one figure of the runs with a task and a removed attention, `[seeds]`."""
     runs = measurements["runs"]
     return np.array([r[key] for r in runs if (r["task"], r["removed"]) == (task, removed)])
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws what is lost without each attention, and what each looks at."""
+    """Draws accuracy and loss without each attention, and the mean attention weights."""
     figure, axes = figures.panels(2, rows=2)
     right, loss, distance, cross = axes
     removed = measurements["removed"]
@@ -157,7 +157,7 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
         axis.tick_params(axis="x", labelsize=8)
         figures.legend(axis)
     right.set_ylim(0, 1.2)
-    figures.label(right, "written greedily", "attention removed", "share of right answers")
+    figures.label(right, "greedy search", "attention removed", "share of correct answers")
     figures.label(loss, "validation loss", "attention removed", "nats per token")
 
     reach = measurements["reach"]
@@ -167,7 +167,7 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
         runs = [one[kind][: len(shown)] for one in measurements["maps"]]
         figures.band(distance, shown, runs, kind, index)
     figures.label(
-        distance, "reading: by distance", "key's place - query's place, tokens", "mean weight"
+        distance, "reading: by distance", "key's position - query's position, tokens", "mean weight"
     )
     distance.set_ylim(bottom=0)
     figures.legend(distance)
@@ -178,20 +178,18 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     cross.set_xticks(
         range(len(PIECE_KINDS)), [kind.replace(" in ", "\nin ") for kind in PIECE_KINDS]
     )
-    cross.set_yticks(range(len(TARGET_NAMES) + 1), [*TARGET_NAMES, "if even"])
+    cross.set_yticks(range(len(TARGET_NAMES) + 1), [*TARGET_NAMES, "uniform"])
     cross.grid(visible=False)
-    figures.label(
-        cross, "reading: cross-attention", "kind of source piece", "target piece to be written"
-    )
+    figures.label(cross, "reading: cross-attention", "kind of source piece", "target piece")
     figure.colorbar(image, ax=cross, shrink=0.8).set_label("share of the attention", fontsize=9)
     figures.save(figure, path)
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Asks of each attention whether a model without it is worse.
+    """Judges whether a model without an attention is worse.
 
-    It is needed in a task if without it the loss is higher by a tenth in every seed. The claim
-    holds if all three are needed in both tasks, and depends on the task if each is needed in one.
+    A task needs an attention if the loss without it is more than 10% higher in every seed. The
+    claim holds if both tasks need all three, and under a condition if at least one task needs each.
     """
     removed = measurements["removed"]
     needed = {
@@ -219,43 +217,44 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     return Finding(
         title="The three attentions",
         claim=(
-            "A Transformer needs all three attentions: the encoder's and the decoder's to "
-            "themselves, and the one across."
+            "A Transformer needs all three attentions: encoder self-attention, decoder "
+            "self-attention and cross-attention."
         ),
         measured=(
             f"Models of {measurements['num_layers']} + {measurements['num_layers']} layers, "
             f"trained for {measurements['steps']} updates with each attention removed from the "
-            "start (a subclass whose attention adds nothing to its residual connection). Two "
-            "tasks on the same pairs: reading a date as people write it into 2026-03-03, which "
-            "has one answer, and writing the ISO date in any of the 23 locales, where every "
-            "usual form is right. In the whole model that reads: the mean attention by distance, "
-            "and by kind of source piece."
+            "start (a subclass of the attention with an output of zero, so that only the residual "
+            "connection remains). Two tasks on the same pairs: reading converts a written date to "
+            "the form 2026-03-03, with one correct answer; writing converts that form to a date of "
+            "any of the 23 locales, where every usual form is correct. In the complete model that "
+            "reads: the mean attention by distance, and by kind of source piece."
         ),
         outcome=(
-            "Dates that are written rightly, greedily, and the loss on validation dates are in the "
-            f"table. {_places(measurements)}\n\n{_table(measurements)}"
+            "The table shows the share of dates that greedy search generates correctly, and the "
+            "loss on validation dates. "
+            f"{_describe_attention(measurements)}\n\n{_table(measurements)}"
         ),
         verdict=verdict,
         condition=(
-            f"the task asks for each: {' and '.join(spare)} went as well here, or nearly so"
+            f"the task needs each: {' and '.join(spare)} are as good here, or nearly so"
             if verdict == "holds only when"
             else ""
         ),
         explanation=(
-            "Cross-attention is the only way from the source to the target: without it the decoder "
-            "can but guess. The encoder's self-attention lets a piece know its neighbours: whether "
-            "a digit belongs to a year or to a day, whether a syllable belongs to March or to May. "
-            "Part of that the decoder can find out itself, as it may look at several source "
-            "pieces; and in an ISO date the place alone says what a digit means. The decoder's "
-            "self-attention tells what has been written so far. An ISO date asks little of it: the "
-            "place says which digit is next, and the source says which it is. A task with many "
-            "right answers is another matter: a writer who has begun in Spanish must go on in "
-            "Spanish, and knows it from what stands there. So which attention matters depends on "
-            "where the information is that a task needs. Attention maps show where a layer looks, "
-            "not what it takes from there: only the removal shows what is needed."
+            "Cross-attention is the only path from the source to the target: without it the "
+            "decoder can only guess. Encoder self-attention tells a piece about its neighbours: "
+            "whether a digit belongs to a year or to a day, whether a syllable belongs to March or "
+            "to May. The decoder can find out part of that itself, because it may attend to "
+            "several source pieces; and in an ISO date the position alone gives the meaning of a "
+            "digit. Decoder self-attention tells what has been generated so far. An ISO date needs "
+            "little of it: the position says which digit is next, and the source says its value. A "
+            "task with many correct answers is different: a date begun in Spanish must go on in "
+            "Spanish, and only the generated tokens say that it is Spanish. So which attention "
+            "matters depends on where a task's information is. Attention maps show where a layer "
+            "attends, not what it takes from there: only removal shows what a model needs."
         ),
         alt=(
-            "Four panels: bars of the share of right answers and of the loss with each attention "
+            "Four panels: bars of the share of correct answers and of the loss with each attention "
             "removed, for reading and writing dates; the mean weight by distance for both "
             "self-attentions; a table of cross-attention, target pieces against kinds of source "
             "pieces."
@@ -268,8 +267,8 @@ def conclude(measurements: dict[str, Any]) -> Finding:
 
 
 def _table(measurements: dict[str, Any]) -> str:
-    """Says what is lost without each attention, in Markdown."""
-    heads = [f"{task}: {what}" for task in TASKS for what in ("right", "nats per token")]
+    """Returns a Markdown table of accuracy and loss without each attention."""
+    heads = [f"{task}: {what}" for task in TASKS for what in ("correct", "nats per token")]
     lines = [f"| removed | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
     for kind in measurements["removed"]:
         cells = []
@@ -280,8 +279,8 @@ def _table(measurements: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _places(measurements: dict[str, Any]) -> str:
-    """Says where the attention of the whole model goes."""
+def _describe_attention(measurements: dict[str, Any]) -> str:
+    """Describes the mean attention weights of the complete model."""
     means = {
         kind: np.mean([one[kind] for one in measurements["maps"]], axis=0)
         for kind in (*KINDS, "evenly")
@@ -290,9 +289,9 @@ def _places(measurements: dict[str, Any]) -> str:
     here = measurements["reach"]
     return (
         f"In the model that reads, the encoder gives {encoder[here]:.0%} of its attention to the "
-        f"position itself and {encoder[here - 1] + encoder[here + 1]:.0%} to the two beside it, "
-        f"the decoder {decoder[here]:.0%} to the newest token. While the digits of the year are "
-        f"written, {cross[1:5, 0].mean():.0%} of the cross-attention is on the year's "
-        f"({even[0]:.0%} if it were even); while those of the day are, {cross[9:11, 1].mean():.0%} "
-        f"is on a month or day in digits ({even[1]:.0%})."
+        f"position itself and {encoder[here - 1] + encoder[here + 1]:.0%} to its two neighbours, "
+        f"the decoder {decoder[here]:.0%} to the newest token. For the digits of the year, "
+        f"{cross[1:5, 0].mean():.0%} of the cross-attention is on the year of the source "
+        f"({even[0]:.0%} if uniform); for those of the day, {cross[9:11, 1].mean():.0%} is on a "
+        f"month or day in digits ({even[1]:.0%})."
     )

@@ -1,4 +1,4 @@
-"""Times calls against each other."""
+"""Interleaved timing of several calls."""
 
 import math
 import statistics
@@ -10,15 +10,15 @@ from typing import Any
 def medians(
     calls: dict[str, Callable[[], Any]], *, rounds: int, least_seconds: float = 0.01
 ) -> dict[str, float]:
-    """Measures how long each call takes, in turns, so that a busy moment hits all of them.
+    """Measures the median time of each call, interleaved, so that a busy moment slows all of them.
 
     Args:
-        calls: What to time; each returns when it is done. It has run once before it is timed.
-        rounds: How often each is timed; the median counts.
-        least_seconds: A short call is repeated for at least so long each time.
+        calls: Blocking calls by name. Each runs once before it is timed.
+        rounds: Timings of each call; the result is their median.
+        least_seconds: Minimum duration of a timing; shorter calls are repeated.
 
     Returns:
-        Seconds a call.
+        Seconds per call, by name.
     """
     repeats = {}
     for name, call in calls.items():

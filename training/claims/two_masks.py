@@ -1,4 +1,4 @@
-"""The padding mask and the causal mask: what happens without each."""
+"""Claim 11: the padding mask and the causal mask, and models without each."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from ktransformer.schedules import InverseSquareRoot
 from ktransformer.text import PAD_ID
 from training.claims import figures, loop, scores, tasks
 from training.claims.finding import Finding
-from training.claims.generation import write_by_recomputing
+from training.claims.generation import greedy_without_cache
 from training.claims.unmasked import (
     BOTH,
     LEAKING,
@@ -24,12 +24,12 @@ from training.claims.unmasked import (
 NAME = "two_masks"
 NUMBER = 11
 SERIAL = False
-TAKEN_AWAY = "padding mask taken away after training"
+MASK_REMOVED = "padding mask removed after training"
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is trained, and with how much padding it is judged."""
+    """Sizes, training, and amounts of padding."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     d_model: int = 64
@@ -37,11 +37,11 @@ class Settings:
     steps: int = 700
     batch_size: int = 64
     examples: int = 300
-    """Validation dates that are judged."""
+    """Validation dates to evaluate on."""
     more_padding: tuple[int, ...] = (8, 16, 32, 64)
-    """Pads behind each source beyond those of training, where all sources are of one length."""
+    """Numbers of pads to add to each source; in training all sources have one length."""
     window: int = 20
-    """Updates whose training losses are averaged for the picture."""
+    """Updates per point of the plotted training loss."""
 
 
 QUICK = Settings(
@@ -50,7 +50,7 @@ QUICK = Settings(
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Trains each variant; judges it with the true tokens before each, writing, and padded."""
+    """Trains each variant; evaluates teacher forcing, greedy search and amounts of padding."""
     task = tasks.dates()
     some = task.validation.rows(slice(0, settings.examples))
     width = some.inputs["source"].shape[1]
@@ -67,7 +67,7 @@ def measure(settings: Settings) -> dict[str, Any]:
                 learning_rate=InverseSquareRoot(4e-3, warmup_steps=60),
                 seed=seed,
             )
-            run = {"seed": seed, "variant": name, **judge(predict, some)}
+            run = {"seed": seed, "variant": name, **evaluate(predict, some)}
             run["training"] = np.reshape(losses, (-1, settings.window)).mean(axis=1).tolist()
             if name != LEAKING:
                 run["padded"] = exact_by_padding(predict, some, settings.more_padding)
@@ -75,14 +75,14 @@ def measure(settings: Settings) -> dict[str, Any]:
             if name == BOTH:
                 without.set_weights(trainer.model.get_weights())
                 padded = exact_by_padding(predict_without, some, settings.more_padding)
-                runs.append({"seed": seed, "variant": TAKEN_AWAY, "padded": padded})
+                runs.append({"seed": seed, "variant": MASK_REMOVED, "padded": padded})
     counts = {"pairs": len(task.train), "width": width}
     return {**dataclasses.asdict(settings), **counts, "runs": runs}
 
 
-def judge(predict: Any, split: tasks.Split) -> dict[str, Any]:
-    """Judges a model with the true tokens before each one, and writing freely."""
-    written = write_by_recomputing(predict, split.inputs["source"], split.labels.shape[1])
+def evaluate(predict: Any, split: tasks.Split) -> dict[str, Any]:
+    """Evaluates a model with teacher forcing and by greedy search."""
+    written = greedy_without_cache(predict, split.inputs["source"], split.labels.shape[1])
     real = split.labels != PAD_ID
     return {
         "forced": dataclasses.asdict(scores.evaluation(predict(split.inputs), split.labels)),
@@ -105,11 +105,11 @@ def _make(kind: type[Transformer], task: tasks.Task, settings: Settings) -> Tran
 def exact_by_padding(
     predict: Any, split: tasks.Split, more_padding: tuple[int, ...]
 ) -> list[float]:
-    """Judges the same examples with other amounts of padding behind their sources.
+    """Evaluates the same examples with other amounts of padding after their sources.
 
     Returns:
-        The exact match with no padding at all (each example among those of its length), with that
-        of training, and with more.
+        The exact match without padding (examples grouped by length), with the padding of training,
+        and with each number of additional pads.
     """
     source = split.inputs["source"]
     lengths = (source != PAD_ID).sum(axis=1)
@@ -122,7 +122,7 @@ def exact_by_padding(
 
 
 def _exact(predict: Any, split: tasks.Split, more: int) -> float:
-    """Judges with `more` pads behind each source, or `-more` fewer."""
+    """Returns the exact match with `more` additional pads per source, or `-more` fewer."""
     source = split.inputs["source"]
     if more < 0:
         source = source[:, :more]
@@ -133,12 +133,12 @@ def _exact(predict: Any, split: tasks.Split, more: int) -> float:
 
 
 def of_variant(measurements: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """Returns the runs of a variant, one a seed."""
+    """Returns the runs of a variant, one per seed."""
     return [run for run in measurements["runs"] if run["variant"] == name]
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws the training losses, both judgements, and exact match against padding."""
+    """Draws the training losses, both evaluations, and the exact match against padding."""
     figure, (training, judged, padded) = figures.panels(3)
     for index, name in enumerate(VARIANTS):
         losses = [run["training"] for run in of_variant(measurements, name)]
@@ -161,35 +161,36 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
             label=name,
         )
         judged.bar_label(bars, fmt="%.2f", padding=2, fontsize=8, color=figures.INK)
-    judged.set_xticks(range(2), ["true tokens before", "its own before\n(writing freely)"])
+    judged.set_xticks(range(2), ["after true tokens", "after its own\n(greedy search)"])
     judged.set_ylim(0, 1.45)
-    figures.label(judged, "validation dates", "", "share right as a whole")
+    figures.label(judged, "validation dates", "", "share of correct dates")
     figures.legend(judged, loc="upper right")
 
     places = np.arange(len(measurements["more_padding"]) + 2)
-    for index, name in enumerate((BOTH, UNPADDED, TAKEN_AWAY)):
+    for index, name in enumerate((BOTH, UNPADDED, MASK_REMOVED)):
         runs = [run["padded"] for run in of_variant(measurements, name)]
-        color = {TAKEN_AWAY: 3}.get(name, index)
+        color = {MASK_REMOVED: 3}.get(name, index)
         figures.band(padded, places, runs, name, color)
     names = ["none", "as\ntrained", *(f"+{more}" for more in measurements["more_padding"])]
     padded.set_xticks(places, names)
     padded.set_ylim(0, 1.35)
-    figures.label(padded, "the same dates, padded", "pads behind a source", "share right")
+    figures.label(padded, "the same dates, padded", "pads after a source", "share of correct dates")
     figures.legend(padded, loc="upper center")
     figures.save(figure, path)
 
 
 def conclude(measurements: dict[str, Any]) -> Finding:
-    """Asks what each mask is worth; 0.05 of the dates is the least that counts.
+    """Judges whether each mask matters; a difference of 0.05 in accuracy counts.
 
-    The causal mask matters if without it the training loss ends lower in every seed, and the
-    dates written freely are fewer by 0.05. The padding mask matters if without it fewer dates are
-    right by 0.05 with the padding of training; and in part if so with other padding alone.
+    The causal mask matters if without it the final training loss is lower in every seed and greedy
+    search is less accurate by more than 0.05. The padding mask matters if without it accuracy with
+    the padding of training is lower by more than 0.05. The claim holds if both matter, and under a
+    condition if accuracy without the padding mask drops only with other amounts of padding.
     """
     both, unpadded, leaking = (of_variant(measurements, name) for name in VARIANTS)
     padded = {
         name: np.mean([run["padded"] for run in of_variant(measurements, name)], axis=0)
-        for name in (BOTH, UNPADDED, TAKEN_AWAY)
+        for name in (BOTH, UNPADDED, MASK_REMOVED)
     }
     last = [[run["training"][-1] for run in runs] for runs in (both, unpadded, leaking)]
     written = [np.mean([run["written"] for run in runs]) for runs in (both, unpadded, leaking)]
@@ -213,50 +214,52 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         measured=(
             f"Models of {measurements['num_layers']} + {measurements['num_layers']} layers that "
             f"read dates ({measurements['steps']} updates, sources padded to "
-            f"{measurements['width']} tokens), trained with both masks, with an embedding that "
-            "calls padding real, and with a decoder block that looks ahead. Judged on "
-            f"{measurements['examples']} validation dates with the true tokens before each one, "
-            "writing freely (every step a whole pass over what there is), and with other amounts "
-            "of padding. Also the model with both masks, its padding mask taken away afterwards."
+            f"{measurements['width']} tokens), trained with both masks, without the padding mask "
+            "(an embedding that marks padding as real), and without the causal mask (a decoder "
+            f"block that attends to later tokens). Evaluated on {measurements['examples']} "
+            "validation dates given the true previous tokens, in greedy search (every step a full "
+            "pass over the tokens so far), and with other amounts of padding. Also the model with "
+            "both masks, with its padding mask removed after training."
         ),
         outcome=(
-            f"Without the causal mask the training loss ends at {np.mean(last[2]):.2g} instead of "
-            f"{np.mean(last[0]):.2g} nats, and {forced:.1%} of the dates are right after true "
-            f"tokens, but {written[2]:.1%} when it writes freely ({written[0]:.1%} with both "
-            "masks). Trained without the padding mask a model has a validation loss of "
-            f"{loss[1]:.3f} ({loss[0]:.3f} with it), and {padded[UNPADDED][1]:.1%} of the dates "
-            f"right ({padded[BOTH][1]:.1%}). Against the model with the mask it does worst with "
+            f"Without the causal mask the final training loss is {np.mean(last[2]):.2g} instead of "
+            f"{np.mean(last[0]):.2g} nats, and {forced:.1%} of the dates are correct given the "
+            f"true tokens, but {written[2]:.1%} in greedy search ({written[0]:.1%} with both "
+            "masks). A model trained without the padding mask has a validation loss of "
+            f"{loss[1]:.3f} ({loss[0]:.3f} with it), and {padded[UNPADDED][1]:.1%} correct dates "
+            f"({padded[BOTH][1]:.1%}). Compared with the model with both masks it is worst with "
             f"{names[worst]}: {padded[UNPADDED][worst]:.1%} against {padded[BOTH][worst]:.1%}. "
             f"With the mask the shares differ by {np.ptp(padded[BOTH]):.1%} over all amounts of "
-            f"padding; taken away after training, from {padded[TAKEN_AWAY].min():.1%} to "
-            f"{padded[TAKEN_AWAY].max():.1%} are right."
+            "padding; with the mask removed after training they are "
+            f"{padded[MASK_REMOVED].min():.1%} to {padded[MASK_REMOVED].max():.1%}."
         ),
         verdict=verdict,
         condition=(
-            "padding at work differs from padding in training, as far as the padding mask goes; "
+            "inference has other padding than training, as far as the padding mask is concerned; "
             "the causal mask is needed in any case"
             if verdict == "holds only when"
             else ""
         ),
         explanation=(
-            "The causal mask is there for training alone. All positions are trained at once, so "
-            "the token to be predicted stands in the input, one place on; without the mask "
-            "the decoder learns to copy it. The training loss looks wonderful, and so does a "
-            "validation loss with true tokens, which leaks in the same way: only free writing, "
-            "where there is no next token to copy, shows the fault. When it writes with a cache a "
-            "model needs no such mask, since the future is not there yet. The padding mask is of "
-            "another kind. A pad is a token with a vector of its own, so a model that always sees "
-            "it can learn to look away, or even to use it as a place to rest on. What it cannot "
-            "learn is an amount of padding that it never saw: every pad takes a little of the "
-            "attention. With the mask a text's result does not depend on what it is padded with, "
-            "so that batches of any shape give the same answer; a mask that is there in training "
-            "must be there at work. Padding also has to be left out of the loss, as it was here in "
-            "all models: else a model gets credit for predicting pads."
+            "The causal mask is for training alone. Training predicts all positions at once, so "
+            "the input contains the token to predict, one position later; without the mask the "
+            "decoder learns to copy it. The training loss looks excellent, and so does a "
+            "validation loss with true tokens, which leaks in the same way: only generation, where "
+            "there is no next token to copy, shows the fault. Decoding with a cache needs no such "
+            "mask, because later tokens do not exist yet. The padding mask is different. A pad is "
+            "a token with its own vector, so a model that always sees pads can learn to ignore "
+            "them, or even to use them as a sink of attention. It cannot learn an amount of "
+            "padding that it never saw: every pad takes a little of the attention. With the mask "
+            "the result for a text does not depend on its padding, so batches of any shape give "
+            "the same answer; a mask of training must be there at inference. The loss must ignore "
+            "padding too, as it did here in all models: otherwise a model gets credit for "
+            "predicting pads."
         ),
         alt=(
-            "Three panels: training loss against updates for the three models; the share of dates "
-            "that are right after true tokens and written freely; and the share against the "
-            "amount of padding, with the padding mask, trained without it, and taken away."
+            "Three panels: training loss against updates for the three models; the share of "
+            "correct dates after true tokens and in greedy search; and the share against the "
+            "amount of padding, with the padding mask, trained without it, and with it removed "
+            "later."
         ),
         reference="Vaswani et al. 2017, section 3.2.3.",
     )

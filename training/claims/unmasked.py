@@ -1,4 +1,4 @@
-"""Transformers that lack one of the two masks, made by subclassing the layers."""
+"""Transformers without one of the two masks, made by subclassing the layers."""
 
 from typing import Any
 
@@ -12,33 +12,33 @@ BOTH, UNPADDED, LEAKING = "both masks", "no padding mask", "no causal mask"
 
 
 class EmbeddingWithoutMask(PositionalEmbedding):
-    """An embedding that calls padding real."""
+    """An embedding without a padding mask."""
 
     def compute_mask(self, inputs: Any, mask: Any | None = None) -> Any:
-        """Marks every token as real: `[B, T]`."""
+        """Marks every token as real, padding too: `[B, T]`, all True."""
         return ops.ones_like(inputs, dtype="bool")
 
 
 class TransformerWithoutPaddingMask(Transformer):
-    """A Transformer that looks at padding as at any token."""
+    """A Transformer that attends to padding."""
 
     def make_embedding(self, name: str) -> PositionalEmbedding:
-        """Creates an embedding that starts no padding mask."""
+        """Creates an embedding without a padding mask."""
         return EmbeddingWithoutMask.from_config(super().make_embedding(name).get_config())
 
 
-class LookingAheadBlock(DecoderBlock):
-    """A decoder block whose self-attention sees the tokens to come."""
+class NonCausalBlock(DecoderBlock):
+    """A decoder block without the causal mask: its self-attention sees later tokens."""
 
     causal = False
 
 
 class TransformerWithoutCausalMask(Transformer):
-    """A Transformer that, in training, is shown what it is to predict."""
+    """A Transformer that sees, in training, the tokens that it must predict."""
 
     def make_decoder_block(self) -> keras.layers.Layer:
-        """Creates a decoder block that looks ahead."""
-        return LookingAheadBlock(**self.block_arguments())
+        """Creates a decoder block without the causal mask."""
+        return NonCausalBlock(**self.block_arguments())
 
 
 VARIANTS = {

@@ -27,7 +27,7 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -51,6 +51,7 @@ from ktransformer.models import PRESETS
 from ktransformer.runtime.allocator import keep_freed_memory
 from ktransformer.saving.run import Run, check_run_path, make_model, save_run
 from ktransformer.text import TokenBatches
+from ktransformer.text.special_ids import DEFAULT_SPECIAL_IDS, SpecialIds
 from training.programs import exit_status
 
 SIDES = ("source", "target")
@@ -132,6 +133,7 @@ class StoredTokenizer:
 
     model: bytes
     vocabulary_size: int
+    special_ids: ClassVar[SpecialIds] = DEFAULT_SPECIAL_IDS  # Those of a `Tokenizer.train`.
 
     def save(self, path: Path) -> None:
         """Writes the SentencePiece model."""
