@@ -110,6 +110,7 @@ class TextGenerator(SearchTask):
     LITE_SIGNATURES = ("serving_default", "beam", "sample", "score")
     SETTINGS = tuple(field.name for field in dataclasses.fields(GenerationConfig))
     model: CausalLanguageModel
+    decoding: GenerationConfig
 
     def __init__(
         self,

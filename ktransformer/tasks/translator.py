@@ -66,7 +66,8 @@ class TranslatorDescription(TextDescription):
         decoding: The settings of the search, as in the run's configuration.
         shortlist: Pieces of the vocabulary that a batch is searched in; None for all of them.
         special_ids: `start`, `end`, `pad`, and those that are `suppressed`.
-        target_tokenizer_sha256: Of the one that decodes the target; None if it is the same.
+        target_tokenizer_sha256: Of the SentencePiece model that decodes the target; None if it is
+            the source's.
         source_label: The language of the source, or any other name of it.
         target_label: The same of the target.
         characters: Those that its tokenizer knows; None where that cannot be told, as in exports
@@ -140,6 +141,7 @@ class Translator(SearchTask):
     RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score", "ids": "score"}
     IDENTITY = ("tokenizer_sha256", "target_tokenizer_sha256", "vocabulary_size")
     model: Transformer
+    decoding: DecodingConfig
 
     def __init__(
         self,
