@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 from ktransformer.config.checks import check, check_choice, check_integers, check_range
 from ktransformer.config.yaml_file import read_yaml
@@ -172,20 +172,54 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DecodingConfig:
-    """The settings of the search for translations."""
+class SearchConfig:
+    """The settings of every search."""
 
-    beam_size: int = 4
+    LENGTHS: ClassVar[tuple[str, ...]] = ()
+    """The fields that must be at most the model's `max_length`."""
+
+    beam_size: int = 1
     """Places of the beam; 1 is greedy search."""
     length_penalty: float = 1.0
     """Exponent of the length that a hypothesis' log-probability is divided by."""
     min_length: int = 1
-    """The fewest tokens of a translation, the end token included; 1 for no minimum."""
+    """The fewest tokens to write, the end token included; 1 for no minimum."""
     repetition_penalty: float = 1.0
-    """Lowers the logits of tokens that were already written, by this factor (Keskar et al. 2019);
-    1 for no penalty."""
+    """Lowers the logits of tokens that the text already contains, by this factor (Keskar et al.
+    2019); 1 for no penalty."""
     no_repeat_ngram_size: int = 0
-    """No translation contains twice the same run of so many tokens; 0 for no rule."""
+    """No text contains twice the same run of so many tokens; 0 for no rule."""
+
+    def __post_init__(self) -> None:
+        check_integers(self)
+        for name in ("beam_size", "min_length"):
+            check_range(self, name, least=1)
+        for name in ("length_penalty", "no_repeat_ngram_size"):
+            check_range(self, name, least=0)
+        check_range(self, "repetition_penalty", least=0, open_below=True)
+
+    def check_lengths(self, max_length: int) -> None:
+        """Checks that texts are not allowed to be longer than a model's `max_length`.
+
+        Raises:
+            InputError: They are.
+        """
+        for name in self.LENGTHS:
+            length = getattr(self, name)
+            if length is not None and length > max_length:
+                raise InputError(
+                    f"{name} must be at most the model's max_length, {max_length}; got {length}."
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingConfig(SearchConfig):
+    """The settings of the search for translations."""
+
+    LENGTHS = ("max_source_length", "max_target_length")
+
+    beam_size: int = 4
+    """Places of the beam; 1 is greedy search."""
     max_length_ratio: float = 2.0
     """Target tokens allowed for each source token ..."""
     max_length_offset: int = 20
@@ -196,38 +230,17 @@ class DecodingConfig:
     """No translation is longer, likewise."""
 
     def __post_init__(self) -> None:
-        check_integers(self)
-        for name in ("beam_size", "min_length"):
-            check_range(self, name, least=1)
+        super().__post_init__()
         check_range(self, "max_source_length", least=2)
         check_range(self, "max_target_length", least=1)
-        for name in (
-            "length_penalty",
-            "max_length_ratio",
-            "max_length_offset",
-            "no_repeat_ngram_size",
-        ):
+        for name in ("max_length_ratio", "max_length_offset"):
             check_range(self, name, least=0)
-        check_range(self, "repetition_penalty", least=0, open_below=True)
         check(
             self.max_length_ratio > 0 or self.max_length_offset > 0,
             "max_length_ratio and max_length_offset must not both be 0",
             max_length_ratio=self.max_length_ratio,
             max_length_offset=self.max_length_offset,
         )
-
-    def check_lengths(self, max_length: int) -> None:
-        """Checks that texts are not allowed to be longer than a model's `max_length`.
-
-        Raises:
-            InputError: They are.
-        """
-        for name in ("max_source_length", "max_target_length"):
-            length = getattr(self, name)
-            if length is not None and length > max_length:
-                raise InputError(
-                    f"{name} must be at most the model's max_length, {max_length}; got {length}."
-                )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -67,7 +67,8 @@ class Task(tf.Module, abc.ABC):
     exports have and how they are described, and how they are verified. `ktransformer.tasks.load`,
     `export_saved_model`, `export_lite`, `SavedModel`, `LiteModel` and the commands `export` and
     `verify` then work on it. The module that registers it must be imported before its folders or
-    exports are opened.
+    exports are opened. `TextTask` is the common part of the kinds that read text, and `SearchTask`
+    that of the kinds that write it.
 
     A subclass has to define the class attributes without a default below, and
     `saved_model_signatures`, `lite_signature`, `describe` and `with_model`; for a folder with more
