@@ -9,27 +9,25 @@ last line on stdout is the verdict.
 
 import argparse
 import itertools
-import json
 import os
-import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
-from export.benchmark import machine
+from export.benchmark import records
 from export.benchmark.measuring import Cell, engines, measure_cell
 from export.benchmark.needs import check_data, check_environments
 from export.benchmark.processes import ROOT, EngineProcess
+from export.benchmark.records import command_of, save, say
 from export.benchmark.registry import ENGINES, EngineSpec
 from export.benchmark.results import page, verdict
 from export.benchmark.sampling import Effort
 from ktransformer.errors import InputError
-from ktransformer.files import new_file
 from ktransformer.runtime.noise import quiet_stderr
+from training.programs import exit_status
 
 HERE = Path(__file__).parent
 MODELS, TRAINED = ("T", "B"), "trained"
@@ -41,23 +39,24 @@ COUNTS = {"T": {1: 16, 16: 32, 64: 128}, "B": {1: 4, 16: 16, 64: 64}}
 def main() -> int:
     """Runs what the arguments say; returns the exit status."""
     options = parse_arguments()
-    try:
-        check(options)
-        for model in models_of(options):
-            if not options.reuse:
-                prepare(model, options)
-        rows = measure_all(options)
-        write(rows, options)
-    except (InputError, OSError) as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("benchmark: Interrupted.", file=sys.stderr)
-        return 130
+    return exit_status("benchmark", lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measures, writes the page and prints the verdict.
+
+    Raises:
+        InputError: Something that it needs is missing, or no engine could be measured.
+    """
+    check(options)
+    for model in models_of(options):
+        if not options.reuse:
+            prepare(model, options)
+    rows = measure_all(options)
+    write(rows, options)
     if options.run is not None:
         print(verdict(rows, [TRAINED]))
     print(verdict(rows, MODELS))
-    return 0
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -139,7 +138,8 @@ def measure_all(options: argparse.Namespace) -> list[dict[str, Any]]:
                     versions.update(engine.started["versions"])
                 for batch in options.batches:
                     rows += measure(model, beam, batch, running, options)
-                    save(rows, versions, options)
+                    command = command_of("export.benchmark.decoding", data="DATA", run="RUN")
+                    save(rows, versions, options.work, command=command)
     return rows
 
 
@@ -173,27 +173,10 @@ def measure(
     return rows
 
 
-def save(rows: list[dict[str, Any]], versions: dict[str, str], options: argparse.Namespace) -> None:
-    """Writes `results.json`: everything, also of a run that is cut short."""
-    about = {
-        "command": command_of(options),
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": machine.describe(),
-        "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
-    }
-    with new_file(options.work / "results.json") as file:
-        file.write_text(json.dumps({"about": about, "rows": rows}, indent=1), encoding="utf-8")
-
-
 def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Writes the page: into the repository only if every default cell was measured."""
-    if not rows:
-        raise InputError(f"No engine could be measured; {options.work / 'logs'} may say why.")
-    about = json.loads((options.work / "results.json").read_text(encoding="utf-8"))["about"]
     output = options.output or (HERE if is_whole(rows, options) else options.work) / "results.md"
-    with new_file(output) as file:
-        file.write_text(page(rows, about), encoding="utf-8")
-    say(f"written: {output}")
+    records.write(rows, options.work, output, page)
 
 
 def is_whole(rows: list[dict[str, Any]], options: argparse.Namespace) -> bool:
@@ -202,20 +185,6 @@ def is_whole(rows: list[dict[str, Any]], options: argparse.Namespace) -> bool:
     measured = {(row["model"], row["beam"], row["batch"], row["engine"]) for row in rows}
     cells = set(itertools.product(MODELS, BEAMS, BATCHES, names))
     return options.sentences is None and cells <= measured
-
-
-def command_of(options: argparse.Namespace) -> str:
-    """Returns the command line, without where the data lie."""
-    arguments = sys.argv[1:]
-    for flag, name in (("--data", "DATA"), ("--run", "RUN")):
-        if flag in arguments:
-            arguments[arguments.index(flag) + 1] = name
-    return f"python -m export.benchmark.decoding {shlex.join(arguments)}"
-
-
-def say(line: str) -> None:
-    """Prints progress."""
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,34 +10,43 @@ THREADS = 2  # Every engine's, where its name does not say otherwise.
 
 
 @dataclasses.dataclass(frozen=True)
-class EngineSpec:
-    """One engine in one mode.
+class InEnvironment:
+    """An engine in an environment of its own.
 
     Attributes:
         title: What it is, for people.
-        environment: `.venv`, which has TensorFlow and LiteRT, or one of the peers' in `.peers`.
-        module: Which file in `engines/`.
+        environment: `.venv`, which has ktransformer, or one of the peers' in `.peers`.
+        module: Which file holds its `Engine`.
         options: Arguments of the module's `Engine`.
-        threads: How many the whole process has.
-        together: Whether it gets all batches at once and keeps several in flight.
-        ends: Whether it can run a trained model, whose sentences end by themselves.
-        default: Whether it is measured when nothing else is asked for.
     """
 
     title: str
     environment: str
     module: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    threads: int = THREADS
-    together: bool = False
-    ends: bool = True
-    default: bool = True
 
     def python(self, peers: Path) -> Path:
         """Returns the interpreter of its environment."""
         if self.environment == ".venv":
             return Path(sys.executable)
         return peers.absolute() / self.environment / "bin" / "python"
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineSpec(InEnvironment):
+    """One engine in one mode; its `module` is in `engines/`.
+
+    Attributes:
+        threads: How many the whole process has.
+        together: Whether it gets all batches at once and keeps several in flight.
+        ends: Whether it can run a trained model, whose sentences end by themselves.
+        default: Whether it is measured when nothing else is asked for.
+    """
+
+    threads: int = THREADS
+    together: bool = False
+    ends: bool = True
+    default: bool = True
 
     def arguments(self, folder: Path, beam: int) -> list[str]:
         """Returns the arguments with which its interpreter runs `worker.py`."""

@@ -14,8 +14,9 @@ _log = logging.getLogger(__name__)
 _AFTER_THE_SETTINGS = """
 
 Of these, null means for vocabulary_size, batch_tokens, epochs, optimizer, learning_rate,
-warmup_steps, schedule and average_checkpoints: chosen from the text's size; the training logs its
-choice. The rule stands in ktransformer/fitting/defaults.py.
+warmup_steps, schedule and average_checkpoints, and for source_vocabulary_size where
+shared_vocabulary is false: chosen from the text's size; the training logs its choice. The rule
+stands in ktransformer/fitting/defaults.py.
 
 A text of more than shard_pairs pairs is encoded into RUN.checkpoints and streamed from there, in
 memory that does not grow with it. The tokenizer is then trained on a sample of shard_pairs pairs,

@@ -6,7 +6,11 @@ from ktransformer.cli.options import A_PROGRAM, add_batch_size, add_threads, cou
 from ktransformer.errors import InputError
 
 HELP = "compare exports with the model that they were made from"
-_TOLERANCES = ("min_identical", "max_score_difference", "max_bleu_drop")
+_TOLERANCES = {
+    "min_identical": "least share of identical texts or classes (default in float32: 0.999)",
+    "max_score_difference": "greatest difference of their scores (default in float32: 0.001)",
+    "max_bleu_drop": "with --reference: BLEU points to lose at most (default: 0.3)",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,23 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="differing texts to show for each export",
     )
-    for name, text in (
-        (
-            "--min-identical",
-            "least share of identical texts or classes (default in float32: 0.999)",
-        ),
-        (
-            "--max-score-difference",
-            "greatest difference of their scores (default in float32: 0.001)",
-        ),
-    ):
-        parser.add_argument(name, type=float, metavar="X", help=text)
-    parser.add_argument(
-        "--max-bleu-drop",
-        type=float,
-        metavar="X",
-        help="with --reference: BLEU points to lose at most (default: 0.3)",
-    )
+    for name, text in _TOLERANCES.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="X", help=text)
     add_batch_size(parser, default=1)
     add_threads(parser)
 

@@ -59,6 +59,7 @@ _MOST = {
     "hidden_dim": 1_048_576,
     "max_length": 1_000_000,
     "vocabulary_size": 10_000_000,
+    "source_vocabulary_size": 10_000_000,
     "batch_tokens": 100_000_000,
     "bucket_step": 1_000_000,
     "shard_pairs": 1_000_000_000,

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 from ktransformer.config.checks import check, check_choice, check_integers, check_range
 from ktransformer.config.yaml_file import read_yaml
@@ -48,7 +48,8 @@ class ModelConfig:
     scale_embeddings: bool = True
     """Multiply token vectors by sqrt(d_model)."""
     tie_embeddings: bool = True
-    """One table for source, target and output projection."""
+    """One table for source, target and output projection; for the last two, without
+    shared_vocabulary."""
     max_length: int = 256
     """The longest source and target in tokens, the end token included."""
     remat: bool = False
@@ -67,9 +68,15 @@ class ModelConfig:
 class DataConfig:
     """The tokenizer and the batches; what is chosen from the text is in `fitting.defaults`."""
 
+    shared_vocabulary: bool = True
+    """One tokenizer and one vocabulary for source and target; false gives each side its own, with
+    an embedding table of its own: for two scripts, say."""
     vocabulary_size: int | None = None
-    """The most pieces of the vocabulary that source and target share; null to choose from the
-    text: 4 for each square root of its characters, from 300 to 8000."""
+    """The most pieces of the vocabulary, of the target's where there are two; null to choose from
+    its text: 4 for each square root of the characters, from 300 to 8000."""
+    source_vocabulary_size: int | None = None
+    """Without shared_vocabulary, the most pieces of the source's vocabulary; null for as many as
+    vocabulary_size, or, where that is null, to choose from the source's text in the same way."""
     split_digits: bool = True
     """Every digit is a piece of its own."""
     character_coverage: float = 1.0
@@ -87,6 +94,13 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_integers(self)
         check_range(self, "vocabulary_size", least=5)
+        check_range(self, "source_vocabulary_size", least=5)
+        check(
+            self.source_vocabulary_size is None or not self.shared_vocabulary,
+            "source_vocabulary_size needs shared_vocabulary=false",
+            source_vocabulary_size=self.source_vocabulary_size,
+            shared_vocabulary=self.shared_vocabulary,
+        )
         check_range(self, "batch_tokens", least=1)
         check_range(self, "character_coverage", least=0, most=1, open_below=True)
         check_range(self, "bucket_step", least=1)
@@ -158,20 +172,54 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DecodingConfig:
-    """The settings of the search for translations."""
+class SearchConfig:
+    """The settings of every search."""
 
-    beam_size: int = 4
+    LENGTHS: ClassVar[tuple[str, ...]] = ()
+    """The fields that must be at most the model's `max_length`."""
+
+    beam_size: int = 1
     """Places of the beam; 1 is greedy search."""
     length_penalty: float = 1.0
     """Exponent of the length that a hypothesis' log-probability is divided by."""
     min_length: int = 1
-    """The fewest tokens of a translation, the end token included; 1 for no minimum."""
+    """The fewest tokens to write, the end token included; 1 for no minimum."""
     repetition_penalty: float = 1.0
-    """Lowers the logits of tokens that were already written, by this factor (Keskar et al. 2019);
-    1 for no penalty."""
+    """Lowers the logits of tokens that the text already contains, by this factor (Keskar et al.
+    2019); 1 for no penalty."""
     no_repeat_ngram_size: int = 0
-    """No translation contains twice the same run of so many tokens; 0 for no rule."""
+    """No text contains twice the same run of so many tokens; 0 for no rule."""
+
+    def __post_init__(self) -> None:
+        check_integers(self)
+        for name in ("beam_size", "min_length"):
+            check_range(self, name, least=1)
+        for name in ("length_penalty", "no_repeat_ngram_size"):
+            check_range(self, name, least=0)
+        check_range(self, "repetition_penalty", least=0, open_below=True)
+
+    def check_lengths(self, max_length: int) -> None:
+        """Checks that texts are not allowed to be longer than a model's `max_length`.
+
+        Raises:
+            InputError: They are.
+        """
+        for name in self.LENGTHS:
+            length = getattr(self, name)
+            if length is not None and length > max_length:
+                raise InputError(
+                    f"{name} must be at most the model's max_length, {max_length}; got {length}."
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingConfig(SearchConfig):
+    """The settings of the search for translations."""
+
+    LENGTHS = ("max_source_length", "max_target_length")
+
+    beam_size: int = 4
+    """Places of the beam; 1 is greedy search."""
     coverage_penalty: float = 0.0
     """Lowers the score of a translation that pays little attention to part of the source (Wu et al.
     2016); 0 for no penalty."""
@@ -185,39 +233,17 @@ class DecodingConfig:
     """No translation is longer, likewise."""
 
     def __post_init__(self) -> None:
-        check_integers(self)
-        for name in ("beam_size", "min_length"):
-            check_range(self, name, least=1)
+        super().__post_init__()
         check_range(self, "max_source_length", least=2)
         check_range(self, "max_target_length", least=1)
-        for name in (
-            "length_penalty",
-            "max_length_ratio",
-            "max_length_offset",
-            "no_repeat_ngram_size",
-            "coverage_penalty",
-        ):
+        for name in ("max_length_ratio", "max_length_offset", "coverage_penalty"):
             check_range(self, name, least=0)
-        check_range(self, "repetition_penalty", least=0, open_below=True)
         check(
             self.max_length_ratio > 0 or self.max_length_offset > 0,
             "max_length_ratio and max_length_offset must not both be 0",
             max_length_ratio=self.max_length_ratio,
             max_length_offset=self.max_length_offset,
         )
-
-    def check_lengths(self, max_length: int) -> None:
-        """Checks that texts are not allowed to be longer than a model's `max_length`.
-
-        Raises:
-            InputError: They are.
-        """
-        for name in ("max_source_length", "max_target_length"):
-            length = getattr(self, name)
-            if length is not None and length > max_length:
-                raise InputError(
-                    f"{name} must be at most the model's max_length, {max_length}; got {length}."
-                )
 
 
 @dataclasses.dataclass(frozen=True)

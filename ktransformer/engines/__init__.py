@@ -8,11 +8,11 @@ from ktransformer.engines.engine import batches_by_length as batches_by_length
 from ktransformer.engines.engine import translate_blocks as translate_blocks
 from ktransformer.engines.engine import translate_lines as translate_lines
 from ktransformer.engines.lite import LiteEngine as LiteEngine
-from ktransformer.engines.opening import available_cores as available_cores
 from ktransformer.engines.opening import load_engine as load_engine
 from ktransformer.engines.opening import open_model as open_model
 from ktransformer.engines.saved_model import SavedModelEngine as SavedModelEngine
 from ktransformer.engines.scoring import PairScore as PairScore
 from ktransformer.engines.scoring import score_pairs as score_pairs
 from ktransformer.engines.task_model import TaskModel as TaskModel
+from ktransformer.runtime.threads import available_cores as available_cores
 from ktransformer.tasks import load_translator as load_translator

@@ -1,6 +1,5 @@
 """Opens models in any form: a folder, a SavedModel or a .tflite."""
 
-import os
 from pathlib import Path
 
 from ktransformer.engines.engine import Engine, ModelEngine
@@ -10,6 +9,7 @@ from ktransformer.engines.task_model import TaskModel
 from ktransformer.errors import InputError
 from ktransformer.exporting import LiteModel, SavedModel, is_saved_model
 from ktransformer.numbers import to_integer
+from ktransformer.runtime.threads import available_cores
 from ktransformer.saving.folder import is_model_folder
 from ktransformer.tasks import load, load_translator
 
@@ -111,8 +111,3 @@ def _check_exists(path: str | Path) -> Path:
 
 def _is_export(path: Path) -> bool:
     return is_saved_model(path) and not is_model_folder(path)
-
-
-def available_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

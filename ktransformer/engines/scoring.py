@@ -3,10 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import tensorflow as tf
-
+from ktransformer.tasks.inputs import cut_texts
 from ktransformer.tasks.translator import Translator
-from ktransformer.text.line_limits import cut_line
 
 
 class PairScore(NamedTuple):
@@ -37,15 +35,11 @@ def score_pairs(
     Yields:
         The score of each pair.
     """
-
-    def cut(texts: Sequence[str], max_length: int) -> tf.Tensor:
-        return tf.constant([cut_line(text, max_length) for text in texts])
-
     for start in range(0, len(sources), batch_size):
         chosen = slice(start, start + batch_size)
         scores = translator.score(
-            cut(sources[chosen], translator.max_source_length),
-            cut(targets[chosen], translator.max_target_length),
+            cut_texts(sources[chosen], translator.max_source_length),
+            cut_texts(targets[chosen], translator.max_target_length),
         )
         columns = (scores[name].numpy().tolist() for name in PairScore._fields)
         yield from map(PairScore, *columns)

@@ -2,7 +2,8 @@
 
 | setting | null means |
 | --- | --- |
-| `vocabulary_size` | 4 pieces for each square root of the text's characters, both sides together, as the words of a text grow (Heaps' law); at least 300 and twice its different characters, at most 8,000 |
+| `vocabulary_size` | 4 pieces for each square root of the text's characters, both sides together, as the words of a text grow (Heaps' law); at least 300 and twice its different characters, at most 8,000; without `shared_vocabulary` of the target's text alone |
+| `source_vocabulary_size` | without `shared_vocabulary`: `vocabulary_size`, or, where that is null, the same of the source's text |
 | `batch_tokens` | 3 tokens for each square root of an epoch's, as a power of two from 512 to 4,096, and at least `max_length` |
 | `epochs` | as many as make some 4,000 updates, from 3 to 100 |
 | `optimizer`, `schedule`, `learning_rate` | muon, cosine and 0.004, times the root of 128 / `d_model` for a wider model; where one of the three is set, what is not is adam, inverse_square_root and 0.002, and adam where several TensorFlow devices share a batch |
@@ -48,7 +49,7 @@ def choose_vocabulary_size(data: DataConfig, characters: int, alphabet: int) -> 
 
     Args:
         data: Its `vocabulary_size` is returned unless null.
-        characters: Number of characters of both sides.
+        characters: Number of characters, of both sides if they share the vocabulary.
         alphabet: Number of different characters.
     """
     if data.vocabulary_size is not None:

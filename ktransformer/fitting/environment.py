@@ -1,7 +1,6 @@
 """The environment of a training: versions, threads and machine, which change rounding."""
 
 import importlib.metadata
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 
 from ktransformer._version import __version__
+from ktransformer.runtime.threads import available_cores
 
 
 def describe_environment() -> dict[str, Any]:
@@ -25,7 +25,7 @@ def describe_environment() -> dict[str, Any]:
         "backend": backend,
         "machine": platform.machine(),
         "processor": _processor(),
-        "cores": _count_cores(),
+        "cores": available_cores(),
     }
     if backend == "tensorflow":
         import tensorflow as tf
@@ -59,9 +59,3 @@ def _processor() -> str:
         return platform.processor()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor())
-
-
-def _count_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

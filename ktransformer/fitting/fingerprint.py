@@ -12,7 +12,8 @@ from ktransformer.fitting.state import TrainingState
 # Settings that may change on resuming: they do not change the updates already made.
 _FREE = {"epochs", "patience", "checkpoint_minutes", "tensorboard", "shard_pairs"}
 _COMPARED = ("model", "data", "training")  # Sections; decoding does not change a training.
-_CHOSEN = ("vocabulary_size", "batch_tokens", *(field.name for field in dataclasses.fields(Fit)))
+CHOSEN_FOR_TEXT = ("vocabulary_size", "source_vocabulary_size", "batch_tokens")
+_CHOSEN = (*CHOSEN_FOR_TEXT, *(field.name for field in dataclasses.fields(Fit)))
 
 
 def check_fingerprint(state: TrainingState) -> None:

@@ -10,10 +10,9 @@ import keras
 
 from ktransformer.config import Config, TrainingConfig
 from ktransformer.errors import InputError
-from ktransformer.fitting.averaging import LastCheckpoints
+from ktransformer.fitting.averaging import LastCheckpoints, epochs_after_best, final_model
 from ktransformer.fitting.compiling import compile_training_model, count_devices
 from ktransformer.fitting.defaults import Fit
-from ktransformer.fitting.final_weights import epochs_after_best, final_model
 from ktransformer.fitting.fingerprint import check_fingerprint, record_chosen
 from ktransformer.fitting.loop import Batches, fit
 from ktransformer.fitting.planning import plan_training

@@ -9,7 +9,8 @@ from ktransformer.config import Config
 from ktransformer.errors import InputError
 from ktransformer.fitting.compiling import count_devices
 from ktransformer.fitting.defaults import choose_batch_tokens
-from ktransformer.text import ParallelText, SubwordSampler, TokenBatches, Tokenizer
+from ktransformer.fitting.vocabulary import Tokenizers
+from ktransformer.text import ParallelText, SubwordSampler, TokenBatches
 from ktransformer.text.line_limits import LengthBound
 
 _log = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ _MANY_LEFT_OUT = 0.2  # Share of the pairs; more than this is a warning.
 
 def make_batches(
     name: str,
-    tokenizer: Tokenizer,
+    tokenizers: Tokenizers,
     text: ParallelText,
     config: Config,
     *,
@@ -29,7 +30,7 @@ def make_batches(
 
     Args:
         name: Name of the text in the log.
-        tokenizer: Encodes both sides.
+        tokenizers: The tokenizers of the source and of the target.
         text: The pairs.
         config: The settings; a null `batch_tokens` is chosen from the text.
         shuffle: Whether each epoch has another order.
@@ -42,8 +43,10 @@ def make_batches(
     text = text.leave_out(length_bound(config))
     if not text:
         raise InputError(f"No pair has at most max_length={max_length} tokens.")
-    sources = tokenizer.encode_lines(text.sources, max_length=max_length)
-    targets = tokenizer.encode_lines(text.targets, max_length=max_length)
+    sources, targets = (
+        tokenizer.encode_lines(lines, max_length=max_length)
+        for tokenizer, lines in zip(tokenizers, (text.sources, text.targets), strict=True)
+    )
     tokens = _count_tokens(sources, targets, max_length)
     batches = TokenBatches(
         sources,
@@ -56,7 +59,7 @@ def make_batches(
         samplers=samplers,
         copies=config.training.copies,
         row_multiple=count_devices(),
-        special_ids=tokenizer.special_ids,
+        special_ids=tokenizers[1].special_ids,
     )
     too_long = text.too_long + batches.too_long
     log_pairs(name, len(text) - batches.too_long, text.empty, too_long, config)

@@ -34,6 +34,7 @@ def plan_training(model: keras.Model, options: TrainingConfig, batches: Batches)
     fit = choose_fit(
         options, steps_per_epoch=steps, d_model=model.d_model, can_use_muon=can_use_muon()
     )
+    own = getattr(model, "source_vocabulary_size", None)
     updates = count_updates(fit.epochs, steps, options.accumulate_batches)
     longest = longest_warmup(updates)
     if fit.warmup_steps > longest:
@@ -46,10 +47,11 @@ def plan_training(model: keras.Model, options: TrainingConfig, batches: Batches)
         )
         fit = dataclasses.replace(fit, warmup_steps=longest)
     _log.info(
-        "Training %s parameters, a vocabulary of %s: %s updates in %s epochs, of which the first "
+        "Training %s parameters, a vocabulary of %s%s: %s updates in %s epochs, of which the first "
         "%s are the warm-up; %s updates an epoch.",
         f"{model.count_params():,}",
         f"{model.vocabulary_size:,}",
+        f" (source: {own:,})" if own else "",
         f"{updates:,}",
         fit.epochs,
         f"{fit.warmup_steps:,}",

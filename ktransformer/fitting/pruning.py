@@ -34,8 +34,9 @@ def prune_run(run: Run, texts: Iterable[str], *, min_count: int = 1) -> Run:
         The smaller run. Its `config.data.vocabulary_size` is the new number of pieces.
 
     Raises:
-        InputError: The corpus has no token, `min_count` is below 1, the tokenizer is not a unigram
-            model, or the tables of ids are not in the layers of a `Transformer`.
+        InputError: The corpus has no token, `min_count` is below 1, the run has two tokenizers,
+            its tokenizer is not a unigram model, or the tables of ids are not in the layers of a
+            `Transformer`.
 
     Example:
         ```python
@@ -45,6 +46,8 @@ def prune_run(run: Run, texts: Iterable[str], *, min_count: int = 1) -> Run:
     """
     if min_count < 1:
         raise InputError(f"min_count must be at least 1; got min_count={min_count}.")
+    if run.target_tokenizer is not None:
+        raise InputError("Only a run with one tokenizer can be pruned; this one has two.")
     counts = count_pieces(run.tokenizer, texts)
     if not counts.any():
         raise InputError("The corpus to prune to is empty.")
@@ -75,8 +78,14 @@ def prune_model(model: Transformer, kept: np.ndarray) -> Transformer:
             `kept[i]`.
 
     Raises:
-        InputError: The tables of ids are not in the layers of a `Transformer`.
+        InputError: The tables of ids are not in the layers of a `Transformer`, or the source has a
+            vocabulary of its own.
     """
+    if model.source_vocabulary_size is not None:
+        raise InputError(
+            "Only a model with one vocabulary can be pruned; got "
+            f"source_vocabulary_size={model.source_vocabulary_size}."
+        )
     tables = _vocabulary_axes(model)
     try:
         config = {**model.get_config(), "vocabulary_size": len(kept)}

@@ -7,28 +7,31 @@ import keras
 
 from ktransformer.config import Config
 from ktransformer.errors import InputError
+from ktransformer.fitting.vocabulary import Tokenizers
 from ktransformer.models import Transformer
 from ktransformer.saving.run import Run, make_model
-from ktransformer.text import Tokenizer
 
 # Settings of the model that do not change its weights or its outputs after training.
 _TRAINING_ONLY = {"dropout", "attention_dropout", "hidden_dropout", "remat", "dtype"}
-_OF_TOKENIZER = ("vocabulary_size", "split_digits", "character_coverage")
+_SIZES = ("vocabulary_size", "source_vocabulary_size")
+_OF_TOKENIZER = (*_SIZES, "shared_vocabulary", "split_digits", "character_coverage")
 
 
 @dataclasses.dataclass(frozen=True)
 class Fresh:
-    """Random weights, and a tokenizer that is trained on the text."""
+    """Random weights, and tokenizers that are trained on the text."""
 
-    tokenizer = None
+    tokenizers = None
 
     def configure(self, config: Config) -> Config:
         """Returns the settings as they are."""
         return config
 
-    def make_model(self, config: Config, vocabulary_size: int) -> Transformer:
+    def make_model(self, config: Config, tokenizers: Tokenizers) -> Transformer:
         """Creates the model with random weights."""
-        return make_model(config, vocabulary_size)
+        source, target = (each.vocabulary_size for each in tokenizers)
+        own = None if config.data.shared_vocabulary else source
+        return make_model(config, target, source_vocabulary_size=own)
 
     def fingerprint(self) -> str | None:
         """Returns None: the seed is among the settings."""
@@ -40,7 +43,7 @@ FRESH = Fresh()
 
 @dataclasses.dataclass(frozen=True)
 class FromRun:
-    """The weights and the tokenizer of a run; the optimizer and the schedule begin anew.
+    """The weights and the tokenizers of a run; the optimizer and the schedule begin anew.
 
     The settings of the model and of the tokenizer are the run's; dropout, `remat`, `dtype` and all
     settings of the training may differ: `run.config.replace({"learning_rate": 1e-4})`.
@@ -52,12 +55,12 @@ class FromRun:
     run: Run
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """The run's tokenizer."""
-        return self.run.tokenizer
+    def tokenizers(self) -> Tokenizers:
+        """The run's tokenizers, of the source and of the target."""
+        return self.run.tokenizer, self.run.target_tokenizer or self.run.tokenizer
 
     def configure(self, config: Config) -> Config:
-        """Returns the settings with a null `vocabulary_size` set to the run's.
+        """Returns the settings with null sizes of vocabularies set to the run's.
 
         Raises:
             InputError: A setting of the model or of the tokenizer is not the run's.
@@ -71,9 +74,9 @@ class FromRun:
                     f"{name} must be {theirs[section][name]!r}, as in the run that the training "
                     f"starts from; got {name}={ours[section][name]!r}."
                 )
-        return config.replace({"vocabulary_size": theirs["data"]["vocabulary_size"]})
+        return config.replace({name: theirs["data"][name] for name in _SIZES})
 
-    def make_model(self, config: Config, vocabulary_size: int) -> Transformer:
+    def make_model(self, config: Config, tokenizers: Tokenizers) -> Transformer:
         """Creates a copy of the run's model with the training's dropout, `remat` and `dtype`."""
         settings, options = self.run.model.get_config(), dataclasses.asdict(config.model)
         changes = {name: options[name] for name in _TRAINING_ONLY & settings.keys()}

@@ -13,10 +13,10 @@ import numpy as np
 from ktransformer.errors import InputError
 from ktransformer.fitting.array_file import check_arrays, read_arrays, write_arrays
 from ktransformer.fitting.environment import describe_environment, differences
-from ktransformer.fitting.state_head import FORMAT_VERSION, read_head
 
 _log = logging.getLogger(__name__)
 History = dict[str, list[float]]
+FORMAT_VERSION = 1
 
 
 class TrainingState(keras.callbacks.Callback):
@@ -69,7 +69,7 @@ class TrainingState(keras.callbacks.Callback):
             InputError: The file is damaged, or of a newer version.
         """
         head, *arrays = read_arrays(self.path, "the whole state of a training")
-        saved = read_head(head, len(arrays), self.path)
+        saved = _read_head(head, len(arrays), self.path)
         self.saved_fingerprint = saved["about"]
         self.update, self.history = saved["update"], saved["history"]
         self.saved_environment = saved.get("environment", {})
@@ -174,3 +174,50 @@ def _saved_variables(model: keras.Model) -> list[Any]:
 def _assign(variables: Sequence[Any], arrays: Sequence[np.ndarray]) -> None:
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
+
+
+def _read_head(array: np.ndarray, arrays: int, path: Path) -> dict[str, Any]:
+    """Reads the head of a state.
+
+    Args:
+        array: The bytes of the JSON.
+        arrays: Number of arrays that follow it.
+        path: The file, for errors.
+
+    Returns:
+        `about` (the fingerprint), `update`, `history` and `variables`, checked, and `environment`,
+        which older states lack.
+
+    Raises:
+        InputError: The head is damaged, or of a newer version.
+    """
+    try:
+        head = json.loads(array.tobytes())
+    except (ValueError, RecursionError):
+        head = None
+    damaged = InputError(f"{path} is not the whole state of a training.")
+    if not isinstance(head, dict) or not _is_number(head.get("format_version")):
+        raise damaged
+    if head["format_version"] > FORMAT_VERSION:
+        raise InputError(f"{path} is of a newer ktransformer: upgrade it to go on.")
+    if not (
+        isinstance(head.get("about"), dict)
+        and isinstance(head.get("environment", {}), dict)
+        and _is_number(head.get("update"))
+        and _is_number(head.get("variables"))
+        and head["variables"] <= arrays
+        and _is_history(head.get("history"))
+    ):
+        raise damaged
+    return head
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_history(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(values, list) and all(isinstance(v, (int, float)) for v in values)
+        for values in value.values()
+    )

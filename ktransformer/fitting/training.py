@@ -15,7 +15,7 @@ from ktransformer.errors import InputError, first_line
 from ktransformer.files import check_folder
 from ktransformer.fitting.bleu import BleuCallback
 from ktransformer.fitting.compiling import compile_training_model
-from ktransformer.fitting.fingerprint import record_chosen
+from ktransformer.fitting.fingerprint import CHOSEN_FOR_TEXT, record_chosen
 from ktransformer.fitting.folder import (
     LockedFolder,
     check_removable,
@@ -25,7 +25,7 @@ from ktransformer.fitting.folder import (
 from ktransformer.fitting.from_batches import fit_model, open_state
 from ktransformer.fitting.pair_batches import make_batches
 from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume, Start
-from ktransformer.fitting.training_text import InMemoryText, StreamedText, digest_text
+from ktransformer.fitting.training_text import InMemoryText, StreamedText, digest_text, digests_of
 from ktransformer.saving.run import Run, make_model
 from ktransformer.tasks import Translator
 from ktransformer.text import ParallelFiles, ParallelText
@@ -55,9 +55,9 @@ def train(
         checkpoints: Folder for the state of the training, the weights of its last epochs and
             streamed text, encoded; `remove_checkpoints` it when the run is saved. To hold it
             until then, pass what `lock_checkpoints` yields.
-        start: `Fresh()` weights and tokenizer, or those of a run, `FromRun(run)`; both replace what
-            an earlier training left in `checkpoints`. `Resume()` continues that training instead:
-            it ends as if it had not been cut, bit for bit.
+        start: `Fresh()` weights and tokenizers, or those of a run, `FromRun(run)`; both replace
+            what an earlier training left in `checkpoints`. `Resume()` continues that training
+            instead: it ends as if it had not been cut, bit for bit.
         callbacks: Further Keras callbacks.
 
     Returns:
@@ -108,22 +108,21 @@ def _train(
         "start": beginning.fingerprint(),
     }
     state = open_state(folder, config, fingerprint, resume=resume)
-    tokenizer, batches = training.encode(beginning.tokenizer)
+    tokenizers, batches = training.encode(beginning.tokenizers)
+    source, target = tokenizers
     _log_choice(config.data, training.config.data)
     config = training.config
-    state.record_fingerprint("tokenizer", tokenizer.sha256)
-    record_chosen(
-        state,
-        {name: getattr(config.data, name) for name in ("vocabulary_size", "batch_tokens")},
-    )
+    for name, digest in digests_of(tokenizers).items():
+        state.record_fingerprint(name, digest)
+    record_chosen(state, {name: getattr(config.data, name) for name in CHOSEN_FOR_TEXT})
     validation_batches = None
     if validation is not None:
         validation_batches = make_batches(
-            "Validation text", tokenizer, validation, config, shuffle=False
+            "Validation text", tokenizers, validation, config, shuffle=False
         )
-    model = beginning.make_model(config, tokenizer.vocabulary_size)
+    model = beginning.make_model(config, tokenizers)
     greedy = dataclasses.replace(config.decoding, beam_size=1)
-    translator = Translator(model, tokenizer, greedy)
+    translator = Translator(model, source, greedy, target_tokenizer=target)
     if not resume:
         remove_state(folder)  # Of an earlier training; from here on nothing else is refused.
     result = fit_model(
@@ -135,7 +134,8 @@ def _train(
         callbacks=[*_callbacks(config.training, translator, validation), *callbacks],
     )
     config = dataclasses.replace(config, training=result.training)
-    return Run(config, tokenizer, result.model, result.history)
+    other = None if target is source else target
+    return Run(config, source, result.model, result.history, other)
 
 
 def _check(config: Config) -> None:
@@ -143,7 +143,8 @@ def _check(config: Config) -> None:
     config.decoding.check_lengths(config.model.max_length)
     if config.training.tensorboard and "://" not in config.training.tensorboard:
         check_folder(config.training.tensorboard)
-    model = make_model(config, 8)
+    own = None if config.data.shared_vocabulary else 8
+    model = make_model(config, 8, source_vocabulary_size=own)
     compile_training_model(model, config.training, steps_per_epoch=_MANY)
     _check_call(model, config.model)
 

@@ -15,7 +15,7 @@ from ktransformer.fitting.compiling import count_devices
 from ktransformer.fitting.defaults import choose_batch_tokens
 from ktransformer.fitting.folder import SHARDS, remove_shards
 from ktransformer.fitting.pair_batches import length_bound, log_pairs, make_batches
-from ktransformer.fitting.vocabulary import choose_vocabulary, train_tokenizer
+from ktransformer.fitting.vocabulary import Tokenizers, choose_vocabulary, train_tokenizers
 from ktransformer.text import (
     ParallelFiles,
     ParallelText,
@@ -23,7 +23,6 @@ from ktransformer.text import (
     Shards,
     SubwordSampler,
     TokenBatches,
-    Tokenizer,
     survey_files,
     write_shards,
 )
@@ -48,28 +47,28 @@ class InMemoryText:
         self._text, self.config = text.leave_out(length_bound(config)), config
         self.fingerprint: dict[str, Any] = {"text": digest_text(text)}
 
-    def encode(self, tokenizer: Tokenizer | None = None) -> tuple[Tokenizer, TokenBatches]:
-        """Makes the batches with a tokenizer, or with one trained on the text.
+    def encode(self, tokenizers: Tokenizers | None = None) -> tuple[Tokenizers, TokenBatches]:
+        """Makes the batches with the tokenizers of both sides, or with some trained on the text.
 
         Raises:
             InputError: No pair is short enough, or the text has too few pieces for a tokenizer.
         """
         text, data = self._text, self.config.data
-        if tokenizer is None:
+        if tokenizers is None:
             self.config = choose_vocabulary(self.config, text, len(text))
-            tokenizer = train_tokenizer(text, self.config)
+            tokenizers = train_tokenizers(text, self.config)
         samplers = None
         if data.subword_alpha is not None:
             source, target = (
                 SubwordSampler(tokenizer, side, alpha=data.subword_alpha)
-                for side in (text.sources, text.targets)
+                for tokenizer, side in zip(tokenizers, (text.sources, text.targets), strict=True)
             )
             samplers = source, target
         batches = make_batches(
-            "Training text", tokenizer, text, self.config, shuffle=True, samplers=samplers
+            "Training text", tokenizers, text, self.config, shuffle=True, samplers=samplers
         )
         self.config = self.config.replace({"batch_tokens": batches.batch_tokens})
-        return tokenizer, batches
+        return tokenizers, batches
 
 
 class StreamedText:
@@ -112,14 +111,16 @@ class StreamedText:
             "shard_pairs": data.shard_pairs,
         }
 
-    def encode(self, tokenizer: Tokenizer | None = None) -> tuple[Tokenizer, ShardedBatches]:
-        """Writes the shards with a tokenizer, or with one trained on a sample; reuses whole ones.
+    def encode(self, tokenizers: Tokenizers | None = None) -> tuple[Tokenizers, ShardedBatches]:
+        """Writes the shards with the tokenizers of both sides, or with some trained on a sample.
+
+        Whole shards are reused.
 
         Raises:
             InputError: No pair is short enough, or the text has too few pieces for a tokenizer.
         """
         survey = self._survey
-        if tokenizer is None:
+        if tokenizers is None:
             self.config = choose_vocabulary(self.config, survey.sample, survey.pairs)
         config = self.config
         about = {
@@ -129,12 +130,14 @@ class StreamedText:
             "character_coverage": config.data.character_coverage,
             "max_length": config.model.max_length,
         }
-        if tokenizer is not None:
-            about["tokenizer"] = tokenizer.sha256
+        if not config.data.shared_vocabulary:
+            about["source_vocabulary_size"] = config.data.source_vocabulary_size
+        if tokenizers is not None:
+            about |= digests_of(tokenizers)
         folder = self._checkpoints / SHARDS
         if not (self._reuse and _are_whole(folder, about)):
             remove_shards(self._checkpoints)
-            self._write(folder, tokenizer, about)
+            self._write(folder, tokenizers, about)
         shards = Shards.open(folder)
         log_pairs("Training text", shards.pairs, survey.empty, shards.too_long, config)
         batches = ShardedBatches(
@@ -146,26 +149,34 @@ class StreamedText:
             row_multiple=count_devices(),
         )
         self.config = config.replace({"batch_tokens": batches.batch_tokens})
-        return shards.tokenizer(), batches
+        return shards.tokenizers(), batches
 
-    def _write(self, path: Path, tokenizer: Tokenizer | None, about: dict[str, Any]) -> None:
+    def _write(self, path: Path, tokenizers: Tokenizers | None, about: dict[str, Any]) -> None:
         survey, config = self._survey, self.config
-        if tokenizer is None:
+        if tokenizers is None:
             sample = dataclasses.replace(survey.sample, too_long=survey.surely_longer)
-            tokenizer = train_tokenizer(sample, config)
+            tokenizers = train_tokenizers(sample, config)
         _log.info("Encoding %s pairs into %s.", f"{survey.pairs:,}", path)
         with new_folder(path) as folder:
             write_shards(
                 folder,
-                tokenizer,
+                tokenizers[0],
                 self._files,
                 pairs=survey.pairs,
                 shard_pairs=config.data.shard_pairs,
                 max_length=config.model.max_length,
                 bound=length_bound(config),
                 about=about,
+                target_tokenizer=tokenizers[1],
                 on_block=_log_progress(survey.pairs),
             )
+
+
+def digests_of(tokenizers: Tokenizers) -> dict[str, str]:
+    """Returns the SHA-256 of the tokenizer, and that of the target's if it is another."""
+    source, target = tokenizers
+    digests = {"tokenizer": source.sha256}
+    return digests if target is source else {**digests, "target_tokenizer": target.sha256}
 
 
 def digest_text(text: ParallelText) -> str:

@@ -1,31 +1,44 @@
-"""The tokenizer of a training, and the size of its vocabulary."""
+"""The tokenizers of a training, and the sizes of their vocabularies."""
 
 import collections
 import itertools
 import logging
 
-from ktransformer.config import Config
+from ktransformer.config import Config, DataConfig
 from ktransformer.errors import InputError
 from ktransformer.fitting.defaults import choose_vocabulary_size
 from ktransformer.text import ParallelText, Tokenizer
 
 _log = logging.getLogger(__name__)
 _SMALL_SHARE = 0.5  # Of the requested vocabulary: fewer pieces cause a warning.
+Tokenizers = tuple[Tokenizer, Tokenizer]
+"""The tokenizers of the source and of the target: one object twice for a shared vocabulary."""
 
 
 def choose_vocabulary(config: Config, text: ParallelText, pairs: int) -> Config:
-    """Sets `vocabulary_size` if it is null, for `pairs` pairs of which `text` is a sample."""
-    if config.data.vocabulary_size is not None:
-        return config
-    counts = collections.Counter(itertools.chain.from_iterable((*text.sources, *text.targets)))
-    size = choose_vocabulary_size(
-        config.data, round(counts.total() * pairs / max(len(text), 1)), len(counts)
-    )
-    return config.replace({"vocabulary_size": size})
+    """Sets null sizes of vocabularies, for `pairs` pairs of which `text` is a sample."""
+    if not config.data.shared_vocabulary and config.data.source_vocabulary_size is None:
+        config = config.replace({"source_vocabulary_size": config.data.vocabulary_size})
+    for name, lines in _texts(config.data, text).items():
+        if getattr(config.data, name) is None:
+            counts = collections.Counter(itertools.chain.from_iterable(lines))
+            characters = round(counts.total() * pairs / max(len(text), 1))
+            size = choose_vocabulary_size(DataConfig(), characters, len(counts))
+            config = config.replace({name: size})
+    return config
 
 
-def train_tokenizer(text: ParallelText, config: Config) -> Tokenizer:
-    """Trains a tokenizer on both sides of a text; warns if its vocabulary comes out small.
+def _texts(data: DataConfig, text: ParallelText) -> dict[str, list[str]]:
+    """Returns the text of each vocabulary, by the setting of its size."""
+    if data.shared_vocabulary:
+        return {"vocabulary_size": [*text.sources, *text.targets]}
+    return {"source_vocabulary_size": text.sources, "vocabulary_size": text.targets}
+
+
+def train_tokenizers(text: ParallelText, config: Config) -> Tokenizers:
+    """Trains one tokenizer on both sides of a text, or one on each; see `shared_vocabulary`.
+
+    Warns if a vocabulary comes out small.
 
     Raises:
         InputError: There is no pair, or the text has too few pieces.
@@ -38,20 +51,27 @@ def train_tokenizer(text: ParallelText, config: Config) -> Tokenizer:
         )
     if not text:
         raise InputError(f"No pair has at most max_length={config.model.max_length} tokens.")
-    requested = config.data.vocabulary_size
+    texts = _texts(config.data, text)
+    tokenizers = [_train(lines, name, config.data) for name, lines in texts.items()]
+    return tokenizers[0], tokenizers[-1]
+
+
+def _train(lines: list[str], name: str, data: DataConfig) -> Tokenizer:
+    requested = getattr(data, name)
     if requested is None:
-        raise ValueError("vocabulary_size must be chosen; got None.")
+        raise ValueError(f"{name} must be chosen; got None.")
     tokenizer = Tokenizer.train(
-        [*text.sources, *text.targets],
+        lines,
         requested,
-        split_digits=config.data.split_digits,
-        character_coverage=config.data.character_coverage,
+        split_digits=data.split_digits,
+        character_coverage=data.character_coverage,
     )
     if tokenizer.vocabulary_size < _SMALL_SHARE * requested:
         _log.warning(
-            "The text gave a vocabulary of %s pieces where vocabulary_size=%s was asked for: it "
+            "The text gave a vocabulary of %s pieces where %s=%s was asked for: it "
             "is small, or holds little but repetitions or names.",
             f"{tokenizer.vocabulary_size:,}",
+            name,
             requested,
         )
     return tokenizer

@@ -7,15 +7,14 @@ import keras
 from keras import ops
 
 from ktransformer.layers.cache import Positions
-from ktransformer.layers.checks import check_dropouts, check_heads, check_sizes
+from ktransformer.layers.checks import check_multiple, check_sizes
 from ktransformer.layers.key_span import KeySpan
 from ktransformer.layers.masks import hide_scores, sees_anything
-from ktransformer.layers.output_shapes import SameShapeLayer
-from ktransformer.layers.projection import Projection
+from ktransformer.layers.projection import ProjectingLayer
 from ktransformer.layers.tensors import Heads, Scores, Vectors
 
 
-class MultiHeadAttention(SameShapeLayer):
+class MultiHeadAttention(ProjectingLayer):
     """The steps of attention: project (in the subclasses), `attend`, `merge`.
 
     `attend` is `compute_scores`, `compute_weights`, dropout and a sum of values. `call` and the
@@ -40,49 +39,20 @@ class MultiHeadAttention(SameShapeLayer):
     fused_attention: ClassVar[bool] = False
     cached_counterparts: ClassVar[dict[str, tuple[str, ...]]] = {"call": ("step",)}
 
-    def __init__(
-        self,
-        num_heads: int,
-        *,
-        num_kv_heads: int | None = None,
-        dropout: float = 0.0,
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, num_heads: int, *, num_kv_heads: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         check_sizes(num_heads=num_heads, num_kv_heads=num_kv_heads)
-        if num_heads % num_kv_heads:
-            raise ValueError(
-                "num_heads must be a multiple of num_kv_heads; "
-                f"got num_heads={num_heads}, num_kv_heads={num_kv_heads}."
-            )
-        check_dropouts(dropout=dropout)
+        check_multiple(num_heads=num_heads, num_kv_heads=num_kv_heads)
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
-        self.dropout = dropout
-        self.use_bias = use_bias
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.input_spec = keras.InputSpec(ndim=3)
         self.weights_dropout = keras.layers.Dropout(
-            dropout, dtype=self.dtype_policy, name="weights_dropout"
+            self.dropout, dtype=self.dtype_policy, name="weights_dropout"
         )
-
-    def make_dense(self, features: int, input_dim: int, name: str) -> keras.layers.Dense:
-        """Creates and builds one projection: a kernel `[input_dim, features]`, and its bias."""
-        dense = Projection(
-            features,
-            use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer.clone(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-        dense.build((None, None, input_dim))
-        return dense
 
     def _set_sizes(self, d_model: int) -> None:
-        check_heads(d_model, self.num_heads)
+        check_multiple(d_model=d_model, num_heads=self.num_heads)
         self.d_model = d_model
         self.head_dim = d_model // self.num_heads
         self.input_spec = keras.InputSpec(ndim=3, axes={-1: d_model})
@@ -265,7 +235,4 @@ class MultiHeadAttention(SameShapeLayer):
             **super().get_config(),
             "num_heads": self.num_heads,
             "num_kv_heads": self.num_kv_heads,
-            "dropout": self.dropout,
-            "use_bias": self.use_bias,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

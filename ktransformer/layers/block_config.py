@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import keras
 
 from ktransformer.errors import did_you_mean
-from ktransformer.layers.checks import check_choice, check_dropouts, to_size
+from ktransformer.layers.checks import check_choice, check_dropouts, check_multiple, to_size
 from ktransformer.layers.feed_forward import FeedForward
 from ktransformer.layers.gated_feed_forward import GatedFeedForward
 from ktransformer.layers.layer_normalization import LayerNormalization
@@ -80,11 +80,8 @@ class BlockConfig:
             value = getattr(self, name)
             if value is not None:  # The only way into a frozen dataclass.
                 object.__setattr__(self, name, to_size(name, value))
-        if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:
-            raise ValueError(
-                "num_heads must be a multiple of num_kv_heads; "
-                f"got num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}."
-            )
+        if self.num_kv_heads is not None:
+            check_multiple(num_heads=self.num_heads, num_kv_heads=self.num_kv_heads)
         check_dropouts(
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,

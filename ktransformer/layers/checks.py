@@ -48,12 +48,12 @@ def check_dropouts(**rates: float) -> None:
             raise ValueError(f"{name} must be in [0, 1); got {name}={rate}.")
 
 
-def check_heads(d_model: int, num_heads: int) -> None:
-    """Raises a `ValueError` where the heads cannot share the width evenly."""
-    if d_model % num_heads:
+def check_multiple(**sizes: int) -> None:
+    """Raises a `ValueError` where the first of two sizes is no multiple of the second."""
+    (name, size), (part_name, part) = sizes.items()
+    if size % part:
         raise ValueError(
-            "d_model must be a multiple of num_heads; "
-            f"got d_model={d_model}, num_heads={num_heads}."
+            f"{name} must be a multiple of {part_name}; got {name}={size}, {part_name}={part}."
         )
 
 

@@ -5,14 +5,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from ktransformer.layers.checks import check_dropouts, to_size
-from ktransformer.layers.output_shapes import SameShapeLayer
-from ktransformer.layers.projection import Projection
+from ktransformer.layers.checks import to_size
+from ktransformer.layers.projection import ProjectingLayer
 from ktransformer.layers.tensors import Shape, Vectors
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
-class FeedForward(SameShapeLayer):
+class FeedForward(ProjectingLayer):
     """Applies the same two-layer network at every position.
 
     Override `compute_hidden` for another inner layer; `GatedFeedForward` does.
@@ -45,39 +44,14 @@ class FeedForward(SameShapeLayer):
     Reference: Vaswani et al. 2017, section 3.3 (ReLU there, and here by default).
     """
 
-    def __init__(
-        self,
-        hidden_dim: int,
-        *,
-        activation: Any = "relu",
-        dropout: float = 0.0,
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, hidden_dim: int, *, activation: Any = "relu", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_dropouts(dropout=dropout)
         self.hidden_dim = to_size("hidden_dim", hidden_dim)
         self.activation = keras.activations.get(activation)
-        self.dropout = dropout
-        self.use_bias = use_bias
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.hidden_dropout = keras.layers.Dropout(
-            dropout, dtype=self.dtype_policy, name="hidden_dropout"
+            self.dropout, dtype=self.dtype_policy, name="hidden_dropout"
         )
         self.supports_masking = True
-
-    def make_dense(self, features: int, input_dim: int, name: str) -> keras.layers.Dense:
-        """Creates and builds one projection: a kernel `[input_dim, features]`, and its bias."""
-        dense = Projection(
-            features,
-            use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer.clone(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-        dense.build((None, None, input_dim))
-        return dense
 
     def build(self, input_shape: Shape) -> None:
         """Creates the two kernels for inputs `[B, T, D]`."""
@@ -102,7 +76,4 @@ class FeedForward(SameShapeLayer):
             **super().get_config(),
             "hidden_dim": self.hidden_dim,
             "activation": keras.activations.serialize(self.activation),
-            "dropout": self.dropout,
-            "use_bias": self.use_bias,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

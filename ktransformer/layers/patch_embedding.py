@@ -181,12 +181,5 @@ class PatchEmbedding(DescribedLayer):
         return self.grid_of("images", shape[1], shape[2])
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "d_model": self.d_model,
-            "patch_size": self.patch_size,
-            "image_size": self.image_size,
-            "channels": self.channels,
-            "class_token": self.class_token,
-            "dropout": self.dropout,
-        }
+        names = ("d_model", "patch_size", "image_size", "channels", "class_token", "dropout")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -190,13 +190,6 @@ class PositionalEmbedding(DescribedLayer):
             )
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "vocabulary_size": self.vocabulary_size,
-            "d_model": self.d_model,
-            "max_length": self.max_length,
-            "positions": serialize_positions(self.positions),
-            "scale": self.scale,
-            "pad_id": self.pad_id,
-            "dropout": self.dropout,
-        }
+        names = ("vocabulary_size", "d_model", "max_length", "scale", "pad_id", "dropout")
+        config = {**super().get_config(), "positions": serialize_positions(self.positions)}
+        return {**config, **{name: getattr(self, name) for name in names}}

@@ -1,8 +1,11 @@
-"""The dense layer inside our layers and models."""
+"""The dense layer inside our layers and models, and the base of the layers that have several."""
 
 from typing import Any, NoReturn
 
 import keras
+
+from ktransformer.layers.checks import check_dropouts
+from ktransformer.layers.output_shapes import SameShapeLayer
 
 
 def refuse_quantization(name: str, mode: Any) -> NoReturn:
@@ -41,3 +44,51 @@ class Projection(keras.layers.Dense):
     def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
         """Raises a `NotImplementedError`."""
         refuse_quantization("A layer of ktransformer", mode)
+
+
+class ProjectingLayer(SameShapeLayer):
+    """A layer with a dropout inside, whose projections have the same options.
+
+    Args:
+        dropout: Probability of zeroing a feature, in [0, 1).
+        use_bias: Whether the projections have a bias.
+        kernel_initializer: Initializer of every kernel.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: `dropout` is not in [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_dropouts(dropout=dropout)
+        self.dropout = dropout
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def make_dense(self, features: int, input_dim: int, name: str) -> keras.layers.Dense:
+        """Creates and builds one projection: a kernel `[input_dim, features]`, and its bias."""
+        dense = Projection(
+            features,
+            use_bias=self.use_bias,
+            kernel_initializer=self.kernel_initializer.clone(),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        dense.build((None, None, input_dim))
+        return dense
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "dropout": self.dropout,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }

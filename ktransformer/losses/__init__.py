@@ -1,10 +1,9 @@
 """Losses of token predictions: label-smoothed cross-entropy per real token, and R-Drop."""
 
-from ktransformer.losses.cross_entropy import smoothed_cross_entropy
+from ktransformer.losses.cross_entropy import smoothed_cross_entropy, token_weights
 from ktransformer.losses.projected import projected_losses
 from ktransformer.losses.r_drop import RDrop
 from ktransformer.losses.smoothed import SmoothedCrossEntropy
-from ktransformer.losses.weighting import token_weights
 
 __all__ = [
     "RDrop",

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from ktransformer.losses.cross_entropy import one_if_zero, token_weights
 from ktransformer.losses.smoothed import SmoothedCrossEntropy
-from ktransformer.losses.weighting import one_if_zero, token_weights
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")

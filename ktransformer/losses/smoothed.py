@@ -5,8 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ktransformer.losses.cross_entropy import smoothed_cross_entropy
-from ktransformer.losses.weighting import one_if_zero, token_weights
+from ktransformer.losses.cross_entropy import one_if_zero, smoothed_cross_entropy, token_weights
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")

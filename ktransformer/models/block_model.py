@@ -6,7 +6,7 @@ import keras
 
 from ktransformer.layers import EncoderBlock
 from ktransformer.layers.block_config import ConfiguredLayer
-from ktransformer.layers.checks import check_heads, describe_axes, to_size
+from ktransformer.layers.checks import check_multiple, describe_axes, to_size
 from ktransformer.layers.output_shapes import DescribedLayer
 from ktransformer.layers.projection import refuse_quantization
 from ktransformer.models.encoder import Encoder
@@ -38,7 +38,7 @@ class BlockModel(ConfiguredLayer, DescribedLayer, keras.Model):
         super().__init__(**options)
         self.num_layers = to_size("num_layers", num_layers)
         self.d_model = to_size("d_model", d_model)
-        check_heads(self.d_model, self.num_heads)
+        check_multiple(d_model=self.d_model, num_heads=self.num_heads)
         self.remat = remat
 
     @classmethod

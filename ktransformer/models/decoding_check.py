@@ -153,15 +153,20 @@ def _draw_sources(model: Transformer, seed: int) -> Any:
     """Draws sources `[B, S]` of several lengths, padded."""
     length = min(_SOURCE_LENGTH, model.max_length)
     lengths = ops.convert_to_tensor([[length], [(length + 1) // 2], [1]], "int32")
-    ids = _draw_ids(model, (_ROWS, length), seed)
+    ids = _draw_ids(model, (_ROWS, length), seed, model.source_vocabulary_size)
     return ops.where(ops.arange(length, dtype="int32") < lengths, ids, model.pad_id)
 
 
-def _draw_ids(model: NextTokenModel, shape: tuple[int, ...], seed: int) -> Any:
-    """Draws ids of the vocabulary that neither pad a row nor begin another text in it."""
+def _draw_ids(
+    model: NextTokenModel, shape: tuple[int, ...], seed: int, vocabulary_size: int | None = None
+) -> Any:
+    """Draws ids of a vocabulary that neither pad a row nor begin another text in it.
+
+    `vocabulary_size` is its size; None for the one that the model writes in.
+    """
     segment_start = getattr(model, "segment_start_id", None)
     excluded = sorted({model.pad_id} if segment_start is None else {model.pad_id, segment_start})
-    limit = max(model.vocabulary_size - len(excluded), 1)
+    limit = max((vocabulary_size or model.vocabulary_size) - len(excluded), 1)
     ids = keras.random.randint(shape, 0, limit, seed=seed)
     for each in excluded:
         ids = ids + ops.cast(ids >= each, "int32")

@@ -34,10 +34,15 @@ class TextModel(BlockModel):
         self.pad_id = operator.index(pad_id)
         self.scale_embeddings = scale_embeddings
 
-    def make_embedding(self, name: str) -> PositionalEmbedding:
-        """Creates an embedding with positions; override it for another one."""
+    def make_embedding(self, name: str, vocabulary_size: int | None = None) -> PositionalEmbedding:
+        """Creates an embedding with positions; override it for another one.
+
+        Args:
+            name: Name of the layer.
+            vocabulary_size: The number of its ids; None for the model's `vocabulary_size`.
+        """
         return PositionalEmbedding(
-            self.vocabulary_size,
+            self.vocabulary_size if vocabulary_size is None else vocabulary_size,
             self.d_model,
             max_length=self.max_length,
             positions=self.positions,

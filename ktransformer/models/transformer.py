@@ -26,17 +26,20 @@ class Transformer(NextTokenModel, EncoderModel):
     build it from other parts.
 
     Args:
-        vocabulary_size: V, the number of ids, shared by source and target.
+        vocabulary_size: V, the number of ids of the target, and of the source, too, unless
+            `source_vocabulary_size` is set.
+        source_vocabulary_size: The number of ids of the source, which then has an embedding table
+            of its own; None for one vocabulary of both sides.
         num_layers: Blocks in the encoder, and in the decoder unless `num_decoder_layers` says
             otherwise.
         num_decoder_layers: Blocks in the decoder; None for as many as in the encoder.
         d_model: D, the width.
         scale_embeddings: Whether token vectors are multiplied by sqrt(D).
-        tie_embeddings: True shares one table between source, target and output projection;
-            False gives each its own.
+        tie_embeddings: True shares one table between source, target and output projection, or,
+            with a `source_vocabulary_size`, between the last two; False gives each its own.
         max_length: The longest source and the longest target, in tokens, the end token included;
             of what the decoder sees, the start token instead.
-        pad_id: The id of padding.
+        pad_id: The id of padding, on both sides.
         **options: Fields of `BlockConfig`, by default 8 heads, a `hidden_dim` of 2048, a `dropout`
             of 0.1 and `"sinusoidal"` positions; `remat` of `BlockModel`; arguments of
             `keras.Model`. `dropout` is applied to the embeddings as well.
@@ -50,8 +53,8 @@ class Transformer(NextTokenModel, EncoderModel):
         Logits `[B, T, V]`: at position t for the target token t + 1.
 
     Raises:
-        ValueError: See `BlockModel` and `PositionalEmbedding`; or an input is missing or has
-            another number of axes.
+        ValueError: See `BlockModel` and `PositionalEmbedding`; or an input is missing, or has
+            another number of axes or an id that is not in its side's vocabulary.
         TypeError: An argument is unknown, or the inputs are no dict.
 
     Masking: starts in the embeddings, at every id that is not `pad_id`; the logits carry the
@@ -84,6 +87,7 @@ class Transformer(NextTokenModel, EncoderModel):
         self,
         vocabulary_size: int,
         *,
+        source_vocabulary_size: int | None = None,
         num_layers: int = 6,
         num_decoder_layers: int | None = None,
         d_model: int = 512,
@@ -94,14 +98,20 @@ class Transformer(NextTokenModel, EncoderModel):
             "num_decoder_layers",
             self.num_layers if num_decoder_layers is None else num_decoder_layers,
         )
+        if source_vocabulary_size is not None:
+            source_vocabulary_size = to_size("source_vocabulary_size", source_vocabulary_size)
+        self.source_vocabulary_size = source_vocabulary_size
         self._make_layers()
 
     def _make_layers(self) -> None:
-        self.source_embedding = self.make_embedding("source_embedding")
+        own = self.source_vocabulary_size
+        sizes: dict[str, int] = {} if own is None else {"vocabulary_size": own}
+        self.source_embedding = self.make_embedding("source_embedding", **sizes)
         self.target_embedding = self.source_embedding
-        self.output_embedding = self.source_embedding
-        if not self.tie_embeddings:
+        if own is not None or not self.tie_embeddings:
             self.target_embedding = self.make_embedding("target_embedding")
+        self.output_embedding = self.target_embedding
+        if not self.tie_embeddings:
             self.output_embedding = self.make_output_projection()
         self.encoder = self.make_encoder()
         self.decoder = self.make_decoder(self.num_decoder_layers)
@@ -110,8 +120,9 @@ class Transformer(NextTokenModel, EncoderModel):
         """Creates the weights; they do not depend on the shape of the inputs."""
         ids, vectors = (None, None), (None, None, self.d_model)
         self.source_embedding.build(ids)
-        if not self.tie_embeddings:
+        if self.target_embedding is not self.source_embedding:
             self.target_embedding.build(ids)
+        if not self.tie_embeddings:
             self.output_embedding.build(vectors)
         self.encoder.build(vectors)
         self.decoder.build(vectors, vectors)
@@ -216,4 +227,5 @@ class Transformer(NextTokenModel, EncoderModel):
         return weights
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "num_decoder_layers": self.num_decoder_layers}
+        names = ("source_vocabulary_size", "num_decoder_layers")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

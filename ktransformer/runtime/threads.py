@@ -1,6 +1,11 @@
-"""Limits the threads of TensorFlow."""
+"""The cores of the machine, and TensorFlow's threads on them."""
 
-import tensorflow as tf
+import os
+
+
+def available_cores() -> int:
+    """Returns the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_threads(threads: int | None) -> None:
@@ -10,5 +15,7 @@ def set_threads(threads: int | None) -> None:
         RuntimeError: TensorFlow has run an operation: it is too late.
     """
     if threads is not None:
+        import tensorflow as tf
+
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)

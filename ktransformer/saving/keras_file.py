@@ -32,6 +32,7 @@ _SIZES = (
     "num_heads",
     "hidden_dim",
     "vocabulary_size",
+    "source_vocabulary_size",
     "max_length",
     "num_classes",
     "patch_size",
@@ -147,7 +148,7 @@ def _fewest_weights(config: dict[str, Any], sizes: dict[str, int]) -> int:
     # Queries and outputs alone: few heads of keys and values have hardly any weights.
     encoder = size("num_layers") * (2 * width**2 + hidden)
     decoder = size("num_decoder_layers") * (4 * width**2 + hidden)
-    rows = size("vocabulary_size") + size("num_classes")
+    rows = sum(map(size, ("vocabulary_size", "source_vocabulary_size", "num_classes")))
     rows += size("max_length") if config.get("positions") == "learned" else 0
     rows += size("patch_size") ** 2 * size("channels")
     image = config.get("image_size")

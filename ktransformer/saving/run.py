@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from ktransformer.text import Tokenizer
 
 RUN_KIND = "translator"
-_TOKENIZER = "tokenizer.model"
+TOKENIZER, TARGET_TOKENIZER = "tokenizer.model", "target_tokenizer.model"
 # Settings of a model that do not change the translations of a trained one.
 _FOR_TRAINING = {"dropout", "attention_dropout", "hidden_dropout", "remat"}
-_FILES = (r"(model|run)\.json", r"tokenizer\.model", r"model\.keras")
+_FILES = (r"(model|run)\.json", r"(target_)?tokenizer\.model", r"model\.keras")
 
 
 class _RunFolder(FolderKind):
@@ -44,31 +44,45 @@ class Run:
 
     Attributes:
         config: The configuration of its training.
-        tokenizer: The tokenizer of both sides.
+        tokenizer: The tokenizer of the source, and of the target without a `target_tokenizer`.
         model: The model with its weights.
         history: The metrics of each epoch, `{"loss": [...], "val_loss": [...], ...}`.
+        target_tokenizer: The tokenizer of the target, if it is another.
     """
 
     config: Config
     tokenizer: "Tokenizer"
     model: Transformer
     history: dict[str, list[float]]
+    target_tokenizer: "Tokenizer | None" = None
 
 
-def make_model(config: Config, vocabulary_size: int, pad_id: int = PAD_ID) -> Transformer:
+def make_model(
+    config: Config,
+    vocabulary_size: int,
+    pad_id: int = PAD_ID,
+    *,
+    source_vocabulary_size: int | None = None,
+) -> Transformer:
     """Creates the model of a configuration, built, with fresh weights.
 
     Args:
         config: The configuration.
-        vocabulary_size: The number of the tokenizer's pieces.
+        vocabulary_size: The number of the tokenizer's pieces, of the target's where there are two.
         pad_id: The tokenizer's `special_ids.pad`.
+        source_vocabulary_size: The number of the pieces of the source's own tokenizer; None for
+            one vocabulary of both sides.
 
     Raises:
         InputError: The sizes do not go together.
     """
     try:
         model = Transformer(
-            vocabulary_size, pad_id=pad_id, name="transformer", **dataclasses.asdict(config.model)
+            vocabulary_size,
+            source_vocabulary_size=source_vocabulary_size,
+            pad_id=pad_id,
+            name="transformer",
+            **dataclasses.asdict(config.model),
         )
         model.build()
     except ValueError as error:
@@ -90,12 +104,16 @@ def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
     """
     check_weights(run.model)
     config = run.config.to_dict()
-    check_model_of_run(run.model.get_config(), config, run.tokenizer)
+    check_model_of_run(run.model.get_config(), config, run.tokenizer, run.target_tokenizer)
     check_run_path(path, overwrite=overwrite)
+    tokenizers = {TOKENIZER: run.tokenizer}
+    if run.target_tokenizer is not None:
+        tokenizers[TARGET_TOKENIZER] = run.target_tokenizer
     with new_folder(path, overwrite=overwrite, kind=_KIND) as folder:
-        run.tokenizer.save(folder / _TOKENIZER)
+        for name, tokenizer in tokenizers.items():
+            tokenizer.save(folder / name)
         run.model.save(folder / MODEL)
-        write_description(folder, RUN_KIND, (_TOKENIZER,), config=config, history=run.history)
+        write_description(folder, RUN_KIND, tuple(tokenizers), config=config, history=run.history)
 
 
 def check_run_path(path: str | Path, *, overwrite: bool = False) -> None:
@@ -138,17 +156,23 @@ def load_run(path: str | Path, *, check: bool = True) -> Run:
             f"{path} is not a run folder: it holds no {RUN_KIND} with the configuration of its "
             "training."
         )
-    folder.check_files((_TOKENIZER,), check=check)
+    folder.check_files((TOKENIZER,), (TARGET_TOKENIZER,), check=check)
     config = Config.from_dict(folder.config)
-    tokenizer = Tokenizer.load(folder.path / _TOKENIZER)
-    model = folder.load_model(lambda found: check_model_of_run(found, folder.config, tokenizer))
+    tokenizer, target_path = Tokenizer.load(folder.path / TOKENIZER), folder.path / TARGET_TOKENIZER
+    target_tokenizer = Tokenizer.load(target_path) if target_path.is_file() else None
+    model = folder.load_model(
+        lambda found: check_model_of_run(found, folder.config, tokenizer, target_tokenizer)
+    )
     if not isinstance(model, Transformer):
         raise InputError(f"{folder.path / MODEL} is no Transformer but a {type(model).__name__}.")
-    return Run(config, tokenizer, model, folder.history)
+    return Run(config, tokenizer, model, folder.history, target_tokenizer)
 
 
 def check_model_of_run(
-    model_config: dict[str, Any], config: dict[str, Any], tokenizer: "Tokenizer | None" = None
+    model_config: dict[str, Any],
+    config: dict[str, Any],
+    tokenizer: "Tokenizer | None" = None,
+    target_tokenizer: "Tokenizer | None" = None,
 ) -> None:
     """Checks that a model is the one that a run's configuration describes.
 
@@ -159,6 +183,7 @@ def check_model_of_run(
         config: The run's, as `Config.to_dict` returns it; one without the section `model` is not
             compared.
         tokenizer: The run's; None for any.
+        target_tokenizer: The run's tokenizer of the target, if it is another.
 
     Raises:
         InputError: They do not belong together.
@@ -169,7 +194,10 @@ def check_model_of_run(
         expected |= dataclasses.asdict(settings)
         expected["num_decoder_layers"] = settings.num_decoder_layers or settings.num_layers
     if tokenizer is not None:
-        expected["vocabulary_size"] = tokenizer.vocabulary_size
+        shared = Config.from_dict(config).data.shared_vocabulary
+        target = tokenizer if shared or target_tokenizer is None else target_tokenizer
+        expected["vocabulary_size"] = target.vocabulary_size
+        expected["source_vocabulary_size"] = None if shared else tokenizer.vocabulary_size
         expected["pad_id"] = tokenizer.special_ids.pad
     for name in sorted(expected.keys() - _FOR_TRAINING):
         value = expected[name]

@@ -19,6 +19,7 @@ from ktransformer.tasks.mask_filler import MaskFillerDescription as MaskFillerDe
 from ktransformer.tasks.registry import register_task as register_task
 from ktransformer.tasks.registry import registered_tasks as registered_tasks
 from ktransformer.tasks.registry import with_article as with_article
+from ktransformer.tasks.search_task import TEXT_SIGNATURES as TEXT_SIGNATURES
 from ktransformer.tasks.shortlist import Shortlist as Shortlist
 from ktransformer.tasks.task import LiteSignature as LiteSignature
 from ktransformer.tasks.task import SignatureCheck as SignatureCheck
@@ -27,6 +28,5 @@ from ktransformer.tasks.text_generator import TextGenerator as TextGenerator
 from ktransformer.tasks.text_generator import (
     TextGeneratorDescription as TextGeneratorDescription,
 )
-from ktransformer.tasks.translator import TEXT_SIGNATURES as TEXT_SIGNATURES
 from ktransformer.tasks.translator import Translator as Translator
 from ktransformer.tasks.translator import TranslatorDescription as TranslatorDescription

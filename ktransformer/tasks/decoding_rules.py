@@ -1,6 +1,7 @@
 """The decoding rules that settings ask for."""
 
 from ktransformer.config import DecodingConfig
+from ktransformer.config.sections import SearchConfig
 from ktransformer.decoding import (
     Coverage,
     LengthPenalty,
@@ -9,10 +10,9 @@ from ktransformer.decoding import (
     RepetitionPenalty,
     Rule,
 )
-from ktransformer.tasks.generation_config import GenerationConfig
 
 
-def to_rules(decoding: DecodingConfig | GenerationConfig) -> tuple[Rule, ...]:
+def to_rules(decoding: SearchConfig) -> tuple[Rule, ...]:
     """Makes the rules of a search; a setting that is off gives none."""
     rules: list[Rule] = [LengthPenalty(decoding.length_penalty)]
     if decoding.repetition_penalty != 1:

@@ -131,27 +131,35 @@ def check_batch(tensors: Mapping[str, tf.Tensor]) -> None:
         raise InputError(f"{' and '.join(counts)} must be equally many; got {sizes}.")
 
 
-def check_ids(name: str, ids: np.ndarray, vocabulary_size: int) -> None:
+def check_ids(name: str, ids: np.ndarray, sizes: Any) -> None:
     """Checks that a model has the ids: in a graph, negative ones count from the end.
 
+    Args:
+        name: The name of the input; `source` has the source's vocabulary, if that is another.
+        ids: The ids.
+        sizes: A model or the description of an export, with `vocabulary_size` and, if source and
+            target have two vocabularies, `source_vocabulary_size`.
+
     Raises:
-        InputError: One is outside `[0, vocabulary_size)`.
+        InputError: One is outside of the vocabulary.
     """
+    own = getattr(sizes, "source_vocabulary_size", None) if name == "source" else None
+    vocabulary_size = own or sizes.vocabulary_size
     outside = ids[(ids < 0) | (ids >= vocabulary_size)]
     if outside.size:
         raise InputError(
-            f"{name} must be from 0 to {vocabulary_size - 1}, the model's last id; "
+            f"{name} must be from 0 to {vocabulary_size - 1}, the last id of its vocabulary; "
             f"got {outside.flat[0]}."
         )
 
 
 def check_inputs_ids(
-    specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any], vocabulary_size: int
+    specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any], description: Any
 ) -> None:
-    """Checks the ids among an export's inputs; see `check_ids`."""
-    for name in _OF_IDS:
+    """Checks the ids among an export's inputs, if its kind has any; see `check_ids`."""
+    for name in _OF_IDS if hasattr(description, "vocabulary_size") else ():
         if name in inputs and specs[name].dtype == tf.int32:
-            check_ids(name, np.asarray(inputs[name]), vocabulary_size)
+            check_ids(name, np.asarray(inputs[name]), description)
 
 
 def _convert(value: Any, spec: tf.TensorSpec) -> tf.Tensor | None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -16,16 +15,10 @@ from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
-from ktransformer.tasks.task import (
-    LiteSignature,
-    SignatureCheck,
-    Task,
-    check_padding,
-    check_pieces,
-    check_type,
-)
-from ktransformer.tasks.written_texts import decode_n_best
-from ktransformer.text import MASK, Tokenizer, read_lines
+from ktransformer.tasks.task import LiteSignature, SignatureCheck, check_padding, check_pieces
+from ktransformer.tasks.text_task import TextDescription, TextTask
+from ktransformer.tasks.written_texts import decode_n_best, spread_ids
+from ktransformer.text import MASK, Tokenizer
 
 _TEXT = tf.TensorSpec([], tf.string, "text")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
@@ -46,29 +39,23 @@ class Fill(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskFillerDescription(Description):
+class MaskFillerDescription(TextDescription):
     """The metadata of an export of a masked language model.
 
     Attributes:
-        vocabulary_size: V, the number of ids.
         max_length: The longest text, in tokens, the end token included.
         top_k: The number of fills that it gives.
         mask_token: The mark of a missing token in a text.
-        tokenizer_sha256: Of the SentencePiece model that the ids belong to.
-        tokenizer: The kind of its tokenizer.
     """
 
     kind: str = "masked language model"
-    vocabulary_size: int
     max_length: int
     top_k: int
     mask_token: str
-    tokenizer_sha256: str
-    tokenizer: str = "sentencepiece"
 
 
 @register_task
-class MaskFiller(Task):
+class MaskFiller(TextTask):
     """Tokenizer and masked language model in one: every method is a graph that takes texts.
 
     As a SavedModel or a .tflite it has these signatures, B texts and K = `top_k`:
@@ -108,23 +95,17 @@ class MaskFiller(Task):
     kind = description_class.kind
     model_class = MaskedLanguageModel
     LITE_SIGNATURES = ("serving_default", "embed", "score")
-    FILES = ("tokenizer.model",)
     SETTINGS = ("top_k",)
     RANKED_BY: ClassVar[Mapping[str, str]] = dict.fromkeys(("text", "piece", "ids"), "probability")
-    IDENTITY = ("tokenizer_sha256", "vocabulary_size", "max_length")
+    IDENTITY = (*TextTask.IDENTITY, "max_length")
     model: MaskedLanguageModel
-    tokenizer: Tokenizer
 
     def __init__(self, model: MaskedLanguageModel, tokenizer: Tokenizer, top_k: int = 5) -> None:
-        check_type("model", model, MaskedLanguageModel)
-        check_type("tokenizer", tokenizer, Tokenizer)
         super().__init__(model, tokenizer, name="mask_filler")
         if tokenizer.special_ids.mask is None:
             raise InputError(f"This tokenizer has no mask token: train it to have {MASK}.")
         check_pieces(tokenizer, model.vocabulary_size)
         check_padding(model, tokenizer)
-        if not model.built:
-            model.build()
         self.special_ids = tokenizer.special_ids
         self._ordinary_ids = tokenizer.ordinary_ids
         self.top_k = self._checked(top_k)
@@ -138,25 +119,18 @@ class MaskFiller(Task):
         return {"serving_default": self.fill_texts, "embed": self.embed, "score": self.score}
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
-        places = np.linspace(0, len(self._ordinary_ids) - 1, 5).astype(np.int32)
-        pieces = self._ordinary_ids[places]
+        pieces = spread_ids(self.tokenizer, 5)
         ids = np.tile([*pieces[:2], self.special_ids.mask, *pieces[2:]], (batch_size or 2, 1))
         ids[1:, 3:] = self.special_ids.pad  # The first text is the longest.
-        return LiteSignature(
-            self.saved_model_signatures()[name],
-            {"texts": tf.TensorSpec([batch_size], tf.string)},
-            {"texts": self.tokenizer.decode(tf.constant(ids, tf.int32))},
-            takes_text=True,
-        )
+        probe = {"texts": self.tokenizer.decode(tf.constant(ids, tf.int32))}
+        return self.text_signature(name, batch_size, probe)
 
     def describe(self, signatures: Sequence[str], **others: Any) -> MaskFillerDescription:
-        return MaskFillerDescription(
-            signatures=tuple(signatures),
-            vocabulary_size=self.tokenizer.vocabulary_size,
+        return super().describe(
+            signatures,
             max_length=self.model.max_length,
             top_k=self.top_k,
             mask_token=MASK,
-            tokenizer_sha256=self.tokenizer.sha256,
             **others,
         )
 
@@ -174,17 +148,6 @@ class MaskFiller(Task):
 
     def with_settings(self, **settings: Any) -> Self:
         return type(self)(self.model, self.tokenizer, **{**self.settings, **settings})
-
-    def write_files(self, folder: Path) -> None:
-        self.tokenizer.save(folder / self.FILES[0])
-
-    @classmethod
-    def from_folder(cls, model: MaskedLanguageModel, folder: Path, config: dict[str, Any]) -> Self:
-        return cls(model, Tokenizer.load(folder / cls.FILES[0]), **config)
-
-    @classmethod
-    def read_examples(cls, path: str | Path) -> list[str]:
-        return list(read_lines(path))
 
     @classmethod
     def settings_of(cls, export: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Shortlist:
 
     Attributes:
         special_ids: The places of the special ids among the chosen ids.
+        sizes: The numbers of ids of the source and of the target.
 
     Raises:
         InputError: `size` has no room for the special ids and the frequent pieces, or the
@@ -31,7 +32,9 @@ class Shortlist:
     """
 
     def __init__(self, lexicon: Lexicon, size: int) -> None:
-        vocabulary_size, best = lexicon.translations.shape
+        rows, best = lexicon.translations.shape
+        vocabulary_size = lexicon.vocabulary_size or rows
+        self.sizes = (rows, vocabulary_size)
         special = sorted(lexicon.special_ids[:4])
         least = len(special) + len(lexicon.frequent)
         if not least <= size < vocabulary_size:
@@ -49,12 +52,21 @@ class Shortlist:
         # The chosen ids begin with the special ones.
         self.special_ids = SpecialIds(*map(special.index, lexicon.special_ids[:4]))
 
-    def check(self, special_ids: SpecialIds) -> None:
-        """Checks that the lexicon was trained with the special ids of a target's tokenizer.
+    def check(self, special_ids: SpecialIds, sizes: tuple[int, int]) -> None:
+        """Checks that the lexicon was trained for a model.
+
+        Args:
+            special_ids: Those of the target's tokenizer.
+            sizes: The model's numbers of ids, of the source and of the target.
 
         Raises:
             InputError: It was not.
         """
+        if self.sizes != sizes:
+            raise InputError(
+                f"The lexicon of the shortlist must have the model's {sizes[0]} source and "
+                f"{sizes[1]} target ids; got {self.sizes[0]} and {self.sizes[1]}."
+            )
         if self.lexicon.special_ids != special_ids:
             raise InputError(
                 f"The lexicon of the shortlist must have the tokenizer's {special_ids}; "
@@ -88,7 +100,7 @@ def learn_shortlist(
 
     Args:
         files: The text.
-        tokenizer: The tokenizer of the model.
+        tokenizer: The tokenizer of the source.
         size: Pieces to search in.
         max_pairs: Pairs to learn from; they are drawn evenly from a longer text.
         target_tokenizer: The tokenizer of the target; None if it is the same.
@@ -101,7 +113,9 @@ def learn_shortlist(
     lexicon = train_lexicon(
         tokenizer.encode_lines(text.sources),
         target_tokenizer.encode_lines(text.targets),
-        tokenizer.vocabulary_size,
+        target_tokenizer.vocabulary_size,
         special_ids=target_tokenizer.special_ids,
+        source_vocabulary_size=tokenizer.vocabulary_size,
+        source_special_ids=tokenizer.special_ids,
     )
     return Shortlist(lexicon, size)

@@ -67,7 +67,8 @@ class Task(tf.Module, abc.ABC):
     exports have and how they are described, and how they are verified. `ktransformer.tasks.load`,
     `export_saved_model`, `export_lite`, `SavedModel`, `LiteModel` and the commands `export` and
     `verify` then work on it. The module that registers it must be imported before its folders or
-    exports are opened.
+    exports are opened. `TextTask` is the common part of the kinds that read text, and `SearchTask`
+    that of the kinds that write it.
 
     A subclass has to define the class attributes without a default below, and
     `saved_model_signatures`, `lite_signature`, `describe` and `with_model`; for a folder with more
@@ -340,14 +341,13 @@ def check_padding(model: Any, tokenizer: Tokenizer) -> None:
         )
 
 
-def check_pieces(tokenizer: Tokenizer, vocabulary_size: int) -> None:
-    """Checks that a tokenizer has as many pieces as its model has ids.
+def check_pieces(tokenizer: Tokenizer, vocabulary_size: int, name: str = "tokenizer") -> None:
+    """Checks that a tokenizer has as many pieces as its model has ids; `name` is for the message.
 
     Raises:
         InputError: It has not.
     """
     if tokenizer.vocabulary_size != vocabulary_size:
         raise InputError(
-            f"The tokenizer has {tokenizer.vocabulary_size} pieces, but the model "
-            f"{vocabulary_size}."
+            f"The {name} has {tokenizer.vocabulary_size} pieces, but the model {vocabulary_size}."
         )

@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -18,61 +18,48 @@ from ktransformer.decoding import (
     to_seed,
 )
 from ktransformer.errors import InputError
-from ktransformer.models import CausalLanguageModel, check_decoding
-from ktransformer.models.decoding_check import check_decoder_overrides
-from ktransformer.tasks.decoding_rules import to_rules
-from ktransformer.tasks.description import Description
+from ktransformer.models import CausalLanguageModel
 from ktransformer.tasks.generation_config import GenerationConfig
 from ktransformer.tasks.graph_function import graph_method
 from ktransformer.tasks.inputs import cut_texts, to_tensor
-from ktransformer.tasks.padded_ids import lengths_of
 from ktransformer.tasks.registry import register_task
-from ktransformer.tasks.task import (
-    LiteSignature,
-    SignatureCheck,
-    Task,
-    check_padding,
-    check_pieces,
-    check_type,
-)
+from ktransformer.tasks.search_task import SearchTask
+from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces
+from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import DecoderSearch
 from ktransformer.tasks.written_texts import (
     decode_n_best,
+    first_best,
+    lengths_of,
+    probe_ids,
     score_labels,
     search_ids,
     search_texts,
     start_labels,
 )
-from ktransformer.text import Tokenizer, read_lines
+from ktransformer.text import Tokenizer
 
 _PROMPTS = tf.TensorSpec([None], tf.string, "prompts")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 _SEED = tf.TensorSpec([], tf.int64, "seed")
 _TEMPERATURE = tf.TensorSpec([], tf.float32, "temperature")
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p")
-_FEW = 100  # Examples that all signatures but the first are compared on.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TextGeneratorDescription(Description):
+class TextGeneratorDescription(TextDescription):
     """The metadata of an export of a causal language model.
 
     Attributes:
-        vocabulary_size: V, the number of ids.
         decoding: The settings of the search and of sampling.
-        tokenizer_sha256: Of the SentencePiece model that the ids belong to.
-        tokenizer: The kind of its tokenizer.
     """
 
     kind: str = "causal language model"
-    vocabulary_size: int
     decoding: GenerationConfig
-    tokenizer_sha256: str
-    tokenizer: str = "sentencepiece"
 
 
 @register_task
-class TextGenerator(Task):
+class TextGenerator(SearchTask):
     """Tokenizer, causal language model and search in one, from prompts to texts.
 
     A text is the prompt, normalised as the tokenizer does, with its continuation: only so is it
@@ -119,13 +106,11 @@ class TextGenerator(Task):
     description_class = TextGeneratorDescription
     kind = description_class.kind
     model_class = CausalLanguageModel
+    decoding_class = GenerationConfig
     LITE_SIGNATURES = ("serving_default", "beam", "sample", "score")
-    FILES = ("tokenizer.model",)
     SETTINGS = tuple(field.name for field in dataclasses.fields(GenerationConfig))
-    RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score"}
-    IDENTITY = ("tokenizer_sha256", "vocabulary_size")
     model: CausalLanguageModel
-    tokenizer: Tokenizer
+    decoding: GenerationConfig
 
     def __init__(
         self,
@@ -135,23 +120,13 @@ class TextGenerator(Task):
         *,
         rules: Sequence[Rule] = (),
     ) -> None:
-        check_type("model", model, CausalLanguageModel)
-        check_type("tokenizer", tokenizer, Tokenizer)
-        super().__init__(model, tokenizer, name="text_generator")
+        super().__init__(model, tokenizer, decoding, rules, name="text_generator")
         check_pieces(tokenizer, model.vocabulary_size)
         check_padding(model, tokenizer)
-        if not model.built:
-            model.build()
-        try:
-            check_decoder_overrides(model)
-        except NotImplementedError as error:
-            raise InputError(str(error)) from error
-        self.decoding = decoding or GenerationConfig()
-        self.decoding.check_length(model.max_length)
-        self.rules = tuple(rules)
+        self.decoding.check_lengths(model.max_length)
         self.max_length = self.decoding.max_length or model.max_length
         # A generator of other settings has graphs of its own, which another call may need again.
-        self._other = functools.lru_cache(maxsize=16)(self._with)
+        self._other = functools.lru_cache(maxsize=16)(self.with_parts)
 
     def generate(
         self,
@@ -194,7 +169,7 @@ class TextGenerator(Task):
         config = dataclasses.replace(config, temperature=self.decoding.temperature)
         chosen = self
         if rules or config != self.decoding:
-            chosen = self._other(self.model, config, (*self.rules, *rules))
+            chosen = self._other(decoding=config, rules=(*self.rules, *rules))
         texts = to_tensor("prompts", list(prompts), _PROMPTS)
         if seed is None:
             found = chosen.continue_prompts(texts)["text"]
@@ -205,7 +180,7 @@ class TextGenerator(Task):
     @graph_method(input_signature=[_PROMPTS])
     def continue_prompts(self, prompts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Finds the best continuation of each prompt `[B]`; the class lists the outputs."""
-        return self._first(self._search(prompts, n_best=1))
+        return first_best(self._search(prompts, n_best=1))
 
     @graph_method(input_signature=[_PROMPTS])
     def beam(self, prompts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -233,7 +208,7 @@ class TextGenerator(Task):
             seed=seed,
             rules=(*self._rules(read), *options),
         )
-        return self._first({**self._to_texts(read, drawn), "truncated": truncated})
+        return first_best({**self._to_texts(read, drawn), "truncated": truncated})
 
     @graph_method(input_signature=[_TEXTS])
     def score(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -262,7 +237,7 @@ class TextGenerator(Task):
         return tf.where(ids == special.end, special.pad, ids), truncated
 
     def _rules(self, read: tf.Tensor) -> tuple[Rule, ...]:
-        return (*to_rules(self.decoding), *self.rules, ForcedPrefix(read))
+        return (*self.find_rules(), ForcedPrefix(read))
 
     def _limits(self, read: tf.Tensor) -> tf.Tensor:
         limits = self.max_length - lengths_of(read, self.model.pad_id)
@@ -275,18 +250,7 @@ class TextGenerator(Task):
         ids = tf.concat([prompts, best.ids], axis=2)
         return {"text": decode_n_best(self.tokenizer, ids), "score": best.scores}
 
-    @staticmethod
-    def _first(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {**outputs, "text": outputs["text"][:, 0], "score": outputs["score"][:, 0]}
-
     # Its exports.
-
-    def check_before_export(self) -> None:
-        """Compares cached decoding with whole calls; see `models.check_decoding`."""
-        try:
-            check_decoding(self.model)
-        except ValueError as error:
-            raise InputError(str(error)) from error
 
     def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
         return {
@@ -297,27 +261,10 @@ class TextGenerator(Task):
         }
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
-        function: Any = self.saved_model_signatures()[name]
-        probe = self._inputs(name, self._probe(batch_size or 2))
-        specs = {spec.name: spec for spec in function.input_signature}
-        inputs = {
-            key: tf.TensorSpec([batch_size] if spec.shape.rank else [], spec.dtype)
-            for key, spec in specs.items()
-        }
-        return LiteSignature(
-            function, inputs, {key: tf.constant(each) for key, each in probe.items()}, True
-        )
-
-    def _probe(self, rows: int) -> np.ndarray:
-        """Makes prompts `[B]` of several lengths, from all over the vocabulary; one is empty."""
-        special, ordinary = self.tokenizer.special_ids, self.tokenizer.ordinary_ids
         longest = min(5, self.max_length - 1)
-        ids = np.full((rows, longest + 1), special.pad, np.int32)
-        pieces = ordinary[np.linspace(0, len(ordinary) - 1, max(longest, 1)).astype(np.int32)]
-        for row in range(rows):
-            length = (longest + row) % (longest + 1)
-            ids[row, :length] = pieces[:length]
-        return self.tokenizer.decode(tf.constant(ids)).numpy()
+        lengths = [(longest + row) % (longest + 1) for row in range(batch_size or 2)]
+        texts = self.tokenizer.decode(probe_ids(self.tokenizer, lengths, longest + 1))
+        return self.text_signature(name, batch_size, self._inputs(name, texts.numpy()))
 
     def _inputs(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
         if signature == "score":
@@ -328,45 +275,9 @@ class TextGenerator(Task):
         return {"prompts": texts, "seed": np.array(1, np.int64), "temperature": temperature}
 
     def describe(self, signatures: Sequence[str], **others: Any) -> TextGeneratorDescription:
-        return TextGeneratorDescription(
-            signatures=tuple(signatures),
-            vocabulary_size=self.model.vocabulary_size,
-            decoding=self.decoding,
-            tokenizer_sha256=self.tokenizer.sha256,
-            **others,
-        )
+        return super().describe(signatures, decoding=self.decoding, **others)
 
-    def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        if signature == "sample":
-            return {}
-        wider = self.with_settings(beam_size=2 * self.decoding.beam_size + 2)
-        outputs: dict[str, tf.Tensor] = wider.beam(inputs["prompts"])
-        return outputs
-
-    # Its settings and its folder.
-
-    def with_model(self, model: CausalLanguageModel) -> Self:
-        return self._with(model, self.decoding, self.rules)
-
-    def _with(
-        self, model: CausalLanguageModel, decoding: GenerationConfig, rules: tuple[Rule, ...]
-    ) -> Self:
-        return type(self)(model, self.tokenizer, decoding, **({"rules": rules} if rules else {}))
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return dataclasses.asdict(self.decoding)
-
-    def with_settings(self, **settings: Any) -> Self:
-        """Returns the same generator with other fields of `GenerationConfig`."""
-        return self._with(self.model, dataclasses.replace(self.decoding, **settings), self.rules)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"decoding": self.settings}
-
-    def write_files(self, folder: Path) -> None:
-        self.tokenizer.save(folder / self.FILES[0])
+    # Its folder, and how its exports are verified.
 
     @classmethod
     def from_folder(cls, model: CausalLanguageModel, folder: Path, config: dict[str, Any]) -> Self:
@@ -375,34 +286,8 @@ class TextGenerator(Task):
 
     # How its exports are verified.
 
-    @classmethod
-    def read_examples(cls, path: str | Path) -> list[str]:
-        return list(read_lines(path))
-
-    @classmethod
-    def settings_of(cls, export: Any) -> dict[str, Any]:
-        return dataclasses.asdict(export.decoding)
-
-    def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
-        """Returns the checks: each line of the examples is a prompt, and a text to score."""
-
-        def prepare(signature: str, examples: Sequence[str]) -> dict[str, np.ndarray]:
-            return self._inputs(signature, cut_texts(examples, self.max_length))
-
-        def best(outputs: Mapping[str, np.ndarray]) -> list[str]:
-            texts = outputs["text"].reshape(len(outputs["text"]), -1)[:, 0]
-            return [text.decode() for text in texts]
-
-        return [
-            SignatureCheck(
-                name,
-                function,
-                functools.partial(prepare, name),
-                max_examples=None if name == "serving_default" else _FEW,
-                best_texts=None if name == "score" else best,
-                n_best=name == "beam",
-            )
-            for name, function in self.saved_model_signatures().items()
-            # The other entries of an n-best list may well differ if the export is inexact.
-            if name in export.signatures and not (name == "beam" and export.inexact)
-        ]
+    def example_inputs(
+        self, signature: str, examples: Sequence[str], batch_size: int | None
+    ) -> dict[str, np.ndarray]:
+        """Returns the inputs of a signature: each line is a prompt, and a text to score."""
+        return self._inputs(signature, cut_texts(examples, self.max_length))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import tensorflow as tf
 
 from ktransformer.config import Config, DecodingConfig
@@ -19,65 +20,57 @@ from ktransformer.decoding import (
     to_seed,
 )
 from ktransformer.errors import InputError
-from ktransformer.models import Transformer, check_decoding
-from ktransformer.models.decoding_check import check_decoder_overrides
+from ktransformer.models import Transformer
 from ktransformer.numbers import to_integer
 from ktransformer.saving.folder import DESCRIPTION
-from ktransformer.saving.run import check_model_of_run
-from ktransformer.tasks.decoding_rules import to_rules
-from ktransformer.tasks.description import Description
+from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
 from ktransformer.tasks.graph_function import graph_function, graph_method
-from ktransformer.tasks.inputs import check_ids, to_tensor
-from ktransformer.tasks.padded_ids import cut_ids, end_empty, lengths_of
+from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
+from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask
 from ktransformer.tasks.shortlist import Shortlist
-from ktransformer.tasks.step_state import name_state, pack_state
-from ktransformer.tasks.task import (
-    LiteSignature,
-    SignatureCheck,
-    Task,
-    check_padding,
-    check_pieces,
-    check_type,
-)
+from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces, check_type
+from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
-from ktransformer.tasks.translator_signatures import lite_signature, signature_checks
+from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
 from ktransformer.tasks.written_texts import (
+    cut_ids,
     decode_n_best,
+    end_empty,
+    first_best,
+    lengths_of,
     score_labels,
     search_ids,
     search_texts,
     start_labels,
 )
-from ktransformer.text import Tokenizer, read_lines
+from ktransformer.text import Tokenizer
 
-_TARGET_TOKENIZER = "target_tokenizer.model"
-TEXT_SIGNATURES = ("serving_default", "beam")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 _IDS = tf.TensorSpec([None, None], tf.int32, "source")
 _NEWEST, _INDEX = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
 
 
 def _check_ids(translator: "Translator", name: str, ids: tf.Tensor) -> None:
-    check_ids(name, ids.numpy(), translator.model.vocabulary_size)
+    check_ids(name, ids.numpy(), translator.model)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TranslatorDescription(Description):
+class TranslatorDescription(TextDescription):
     """The metadata of an export of a translator.
 
     Attributes:
-        vocabulary_size: V, the number of ids.
+        source_vocabulary_size: The number of ids of the source; None if it shares those of the
+            target.
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
         decoding: The settings of the search, as in the run's configuration.
         shortlist: Pieces of the vocabulary that a batch is searched in; None for all of them.
         special_ids: `start`, `end`, `pad`, and those that are `suppressed`.
-        tokenizer_sha256: Of the SentencePiece model that encodes the source.
-        target_tokenizer_sha256: Of the one that decodes the target; None if it is the same.
+        target_tokenizer_sha256: Of the SentencePiece model that decodes the target; None if it is
+            the source's.
         source_label: The language of the source, or any other name of it.
         target_label: The same of the target.
-        tokenizer: The kind of its tokenizer; there is one so far.
         characters: Those that its tokenizer knows; None where that cannot be told, as in exports
             of versions that did not write it.
     """
@@ -85,17 +78,15 @@ class TranslatorDescription(Description):
     STATEFUL: ClassVar[frozenset[str]] = frozenset({"decode_step"})
 
     kind: str = "translator"
-    vocabulary_size: int
     max_source_length: int
     max_target_length: int
     decoding: DecodingConfig
     special_ids: dict[str, Any]
-    tokenizer_sha256: str
     target_tokenizer_sha256: str | None = None
     source_label: str = ""
     target_label: str = ""
+    source_vocabulary_size: int | None = None
     shortlist: int | None = None
-    tokenizer: str = "sentencepiece"
     characters: str | None = None
 
     @property
@@ -104,7 +95,7 @@ class TranslatorDescription(Description):
 
 
 @register_task
-class Translator(Task):
+class Translator(SearchTask):
     """Tokenizer, model and search in one; its methods are graphs from text, or ids, to the same.
 
     The same methods serve the BLEU callback, the commands and the exports. A text without any
@@ -120,24 +111,27 @@ class Translator(Task):
             it. `score` and `sample` use the whole vocabulary.
         rules: Decoding rules of every search and of `sample`, after those of `decoding`. A run's
             folder and an export's description do not name them.
-        target_tokenizer: The tokenizer of the target, if it segments otherwise than the source's;
-            both have the model's ids (see `Tokenizer.from_table`). None for one tokenizer.
+        target_tokenizer: The tokenizer of the target: of another vocabulary, for a model with a
+            `source_vocabulary_size`, or of another segmentation over the same ids (see
+            `Tokenizer.from_table`). None for one tokenizer.
 
     Attributes:
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
 
     Raises:
-        InputError: A tokenizer has another number of pieces or another padding than the model, the
-            shortlist has other special ids than the target's tokenizer, `decoding` allows texts
-            longer than the model's `max_length`, or a subclass of the model overrides a method
-            that cached decoding does not call, and not its counterpart; or there are `rules` and
-            a `shortlist`.
+        InputError: A tokenizer has another number of pieces or another padding than the model,
+            `target_tokenizer` is None for a model with a `source_vocabulary_size`, the shortlist
+            has other ids than the model, `decoding` allows texts longer than the model's
+            `max_length`, or a subclass of the model overrides a method that cached decoding does
+            not call, and not its counterpart; or there are `rules` and a `shortlist`.
         TypeError: `model` is no `Transformer`, or `tokenizer` no `Tokenizer`.
 
     Example:
         ```python
-        translator = Translator(run.model, run.tokenizer, run.config.decoding)
+        translator = Translator(
+            run.model, run.tokenizer, run.config.decoding, target_tokenizer=run.target_tokenizer
+        )
         translator.translate_texts(["Two dogs are running."])["text"]
         ```
     """
@@ -145,14 +139,19 @@ class Translator(Task):
     description_class = TranslatorDescription
     kind = description_class.kind
     model_class = Transformer
+    decoding_class = DecodingConfig
     LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
-    FILES = ("tokenizer.model",)
-    OPTIONAL_FILES = (_TARGET_TOKENIZER,)
+    OPTIONAL_FILES = (TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
     RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score", "ids": "score"}
-    IDENTITY = ("tokenizer_sha256", "target_tokenizer_sha256", "vocabulary_size")
+    IDENTITY = (
+        "tokenizer_sha256",
+        "target_tokenizer_sha256",
+        "vocabulary_size",
+        "source_vocabulary_size",
+    )
     model: Transformer
-    tokenizer: Tokenizer
+    decoding: DecodingConfig
 
     def __init__(
         self,
@@ -164,26 +163,21 @@ class Translator(Task):
         rules: Sequence[Rule] = (),
         target_tokenizer: Tokenizer | None = None,
     ) -> None:
-        check_type("model", model, Transformer)
-        check_type("tokenizer", tokenizer, Tokenizer)
-        super().__init__(model, tokenizer, name="translator")
+        super().__init__(model, tokenizer, decoding, rules, name="translator")
         if target_tokenizer is not None:
             check_type("target_tokenizer", target_tokenizer, Tokenizer)
+        elif model.source_vocabulary_size is not None:
+            raise InputError(
+                "target_tokenizer must be given for a model with a vocabulary of each side; got "
+                f"None, and source_vocabulary_size={model.source_vocabulary_size}."
+            )
         self.target_tokenizer = target_tokenizer or tokenizer
         self.check_tokenizer()
         for each in self.tokenizers:
             check_padding(model, each)
         if shortlist is not None:
-            shortlist.check(self.target_tokenizer.special_ids)
-        if not model.built:
-            model.build()
-        try:
-            check_decoder_overrides(model)
-        except NotImplementedError as error:
-            raise InputError(str(error)) from error
-        self.decoding = decoding or DecodingConfig()
+            shortlist.check(self.target_tokenizer.special_ids, self._sizes)
         self.shortlist = shortlist
-        self.rules = tuple(rules)
         if self.rules and shortlist is not None:
             raise InputError(
                 "rules must be empty with a shortlist, which numbers the tokens of a search anew; "
@@ -194,19 +188,27 @@ class Translator(Task):
         self.decoding.check_lengths(model.max_length)
 
     def check_tokenizer(self) -> None:
-        """Checks that the tokenizers have as many pieces as the model has ids.
+        """Checks that the tokenizers have as many pieces as the model has ids on their sides.
 
         Override it where ids alone are translated.
 
         Raises:
             InputError: One has not.
         """
-        for each in self.tokenizers:
-            check_pieces(each, self.model.vocabulary_size)
+        source, target = self._sizes
+        check_pieces(self.tokenizer, source)
+        check_pieces(self.target_tokenizer, target, "target tokenizer")
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """The numbers of ids of the source and of the target."""
+        target = self.model.vocabulary_size
+        return self.model.source_vocabulary_size or target, target
 
     @property
     def tokenizers(self) -> tuple[Tokenizer, ...]:
-        if self.target_tokenizer is self.tokenizer:
+        shared = self.model.source_vocabulary_size is None
+        if shared and self.target_tokenizer is self.tokenizer:
             return (self.tokenizer,)
         return self.tokenizer, self.target_tokenizer
 
@@ -214,37 +216,17 @@ class Translator(Task):
     def texts_are_independent(self) -> bool:
         return self.shortlist is None
 
-    def with_model(self, model: Transformer) -> Self:
-        return self._with(model=model)
-
-    def _with(
-        self,
-        *,
-        model: Transformer | None = None,
-        decoding: DecodingConfig | None = None,
-        shortlist: Shortlist | None = None,
-    ) -> Self:
-        """Returns the same translator with other parts."""
-        # A subclass without these arguments has one tokenizer and no rules.
-        others: dict[str, Any] = {"rules": self.rules} if self.rules else {}
+    def with_parts(self, *, shortlist: Shortlist | None = None, **others: Any) -> Self:
+        if shortlist or self.shortlist:
+            others["shortlist"] = shortlist or self.shortlist
         if len(self.tokenizers) > 1:
             others["target_tokenizer"] = self.target_tokenizer
-        return type(self)(
-            model or self.model,
-            self.tokenizer,
-            decoding or self.decoding,
-            shortlist or self.shortlist,
-            **others,
-        )
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return dataclasses.asdict(self.decoding)
+        return super().with_parts(**others)
 
     def with_settings(self, *, shortlist: Shortlist | None = None, **decoding: Any) -> Self:
         """Returns the same translator with other fields of `DecodingConfig`, or a shortlist."""
         other = dataclasses.replace(self.decoding, **decoding)
-        return self._with(decoding=other, shortlist=shortlist)
+        return self.with_parts(decoding=other, shortlist=shortlist)
 
     @graph_method(input_signature=[_TEXTS])
     def translate_texts(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -255,8 +237,7 @@ class Translator(Task):
             length ** length_penalty, lowered by the coverage penalty, if there is one;
             `truncated`, boolean `[B]`, whether the text was cut.
         """
-        outputs = self._translate_n_best(texts, n_best=1)
-        return {**outputs, "text": outputs["text"][:, 0], "score": outputs["score"][:, 0]}
+        return first_best(self._translate_n_best(texts, n_best=1))
 
     @graph_method(input_signature=[_TEXTS])
     def beam(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -348,7 +329,7 @@ class Translator(Task):
             self._limits(source),
             search_ids(self.target_tokenizer.special_ids),
             seed=seed,
-            rules=(*to_rules(decoding), *self.rules, *options),
+            rules=(*self.find_rules(decoding), *options),
         )
         outputs = self._to_texts(end_empty(source, drawn, self.target_tokenizer.special_ids))
         return {name: values[:, 0] for name, values in outputs.items()}
@@ -441,7 +422,7 @@ class Translator(Task):
 
     def search(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
         """Finds the `n_best` target sequences of source ids `[B, S]`."""
-        beam_size, rules = self.decoding.beam_size, (*to_rules(self.decoding), *self.rules)
+        beam_size = self.decoding.beam_size
         n_best = to_integer("n_best", n_best, least=1, most=beam_size)
         chosen = None if self.shortlist is None else self.shortlist.choose(source)
         best = search_texts(
@@ -450,7 +431,7 @@ class Translator(Task):
             (self.shortlist or self.target_tokenizer).special_ids,
             beam_size=beam_size,
             n_best=n_best,
-            rules=rules,
+            rules=self.find_rules(),
         )
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
@@ -465,13 +446,6 @@ class Translator(Task):
         )
 
     # Its exports.
-
-    def check_before_export(self) -> None:
-        """Compares cached decoding with whole calls; see `models.check_decoding`."""
-        try:
-            check_decoding(self.model, columns=self.shortlist is not None)
-        except ValueError as error:
-            raise InputError(str(error)) from error
 
     def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
         return {
@@ -490,15 +464,14 @@ class Translator(Task):
         return lite_signature(self, name, batch_size)
 
     def describe(self, signatures: Sequence[str], **others: Any) -> TranslatorDescription:
-        return TranslatorDescription(
-            signatures=tuple(signatures),
-            vocabulary_size=self.model.vocabulary_size,
+        return super().describe(
+            signatures,
+            source_vocabulary_size=self.model.source_vocabulary_size,
             max_source_length=self.max_source_length,
             max_target_length=self.max_target_length,
             decoding=self.decoding,
             shortlist=None if self.shortlist is None else self.shortlist.size,
             special_ids=search_ids(self.target_tokenizer.special_ids)._asdict(),
-            tokenizer_sha256=self.tokenizer.sha256,
             target_tokenizer_sha256=(
                 self.target_tokenizer.sha256 if len(self.tokenizers) > 1 else None
             ),
@@ -507,27 +480,13 @@ class Translator(Task):
         )
 
     def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        wider = self.with_settings(beam_size=2 * self.decoding.beam_size + 2)
-        (values,) = inputs.values()
-        if signature in TEXT_SIGNATURES:
-            outputs: dict[str, tf.Tensor] = wider.beam(values)
-            return outputs
-        best = wider.search(values, n_best=wider.decoding.beam_size)
+        if signature != "ids":
+            return super().search_wider(signature, inputs)
+        wider = self.with_wider_beam()
+        best = wider.search(inputs["source"], n_best=wider.decoding.beam_size)
         return {"ids": best.ids, "score": best.scores}
 
     # Its folder.
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"decoding": self.settings}
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return (*self.FILES, *self.OPTIONAL_FILES)[: len(self.tokenizers)]
-
-    def write_files(self, folder: Path) -> None:
-        for tokenizer, name in zip(self.tokenizers, self.files, strict=True):
-            tokenizer.save(folder / name)
 
     @classmethod
     def check_model_config(cls, model_config: dict[str, Any], config: dict[str, Any]) -> None:
@@ -541,7 +500,7 @@ class Translator(Task):
                 "no decoding settings."
             )
         tokenizer = Tokenizer.load(folder / cls.FILES[0])
-        target = folder / _TARGET_TOKENIZER
+        target = folder / TARGET_TOKENIZER
         decoding = Config.from_dict(config).decoding
         if not target.is_file():
             return cls(model, tokenizer, decoding)
@@ -550,16 +509,22 @@ class Translator(Task):
     # How its exports are verified.
 
     @classmethod
-    def read_examples(cls, path: str | Path) -> list[str]:
-        return list(read_lines(path))
-
-    @classmethod
     def settings_of(cls, export: Any) -> dict[str, Any]:
         lengths = ("max_source_length", "max_target_length")
-        return {
-            **dataclasses.asdict(export.decoding),
-            **{name: getattr(export, name) for name in lengths},
-        }
+        return {**super().settings_of(export), **{name: getattr(export, name) for name in lengths}}
 
-    def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
-        return signature_checks(self, export)
+    def example_inputs(
+        self, signature: str, examples: Sequence[str], batch_size: int | None
+    ) -> dict[str, np.ndarray]:
+        """Returns the inputs of a signature; see `SearchTask`.
+
+        For `score`, each text stands as its own translation.
+        """
+        texts = cut_texts(examples, self.max_source_length)
+        if signature == "score":
+            return {"source": texts, "target": texts}
+        if signature != "ids":
+            return {"texts": texts}
+        source = self.to_ids(texts).numpy()
+        missing = self.max_source_length - source.shape[1] if batch_size else 0
+        return {"source": np.pad(source, [(0, 0), (0, missing)], constant_values=self.model.pad_id)}

@@ -1,21 +1,19 @@
-"""The signatures of a translator's .tflite, and the inputs that all its exports are tried on."""
+"""The signatures of a translator's .tflite, and the named state of the decoding it starts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function
-from ktransformer.tasks.inputs import cut_texts
-from ktransformer.tasks.task import LiteSignature, SignatureCheck
+from ktransformer.tasks.search_task import TEXT_SIGNATURES
+from ktransformer.tasks.task import LiteSignature
+from ktransformer.tasks.written_texts import probe_ids
 
 if TYPE_CHECKING:
     from ktransformer.tasks.translator import Translator
 
-_FEW = 100  # Examples that all signatures but the first are compared on.
 MAX_TARGET_LENGTH = 65_536  # The longest output a client may have to hold; see export/c/lite.c.
 
 
@@ -27,11 +25,9 @@ def lite_signature(translator: "Translator", name: str, batch_size: int | None) 
             f"got {translator.max_target_length}."
         )
     source = _probe(translator, batch_size)
-    by_texts = {"serving_default": translator.translate_texts, "beam": translator.beam}
-    if name in by_texts:
-        texts = {"texts": tf.TensorSpec([batch_size], tf.string)}
-        probe = {"texts": translator.tokenizer.decode(source)}
-        return LiteSignature(by_texts[name], texts, probe, takes_text=True)
+    if name in TEXT_SIGNATURES:
+        texts = translator.tokenizer.decode(source)
+        return translator.text_signature(name, batch_size, {"texts": texts})
     length = translator.max_source_length if batch_size else None
     ids = {"source": tf.TensorSpec([batch_size, length], tf.int32)}
     if name == "decode_step":
@@ -62,15 +58,9 @@ def _decode_step(translator: "Translator", source: tf.Tensor, spec: tf.TensorSpe
 
 def _probe(translator: "Translator", batch_size: int | None) -> tf.Tensor:
     """Makes source ids `[B, S]` of several lengths, from all over the vocabulary."""
-    rows, limit = batch_size or 2, translator.max_source_length
-    special, ordinary = translator.tokenizer.special_ids, translator.tokenizer.ordinary_ids
-    source = np.full((rows, limit if batch_size else min(8, limit)), special.pad, np.int32)
-    pieces = ordinary[np.linspace(0, len(ordinary) - 1, 7).astype(np.int32)]
-    for row in range(rows):
-        length = min(1 + (row + 4) % 7, limit - 1)
-        source[row, :length] = pieces[:length]
-        source[row, length] = special.end
-    return tf.constant(source)
+    limit = translator.max_source_length
+    lengths = [min(1 + (row + 4) % 7, limit - 1) for row in range(batch_size or 2)]
+    return probe_ids(translator.tokenizer, lengths, limit if batch_size else min(8, limit))
 
 
 def _ids_function(
@@ -88,42 +78,35 @@ def _ids_function(
     return translator.ids if batch_size is None else fixed_ids
 
 
-def signature_checks(translator: "Translator", export: Description) -> list[SignatureCheck]:
-    """Returns how an export's signatures are compared with a translator; see `Task`.
+def name_state(**parts: Any) -> dict[str, tf.Tensor]:
+    """Names the tensors of nests: `cache=[a, b]` becomes `{"cache_0": a, "cache_1": b}`."""
+    return {
+        f"{name}_{i}": tensor
+        for name, nest in parts.items()
+        for i, tensor in enumerate(tf.nest.flatten(nest))
+    }
 
-    For `score`, each text stands as its own translation.
+
+def pack_state(state: dict[str, tf.Tensor], **parts: Any) -> tuple[Any, ...]:
+    """Undoes `name_state`.
+
+    Args:
+        state: The named tensors.
+        **parts: Nests like those that were named.
+
+    Returns:
+        The nests, in the order of `parts`, with the tensors of `state`.
+
+    Raises:
+        InputError: A tensor is missing or unknown.
     """
-
-    def texts(examples: Sequence[str]) -> dict[str, np.ndarray]:
-        return {"texts": cut_texts(examples, translator.max_source_length)}
-
-    def pairs(examples: Sequence[str]) -> dict[str, np.ndarray]:
-        return {"source": texts(examples)["texts"], "target": texts(examples)["texts"]}
-
-    def ids(examples: Sequence[str]) -> dict[str, np.ndarray]:
-        source = translator.to_ids(texts(examples)["texts"]).numpy()
-        missing = translator.max_source_length - source.shape[1] if export.batch_size else 0
-        pad_id = translator.model.pad_id
-        return {"source": np.pad(source, [(0, 0), (0, missing)], constant_values=pad_id)}
-
-    def decoded(outputs: Mapping[str, np.ndarray]) -> list[str]:
-        return [
-            text.decode() for text in translator.target_tokenizer.decode(outputs["ids"]).numpy()
-        ]
-
-    def best(outputs: Mapping[str, np.ndarray]) -> list[str]:
-        return [text.decode() for text in outputs["text"].reshape(len(outputs["text"]), -1)[:, 0]]
-
-    checks = [
-        SignatureCheck("serving_default", translator.translate_texts, texts, best_texts=best),
-        SignatureCheck("beam", translator.beam, texts, best_texts=best, n_best=True),
-        SignatureCheck("ids", translator.ids, ids, best_texts=decoded),
-        SignatureCheck("score", translator.score, pairs),
-    ]
-    found = [check for check in checks if check.signature in export.signatures]
-    return found[:1] + [
-        check._replace(max_examples=_FEW)
-        for check in found[1:]
-        # The other entries of an n-best list may well differ if the export is inexact.
-        if not (check.n_best and export.inexact)
-    ]
+    wanted = name_state(**parts)
+    if state.keys() != wanted.keys():
+        raise InputError(
+            f"decode_step takes the state {', '.join(wanted)}, which encode returns; "
+            f"got {', '.join(state) or 'none'}."
+        )
+    return tuple(
+        tf.nest.pack_sequence_as(nest, [state[key] for key in name_state(**{name: nest})])
+        for name, nest in parts.items()
+    )

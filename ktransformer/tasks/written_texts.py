@@ -1,13 +1,59 @@
-"""Searches in graphs, and the texts and scores that they give, for every task that writes text."""
+"""Ids and texts in graphs: padded ids, searches, and the texts and scores that they give."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from ktransformer import decoding
 from ktransformer.decoding import Hypotheses, Rule, SearchModel, beam_search, greedy_search
 from ktransformer.losses import smoothed_cross_entropy, token_weights
 from ktransformer.text import SpecialIds, Tokenizer
+
+
+def lengths_of(ids: tf.Tensor, pad_id: int) -> tf.Tensor:
+    """Counts the tokens of padded ids: `[B, S] -> [B]`."""
+    return tf.reduce_sum(tf.cast(ids != pad_id, tf.int32), axis=1)
+
+
+def cut_ids(ids: tf.Tensor, limit: int, special: SpecialIds) -> tf.Tensor:
+    """Cuts ids `[B, S]` to `limit` tokens, the last of them being the end token."""
+    last = tf.where(ids[:, limit - 1 : limit] == special.pad, special.pad, special.end)
+    return tf.concat([ids[:, : limit - 1], last], axis=1)
+
+
+def end_empty(source: tf.Tensor, best: Hypotheses, special: SpecialIds) -> Hypotheses:
+    """Replaces the hypotheses of sources without a token by the target's end token alone."""
+    empty = tf.expand_dims(lengths_of(source, special.pad) <= 1, 1)  # [B, 1]
+    at_start = tf.range(tf.shape(best.ids)[2]) == 0  # [T]
+    nothing = tf.where(at_start, special.end, special.pad)  # [T]
+    return Hypotheses(
+        ids=tf.where(tf.expand_dims(empty, 2), nothing, best.ids),
+        scores=tf.where(empty, 0.0, best.scores),
+        lengths=tf.where(empty, 1, best.lengths),
+        log_probabilities=tf.where(empty, 0.0, best.log_probabilities),
+    )
+
+
+def spread_ids(tokenizer: Tokenizer, count: int) -> np.ndarray:
+    """Returns ordinary ids from all over the vocabulary, ascending: int32 `[count]`."""
+    ordinary = tokenizer.ordinary_ids
+    return ordinary[np.linspace(0, len(ordinary) - 1, count).astype(np.int32)]
+
+
+def probe_ids(tokenizer: Tokenizer, lengths: Sequence[int], width: int) -> tf.Tensor:
+    """Makes ids `[B, width]` to try a graph on, ended and padded.
+
+    Args:
+        tokenizer: Their tokenizer.
+        lengths: The tokens of each row without the end token, fewer than `width`.
+        width: The number of columns.
+    """
+    special, pieces = tokenizer.special_ids, spread_ids(tokenizer, max(lengths))
+    ids = np.full((len(lengths), width), special.pad, np.int32)
+    for row, length in zip(ids, lengths, strict=True):
+        row[:length], row[length] = pieces[:length], special.end
+    return tf.constant(ids)
 
 
 def search_ids(special: SpecialIds) -> decoding.SpecialIds:
@@ -36,6 +82,11 @@ def decode_n_best(tokenizer: Tokenizer, ids: tf.Tensor) -> tf.Tensor:
     """Turns ids `[B, K, T]` into texts `[B, K]`."""
     shape = tf.shape(ids)
     return tf.reshape(tokenizer.decode(tf.reshape(ids, [-1, shape[2]])), shape[:2])
+
+
+def first_best(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Returns the outputs of an n-best search with the best `text` and `score` alone."""
+    return {**outputs, "text": outputs["text"][:, 0], "score": outputs["score"][:, 0]}
 
 
 def start_labels(labels: tf.Tensor, start: int) -> tf.Tensor:

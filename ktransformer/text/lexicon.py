@@ -14,15 +14,18 @@ class Lexicon:
     """The likely translations of each piece, to restrict a search to part of the vocabulary.
 
     Attributes:
-        translations: Int32 `[V, N]`: the likely target pieces of each source piece, most probable
-            first, padded with the padding id.
+        translations: Int32, a row `[N]` for each source piece: its likely target pieces, most
+            probable first, padded with the padding id.
         frequent: Int32 `[F]`: the most frequent target pieces, the most frequent first.
-        special_ids: Those of the tokenizer; no special id is in the table or among the frequent.
+        special_ids: Those of the target; no special id is in the table or among the frequent.
+        vocabulary_size: V, the number of ids of the target; None for as many as `translations` has
+            rows.
     """
 
     translations: np.ndarray
     frequent: np.ndarray
     special_ids: SpecialIds = DEFAULT_SPECIAL_IDS
+    vocabulary_size: int | None = None
 
 
 def train_lexicon(
@@ -31,6 +34,8 @@ def train_lexicon(
     vocabulary_size: int,
     *,
     special_ids: SpecialIds = DEFAULT_SPECIAL_IDS,
+    source_vocabulary_size: int | None = None,
+    source_special_ids: SpecialIds | None = None,
     best: int = 50,
     frequent: int = 100,
     iterations: int = 5,
@@ -44,8 +49,10 @@ def train_lexicon(
     Args:
         sources: Int arrays `[S]`, one a pair; special ids are left out.
         targets: Int arrays `[T]`, likewise.
-        vocabulary_size: V, the number of ids.
-        special_ids: `tokenizer.special_ids`, of both sides.
+        vocabulary_size: V, the number of ids of the target.
+        special_ids: `tokenizer.special_ids` of the target.
+        source_vocabulary_size: The number of ids of the source; None for V.
+        source_special_ids: The source's special ids; None for those of the target.
         best: N, the most translations of a source piece.
         frequent: F, the number of most frequent target pieces, which every shortlist has.
         iterations: Iterations of expectation maximisation.
@@ -71,28 +78,40 @@ def train_lexicon(
         if value < least:
             raise InputError(f"{name} must be at least {least}; got {name}={value}.")
     _check_sides(sources, targets)
-    is_ordinary = np.zeros(vocabulary_size, bool)
-    is_ordinary[special_ids.ordinary(vocabulary_size)] = True
+    source_size = source_vocabulary_size or vocabulary_size
+    source_special_ids = source_special_ids or special_ids
+    of_sides = (source_special_ids, source_size), (special_ids, vocabulary_size)
+    are_ordinary = [np.isin(np.arange(size), each.ordinary(size)) for each, size in of_sides]
     pairs = zip(sources, targets, strict=True)
-    words = [[ids[is_ordinary[ids]] for ids in pair] for pair in pairs]
+    words = [
+        [ids[ordinary[ids]] for ids, ordinary in zip(pair, are_ordinary, strict=True)]
+        for pair in pairs
+    ]
     words = [pair for pair in words if all(map(len, pair))]
     if not words:
         raise InputError("There is no pair with a token on both sides.")
-    null = special_ids.pad  # Stands for no source piece: a translation adds words of its own.
+    # Stands for no source piece: a translation adds words of its own.
+    null = source_special_ids.pad
     flat_sources, source_lengths = _join([np.append(null, pair[0]) for pair in words])
     flat_targets, target_lengths = _join([pair[1] for pair in words])
     source, token = _links(flat_sources, source_lengths, target_lengths)
     keys, entry = np.unique(source * vocabulary_size + flat_targets[token], return_inverse=True)
     of_source, of_target = np.divmod(keys, vocabulary_size)
     probabilities = _expectation_maximisation(entry, token, of_source, iterations)
+    known = of_source != null
     counts = np.bincount(flat_targets, minlength=vocabulary_size)
     order = np.argsort(-counts, kind="stable")[:frequent]
     return Lexicon(
         translations=_best_of_each(
-            of_source, of_target, probabilities, vocabulary_size, best, null
+            of_source[known],
+            of_target[known],
+            probabilities[known],
+            (source_size, best),
+            special_ids.pad,
         ),
         frequent=order[counts[order] > 0].astype(np.int32),
         special_ids=special_ids,
+        vocabulary_size=vocabulary_size,
     )
 
 
@@ -150,16 +169,15 @@ def _best_of_each(
     of_source: np.ndarray,
     of_target: np.ndarray,
     probabilities: np.ndarray,
-    vocabulary_size: int,
-    best: int,
-    null: int,
+    shape: tuple[int, int],
+    pad: int,
 ) -> np.ndarray:
-    """Returns each source's most probable targets: int32 `[V, best]`, padded with `null`."""
+    """Returns the most probable targets of each source, padded: int32, one source a row."""
     order = np.lexsort((-probabilities, of_source))
     of_source, of_target = of_source[order], of_target[order]
-    counts = np.bincount(of_source, minlength=vocabulary_size)
+    counts = np.bincount(of_source, minlength=shape[0])
     ranks = np.arange(len(of_source)) - (np.cumsum(counts) - counts)[of_source]
-    chosen = (ranks < best) & (of_source != null)
-    table = np.full((vocabulary_size, best), null, np.int32)
+    chosen = ranks < shape[1]
+    table = np.full(shape, pad, np.int32)
     table[of_source[chosen], ranks[chosen]] = of_target[chosen]
     return table

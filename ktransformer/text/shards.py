@@ -20,7 +20,7 @@ from ktransformer.text.special_ids import SpecialIds
 from ktransformer.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
-_INDEX, _TOKENIZER = "index.json", "tokenizer.model"
+_INDEX, _TOKENIZER, _TARGET_TOKENIZER = "index.json", "tokenizer.model", "target_tokenizer.model"
 _ARRAYS = ("source.ids", "source.lengths", "target.ids", "target.lengths")
 _BLOCK_PAIRS = 10_000  # Encoded at a time.
 
@@ -68,6 +68,7 @@ def write_shards(
     bound: LengthBound | None = None,
     about: dict[str, Any] | None = None,
     on_block: Callable[[int], None] = lambda done: None,
+    target_tokenizer: Tokenizer | None = None,
 ) -> None:
     """Encodes parallel text and deals its pairs out to shards, in constant memory.
 
@@ -75,8 +76,8 @@ def write_shards(
     whole text. The same text gives the same shards.
 
     Args:
-        folder: An existing, empty folder; the tokenizer is written there, too.
-        tokenizer: Encodes both sides.
+        folder: An existing, empty folder; the tokenizers are written there, too.
+        tokenizer: Encodes the source, and the target without a `target_tokenizer`.
         files: The text.
         pairs: The number of its pairs with text on both sides (see `survey_files`).
         shard_pairs: Pairs in a shard, at most.
@@ -86,6 +87,7 @@ def write_shards(
             tokenizer's training text may be encoded as a single unknown token.
         about: Properties of the text and settings, as JSON; stored in the index.
         on_block: Called after each block with the number of pairs read so far.
+        target_tokenizer: Encodes the target; None for one tokenizer of both sides.
 
     Raises:
         InputError: The folder is not empty, no pair is short enough, the text has another number
@@ -95,7 +97,9 @@ def write_shards(
     if any(folder.iterdir()):
         raise InputError(f"{folder} must be empty for encoded text; something is in it.")
     count = -(-pairs // shard_pairs)
-    kind = np.dtype("<u2" if max(tokenizer.vocabulary_size, max_length) < 1 << 16 else "<i4")
+    target_tokenizer = target_tokenizer or tokenizer
+    largest = max(tokenizer.vocabulary_size, target_tokenizer.vocabulary_size, max_length)
+    kind = np.dtype("<u2" if largest < 1 << 16 else "<i4")
     shards = [_ShardFiles(folder, number, max_length) for number in range(count)]
     random = np.random.default_rng(0)
     done = too_long = 0
@@ -105,7 +109,7 @@ def write_shards(
             continue
         sides = (
             _encode(tokenizer, block.sources, max_length),
-            _encode(tokenizer, block.targets, max_length),
+            _encode(target_tokenizer, block.targets, max_length),
         )
         fits = np.maximum(*(side.lengths for side in sides)) <= max_length
         if bound is not None:
@@ -129,12 +133,15 @@ def write_shards(
         "format_version": FORMAT_VERSION,
         "about": about or {},
         "tokenizer": tokenizer.sha256,
-        "special_ids": tokenizer.special_ids._asdict(),
+        "special_ids": target_tokenizer.special_ids._asdict(),
         "type": kind.str,
         "max_length": max_length,
         "too_long": too_long,
         "shards": [shard.describe() for shard in shards],
     }
+    if target_tokenizer is not tokenizer:
+        target_tokenizer.save(folder / _TARGET_TOKENIZER)
+        index["target_tokenizer"] = target_tokenizer.sha256
     (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
 
 
@@ -155,7 +162,7 @@ class Shards:
         too_long: Pairs that were left out because of their length.
         pairs_by_length: For each shard, the number of pairs whose longer side has 0, 1, 2, ...
             tokens.
-        special_ids: Those of the tokenizer.
+        special_ids: Those of the target's tokenizer.
     """
 
     folder: Path
@@ -165,6 +172,7 @@ class Shards:
     pairs_by_length: list[np.ndarray]
     special_ids: SpecialIds
     _tokenizer: str
+    _target_tokenizer: str | None
     _type: np.dtype
     _sums: list[tuple[dict[str, int], dict[str, int]]]
 
@@ -194,6 +202,7 @@ class Shards:
             [np.array(shard["pairs_by_length"], "int64") for shard in index["shards"]],
             SpecialIds(**index.get("special_ids", {})),  # An older index has the default ones.
             index["tokenizer"],
+            index.get("target_tokenizer"),
             np.dtype(index["type"]),
             [(shard["bytes"], shard["crc32"]) for shard in index["shards"]],
         )
@@ -208,15 +217,21 @@ class Shards:
         """The total number of tokens of the longer sides of all pairs."""
         return int(sum(counts @ np.arange(len(counts)) for counts in self.pairs_by_length))
 
-    def tokenizer(self) -> Tokenizer:
-        """Reads the tokenizer.
+    def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
+        """Reads the tokenizers of the source and of the target, which may be one.
 
         Raises:
-            InputError: Its file is missing or damaged.
+            InputError: A file of theirs is missing or damaged.
         """
-        model = _content(self.folder / _TOKENIZER)
-        if hashlib.sha256(model).hexdigest() != self._tokenizer:
-            raise _damaged(self.folder / _TOKENIZER)
+        source = self._read_tokenizer(_TOKENIZER, self._tokenizer)
+        if self._target_tokenizer is None:
+            return source, source
+        return source, self._read_tokenizer(_TARGET_TOKENIZER, self._target_tokenizer)
+
+    def _read_tokenizer(self, name: str, digest: str) -> Tokenizer:
+        model = _content(self.folder / name)
+        if hashlib.sha256(model).hexdigest() != digest:
+            raise _damaged(self.folder / name)
         return Tokenizer(model)
 
     def read(self, number: int) -> tuple[JoinedIds, JoinedIds]:
@@ -236,7 +251,7 @@ class Shards:
         Raises:
             InputError: A file is missing or damaged.
         """
-        self.tokenizer()
+        self.tokenizers()
         for number in range(len(self._sums)):
             for name in _ARRAYS:
                 self._array(number, name)

@@ -14,9 +14,8 @@ from ktransformer.files import size_on_disk
 from ktransformer.tasks import SignatureCheck, Task, load, with_article
 from ktransformer.text import read_lines
 from ktransformer.verification.compare import Comparison
-from ktransformer.verification.exports import Export
 from ktransformer.verification.report import Report, Result
-from ktransformer.verification.runner import Runner, run_model
+from ktransformer.verification.runner import Export, Runner, run_model
 from ktransformer.verification.tolerances import Tolerances, check_demands, find_broken
 
 

@@ -40,12 +40,15 @@ OTHER_VALUES = {
     "max_source_length": 100,
     "max_target_length": 90,
     "vocabulary_size": 5000,
+    "source_vocabulary_size": 3000,
     "batch_tokens": 5000,
     "epochs": 3,
     "learning_rate": 0.01,
     "warmup_steps": 7,
     "average_checkpoints": 2,
 }
+
+NEEDED = {"source_vocabulary_size": {"shared_vocabulary": False}}  # By settings that need others.
 
 
 def other_value(section, name):
@@ -81,8 +84,9 @@ def test_the_norms_and_networks_that_help_shows_are_the_blocks():
 @pytest.mark.parametrize(("section", "name"), FIELDS)
 def test_every_field_can_be_replaced_by_its_name(section, name, as_word):
     value = other_value(section, name)
-    changed = Config().replace({name: str(value) if as_word else value})
-    expected = Config().to_dict()
+    default = Config().replace(NEEDED.get(name, {}))
+    changed = default.replace({name: str(value) if as_word else value})
+    expected = default.to_dict()
     assert expected[section][name] != value
     expected[section][name] = value
     assert changed.to_dict() == expected
@@ -228,6 +232,11 @@ def test_no_integer_setting_takes_a_number_of_any_size(name):
 
 def make_batching(settings):
     return BatchingConfig(**settings)
+
+
+def test_a_vocabulary_of_the_source_needs_one_of_each_side():
+    with pytest.raises(InputError, match=r"source_vocabulary_size.*shared_vocabulary.*9.*True"):
+        Config().replace({"source_vocabulary_size": 9})
 
 
 def test_batches_must_have_room_for_the_longest_pair():

@@ -34,8 +34,8 @@ SETTINGS = {"vocabulary_size": 60, "max_length": 16}
 
 def test_pairs_surely_too_long_leave_the_tokenizer_as_it_is_without_them(caplog):
     with caplog.at_level("INFO"):
-        tokenizer, batches = held(NOISY, **SETTINGS)
-    expected, clean = held(PAIRS, **SETTINGS)
+        (tokenizer, _), batches = held(NOISY, **SETTINGS)
+    (expected, _), clean = held(PAIRS, **SETTINGS)
     assert tokenizer.model == expected.model
     assert (batches.too_long, clean.too_long) == (0, 0)
     assert "3 pairs are over 16 tokens with any tokenizer" in caplog.text
@@ -43,8 +43,8 @@ def test_pairs_surely_too_long_leave_the_tokenizer_as_it_is_without_them(caplog)
 
 
 def test_pairs_surely_too_long_leave_the_tokenizer_of_a_streamed_text_as_it_is(tmp_path):
-    tokenizer, batches = streamed(NOISY, tmp_path, shard_pairs=1000, **SETTINGS)
-    expected, clean = streamed(PAIRS, tmp_path, shard_pairs=1000, **SETTINGS)
+    (tokenizer, _), batches = streamed(NOISY, tmp_path, shard_pairs=1000, **SETTINGS)
+    (expected, _), clean = streamed(PAIRS, tmp_path, shard_pairs=1000, **SETTINGS)
     assert tokenizer.model == expected.model
     assert batches.too_long - clean.too_long == 3
 
@@ -79,7 +79,7 @@ def test_a_text_of_which_little_is_left_out_is_not_warned_of(caplog):
 
 
 def test_a_vocabulary_far_under_the_one_asked_for_is_warned_of(caplog):
-    tokenizer, _ = held(PAIRS, vocabulary_size=8000, max_length=16)
+    (tokenizer, _), _ = held(PAIRS, vocabulary_size=8000, max_length=16)
     (warning,) = [r.message for r in caplog.records if "vocabulary_size=8000" in r.message]
     assert f" {tokenizer.vocabulary_size} pieces" in warning
     caplog.clear()
@@ -89,5 +89,5 @@ def test_a_vocabulary_far_under_the_one_asked_for_is_warned_of(caplog):
 
 def test_a_lone_word_of_the_greatest_length_still_fits():
     pairs = [*PAIRS, ("x" * 20, "y" * 20)]
-    tokenizer, _ = held(pairs, **SETTINGS)
+    (tokenizer, _), _ = held(pairs, **SETTINGS)
     assert np.isin(["x", "y"], list(tokenizer.characters)).all()

@@ -49,7 +49,7 @@ def test_a_training_from_a_run_goes_on_learning_and_leaves_the_run_as_it_was(run
 
 def test_dropout_and_precision_may_differ_from_those_of_the_run(run):
     config = small(dropout=0.5, dtype="mixed_bfloat16")
-    model = FromRun(run).make_model(config, run.tokenizer.vocabulary_size)
+    model = FromRun(run).make_model(config, FromRun(run).tokenizers)
     assert model.dropout == model.encoder.blocks[0].dropout == 0.5
     assert model.compute_dtype == "bfloat16"
     assert_same(model.get_weights(), run.model.get_weights())
@@ -77,15 +77,15 @@ def test_a_training_from_a_subclass_trains_the_subclass(run):
     model = SubTransformer.from_config(run.model.get_config())
     model.build()
     start = FromRun(dataclasses.replace(run, model=model))
-    assert type(start.make_model(small(), run.tokenizer.vocabulary_size)) is SubTransformer
+    assert type(start.make_model(small(), start.tokenizers)) is SubTransformer
 
 
 def test_streamed_text_is_encoded_with_the_tokenizer_of_the_run(run, tmp_path):
     pairs = [("three four", "3 4"), ("four", "4")] * 8
     files = ParallelFiles(*write_pairs(tmp_path, "text", pairs))
-    for given in (None, run.tokenizer):  # The shards of another tokenizer are not reused.
+    for given in (None, FromRun(run).tokenizers):  # The shards of another tokenizer are not reused.
         text = StreamedText(files, small(shard_pairs=5), tmp_path / "c", reuse=True)
-        tokenizer, _ = text.encode(given)
+        (tokenizer, _), _ = text.encode(given)
         assert (tokenizer.model == run.tokenizer.model) == (given is not None)
 
 

@@ -110,6 +110,8 @@ class ForgetsThePast(MultiHeadSelfAttention):
         {"positions": "relative", "feed_forward": "geglu"},
         {"positions": "alibi"},
         {"max_length": 1},
+        {"source_vocabulary_size": 3},
+        {"source_vocabulary_size": 200, "tie_embeddings": False},
         {"dtype": "mixed_float16"},
         {"dtype": "mixed_bfloat16", "norm_first": True},
     ],

@@ -224,6 +224,45 @@ def test_untied_models_have_three_tables():
     assert [w.shape for w in tables] == [(13, 8), (13, 8), (8, 13)]
 
 
+TWO = {"source_vocabulary_size": 20}  # And 13 of the target.
+WIDE = {**INPUTS, "source": np.array([[5, 19, 7, 0], [14, 13, 2, 18]], "int32")}
+
+
+@pytest.mark.parametrize(
+    ("tie_embeddings", "shapes", "added"),
+    [(True, [(20, 8), (13, 8)], 20 * 8), (False, [(20, 8), (13, 8), (8, 13)], (20 - 13) * 8)],
+)
+def test_a_source_vocabulary_has_a_table_of_its_own(tie_embeddings, shapes, added):
+    model = make_model(tie_embeddings=tie_embeddings, **TWO)
+    tables = [tuple(w.shape) for w in model.trainable_weights if {20, 13} & {*w.shape}]
+    assert tables == shapes
+    assert model.count_params() == make_model(tie_embeddings=tie_embeddings).count_params() + added
+    assert model(WIDE).shape == (2, 5, 13)
+    assert model.compute_output_shape({"source": (2, 4), "target": (2, 5)}) == (2, 5, 13)
+
+
+def test_the_target_stays_tied_to_the_output_beside_a_source_vocabulary():
+    model = make_model(**TWO)
+    hidden = array(model.hidden_states(WIDE))
+    table = array(model.target_embedding.embeddings)
+    np.testing.assert_array_equal(array(model.output_table()), table)
+    np.testing.assert_allclose(array(model(WIDE)), hidden @ table.T, atol=1e-5)
+
+
+@TIES
+def test_steps_with_two_vocabularies_equal_the_full_call(tie_embeddings):
+    model = make_model(tie_embeddings=tie_embeddings, **TWO)
+    np.testing.assert_allclose(decode_in_steps(model, WIDE), array(model(WIDE)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "size"), [("source", 20), ("target", 13)])
+@pytest.mark.parametrize("wrong", [-1, 0])  # Below 0, and the first beyond the end.
+def test_each_side_takes_the_ids_of_its_vocabulary(side, size, wrong):
+    ids = np.full((2, 4), wrong or size, "int32")
+    with pytest.raises(ValueError, match=rf"{size}.*{wrong or size}"):
+        make_model(**TWO)({**WIDE, side: ids})
+
+
 def test_scaled_embeddings_are_larger_by_the_root_of_the_width():
     scaled, plain = make_model(), make_model(scale_embeddings=False)
     difference = array(scaled.target_embedding(TARGET)) - array(plain.target_embedding(TARGET))
@@ -277,6 +316,7 @@ def test_an_unknown_preset_is_refused():
     ("wrong", "message"),
     [
         ({"vocabulary_size": 0}, r"vocabulary_size .*1.*vocabulary_size=0"),
+        ({"source_vocabulary_size": 0}, r"source_vocabulary_size .*1.*source_vocabulary_size=0"),
         ({"num_layers": 0}, r"num_layers .*1.*num_layers=0"),
         ({"num_decoder_layers": 0}, r"num_decoder_layers .*1"),
         ({"num_heads": 0}, r"num_heads .*1.*num_heads=0"),
@@ -322,6 +362,14 @@ def test_a_saved_model_loads_with_the_same_config_and_logits(norm_first, tie_emb
     assert loaded.get_config() == model.get_config()
     np.testing.assert_array_equal(array(loaded(INPUTS)), expected)
     np.testing.assert_array_equal(decode_in_steps(loaded, INPUTS), decode_in_steps(model, INPUTS))
+
+
+def test_a_saved_model_with_two_vocabularies_loads_with_both(tmp_path):
+    model = make_model(**TWO)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.get_config()["source_vocabulary_size"] == 20
+    np.testing.assert_array_equal(array(loaded(WIDE)), array(model(WIDE)))
 
 
 def test_every_norm_takes_the_models_epsilon_from_its_config():

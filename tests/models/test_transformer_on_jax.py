@@ -29,6 +29,7 @@ model = Transformer(**sizes)
 model.build()
 model.load_weights(f"{folder}/model.weights.h5")
 assert check_decoding(model) < 1e-4
+assert check_decoding(Transformer(**sizes, source_vocabulary_size=20)) < 1e-4
 logits = model(inputs)
 rows, length = inputs["target"].shape
 memory, cache, steps = model.prepare_memory(inputs["source"]), model.empty_state(rows, length), []

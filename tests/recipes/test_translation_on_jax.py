@@ -203,6 +203,13 @@ def test_half_a_validation_text_is_refused(text, tmp_path, capsys):
     assert "go together; got one." in capsys.readouterr().err
 
 
+def test_a_vocabulary_of_each_side_is_refused(text, tmp_path, capsys):
+    files = ["--source", str(text[0]), "--target", str(text[1])]
+    arguments = [*files, "--set", "shared_vocabulary=false", "--output", str(tmp_path / "i")]
+    assert run_here("prepare", *arguments) == 2
+    assert "shared_vocabulary" in capsys.readouterr().err
+
+
 def test_r_drop_gets_every_row_twice(ids):
     config, arrays = on_jax.read_ids(str(ids))
     config = config.replace({"rdrop_alpha": 1.0})

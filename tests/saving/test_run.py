@@ -17,6 +17,7 @@ from ktransformer.config import Config
 from ktransformer.errors import InputError
 from ktransformer.files.checksums import is_sealed
 from ktransformer.models import Transformer
+from ktransformer.saving.keras_file import load_model
 from ktransformer.saving.run import Run, load_run, make_model, save_run
 from ktransformer.text import Tokenizer
 from tests.small_run import WORDS, number_pairs
@@ -184,6 +185,12 @@ def test_sizes_that_the_weights_do_not_fill_are_refused_before_anything_is_built
     assert f"{name}=" in refused(old)
 
 
+def test_a_source_vocabulary_that_the_weights_do_not_fill_is_refused(old):
+    edit_model(old, lambda fields: fields["config"].update(source_vocabulary_size=10**9))
+    with pytest.raises(InputError, match=r"source_vocabulary_size=1e\+09"):
+        load_model(old / "model.keras")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -196,6 +203,7 @@ def test_sizes_that_the_weights_do_not_fill_are_refused_before_anything_is_built
         ("num_heads", 4),
         ("dtype", "mixed_float16"),
         ("vocabulary_size", 29),
+        ("source_vocabulary_size", 29),
     ],
 )
 def test_a_model_that_is_not_the_one_of_its_run_is_refused(name, value, old):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from ktransformer.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, SpecialIds
 from ktransformer.text.lexicon import train_lexicon
 from tests.small_run import WORDS, number_pairs
 
@@ -65,6 +65,21 @@ def test_number_words_find_their_digits():
     targets = ids(*([14 + int(digit) for digit in target] for _, target in pairs))
     table = train_lexicon(sources, targets, 24, best=1).translations
     np.testing.assert_array_equal(table[4:14, 0], np.arange(14, 24))
+
+
+def test_a_source_with_ids_of_its_own_is_translated_into_those_of_the_target():
+    one = ids([4, 5, 6], [6, 4], [5])
+    # The same sources in a vocabulary of 40 pieces, whose end and start are not the target's.
+    other = [np.where(each == END_ID, 6, each + 30) for each in one]
+    special = SpecialIds(start=START_ID + 2, end=6, pad=PAD_ID, unknown=UNKNOWN_ID + 4)
+    targets = ids([7, 8, 9], [9, 7], [8])
+    expected = train_lexicon(one, targets, 11, best=2)
+    sizes = {"source_vocabulary_size": 40, "source_special_ids": special}
+    found = train_lexicon(other, targets, 11, best=2, **sizes)
+    assert (found.translations.shape, found.vocabulary_size) == ((40, 2), 11)
+    np.testing.assert_array_equal(found.translations[34:37], expected.translations[4:7])
+    assert not np.delete(found.translations, [34, 35, 36], axis=0).any()
+    assert found.frequent.tolist() == expected.frequent.tolist()
 
 
 def test_special_ids_are_neither_translated_nor_translations():

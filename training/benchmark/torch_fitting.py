@@ -1,4 +1,4 @@
-"""What the two PyTorch peers have in common: the plain loop of a training, and a product."""
+"""The common part of the two PyTorch peers: the plain loop of a training, and a product."""
 
 import os
 from collections.abc import Callable, Sequence

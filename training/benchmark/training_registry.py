@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
-from typing import Any
+
+from export.benchmark.registry import InEnvironment
 
 THREADS = 2  # Every engine's.
 SIZES = {"tiny": 10_000, "base": 32_000}  # Presets of our model, and the vocabulary.
@@ -14,32 +14,18 @@ MEMORY_PEER = "torch-passive"
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingEngine:
-    """One engine in one mode.
+class TrainingEngine(InEnvironment):
+    """One engine in one mode; its `module` is `engine_MODULE.py` beside this file.
 
     Attributes:
-        title: What it is, for people.
-        environment: `.venv`, which has ktransformer, or one of the peers' in `.peers`.
-        module: `engine_MODULE.py` beside this file.
-        options: Arguments of the module's `Engine`.
         variables: Of its environment, as `NAME=VALUE`.
         ours: Whether it is not a peer.
         judged: Whether the goals are about it; else it is there to explain.
     """
 
-    title: str
-    environment: str
-    module: str
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
     variables: tuple[str, ...] = ()
     ours: bool = False
     judged: bool = True
-
-    def python(self, peers: Path) -> Path:
-        """Returns the interpreter of its environment."""
-        if self.environment == ".venv":
-            return Path(sys.executable)
-        return peers.absolute() / self.environment / "bin" / "python"
 
     def command(self, peers: Path, folder: Path) -> list[str]:
         """Returns what starts it on a workload."""

@@ -9,28 +9,26 @@ last lines on stdout are the verdict.
 
 import argparse
 import itertools
-import json
 import os
-import shlex
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
-from export.benchmark import machine
+from export.benchmark import records
 from export.benchmark.needs import check_data, check_environments
 from export.benchmark.processes import EngineFailureError, EngineProcess, started_engines
+from export.benchmark.records import command_of, say
 from export.benchmark.sampling import Effort, summarise, take_samples
 from ktransformer.errors import InputError
-from ktransformer.files import new_file
 from ktransformer.runtime.noise import quiet_stderr
 from training.benchmark.training_registry import ENGINES, SIZES, THREADS
 from training.benchmark.training_results import page, verdict
 from training.benchmark.training_workload import TrainingWorkload
+from training.programs import exit_status
 
 HERE = Path(__file__).parent
 BATCH_TOKENS = 4096
@@ -41,30 +39,29 @@ AT_ONCE = {"tiny": 9, "base": 3}  # Engines in memory: one of base takes 5 to 7 
 def main() -> int:
     """Runs what the arguments say; returns the exit status."""
     options = parse_arguments()
+    return exit_status("benchmark", lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measures, writes the page and prints the verdict.
+
+    Raises:
+        InputError: Something that it needs is missing, or no engine could be measured.
+    """
     rows: list[dict[str, Any]] = []
     versions: dict[str, str] = {}
-    try:
-        check(options)
-        for size in options.sizes:
-            folder = options.work / size
-            say(f"{size}: preparing")
-            with quiet_stderr():
-                from training.benchmark.training_batches import (
-                    prepare,  # TensorFlow, which speaks up.
-                )
+    check(options)
+    for size in options.sizes:
+        folder = options.work / size
+        say(f"{size}: preparing")
+        with quiet_stderr():  # TensorFlow speaks up.
+            from training.benchmark.training_batches import prepare
 
-                prepare(size, options, folder, options.batches or BATCHES[size])
-            rows += measure(size, folder, versions, options)
-            save(rows, versions, options)
-        write(rows, options)
-    except (InputError, OSError) as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("benchmark: Interrupted.", file=sys.stderr)
-        return 130
+            prepare(size, options, folder, options.batches or BATCHES[size])
+        rows += measure(size, folder, versions, options)
+        save(rows, versions, options)
+    write(rows, options)
     print("\n".join(verdict(rows)))
-    return 0
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -204,26 +201,14 @@ def multiply(engine: EngineProcess) -> float:
 
 def save(rows: list[dict[str, Any]], versions: dict[str, str], options: argparse.Namespace) -> None:
     """Writes `results.json`: everything, also of a run that is cut short."""
-    about = {
-        "command": command_of(),
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": machine.describe(),
-        "batch_tokens": options.batch_tokens,
-        "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
-    }
-    with new_file(options.work / "results.json") as file:
-        file.write_text(json.dumps({"about": about, "rows": rows}, indent=1), encoding="utf-8")
+    command = command_of("training.benchmark.training_speed", data="DATA")
+    records.save(rows, versions, options.work, command=command, batch_tokens=options.batch_tokens)
 
 
 def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Writes the page: into the repository only if everything was measured."""
-    if not rows:
-        raise InputError(f"No engine could be measured; {options.work / 'logs'} may say why.")
-    about = json.loads((options.work / "results.json").read_text(encoding="utf-8"))["about"]
     output = options.output or (HERE if is_whole(rows, options) else options.work) / "results.md"
-    with new_file(output) as file:
-        file.write_text(page(rows, about), encoding="utf-8")
-    say(f"written: {output}")
+    records.write(rows, options.work, output, page)
 
 
 def is_whole(rows: list[dict[str, Any]], options: argparse.Namespace) -> bool:
@@ -231,19 +216,6 @@ def is_whole(rows: list[dict[str, Any]], options: argparse.Namespace) -> bool:
     measured = {(row["size"], row["engine"]) for row in rows}
     default = options.batch_tokens == BATCH_TOKENS and options.batches is None
     return default and measured == set(itertools.product(SIZES, ENGINES))
-
-
-def command_of() -> str:
-    """Returns the command line, without where the data lie."""
-    arguments = sys.argv[1:]
-    if "--data" in arguments:
-        arguments[arguments.index("--data") + 1] = "DATA"
-    return f"python -m training.benchmark.training_speed {shlex.join(arguments)}"
-
-
-def say(line: str) -> None:
-    """Prints progress."""
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -23,17 +23,13 @@ from ktransformer.losses import smoothed_cross_entropy
 from ktransformer.tasks import TextGenerator, load
 from ktransformer.text import PackedBatches
 from training.masked_lm.baselines import Bigrams, Targets
-from training.masked_lm.evaluate import read_text
+from training.masked_lm.evaluate import parse_arguments, read_text
 from training.programs import exit_status
 
 
 def main() -> int:
     """Runs the evaluation; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("run", metavar="RUN", help="folder of a trained language model")
-    parser.add_argument("--text", nargs="+", required=True, metavar="FILE", help="training text")
-    parser.add_argument("--on", required=True, metavar="FILE", help="text to score on")
-    options = parser.parse_args()
+    options = parse_arguments(__doc__)
     return exit_status("evaluate", lambda: evaluate(options))
 
 
@@ -64,14 +60,7 @@ def comparison(generator: TextGenerator, training: Sequence[str], lines: Sequenc
     targets = Targets.every(texts)
     bigrams = Bigrams(tokenizer.encode_lines(training), tokenizer.vocabulary_size)
     losses, right = predictions(generator, texts)
-    rows = {
-        "unigram": (
-            -np.log(bigrams.unigram(targets)),
-            bigrams.best_unigram(targets) == targets.token,
-        ),
-        "bigram": (-np.log(bigrams.bigram(targets)), bigrams.best_bigram(targets) == targets.token),
-        "causal language model": (losses, right),
-    }
+    rows = {**bigrams.scores(targets), "causal language model": (losses, right)}
     return "\n".join(
         [
             f"| {len(losses):,} tokens | perplexity of a token | of a word | accuracy |",

@@ -87,7 +87,9 @@ def demo(options: argparse.Namespace) -> float:
     remove_checkpoints(beside(output, "checkpoints"))
     print(f"The trained run: {output}")
 
-    translator = Translator(run.model, run.tokenizer, run.config.decoding)
+    translator = Translator(
+        run.model, run.tokenizer, run.config.decoding, target_tokenizer=run.target_tokenizer
+    )
     test = parts["test"]
     outputs = translate(translator, test.sources)
     shown = one_of_each_script(test.sources)

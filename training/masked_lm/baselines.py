@@ -81,6 +81,20 @@ class Bigrams:
         seen = self.lefts[targets.left]
         return (together + self.b * self._unigrams()[targets.token]) / (seen + self.b)
 
+    def scores(self, targets: Targets) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Scores both models: the cross-entropy of each token in nats, and whether it is the best.
+
+        Returns:
+            `unigram` and `bigram`, two arrays `[N]` each.
+        """
+        return {
+            "unigram": (
+                -np.log(self.unigram(targets)),
+                self.best_unigram(targets) == targets.token,
+            ),
+            "bigram": (-np.log(self.bigram(targets)), self.best_bigram(targets) == targets.token),
+        }
+
     def best_unigram(self, targets: Targets) -> np.ndarray:
         """Returns the most probable piece for each token, always the same one, `[N]`."""
         return np.full_like(targets.token, self.tokens.argmax())

@@ -33,12 +33,17 @@ DRAWS = 10
 
 def main() -> int:
     """Runs the evaluation; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options = parse_arguments(__doc__)
+    return exit_status("evaluate", lambda: evaluate(options))
+
+
+def parse_arguments(description: str) -> argparse.Namespace:
+    """Reads the command line of an evaluation of a language model."""
+    parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument("run", metavar="RUN", help="folder of a trained language model")
     parser.add_argument("--text", nargs="+", required=True, metavar="FILE", help="training text")
     parser.add_argument("--on", required=True, metavar="FILE", help="text to score on")
-    options = parser.parse_args()
-    return exit_status("evaluate", lambda: evaluate(options))
+    return parser.parse_args()
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -75,17 +80,16 @@ def comparison(filler: MaskFiller, training: Sequence[str], lines: Sequence[str]
     targets, losses, predicted = predictions(filler, batches)
     bigrams = Bigrams(tokenizer.encode_lines(training), tokenizer.vocabulary_size)
     rows = {
-        "unigram": (-np.log(bigrams.unigram(targets)), bigrams.best_unigram(targets)),
-        "bigram": (-np.log(bigrams.bigram(targets)), bigrams.best_bigram(targets)),
-        "masked language model": (losses, predicted),
+        **bigrams.scores(targets),
+        "masked language model": (losses, predicted == targets.token),
     }
     return "\n".join(
         [
             f"| {len(targets.token):,} masked tokens | perplexity | accuracy |",
             "| --- | --- | --- |",
             *(
-                f"| {name} | {np.exp(loss.mean()):.1f} | {(best == targets.token).mean():.3f} |"
-                for name, (loss, best) in rows.items()
+                f"| {name} | {np.exp(loss.mean()):.1f} | {hits.mean():.3f} |"
+                for name, (loss, hits) in rows.items()
             ),
         ]
     )

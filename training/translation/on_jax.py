@@ -97,6 +97,8 @@ def prepare(options: argparse.Namespace) -> None:
     config = Config().replace({**PRESETS[options.preset], **settings, **changes})
     if config.data.subword_alpha is not None or config.training.tensorboard is not None:
         raise InputError("subword_alpha and tensorboard need TensorFlow in the training.")
+    if not config.data.shared_vocabulary:
+        raise InputError("shared_vocabulary=false needs `ktransformer train`; got it here.")
     texts = {"train": read_parallel(options.source, options.target)}
     if options.validation_source:
         texts["validation"] = read_parallel(options.validation_source, options.validation_target)

@@ -70,7 +70,10 @@ def draw_losses(run: Run, path: Path) -> None:
 def translations_table(run: Run, sources: list[str], references: list[str]) -> str:
     """Translates ten sentences spread evenly over the text; a Markdown table."""
     chosen = np.linspace(0, len(sources) - 1, min(10, len(sources))).astype(int)
-    engine = ModelEngine(Translator(run.model, run.tokenizer, run.config.decoding))
+    translator = Translator(
+        run.model, run.tokenizer, run.config.decoding, target_tokenizer=run.target_tokenizer
+    )
+    engine = ModelEngine(translator)
     lines = translate_lines(engine, [sources[i] for i in chosen])
     rows = [
         f"| {i + 1} | {sources[i]} | {line.text} | {references[i]} |"

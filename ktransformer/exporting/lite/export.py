@@ -13,7 +13,7 @@ from ktransformer.exporting.lite.compaction import compact
 from ktransformer.exporting.lite.conversion_check import check_conversion
 from ktransformer.exporting.lite.model_file import pack, seal_file, set_metadata, unpack
 from ktransformer.exporting.lite.quantization import to_float16, to_int8
-from ktransformer.exporting.saved_model import write_saved_model
+from ktransformer.exporting.saved_model.export import write_saved_model
 from ktransformer.files import check_new_file, new_file
 from ktransformer.numbers import to_integer
 from ktransformer.saving.weights import check_weights

@@ -102,8 +102,7 @@ class LiteModel(OpenedExport):
         """
         specs = self._inputs(signature)
         arrays = to_arrays(signature, specs, inputs)
-        if hasattr(self.description, "vocabulary_size"):
-            check_inputs_ids(specs, arrays, self.description.vocabulary_size)
+        check_inputs_ids(specs, arrays, self.description)
         try:
             with self._turns.take() as runners:
                 outputs: dict[str, np.ndarray] = runners[signature](**arrays)

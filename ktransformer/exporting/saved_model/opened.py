@@ -1,5 +1,8 @@
 """Opens a SavedModel of any task."""
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +12,13 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.exporting.pickling import OpenedExport
 from ktransformer.exporting.saved_model.operations import check_operations
-from ktransformer.exporting.saved_model.pattern_paths import without_pattern
 from ktransformer.exporting.saved_model.warmup_requests import read_warmup
 from ktransformer.files.checksums import check_files, is_sealed, read_json
 from ktransformer.tasks import Description
 from ktransformer.tasks.inputs import check_batch, check_inputs_ids, to_tensors
 
 DESCRIPTION, _GRAPH = "ktransformer.json", "saved_model.pb"
+_PATTERN = set("*?[]\\")
 
 
 def numbers_taken(path: Path) -> list[int]:
@@ -74,7 +77,7 @@ class SavedModel(OpenedExport):
         if check:
             self._check(content)
         try:
-            with without_pattern(self.path) as path:
+            with _without_pattern(self.path) as path:
                 self._model = tf.saved_model.load(str(path))
             missing = set(self.description.signatures) - set(self._model.signatures)
         except (MemoryError, tf.errors.ResourceExhaustedError):
@@ -115,8 +118,7 @@ class SavedModel(OpenedExport):
         specs = self._signature(signature).structured_input_signature[1]
         tensors = to_tensors(signature, specs, inputs)
         check_batch(tensors)
-        if hasattr(self.description, "vocabulary_size"):
-            check_inputs_ids(specs, tensors, self.description.vocabulary_size)
+        check_inputs_ids(specs, tensors, self.description)
         outputs = self._signature(signature)(**tensors)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
@@ -127,3 +129,19 @@ class SavedModel(OpenedExport):
         """
         for signature, inputs in read_warmup(self.path):
             self.run(signature, **inputs)
+
+
+@contextlib.contextmanager
+def _without_pattern(path: Path) -> Iterator[Path]:
+    """Yields a path of the same folder that TensorFlow takes literally: itself, or a link to it.
+
+    TensorFlow looks for a model's variables by a pattern that begins with the path (2.21): it does
+    not find them in `a[1]`, and in `a*` it may find another model's.
+    """
+    if _PATTERN.isdisjoint(str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "model"
+        link.symlink_to(path.absolute(), target_is_directory=True)
+        yield link

@@ -16,6 +16,7 @@ import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from ktransformer.exporting.saved_model.batching import is_texts
+from ktransformer.tasks.written_texts import spread_ids
 from ktransformer.text import Tokenizer
 
 _FILE = Path("assets.extra") / "tf_serving_warmup_requests"
@@ -117,8 +118,7 @@ def _input(spec: tf.TensorSpec, texts: np.ndarray) -> np.ndarray:
 
 def _text(tokenizer: Tokenizer, length: int) -> bytes:
     """Makes a text of about `length` tokens, the end token included; no mask among them."""
-    ordinary = tokenizer.ordinary_ids
-    ids = ordinary[np.linspace(0, len(ordinary) - 1, length - 1).astype(np.int32)]
+    ids = spread_ids(tokenizer, length - 1)
     text: bytes = tokenizer.decode(tf.constant(ids[None])).numpy()[0]
     return text
 
