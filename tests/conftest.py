@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from ktransformer.runtime.allocator import keep_freed_memory
 from tests.small_run import number_pairs, train_arguments, write_pairs
 
 keep_freed_memory()  # As `train` does.
+# A shell's background process ignores Ctrl-C, and so would the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # They come first, so that no process is left alone with one of them at the end.
 _LONGEST = (

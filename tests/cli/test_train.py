@@ -154,10 +154,7 @@ def _training(arguments: list[str], errors: int) -> Iterator[subprocess.Popen]:
     """Starts a training, waits for the weights of its first epoch, and kills it in the end."""
     checkpoints = Path(f"{arguments[arguments.index('--output') + 1]}.checkpoints")
     line = [sys.executable, "-m", "ktransformer", *arguments]
-    # A shell's background process ignores SIGINT, and so would its children.
-    with subprocess.Popen(
-        line, stderr=errors, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    ) as process:
+    with subprocess.Popen(line, stderr=errors) as process:
         try:
             end = time.monotonic() + 120
             while not list(checkpoints.glob("epoch-*")):
