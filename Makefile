@@ -12,7 +12,8 @@ PYTEST := TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n 2 --dist loadfile --
 test: .venv/ready export/web/node_modules/ready
 	$(PYTEST) -m "not long"
 
-# The README as it stands, recipes from end to end, ten kills, JAX, several devices, the clients.
+# The README as it stands, recipes from end to end, ten kills, JAX, XLA, bfloat16, several devices,
+# the clients.
 test-long: .venv/ready export/web/node_modules/ready
 	$(PYTEST) -m long
 

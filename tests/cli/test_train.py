@@ -17,6 +17,7 @@ from tests.run_command import refusal
 from tests.small_run import train_arguments
 
 
+@pytest.mark.long
 def test_a_model_that_memory_does_not_hold_is_refused_in_a_sentence(data_folder, tmp_path, capsys):
     sides = data_folder / "test.source", data_folder / "test.target"
     sizes = ("max_length=1000000", "batch_tokens=1000000", "d_model=65536")

@@ -13,6 +13,7 @@ from ktransformer.exporting.lite.model import LiteModel
 NAMES = ["a[1]", "b\\c"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_a_saved_model_opens_from_a_path_that_is_a_pattern(saved_model, tmp_path, name):
     shutil.copytree(saved_model, tmp_path / name / "1")

@@ -54,6 +54,7 @@ def test_the_page_says_what_the_model_says(check, translator, tmp_path, quantiza
     assert result.stdout.split("\n")[:-1] == ModelEngine(translator).translate(lines)
 
 
+@pytest.mark.long
 def test_a_model_without_fixed_shapes_is_said_to_be_unfit(check, translator, tmp_path):
     file = export_lite(translator, tmp_path / "open.tflite", signatures=["ids"])
     result = check(file, f"{file}.tokenizer.model", text="one\n")

@@ -48,6 +48,7 @@ def test_a_training_killed_at_ten_random_moments_ends_as_if_it_had_not_been(argu
     assert not state.parent.exists()
 
 
+@pytest.mark.long
 def test_a_full_disk_leaves_the_state_before(arguments, tmp_path):
     state = tmp_path / "run.checkpoints" / "training.npz"
     process = start(arguments(tmp_path / "run"), state)

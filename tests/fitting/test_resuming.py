@@ -103,6 +103,7 @@ def test_a_training_that_goes_on_elsewhere_says_how_the_places_differ(tmp_path, 
     assert f"keras=2.0 before, {keras.__version__} now" in warning
 
 
+@pytest.mark.long
 def test_what_is_chosen_from_the_text_is_compared_when_a_training_goes_on(tmp_path):
     # Three updates an epoch: a warm-up of 1 is chosen, and a cosine that ends with the third.
     chosen = small(epochs=3, learning_rate=None, optimizer=None, warmup_steps=None)

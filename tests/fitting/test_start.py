@@ -89,6 +89,7 @@ def test_streamed_text_is_encoded_with_the_tokenizer_of_the_run(run, tmp_path):
         assert (tokenizer.model == run.tokenizer.model) == (given is not None)
 
 
+@pytest.mark.long
 def test_a_training_from_a_run_that_was_cut_ends_as_if_it_had_not_been(run, tmp_path):
     config, start = small(**{**EVERY_UPDATE, "epochs": 2}), FromRun(run)
     # In an empty folder it begins at the run.

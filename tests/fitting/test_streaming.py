@@ -75,6 +75,7 @@ def test_another_streamed_training_is_not_gone_on_with(files, tmp_path):
             train(small(**settings | changes), text, checkpoints=tmp_path / "c", start=Resume())
 
 
+@pytest.mark.long
 def test_how_many_pairs_may_be_held_changes_nothing_for_a_text_that_is_held(tmp_path):
     config = {**EVERY_UPDATE, "epochs": 1}
     train(small(**config, shard_pairs=24), TEXT, checkpoints=tmp_path)

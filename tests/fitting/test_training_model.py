@@ -86,9 +86,8 @@ def test_its_weights_are_those_of_the_model_in_their_order():
     assert [id(w) for w in TrainingModel(model).weights] == [id(w) for w in model.weights]
 
 
-@pytest.mark.parametrize(
-    "dtype", [pytest.param("mixed_bfloat16", marks=pytest.mark.long), "mixed_float16"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains(dtype):
     model = make_model(dtype=dtype)
     training_model = compile_training_model(model, CONFIG)

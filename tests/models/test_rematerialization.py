@@ -26,26 +26,13 @@ MASKED = {"ids": TARGET, "positions": np.array([[0, 2], [1, 3]], "int32")}
 IMAGES = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "sizes", "inputs", "labels", "loss"),
     [
-        pytest.param(
-            Transformer,
-            DROPOUT_SIZES,
-            INPUTS,
-            TARGET,
-            SmoothedCrossEntropy(0.1),
-            marks=pytest.mark.long,
-        ),
+        (Transformer, DROPOUT_SIZES, INPUTS, TARGET, SmoothedCrossEntropy(0.1)),
         (MaskedLanguageModel, LANGUAGE_MODEL, MASKED, TARGET[:, :2], SmoothedCrossEntropy(0.1)),
-        pytest.param(
-            VisionTransformer,
-            VISION,
-            IMAGES,
-            np.array([0, 2]),
-            LOGITS_LOSS,
-            marks=pytest.mark.long,
-        ),
+        (VisionTransformer, VISION, IMAGES, np.array([0, 2]), LOGITS_LOSS),
     ],
 )
 def test_the_losses_and_the_weights_are_the_same_dropout_included(

@@ -79,6 +79,7 @@ def test_a_log_level_of_zero_shows_everything(capfd, monkeypatch):
     assert capfd.readouterr().err.endswith("no GPU\n")
 
 
+@pytest.mark.long
 def test_one_call_from_python_leaves_stderr_empty(lite_file, saved_model):
     result = python(
         "import ktransformer\n"
@@ -118,6 +119,7 @@ def test_a_call_that_comes_too_late_says_so():
     assert result.stderr.count("UserWarning: ktransformer.quiet() must be called before") == 1
 
 
+@pytest.mark.long
 def test_translating_with_a_tflite_prints_its_progress_alone(lite_file):
     result = command("translate", lite_file, input=b"nine one\n", env=ENVIRONMENT)
     assert result.stdout == b"91\n"

@@ -81,6 +81,7 @@ def test_a_users_own_rule_holds_in_every_translation(model_and_tokenizer, beam_s
         assert (np.diff(ids) % 2 == 1).all()
 
 
+@pytest.mark.long
 def test_a_users_own_rule_and_all_others_are_in_the_exports(model_and_tokenizer, tmp_path):
     translator = make_translator(
         model_and_tokenizer,

@@ -53,9 +53,9 @@ def test_a_loaded_model_gives_what_the_saved_one_gave(filler_folder, classifier_
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    ("kind", "source", "rows"),
-    [pytest.param("filler", "texts", 6, marks=pytest.mark.long), ("classifier", "images", 4)],
+    ("kind", "source", "rows"), [("filler", "texts", 6), ("classifier", "images", 4)]
 )
 def test_the_commands_export_and_verify(
     kind, source, rows, filler_folder, classifier_folder, tmp_path, capfd

@@ -96,6 +96,7 @@ assert not {"ktransformer", "tensorflow_text"} & set(sys.modules)
 """
 
 
+@pytest.mark.long
 def test_the_saved_model_classifies_in_a_process_without_ktransformer(
     classifier, saved_model, tmp_path
 ):

@@ -139,6 +139,7 @@ assert "ktransformer" not in sys.modules
 """
 
 
+@pytest.mark.long
 def test_the_saved_model_fills_in_a_process_without_ktransformer(filler, saved_model):
     result = subprocess.run(
         [sys.executable, "-c", FRESH, str(saved_model), *TEXTS],

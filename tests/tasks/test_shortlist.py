@@ -132,6 +132,7 @@ def test_the_command_learns_from_a_sample_of_a_long_text(
     assert pairs == [(100, 100)]
 
 
+@pytest.mark.long
 def test_the_command_exports_with_a_shortlist(run_folder, data_folder, tmp_path, capsys):
     text = [str(data_folder / f"train.{side}") for side in ("source", "target")]
     options = ["export", str(run_folder), "--output", str(tmp_path / "model"), "--shortlist", *text]

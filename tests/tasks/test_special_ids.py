@@ -220,6 +220,7 @@ def test_a_translator_encodes_with_one_tokenizer_and_decodes_with_the_other(with
     assert tokens == [len(ids) for ids in with_two.target_tokenizer.encode_lines(TARGETS[:3])]
 
 
+@pytest.mark.long
 def test_both_tokenizers_run_in_a_lite_file(with_two, tmp_path):
     expected = [text.decode() for text in with_two.translate_texts(TEXTS)["text"].numpy()]
     path = export_lite(with_two, tmp_path / "texts.tflite", signatures=["serving_default"])

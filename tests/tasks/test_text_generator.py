@@ -183,6 +183,7 @@ def test_the_saved_model_writes_the_same_in_a_process_without_ktransformer(gener
     assert result.stdout.splitlines() == [str(best), str(drawn)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", INPUTS)
 def test_both_exports_give_what_the_model_gives(generator, saved_model, lite_file, name):
     inputs = INPUTS[name]

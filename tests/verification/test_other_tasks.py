@@ -18,6 +18,7 @@ def filler():
     return small_filler()
 
 
+@pytest.mark.long
 def test_good_exports_hold(filler, tmp_path):
     saved = export_saved_model(filler, tmp_path / "model")
     lite = export_lite(filler, tmp_path / "m.tflite")

@@ -129,6 +129,7 @@ def test_the_model_takes_the_settings_of_its_export(translator, tmp_path):
     assert compare(translator, file, batch_size=8).results[1].identical == 1
 
 
+@pytest.mark.long
 def test_exports_that_differ_in_their_settings_are_verified_one_by_one(
     lite_file, translator, tmp_path
 ):

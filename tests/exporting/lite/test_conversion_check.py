@@ -99,6 +99,7 @@ def test_what_is_neither_a_choice_nor_a_number_is_equal():
     assert find_difference(MODEL, cut, ROUGH) == "truncated"
 
 
+@pytest.mark.long
 def test_a_wider_search_holds_the_narrow_one(translator):
     source = translator.to_ids(tf.constant(["four zero two", "nine"]))
     texts = {"texts": tf.constant(["four zero two", "nine"])}

@@ -36,6 +36,7 @@ def test_only_builtin_operations_and_the_tokenizers_are_in_the_file(lite_file):
     }
 
 
+@pytest.mark.long
 def test_a_file_without_text_has_builtin_operations_alone(ids_file):
     assert custom_operations(ids_file.read_bytes()) == set()
 
@@ -138,6 +139,7 @@ def test_a_subclass_of_the_model_exports(model_class, positions, tmp_path):
     assert got.scores == pytest.approx(expected.scores, abs=1e-4)
 
 
+@pytest.mark.long
 def test_a_model_of_mixed_precision_is_converted_in_float32(tmp_path):
     tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
     sizes = {"num_layers": 1, "d_model": 16, "num_heads": 2, "hidden_dim": 16}
@@ -243,6 +245,7 @@ def test_a_file_that_is_there_is_not_replaced_unasked(name, translator, tmp_path
     assert Interpreter(model_path=str(file)).get_signature_list()
 
 
+@pytest.mark.long
 def test_a_tokenizer_without_a_fast_form_is_no_matter_to_a_file_of_ids(tmp_path):
     translator = make_translator(foreign_tokenizer(tmp_path, model_type="bpe"))
     file = export_lite(translator, tmp_path / "model.tflite", signatures=["ids"])
@@ -269,6 +272,7 @@ class GammaTransformer(Transformer):
         return GammaBlock(**self.block_arguments())
 
 
+@pytest.mark.long
 def test_a_model_that_litert_cannot_express_is_refused(translator, tmp_path):
     model = GammaTransformer(
         translator.tokenizer.vocabulary_size, num_layers=1, d_model=16, num_heads=2, hidden_dim=16
