@@ -146,7 +146,9 @@ class PositionalEmbedding(DescribedLayer):
         check_ids("inputs", inputs, self.vocabulary_size)
         # Below 0 is no row from the end.
         ids = ops.where(inputs < 0, self.vocabulary_size, ops.cast(inputs, "int32"))
-        return self.sum_dropout(self.embed(ids, position_ids=position_ids), training=training)
+        # A subclass whose `embed` has no position_ids works where none are given.
+        options = {} if position_ids is None else {"position_ids": position_ids}
+        return self.sum_dropout(self.embed(ids, **options), training=training)
 
     def compute_output_shape(self, input_shape: Shape) -> tuple[int | None, ...]:
         """Returns `[B, T, D]` for ids `[B, T]`, `[B, T, V]` for vectors `[B, T, D]`."""

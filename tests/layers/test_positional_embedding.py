@@ -240,3 +240,24 @@ def test_an_odd_width_is_refused_with_sinusoids_only():
 def test_a_dropout_outside_its_range_is_refused(dropout):
     with pytest.raises(ValueError, match=rf"\[0, 1\).* dropout={dropout}"):
         PositionalEmbedding(10, 4, max_length=8, dropout=dropout)
+
+
+class DoubledEmbedding(PositionalEmbedding):
+    def embed(self, ids, start_index=0):
+        return 2 * super().embed(ids, start_index)
+
+
+def test_a_subclass_whose_embed_takes_no_position_ids_is_called():
+    ids = np.array([[5, 9, 3, 0]])
+    plain, doubled = (kind(10, 4, max_length=4) for kind in (PositionalEmbedding, DoubledEmbedding))
+    for layer in (plain, doubled):
+        layer.build()
+    doubled.set_weights(plain.get_weights())
+    np.testing.assert_allclose(array(doubled(ids)), 2 * array(plain(ids)))
+
+
+def test_position_ids_choose_the_position_of_each_id():
+    layer = PositionalEmbedding(10, 4, max_length=4)
+    apart = array(layer(np.array([[5, 9, 3]]), position_ids=np.array([[0, 1, 0]])))
+    np.testing.assert_allclose(apart[0, :2], array(layer(np.array([[5, 9]])))[0])
+    np.testing.assert_allclose(apart[0, 2:], array(layer(np.array([[3]])))[0])
