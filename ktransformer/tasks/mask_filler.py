@@ -18,7 +18,7 @@ from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.task import LiteSignature, SignatureCheck, check_padding, check_pieces
 from ktransformer.tasks.text_task import TextDescription, TextTask
 from ktransformer.tasks.written_texts import decode_n_best, spread_ids
-from ktransformer.text import MASK, Tokenizer
+from ktransformer.text import MASK, BaseTokenizer
 
 _TEXT = tf.TensorSpec([], tf.string, "text")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
@@ -79,7 +79,7 @@ class MaskFiller(TextTask):
     Raises:
         InputError: The tokenizer has no mask token, or another number of pieces or another padding
             than the model, or `top_k` is not from 1 to the number of ordinary pieces.
-        TypeError: `model` is no `MaskedLanguageModel`, or `tokenizer` no `Tokenizer`.
+        TypeError: `model` is no `MaskedLanguageModel`, or `tokenizer` no tokenizer.
 
     Example:
         ```python
@@ -100,10 +100,13 @@ class MaskFiller(TextTask):
     IDENTITY = (*TextTask.IDENTITY, "max_length")
     model: MaskedLanguageModel
 
-    def __init__(self, model: MaskedLanguageModel, tokenizer: Tokenizer, top_k: int = 5) -> None:
+    def __init__(
+        self, model: MaskedLanguageModel, tokenizer: BaseTokenizer, top_k: int = 5
+    ) -> None:
         super().__init__(model, tokenizer, name="mask_filler")
-        if tokenizer.special_ids.mask is None:
+        if tokenizer.mask_token is None:
             raise InputError(f"This tokenizer has no mask token: train it to have {MASK}.")
+        self.mask_token = tokenizer.mask_token
         check_pieces(tokenizer, model.vocabulary_size)
         check_padding(model, tokenizer)
         self.special_ids = tokenizer.special_ids
@@ -130,7 +133,7 @@ class MaskFiller(TextTask):
             signatures,
             max_length=self.model.max_length,
             top_k=self.top_k,
-            mask_token=MASK,
+            mask_token=self.mask_token,
             **others,
         )
 
@@ -170,7 +173,7 @@ class MaskFiller(TextTask):
         """Fills the first mask of a text.
 
         Args:
-            text: A text with `<mask>` in the place of a token.
+            text: A text with the tokenizer's `mask_token` in the place of a token.
             top_k: The number of fills; None for as many as the signature gives.
 
         Returns:
@@ -181,12 +184,16 @@ class MaskFiller(TextTask):
                 from 1 to the number of ordinary pieces.
         """
         tensor = to_tensor("text", text, _TEXT)
-        if MASK.encode() not in tensor.numpy():
-            raise InputError(f"The text must have {MASK} in the place of a token; got {text!r}.")
+        if self.mask_token.encode() not in tensor.numpy():
+            raise InputError(
+                f"The text must have {self.mask_token} in the place of a token; got {text!r}."
+            )
         count = self.top_k if top_k is None else self._checked(top_k)
         outputs = self._fill_function(tensor[None], count)
         if outputs["ids"][0, 0] == self.special_ids.pad:
-            raise InputError(f"The text's {MASK} is beyond the {self.model.max_length}th token.")
+            raise InputError(
+                f"The text's {self.mask_token} is beyond the {self.model.max_length}th token."
+            )
         names = Fill._fields
         rows = zip(*(outputs[name][0].numpy().tolist() for name in names), strict=True)
         return [Fill(text.decode(), piece.decode(), value) for text, piece, value in rows]
@@ -254,12 +261,14 @@ class MaskFiller(TextTask):
 
         Returns:
             `log_probability`, float32 `[B]`, the sum over the tokens; `tokens`, int32 `[B]`, how
-            many were scored: neither the end token nor what is masked in the text itself;
+            many were scored: neither the start and end tokens nor the masks of the text itself;
             `truncated`, boolean `[B]`.
         """
         ids, truncated = self.tokenizer.encode_dense(texts, self.model.max_length)
         special = self.special_ids
         scored = (ids != special.pad) & (ids != special.end) & (ids != special.mask)
+        if self.tokenizer.adds_start:
+            scored &= ids != special.start
         weights = tf.cast(scored, tf.float32)  # [B, S]
         places = tf.range(tf.shape(ids)[1])
 
