@@ -38,7 +38,10 @@ class Imported:
         """
         task = self.task
         if self.config is None or not isinstance(task, Translator):
-            raise InputError(f"{tasks.with_article(task.kind)} is no run.")
+            raise InputError(
+                f"A run must be {tasks.with_article(Translator.kind)}; got "
+                f"{tasks.with_article(task.kind)}."
+            )
         other = None if task.target_tokenizer is task.tokenizer else task.target_tokenizer
         return Run(self.config, task.tokenizer, task.model, {}, other)
 
