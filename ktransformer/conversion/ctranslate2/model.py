@@ -131,40 +131,56 @@ class CTranslate2Model(OpenedExport):
             without any token has empty ones of score 0.
         """
         lengths = (ids != self._source.special_ids.pad).sum(axis=1)
-        rows = np.flatnonzero(lengths > 1)
+        rows = np.flatnonzero(lengths > 1).tolist()
         found: list[list[int]] = [[] for _ in range(len(ids) * n_best)]
         scores = np.zeros((len(ids), n_best), np.float32)
         scores[rows] = IMPOSSIBLE
         # CTranslate2 adds the end token of the source.
-        tokens = [[self._source_pieces[i] for i in ids[row, : lengths[row] - 1]] for row in rows]
-        results = self._translate(tokens, n_best) if tokens else []
-        for row, result in zip(rows, results, strict=True):
-            scores[row, : len(result.scores)] = result.scores
-            for place, pieces in enumerate(result.hypotheses):
-                found[row * n_best + place] = [self._target_ids[piece] for piece in pieces]
+        sources = [[self._source_pieces[i] for i in ids[row, : lengths[row] - 1]] for row in rows]
+        hypotheses = self._translate(sources, n_best) if sources else []
+        places, texts = [], []
+        for row, source, targets in zip(rows, sources, hypotheses, strict=True):
+            for i, target in enumerate(targets, start=row * n_best):
+                found[i] = [self._target_ids[piece] for piece in target]
+                places.append(i)
+                texts.append((source, target))
+        scores.reshape(-1)[places] = self._score(texts)
         return found, scores
 
-    def _translate(self, tokens: Sequence[Sequence[str]], n_best: int) -> Any:
+    def _translate(self, sources: Sequence[list[str]], n_best: int) -> list[list[list[str]]]:
+        """Returns the pieces of the hypotheses of each source, best first, without the end."""
         about, decoding = self.description, self.description.decoding
         limits = length_limits(
-            tf.constant([max(map(len, tokens)) + 1]),
+            tf.constant([max(map(len, sources)) + 1]),
             ratio=decoding.max_length_ratio,
             offset=decoding.max_length_offset,
             maximum=about.max_target_length,
         )
-        return self._translator.translate_batch(
-            tokens,
+        results = self._translator.translate_batch(
+            sources,
             beam_size=decoding.beam_size,
             num_hypotheses=n_best,
             length_penalty=decoding.length_penalty,
             max_input_length=0,
-            max_decoding_length=int(limits[0]),
-            # Without the end token, and 1 by default, which forbids an empty translation.
-            min_decoding_length=decoding.min_length - 1,
+            max_decoding_length=max(int(limits[0]) - 1, 1),  # The end token comes after these.
+            min_decoding_length=0,  # By default 1, which forbids an empty translation.
+            repetition_penalty=decoding.repetition_penalty,
             disable_unk=True,
             suppress_sequences=self._suppressed,
-            return_scores=True,
         )
+        return [result.hypotheses for result in results]
+
+    def _score(self, texts: Sequence[tuple[list[str], list[str]]]) -> list[float]:
+        """Scores pairs of pieces.
+
+        Those of the search are not the model's: it gives the probability of the suppressed tokens
+        to the others.
+        """
+        if not texts:
+            return []
+        results = self._translator.score_batch(*zip(*texts, strict=True), max_input_length=0)
+        penalty = self.description.decoding.length_penalty
+        return [sum(each.log_probs) / len(each.log_probs) ** penalty for each in results]
 
     def warmup(self) -> None:
         """Runs each signature once, so that no user's run is the first."""

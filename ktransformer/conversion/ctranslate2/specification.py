@@ -19,8 +19,9 @@ _ACTIVATIONS = {
     keras.activations.gelu: "GELU",
 }
 _POSITIONS = (Sinusoidal, Learned, Rotary, PositionEncoding)
-# Settings of a search that CTranslate2 lacks, or that it scores otherwise, with their off value.
-_SETTINGS = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "coverage_penalty": 0.0}
+# Settings of a search that CTranslate2 lacks, or under which it ranks otherwise: after an exclusion
+# it gives the probability of what is excluded to the rest. Each with its off value.
+_SETTINGS = {"min_length": 1, "no_repeat_ngram_size": 0, "coverage_penalty": 0.0}
 
 
 def find_obstacles(translator: Translator, problems: Problems) -> None:
@@ -43,7 +44,7 @@ def find_obstacles(translator: Translator, problems: Problems) -> None:
     for name, off in _SETTINGS.items():
         value = getattr(translator.decoding, name)
         if value != off:
-            problems.add(f"{name} must be {off}, for its scores would be others; got {value}")
+            problems.add(f"{name} must be {off}, for CTranslate2 ranks otherwise; got {value}")
 
 
 def _activation(model: Transformer) -> Any:
