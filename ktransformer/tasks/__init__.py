@@ -20,6 +20,7 @@ from ktransformer.tasks.mask_filler import MaskFillerDescription as MaskFillerDe
 from ktransformer.tasks.registry import register_task as register_task
 from ktransformer.tasks.registry import registered_tasks as registered_tasks
 from ktransformer.tasks.registry import with_article as with_article
+from ktransformer.tasks.resizing import Resizing as Resizing
 from ktransformer.tasks.search_task import TEXT_SIGNATURES as TEXT_SIGNATURES
 from ktransformer.tasks.shortlist import Shortlist as Shortlist
 from ktransformer.tasks.task import LiteSignature as LiteSignature
