@@ -52,8 +52,22 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "tensorflow_text",
         },
     ),
+    "conversion": (
+        {
+            "config",
+            "decoding",
+            "exporting",
+            "files",
+            "layers",
+            "models",
+            "saving",
+            "tasks",
+            "text",
+        },
+        {"keras", "ml_dtypes", "numpy", "safetensors", "tensorflow"},
+    ),
     "engines": (
-        {"config", "exporting", "runtime", "saving", "tasks", "text"},
+        {"config", "conversion", "exporting", "runtime", "saving", "tasks", "text"},
         {"numpy", "tensorflow"},
     ),
     "verification": (
@@ -81,6 +95,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "cli": (
         {
             "config",
+            "conversion",
             "engines",
             "exporting",
             "files",

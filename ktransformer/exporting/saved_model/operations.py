@@ -26,7 +26,7 @@ _OPERATIONS = """
     TFText>FastSentencepieceDetokenize TFText>FastSentencepieceTokenize
     FastBertNormalize FastWordpieceTokenizeWithOffsets
     TFText>FastWordpieceDetokenize TFText>WhitespaceTokenizeWithOffsetsV2
-    DecodeImage
+    DecodeImage ScaleAndTranslate
     BatchFunction
 """
 _ALLOWED = frozenset(_OPERATIONS.split())
