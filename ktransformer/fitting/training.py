@@ -13,6 +13,7 @@ import tensorflow as tf
 from ktransformer.config import Config, DataConfig, ModelConfig, TrainingConfig
 from ktransformer.errors import InputError, first_line
 from ktransformer.files import check_folder
+from ktransformer.fitting.adapting import adapt
 from ktransformer.fitting.bleu import BleuCallback
 from ktransformer.fitting.compiling import compile_training_model
 from ktransformer.fitting.fingerprint import CHOSEN_FOR_TEXT, record_chosen
@@ -93,6 +94,11 @@ def _train(
     resume = isinstance(start, Resume)
     beginning: Fresh | FromRun = start.beginning if isinstance(start, Resume) else start
     config = beginning.configure(config)
+    if config.training.lora_rank and isinstance(beginning, Fresh):
+        raise InputError(
+            "lora_rank needs a run to start from, FromRun(run) or --from; got "
+            f"lora_rank={config.training.lora_rank}."
+        )
     _check(config)
     if not resume:
         check_removable(folder)
@@ -135,7 +141,7 @@ def _train(
     )
     config = dataclasses.replace(config, training=result.training)
     other = None if target is source else target
-    return Run(config, source, result.model, result.history, other)
+    return Run(config, source, result.model, result.history, other, result.adapter)
 
 
 def _check(config: Config) -> None:
@@ -145,6 +151,7 @@ def _check(config: Config) -> None:
         check_folder(config.training.tensorboard)
     own = None if config.data.shared_vocabulary else 8
     model = make_model(config, 8, source_vocabulary_size=own)
+    adapt(model, config.training)
     compile_training_model(model, config.training, steps_per_epoch=_MANY)
     _check_call(model, config.model)
 

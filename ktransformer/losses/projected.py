@@ -3,6 +3,7 @@
 Letters of the shapes: N positions, C positions of a chunk, D width, V vocabulary.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -18,6 +19,7 @@ def projected_losses(
     label_smoothing: float = 0.0,
     *,
     differentiable: bool = True,
+    table_differentiable: bool = True,
 ) -> tuple[Any, Any, Any]:
     """Computes losses from hidden states without storing the logits of all positions.
 
@@ -32,6 +34,7 @@ def projected_losses(
         label_smoothing: e, in [0, 1).
         differentiable: Whether the first result has gradients. They are computed with the losses
             and cost twice as much.
+        table_differentiable: Whether one of them is the table's; a frozen table needs none.
 
     Returns:
         Three float32 scalars, sums over the positions by their weights: the losses of
@@ -51,11 +54,19 @@ def projected_losses(
     @ops.custom_gradient
     def sums(hidden: Any, table: Any) -> Any:
         mean_row = ops.mean(ops.cast(table, "float32"), axis=0)  # [D]
-        found = _sum_chunks(hidden, table, mean_row, positions, label_smoothing, differentiable)
+        found = _sum_chunks(
+            hidden,
+            table,
+            mean_row,
+            positions,
+            label_smoothing,
+            (differentiable, differentiable and table_differentiable),
+        )
 
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             upstream = arguments[0] if upstream is None else upstream
-            of_hidden, of_table = found[2:]
+            of_hidden = found[2]
+            of_table = found[3] if table_differentiable else ops.zeros_like(table, "float32")
             if label_smoothing:  # e times the mean logit, whose gradient is alike for all ids.
                 weighted = ops.cast(hidden, "float32") * weights[:, None]
                 of_hidden = of_hidden - label_smoothing * weights[:, None] * mean_row
@@ -103,13 +114,14 @@ def _sum_chunks(
     mean_row: Any,
     positions: _Positions,
     label_smoothing: float,
-    differentiable: bool,
+    differentiable: tuple[bool, bool],
 ) -> tuple[Any, ...]:
-    """Adds up the losses of all chunks and, if `differentiable`, their gradients.
+    """Adds up the losses of all chunks and their gradients by what is `differentiable`.
 
     Returns:
-        The number of chunks; the three sums, `[3]`; and if `differentiable` the gradients of the
-        first sum, without the mean logit of the smoothing: `[N, D]` and `[V, D]`, float32.
+        The number of chunks; the three sums, `[3]`; and of hidden states and table, as far as
+        `differentiable` has them, the gradients of the first sum, without the mean logit of the
+        smoothing: `[N, D]` and `[V, D]`, float32.
     """
     transposed = ops.transpose(table)
     rows = ops.arange(_CHUNK_ROWS, dtype="int32")
@@ -117,16 +129,17 @@ def _sum_chunks(
     def step(i: Any, sums: Any, *gradients: Any) -> tuple[Any, ...]:
         chunk = _take_chunk(i, positions, hidden, transposed)
         sums = sums + _chunk_sums(chunk, mean_row, label_smoothing)
-        if not differentiable:
+        if not differentiable[0]:
             return i + 1, sums
-        of_hidden, of_table = gradients
         of_states, product = _chunk_gradients(chunk, rows, table, 1.0 - label_smoothing)
-        of_hidden = ops.scatter_update(of_hidden, chunk.indices[:, None], of_states)
-        return i + 1, sums, of_hidden, of_table + ops.cast(product, "float32")
+        of_hidden = ops.scatter_update(gradients[0], chunk.indices[:, None], of_states)
+        if not differentiable[1]:
+            return i + 1, sums, of_hidden
+        return i + 1, sums, of_hidden, gradients[1] + ops.cast(product(), "float32")
 
     start: tuple[Any, ...] = (ops.zeros((), "int32"), ops.zeros((3,), "float32"))
-    if differentiable:
-        start += (ops.zeros_like(hidden, "float32"), ops.zeros_like(table, "float32"))
+    gradients = zip(differentiable, (hidden, table), strict=True)
+    start += tuple(ops.zeros_like(of, "float32") for wanted, of in gradients if wanted)
     return ops.while_loop(lambda i, *_: i < positions.chunks, step, start)
 
 
@@ -155,8 +168,10 @@ def _chunk_sums(chunk: _Chunk, mean_row: Any, label_smoothing: float) -> Any:
     return ops.stack([ops.sum(x * chunk.weights) for x in (smoothed, plain, right)])
 
 
-def _chunk_gradients(chunk: _Chunk, rows: Any, table: Any, confidence: float) -> tuple[Any, Any]:
-    """Returns the gradients of the chunk's states, `[C, D]`, and of the table, `[V, D]`.
+def _chunk_gradients(
+    chunk: _Chunk, rows: Any, table: Any, confidence: float
+) -> tuple[Any, Callable[[], Any]]:
+    """Returns the gradient of the chunk's states, `[C, D]`, and the table's, `[V, D]`, as a call.
 
     `rows` counts from 0 to C - 1. The residuals are softmax less `confidence` at the label, times
     each row's total: it is cheaper to divide the `[C, D]` side of a product than `[C, V]`.
@@ -172,4 +187,4 @@ def _chunk_gradients(chunk: _Chunk, rows: Any, table: Any, confidence: float) ->
     residuals = ops.cast(residuals, dtype)
     of_states = ops.cast(ops.matmul(residuals, table), "float32") * scale
     scaled = ops.cast(ops.cast(chunk.states, "float32") * scale, dtype)
-    return of_states, ops.matmul(ops.transpose(residuals), scaled)
+    return of_states, lambda: ops.matmul(ops.transpose(residuals), scaled)
