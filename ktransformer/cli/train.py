@@ -37,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--target", "its translation, line for line", True),
         ("--validation-source", "source text to validate on", False),
         ("--validation-target", "its translation", False),
+        ("--mix-source", "source text to mix in, mix_share of every epoch's batches", False),
+        ("--mix-target", "its translation", False),
     ):
         parser.add_argument(
             name, nargs="+", action="extend", required=required, metavar="FILE", help=text
@@ -125,14 +127,15 @@ def run(options: argparse.Namespace) -> None:
     else:
         beginning = FromRun(load_run(options.base))
         config = beginning.default_config().replace(settings)
-    validation = options.validation_source, options.validation_target
-    if bool(validation[0]) != bool(validation[1]):
-        raise InputError("--validation-source and --validation-target go together; got one.")
+    validation, mix = (
+        _take_pair(options, f"{name}_source", f"{name}_target") for name in ("validation", "mix")
+    )
     output = train_run(
         config,
         (options.source, options.target),
         options.output,
-        validation=validation if validation[0] else None,
+        validation=validation,
+        mix=mix,
         devices=options.devices,
         beginning=beginning,
         resume=options.resume,
@@ -140,6 +143,17 @@ def run(options: argparse.Namespace) -> None:
         adapter=options.adapter,
     )
     _log.info("Wrote %s.", output)
+
+
+def _take_pair(
+    options: argparse.Namespace, source: str, target: str
+) -> tuple[list[str], list[str]] | None:
+    """Returns the files of two options that go together; None if neither is given."""
+    files = getattr(options, source), getattr(options, target)
+    if bool(files[0]) != bool(files[1]):
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in (source, target))
+        raise InputError(f"{names} go together; got one.")
+    return files if files[0] else None
 
 
 def _read_settings(options: argparse.Namespace) -> dict[str, Any]:

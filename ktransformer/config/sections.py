@@ -88,6 +88,8 @@ class DataConfig:
     """Distance between two buckets' lengths, in tokens: fewer shapes against less padding."""
     subword_alpha: float | None = None
     """Subword sampling: segment the training text anew each epoch, with P^alpha; null for never."""
+    mix_share: float = 0.5
+    """Share of an epoch's batches that are of the text that is mixed in, in (0, 1)."""
     shard_pairs: int = 500_000
     """Pairs held in memory; a text of more is streamed, without subword_alpha."""
 
@@ -106,6 +108,7 @@ class DataConfig:
         check_range(self, "bucket_step", least=1)
         check_range(self, "subword_alpha", least=0, open_below=True)
         check_range(self, "shard_pairs", least=1)
+        check_range(self, "mix_share", least=0, most=1, open_below=True, open_above=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,7 @@ def train_run(
     output: str | Path,
     *,
     validation: tuple[Paths, Paths] | None = None,
+    mix: tuple[Paths, Paths] | None = None,
     devices: int = 1,
     beginning: Fresh | FromRun = FRESH,
     resume: bool = False,
@@ -47,6 +48,7 @@ def train_run(
         text: Files of source and of target text.
         output: The run's folder.
         validation: Files of source and of target text to validate on.
+        mix: Files of source and of target text to mix in, see `train`.
         devices: How many devices share every batch.
         beginning: Fresh weights and tokenizers, or those of a run.
         resume: Whether to continue the training of which `OUTPUT.checkpoints` keeps the state.
@@ -82,13 +84,16 @@ def train_run(
     if devices > 1:
         scope = mirrored_strategy(devices).scope()
     training = open_parallel(*text, max_pairs=config.data.shard_pairs)
+    mixing = None if mix is None else open_parallel(*mix, max_pairs=config.data.shard_pairs)
     validating = None if validation is None else read_parallel(*validation)
     saved = False
     try:
         with lock_checkpoints(checkpoints, unused=begins) as locked:
             start = Resume(beginning) if resume else beginning
             with scope:
-                run = train(config, training, validating, checkpoints=locked, start=start)
+                run = train(
+                    config, training, validating, checkpoints=locked, start=start, mix=mixing
+                )
             save_run(run, output, overwrite=overwrite)
             if adapter is not None and run.adapter is not None:
                 save_adapter(run.adapter, adapter, overwrite=overwrite)

@@ -26,10 +26,17 @@ from ktransformer.fitting.folder import (
 from ktransformer.fitting.from_batches import fit_model, open_state
 from ktransformer.fitting.pair_batches import make_batches
 from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume, Start
-from ktransformer.fitting.training_text import InMemoryText, StreamedText, digest_text, digests_of
+from ktransformer.fitting.training_text import (
+    InMemoryText,
+    MixedText,
+    StreamedText,
+    digest_text,
+    digests_of,
+)
 from ktransformer.saving.run import Run, make_model
 from ktransformer.tasks import Translator
 from ktransformer.text import ParallelFiles, ParallelText
+from ktransformer.text.batches import EpochBatches
 
 _log = logging.getLogger(__name__)
 _MANY = 10**6  # Batches of an epoch whose number is not known yet.
@@ -42,6 +49,7 @@ def train(
     *,
     checkpoints: str | Path | LockedFolder,
     start: Start = FRESH,
+    mix: ParallelText | ParallelFiles | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
     """Trains a Transformer on parallel text.
@@ -59,6 +67,9 @@ def train(
         start: `Fresh()` weights and tokenizers, or those of a run, `FromRun(run)`; both replace
             what an earlier training left in `checkpoints`. `Resume()` continues that training
             instead: it ends as if it had not been cut, bit for bit.
+        mix: Pairs of which every epoch gets `mix_share` of its batches, such as the text that the
+            run to start from was trained on, against forgetting; of files with more than
+            `shard_pairs` pairs a sample of so many.
         callbacks: Further Keras callbacks.
 
     Returns:
@@ -78,7 +89,7 @@ def train(
         ```
     """
     with lock_checkpoints(checkpoints) as folder:
-        return _train(config, text, validation, folder.path, start, callbacks)
+        return _train(config, text, validation, folder.path, start, mix, callbacks)
 
 
 def _train(
@@ -87,6 +98,7 @@ def _train(
     validation: ParallelText | None,
     folder: Path,
     start: Start,
+    mix: ParallelText | ParallelFiles | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
     if validation is None and config.training.patience is not None:
@@ -108,16 +120,21 @@ def _train(
         training = StreamedText(text, config, folder, reuse=resume)
     else:
         training = InMemoryText(text, config)
+    mixed = None if mix is None else MixedText(mix, config)
     fingerprint = {
         **training.fingerprint,
         "validation": validation and digest_text(validation),
+        "mix": mixed and mixed.fingerprint,
         "start": beginning.fingerprint(),
     }
     state = open_state(folder, config, fingerprint, resume=resume)
+    given = config.data
+    batches: EpochBatches
     tokenizers, batches = training.encode(beginning.tokenizers)
-    source, target = tokenizers
-    _log_choice(config.data, training.config.data)
-    config = training.config
+    config, (source, target) = training.config, tokenizers
+    _log_choice(given, config.data)
+    if mixed is not None:
+        batches = mixed.mix_into(batches, tokenizers, config)
     for name, digest in digests_of(tokenizers).items():
         state.record_fingerprint(name, digest)
     record_chosen(state, {name: getattr(config.data, name) for name in CHOSEN_FOR_TEXT})

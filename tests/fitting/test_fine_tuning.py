@@ -9,11 +9,12 @@ from ktransformer.config import Config
 from ktransformer.errors import InputError
 from ktransformer.fitting import FromRun, Resume, compile_training_model, train
 from ktransformer.fitting.adapting import adapt
+from ktransformer.fitting.training_text import MixedText
 from ktransformer.models.lora import LoraOptions, add_lora
 from ktransformer.models.parts import find_layers, model_parts
 from ktransformer.saving.adapter import load_adapter, save_adapter
 from ktransformer.saving.run import load_run, save_run
-from ktransformer.text import ParallelText
+from ktransformer.text import ParallelFiles, ParallelText
 from tests.fitting.small_training import (
     EVERY_UPDATE,
     TEXT,
@@ -24,6 +25,7 @@ from tests.fitting.small_training import (
     state_of,
 )
 from tests.fitting.small_transformer import make_batch, make_model
+from tests.small_run import write_pairs
 from tests.subclasses import OneKeyTransformer, RelativeTransformer, SwiGLUTransformer
 from tests.subclasses import make_model as make_subclass
 
@@ -227,3 +229,32 @@ def test_lora_works_in_the_blocks_of_subclasses():
         add_lora(model, LoraOptions(2, 8.0))
         dense = [each for each in model._flatten_layers() if isinstance(each, keras.layers.Dense)]
         assert len(model.trainable_weights) == len(model.weights) - count == 2 * len(dense)
+
+
+@pytest.mark.long
+def test_a_training_with_mixed_in_text_that_was_cut_ends_as_if_it_had_not_been(run, tmp_path):
+    config, start = small(**{**EVERY_UPDATE, "epochs": 2, "mix_share": 0.4}), FromRun(run)
+    whole = train(config, OTHER_TEXT, checkpoints=tmp_path / "whole", start=start, mix=TEXT)
+    with pytest.raises(CutError):
+        train(
+            config,
+            OTHER_TEXT,
+            checkpoints=tmp_path / "cut",
+            start=start,
+            mix=TEXT,
+            callbacks=[CutAfter(4)],
+        )
+    resumed = Resume(start)
+    with pytest.raises(InputError, match="other mix pairs"):
+        train(config, OTHER_TEXT, checkpoints=tmp_path / "cut", start=resumed, mix=OTHER_TEXT)
+    rest = train(config, OTHER_TEXT, checkpoints=tmp_path / "cut", start=resumed, mix=TEXT)
+    assert_same(state_of(tmp_path / "cut"), state_of(tmp_path / "whole"))
+    assert_same(rest.model.get_weights(), whole.model.get_weights())
+
+
+def test_of_a_long_text_to_mix_in_a_sample_is_drawn(tmp_path):
+    pairs = [("three four", "3 4"), ("four", "4")] * 8
+    files = ParallelFiles(*write_pairs(tmp_path, "old", pairs))
+    few, all_of_it = (MixedText(files, small(shard_pairs=n)) for n in (5, 100))
+    assert len(few.text) == 5
+    assert few.fingerprint == all_of_it.fingerprint != MixedText(TEXT, small()).fingerprint
