@@ -82,6 +82,4 @@ def test_a_run_is_extended_fine_tuned_and_exported_by_the_command(run_folder, tm
         assert main([str(word) for word in words]) == 0
     assert "pieces: " in capsys.readouterr().out
     assert LiteEngine(lite).translate(["elf", "zwölf", "elf one"]) == ["11", "12", "111"]
-    assert "once" in refusal(
-        capsys, *(word if word != run_folder else extended for word in extend), tmp_path / "again"
-    )
+    assert "'elf'" in refusal(capsys, "extend", extended, *again, tmp_path / "again")
