@@ -20,7 +20,17 @@ from ktransformer.runtime.backend import backend_message, chosen_backend
 from ktransformer.runtime.noise import quiet_stderr, set_log_level, start_litert, without_packages
 
 # Each is a module of this package with HELP, add_arguments(parser) and run(options).
-COMMANDS = ("train", "translate", "evaluate", "score", "prune", "extend", "export", "verify")
+COMMANDS = (
+    "train",
+    "translate",
+    "evaluate",
+    "score",
+    "distill",
+    "prune",
+    "extend",
+    "export",
+    "verify",
+)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -56,4 +56,5 @@ def extend_vocabulary(run: Run, words: Sequence[str]) -> Run:
         config=run.config.replace({"vocabulary_size": size}),
         tokenizer=tokenizer,
         model=change_vocabulary(run.model, size, extend),
+        adapter=None,
     )
