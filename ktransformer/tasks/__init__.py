@@ -28,6 +28,12 @@ from ktransformer.tasks.shortlist import Shortlist as Shortlist
 from ktransformer.tasks.task import LiteSignature as LiteSignature
 from ktransformer.tasks.task import SignatureCheck as SignatureCheck
 from ktransformer.tasks.task import Task as Task
+from ktransformer.tasks.text_classifier import TextClassifier as TextClassifier
+from ktransformer.tasks.text_classifier import (
+    TextClassifierDescription as TextClassifierDescription,
+)
+from ktransformer.tasks.text_embedder import TextEmbedder as TextEmbedder
+from ktransformer.tasks.text_embedder import TextEmbedderDescription as TextEmbedderDescription
 from ktransformer.tasks.text_generator import TextGenerator as TextGenerator
 from ktransformer.tasks.text_generator import (
     TextGeneratorDescription as TextGeneratorDescription,

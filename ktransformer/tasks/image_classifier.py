@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.errors import InputError, check_unicode
+from ktransformer.errors import InputError
 from ktransformer.files.checksums import read_json
 from ktransformer.models import VisionTransformer
+from ktransformer.tasks.classes import checked_classes
 from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import GraphMethod, graph_method
 from ktransformer.tasks.inputs import to_tensor
@@ -99,21 +100,12 @@ class ImageClassifier(Task):
     ) -> None:
         check_type("model", model, VisionTransformer)
         super().__init__(model, name="image_classifier")
-        if isinstance(classes, str):
-            raise TypeError("classes must be a list of names; got one string.")
-        for name in classes:
-            check_unicode("classes", name)
-        if len(classes) != model.num_classes:
-            raise InputError(
-                f"There must be a name for each of the {model.num_classes} classes; "
-                f"got {len(classes)} names."
-            )
+        self.classes = checked_classes(classes, model.num_classes)
         self.resizing = resizing
         self._resizing = resizing or Resizing()
         self._resizing.check_size(model.image_size)
         if not model.built:
             model.build()
-        self.classes = tuple(classes)
         # Made per object: the number of channels is the model's.
         pixels = tf.TensorSpec([None, None, None, model.channels], tf.uint8, "images")
         self.classify_pixels = GraphMethod(type(self)._classify_pixels, [pixels]).__get__(self)
