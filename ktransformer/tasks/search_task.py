@@ -57,14 +57,15 @@ class SearchTask(TextTask):
     def __init__(
         self,
         model: keras.Model,
-        tokenizer: BaseTokenizer,
+        tokenizer: Any,
         decoding: Any,
         rules: Sequence[Rule],
         *,
         name: str,
     ) -> None:
         super().__init__(model, tokenizer, name=name)
-        check_no_start(tokenizer)
+        if tokenizer is not None:
+            check_no_start(tokenizer)
         try:
             check_decoder_overrides(model)
         except NotImplementedError as error:

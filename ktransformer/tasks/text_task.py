@@ -40,15 +40,16 @@ class TextTask(Task):
         TypeError: `model` is no `model_class`, or `tokenizer` no tokenizer.
     """
 
-    FILES = ("tokenizer.model",)
+    FILES: ClassVar[tuple[str, ...]] = ("tokenizer.model",)
     IDENTITY: ClassVar[tuple[str, ...]] = ("tokenizer_sha256", "vocabulary_size")
-    description_class: ClassVar[type[TextDescription]]
+    description_class: ClassVar[type[Any]]
+    tokenizer_class: ClassVar[type] = BaseTokenizer
     model: Any
     tokenizer: BaseTokenizer
 
     def __init__(self, model: keras.Model, tokenizer: BaseTokenizer, *, name: str) -> None:
         check_type("model", model, self.model_class)
-        check_type("tokenizer", tokenizer, BaseTokenizer)
+        check_type("tokenizer", tokenizer, self.tokenizer_class)
         super().__init__(model, tokenizer, name=name)
         if not model.built:
             model.build()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         read_tsv,
     )
     from ktransformer.text.masked_batches import MaskedBatches
+    from ktransformer.text.mixed_batches import MixedBatches
     from ktransformer.text.opening import load_tokenizer
     from ktransformer.text.packed_batches import PackedBatches
     from ktransformer.text.piece_model import MASK
@@ -39,6 +40,7 @@ __all__ = [
     "UNKNOWN_ID",
     "BaseTokenizer",
     "MaskedBatches",
+    "MixedBatches",
     "PackedBatches",
     "ParallelFiles",
     "ParallelText",
@@ -75,6 +77,7 @@ __getattr__ = lazy_names(
         "read_parallel": "corpus",
         "read_tsv": "corpus",
         "MaskedBatches": "masked_batches",
+        "MixedBatches": "mixed_batches",
         "PackedBatches": "packed_batches",
         "load_tokenizer": "opening",
         "MASK": "piece_model",
