@@ -204,8 +204,9 @@ class TextGenerator(SearchTask):
         drawn = sample(
             DecoderSearch(self.model, read),
             self._limits(read),
-            search_ids(self.tokenizer.special_ids),
+            search_ids(self.tokenizer.special_ids, self.decoding),
             seed=seed,
+            score_forced_end=self.decoding.score_forced_end,
             rules=(*self._rules(read), *options),
         )
         return first_best({**self._to_texts(read, drawn), "truncated": truncated})
@@ -224,7 +225,7 @@ class TextGenerator(SearchTask):
             DecoderSearch(self.model, read),
             self._limits(read),
             self.tokenizer.special_ids,
-            beam_size=self.decoding.beam_size,
+            self.decoding,
             n_best=n_best,
             rules=self._rules(read),
         )
