@@ -37,6 +37,12 @@ def end_empty(source: tf.Tensor, best: Hypotheses, special: SpecialIds) -> Hypot
     )
 
 
+def fix_width(ids: tf.Tensor, shape: Sequence[Any], pad_id: int) -> tf.Tensor:
+    """Pads ids `[..., T]` to a fixed shape with a last axis of at least T."""
+    padded = tf.concat([ids, tf.fill(shape, pad_id)], axis=-1)
+    return tf.slice(padded, [0] * len(shape), shape)
+
+
 def spread_ids(tokenizer: Tokenizer, count: int) -> np.ndarray:
     """Returns ordinary ids from all over the vocabulary, ascending: int32 `[count]`."""
     ordinary = tokenizer.ordinary_ids
