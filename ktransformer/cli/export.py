@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ktransformer.cli.options import add_decoding, positive
+from ktransformer.cli.options import add_adapter, add_decoding, positive
 from ktransformer.config import BatchingConfig
 from ktransformer.errors import InputError, printable
 
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace an output that is there, which a SavedModel never does (default: refuse)",
     )
+    add_adapter(parser)
     add_decoding(parser)
     for side in ("source", "target"):
         parser.add_argument(
@@ -246,7 +247,11 @@ def _load_task(options: argparse.Namespace) -> "Task":
 
     if options.shortlist_size is not None and options.shortlist is None:
         raise InputError("--shortlist-size goes with --shortlist.")
-    task: Any = load(options.run, **{name: getattr(options, name) for name in _SETTINGS})
+    task: Any = load(
+        options.run,
+        adapter=options.adapter,
+        **{name: getattr(options, name) for name in _SETTINGS},
+    )
     if options.shortlist is None:
         return task
     _check_has(options, task, "shortlist", task.SETTINGS)

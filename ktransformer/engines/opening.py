@@ -55,6 +55,7 @@ def open_model(
 def load_engine(
     path: str | Path,
     *,
+    adapter: str | Path | None = None,
     beam_size: int | None = None,
     length_penalty: float | None = None,
     threads: int | None = None,
@@ -67,6 +68,7 @@ def load_engine(
 
     Args:
         path: The folder or file.
+        adapter: A LoRA adapter of the run, see `ktransformer.saving.adapter`; an export has none.
         beam_size: Another beam size than the run's; an export's is fixed.
         length_penalty: Likewise.
         threads: CPU threads of LiteRT and CTranslate2 for a batch; None for as many as there are
@@ -84,6 +86,8 @@ def load_engine(
     path = _check_exists(path)
     concurrency = to_integer("concurrency", concurrency, least=1)
     threads = None if threads is None else to_integer("threads", threads, least=1)
+    if adapter is not None and (path.is_file() or _is_export(path)):
+        raise InputError(f"An adapter goes with a run; got {adapter} and an export, {path}.")
     decoding = {"beam_size": beam_size, "length_penalty": length_penalty}
     if path.is_file():
         replicas = min(concurrency, _MAX_REPLICAS)
@@ -96,7 +100,7 @@ def load_engine(
         engine = SavedModelEngine(path, check=check)
         engine.concurrency = concurrency
     else:
-        engine = ModelEngine(load_translator(path, check=check, **decoding))
+        engine = ModelEngine(load_translator(path, check=check, adapter=adapter, **decoding))
         engine.concurrency = concurrency
         return engine
     for name, value in decoding.items():

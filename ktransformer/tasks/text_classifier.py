@@ -11,7 +11,7 @@ from ktransformer.tasks.classes import checked_classes
 from ktransformer.tasks.encoder_task import TEXTS, EncoderDescription, EncoderTask
 from ktransformer.tasks.graph_function import graph_method
 from ktransformer.tasks.registry import register_task
-from ktransformer.text import Tokenizer
+from ktransformer.text import BaseTokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class TextClassifier(EncoderTask):
     Raises:
         InputError: See `EncoderTask`; or there are not as many names as classes.
         TypeError: `classes` is a single string, `model` no `SequenceClassifier`, or `tokenizer` no
-            `Tokenizer`.
+            tokenizer.
 
     Example:
         ```python
@@ -66,7 +66,7 @@ class TextClassifier(EncoderTask):
     def __init__(
         self,
         model: SequenceClassifier,
-        tokenizer: Tokenizer,
+        tokenizer: BaseTokenizer,
         classes: Sequence[str],
         max_length: int | None = None,
     ) -> None:
