@@ -21,6 +21,7 @@ from ktransformer.runtime.noise import quiet_stderr, set_log_level, start_litert
 
 # Each is a module of this package with HELP, add_arguments(parser) and run(options).
 COMMANDS = (
+    "import",
     "train",
     "translate",
     "evaluate",
@@ -31,6 +32,7 @@ COMMANDS = (
     "export",
     "verify",
 )
+_MODULES = {"import": "import_model"}  # A word of Python cannot be the name of a module.
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -41,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ktransformer {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = importlib.import_module(f"ktransformer.cli.{name}")
+        module = importlib.import_module(f"ktransformer.cli.{_MODULES.get(name, name)}")
         command = commands.add_parser(
             name,
             help=module.HELP,
