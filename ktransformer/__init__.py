@@ -11,6 +11,7 @@ from ktransformer._version import __version__ as __version__
 
 _SUBMODULES = (
     "config",
+    "conversion",
     "decoding",
     "engines",
     "exporting",
@@ -38,7 +39,7 @@ def quiet() -> None:
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        return importlib.import_module("ktransformer.tasks").load
+        return importlib.import_module("ktransformer.conversion").load
     if name in _SUBMODULES:
         return importlib.import_module(f"ktransformer.{name}")
     raise AttributeError(f"module 'ktransformer' has no attribute {name!r}")

@@ -49,6 +49,10 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "tensorflow_text",
         },
     ),
+    "conversion": (
+        {"config", "files", "models", "saving", "tasks", "text"},
+        {"keras", "ml_dtypes", "numpy", "safetensors"},
+    ),
     "engines": (
         {"config", "exporting", "runtime", "saving", "tasks", "text"},
         {"numpy", "tensorflow"},
@@ -78,6 +82,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "cli": (
         {
             "config",
+            "conversion",
             "engines",
             "exporting",
             "files",

@@ -20,7 +20,8 @@ from ktransformer.runtime.backend import backend_message, chosen_backend
 from ktransformer.runtime.noise import quiet_stderr, set_log_level, start_litert, without_packages
 
 # Each is a module of this package with HELP, add_arguments(parser) and run(options).
-COMMANDS = ("train", "translate", "evaluate", "score", "prune", "export", "verify")
+COMMANDS = ("import", "train", "translate", "evaluate", "score", "prune", "export", "verify")
+_MODULES = {"import": "import_model"}  # A word of Python cannot be the name of a module.
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -31,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ktransformer {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = importlib.import_module(f"ktransformer.cli.{name}")
+        module = importlib.import_module(f"ktransformer.cli.{_MODULES.get(name, name)}")
         command = commands.add_parser(
             name,
             help=module.HELP,

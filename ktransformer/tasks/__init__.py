@@ -2,6 +2,7 @@
 
 from ktransformer.runtime import supported_backend as supported_backend
 from ktransformer.tasks.description import Description as Description
+from ktransformer.tasks.folder import apply_settings as apply_settings
 from ktransformer.tasks.folder import folder_files as folder_files
 from ktransformer.tasks.folder import folder_kind as folder_kind
 from ktransformer.tasks.folder import load as load

@@ -123,11 +123,25 @@ def load(path: str | Path, *, check: bool = True, **settings: Any) -> Task:
             f"{folder.path} is damaged: its configuration is not that of "
             f"{with_article(chosen.kind)}: {error}"
         ) from error
+    return apply_settings(task, path, settings)
+
+
+def apply_settings(task: Task, origin: object, settings: Mapping[str, Any]) -> Task:
+    """Returns a task with other settings.
+
+    Args:
+        task: The task.
+        origin: What it was opened from, for the message.
+        settings: Values by name; None keeps the task's own.
+
+    Raises:
+        InputError: The kind has no such setting, or its value is outside its range.
+    """
     given = {name: value for name, value in settings.items() if value is not None}
     unknown = given.keys() - set(task.SETTINGS)
     if unknown:
         names = ", ".join(sorted(unknown))
-        raise InputError(f"{path} is {with_article(task.kind)}, which has no setting {names}.")
+        raise InputError(f"{origin} is {with_article(task.kind)}, which has no setting {names}.")
     return task.with_settings(**given) if given else task
 
 

@@ -1,0 +1,36 @@
+"""All obstacles to an import, collected and reported at once."""
+
+from ktransformer.errors import InputError
+
+_MOST = 20  # A folder of another kind of model has hundreds of unknown tensors.
+
+
+class Problems:
+    """Collects the obstacles to an import, so that a user sees all of them, not the first.
+
+    Attributes:
+        sentences: One for each obstacle, in the order in which they were found.
+    """
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def add(self, sentence: str) -> None:
+        """Records an obstacle: a clause without a full stop, which says what would be wrong."""
+        if sentence not in self.sentences:
+            self.sentences.append(sentence)
+
+    def raise_if_any(self, origin: object) -> None:
+        """Raises an error that lists the obstacles found so far.
+
+        Args:
+            origin: The folder or file they were found in.
+
+        Raises:
+            InputError: There is at least one.
+        """
+        if not self.sentences:
+            return
+        more = len(self.sentences) - _MOST
+        shown = [*self.sentences[:_MOST], *([f"and {more} more"] if more > 0 else [])]
+        raise InputError(f"{origin} cannot be imported: {'; '.join(shown)}.")
