@@ -12,3 +12,6 @@ from ktransformer.conversion.registry import registered_families as registered_f
 from ktransformer.conversion.settings import Settings as Settings
 from ktransformer.conversion.weight_table import Weight as Weight
 from ktransformer.conversion.weight_table import load_weights as load_weights
+
+# The families, which register themselves.
+from ktransformer.conversion import marian as marian  # noqa: E402
