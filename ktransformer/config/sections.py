@@ -50,6 +50,8 @@ class ModelConfig:
     tie_embeddings: bool = True
     """One table for source, target and output projection; for the last two, without
     shared_vocabulary."""
+    output_bias: bool = False
+    """A bias for each piece of the target in the output projection."""
     max_length: int = 256
     """The longest source and target in tokens, the end token included."""
     remat: bool = False

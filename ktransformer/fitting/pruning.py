@@ -117,7 +117,7 @@ def prune_model(model: Transformer, kept: np.ndarray) -> Transformer:
 
 def _vocabulary_axes(model: Transformer) -> dict[int, int]:
     """Returns the axis of ids of each weight that has one, by the weight's `id`."""
-    axes: dict[int, int] = {}
+    axes = {id(model.output_bias_weight): 0} if model.output_bias else {}
     for name in ("source_embedding", "target_embedding", "output_embedding"):
         layer: Any = getattr(model, name)
         if isinstance(layer, PositionalEmbedding):

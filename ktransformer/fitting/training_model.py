@@ -26,7 +26,8 @@ class TrainingModel(keras.Model):
     Args:
         transformer: The model to train: a `Transformer`, or another model with
             `hidden_states(inputs, training)` -> `[B, T, D]`, `output_table()` -> `[V, D]` and
-            `pad_id`, whose logits are the product of the two (`has_plain_logits`).
+            `pad_id`, whose logits are the product of the two (`has_plain_logits`), plus
+            `output_bias_weight`, `[V]`, if it has one.
         label_smoothing: Probability mass spread over the vocabulary, in [0, 1).
         **kwargs: Arguments of `keras.Model`.
 
@@ -76,12 +77,14 @@ class TrainingModel(keras.Model):
         if sample_weight is not None:
             raise ValueError("A TrainingModel takes no sample_weight; use compile_model.")
         weights = token_weights(y, self.transformer.pad_id)
+        bias = getattr(self.transformer, "output_bias_weight", None)
         loss, plain, right = projected_losses(
             y_pred,
             self.transformer.output_table(),
             y,
             weights,
             self.label_smoothing,
+            bias=None if bias is None else ops.convert_to_tensor(bias),
             differentiable=training,
         )
         count = ops.sum(weights)

@@ -17,6 +17,7 @@ def projected_losses(
     weights: Any,
     label_smoothing: float = 0.0,
     *,
+    bias: Any = None,
     differentiable: bool = True,
 ) -> tuple[Any, Any, Any]:
     """Computes losses from hidden states without storing the logits of all positions.
@@ -30,6 +31,7 @@ def projected_losses(
         labels: Int tensor `[B, T]`.
         weights: Float tensor `[B, T]`, the weight of each position; 0 for padding.
         label_smoothing: e, in [0, 1).
+        bias: Float32 tensor `[V]` that is added to the logits; None for none.
         differentiable: Whether the first result has gradients. They are computed with the losses
             and cost twice as much.
 
@@ -49,24 +51,37 @@ def projected_losses(
     positions = _sort_positions(labels, weights)
 
     @ops.custom_gradient
-    def sums(hidden: Any, table: Any) -> Any:
+    def sums(hidden: Any, table: Any, *bias: Any) -> Any:
         mean_row = ops.mean(ops.cast(table, "float32"), axis=0)  # [D]
-        found = _sum_chunks(hidden, table, mean_row, positions, label_smoothing, differentiable)
+        projection = _Projection(table, ops.transpose(table), mean_row, *bias)
+        found = _sum_chunks(hidden, projection, positions, label_smoothing, differentiable)
 
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             upstream = arguments[0] if upstream is None else upstream
-            of_hidden, of_table = found[2:]
+            of_hidden, of_table, *of_bias = found[2:]
             if label_smoothing:  # e times the mean logit, whose gradient is alike for all ids.
                 weighted = ops.cast(hidden, "float32") * weights[:, None]
                 of_hidden = of_hidden - label_smoothing * weights[:, None] * mean_row
-                of_table = of_table - label_smoothing / vocabulary_size * ops.sum(weighted, axis=0)
-            return tuple(ops.cast(x * upstream[0], hidden.dtype) for x in (of_hidden, of_table))
+                share = label_smoothing / vocabulary_size
+                of_table = of_table - share * ops.sum(weighted, axis=0)
+                of_bias = [x - share * ops.sum(weights) for x in of_bias]
+            gradients = [ops.cast(x * upstream[0], hidden.dtype) for x in (of_hidden, of_table)]
+            return (*gradients, *(x * upstream[0] for x in of_bias))
 
         return found[1], gradient
 
     padded = ops.pad(hidden, [(0, padding), (0, 0)])
-    loss, plain, right = ops.unstack(sums(padded, table))
+    loss, plain, right = ops.unstack(sums(padded, table, *(() if bias is None else (bias,))))
     return loss, ops.stop_gradient(plain), ops.stop_gradient(right)
+
+
+class _Projection(NamedTuple):
+    """The output projection."""
+
+    table: Any  # [V, D]
+    transposed: Any  # [D, V]
+    mean_row: Any  # [D], of the table.
+    bias: Any = None  # [V], or None.
 
 
 class _Positions(NamedTuple):
@@ -99,8 +114,7 @@ def _sort_positions(labels: Any, weights: Any) -> _Positions:
 
 def _sum_chunks(
     hidden: Any,
-    table: Any,
-    mean_row: Any,
+    projection: _Projection,
     positions: _Positions,
     label_smoothing: float,
     differentiable: bool,
@@ -109,34 +123,41 @@ def _sum_chunks(
 
     Returns:
         The number of chunks; the three sums, `[3]`; and if `differentiable` the gradients of the
-        first sum, without the mean logit of the smoothing: `[N, D]` and `[V, D]`, float32.
+        first sum, without the mean logit of the smoothing: `[N, D]`, `[V, D]` and, with a bias,
+        `[V]`, float32.
     """
-    transposed = ops.transpose(table)
+    table, biased = projection.table, projection.bias is not None
     rows = ops.arange(_CHUNK_ROWS, dtype="int32")
 
     def step(i: Any, sums: Any, *gradients: Any) -> tuple[Any, ...]:
-        chunk = _take_chunk(i, positions, hidden, transposed)
-        sums = sums + _chunk_sums(chunk, mean_row, label_smoothing)
+        chunk = _take_chunk(i, positions, hidden, projection)
+        sums = sums + _chunk_sums(chunk, projection, label_smoothing)
         if not differentiable:
             return i + 1, sums
-        of_hidden, of_table = gradients
-        of_states, product = _chunk_gradients(chunk, rows, table, 1.0 - label_smoothing)
+        of_hidden, *of_projection = gradients
+        of_states, *products = _chunk_gradients(
+            chunk, rows, table, 1.0 - label_smoothing, biased=biased
+        )
         of_hidden = ops.scatter_update(of_hidden, chunk.indices[:, None], of_states)
-        return i + 1, sums, of_hidden, of_table + ops.cast(product, "float32")
+        new = [x + ops.cast(y, "float32") for x, y in zip(of_projection, products, strict=True)]
+        return i + 1, sums, of_hidden, *new
 
     start: tuple[Any, ...] = (ops.zeros((), "int32"), ops.zeros((3,), "float32"))
     if differentiable:
         start += (ops.zeros_like(hidden, "float32"), ops.zeros_like(table, "float32"))
+        start += (ops.zeros((table.shape[0],), "float32"),) if biased else ()
     return ops.while_loop(lambda i, *_: i < positions.chunks, step, start)
 
 
-def _take_chunk(i: Any, positions: _Positions, hidden: Any, transposed: Any) -> _Chunk:
-    """Gathers chunk `i` and computes its logits; `transposed` is the table, `[D, V]`."""
+def _take_chunk(i: Any, positions: _Positions, hidden: Any, projection: _Projection) -> _Chunk:
+    """Gathers chunk `i` and computes its logits."""
     indices = ops.slice(positions.order, [i * _CHUNK_ROWS], [_CHUNK_ROWS])
     states = ops.take(hidden, indices, axis=0)
     weights = ops.take(positions.weights, indices)
     labels = ops.take(positions.labels, indices)
-    logits = ops.cast(ops.matmul(states, transposed), "float32")  # [C, V]
+    logits = ops.cast(ops.matmul(states, projection.transposed), "float32")  # [C, V]
+    if projection.bias is not None:
+        logits = logits + projection.bias
     highest = ops.max(logits, axis=-1)
     exponentials = ops.exp(logits - highest[:, None])
     totals = ops.sum(exponentials, axis=-1)
@@ -144,19 +165,23 @@ def _take_chunk(i: Any, positions: _Positions, hidden: Any, transposed: Any) -> 
     return _Chunk(indices, states, labels, weights, highest, exponentials, totals, label_logits)
 
 
-def _chunk_sums(chunk: _Chunk, mean_row: Any, label_smoothing: float) -> Any:
+def _chunk_sums(chunk: _Chunk, projection: _Projection, label_smoothing: float) -> Any:
     """Returns the chunk's smoothed loss, its plain loss and its correct predictions: `[3]`."""
     plain = chunk.highest + ops.log(chunk.totals) - chunk.label_logits
     smoothed = plain
     if label_smoothing:
-        mean_logits = ops.matmul(ops.cast(chunk.states, "float32"), mean_row)
+        mean_logits = ops.matmul(ops.cast(chunk.states, "float32"), projection.mean_row)
+        if projection.bias is not None:
+            mean_logits = mean_logits + ops.mean(projection.bias)
         smoothed = plain + label_smoothing * (chunk.label_logits - mean_logits)
     right = ops.cast(ops.greater_equal(chunk.label_logits, chunk.highest), "float32")
     return ops.stack([ops.sum(x * chunk.weights) for x in (smoothed, plain, right)])
 
 
-def _chunk_gradients(chunk: _Chunk, rows: Any, table: Any, confidence: float) -> tuple[Any, Any]:
-    """Returns the gradients of the chunk's states, `[C, D]`, and of the table, `[V, D]`.
+def _chunk_gradients(
+    chunk: _Chunk, rows: Any, table: Any, confidence: float, *, biased: bool
+) -> tuple[Any, ...]:
+    """Returns the gradients of the chunk's states, `[C, D]`, the table, and any bias.
 
     `rows` counts from 0 to C - 1. The residuals are softmax less `confidence` at the label, times
     each row's total: it is cheaper to divide the `[C, D]` side of a product than `[C, V]`.
@@ -172,4 +197,8 @@ def _chunk_gradients(chunk: _Chunk, rows: Any, table: Any, confidence: float) ->
     residuals = ops.cast(residuals, dtype)
     of_states = ops.cast(ops.matmul(residuals, table), "float32") * scale
     scaled = ops.cast(ops.cast(chunk.states, "float32") * scale, dtype)
-    return of_states, ops.matmul(ops.transpose(residuals), scaled)
+    of_table = ops.matmul(ops.transpose(residuals), scaled)
+    if not biased:
+        return of_states, of_table
+    of_bias = ops.matmul(ops.cast(ops.transpose(scale), dtype), residuals)[0]
+    return of_states, of_table, of_bias

@@ -114,6 +114,7 @@ class BlockModel(ConfiguredLayer, DescribedLayer, keras.Model):
         """Returns whether training may compute the logits as `hidden_states` times `output_table`.
 
         A model that has both overrides it; then `fitting.TrainingModel` trains it in less memory.
+        It adds `output_bias_weight`, if the model has one.
         """
         return False
 

@@ -32,6 +32,7 @@ class CausalLanguageModel(NextTokenModel):
         d_model: D, the width.
         scale_embeddings: Whether token vectors are multiplied by sqrt(D).
         tie_embeddings: Whether the table of the embedding is the output projection as well.
+        output_bias: Whether the output projection has a bias.
         max_length: The longest text, in tokens, the start token included.
         pad_id: The id of padding.
         segment_start_id: The id that begins each text of a row that packs several: no text attends
@@ -116,8 +117,7 @@ class CausalLanguageModel(NextTokenModel):
         """Creates the weights; they do not depend on the shape of the inputs."""
         vectors = (None, None, self.d_model)
         self.target_embedding.build((None, None))
-        if not self.tie_embeddings:
-            self.output_embedding.build(vectors)
+        self._build_output()
         self.decoder.build(vectors)
         self.built = True
 

@@ -22,20 +22,37 @@ class NextTokenModel(TextModel):
     Args:
         vocabulary_size: V, the number of ids.
         tie_embeddings: Whether the table of the embedding is the output projection as well.
+        output_bias: Whether the output projection has a bias, of the weight `output_bias`, `[V]`.
         **options: Arguments of `TextModel`.
     """
 
     def __init__(
-        self, vocabulary_size: int, *, tie_embeddings: bool = True, **options: Any
+        self,
+        vocabulary_size: int,
+        *,
+        tie_embeddings: bool = True,
+        output_bias: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(vocabulary_size, **options)
         self.tie_embeddings = tie_embeddings
+        self.output_bias = output_bias
+        self.output_bias_weight: Any = None  # [V], from `build` on, with an `output_bias`.
 
     def make_output_projection(self) -> keras.layers.Layer:
         """Creates the output projection of a model whose embeddings are not tied."""
         return Projection(
             self.vocabulary_size, use_bias=False, dtype=self.dtype_policy, name="output"
         )
+
+    def _build_output(self) -> None:
+        """Creates the weights of the output projection beside a shared table."""
+        if not self.tie_embeddings:
+            self.output_embedding.build((None, None, self.d_model))
+        if self.output_bias:
+            self.output_bias_weight = self.add_weight(
+                shape=(self.vocabulary_size,), initializer="zeros", name="output_bias"
+            )
 
     def make_decoder(self, num_layers: int) -> Decoder:
         """Creates the decoder of `num_layers` blocks."""
@@ -67,7 +84,7 @@ class NextTokenModel(TextModel):
         raise NotImplementedError
 
     def has_plain_logits(self) -> bool:
-        """Tells whether the logits are `hidden_states` by `output_table`, overrides aside."""
+        """Tells whether the logits are `hidden_states` by `output_table`, and the bias."""
         logits = getattr(type(self.output_embedding), "logits", None)
         plain_table = not self.tie_embeddings or logits is PositionalEmbedding.logits
         own_methods = (type(self).call, type(self)._project)
@@ -75,22 +92,33 @@ class NextTokenModel(TextModel):
 
     def _project(self, hidden: Vectors) -> Logits:
         if self.tie_embeddings:
-            return self.output_embedding.logits(hidden)
-        return self.output_embedding(hidden)
+            logits = self.output_embedding.logits(hidden)
+        else:
+            logits = self.output_embedding(hidden)
+        if self.output_bias:
+            logits = logits + ops.cast(self.output_bias_weight, self.compute_dtype)
+        return logits
 
     def output_table(self) -> Any:
-        """Returns the output projection, a row for each id: floats `[V, D]`."""
+        """Returns the output projection without its bias, a row for each id: floats `[V, D]`."""
         if self.tie_embeddings:
             return ops.cast(self.output_embedding.embeddings, self.compute_dtype)
         return ops.transpose(ops.cast(self.output_embedding.kernel, self.compute_dtype))
 
     def output_columns(self, ids: Ids) -> Any:
-        """Returns the output projection of some ids alone: ints `[C]` -> floats `[D, C]`."""
+        """Returns the output projection of some ids alone, for `step`: ints `[C]` -> `[D, C]`.
+
+        With an `output_bias`, it returns that and the bias, `[C]`.
+        """
         if self.tie_embeddings:
             table = ops.cast(self.output_embedding.embeddings, self.compute_dtype)
-            return ops.transpose(ops.take(table, ids, axis=0))
-        kernel = ops.cast(self.output_embedding.kernel, self.compute_dtype)
-        return ops.take(kernel, ids, axis=1)
+            kernel = ops.transpose(ops.take(table, ids, axis=0))
+        else:
+            kernel = ops.cast(self.output_embedding.kernel, self.compute_dtype)
+            kernel = ops.take(kernel, ids, axis=1)
+        if not self.output_bias:
+            return kernel
+        return kernel, ops.take(ops.cast(self.output_bias_weight, self.compute_dtype), ids)
 
     def empty_state(
         self, rows: Size, length: Size, *, beam_size: int = 1, chunked: bool = False
@@ -129,7 +157,13 @@ class NextTokenModel(TextModel):
             memory_penalty,
         )
         rows = ops.reshape(hidden, (-1, self.d_model))
-        return self._project(rows) if columns is None else ops.matmul(rows, columns), state
+        if columns is None:
+            return self._project(rows), state
+        if not self.output_bias:
+            return ops.matmul(rows, columns), state
+        kernel, bias = columns
+        return ops.matmul(rows, kernel) + bias, state
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "tie_embeddings": self.tie_embeddings}
+        names = ("tie_embeddings", "output_bias")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

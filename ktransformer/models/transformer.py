@@ -37,6 +37,7 @@ class Transformer(NextTokenModel, EncoderModel):
         scale_embeddings: Whether token vectors are multiplied by sqrt(D).
         tie_embeddings: True shares one table between source, target and output projection, or,
             with a `source_vocabulary_size`, between the last two; False gives each its own.
+        output_bias: Whether the output projection has a bias.
         max_length: The longest source and the longest target, in tokens, the end token included;
             of what the decoder sees, the start token instead.
         pad_id: The id of padding, on both sides.
@@ -66,8 +67,8 @@ class Transformer(NextTokenModel, EncoderModel):
         logits = model({"source": source, "target": target})
         ```
 
-    Reference: Vaswani et al. 2017. Differences: the output projection has no bias (as there),
-        the positions' sines come before the cosines by default.
+    Reference: Vaswani et al. 2017. Differences: the positions' sines come before the cosines by
+        default.
     """
 
     presets = PRESETS
@@ -122,8 +123,7 @@ class Transformer(NextTokenModel, EncoderModel):
         self.source_embedding.build(ids)
         if self.target_embedding is not self.source_embedding:
             self.target_embedding.build(ids)
-        if not self.tie_embeddings:
-            self.output_embedding.build(vectors)
+        self._build_output()
         self.encoder.build(vectors)
         self.decoder.build(vectors, vectors)
         self.built = True

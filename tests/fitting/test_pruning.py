@@ -130,8 +130,13 @@ def test_counting_gives_each_piece_and_the_end_of_each_text(words):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"tie_embeddings": False}, {"positions": "learned", "norm_first": True}],
-    ids=["tied", "untied", "learned positions"],
+    [
+        {},
+        {"tie_embeddings": False},
+        {"positions": "learned", "norm_first": True},
+        {"output_bias": True},
+    ],
+    ids=["tied", "untied", "learned positions", "output bias"],
 )
 def test_the_logits_of_the_pieces_that_stay_are_those_of_the_whole_model(words, options):
     run = run_of(words, **options)

@@ -21,7 +21,13 @@ from tests.fitting.small_training import (
     state_of,
 )
 
-MUON = {"accumulate_batches": 3, "subword_alpha": 0.3, "patience": 1, "optimizer": "muon"}
+MUON = {
+    "accumulate_batches": 3,
+    "subword_alpha": 0.3,
+    "patience": 1,
+    "optimizer": "muon",
+    "output_bias": True,
+}
 HALF = {
     "dtype": "mixed_float16",
     "remat": True,

@@ -14,9 +14,9 @@ CONFIG = TrainingConfig(learning_rate=0.01, warmup_steps=2)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("tie_embeddings", [True, False])
-def test_it_trains_as_the_model_compiled_with_a_loss_does(tie_embeddings):
-    plain, lean = (make_model(tie_embeddings=tie_embeddings) for _ in range(2))
+@pytest.mark.parametrize("options", [{}, {"tie_embeddings": False}, {"output_bias": True}])
+def test_it_trains_as_the_model_compiled_with_a_loss_does(options):
+    plain, lean = (make_model(**options) for _ in range(2))
     compile_model(plain, CONFIG)
     training_model = compile_training_model(lean, CONFIG)
     keras.utils.set_random_seed(1)
@@ -36,6 +36,26 @@ def test_a_sample_weight_is_not_ignored():
     training_model.run_eagerly = True
     with pytest.raises(ValueError, match=r"sample_weight.*compile_model"):
         training_model.fit(*make_batch(), sample_weight=np.ones(4), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("mixed_float16", marks=pytest.mark.long)]
+)
+def test_an_output_bias_is_trained_without_all_logits(dtype):
+    model = make_model(output_bias=True, dtype=dtype, dropout=0.0)
+    inputs, labels = make_batch()
+    assert model.has_plain_logits()
+    training_model = TrainingModel(model, label_smoothing=0.1)
+    training_model.compile(keras.optimizers.SGD(1.0))
+    training_model.train_on_batch(inputs, labels)
+    # Of zeros: the mean over the real tokens of the label's smoothed share less its probability.
+    found = array(model.output_bias_weight)
+    model = make_model(output_bias=True, dtype=dtype, dropout=0.0)
+    real = labels != 0
+    probabilities = array(keras.ops.softmax(keras.ops.cast(model(inputs), "float32")))[real]
+    smoothed = 0.9 * np.eye(13)[labels[real]] + 0.1 / 13
+    expected = (smoothed - probabilities).mean(axis=0)
+    np.testing.assert_allclose(found, expected, atol=1e-6 if dtype == "float32" else 1e-3)
 
 
 @pytest.mark.parametrize("pad_id", [0, 5])

@@ -21,19 +21,25 @@ def make_projection(shape, width=8, vocabulary_size=11, seed=0):
 
 @pytest.mark.parametrize("shape", [(3, 5), (8, 64), (60, 31)])  # A chunk is of 512 positions.
 @pytest.mark.parametrize("label_smoothing", SMOOTHINGS)
-def test_projected_losses_are_those_of_the_logits_and_so_are_the_gradients(label_smoothing, shape):
+@pytest.mark.parametrize("biased", [False, True])
+def test_projected_losses_are_those_of_the_logits_and_so_are_the_gradients(
+    biased, label_smoothing, shape
+):
     labels, hidden, table = make_projection(shape)
     weights = token_weights(labels, 0)
+    bias = tf.linspace(-2.0, 3.0, len(table)) if biased else None
+    watched = [hidden, table, bias] if biased else [hidden, table]
     with tf.GradientTape(persistent=True) as tape:
-        tape.watch([hidden, table])
-        found = projected_losses(hidden, table, labels, weights, label_smoothing)
+        tape.watch(watched)
+        found = projected_losses(hidden, table, labels, weights, label_smoothing, bias=bias)
         logits = hidden @ tf.transpose(table)
+        logits = logits + bias if biased else logits
         expected = tf.reduce_sum(smoothed_cross_entropy(labels, logits, label_smoothing) * weights)
         scaled, expected_scaled = 3 * found[0], 3 * expected
     plain = tf.reduce_sum(smoothed_cross_entropy(labels, logits) * weights)
     right = tf.reduce_sum(weights * tf.cast(tf.argmax(logits, -1) == labels, tf.float32))
     np.testing.assert_allclose(found, [expected, plain, right], rtol=1e-5)
-    for of in (hidden, table):
+    for of in watched:
         np.testing.assert_allclose(
             tape.gradient(scaled, of), tape.gradient(expected_scaled, of), rtol=1e-4, atol=1e-4
         )

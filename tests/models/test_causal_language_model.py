@@ -26,7 +26,12 @@ OPTIONS = [
     {},
     LLAMA,
     {"norm_first": False, "feed_forward": "geglu", "positions": "relative"},
-    {"tie_embeddings": False, "positions": "alibi", "scale_embeddings": True},
+    {
+        "tie_embeddings": False,
+        "output_bias": True,
+        "positions": "alibi",
+        "scale_embeddings": True,
+    },
     {"segment_start_id": START, "pad_id": 5, "positions": "sinusoidal"},
 ]
 with_options = pytest.mark.parametrize("options", OPTIONS, ids=str)

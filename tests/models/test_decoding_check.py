@@ -112,6 +112,8 @@ class ForgetsThePast(MultiHeadSelfAttention):
         {"max_length": 1},
         {"source_vocabulary_size": 3},
         {"source_vocabulary_size": 200, "tie_embeddings": False},
+        {"output_bias": True},
+        {"output_bias": True, "tie_embeddings": False, "dtype": "mixed_bfloat16"},
         {"dtype": "mixed_float16"},
         {"dtype": "mixed_bfloat16", "norm_first": True},
     ],

@@ -342,6 +342,21 @@ def test_a_source_over_max_length_is_refused():
 
 
 @TIES
+def test_the_output_bias_is_added_to_the_logits(tie_embeddings):
+    model = make_model(tie_embeddings=tie_embeddings, output_bias=True)
+    bias = np.arange(13, dtype="float32")
+    model.output_bias_weight.assign(bias)
+    assert model.output_bias_weight.path == f"{model.name}/output_bias"
+    biased = array(model(INPUTS))
+    columns = array(model.output_columns(np.array([7, 3]))[1])
+    model.output_bias_weight.assign(0 * bias)
+    np.testing.assert_allclose(biased - array(model(INPUTS)), biased * 0 + bias, atol=1e-5)
+    np.testing.assert_array_equal(columns, [7, 3])
+    without = make_model(tie_embeddings=tie_embeddings)
+    assert model.count_params() - without.count_params() == 13
+
+
+@TIES
 @NORMS
 def test_a_saved_model_loads_with_the_same_config_and_logits(norm_first, tie_embeddings, tmp_path):
     model = make_model(
@@ -352,6 +367,7 @@ def test_a_saved_model_loads_with_the_same_config_and_logits(norm_first, tie_emb
         activation="gelu",
         attention_dropout=0.1,
         hidden_dropout=0.3,
+        output_bias=norm_first,
         pad_id=2,
         epsilon=1e-3,
         dtype="mixed_bfloat16",

@@ -37,15 +37,16 @@ for index in range(length):
     step, cache = model.step(inputs["target"][:, index], index, cache, memory)
     steps.append(step)
 labels = np.concatenate([inputs["target"][:, 1:], np.full((rows, 1), 2, "int32")], axis=1)
-arguments = model.hidden_states(inputs), model.output_table(), labels, np.ones((rows, length))
+bias = keras.ops.convert_to_tensor(model.output_bias_weight)
+arguments = model.hidden_states(inputs), model.output_table(), bias
 
 
-def loss(hidden, table):
-    return projected_losses(hidden, table, *arguments[2:], 0.1)[0]
+def loss(hidden, table, bias):
+    return projected_losses(hidden, table, labels, np.ones(labels.shape), 0.1, bias=bias)[0]
 
 
-gradients = jax.jit(jax.grad(loss, (0, 1)))(*arguments[:2])
-named = dict(zip(("of_hidden", "of_table"), gradients))
+gradients = jax.jit(jax.grad(loss, (0, 1, 2)))(*arguments)
+named = dict(zip(("of_hidden", "of_table", "of_bias"), gradients))
 np.savez(f"{folder}/jax.npz", logits=logits, steps=np.stack(steps, axis=1), **named)
 
 model.compile(optimizer=keras.optimizers.Adam(0.02), loss=SmoothedCrossEntropy(0.1))
@@ -58,11 +59,11 @@ print(json.dumps(history.history["loss"]))
 def on_jax(tmp_path_factory):
     """A model here, and what JAX, in a process of its own, made of its weights."""
     folder = tmp_path_factory.mktemp("jax")
-    model = make_model()
+    model = make_model(output_bias=True)
     model.save_weights(folder / "model.weights.h5")
     np.savez(folder / "inputs.npz", **INPUTS)
     losses = subprocess.run(
-        [sys.executable, "-c", _ON_JAX, str(folder), json.dumps(SIZES)],
+        [sys.executable, "-c", _ON_JAX, str(folder), json.dumps({**SIZES, "output_bias": True})],
         env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
         check=True,
         stdout=subprocess.PIPE,
@@ -89,12 +90,14 @@ def test_jax_computes_the_same_gradients_without_logits(on_jax):
     labels = np.pad(INPUTS["target"][:, 1:], [(0, 0), (0, 1)], constant_values=2)
     hidden = tf.convert_to_tensor(model.hidden_states(INPUTS))
     table = tf.convert_to_tensor(model.output_table())
+    bias = tf.convert_to_tensor(model.output_bias_weight)
+    watched = [hidden, table, bias]
     with tf.GradientTape() as tape:
-        tape.watch([hidden, table])
+        tape.watch(watched)
         weights = np.ones(labels.shape)
-        loss = projected_losses(hidden, table, labels, weights, 0.1)[0]
+        loss = projected_losses(hidden, table, labels, weights, 0.1, bias=bias)[0]
     for name, expected in zip(
-        ("of_hidden", "of_table"), tape.gradient(loss, [hidden, table]), strict=True
+        ("of_hidden", "of_table", "of_bias"), tape.gradient(loss, watched), strict=True
     ):
         np.testing.assert_allclose(outputs[name], expected, atol=1e-5, rtol=1e-4)
 

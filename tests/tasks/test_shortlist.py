@@ -51,9 +51,9 @@ def test_the_special_and_frequent_pieces_come_first_then_the_likeliest_translati
     assert choose(5, *[[7, 5]] * 2000) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("tie_embeddings", [True, False])
+@pytest.mark.parametrize(("tie_embeddings", "output_bias"), [(True, False), (False, True)])
 def test_a_search_is_that_of_the_whole_vocabulary_with_the_rest_ruled_out(
-    tie_embeddings, translator
+    tie_embeddings, output_bias, translator
 ):
     tokenizer = translator.tokenizer
     model = Transformer(
@@ -64,8 +64,11 @@ def test_a_search_is_that_of_the_whole_vocabulary_with_the_rest_ruled_out(
         hidden_dim=16,
         max_length=16,
         tie_embeddings=tie_embeddings,
+        output_bias=output_bias,
     )
     model.build()
+    if output_bias:
+        model.output_bias_weight.assign(np.linspace(-3, 3, tokenizer.vocabulary_size))
     narrow = with_shortlist(Translator(model, tokenizer), max_length_offset=3, beam_size=3)
     source = narrow.to_ids(tf.constant(TEXTS[:1]))
     chosen = narrow.shortlist.choose(source).numpy()

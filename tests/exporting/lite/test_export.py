@@ -17,6 +17,7 @@ from ktransformer.layers import EncoderBlock, FeedForward
 from ktransformer.models import Transformer
 from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
+from tests.layers.layer_checks import built
 from tests.small_translator import TEXTS, with_decoding
 from tests.subclasses import OneKeyTransformer, RelativeTransformer, SwiGLUTransformer
 
@@ -120,18 +121,17 @@ def test_greedy_and_beam_exports_say_what_the_model_says(translator, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model_class", "positions"),
+    ("model_class", "options"),
     [
-        (OneKeyTransformer, "none"),
-        pytest.param(SwiGLUTransformer, "learned", marks=pytest.mark.long),
-        pytest.param(RelativeTransformer, "sinusoidal", marks=pytest.mark.long),
+        (OneKeyTransformer, {"positions": "none", "output_bias": True}),
+        pytest.param(SwiGLUTransformer, {"positions": "learned"}, marks=pytest.mark.long),
+        pytest.param(RelativeTransformer, {}, marks=pytest.mark.long),
     ],
 )
-def test_a_subclass_of_the_model_exports(model_class, positions, tmp_path):
+def test_a_model_of_other_parts_exports(model_class, options, tmp_path):
     tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
     sizes = {"num_layers": 1, "d_model": 16, "num_heads": 2, "hidden_dim": 16}
-    model = model_class(tokenizer.vocabulary_size, positions=positions, **sizes)
-    model.build()
+    model = built(model_class(tokenizer.vocabulary_size, **options, **sizes))
     translator = Translator(model, tokenizer)
     file = export_lite(translator, tmp_path / "model.tflite", signatures=["beam"])
     (expected,) = ModelEngine(translator).translate_n_best(["one two"], n_best=4)

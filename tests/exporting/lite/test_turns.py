@@ -76,6 +76,27 @@ def test_an_interrupted_thread_leaves_its_place_to_the_next(monkeypatch):
 
 
 @pytest.mark.parametrize(("threads", "replicas"), [(8, 1), (32, 4)])
+def test_the_99th_percentile_of_waits_is_under_three_fair_shares(threads, replicas):
+    turns, begun, waits = Turns(range(replicas)), [], []
+
+    def call_often() -> None:
+        for _ in range(50):
+            before = len(begun)
+            with turns.take():
+                waits.append(len(begun) - before)  # In calls of others, not in seconds.
+                begun.append(None)
+                time.sleep(0.0002)
+
+    workers = [threading.Thread(target=call_often) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(waits) == 50 * threads
+    assert sorted(waits)[int(0.99 * len(waits))] < 3 * threads
+
+
+@pytest.mark.parametrize(("threads", "replicas"), [(8, 1), (32, 4)])
 def test_threads_that_share_an_engine_get_equal_shares(lite_file, threads, replicas):
     engine = LiteEngine(lite_file, replicas=replicas)
     engine.warmup()
