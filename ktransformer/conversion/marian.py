@@ -91,7 +91,7 @@ def convert(folder: PublishedFolder, problems: Problems) -> Imported:
 
 def _read_model(settings: Settings) -> dict[str, Any]:
     """Returns the settings of `ModelConfig`; those absent have transformers' defaults."""
-    settings.ignore("bos_token_id", "num_hidden_layers", "extra_pos_embeddings", "id2label")
+    settings.ignore("bos_token_id", "extra_pos_embeddings", "id2label")
     settings.ignore("classif_dropout", "classifier_dropout", "encoder_layerdrop")
     settings.ignore("decoder_layerdrop", "output_past", "prefix", "use_bfloat16")
     for name in ("normalize_before", "add_final_layer_norm"):
@@ -107,12 +107,14 @@ def _read_model(settings: Settings) -> dict[str, Any]:
     settings.require("decoder_vocab_size", size, None, why=_APART)
     heads = settings.take_int("encoder_attention_heads", default=16)
     hidden = settings.take_int("encoder_ffn_dim", default=4096)
+    layers = settings.take_int("encoder_layers", default=12)
+    settings.require("num_hidden_layers", layers, why="encoder_layers is another")
     both = "encoder and decoder must have the same"
     settings.require("decoder_attention_heads", heads, why=f"{both} number of heads, {heads}")
     settings.require("decoder_ffn_dim", hidden, why=f"{both} inner features, {hidden}")
     settings.require("num_attention_heads", heads, why="encoder_attention_heads is another")
     return {
-        "num_layers": settings.take_int("encoder_layers", default=12),
+        "num_layers": layers,
         "num_decoder_layers": settings.take_int("decoder_layers", default=12),
         "d_model": settings.take_int("d_model", default=1024),
         "num_heads": heads,
