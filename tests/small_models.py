@@ -2,8 +2,21 @@
 
 import numpy as np
 
-from ktransformer.models import CausalLanguageModel, MaskedLanguageModel, VisionTransformer
-from ktransformer.tasks import GenerationConfig, ImageClassifier, MaskFiller, TextGenerator
+from ktransformer.models import (
+    CausalLanguageModel,
+    MaskedLanguageModel,
+    SequenceClassifier,
+    TextEncoder,
+    VisionTransformer,
+)
+from ktransformer.tasks import (
+    GenerationConfig,
+    ImageClassifier,
+    MaskFiller,
+    TextClassifier,
+    TextEmbedder,
+    TextGenerator,
+)
 from ktransformer.text import Tokenizer
 from tests.layers.layer_checks import built
 from tests.small_run import number_pairs
@@ -18,6 +31,36 @@ def small_filler(top_k: int = 3, **options) -> MaskFiller:
     sizes = {"num_layers": 2, "d_model": 32, "num_heads": 4, "hidden_dim": 64, "max_length": 12}
     model = built(MaskedLanguageModel(tokenizer.vocabulary_size, **{**sizes, **options}))
     return MaskFiller(model, tokenizer, top_k)
+
+
+BERT = {
+    "num_layers": 2,
+    "d_model": 32,
+    "num_heads": 4,
+    "hidden_dim": 64,
+    "max_length": 12,
+    "embedding_norm": True,
+    "type_vocabulary_size": 2,
+}
+
+
+def small_embedder(**settings) -> TextEmbedder:
+    """An encoder of number words, with an embedding as in BERT."""
+    lines = [source for source, _ in number_pairs(300, seed=1)]
+    tokenizer = Tokenizer.train(lines, vocabulary_size=60)
+    return TextEmbedder(
+        built(TextEncoder(tokenizer.vocabulary_size, **BERT)), tokenizer, **settings
+    )
+
+
+def small_text_classifier(**settings) -> TextClassifier:
+    """A classifier of number words, with an embedding as in BERT."""
+    tokenizer = small_embedder().tokenizer
+    model = built(SequenceClassifier(tokenizer.vocabulary_size, len(CLASSES), **BERT))
+    # So that different texts are of different classes.
+    logits = model({"ids": np.arange(4, tokenizer.vocabulary_size)[:, None]})
+    model.head.bias.assign(model.head.bias - np.mean(logits, axis=0))
+    return TextClassifier(model, tokenizer, CLASSES, **settings)
 
 
 def small_generator(decoding: GenerationConfig | None = None, **options) -> TextGenerator:

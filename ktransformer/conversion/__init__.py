@@ -1,5 +1,6 @@
 """Published models in: the folders of other libraries, opened as tasks."""
 
+from ktransformer.conversion import vit as vit
 from ktransformer.conversion.folder import PublishedFolder as PublishedFolder
 from ktransformer.conversion.folder import is_published as is_published
 from ktransformer.conversion.importing import Imported as Imported

@@ -21,3 +21,4 @@ from ktransformer.layers.positions import PositionEncoding as PositionEncoding
 from ktransformer.layers.positions import sinusoidal_positions as sinusoidal_positions
 from ktransformer.layers.rms_normalization import RMSNormalization as RMSNormalization
 from ktransformer.layers.self_attention import MultiHeadSelfAttention as MultiHeadSelfAttention
+from ktransformer.layers.typed_embedding import TypedEmbedding as TypedEmbedding

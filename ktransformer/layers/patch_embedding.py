@@ -42,6 +42,7 @@ class PatchEmbedding(DescribedLayer):
             int or `(height, width)`; multiples of `patch_size`.
         channels: C of an image: 1 for grey, 3 for red, green and blue.
         class_token: Whether a learned vector that belongs to no patch comes first.
+        distillation_token: Whether a second one follows it, as in a distilled DeiT.
         dropout: Probability of zeroing a feature of the sum, in [0, 1).
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -50,12 +51,14 @@ class PatchEmbedding(DescribedLayer):
         training: Whether dropout is on.
 
     Returns:
-        Float tensor `[B, N, D]`, N = h * w / `patch_size`^2; `[B, N + 1, D]` with a class token.
+        Float tensor `[B, N, D]`, N = h * w / `patch_size`^2; `[B, N + 1, D]` with a class token,
+        `[B, N + 2, D]` with a distillation token as well.
 
     Raises:
         ValueError: A size is below 1, `dropout` is not in [0, 1), `patch_size` does not divide
             the height and the width of `image_size` or of the images, these are not known in
-            advance, or the images have other channels.
+            advance, the images have other channels, or there is a distillation token and no class
+            token.
 
     Masking: none; every patch is real.
 
@@ -66,8 +69,9 @@ class PatchEmbedding(DescribedLayer):
         larger = embedding(keras.random.normal((2, 256, 320, 3)))  # (2, 321, 192)
         ```
 
-    Reference: Dosovitskiy et al. 2021, section 3.1, equation 1, and section 3.2 (interpolation).
-        Initial values as there: positions normal with 0.02, class token 0.
+    Reference: Dosovitskiy et al. 2021, section 3.1, equation 1, and section 3.2 (interpolation);
+        Touvron et al. 2021, section 4 (distillation token). Initial values as in the first:
+        positions normal with 0.02, class token 0.
     """
 
     def __init__(
@@ -78,17 +82,24 @@ class PatchEmbedding(DescribedLayer):
         image_size: int | tuple[int, int],
         channels: int = 3,
         class_token: bool = True,
+        distillation_token: bool = False,
         dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_sizes(d_model=d_model, patch_size=patch_size, channels=channels)
         check_dropouts(dropout=dropout)
+        if distillation_token and not class_token:
+            raise ValueError(
+                "distillation_token=True needs a class token before it; got class_token=False."
+            )
         self.d_model = d_model
         self.patch_size = patch_size
         self.image_size = height_and_width(image_size)
         self.channels = channels
         self.class_token = class_token
+        self.distillation_token = distillation_token
+        self.num_tokens = int(class_token) + int(distillation_token)
         self.dropout = dropout
         self.grid_size = self.grid_of("image_size", *self.image_size)
         self.sum_dropout = keras.layers.Dropout(
@@ -116,7 +127,7 @@ class PatchEmbedding(DescribedLayer):
         self.projection.build((None, self.patch_size**2 * self.channels))
         rows, columns = self.grid_size
         self.position_embeddings = self.add_weight(
-            shape=(rows * columns + self.class_token, self.d_model),
+            shape=(rows * columns + self.num_tokens, self.d_model),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
             name="position_embeddings",
         )
@@ -124,11 +135,15 @@ class PatchEmbedding(DescribedLayer):
             self.class_embedding = self.add_weight(
                 shape=(1, self.d_model), initializer="zeros", name="class_embedding"
             )
+        if self.distillation_token:
+            self.distillation_embedding = self.add_weight(
+                shape=(1, self.d_model), initializer="zeros", name="distillation_embedding"
+            )
 
     def compute_output_shape(self, input_shape: Shape) -> tuple[int | None, ...]:
-        """Returns `[B, N, D]`, or `[B, N + 1, D]` with a class token."""
+        """Returns `[B, N, D]`, N counting the class token and the distillation token, too."""
         rows, columns = self._grid_of_images(input_shape)
-        return (input_shape[0], rows * columns + self.class_token, self.d_model)
+        return (input_shape[0], rows * columns + self.num_tokens, self.d_model)
 
     def compute_mask(self, inputs: Images, mask: Mask | None = None) -> None:
         """Starts no mask: every patch is real."""
@@ -146,7 +161,7 @@ class PatchEmbedding(DescribedLayer):
     def positions(self, rows: int, columns: int) -> Any:
         """Returns the patches' positions `[N, D]` for a grid, interpolated where it is another."""
         table = ops.cast(self.position_embeddings, self.compute_dtype)
-        table = table[1:] if self.class_token else table
+        table = table[self.num_tokens :] if self.num_tokens else table
         if (rows, columns) == self.grid_size:
             return table
         grid = ops.reshape(table, (1, *self.grid_size, self.d_model))
@@ -161,10 +176,13 @@ class PatchEmbedding(DescribedLayer):
         vectors = self.projection(self.flatten_patches(images))
         vectors = ops.reshape(vectors, (-1, rows * columns, self.d_model))
         added = self.positions(rows, columns)
-        if self.class_token:
+        if self.num_tokens:
             # Zeros in front and one sum: no copies of the class token, whatever B is.
-            vectors = ops.pad(vectors, ((0, 0), (1, 0), (0, 0)))
-            first = ops.cast(self.class_embedding + self.position_embeddings[:1], added.dtype)
+            vectors = ops.pad(vectors, ((0, 0), (self.num_tokens, 0), (0, 0)))
+            tokens = self.class_embedding
+            if self.distillation_token:
+                tokens = ops.concatenate([tokens, self.distillation_embedding], axis=0)
+            first = ops.cast(tokens + self.position_embeddings[: self.num_tokens], added.dtype)
             added = ops.concatenate([first, added], axis=0)
         return self.sum_dropout(vectors + added, training=training)
 
@@ -182,4 +200,5 @@ class PatchEmbedding(DescribedLayer):
 
     def get_config(self) -> dict[str, Any]:
         names = ("d_model", "patch_size", "image_size", "channels", "class_token", "dropout")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        config = {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {**config, "distillation_token": self.distillation_token}

@@ -142,13 +142,16 @@ class PositionalEmbedding(DescribedLayer):
         if reverse:
             check_axes("inputs", inputs, "[B, T, D]")
             return self.logits(inputs)
+        # A subclass whose `embed` has no position_ids works where none are given.
+        options = {} if position_ids is None else {"position_ids": position_ids}
+        return self.sum_dropout(self.embed(self.checked_ids(inputs), **options), training=training)
+
+    def checked_ids(self, inputs: Ids) -> Ids:
+        """Returns ids `[B, T]` as `embed` takes them; raises for what `call` does not take."""
         check_axes("inputs", inputs, "[B, T]")
         check_ids("inputs", inputs, self.vocabulary_size)
         # Below 0 is no row from the end.
-        ids = ops.where(inputs < 0, self.vocabulary_size, ops.cast(inputs, "int32"))
-        # A subclass whose `embed` has no position_ids works where none are given.
-        options = {} if position_ids is None else {"position_ids": position_ids}
-        return self.sum_dropout(self.embed(ids, **options), training=training)
+        return ops.where(inputs < 0, self.vocabulary_size, ops.cast(inputs, "int32"))
 
     def compute_output_shape(self, input_shape: Shape) -> tuple[int | None, ...]:
         """Returns `[B, T, D]` for ids `[B, T]`, `[B, T, V]` for vectors `[B, T, D]`."""

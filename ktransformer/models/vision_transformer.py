@@ -17,7 +17,7 @@ VISION_PRESETS: dict[str, dict[str, Any]] = {
     "small": {"num_layers": 12, "d_model": 384, "hidden_dim": 1536, "num_heads": 6},
     "base": {"num_layers": 12, "d_model": 768, "hidden_dim": 3072, "num_heads": 12},
 }
-POOLINGS = ("class_token", "mean")
+POOLINGS = ("class_token", "mean", "both_tokens")
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -36,7 +36,9 @@ class VisionTransformer(EncoderModel):
         num_layers: Blocks of the encoder.
         d_model: D, the width.
         pooling: What the head sees: `"class_token"`, the encoder's output at an extra first
-            position, or `"mean"`, the mean over the patches, without such a position.
+            position, `"mean"`, the mean over the patches, without such a position, or
+            `"both_tokens"`, the outputs at the class token and at the distillation token, joined.
+        distillation_token: Whether there is a distillation token after the class token.
         **options: Fields of `BlockConfig`, by default 12 heads, a `hidden_dim` of 3072, GELU,
             `norm_first` and an `epsilon` of 1e-6; `remat` of `BlockModel`; arguments of
             `keras.Model`.
@@ -52,7 +54,7 @@ class VisionTransformer(EncoderModel):
 
     Raises:
         ValueError: See `BlockModel`; or `patch_size` does not divide a height or a width, or
-            `pooling` is unknown.
+            `pooling` is unknown or needs another token.
         TypeError: An argument is unknown.
 
     Masking: none; every patch is real.
@@ -63,8 +65,8 @@ class VisionTransformer(EncoderModel):
         logits = model(images / 127.5 - 1)  # (B, 10)
         ```
 
-    Reference: Dosovitskiy et al. 2021 (sizes of `base`); Touvron et al. 2021 (`tiny`, `small`).
-        As there, the blocks are pre-norm and the head's weights start at 0.
+    Reference: Dosovitskiy et al. 2021 (sizes of `base`); Touvron et al. 2021 (`tiny`, `small`, the
+        distillation token). As there, the blocks are pre-norm and the head's weights start at 0.
     """
 
     presets = VISION_PRESETS
@@ -87,6 +89,7 @@ class VisionTransformer(EncoderModel):
         num_layers: int = 12,
         d_model: int = 768,
         pooling: str = "class_token",
+        distillation_token: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(num_layers=num_layers, d_model=d_model, **options)
@@ -96,6 +99,11 @@ class VisionTransformer(EncoderModel):
         self.patch_size = to_size("patch_size", patch_size)
         self.channels = to_size("channels", channels)
         self.pooling = pooling
+        self.distillation_token = distillation_token
+        if pooling == "both_tokens" and not distillation_token:
+            raise ValueError(
+                "pooling='both_tokens' needs a distillation token; got distillation_token=False."
+            )
         self._make_layers()
 
     def _make_layers(self) -> None:
@@ -110,14 +118,15 @@ class VisionTransformer(EncoderModel):
             self.patch_size,
             image_size=self.image_size,
             channels=self.channels,
-            class_token=self.pooling == "class_token",
+            class_token=self.pooling != "mean",
+            distillation_token=self.distillation_token,
             dropout=self.dropout,
             dtype=self.dtype_policy,
             name="patch_embedding",
         )
 
     def make_head(self) -> keras.layers.Layer:
-        """Creates the layer from features `[B, D]` to logits; override it for another one."""
+        """Creates the layer from `features` to logits; override it for another one."""
         return Projection(
             self.num_classes, kernel_initializer="zeros", dtype=self.dtype_policy, name="head"
         )
@@ -127,21 +136,27 @@ class VisionTransformer(EncoderModel):
         height, width = self.image_size
         self.patch_embedding.build((None, height, width, self.channels))
         self.encoder.build((None, None, self.d_model))
-        self.head.build((None, self.d_model))
+        width = 2 * self.d_model if self.pooling == "both_tokens" else self.d_model
+        self.head.build((None, width))
         self.built = True
 
     def encode(self, images: Images, training: bool | None = None) -> Vectors:
-        """Encodes images `[B, h, w, C]`: `[B, N, D]`, the class token first where there is one."""
+        """Encodes images `[B, h, w, C]`: `[B, N, D]`, first the tokens that are no patches."""
         if not self.built:  # Else a model that is only used through this is saved unbuilt.
             self.build()
         return self.encoder(self.patch_embedding(images, training=training), training=training)
 
     def features(self, images: Images, training: bool | None = None) -> Any:
-        """Returns one vector an image, what the head sees: `[B, h, w, C] -> [B, D]`."""
+        """Returns one vector an image, what the head sees: `[B, h, w, C] -> [B, D]`.
+
+        With `both_tokens` it is `[B, 2D]`.
+        """
         return self.pool(self.encode(images, training=training))
 
     def pool(self, encoded: Vectors) -> Any:
-        """Makes one vector of an image's many: `[B, N, D] -> [B, D]`."""
+        """Makes one vector of an image's many: `[B, N, D] -> [B, D]`, or `[B, 2D]`."""
+        if self.pooling == "both_tokens":
+            return ops.reshape(encoded[:, :2], (-1, 2 * self.d_model))
         if self.pooling == "class_token":
             return encoded[:, 0]
         return ops.mean(encoded, axis=1)
@@ -161,10 +176,12 @@ class VisionTransformer(EncoderModel):
     def attention_weights(self, images: Images) -> list[Any]:
         """Returns each block's attention weights `[B, H, T, T]`, first block first.
 
-        T is N, or N + 1 with the class token at 0; a row is what one position looks at.
+        T is N, the tokens that are no patches included, which come first; a row is what one
+        position looks at.
         """
         return self.encoder.attention_weights(self.patch_embedding(images, training=False))
 
     def get_config(self) -> dict[str, Any]:
         names = ("num_classes", "image_size", "patch_size", "channels", "pooling")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        config = {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {**config, "distillation_token": self.distillation_token}

@@ -20,11 +20,18 @@ from ktransformer.tasks.mask_filler import MaskFillerDescription as MaskFillerDe
 from ktransformer.tasks.registry import register_task as register_task
 from ktransformer.tasks.registry import registered_tasks as registered_tasks
 from ktransformer.tasks.registry import with_article as with_article
+from ktransformer.tasks.resizing import Resizing as Resizing
 from ktransformer.tasks.search_task import TEXT_SIGNATURES as TEXT_SIGNATURES
 from ktransformer.tasks.shortlist import Shortlist as Shortlist
 from ktransformer.tasks.task import LiteSignature as LiteSignature
 from ktransformer.tasks.task import SignatureCheck as SignatureCheck
 from ktransformer.tasks.task import Task as Task
+from ktransformer.tasks.text_classifier import TextClassifier as TextClassifier
+from ktransformer.tasks.text_classifier import (
+    TextClassifierDescription as TextClassifierDescription,
+)
+from ktransformer.tasks.text_embedder import TextEmbedder as TextEmbedder
+from ktransformer.tasks.text_embedder import TextEmbedderDescription as TextEmbedderDescription
 from ktransformer.tasks.text_generator import TextGenerator as TextGenerator
 from ktransformer.tasks.text_generator import (
     TextGeneratorDescription as TextGeneratorDescription,

@@ -9,13 +9,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.errors import InputError, check_unicode
+from ktransformer.errors import InputError
 from ktransformer.files.checksums import read_json
 from ktransformer.models import VisionTransformer
+from ktransformer.tasks.classes import checked_classes
 from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import GraphMethod, graph_method
 from ktransformer.tasks.inputs import to_tensor
 from ktransformer.tasks.registry import register_task
+from ktransformer.tasks.resizing import Resizing
 from ktransformer.tasks.task import LiteSignature, SignatureCheck, Task, check_type
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
@@ -30,12 +32,14 @@ class ImageClassifierDescription(Description):
         image_size: Height and width of the model's input, in pixels.
         channels: Channels of an image: 1 for grey, 3 for red, green and blue.
         classes: The names of the classes, in the order of their numbers.
+        resizing: How images of another size are resized; None for bilinear sampling.
     """
 
     kind: str = "image classifier"
     image_size: tuple[int, int]
     channels: int
     classes: tuple[str, ...]
+    resizing: Resizing | None = None
 
 
 @register_task
@@ -43,7 +47,8 @@ class ImageClassifier(Task):
     """Decoding, resizing, scaling and a vision Transformer in one: every method is a graph.
 
     Images are resized to the model's `image_size`, bilinearly and regardless of their sides'
-    ratio, as `keras.utils.image_dataset_from_directory` does, and scaled to [-1, 1].
+    ratio, as `keras.utils.image_dataset_from_directory` does, or as `resizing` says, and scaled to
+    [-1, 1].
 
     As a SavedModel it has these signatures, B images and n classes:
 
@@ -63,9 +68,11 @@ class ImageClassifier(Task):
     Args:
         model: A trained `VisionTransformer`, or a subclass of it; built here if it is not yet.
         classes: The names of its classes, in the order of their numbers.
+        resizing: How images of another size are resized; None for bilinear sampling.
 
     Raises:
-        InputError: There are not as many names as classes.
+        InputError: There are not as many names as classes, or `resizing` makes smaller images than
+            the model takes.
         TypeError: `classes` is a single string, or `model` no `VisionTransformer`.
 
     Example:
@@ -81,24 +88,24 @@ class ImageClassifier(Task):
     LITE_SIGNATURES = ("serving_default", "unit_pixels")
     FILES = ("classes.json",)
     RANKED_BY: ClassVar[Mapping[str, str]] = {"class": "probability", "label": "probability"}
-    IDENTITY = ("classes", "image_size", "channels")
+    IDENTITY = ("classes", "image_size", "channels", "resizing")
     model: VisionTransformer
 
-    def __init__(self, model: VisionTransformer, classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        model: VisionTransformer,
+        classes: Sequence[str],
+        *,
+        resizing: Resizing | None = None,
+    ) -> None:
         check_type("model", model, VisionTransformer)
         super().__init__(model, name="image_classifier")
-        if isinstance(classes, str):
-            raise TypeError("classes must be a list of names; got one string.")
-        for name in classes:
-            check_unicode("classes", name)
-        if len(classes) != model.num_classes:
-            raise InputError(
-                f"There must be a name for each of the {model.num_classes} classes; "
-                f"got {len(classes)} names."
-            )
+        self.classes = checked_classes(classes, model.num_classes)
+        self.resizing = resizing
+        self._resizing = resizing or Resizing()
+        self._resizing.check_size(model.image_size)
         if not model.built:
             model.build()
-        self.classes = tuple(classes)
         # Made per object: the number of channels is the model's.
         pixels = tf.TensorSpec([None, None, None, model.channels], tf.uint8, "images")
         self.classify_pixels = GraphMethod(type(self)._classify_pixels, [pixels]).__get__(self)
@@ -124,6 +131,7 @@ class ImageClassifier(Task):
             image_size=self.model.image_size,
             channels=self.model.channels,
             classes=self.classes,
+            resizing=self.resizing,
             **others,
         )
 
@@ -135,7 +143,13 @@ class ImageClassifier(Task):
         return {"class": classes, "probability": found}
 
     def with_model(self, model: VisionTransformer) -> Self:
-        return type(self)(model, self.classes)
+        # A subclass may lack an argument that is not used.
+        others = {} if self.resizing is None else {"resizing": self.resizing}
+        return type(self)(model, self.classes, **others)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {} if self.resizing is None else {"resizing": dataclasses.asdict(self.resizing)}
 
     def write_files(self, folder: Path) -> None:
         text = json.dumps(self.classes, indent=2, ensure_ascii=False)
@@ -147,6 +161,8 @@ class ImageClassifier(Task):
         _, classes = read_json(path)
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise InputError(f"{path} is damaged: it must be a list of names.")
+        if "resizing" in config:
+            config = {**config, "resizing": Resizing(**config["resizing"])}
         return cls(model, classes, **config)
 
     @classmethod
@@ -203,7 +219,7 @@ class ImageClassifier(Task):
         return self._with_labels(self._classify(pixels))
 
     def _classify_pixels(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._with_labels(self._classify(tf.image.resize(images, self.model.image_size)))
+        return self._with_labels(self._classify(self._resize(images)))
 
     def _classify_bytes(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._classify(tf.cast(images, tf.float32))
@@ -231,7 +247,10 @@ class ImageClassifier(Task):
     def _decode(self, content: tf.Tensor) -> tf.Tensor:
         """Turns the bytes of a file into float pixels `[h, w, C]` in [0, 255]."""
         image = tf.io.decode_image(content, self.model.channels, expand_animations=False)
-        return tf.image.resize(image, self.model.image_size)
+        return self._resize(image)
+
+    def _resize(self, images: tf.Tensor) -> tf.Tensor:
+        return self._resizing.apply(images, self.model.image_size)
 
     def _classify(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies float images `[B, h, w, C]` in [0, 255], of the model's size."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,17 +11,14 @@ from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy
 from ktransformer.models import MaskedLanguageModel
 from ktransformer.numbers import to_integer
-from ktransformer.tasks.description import Description
+from ktransformer.tasks.encoder_task import TEXTS, EncoderDescription, EncoderTask
 from ktransformer.tasks.graph_function import graph_function, graph_method
-from ktransformer.tasks.inputs import cut_texts, to_tensor
+from ktransformer.tasks.inputs import to_tensor
 from ktransformer.tasks.registry import register_task
-from ktransformer.tasks.task import LiteSignature, SignatureCheck, check_padding, check_pieces
-from ktransformer.tasks.text_task import TextDescription, TextTask
 from ktransformer.tasks.written_texts import decode_n_best, spread_ids
 from ktransformer.text import MASK, Tokenizer
 
 _TEXT = tf.TensorSpec([], tf.string, "text")
-_TEXTS = tf.TensorSpec([None], tf.string, "texts")
 
 
 class Fill(NamedTuple):
@@ -39,23 +36,21 @@ class Fill(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskFillerDescription(TextDescription):
+class MaskFillerDescription(EncoderDescription):
     """The metadata of an export of a masked language model.
 
     Attributes:
-        max_length: The longest text, in tokens, the end token included.
         top_k: The number of fills that it gives.
         mask_token: The mark of a missing token in a text.
     """
 
     kind: str = "masked language model"
-    max_length: int
     top_k: int
     mask_token: str
 
 
 @register_task
-class MaskFiller(TextTask):
+class MaskFiller(EncoderTask):
     """Tokenizer and masked language model in one: every method is a graph that takes texts.
 
     As a SavedModel or a .tflite it has these signatures, B texts and K = `top_k`:
@@ -97,20 +92,20 @@ class MaskFiller(TextTask):
     LITE_SIGNATURES = ("serving_default", "embed", "score")
     SETTINGS = ("top_k",)
     RANKED_BY: ClassVar[Mapping[str, str]] = dict.fromkeys(("text", "piece", "ids"), "probability")
-    IDENTITY = (*TextTask.IDENTITY, "max_length")
     model: MaskedLanguageModel
 
     def __init__(self, model: MaskedLanguageModel, tokenizer: Tokenizer, top_k: int = 5) -> None:
         super().__init__(model, tokenizer, name="mask_filler")
-        if tokenizer.special_ids.mask is None:
-            raise InputError(f"This tokenizer has no mask token: train it to have {MASK}.")
-        check_pieces(tokenizer, model.vocabulary_size)
-        check_padding(model, tokenizer)
         self.special_ids = tokenizer.special_ids
         self._ordinary_ids = tokenizer.ordinary_ids
         self.top_k = self._checked(top_k)
         # Not in `fill_texts`, which is traced anew.
         self._fill_function = graph_function(self._fill)
+
+    def check_tokenizer(self) -> None:
+        if self.tokenizer.special_ids.mask is None:
+            raise InputError(f"This tokenizer has no mask token: train it to have {MASK}.")
+        super().check_tokenizer()
 
     def _checked(self, top_k: int) -> int:
         return to_integer("top_k", top_k, least=1, most=len(self._ordinary_ids))
@@ -118,53 +113,19 @@ class MaskFiller(TextTask):
     def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
         return {"serving_default": self.fill_texts, "embed": self.embed, "score": self.score}
 
-    def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
+    def probe_texts(self, count: int) -> tf.Tensor:
         pieces = spread_ids(self.tokenizer, 5)
-        ids = np.tile([*pieces[:2], self.special_ids.mask, *pieces[2:]], (batch_size or 2, 1))
+        ids = np.tile([*pieces[:2], self.special_ids.mask, *pieces[2:]], (count, 1))
         ids[1:, 3:] = self.special_ids.pad  # The first text is the longest.
-        probe = {"texts": self.tokenizer.decode(tf.constant(ids, tf.int32))}
-        return self.text_signature(name, batch_size, probe)
+        return self.tokenizer.decode(tf.constant(ids, tf.int32))
 
     def describe(self, signatures: Sequence[str], **others: Any) -> MaskFillerDescription:
-        return super().describe(
-            signatures,
-            max_length=self.model.max_length,
-            top_k=self.top_k,
-            mask_token=MASK,
-            **others,
-        )
+        return super().describe(signatures, mask_token=MASK, **others)
 
     def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         wider = self.with_settings(top_k=min(2 * self.top_k + 2, len(self._ordinary_ids)))
         outputs: dict[str, tf.Tensor] = wider.fill_texts(inputs["texts"])
         return outputs
-
-    def with_model(self, model: MaskedLanguageModel) -> Self:
-        return type(self)(model, self.tokenizer, self.top_k)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"top_k": self.top_k}
-
-    def with_settings(self, **settings: Any) -> Self:
-        return type(self)(self.model, self.tokenizer, **{**self.settings, **settings})
-
-    @classmethod
-    def settings_of(cls, export: Any) -> dict[str, Any]:
-        return {"top_k": export.top_k}
-
-    def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
-        """Returns the same check for each signature: all of them take texts."""
-
-        def prepare(examples: Sequence[str]) -> dict[str, np.ndarray]:
-            return {"texts": cut_texts(examples, self.model.max_length)}
-
-        functions = self.saved_model_signatures()
-        return [
-            SignatureCheck(name, function, prepare)
-            for name, function in functions.items()
-            if name in export.signatures
-        ]
 
     def fill(self, text: str, top_k: int | None = None) -> list[Fill]:
         """Fills the first mask of a text.
@@ -186,18 +147,18 @@ class MaskFiller(TextTask):
         count = self.top_k if top_k is None else self._checked(top_k)
         outputs = self._fill_function(tensor[None], count)
         if outputs["ids"][0, 0] == self.special_ids.pad:
-            raise InputError(f"The text's {MASK} is beyond the {self.model.max_length}th token.")
+            raise InputError(f"The text's {MASK} is beyond the {self.max_length}th token.")
         names = Fill._fields
         rows = zip(*(outputs[name][0].numpy().tolist() for name in names), strict=True)
         return [Fill(text.decode(), piece.decode(), value) for text, piece, value in rows]
 
-    @graph_method(input_signature=[_TEXTS])
+    @graph_method(input_signature=[TEXTS])
     def fill_texts(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Fills the first mask of each text `[B]`; the class lists the outputs."""
         return self._fill(texts, self.top_k)
 
     def _fill(self, texts: tf.Tensor, count: int) -> dict[str, tf.Tensor]:
-        ids, truncated = self.tokenizer.encode_dense(texts, self.model.max_length)  # [B, S]
+        ids, truncated = self.encode(texts)  # [B, S]
         is_mask = tf.cast(ids == self.special_ids.mask, tf.int32)
         first = tf.argmax(is_mask, axis=1, output_type=tf.int32)[:, None]  # [B, 1]
         logits = self.model({"ids": ids, "positions": first}, training=False)
@@ -237,14 +198,14 @@ class MaskFiller(TextTask):
             return places + self._ordinary_ids[0]
         return tf.gather(self._ordinary_ids, places)
 
-    @graph_method(input_signature=[_TEXTS])
+    @graph_method(input_signature=[TEXTS])
     def embed(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Turns texts `[B]` into vectors: `embedding`, float32 `[B, D]`, and `truncated`."""
-        ids, truncated = self.tokenizer.encode_dense(texts, self.model.max_length)
+        ids, truncated = self.encode(texts)
         embedding = tf.cast(self.model.embed(ids), tf.float32)
         return {"embedding": embedding, "truncated": truncated}
 
-    @graph_method(input_signature=[_TEXTS])
+    @graph_method(input_signature=[TEXTS])
     def score(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scores texts `[B]` by their pseudo-log-likelihood.
 
@@ -257,7 +218,7 @@ class MaskFiller(TextTask):
             many were scored: neither the end token nor what is masked in the text itself;
             `truncated`, boolean `[B]`.
         """
-        ids, truncated = self.tokenizer.encode_dense(texts, self.model.max_length)
+        ids, truncated = self.encode(texts)
         special = self.special_ids
         scored = (ids != special.pad) & (ids != special.end) & (ids != special.mask)
         weights = tf.cast(scored, tf.float32)  # [B, S]

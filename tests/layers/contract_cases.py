@@ -16,6 +16,7 @@ SIZES = {"B": 2, "T": 5, "S": 6, "M": 3}
 VOCABULARY_SIZE = 13
 BLOCK = {"num_heads": 2, "hidden_dim": 12, "dropout": 0.1}
 MODEL = {"num_layers": 1, "d_model": 8, **BLOCK}
+BERT = {"max_length": 7, "embedding_norm": True, "type_vocabulary_size": 5}
 VECTORS, MEMORY = ("B", "T", 8), ("B", "S", 8)
 
 
@@ -117,6 +118,21 @@ CASES: dict[type[keras.layers.Layer], Case] = {
         mask="ids",
         integers=True,
     ),
+    layers.TypedEmbedding: Case(
+        lambda dtype: layers.TypedEmbedding(
+            VOCABULARY_SIZE,
+            8,
+            max_length=7,
+            positions="learned",
+            type_vocabulary_size=2,
+            norm="layer",
+            dtype=dtype,
+        ),
+        (("B", "T"),),
+        VECTORS,
+        mask="ids",
+        integers=True,
+    ),
     models.Encoder: Case(
         lambda dtype: models.Encoder([layers.EncoderBlock(**BLOCK, dtype=dtype)], dtype=dtype),
         (VECTORS,),
@@ -145,6 +161,20 @@ CASES: dict[type[keras.layers.Layer], Case] = {
         (("B", "T"),),
         ("B", "T", VOCABULARY_SIZE),
         mask="ids",
+        integers=True,
+    ),
+    models.TextEncoder: Case(
+        lambda dtype: models.TextEncoder(VOCABULARY_SIZE, **MODEL, **BERT, dtype=dtype),
+        ({"ids": ("B", "T"), "token_types": ("B", "T")},),
+        VECTORS,
+        mask="ids",
+        integers=True,
+    ),
+    models.SequenceClassifier: Case(
+        lambda dtype: models.SequenceClassifier(VOCABULARY_SIZE, 3, **MODEL, **BERT, dtype=dtype),
+        ({"ids": ("B", "T")},),
+        ("B", 3),
+        mask=None,
         integers=True,
     ),
     models.MaskedLanguageModel: Case(

@@ -38,6 +38,9 @@ MAKERS = {
     "MaskedLanguageModel": lambda **o: models.MaskedLanguageModel(
         13, num_layers=1, d_model=8, max_length=7, **o
     ),
+    "SequenceClassifier": lambda **o: models.SequenceClassifier(
+        13, 3, num_layers=1, d_model=8, max_length=7, embedding_norm=True, **o
+    ),
     "VisionTransformer": lambda **o: models.VisionTransformer(
         3, image_size=4, patch_size=2, num_layers=1, d_model=8, **o
     ),

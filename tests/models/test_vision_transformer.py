@@ -186,6 +186,13 @@ def test_the_logits_equal_those_of_pytorch(pytorch, pooling, images):
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
 
 
+def test_both_tokens_are_what_the_head_sees():
+    model = make_model(pooling="both_tokens", distillation_token=True)
+    encoded = array(model.encode(IMAGES))
+    assert encoded.shape == (2, 2 + 12, 8)
+    np.testing.assert_array_equal(array(model.features(IMAGES)), encoded[:, :2].reshape(2, 16))
+
+
 @POOLINGS
 def test_a_saved_model_loads_with_the_same_config_and_logits(pooling, tmp_path):
     model = make_model(
@@ -278,6 +285,8 @@ def test_an_unknown_preset_is_refused():
         ({"hidden_dim": 0}, r"hidden_dim .*1.*hidden_dim=0"),
         ({"image_size": 14}, r"image_size=\(14, 14\), patch_size=4"),
         ({"pooling": "max"}, r"pooling .*pooling='max'"),
+        ({"pooling": "both_tokens"}, "both_tokens.*distillation_token=False"),
+        ({"pooling": "mean", "distillation_token": True}, "class_token=False"),
         ({"attention_dropout": 1.0}, "dropout"),
     ],
     ids=str,

@@ -24,7 +24,7 @@ _OPERATIONS = """
     StaticRegexFullMatch StringJoin
     SentencepieceDetokenizeOp SentencepieceOp SentencepieceTokenizeOp
     TFText>FastSentencepieceDetokenize TFText>FastSentencepieceTokenize
-    DecodeImage
+    DecodeImage ScaleAndTranslate
     BatchFunction
 """
 _ALLOWED = frozenset(_OPERATIONS.split())
