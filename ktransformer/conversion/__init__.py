@@ -1,5 +1,6 @@
 """Published models in: the folders of other libraries, opened as tasks."""
 
+from ktransformer.conversion import marian as marian
 from ktransformer.conversion import vit as vit
 from ktransformer.conversion.folder import PublishedFolder as PublishedFolder
 from ktransformer.conversion.folder import is_published as is_published
@@ -13,6 +14,3 @@ from ktransformer.conversion.registry import registered_families as registered_f
 from ktransformer.conversion.settings import Settings as Settings
 from ktransformer.conversion.weight_table import Weight as Weight
 from ktransformer.conversion.weight_table import load_weights as load_weights
-
-# The families, which register themselves.
-from ktransformer.conversion import marian as marian  # noqa: E402

@@ -19,7 +19,6 @@ from ktransformer.conversion.weight_table import (
     joined,
     joined_transposed,
     load_weights,
-    transposed,
 )
 from ktransformer.saving.run import make_model
 from ktransformer.tasks import Translator
@@ -34,7 +33,11 @@ _ACTIVATIONS = {
 }
 _TABLE, _BIAS = "model.shared.weight", "final_logits_bias"
 # Copies of the table, which old files hold, and the sinusoids, which follow from the configuration.
-_COPIES = ("lm_head.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight")
+_COPIES = (
+    "lm_head.weight",
+    "model.encoder.embed_tokens.weight",
+    "model.decoder.embed_tokens.weight",
+)
 _POSITIONS = r"model\.(en|de)coder\.embed_positions\.weight"
 # The start token is never chosen: exp(-1e4) is 0, and float16 holds it. Hugging Face has no such
 # token, so that its softmax is over the others alone.
@@ -56,7 +59,7 @@ def convert(folder: PublishedFolder, problems: Problems) -> Imported:
     settings = Settings(folder.config, problems)
     options, ids = _read_model(settings), _read_ids(settings)
     settings.finish()
-    size = folder.config.get("vocab_size")
+    size = options.pop("vocabulary_size")
     options |= _read_generation(
         Settings(folder.generation_config, problems, "the generation settings"),
         ids,
@@ -90,7 +93,7 @@ def convert(folder: PublishedFolder, problems: Problems) -> Imported:
 
 
 def _read_model(settings: Settings) -> dict[str, Any]:
-    """Returns the settings of `ModelConfig`; those absent have transformers' defaults."""
+    """Returns their vocabulary_size and our `ModelConfig`, with transformers' defaults."""
     settings.ignore("bos_token_id", "extra_pos_embeddings", "id2label")
     settings.ignore("classif_dropout", "classifier_dropout", "encoder_layerdrop")
     settings.ignore("decoder_layerdrop", "output_past", "prefix", "use_bfloat16")
@@ -114,6 +117,7 @@ def _read_model(settings: Settings) -> dict[str, Any]:
     settings.require("decoder_ffn_dim", hidden, why=f"{both} inner features, {hidden}")
     settings.require("num_attention_heads", heads, why="encoder_attention_heads is another")
     return {
+        "vocabulary_size": size,
         "num_layers": layers,
         "num_decoder_layers": settings.take_int("decoder_layers", default=12),
         "d_model": settings.take_int("d_model", default=1024),
@@ -143,7 +147,7 @@ def _read_generation(settings: Settings, ids: _Ids, longest: int) -> dict[str, A
     settings.ignore("_from_model_config", "num_return_sequences", "output_scores", "tf_legacy_loss")
     settings.ignore("return_dict_in_generate", "remove_invalid_values", "bos_token_id")
     settings.ignore("temperature", "top_k", "top_p", "typical_p")  # Of sampling alone.
-    settings.ignore("renormalize_logits")  # Over the tokens that may be chosen, as ours.
+    settings.ignore("renormalize_logits")  # Its search differs by the probability of padding.
     settings.require("do_sample", False, None, why="its texts would be drawn, not searched")
     for name, neutral in (("num_beam_groups", 1), ("diversity_penalty", 0.0)):
         settings.require(name, neutral, None, why="its beam would be in groups")
@@ -166,6 +170,7 @@ def _read_generation(settings: Settings, ids: _Ids, longest: int) -> dict[str, A
         "min_length": max(settings.take_int("min_length", least=0, default=0), 1),
         "repetition_penalty": settings.take_float("repetition_penalty", least=0.01, default=1.0),
         "no_repeat_ngram_size": settings.take_int("no_repeat_ngram_size", least=0, default=0),
+        "score_forced_end": False,
         "early_stopping": settings.take_bool("early_stopping", default=False),
         "suppress_unknown": False,
     }

@@ -42,9 +42,7 @@ class Vocabulary(NamedTuple):
         return sorted(text[2:-2] for text in self.table if is_language(text))
 
 
-def read_vocabulary(
-    folder: PublishedFolder, problems: Problems, pad: int, end: int
-) -> Vocabulary:
+def read_vocabulary(folder: PublishedFolder, problems: Problems, pad: int, end: int) -> Vocabulary:
     """Reads and checks the vocabulary of a Marian folder.
 
     Args:
@@ -56,13 +54,13 @@ def read_vocabulary(
     table = _read_table(folder, problems)
     for text, number in (("<pad>", pad), ("</s>", end)):
         if table and table.get(text) != number:
-            problems.add(
-                f"vocab.json has {text}={table.get(text)}, but config.json says {number}"
-            )
+            problems.add(f"vocab.json has {text}={table.get(text)}, but config.json says {number}")
     if table and "<unk>" not in table:
         problems.add("vocab.json lacks <unk>")
     _check_tokens(folder, problems)
-    models = tuple(_read_pieces(folder, f"{side}.spm", table, problems) for side in ("source", "target"))
+    models = tuple(
+        _read_pieces(folder, f"{side}.spm", table, problems) for side in ("source", "target")
+    )
     first = ["<pad>", "<unk>", START, "</s>"]
     texts = [*first, *(text for text in sorted(table, key=table.__getitem__) if text not in first)]
     return Vocabulary(

@@ -64,7 +64,11 @@ def essential_pieces(model: bytes) -> list[int]:
         raise InputError(f"Only a unigram tokenizer can lose pieces; this one's kind is {kind}.")
     normal, foreign = proto.SentencePiece.NORMAL, find_foreign(model)
     own = {i: piece for i, piece in enumerate(proto.pieces) if i not in foreign}
-    ordinary = {i: p for i, p in own.items() if p.type == normal and not is_language(p.piece.removeprefix(SPACE))}
+    ordinary = {
+        i: p
+        for i, p in own.items()
+        if p.type == normal and not is_language(p.piece.removeprefix(SPACE))
+    }
     essential = own.keys() - ordinary.keys()
     essential |= {i for i in ordinary if i >= (find_unlisted(model) or len(proto.pieces))}
     essential |= {i for i, piece in ordinary.items() if len(piece.piece) == 1}
@@ -133,7 +137,7 @@ def find_foreign(model: bytes) -> set[int]:
 
 
 def decoding_model(model: bytes) -> bytes:
-    """Returns the model that decodes the ids of a table: all of its pieces, as the table has them."""
+    """Returns the model that decodes the ids of a table: all pieces as the table has them."""
     proto = piece_schema().ModelProto.FromString(model)
     for i in find_foreign(model):
         proto.pieces[i].type = proto.SentencePiece.NORMAL

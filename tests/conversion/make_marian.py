@@ -1,15 +1,16 @@
-"""Writes marian.tar.xz: Marian folders with random weights, and what transformers makes of them.
+"""Writes marian.tar.xz: small Marian folders, and what transformers makes of them.
 
 Needs torch 2.13.0, transformers 5.24.0 and sentencepiece 0.2.3, which the tests do not:
 
     python tests/conversion/make_marian.py
 
 Folders: `relu`, safetensors in shards, generation_config.json, the end is not id 0, two language
-tokens, another number of layers on each side; `swish`, an old pytorch_model.bin of float16 with the
-extra tensors that old files have, the settings of `generate` in config.json. `marian.npz` holds,
-for each, sources and targets with their logits, and 100 lines with the texts of `generate`: greedy,
-beam 4 with either stop rule. All of these texts end before `max_length`: at the limit Hugging Face
-gives the end token a probability of 1, and we its own.
+tokens, another number of layers on each side; `swish`, an old pytorch_model.bin of float16 with
+the extra tensors that old files have, the settings of `generate` in config.json. Their weights are
+drawn, and then trained for some seconds on made-up text: texts of weights that are only drawn do
+not end. `marian.npz` holds, for each, sources and targets with their logits, and 100 lines with the
+texts of `generate`: greedy, beam 4 with either stop rule. All of these texts end before
+`max_length`, so that nothing depends on how the limit ends a text.
 """
 
 import io
@@ -27,23 +28,32 @@ from transformers import MarianConfig, MarianMTModel, MarianTokenizer
 
 LANGUAGES = [">>deu<<", ">>por<<"]
 MAX_LENGTH = 40
+STEPS = 220
+SOURCE, TARGET = ("bdgklmnprst", "aeiou"), ("бвгдклмн", "аеио")  # Consonants and vowels.
 
 
-def make_lines(consonants: str, vowels: str, count: int, seed: int) -> list[str]:
-    """Makes lines of made-up words."""
-    draw = random.Random(seed)
+def make_lines(consonants: str, vowels: str, count: int) -> list[str]:
+    """Makes lines of made-up words; those of other letters are their translations."""
+    draw = random.Random(1)
     syllables = [c + v for c in consonants for v in vowels]
-    words = ["".join(draw.choices(syllables, k=draw.randint(1, 3))) for _ in range(120)]
+    words = ["".join(draw.choices(syllables, k=draw.randint(1, 3))) for _ in range(50)]
     ends = [".", ".", "?", "!"]
-    return [" ".join(draw.choices(words, k=draw.randint(2, 9))) + draw.choice(ends) for _ in range(count)]
+    return [
+        " ".join(draw.choices(words, k=draw.randint(1, 6))) + draw.choice(ends)
+        for _ in range(count)
+    ]
 
 
 def train_pieces(lines: list[str], path: Path) -> list[str]:
     """Trains a SentencePiece model as OPUS-MT does; returns its pieces."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=model, vocab_size=110, hard_vocab_limit=False,
-        minloglevel=3, num_threads=1,
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        vocab_size=110,
+        hard_vocab_limit=False,
+        minloglevel=3,
+        num_threads=1,
     )
     path.write_bytes(model.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
@@ -52,8 +62,7 @@ def train_pieces(lines: list[str], path: Path) -> list[str]:
 
 def make_tokenizer(folder: Path, *, end_first: bool, languages: list[str]) -> MarianTokenizer:
     """Writes source.spm, target.spm and vocab.json; leaves two pieces out of the table."""
-    sides = make_lines("bdgklmnprst", "aeiou", 400, 1), make_lines("бвгдклмн", "аеио", 400, 2)
-    sides[1].extend(["Ramel 12 ñ."] * 5)
+    sides = make_lines(*SOURCE, 400), [*make_lines(*TARGET, 400), *["Ramel 12 ñ."] * 5]
     pieces: list[str] = []
     for lines, name in zip(sides, ("source.spm", "target.spm"), strict=True):
         pieces += train_pieces(lines, folder / name)[2:]
@@ -72,58 +81,91 @@ def make_model(tokenizer: MarianTokenizer, seed: int, **options) -> MarianMTMode
     """Makes a model whose outputs are not flat, and end."""
     pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
     config = MarianConfig(
-        vocab_size=tokenizer.vocab_size, d_model=32, encoder_ffn_dim=48, decoder_ffn_dim=48,
-        encoder_attention_heads=4, decoder_attention_heads=4, scale_embedding=True,
-        max_position_embeddings=64, pad_token_id=pad, eos_token_id=end,
-        decoder_start_token_id=pad, forced_eos_token_id=end, **options,
+        vocab_size=tokenizer.vocab_size,
+        d_model=32,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        scale_embedding=True,
+        max_position_embeddings=64,
+        pad_token_id=pad,
+        eos_token_id=end,
+        decoder_start_token_id=pad,
+        forced_eos_token_id=end,
+        **options,
     )
     torch.manual_seed(seed)
     model = MarianMTModel(config).eval()
+    sides = make_lines(*SOURCE, 400), make_lines(*TARGET, 400)
+    with torch.no_grad():
+        model.model.shared.weight[pad] = (
+            0.1  # The start. Zeros in OPUS-MT; here it must not be lost.
+        )
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    model.train()
+    for step in range(STEPS):
+        batch = [side[step * 32 % 384 :][:32] for side in sides]
+        inputs = tokenizer(batch[0], text_target=batch[1], return_tensors="pt", padding=True)
+        inputs["labels"][inputs["labels"] == pad] = -100
+        loss = model(**inputs).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    print("loss", loss.item(), flush=True)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "norm" in name and name.endswith("weight"):
-                weight.copy_(1 + 0.1 * torch.randn(weight.shape, generator=generator))
-            elif "embed_positions" not in name:
-                scale = 0.12 if "shared" in name else 0.3
-                weight.copy_(scale * torch.randn(weight.shape, generator=generator))
-        bias = model.final_logits_bias
-        bias.copy_(0.5 * torch.randn(bias.shape, generator=generator))
-        bias[0, end] += 1.0
-    return model
+        model.final_logits_bias.copy_(0.3 * torch.randn(1, config.vocab_size, generator=generator))
+    return model.eval()
 
 
 def write_old(model: MarianMTModel, folder: Path, generation: dict) -> None:
     """Writes a folder as transformers 4.0 did: one .bin with copies of the table."""
     state = {name: tensor.half() for name, tensor in model.state_dict().items()}
     table = state["model.shared.weight"]
-    for name in ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"):
+    for name in (
+        "model.encoder.embed_tokens.weight",
+        "model.decoder.embed_tokens.weight",
+        "lm_head.weight",
+    ):
         state[name] = table
     for side in ("encoder", "decoder"):
         positions = getattr(model.model, side).embed_positions.weight
         state[f"model.{side}.embed_positions.weight"] = positions.detach().half()
     torch.save(state, folder / "pytorch_model.bin")
     config = {
-        **model.config.to_dict(), **generation, "bos_token_id": 0, "normalize_before": False,
-        "normalize_embedding": False, "add_final_layer_norm": False, "add_bias_logits": False,
-        "static_position_embeddings": True, "num_hidden_layers": 6, "_num_labels": 3,
-        "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}, "classif_dropout": 0.0,
+        **model.config.to_dict(),
+        **generation,
+        "bos_token_id": 0,
+        "normalize_before": False,
+        "normalize_embedding": False,
+        "add_final_layer_norm": False,
+        "add_bias_logits": False,
+        "static_position_embeddings": True,
+        "num_hidden_layers": 1,
+        "_num_labels": 3,
+        "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0},
+        "classif_dropout": 0.0,
     }
     config = {name: value for name, value in config.items() if value is not None}
     (folder / "config.json").write_text(json.dumps(config, indent=1))
 
 
-def measure(folder: Path, languages: list[str], seed: int) -> dict[str, np.ndarray]:
+def measure(folder: Path, languages: list[str]) -> dict[str, np.ndarray]:
     """Returns logits and texts of a folder, as transformers loads it."""
     tokenizer = MarianTokenizer.from_pretrained(folder)
     model = MarianMTModel.from_pretrained(folder, dtype=torch.float32).eval()
-    lines = make_lines("bdgklmnprst", "aeiou", 200, seed)
-    draw = random.Random(seed)
+    lines = make_lines(*SOURCE, 600)[400:]
+    draw = random.Random(5)
     lines = [
         f"{draw.choice(languages)} {line}" if languages and draw.random() < 0.7 else line
         for line in lines
     ]
-    lines = [line + draw.choice(["", "", "", " ñ", " 日本", " бa12"]) for line in lines]
+    lines = [
+        line + draw.choice(["", "", "", " ñ", " 日本", " \N{CYRILLIC SMALL LETTER BE}12"])
+        for line in lines
+    ]
     found, keep = {}, np.ones(len(lines), bool)
     searches = {
         "greedy": {"num_beams": 1},
@@ -136,7 +178,9 @@ def measure(folder: Path, languages: list[str], seed: int) -> dict[str, np.ndarr
             inputs = tokenizer(lines[i : i + 50], return_tensors="pt", padding=True)
             with torch.no_grad():
                 ids = model.generate(**inputs, **options, max_length=MAX_LENGTH)
-            full = torch.nn.functional.pad(ids, (0, MAX_LENGTH - ids.shape[1]), value=model.config.pad_token_id)
+            full = torch.nn.functional.pad(
+                ids, (0, MAX_LENGTH - ids.shape[1]), value=model.config.pad_token_id
+            )
             keep[i : i + 50] &= (full[:, -1] == model.config.pad_token_id).numpy()
             texts += tokenizer.batch_decode(ids, skip_special_tokens=True)
         print(folder.name, name, flush=True)
@@ -148,7 +192,12 @@ def measure(folder: Path, languages: list[str], seed: int) -> dict[str, np.ndarr
     print("lengths", np.percentile([len(found["greedy"][i].split()) for i in kept], [0, 50, 100]))
     arrays = {name: np.array([texts[i] for i in kept]) for name, texts in found.items()}
     arrays["lines"] = np.array([lines[i] for i in kept])
-    batch = tokenizer(lines[:6], text_target=[found["beam"][i] for i in range(6)], padding=True, return_tensors="pt")
+    batch = tokenizer(
+        lines[:6],
+        text_target=[found["beam"][i] for i in range(6)],
+        padding=True,
+        return_tensors="pt",
+    )
     with torch.no_grad():
         arrays["logits"] = model(**batch).logits.numpy()
     arrays["targets"] = np.array([found["beam"][i] for i in range(6)])
@@ -166,18 +215,24 @@ def main() -> None:
         for folder in ("relu", "swish"):
             (root / folder).mkdir()
         tokenizer = make_tokenizer(root / "relu", end_first=False, languages=LANGUAGES)
-        model = make_model(tokenizer, 1, activation_function="relu", encoder_layers=2, decoder_layers=1)
+        model = make_model(
+            tokenizer, 1, activation_function="relu", encoder_layers=2, decoder_layers=1
+        )
         model.generation_config.update(
             **generation, bad_words_ids=[[tokenizer.pad_token_id]], renormalize_logits=True
         )
         model.save_pretrained(root / "relu", max_shard_size="60KB")
         tokenizer = make_tokenizer(root / "swish", end_first=True, languages=[])
-        model = make_model(tokenizer, 2, activation_function="swish", encoder_layers=1, decoder_layers=2)
-        write_old(model, root / "swish", {**generation, "bad_words_ids": [[tokenizer.pad_token_id]]})
+        model = make_model(
+            tokenizer, 2, activation_function="swish", encoder_layers=1, decoder_layers=2
+        )
+        write_old(
+            model, root / "swish", {**generation, "bad_words_ids": [[tokenizer.pad_token_id]]}
+        )
         arrays = {
             f"{folder}/{key}": value
             for folder, languages in (("relu", LANGUAGES), ("swish", []))
-            for key, value in measure(root / folder, languages, 5).items()
+            for key, value in measure(root / folder, languages).items()
         }
         np.savez_compressed(root / "marian.npz", **arrays)
         output = Path(__file__).with_name("marian.tar.xz")
