@@ -45,3 +45,15 @@ def score_texts(
         exact_match=sum(map(str.__eq__, texts, references)) / len(texts),
         signature=str(bleu.get_signature()),
     )
+
+
+def nearest_text(texts: Sequence[str], reference: str, *, tokenize: str | None = None) -> str:
+    """Returns the text with the highest sentence BLEU, the first of those.
+
+    Args:
+        texts: Translations of one source, at least one.
+        reference: Its reference.
+        tokenize: As of `score_texts`.
+    """
+    bleu = sacrebleu.BLEU(tokenize=tokenize, force=True, effective_order=True)
+    return max(texts, key=lambda text: bleu.sentence_score(text, [reference]).score)

@@ -50,11 +50,21 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         },
     ),
     "conversion": (
-        {"config", "files", "models", "saving", "tasks", "text"},
-        {"keras", "ml_dtypes", "numpy", "safetensors"},
+        {
+            "config",
+            "decoding",
+            "exporting",
+            "files",
+            "layers",
+            "models",
+            "saving",
+            "tasks",
+            "text",
+        },
+        {"keras", "ml_dtypes", "numpy", "safetensors", "tensorflow"},
     ),
     "engines": (
-        {"config", "exporting", "runtime", "saving", "tasks", "text"},
+        {"config", "conversion", "exporting", "runtime", "saving", "tasks", "text"},
         {"numpy", "tensorflow"},
     ),
     "verification": (

@@ -20,7 +20,18 @@ from ktransformer.runtime.backend import backend_message, chosen_backend
 from ktransformer.runtime.noise import quiet_stderr, set_log_level, start_litert, without_packages
 
 # Each is a module of this package with HELP, add_arguments(parser) and run(options).
-COMMANDS = ("import", "train", "translate", "evaluate", "score", "prune", "export", "verify")
+COMMANDS = (
+    "import",
+    "train",
+    "translate",
+    "evaluate",
+    "score",
+    "distill",
+    "prune",
+    "extend",
+    "export",
+    "verify",
+)
 _MODULES = {"import": "import_model"}  # A word of Python cannot be the name of a module.
 
 

@@ -5,7 +5,13 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from ktransformer.cli.options import A_PROGRAM, add_batch_size, add_decoding, add_threads
+from ktransformer.cli.options import (
+    A_PROGRAM,
+    add_adapter,
+    add_batch_size,
+    add_decoding,
+    add_threads,
+)
 
 if TYPE_CHECKING:
     from ktransformer.engines import Engine
@@ -21,6 +27,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help=f"folder of a run, folder of a SavedModel, or .tflite file; {A_PROGRAM}",
     )
+    add_adapter(parser)
     add_decoding(parser)
     add_batch_size(parser)
     add_threads(parser)
@@ -35,6 +42,7 @@ def open_engine(options: argparse.Namespace) -> "Engine":
         set_threads(1)
     return load_engine(
         options.model,
+        adapter=options.adapter,
         beam_size=options.beam_size,
         length_penalty=options.length_penalty,
         threads=1,

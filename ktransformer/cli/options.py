@@ -68,6 +68,13 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_adapter(parser: argparse.ArgumentParser) -> None:
+    """Adds `--adapter`."""
+    parser.add_argument(
+        "--adapter", metavar="FILE", help="a LoRA adapter of that run, as train --adapter wrote it"
+    )
+
+
 def add_batch_size(parser: argparse.ArgumentParser, default: int = 32) -> None:
     """Adds `--batch-size`."""
     parser.add_argument(

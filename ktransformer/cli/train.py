@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import logging
+from typing import Any
 
 from ktransformer.cli.options import HelpFormatter, positive
 from ktransformer.config import CHOICES, Config, read_settings, split_settings
@@ -36,15 +37,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--target", "its translation, line for line", True),
         ("--validation-source", "source text to validate on", False),
         ("--validation-target", "its translation", False),
+        ("--mix-source", "source text to mix in, mix_share of every epoch's batches", False),
+        ("--mix-target", "its translation", False),
     ):
         parser.add_argument(
             name, nargs="+", action="extend", required=required, metavar="FILE", help=text
         )
     parser.add_argument("--output", required=True, metavar="RUN", help="folder to write")
     parser.add_argument(
+        "--from",
+        dest="base",
+        metavar="RUN",
+        help="fine-tune that RUN: its weights, tokenizers and settings of model, tokenizer and "
+        "decoding, with a fresh schedule (default: train from nothing)",
+    )
+    parser.add_argument(
+        "--adapter",
+        metavar="FILE",
+        help="with --from and lora_rank: a file for the adapter alone, beside the whole RUN",
+    )
+    parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace RUN, and the kept state of a training of it that was cut (default: refuse)",
+        help="replace what is to be written, and the kept state of a training of it that was cut "
+        "(default: refuse)",
     )
     parser.add_argument(
         "--resume",
@@ -60,7 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="devices that share every batch: the first N GPUs, or, where TensorFlow sees none, N "
         "parts of the CPU, for a trial, at most as many as it has cores, or 2",
     )
-    parser.add_argument("--preset", default="tiny", metavar="NAME", help="tiny, base or big")
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="tiny, base or big (default: tiny, or as the RUN of --from)",
+    )
     parser.add_argument("--config", metavar="FILE", help="settings in YAML, over the preset")
     parser.add_argument(
         "--set",
@@ -76,10 +96,16 @@ def _describe_settings() -> str:
     for section in dataclasses.fields(Config):
         values = dataclasses.asdict(getattr(Config(), section.name))
         lines += [f"  {section.name}:"] + [
-            f"    {name} = {'null' if value is None else str(value).lower()}{_choices(name, value)}"
-            for name, value in values.items()
+            f"    {name} = {_word(value)}{_choices(name, value)}" for name, value in values.items()
         ]
     return "\n".join(lines) + _AFTER_THE_SETTINGS
+
+
+def _word(value: object) -> str:
+    """Returns a setting as the command line takes it."""
+    if isinstance(value, tuple):
+        return ",".join(value) or "null"
+    return "null" if value is None else str(value).lower()
 
 
 def _choices(name: str, value: object) -> str:
@@ -91,31 +117,56 @@ def _choices(name: str, value: object) -> str:
 def run(options: argparse.Namespace) -> None:
     """Trains a model and writes its run."""
     from ktransformer.fitting.run_folder import train_run
+    from ktransformer.fitting.start import FRESH, Fresh, FromRun
+    from ktransformer.saving.run import load_run
 
-    config = _read_config(options)
-    validation = options.validation_source, options.validation_target
-    if bool(validation[0]) != bool(validation[1]):
-        raise InputError("--validation-source and --validation-target go together; got one.")
+    settings = _read_settings(options)
+    beginning: Fresh | FromRun = FRESH
+    if options.base is None:
+        config = Config().replace(settings)
+    else:
+        beginning = FromRun(load_run(options.base))
+        config = beginning.default_config().replace(settings)
+    validation, mix = (
+        _take_pair(options, f"{name}_source", f"{name}_target") for name in ("validation", "mix")
+    )
     output = train_run(
         config,
         (options.source, options.target),
         options.output,
-        validation=validation if validation[0] else None,
+        validation=validation,
+        mix=mix,
         devices=options.devices,
+        beginning=beginning,
         resume=options.resume,
         overwrite=options.overwrite,
+        adapter=options.adapter,
     )
     _log.info("Wrote %s.", output)
 
 
-def _read_config(options: argparse.Namespace) -> Config:
+def _take_pair(
+    options: argparse.Namespace, source: str, target: str
+) -> tuple[list[str], list[str]] | None:
+    """Returns the files of two options that go together; None if neither is given."""
+    files = getattr(options, source), getattr(options, target)
+    if bool(files[0]) != bool(files[1]):
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in (source, target))
+        raise InputError(f"{names} go together; got one.")
+    return files if files[0] else None
+
+
+def _read_settings(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the preset's settings, with the file's over them and those of --set over both."""
     from ktransformer.models import PRESETS
 
-    if options.preset not in PRESETS:
+    preset = options.preset or "tiny"
+    if preset not in PRESETS:
         raise InputError(
             f"--preset must be one of {', '.join(PRESETS)}; got {options.preset!r}."
             + did_you_mean(options.preset, PRESETS)
         )
     settings = read_settings(options.config) if options.config else {}
-    return Config().replace({**PRESETS[options.preset], **settings, **split_settings(options.set)})
+    preset_counts = options.preset or options.base is None
+    sizes = PRESETS[preset] if preset_counts else {}
+    return {**sizes, **settings, **split_settings(options.set)}

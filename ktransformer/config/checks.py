@@ -69,6 +69,7 @@ _MOST = {
     "average_checkpoints": 10_000,
     "patience": 1_000_000,
     "bleu_sentences": 1_000_000,
+    "lora_rank": 65_536,
     "seed": 2**32 - 1,
     "beam_size": 1024,
     "max_length_offset": 1_000_000,

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from ktransformer.config.checks import check, check_choice, check_integers, check_range
 from ktransformer.config.yaml_file import read_yaml
@@ -90,6 +90,8 @@ class DataConfig:
     """Distance between two buckets' lengths, in tokens: fewer shapes against less padding."""
     subword_alpha: float | None = None
     """Subword sampling: segment the training text anew each epoch, with P^alpha; null for never."""
+    mix_share: float = 0.5
+    """Share of an epoch's batches that are of the text that is mixed in, in (0, 1)."""
     shard_pairs: int = 500_000
     """Pairs held in memory; a text of more is streamed, without subword_alpha."""
 
@@ -108,6 +110,7 @@ class DataConfig:
         check_range(self, "bucket_step", least=1)
         check_range(self, "subword_alpha", least=0, open_below=True)
         check_range(self, "shard_pairs", least=1)
+        check_range(self, "mix_share", least=0, most=1, open_below=True, open_above=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +153,16 @@ class TrainingConfig:
     """Validation sentences that are translated greedily after each epoch; 0 for none."""
     tensorboard: str | None = None
     """Folder for TensorBoard's logs; null for none."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the model whose weights do not change: embeddings, encoder, decoder, ...; see
+    docs/fine-tuning.md."""
+    lora_rank: int = 0
+    """Rank of the LoRA adapter that is trained in place of the weights (Hu et al. 2021); 0 for
+    none. Needs a run to start from."""
+    lora_alpha: float | None = None
+    """The adapter's product is scaled by lora_alpha / lora_rank; null for a scale of 1."""
+    lora_layers: tuple[str, ...] = ("self_attention", "cross_attention", "feed_forward")
+    """Parts of the model whose projections the adapter changes."""
     seed: int = 1
     """Seed of weights, dropout and data order."""
 
@@ -161,6 +174,9 @@ class TrainingConfig:
             check_range(self, name, least=0)
         check_range(self, "checkpoint_minutes", least=0)
         check_range(self, "seed", least=0)
+        check_range(self, "lora_rank", least=0)
+        check_range(self, "lora_alpha", least=0, open_below=True)
+        check(bool(self.lora_layers), "lora_layers must name a part", lora_layers=self.lora_layers)
         check_range(self, "learning_rate", least=0, open_below=True)
         check_range(self, "clip_norm", least=0, open_below=True)
         check_range(self, "label_smoothing", least=0, most=1, open_above=True)
@@ -414,6 +430,8 @@ def convert(name: str, value: Any, kind: Any) -> Any:
     Raises:
         InputError: It does not.
     """
+    if get_origin(kind) is tuple:
+        return _convert_names(name, value)
     kinds = [k for k in get_args(kind) if k is not type(None)] or [kind]
     optional = len(get_args(kind)) > len(kinds)
     if optional and (value is None or (isinstance(value, str) and value.lower() in _NULL)):
@@ -432,3 +450,17 @@ def convert(name: str, value: Any, kind: Any) -> Any:
             f"{name} must be of type {target.__name__}{' or null' if optional else ''}; "
             f"got {brief(value)}."
         ) from None
+
+
+def _convert_names(name: str, value: Any) -> tuple[str, ...]:
+    """Makes a list of names of `a,b`, of a YAML list or of null.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if value is None or (isinstance(value, str) and value.lower() in _NULL):
+        return ()
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
+        raise InputError(f"{name} must be a list of names; got {brief(value)}.")
+    return tuple(each.strip() for each in names if each.strip())

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.fitting.array_file import check_arrays, read_arrays, write_arrays
 from ktransformer.fitting.loop import Batches, feed
 from ktransformer.fitting.state import History
+from ktransformer.saving.array_file import check_arrays, read_arrays, write_arrays
 
 _log = logging.getLogger(__name__)
 
@@ -117,14 +117,15 @@ def epochs_after_best(history: Mapping[str, list[float]]) -> int:
 def final_model(
     training_model: keras.Model,
     model: keras.Model,
+    final: keras.Model,
     paths: Sequence[Path],
     history: History,
     validation: Batches | None,
     callbacks: Sequence[keras.callbacks.Callback],
     *,
     epoch: int,
-) -> tuple[keras.Model, History]:
-    """Copies a trained model with its final weights.
+) -> History:
+    """Gives a copy of a trained model its final weights.
 
     These are the average over some epochs; with `validation`, the last of these epochs' own weights
     where their perplexity is lower.
@@ -132,6 +133,7 @@ def final_model(
     Args:
         training_model: The compiled model that was fitted.
         model: The model in it; its weights are overwritten.
+        final: The copy.
         paths: The epochs' weights.
         history: The metrics of each epoch.
         validation: The validation batches, or None.
@@ -139,13 +141,11 @@ def final_model(
         epoch: The epoch of the last of `paths`, counted from 1.
 
     Returns:
-        The copy, not compiled, and the scores of its weights, to add to the history.
+        The scores of its weights, to add to the history.
     """
-    final = type(model).from_config(model.get_config())  # Without the optimizer.
-    final.build()
     average_checkpoints(final, paths)
     if validation is None or len(paths) == 1:
-        return final, {}
+        return {}
     model.set_weights(final.get_weights())
     average = _evaluate(training_model, validation, callbacks, epoch)
     last = {name: history[name][epoch - 1] for name in average if name in history}
@@ -155,7 +155,7 @@ def final_model(
     _log.info("The average of the last %s epochs' weights: %s.", len(paths), _describe(average))
     _log.info("The weights of epoch %s: %s.", epoch, _describe(last))
     _log.info("Kept: %s.", "the average" if is_average else f"epoch {epoch}")
-    return final, {
+    return {
         "final_averaged_epochs": [float(len(paths)) if is_average else 1.0],
         **{
             f"final_{name}": [float(value)]

@@ -29,6 +29,7 @@ _CHOSEN_WARMUP_SHARE, _MOST_WARMUP = 0.1, 1000
 _AVERAGED_SHARE, _MOST_AVERAGED = 0.1, 5
 _PEAK, _PEAK_WIDTH = 0.004, 128
 _FIXED = ("adam", "inverse_square_root", 0.002)
+_TUNED_EPOCHS, _TUNED_PEAK, _TUNED_LORA_PEAK = 5, 0.001, 0.004
 _FIXED_EPOCHS = 20  # For `compile_model` without `steps_per_epoch`.
 
 
@@ -105,6 +106,24 @@ def choose_fit(
         schedule=options.schedule or schedule,
         warmup_steps=options.warmup_steps or warmup,
         average_checkpoints=options.average_checkpoints or averaged,
+    )
+
+
+def choose_tuning(options: TrainingConfig, d_model: int) -> TrainingConfig:
+    """Returns the settings of a training that starts from a run.
+
+    Args:
+        options: Settings that are not null are returned as they are.
+        d_model: D, the model's width.
+    """
+    peak = _TUNED_LORA_PEAK if options.lora_rank else _TUNED_PEAK
+    peak *= min(1.0, math.sqrt(_PEAK_WIDTH / d_model))
+    return dataclasses.replace(
+        options,
+        epochs=options.epochs or _TUNED_EPOCHS,
+        optimizer=options.optimizer or "adam",
+        schedule=options.schedule or "cosine",
+        learning_rate=options.learning_rate or peak,
     )
 
 

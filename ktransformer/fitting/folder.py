@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, name_entries, remove_leavings, resolve
-from ktransformer.fitting.array_file import is_array_file
+from ktransformer.saving.array_file import is_array_file
 
 STATE = "training.npz"  # The state of the training, in its folder.
 SHARDS = "shards"  # The folder of encoded text, beside it.

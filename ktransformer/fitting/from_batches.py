@@ -10,6 +10,7 @@ import keras
 
 from ktransformer.config import Config, TrainingConfig
 from ktransformer.errors import InputError
+from ktransformer.fitting.adapting import adapt, copy_model, split_adapter
 from ktransformer.fitting.averaging import LastCheckpoints, epochs_after_best, final_model
 from ktransformer.fitting.compiling import compile_training_model, count_devices
 from ktransformer.fitting.defaults import Fit
@@ -17,6 +18,8 @@ from ktransformer.fitting.fingerprint import check_fingerprint, record_chosen
 from ktransformer.fitting.loop import Batches, fit
 from ktransformer.fitting.planning import plan_training
 from ktransformer.fitting.state import History, TrainingState
+from ktransformer.saving.adapter import Adapter
+from ktransformer.saving.weights import digest_weights
 
 _log = logging.getLogger(__name__)
 
@@ -26,17 +29,19 @@ class FitResult:
     """The result of a training.
 
     Attributes:
-        model: The model with its final weights, not compiled.
+        model: The model with its final weights, not compiled; a plain one, without LoRA.
         history: The metrics of each epoch, `{"loss": [...], "val_loss": [...], ...}`; where the
             averaged weights were compared with the last epoch's, also the scores of the better
             ones, `{"final_val_loss": [x], ...}`, and the number of epochs they are averaged over,
             `{"final_averaged_epochs": [n]}`.
         training: The settings of the training, those that were null chosen.
+        adapter: With `lora_rank`, the adapter that the model's weights were merged with.
     """
 
     model: keras.Model
     history: History
     training: TrainingConfig
+    adapter: Adapter | None = None
 
 
 def open_state(
@@ -86,7 +91,8 @@ def fit_model(
     Args:
         model: A built `Transformer`, or another model that gives logits `[B, T, V]` for labels
             `[B, T]`, has `d_model`, `vocabulary_size`, `pad_id` and `has_plain_logits`, and can be
-            recreated by `from_config(get_config())` and `build()`. It is trained in place.
+            recreated by `from_config(get_config())` and `build()`. It is trained in place; with
+            `lora_rank` its matrices stay in it.
         options: How to train it.
         batches: The training batches, inputs as the model takes them.
         validation: Batches for the validation loss, or None.
@@ -100,11 +106,14 @@ def fit_model(
         epoch's own weights where their perplexity is lower than the average's.
 
     Raises:
-        InputError: `patience` is set without `validation`, the state is of another model or
+        InputError: `patience` is set without `validation`, `freeze` or `lora_layers` name what the
+            model does not have, the state is of another model or
             training, more batches are accumulated than there are, or the loss becomes NaN.
     """
     if validation is None and options.patience is not None:
         raise InputError("patience needs validation text to watch; got none.")
+    base = digest_weights(model) if options.lora_rank else None
+    adapt(model, options)
     chosen = plan_training(model, options, batches)
     options = dataclasses.replace(options, **dataclasses.asdict(chosen))
     record_chosen(state, dataclasses.asdict(chosen))
@@ -125,10 +134,12 @@ def fit_model(
     if patience:
         last -= epochs_after_best(state.history)
     paths = keeper.last(chosen.average_checkpoints, last)
-    trained, scores = final_model(
-        training_model, model, paths, state.history, validation, callbacks, epoch=last
+    final = copy_model(model, options)
+    scores = final_model(
+        training_model, model, final, paths, state.history, validation, callbacks, epoch=last
     )
-    return FitResult(trained, state.history | scores, options)
+    trained, adapter = split_adapter(final, options, base)
+    return FitResult(trained, state.history | scores, options, adapter)
 
 
 def _check_kept(

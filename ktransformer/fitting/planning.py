@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 
 import keras
 
@@ -49,7 +50,7 @@ def plan_training(model: keras.Model, options: TrainingConfig, batches: Batches)
     _log.info(
         "Training %s parameters, a vocabulary of %s%s: %s updates in %s epochs, of which the first "
         "%s are the warm-up; %s updates an epoch.",
-        f"{model.count_params():,}",
+        _describe_size(model),
         f"{model.vocabulary_size:,}",
         f" (source: {own:,})" if own else "",
         f"{updates:,}",
@@ -66,3 +67,10 @@ def plan_training(model: keras.Model, options: TrainingConfig, batches: Batches)
             ", ".join(f"{name}={chosen[name]}" for name in names),
         )
     return fit
+
+
+def _describe_size(model: keras.Model) -> str:
+    """Returns the number of the model's weights, and before it that of those that are trained."""
+    trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    count = model.count_params()
+    return f"{trained:,} of {count:,}" if trained < count else f"{count:,}"

@@ -1,7 +1,7 @@
 """Pruning a run: its vocabulary and the tables of ids are cut to the pieces of a corpus."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -93,38 +93,64 @@ def prune_model(model: Transformer, kept: np.ndarray) -> Transformer:
         InputError: The tables of ids are not in the layers of a `Transformer`, or the source has a
             vocabulary of its own.
     """
+    pad_id = int(np.searchsorted(kept, model.get_config().get("pad_id", 0)))
+    return change_vocabulary(
+        model, len(kept), lambda table, axis: np.take(table, kept, axis=axis), pad_id=pad_id
+    )
+
+
+def change_vocabulary(
+    model: Transformer,
+    size: int,
+    change: Callable[[np.ndarray, int], np.ndarray],
+    *,
+    pad_id: int | None = None,
+) -> Transformer:
+    """Makes a model with another vocabulary and the same weights elsewhere.
+
+    Args:
+        model: A built `Transformer`, or a subclass that `get_config` recreates; not changed.
+        size: The number of ids of the new model.
+        change: Takes a table and its axis of ids, and returns the new model's table.
+        pad_id: The padding of the new model; None for the same.
+
+    Raises:
+        InputError: The tables of ids are not in the layers of a `Transformer`, or the source has a
+            vocabulary of its own.
+    """
     if model.source_vocabulary_size is not None:
         raise InputError(
-            "Only a model with one vocabulary can be pruned; got "
+            "Only the vocabulary of a model with one can be changed; got "
             f"source_vocabulary_size={model.source_vocabulary_size}."
         )
     tables = _vocabulary_axes(model)
     try:
-        config = {**model.get_config(), "vocabulary_size": len(kept)}
-        if "pad_id" in config:
-            config["pad_id"] = int(np.searchsorted(kept, config["pad_id"]))
-        pruned = type(model).from_config(config)
-        pruned.build()
+        config = {**model.get_config(), "vocabulary_size": size}
+        if "pad_id" in config and pad_id is not None:
+            config["pad_id"] = pad_id
+        changed = type(model).from_config(config)
+        changed.build()
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"No {type(model).__name__} of {len(kept)} pieces can be made: {error}"
+            f"No {type(model).__name__} of {size} pieces can be made: {error}"
         ) from error
-    if len(model.weights) != len(pruned.weights):
+    if len(model.weights) != len(changed.weights):
         raise InputError(
             f"A {type(model).__name__} made from its own configuration has "
-            f"{len(pruned.weights)} weights, not {len(model.weights)}: it cannot be pruned."
+            f"{len(changed.weights)} weights, not {len(model.weights)}: its vocabulary cannot be "
+            "changed."
         )
-    for old, new in zip(model.weights, pruned.weights, strict=True):
+    for old, new in zip(model.weights, changed.weights, strict=True):
         values = keras.ops.convert_to_numpy(old)
         if id(old) in tables:
-            values = np.take(values, kept, axis=tables[id(old)])
+            values = change(values, tables[id(old)])
         if values.shape != tuple(new.shape):
             raise InputError(
                 f"The weight {old.path} of shape {tuple(old.shape)} depends on the vocabulary in "
-                "a way that is not known here: the model cannot be pruned."
+                "a way that is not known here: the vocabulary cannot be changed."
             )
         new.assign(values)
-    return pruned
+    return changed
 
 
 def _vocabulary_axes(model: Transformer) -> dict[int, int]:
@@ -141,6 +167,6 @@ def _vocabulary_axes(model: Transformer) -> dict[int, int]:
         else:
             raise InputError(
                 f"{name} is a {type(layer).__name__}, not a PositionalEmbedding: the model's "
-                "vocabulary cannot be pruned."
+                "vocabulary cannot be changed."
             )
     return axes

@@ -8,7 +8,7 @@ from typing import Any
 
 from ktransformer.config import Config
 from ktransformer.errors import InputError
-from ktransformer.files import resolve
+from ktransformer.files import check_new_file, resolve
 from ktransformer.fitting.folder import (
     check_removable,
     check_unused,
@@ -16,8 +16,9 @@ from ktransformer.fitting.folder import (
     remove_checkpoints,
 )
 from ktransformer.fitting.replicas import mirrored_strategy
-from ktransformer.fitting.start import Fresh, Resume
+from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume
 from ktransformer.fitting.training import train
+from ktransformer.saving.adapter import save_adapter
 from ktransformer.saving.run import check_run_path, is_run, save_run
 from ktransformer.text import open_parallel, read_parallel
 
@@ -31,9 +32,12 @@ def train_run(
     output: str | Path,
     *,
     validation: tuple[Paths, Paths] | None = None,
+    mix: tuple[Paths, Paths] | None = None,
     devices: int = 1,
+    beginning: Fresh | FromRun = FRESH,
     resume: bool = False,
     overwrite: bool = False,
+    adapter: str | Path | None = None,
 ) -> Path:
     """Trains a run and writes it to `output`.
 
@@ -44,10 +48,13 @@ def train_run(
         text: Files of source and of target text.
         output: The run's folder.
         validation: Files of source and of target text to validate on.
+        mix: Files of source and of target text to mix in, see `train`.
         devices: How many devices share every batch.
+        beginning: Fresh weights and tokenizers, or those of a run.
         resume: Whether to continue the training of which `OUTPUT.checkpoints` keeps the state.
         overwrite: Whether to replace a run at `output` and, without `resume`, the kept state of
             another training.
+        adapter: With `lora_rank`, a file to write the adapter to as well.
 
     Returns:
         The folder that was written, with symbolic links resolved.
@@ -63,6 +70,10 @@ def train_run(
             "add --overwrite."
         )
     check_run_path(output, overwrite=overwrite)
+    if adapter is not None and not config.training.lora_rank:
+        raise InputError(f"An adapter needs lora_rank above 0; got {adapter} and lora_rank=0.")
+    if adapter is not None:
+        check_new_file(adapter, overwrite=overwrite)
     checkpoints = resolve(output.with_name(f"{output.name}.checkpoints"))
     begins = not (resume or overwrite)
     if begins:
@@ -73,14 +84,19 @@ def train_run(
     if devices > 1:
         scope = mirrored_strategy(devices).scope()
     training = open_parallel(*text, max_pairs=config.data.shard_pairs)
+    mixing = None if mix is None else open_parallel(*mix, max_pairs=config.data.shard_pairs)
     validating = None if validation is None else read_parallel(*validation)
     saved = False
     try:
         with lock_checkpoints(checkpoints, unused=begins) as locked:
-            start = Resume() if resume else Fresh()
+            start = Resume(beginning) if resume else beginning
             with scope:
-                run = train(config, training, validating, checkpoints=locked, start=start)
+                run = train(
+                    config, training, validating, checkpoints=locked, start=start, mix=mixing
+                )
             save_run(run, output, overwrite=overwrite)
+            if adapter is not None and run.adapter is not None:
+                save_adapter(run.adapter, adapter, overwrite=overwrite)
             saved = True
             remove_checkpoints(checkpoints)
     except (KeyboardInterrupt, InputError, OSError) as error:

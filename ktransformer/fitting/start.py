@@ -1,15 +1,14 @@
 """The starting point of a training: fresh weights, a run, or the state of one that was cut."""
 
 import dataclasses
-import hashlib
 
-import keras
-
-from ktransformer.config import Config
+from ktransformer.config import Config, DataConfig, TrainingConfig
 from ktransformer.errors import InputError
+from ktransformer.fitting.defaults import choose_tuning
 from ktransformer.fitting.vocabulary import Tokenizers
 from ktransformer.models import Transformer
 from ktransformer.saving.run import Run, make_model
+from ktransformer.saving.weights import digest_weights
 
 # Settings of the model that do not change its weights or its outputs after training.
 _TRAINING_ONLY = {"dropout", "attention_dropout", "hidden_dropout", "remat", "dtype"}
@@ -46,7 +45,7 @@ class FromRun:
     """The weights and the tokenizers of a run; the optimizer and the schedule begin anew.
 
     The settings of the model and of the tokenizer are the run's; dropout, `remat`, `dtype` and all
-    settings of the training may differ: `run.config.replace({"learning_rate": 1e-4})`.
+    settings of the training may differ: `FromRun(run).default_config().replace({"epochs": 3})`.
 
     Args:
         run: A run; it is not changed.
@@ -59,8 +58,21 @@ class FromRun:
         """The run's tokenizers, of the source and of the target."""
         return self.run.tokenizer, self.run.target_tokenizer or self.run.tokenizer
 
+    def default_config(self) -> Config:
+        """Returns the defaults of a training that starts from the run.
+
+        The settings of model, tokenizer and decoding are the run's; those of the batches and of the
+        training are the defaults, so that `configure` chooses what is null.
+        """
+        data = {name: getattr(self.run.config.data, name) for name in _OF_TOKENIZER}
+        return dataclasses.replace(
+            self.run.config, data=DataConfig(**data), training=TrainingConfig()
+        )
+
     def configure(self, config: Config) -> Config:
         """Returns the settings with null sizes of vocabularies set to the run's.
+
+        What is null of the training is chosen as `fitting.defaults.choose_tuning` says.
 
         Raises:
             InputError: A setting of the model or of the tokenizer is not the run's.
@@ -74,7 +86,9 @@ class FromRun:
                     f"{name} must be {theirs[section][name]!r}, as in the run that the training "
                     f"starts from; got {name}={ours[section][name]!r}."
                 )
-        return config.replace({name: theirs["data"][name] for name in _SIZES})
+        config = config.replace({name: theirs["data"][name] for name in _SIZES})
+        d_model = self.run.model.d_model
+        return dataclasses.replace(config, training=choose_tuning(config.training, d_model))
 
     def make_model(self, config: Config, tokenizers: Tokenizers) -> Transformer:
         """Creates a copy of the run's model with the training's dropout, `remat` and `dtype`."""
@@ -87,10 +101,7 @@ class FromRun:
 
     def fingerprint(self) -> str:
         """Returns the SHA-256 of the weights, in hexadecimal."""
-        digest = hashlib.sha256()
-        for weight in self.run.model.weights:
-            digest.update(keras.ops.convert_to_numpy(weight).tobytes())
-        return digest.hexdigest()
+        return digest_weights(self.run.model)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.fitting.array_file import check_arrays, read_arrays, write_arrays
 from ktransformer.fitting.environment import describe_environment, differences
+from ktransformer.saving.array_file import check_arrays, read_arrays, write_arrays
 
 _log = logging.getLogger(__name__)
 History = dict[str, list[float]]

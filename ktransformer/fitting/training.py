@@ -13,6 +13,7 @@ import tensorflow as tf
 from ktransformer.config import Config, DataConfig, ModelConfig, TrainingConfig
 from ktransformer.errors import InputError, first_line
 from ktransformer.files import check_folder
+from ktransformer.fitting.adapting import adapt
 from ktransformer.fitting.bleu import BleuCallback
 from ktransformer.fitting.compiling import compile_training_model
 from ktransformer.fitting.fingerprint import CHOSEN_FOR_TEXT, record_chosen
@@ -25,10 +26,17 @@ from ktransformer.fitting.folder import (
 from ktransformer.fitting.from_batches import fit_model, open_state
 from ktransformer.fitting.pair_batches import make_batches
 from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume, Start
-from ktransformer.fitting.training_text import InMemoryText, StreamedText, digest_text, digests_of
+from ktransformer.fitting.training_text import (
+    InMemoryText,
+    MixedText,
+    StreamedText,
+    digest_text,
+    digests_of,
+)
 from ktransformer.saving.run import Run, make_model
 from ktransformer.tasks import Translator
 from ktransformer.text import ParallelFiles, ParallelText
+from ktransformer.text.batches import EpochBatches
 
 _log = logging.getLogger(__name__)
 _MANY = 10**6  # Batches of an epoch whose number is not known yet.
@@ -41,6 +49,7 @@ def train(
     *,
     checkpoints: str | Path | LockedFolder,
     start: Start = FRESH,
+    mix: ParallelText | ParallelFiles | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
     """Trains a Transformer on parallel text.
@@ -58,6 +67,9 @@ def train(
         start: `Fresh()` weights and tokenizers, or those of a run, `FromRun(run)`; both replace
             what an earlier training left in `checkpoints`. `Resume()` continues that training
             instead: it ends as if it had not been cut, bit for bit.
+        mix: Pairs of which every epoch gets `mix_share` of its batches, such as the text that the
+            run to start from was trained on, against forgetting; of files with more than
+            `shard_pairs` pairs a sample of so many.
         callbacks: Further Keras callbacks.
 
     Returns:
@@ -77,7 +89,7 @@ def train(
         ```
     """
     with lock_checkpoints(checkpoints) as folder:
-        return _train(config, text, validation, folder.path, start, callbacks)
+        return _train(config, text, validation, folder.path, start, mix, callbacks)
 
 
 def _train(
@@ -86,6 +98,7 @@ def _train(
     validation: ParallelText | None,
     folder: Path,
     start: Start,
+    mix: ParallelText | ParallelFiles | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
     if validation is None and config.training.patience is not None:
@@ -93,6 +106,11 @@ def _train(
     resume = isinstance(start, Resume)
     beginning: Fresh | FromRun = start.beginning if isinstance(start, Resume) else start
     config = beginning.configure(config)
+    if config.training.lora_rank and isinstance(beginning, Fresh):
+        raise InputError(
+            "lora_rank needs a run to start from, FromRun(run) or --from; got "
+            f"lora_rank={config.training.lora_rank}."
+        )
     _check(config)
     if not resume:
         check_removable(folder)
@@ -102,16 +120,21 @@ def _train(
         training = StreamedText(text, config, folder, reuse=resume)
     else:
         training = InMemoryText(text, config)
+    mixed = None if mix is None else MixedText(mix, config)
     fingerprint = {
         **training.fingerprint,
         "validation": validation and digest_text(validation),
+        "mix": mixed and mixed.fingerprint,
         "start": beginning.fingerprint(),
     }
     state = open_state(folder, config, fingerprint, resume=resume)
+    given = config.data
+    batches: EpochBatches
     tokenizers, batches = training.encode(beginning.tokenizers)
-    source, target = tokenizers
-    _log_choice(config.data, training.config.data)
-    config = training.config
+    config, (source, target) = training.config, tokenizers
+    _log_choice(given, config.data)
+    if mixed is not None:
+        batches = mixed.mix_into(batches, tokenizers, config)
     for name, digest in digests_of(tokenizers).items():
         state.record_fingerprint(name, digest)
     record_chosen(state, {name: getattr(config.data, name) for name in CHOSEN_FOR_TEXT})
@@ -135,7 +158,7 @@ def _train(
     )
     config = dataclasses.replace(config, training=result.training)
     other = None if target is source else target
-    return Run(config, source, result.model, result.history, other)
+    return Run(config, source, result.model, result.history, other, result.adapter)
 
 
 def _check(config: Config) -> None:
@@ -145,6 +168,7 @@ def _check(config: Config) -> None:
         check_folder(config.training.tensorboard)
     own = None if config.data.shared_vocabulary else 8
     model = make_model(config, 8, source_vocabulary_size=own)
+    adapt(model, config.training)
     compile_training_model(model, config.training, steps_per_epoch=_MANY)
     _check_call(model, config.model)
 

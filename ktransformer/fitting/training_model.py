@@ -86,12 +86,18 @@ class TrainingModel(keras.Model):
             self.label_smoothing,
             bias=None if bias is None else ops.convert_to_tensor(bias),
             differentiable=training,
+            table_differentiable=self._trains_table(),
         )
         count = ops.sum(weights)
         count_or_one = ops.maximum(count, 1.0)
         self.accuracy.update_state(right / count_or_one, count)
         self.perplexity.update_state(plain / count_or_one, count)
         return loss / count_or_one + sum(self.losses)  # Losses that layers added.
+
+    def _trains_table(self) -> bool:
+        """Returns False if the output projection is known to be frozen."""
+        layer = getattr(self.transformer, "output_embedding", None)
+        return layer is None or any(weight.trainable for weight in layer.weights)
 
     def save_weights(self, filepath: str | Path, overwrite: bool = True, **options: Any) -> None:
         """Writes the weights file of the inner model, with the state of the optimizer."""

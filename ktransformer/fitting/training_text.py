@@ -17,6 +17,7 @@ from ktransformer.fitting.folder import SHARDS, remove_shards
 from ktransformer.fitting.pair_batches import length_bound, log_pairs, make_batches
 from ktransformer.fitting.vocabulary import Tokenizers, choose_vocabulary, train_tokenizers
 from ktransformer.text import (
+    MixedBatches,
     ParallelFiles,
     ParallelText,
     ShardedBatches,
@@ -26,6 +27,7 @@ from ktransformer.text import (
     survey_files,
     write_shards,
 )
+from ktransformer.text.batches import EpochBatches
 
 _log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 10.0
@@ -170,6 +172,50 @@ class StreamedText:
                 target_tokenizer=tokenizers[1],
                 on_block=_log_progress(survey.pairs),
             )
+
+
+class MixedText:
+    """Text that is mixed in, in memory: of a longer one a sample of `shard_pairs` pairs.
+
+    Args:
+        text: The pairs.
+        config: The settings.
+
+    Attributes:
+        text: The pairs that are mixed in.
+        fingerprint: The digest of all pairs.
+
+    Raises:
+        InputError: There is no pair, or a file cannot be read.
+    """
+
+    def __init__(self, text: ParallelText | ParallelFiles, config: Config) -> None:
+        bound = length_bound(config)
+        if isinstance(text, ParallelFiles):
+            survey = survey_files(text, sample_pairs=config.data.shard_pairs, bound=bound)
+            self.text, self.fingerprint = survey.sample, survey.digest
+        else:
+            self.text, self.fingerprint = text.leave_out(bound), digest_text(text)
+
+    def mix_into(
+        self, batches: EpochBatches, tokenizers: Tokenizers, config: Config
+    ) -> MixedBatches:
+        """Makes batches of both texts, of the training text all in every epoch.
+
+        Raises:
+            InputError: No pair is short enough.
+        """
+        others = make_batches("Text mixed in", tokenizers, self.text, config, shuffle=True)
+        mixed = MixedBatches(
+            batches, others, share=config.data.mix_share, seed=config.training.seed
+        )
+        _log.info(
+            "An epoch mixes %s batches of the text with %s of the %s of the text mixed in.",
+            f"{batches.steps_per_epoch:,}",
+            f"{mixed.others_per_epoch:,}",
+            f"{others.steps_per_epoch:,}",
+        )
+        return mixed
 
 
 def digests_of(tokenizers: Tokenizers) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from typing import Any, NoReturn
 
 import keras
+from keras import ops
 
 from ktransformer.layers.checks import check_dropouts
 from ktransformer.layers.output_shapes import SameShapeLayer
@@ -23,10 +24,13 @@ def refuse_quantization(name: str, mode: Any) -> NoReturn:
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 class Projection(keras.layers.Dense):
-    """A `keras.layers.Dense` without `quantize`.
+    """A `keras.layers.Dense` without `quantize`, and with a cheaper LoRA.
 
     Our layers create their projections in `build` from their own configuration, which does not
     record a quantized projection: loading its weights from a saved model would fail.
+
+    After `enable_lora(rank)` it computes `x W + (x A) B alpha / rank`. Keras' own Dense adds the
+    product `A B` to W first, whose gradient then costs as much as that of W.
 
     Args:
         units: Features of the output.
@@ -39,7 +43,18 @@ class Projection(keras.layers.Dense):
         Float tensor `[..., units]`.
 
     Masking: passed through unchanged.
+
+    Reference: Hu et al. 2021, section 4.1 (LoRA).
     """
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if not self.lora_enabled:
+            return super().call(inputs, training=training)
+        outputs = ops.matmul(inputs, self._kernel)
+        change = ops.matmul(ops.matmul(inputs, self.lora_kernel_a), self.lora_kernel_b)
+        outputs = outputs + change * (self.lora_alpha / self.lora_rank)
+        outputs = outputs if self.bias is None else outputs + self.bias
+        return outputs if self.activation is None else self.activation(outputs)
 
     def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
         """Raises a `NotImplementedError`."""

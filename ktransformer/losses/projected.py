@@ -19,6 +19,7 @@ def projected_losses(
     *,
     bias: Any = None,
     differentiable: bool = True,
+    table_differentiable: bool = True,
 ) -> tuple[Any, Any, Any]:
     """Computes losses from hidden states without storing the logits of all positions.
 
@@ -34,6 +35,7 @@ def projected_losses(
         bias: Float32 tensor `[V]` that is added to the logits; None for none.
         differentiable: Whether the first result has gradients. They are computed with the losses
             and cost twice as much.
+        table_differentiable: Whether one of them is the table's; a frozen table needs none.
 
     Returns:
         Three float32 scalars, sums over the positions by their weights: the losses of
@@ -54,11 +56,18 @@ def projected_losses(
     def sums(hidden: Any, table: Any, *bias: Any) -> Any:
         mean_row = ops.mean(ops.cast(table, "float32"), axis=0)  # [D]
         projection = _Projection(table, ops.transpose(table), mean_row, *bias)
-        found = _sum_chunks(hidden, projection, positions, label_smoothing, differentiable)
+        found = _sum_chunks(
+            hidden,
+            projection,
+            positions,
+            label_smoothing,
+            (differentiable, differentiable and table_differentiable),
+        )
 
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             upstream = arguments[0] if upstream is None else upstream
-            of_hidden, of_table, *of_bias = found[2:]
+            of_hidden, *of_bias = found[2:]
+            of_table = of_bias.pop(0) if table_differentiable else ops.zeros_like(table, "float32")
             if label_smoothing:  # e times the mean logit, whose gradient is alike for all ids.
                 weighted = ops.cast(hidden, "float32") * weights[:, None]
                 of_hidden = of_hidden - label_smoothing * weights[:, None] * mean_row
@@ -117,35 +126,39 @@ def _sum_chunks(
     projection: _Projection,
     positions: _Positions,
     label_smoothing: float,
-    differentiable: bool,
+    differentiable: tuple[bool, bool],
 ) -> tuple[Any, ...]:
-    """Adds up the losses of all chunks and, if `differentiable`, their gradients.
+    """Adds up the losses of all chunks and their gradients by what is `differentiable`.
 
     Returns:
-        The number of chunks; the three sums, `[3]`; and if `differentiable` the gradients of the
-        first sum, without the mean logit of the smoothing: `[N, D]`, `[V, D]` and, with a bias,
-        `[V]`, float32.
+        The number of chunks; the three sums, `[3]`; and of hidden states and table, as far as
+        `differentiable` has them, the gradients of the first sum, without the mean logit of the
+        smoothing: `[N, D]` and `[V, D]`; with the first also that of a bias, `[V]`; float32.
     """
-    table, biased = projection.table, projection.bias is not None
     rows = ops.arange(_CHUNK_ROWS, dtype="int32")
 
     def step(i: Any, sums: Any, *gradients: Any) -> tuple[Any, ...]:
         chunk = _take_chunk(i, positions, hidden, projection)
         sums = sums + _chunk_sums(chunk, projection, label_smoothing)
-        if not differentiable:
+        if not differentiable[0]:
             return i + 1, sums
-        of_hidden, *of_projection = gradients
-        of_states, *products = _chunk_gradients(
-            chunk, rows, table, 1.0 - label_smoothing, biased=biased
-        )
-        of_hidden = ops.scatter_update(of_hidden, chunk.indices[:, None], of_states)
-        new = [x + ops.cast(y, "float32") for x, y in zip(of_projection, products, strict=True)]
-        return i + 1, sums, of_hidden, *new
+        of_states, *products = _chunk_gradients(chunk, rows, projection, 1.0 - label_smoothing)
+        of_hidden = ops.scatter_update(gradients[0], chunk.indices[:, None], of_states)
+        products = products if differentiable[1] else products[1:]
+        added = [
+            total + ops.cast(product(), "float32")
+            for total, product in zip(gradients[1:], products, strict=True)
+        ]
+        return i + 1, sums, of_hidden, *added
 
     start: tuple[Any, ...] = (ops.zeros((), "int32"), ops.zeros((3,), "float32"))
-    if differentiable:
-        start += (ops.zeros_like(hidden, "float32"), ops.zeros_like(table, "float32"))
-        start += (ops.zeros((table.shape[0],), "float32"),) if biased else ()
+    wanted = (*differentiable, differentiable[0] and projection.bias is not None)
+    parts = (hidden, projection.table, projection.bias)
+    start += tuple(
+        ops.zeros_like(x, "float32")
+        for x, is_wanted in zip(parts, wanted, strict=True)
+        if is_wanted
+    )
     return ops.while_loop(lambda i, *_: i < positions.chunks, step, start)
 
 
@@ -179,9 +192,11 @@ def _chunk_sums(chunk: _Chunk, projection: _Projection, label_smoothing: float) 
 
 
 def _chunk_gradients(
-    chunk: _Chunk, rows: Any, table: Any, confidence: float, *, biased: bool
+    chunk: _Chunk, rows: Any, projection: _Projection, confidence: float
 ) -> tuple[Any, ...]:
-    """Returns the gradients of the chunk's states, `[C, D]`, the table, and any bias.
+    """Returns the gradient of the chunk's states, `[C, D]`, and, as calls, those of the others.
+
+    The others are the table, `[V, D]`, and any bias, `[V]`.
 
     `rows` counts from 0 to C - 1. The residuals are softmax less `confidence` at the label, times
     each row's total: it is cheaper to divide the `[C, D]` side of a product than `[C, V]`.
@@ -195,10 +210,9 @@ def _chunk_gradients(
     if dtype != "float32":  # Half precision does not hold the total of a large vocabulary.
         residuals, scale = residuals / chunk.totals[:, None], chunk.weights[:, None]
     residuals = ops.cast(residuals, dtype)
-    of_states = ops.cast(ops.matmul(residuals, table), "float32") * scale
+    of_states = ops.cast(ops.matmul(residuals, projection.table), "float32") * scale
     scaled = ops.cast(ops.cast(chunk.states, "float32") * scale, dtype)
-    of_table = ops.matmul(ops.transpose(residuals), scaled)
-    if not biased:
-        return of_states, of_table
-    of_bias = ops.matmul(ops.cast(ops.transpose(scale), dtype), residuals)[0]
-    return of_states, of_table, of_bias
+    products = [lambda: ops.matmul(ops.transpose(residuals), scaled)]
+    if projection.bias is not None:
+        products.append(lambda: ops.matmul(ops.cast(ops.transpose(scale), dtype), residuals)[0])
+    return of_states, *products

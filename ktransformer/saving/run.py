@@ -19,6 +19,7 @@ from ktransformer.saving.weights import check_weights
 from ktransformer.text.special_ids import PAD_ID
 
 if TYPE_CHECKING:
+    from ktransformer.saving.adapter import Adapter
     from ktransformer.text import Tokenizer
 
 RUN_KIND = "translator"
@@ -48,6 +49,8 @@ class Run:
         model: The model with its weights.
         history: The metrics of each epoch, `{"loss": [...], "val_loss": [...], ...}`.
         target_tokenizer: The tokenizer of the target, if it is another.
+        adapter: With `lora_rank`, what the training learned, which the model's weights contain;
+            `save_adapter` writes it, `save_run` does not.
     """
 
     config: Config
@@ -55,6 +58,7 @@ class Run:
     model: Transformer
     history: dict[str, list[float]]
     target_tokenizer: "Tokenizer | None" = None
+    adapter: "Adapter | None" = None
 
 
 def make_model(
@@ -136,18 +140,20 @@ def is_run(path: str | Path) -> bool:
         return True
 
 
-def load_run(path: str | Path, *, check: bool = True) -> Run:
+def load_run(path: str | Path, *, check: bool = True, adapter: str | Path | None = None) -> Run:
     """Reads a run's folder.
 
     Args:
         path: The folder.
         check: Whether the files are compared with the checksums in the folder's description.
+        adapter: A file of `save_adapter`, to merge into the weights; None for none.
 
     Raises:
         InputError: The folder or one of its files is missing, damaged or another run's, it was
             written by a newer version, or it holds no run: another kind of model, or one without
-            the configuration of a training.
+            the configuration of a training; or the adapter is of other weights.
     """
+    from ktransformer.saving.adapter import merge_adapter
     from ktransformer.text import Tokenizer
 
     folder = open_folder(path, check=check)
@@ -165,6 +171,8 @@ def load_run(path: str | Path, *, check: bool = True) -> Run:
     )
     if not isinstance(model, Transformer):
         raise InputError(f"{folder.path / MODEL} is no Transformer but a {type(model).__name__}.")
+    if adapter is not None:
+        merge_adapter(model, adapter)
     return Run(config, tokenizer, model, folder.history, target_tokenizer)
 
 

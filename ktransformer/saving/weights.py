@@ -1,5 +1,6 @@
 """Weights of a Keras model: checked before they are written, and read so that none is left out."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -33,6 +34,14 @@ def check_weights(model: keras.Model) -> None:
             raise InputError(
                 f"The weight {weight.path} holds a number that is infinite or not a number (NaN)."
             )
+
+
+def digest_weights(model: keras.Model) -> str:
+    """Returns the SHA-256 of a built model's weights, in hexadecimal."""
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(keras.ops.convert_to_numpy(weight).tobytes())
+    return digest.hexdigest()
 
 
 def _is_finite(values: np.ndarray) -> bool:

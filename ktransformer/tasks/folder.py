@@ -7,6 +7,7 @@ from typing import Any
 
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_file, new_folder
+from ktransformer.saving.adapter import merge_adapter
 from ktransformer.saving.folder import DESCRIPTION, MODEL, open_folder, write_description
 from ktransformer.saving.weights import check_weights
 from ktransformer.tasks.registry import find_task, find_task_of_model, with_article
@@ -84,12 +85,16 @@ def folder_files(task: type[Task]) -> tuple[str, ...]:
     )
 
 
-def load(path: str | Path, *, check: bool = True, **settings: Any) -> Task:
+def load(
+    path: str | Path, *, check: bool = True, adapter: str | Path | None = None, **settings: Any
+) -> Task:
     """Opens the folder of a trained model of any kind, a run's among them.
 
     Args:
         path: The folder, as `save`, `ktransformer train` or a recipe wrote it.
         check: Whether the files are compared with the checksums that were written with them.
+        adapter: A file of `ktransformer.saving.adapter.save_adapter`, to merge into the weights;
+            None for none.
         **settings: Other settings than the stored ones, such as `beam_size` or `top_k`; see
             `Task.with_settings`. None keeps the stored one.
 
@@ -99,7 +104,8 @@ def load(path: str | Path, *, check: bool = True, **settings: Any) -> Task:
 
     Raises:
         InputError: The folder or one of its files is missing, damaged or another model's, its
-            kind is not registered, the kind has no such setting, or its value is outside its range.
+            kind is not registered, the kind has no such setting, or its value is outside its range;
+            or the adapter is of other weights.
     """
     folder = open_folder(path, check=check)
     known = None if folder.kind is None else find_task(folder.kind, folder.path)
@@ -112,6 +118,8 @@ def load(path: str | Path, *, check: bool = True, **settings: Any) -> Task:
     if found is None or (known is not None and not isinstance(model, known.model_class)):
         wanted = "a model of a registered kind" if known is None else with_article(known.kind)
         raise InputError(f"{folder.path / MODEL} is a {type(model).__name__}, not {wanted}.")
+    if adapter is not None:
+        merge_adapter(model, adapter)
     chosen = known or found
     if known is None:
         folder.check_files(chosen.FILES, chosen.OPTIONAL_FILES, check=check)

@@ -328,8 +328,8 @@ def check_task(task: Any) -> None:
         )
 
 
-def check_padding(model: Any, tokenizer: Tokenizer) -> None:
-    """Checks that a model and its tokenizer have the same padding.
+def check_padding(model: Any, tokenizer: Any) -> None:
+    """Checks that a model and its tokenizer, or its `special_ids`, have the same padding.
 
     Raises:
         InputError: They have not.

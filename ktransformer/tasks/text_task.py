@@ -40,15 +40,16 @@ class TextTask(Task):
         TypeError: `model` is no `model_class`, or `tokenizer` no `Tokenizer`.
     """
 
-    FILES = ("tokenizer.model",)
+    FILES: ClassVar[tuple[str, ...]] = ("tokenizer.model",)
     IDENTITY: ClassVar[tuple[str, ...]] = ("tokenizer_sha256", "vocabulary_size")
-    description_class: ClassVar[type[TextDescription]]
+    description_class: ClassVar[type[Any]]
+    tokenizer_class: ClassVar[type] = Tokenizer
     model: Any
     tokenizer: Tokenizer
 
     def __init__(self, model: keras.Model, tokenizer: Tokenizer, *, name: str) -> None:
         check_type("model", model, self.model_class)
-        check_type("tokenizer", tokenizer, Tokenizer)
+        check_type("tokenizer", tokenizer, self.tokenizer_class)
         super().__init__(model, tokenizer, name=name)
         if not model.built:
             model.build()

@@ -1,6 +1,7 @@
 """Ids and texts in graphs: padded ids, searches, and the texts and scores that they give."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -45,6 +46,12 @@ def end_empty(
         lengths=tf.where(empty, 1, best.lengths),
         log_probabilities=tf.where(empty, 0.0, best.log_probabilities),
     )
+
+
+def fix_width(ids: tf.Tensor, shape: Sequence[Any], pad_id: int) -> tf.Tensor:
+    """Pads ids `[..., T]` to a fixed shape with a last axis of at least T."""
+    padded = tf.concat([ids, tf.fill(shape, pad_id)], axis=-1)
+    return tf.slice(padded, [0] * len(shape), shape)
 
 
 def spread_ids(tokenizer: Tokenizer, count: int) -> np.ndarray:

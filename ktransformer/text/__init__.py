@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         read_tsv,
     )
     from ktransformer.text.masked_batches import MaskedBatches
+    from ktransformer.text.mixed_batches import MixedBatches
     from ktransformer.text.packed_batches import PackedBatches
     from ktransformer.text.piece_model import MASK
     from ktransformer.text.sampling import SubwordSampler
@@ -35,6 +36,7 @@ __all__ = [
     "START_ID",
     "UNKNOWN_ID",
     "MaskedBatches",
+    "MixedBatches",
     "PackedBatches",
     "ParallelFiles",
     "ParallelText",
@@ -66,6 +68,7 @@ __getattr__ = lazy_names(
         "read_parallel": "corpus",
         "read_tsv": "corpus",
         "MaskedBatches": "masked_batches",
+        "MixedBatches": "mixed_batches",
         "PackedBatches": "packed_batches",
         "MASK": "piece_model",
         "SubwordSampler": "sampling",

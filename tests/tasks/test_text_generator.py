@@ -217,7 +217,7 @@ def test_verify_finds_the_exports_of_a_folder_equal(generator, saved_model, lite
     (tmp_path / "prompts").write_text("two five\n\none six seven\n", encoding="utf-8")
     report = verify([saved_model, lite_file], tmp_path / "run", tmp_path / "prompts", batch_size=3)
     compared = [result for result in report.results if result.kind != "model"]
-    assert len(compared) == 8
+    assert len(compared) == 10
     assert all(not result.broken and result.identical == 1 for result in compared)
 
 

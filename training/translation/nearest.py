@@ -12,9 +12,8 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from sacrebleu.metrics import BLEU
-
 from ktransformer.errors import InputError
+from ktransformer.scores import nearest_text
 from ktransformer.text import read_lines
 
 
@@ -39,9 +38,8 @@ def main() -> int:
                 f"stdin must have --n-best lines for each of the {len(references):,} of "
                 f"{options.reference}; --n-best is {options.n_best}, the lines are {len(lines):,}"
             )
-        bleu = BLEU(tokenize=options.tokenize, effective_order=True)
         for reference, candidates in zip(references, batched(lines, options.n_best), strict=True):
-            print(nearest(candidates, reference, bleu))
+            print(nearest_text(candidates, reference, tokenize=options.tokenize))
     except (UnicodeDecodeError, InputError, OSError) as error:
         print(f"nearest: {error}", file=sys.stderr)
         return 2
@@ -51,11 +49,6 @@ def main() -> int:
 def batched(lines: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     """Yields the lines, `size` at a time."""
     return (lines[start : start + size] for start in range(0, len(lines), size))
-
-
-def nearest(candidates: Sequence[str], reference: str, bleu: BLEU) -> str:
-    """Returns the candidate of the highest sentence BLEU, the first of those."""
-    return max(candidates, key=lambda text: bleu.sentence_score(text, [reference]).score)
 
 
 if __name__ == "__main__":

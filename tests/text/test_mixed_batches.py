@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from ktransformer.errors import InputError
+from ktransformer.text import MixedBatches, TokenBatches
+
+
+def make(first_id, pairs):
+    """Batches of four pairs each, whose ids tell the pairs."""
+    ids = [np.array([first_id + i, 3]) for i in range(pairs)]
+    return TokenBatches(ids, ids, batch_tokens=16, max_length=4, bucket_step=4)
+
+
+def pairs_of(batches):
+    """Returns the first id of every pair, a list a batch."""
+    return [[int(row[0]) for row in labels if row[0]] for _, labels in batches]
+
+
+OWN, OTHERS = make(10, 24), make(100, 40)  # 6 and 10 batches an epoch.
+
+
+def test_an_epoch_has_all_of_the_first_text_and_a_share_of_the_second():
+    mixed = MixedBatches(OWN, OTHERS, share=0.4)
+    assert (mixed.steps_per_epoch, mixed.others_per_epoch) == (10, 4)
+    for epoch in range(3):
+        found = pairs_of(mixed.epoch(epoch))
+        own = [pairs for pairs in found if pairs[0] < 100]
+        assert own == pairs_of(OWN.epoch(epoch))  # In its own order.
+        assert len(found) == 10
+
+
+def test_the_second_text_goes_on_in_the_next_epoch_until_all_had_its_turn():
+    mixed = MixedBatches(OWN, OTHERS, share=0.4)
+    found = [pairs for epoch in range(5) for pairs in pairs_of(mixed.epoch(epoch))]
+    others = [pairs for pairs in found if pairs[0] >= 100]
+    assert others == [*pairs_of(OTHERS.epoch(0)), *pairs_of(OTHERS.epoch(1))]
+
+
+def test_a_batch_depends_on_epoch_and_step_alone():
+    mixed, again = (MixedBatches(OWN, OTHERS, share=0.4, seed=3) for _ in range(2))
+    whole = [pairs for epoch in range(3) for pairs in pairs_of(mixed.epoch(epoch))]
+    for update in (0, 7, 10, 23):
+        epoch, step = divmod(update, 10)
+        assert pairs_of(again.epoch(epoch, step)) == whole[update : 10 * epoch + 10]
+    kinds = [[pairs[0] >= 100 for pairs in pairs_of(mixed.epoch(epoch))] for epoch in range(2)]
+    assert kinds[0] != kinds[1]  # In other places.
+
+
+def test_a_small_share_is_at_least_one_batch():
+    assert MixedBatches(OWN, OTHERS, share=0.01).others_per_epoch == 1
+
+
+@pytest.mark.parametrize("share", [0, 1, float("nan")])
+def test_a_share_outside_of_its_range_is_refused(share):
+    with pytest.raises(InputError, match=f"share.*{share}"):
+        MixedBatches(OWN, OTHERS, share=share)
