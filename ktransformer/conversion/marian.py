@@ -57,9 +57,10 @@ class _Ids(NamedTuple):
 def convert(folder: PublishedFolder, problems: Problems) -> Imported:
     """Converts a MarianMTModel with its two SentencePiece models and vocab.json."""
     settings = Settings(folder.config, problems)
-    options, ids = _read_model(settings), _read_ids(settings)
-    settings.finish()
+    options = _read_model(settings)
     size = options.pop("vocabulary_size")
+    ids = _read_ids(settings, size)
+    settings.finish()
     options |= _read_generation(
         Settings(folder.generation_config, problems, "the generation settings"),
         ids,
@@ -133,9 +134,9 @@ def _read_model(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _read_ids(settings: Settings) -> _Ids:
+def _read_ids(settings: Settings, size: int) -> _Ids:
     pad = settings.take_int("pad_token_id", least=0)
-    start = settings.take_int("decoder_start_token_id", least=0, default=pad)
+    start = settings.take_int("decoder_start_token_id", least=0, most=size - 1, default=pad)
     return _Ids(pad=pad, end=settings.take_int("eos_token_id", least=0), start=start)
 
 
@@ -177,6 +178,7 @@ def _read_generation(settings: Settings, ids: _Ids, longest: int) -> dict[str, A
     if "max_length" in settings:
         limit = min(settings.take_int("max_length", least=2) - 1, longest)
         decoding |= {"max_target_length": limit, "max_length_offset": limit}
+    settings.finish()
     return decoding
 
 
