@@ -1,5 +1,6 @@
 """Marian, the models of OPUS-MT: configuration, vocabulary and weights."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from ktransformer.conversion.weight_table import (
     joined_transposed,
     load_weights,
 )
+from ktransformer.layers.positions.sinusoidal import sinusoidal_positions
 from ktransformer.saving.run import make_model
 from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
@@ -38,6 +40,7 @@ _COPIES = (
     "model.encoder.embed_tokens.weight",
     "model.decoder.embed_tokens.weight",
 )
+_ROUNDING = 1e-3  # Of positions in float16.
 _POSITIONS = r"model\.(en|de)coder\.embed_positions\.weight"
 # The start token is never chosen: exp(-1e4) is 0, and float16 holds it. Hugging Face has no such
 # token, so that its softmax is over the others alone.
@@ -73,7 +76,7 @@ def convert(folder: PublishedFolder, problems: Problems) -> Imported:
             tensors, f"model.{side}coder.layers.", options[number], f"{side}coder_layers", problems
         )
     check_shape(tensors, _TABLE, (size, options["d_model"]), problems)
-    _check_copies(folder, problems)
+    _check_copies(folder, problems, options)
     problems.raise_if_any(folder.path)
     config = Config().replace({**options, "vocabulary_size": len(vocabulary.table)})
     model = make_model(config, len(vocabulary.table))
@@ -97,7 +100,11 @@ def _read_model(settings: Settings) -> dict[str, Any]:
     """Returns their vocabulary_size and our `ModelConfig`, with transformers' defaults."""
     settings.ignore("bos_token_id", "extra_pos_embeddings", "id2label")
     settings.ignore("classif_dropout", "classifier_dropout", "encoder_layerdrop")
-    settings.ignore("decoder_layerdrop", "output_past", "prefix", "use_bfloat16")
+    settings.ignore("decoder_layerdrop", "output_past", "prefix", "use_bfloat16", "sep_token_id")
+    # Of every model in older versions, and without a meaning for this one.
+    settings.ignore("add_cross_attention", "chunk_size_feed_forward", "cross_attention_hidden_size")
+    settings.ignore("problem_type", "tie_encoder_decoder")
+    settings.require("pruned_heads", {}, why="some of its heads would be missing")
     for name in ("normalize_before", "add_final_layer_norm"):
         settings.require(name, False, why="its normalisation would stand in another place")
     settings.require("normalize_embedding", False, why="its embeddings would be normalised")
@@ -182,14 +189,20 @@ def _read_generation(settings: Settings, ids: _Ids, longest: int) -> dict[str, A
     return decoding
 
 
-def _check_copies(folder: PublishedFolder, problems: Problems) -> None:
-    """Checks that the copies of the table in an old file are copies."""
+def _check_copies(folder: PublishedFolder, problems: Problems, options: dict[str, Any]) -> None:
+    """Checks that an old file's copies of the table are copies, and its positions sinusoids."""
     tensors = folder.tensors
     found = [name for name in _COPIES if name in tensors and _TABLE in tensors]
     table = tensors.read(_TABLE) if found else None
     for name in found:
         if table is None or not np.array_equal(tensors.read(name), table):
             problems.add(f"its tensor {name} is not {_TABLE}: {_APART}")
+    for name in tensors.names:
+        shape = (options["max_length"], options["d_model"])
+        if re.fullmatch(_POSITIONS, name) and tensors.shape(name) == shape:
+            expected = sinusoidal_positions(*shape)
+            if not np.allclose(tensors.read(name), expected, atol=_ROUNDING):
+                problems.add(f"its tensor {name} does not hold sinusoids")
 
 
 def _table(options: dict[str, Any], rows: np.ndarray) -> Iterator[Weight]:
@@ -252,6 +265,6 @@ def _notes(source: Tokenizer, target: Tokenizer, vocabulary: Vocabulary) -> Iter
     obstacle = source.lite_obstacle or target.lite_obstacle
     if obstacle:
         yield (
-            f"A .tflite of this model takes ids, not texts, because of its tokenizer: {obstacle}; "
-            "a SavedModel takes texts."
+            f"A .tflite of this model cannot take texts, because of its tokenizer: {obstacle}. Export "
+            "it with --signatures ids encode decode_step, or as a SavedModel, which takes texts."
         )
