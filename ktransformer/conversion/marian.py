@@ -265,6 +265,7 @@ def _notes(source: Tokenizer, target: Tokenizer, vocabulary: Vocabulary) -> Iter
     obstacle = source.lite_obstacle or target.lite_obstacle
     if obstacle:
         yield (
-            f"A .tflite of this model cannot take texts, because of its tokenizer: {obstacle}. Export "
-            "it with --signatures ids encode decode_step, or as a SavedModel, which takes texts."
+            f"A .tflite of this model cannot take texts, because of its tokenizer: {obstacle}. "
+            "Export it with --signatures ids encode decode_step, or as a SavedModel, which takes "
+            "texts."
         )

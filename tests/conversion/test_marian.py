@@ -1,7 +1,9 @@
 """Marian folders against Hugging Face transformers; `make_marian.py` wrote both."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +18,11 @@ from ktransformer.exporting import LiteModel, SavedModel, export_lite, export_sa
 from ktransformer.fitting.pruning import prune_run
 from ktransformer.saving.run import load_run
 from ktransformer.tasks.written_texts import start_labels
+from ktransformer.text import Tokenizer
 from tests.conversion.marian_folders import change_json, unpack
 from tests.run_command import refusal
-from tests.text.own_ids import with_bytes
+from tests.text.odd_texts import odd_texts
+from tests.text.own_ids import run_in_lite, with_bytes
 
 NAMES = pytest.mark.parametrize("name", ["relu", "swish"])
 # Each with the settings of its search.
@@ -231,3 +235,26 @@ def test_the_tokenizer_of_another_model_is_refused(copy, tmp_path):
     shutil.copy(tmp_path / "other.model", copy / "target.spm")
     with pytest.raises(InputError, match=r"target\.spm.*vocab\.json"):
         import_published(copy)
+
+
+@pytest.mark.long
+@pytest.mark.skipif("KTRANSFORMER_OPUS_MT" not in os.environ, reason="needs OPUS-MT folders")
+def test_real_tokenizers_look_up_what_sentencepiece_segments():
+    """As Hugging Face's tokenizer does; LiteRT computes the same ids and texts."""
+    texts = odd_texts()
+    for path in sorted(Path(os.environ["KTRANSFORMER_OPUS_MT"]).glob("*/vocab.json")):
+        table = json.loads(path.read_text())
+        for side in ("source.spm", "target.spm"):
+            model = path.with_name(side).read_bytes()
+            tokenizer = Tokenizer.from_table(model, table, start_piece="<start>")
+            package = sentencepiece.SentencePieceProcessor(model_proto=model)
+            unknown, end = table["<unk>"], table["</s>"]
+            expected = [
+                [*(table.get(piece, unknown) for piece in pieces), end]
+                for pieces in package.encode_as_pieces(texts)
+            ]
+            assert tokenizer.encode(tf.constant(texts)).to_list() == expected
+            lite = run_in_lite(tokenizer, texts)
+            dense, _ = tokenizer.encode_dense(tf.constant(texts), 200)
+            np.testing.assert_array_equal(lite["ids"], dense)
+            np.testing.assert_array_equal(lite["texts"], tokenizer.decode(dense))
