@@ -315,7 +315,9 @@ class Tokenizer(tf.Module):
         tokens = find_languages(self.model)
         if language not in tokens:
             known = (
-                f"one of {', '.join(tokens)}" if tokens else "null for a model without languages"
+                f"one of {', '.join(sorted(tokens))}"
+                if tokens
+                else "null for a model without languages"
             )
             raise InputError(f"target_language must be {known}; got {language!r}.")
         return tokens[language]
