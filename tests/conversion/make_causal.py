@@ -30,9 +30,26 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 FOLDER = Path(__file__).parent / "causal"
 NEW_TOKENS, BEAMS, PROMPTS = 24, 4, 100
-WORDS = (
-    ["two", "young", "dogs", "run", "over", "a", "green", "hill", "while", "the", "old", "man", "reads", "his", "paper", "on", "red", "bench"]
-)
+WORDS = [
+    "two",
+    "young",
+    "dogs",
+    "run",
+    "over",
+    "a",
+    "green",
+    "hill",
+    "while",
+    "the",
+    "old",
+    "man",
+    "reads",
+    "his",
+    "paper",
+    "on",
+    "red",
+    "bench",
+]
 ODD = (
     "",
     " ",
