@@ -27,7 +27,10 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "metrics": ({"losses"}, {"keras"}),
     "layers": (set(), {"keras", "numpy"}),
     "models": ({"layers"}, {"keras"}),
-    "text": ({"runtime"}, {"numpy", "sentencepiece", "tensorflow", "tensorflow_text"}),
+    "text": (
+        {"runtime"},
+        {"flatbuffers", "numpy", "sentencepiece", "tensorflow", "tensorflow_text"},
+    ),
     "decoding": (set(), {"tensorflow"}),
     "saving": (
         {"config", "files", "models", "text"},
@@ -50,11 +53,21 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         },
     ),
     "conversion": (
-        {"config", "files", "models", "saving", "tasks", "text"},
-        {"keras", "ml_dtypes", "numpy", "safetensors"},
+        {
+            "config",
+            "decoding",
+            "exporting",
+            "files",
+            "layers",
+            "models",
+            "saving",
+            "tasks",
+            "text",
+        },
+        {"keras", "ml_dtypes", "numpy", "safetensors", "tensorflow"},
     ),
     "engines": (
-        {"config", "exporting", "runtime", "saving", "tasks", "text"},
+        {"config", "conversion", "exporting", "runtime", "saving", "tasks", "text"},
         {"numpy", "tensorflow"},
     ),
     "verification": (

@@ -1,4 +1,4 @@
-"""`ktransformer export`: writes a SavedModel or a .tflite."""
+"""`ktransformer export`: writes a model in a format of others: a SavedModel, a .tflite, ..."""
 
 import argparse
 import dataclasses
@@ -11,13 +11,23 @@ from ktransformer.config import BatchingConfig
 from ktransformer.errors import InputError, printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ktransformer.tasks import Task
 
 HELP = "write a model that needs no ktransformer"
 _SHORTLIST_PAIRS = 50_000  # Of 30 tokens a side they take 3.3 GB.
 _SHORTLIST_PIECES = 1000
 # Options that are settings of a kind of model; each kind knows its own.
-_SETTINGS = ("beam_size", "length_penalty", "max_source_length", "max_target_length", "top_k")
+_SWITCHES = {
+    "early_stopping": "end a beam with its first finished hypotheses, as many as it has places",
+    "score_forced_end": "let the end token that the length limit forces count in the score",
+    "suppress_unknown": "never write the unknown piece",
+}
+_SETTINGS = (
+    *("beam_size", "length_penalty", *_SWITCHES),
+    *("max_source_length", "max_target_length", "top_k"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,17 +38,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of a trained model; it is read as data, nothing in it is run (SECURITY.md)",
     )
     parser.add_argument(
-        "--format", choices=["saved_model", "tflite"], default="saved_model", help="what to write"
+        "--format",
+        choices=_FORMATS,
+        default="saved_model",
+        help="what to write; export/README.md says what each can express",
     )
     parser.add_argument(
         "--output",
         required=True,
         metavar="PATH",
-        help="a folder, whose next free number takes the SavedModel, or the .tflite file",
+        help="a folder, whose next free number takes the SavedModel, the .tflite file, or the "
+        "folder of another format",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a .tflite that is there")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an output that is there, which a SavedModel never does (default: refuse)",
+    )
     add_adapter(parser)
     add_decoding(parser)
+    for name, meaning in _SWITCHES.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            action=argparse.BooleanOptionalAction,
+            help=f"{meaning} (default: the run's own)",
+        )
     for side in ("source", "target"):
         parser.add_argument(
             f"--max-{side}-length",
@@ -61,9 +85,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--quantize",
-        choices=["none", "float16", "dynamic_int8"],
+        choices=_QUANTIZATIONS,
         default="none",
-        help="how a .tflite stores its weights",
+        help="how weights are stored: of a .tflite none, float16 or dynamic_int8, for ctranslate2 "
+        "all but dynamic_int8",
     )
     parser.add_argument(
         "--signatures",
@@ -116,39 +141,100 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Writes a trained model as a SavedModel or a .tflite and prints its path."""
-    from ktransformer.exporting import export_lite, export_saved_model, tokenizer_beside
+    """Writes a trained model in another format and prints its path."""
+    _check_options(options)
+    batching = _batching(options)
+    path = _FORMATS[options.format](options, batching)
+    print(printable(path) if sys.stdout.isatty() else path)  # A pipe gets the very bytes.
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Refuses options that the format does not have."""
+    for name, formats in _OPTIONS.items():
+        if options.format not in formats and getattr(options, name) not in (None, False, "none"):
+            raise InputError(
+                f"--{name.replace('_', '-')} goes with --format {' or '.join(formats)}; "
+                f"got --format {options.format}."
+            )
+
+
+def _to_saved_model(options: argparse.Namespace, batching: BatchingConfig | None) -> "Path":
+    from ktransformer.exporting import export_saved_model
+
+    task = _load_task(options)
+    return export_saved_model(task, options.output, batching=batching, **_labels(options, task))
+
+
+def _to_lite(options: argparse.Namespace, _: BatchingConfig | None) -> "Path":
+    from ktransformer.exporting import export_lite, tokenizer_beside
     from ktransformer.files import check_new_file
 
-    lite = options.format == "tflite"
-    for_lite = (options.quantize != "none", options.signatures, options.batch_size)
-    if not lite and (any(for_lite) or options.overwrite):
-        raise InputError(
-            "--quantize, --signatures, --batch-size and --overwrite go with --format tflite."
-        )
-    batching = _batching(options)
-    if lite:
-        if batching is not None:
-            raise InputError(
-                "--batch-requests goes with a SavedModel: a .tflite has one caller at a time."
-            )
-        for path in (options.output, tokenizer_beside(options.output)):
-            check_new_file(path, overwrite=options.overwrite)
+    for path in (options.output, tokenizer_beside(options.output)):
+        check_new_file(path, overwrite=options.overwrite)
+    task = _load_task(options)
+    return export_lite(
+        task,
+        options.output,
+        signatures=options.signatures,
+        quantization=options.quantize,
+        batch_size=options.batch_size,
+        overwrite=options.overwrite,
+        **_labels(options, task),
+    )
+
+
+def _to_ctranslate2(options: argparse.Namespace, _: BatchingConfig | None) -> "Path":
+    from ktransformer.conversion.ctranslate2 import export_ctranslate2
+    from ktransformer.conversion.ctranslate2.library import import_ctranslate2
+
+    import_ctranslate2()  # Before any work.
+    task = _load_task(options)
+    return export_ctranslate2(
+        task,
+        options.output,
+        quantization=options.quantize,
+        overwrite=options.overwrite,
+        **_labels(options, task),
+    )
+
+
+def _to_huggingface(options: argparse.Namespace, _: BatchingConfig | None) -> "Path":
+    from ktransformer.conversion.huggingface import export_huggingface
+
     task = _load_task(options)
     labels = _labels(options, task)
-    if lite:
-        path = export_lite(
-            task,
-            options.output,
-            signatures=options.signatures,
-            quantization=options.quantize,
-            batch_size=options.batch_size,
-            overwrite=options.overwrite,
-            **labels,
-        )
-    else:
-        path = export_saved_model(task, options.output, batching=batching, **labels)
-    print(printable(path) if sys.stdout.isatty() else path)  # A pipe gets the very bytes.
+    return export_huggingface(task, options.output, overwrite=options.overwrite, **labels)
+
+
+def _to_onnx(options: argparse.Namespace, _: BatchingConfig | None) -> "Path":
+    from ktransformer.conversion.onnx import export_onnx, import_converter
+
+    import_converter()  # Before any work.
+    task = _load_task(options)
+    labels = _labels(options, task)
+    return export_onnx(task, options.output, overwrite=options.overwrite, **labels)
+
+
+_FORMATS = {
+    "saved_model": _to_saved_model,
+    "tflite": _to_lite,
+    "ctranslate2": _to_ctranslate2,
+    "huggingface": _to_huggingface,
+    "onnx": _to_onnx,
+}
+_QUANTIZATIONS = ("none", "float16", "dynamic_int8", "int8", "int16", "int8_float16")
+# Options that only some formats have.
+_OPTIONS = {
+    "overwrite": ("tflite", "ctranslate2", "huggingface", "onnx"),
+    "quantize": ("tflite", "ctranslate2"),
+    "signatures": ("tflite",),
+    "batch_size": ("tflite",),
+    "batch_requests": ("saved_model",),
+    "batch_timeout_ms": ("saved_model",),
+    "batch_threads": ("saved_model",),
+    "shortlist": ("saved_model", "tflite"),
+    "shortlist_size": ("saved_model", "tflite"),
+}
 
 
 def _batching(options: argparse.Namespace) -> BatchingConfig | None:

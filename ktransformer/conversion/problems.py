@@ -1,4 +1,4 @@
-"""All obstacles to an import, collected and reported at once."""
+"""All obstacles to a conversion, collected and reported at once."""
 
 from ktransformer.errors import InputError
 
@@ -6,7 +6,7 @@ _MOST = 20  # A folder of another kind of model has hundreds of unknown tensors.
 
 
 class Problems:
-    """Collects the obstacles to an import, so that a user sees all of them, not the first.
+    """Collects the obstacles to a conversion, so that a user sees all of them, not the first.
 
     Attributes:
         sentences: One for each obstacle, in the order in which they were found.
@@ -20,11 +20,12 @@ class Problems:
         if sentence not in self.sentences:
             self.sentences.append(sentence)
 
-    def raise_if_any(self, origin: object) -> None:
+    def raise_if_any(self, origin: object, what: str = "be imported") -> None:
         """Raises an error that lists the obstacles found so far.
 
         Args:
-            origin: The folder or file they were found in.
+            origin: What they were found in, such as a folder.
+            what: What cannot be done with it.
 
         Raises:
             InputError: There is at least one.
@@ -33,4 +34,4 @@ class Problems:
             return
         more = len(self.sentences) - _MOST
         shown = [*self.sentences[:_MOST], *([f"and {more} more"] if more > 0 else [])]
-        raise InputError(f"{origin} cannot be imported: {'; '.join(shown)}.")
+        raise InputError(f"{origin} cannot {what}: {'; '.join(shown)}.")

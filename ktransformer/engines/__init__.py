@@ -1,6 +1,7 @@
-"""Opens a model in any of its forms: a folder, a SavedModel or a .tflite; runs translators."""
+"""Opens a model in any of its forms, such as a folder or a .tflite; runs translators."""
 
 from ktransformer.runtime import supported_backend as supported_backend  # isort: skip
+from ktransformer.engines.ctranslate2 import CTranslate2Engine as CTranslate2Engine
 from ktransformer.engines.engine import Engine as Engine
 from ktransformer.engines.engine import ModelEngine as ModelEngine
 from ktransformer.engines.engine import Translation as Translation

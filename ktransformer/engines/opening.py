@@ -1,7 +1,9 @@
-"""Opens models in any form: a folder, a SavedModel or a .tflite."""
+"""Opens models in any form: a folder, a SavedModel, a .tflite or a CTranslate2 folder."""
 
 from pathlib import Path
 
+from ktransformer.conversion.ctranslate2 import CTranslate2Model, is_ctranslate2
+from ktransformer.engines.ctranslate2 import CTranslate2Engine
 from ktransformer.engines.engine import Engine, ModelEngine
 from ktransformer.engines.lite import LiteEngine
 from ktransformer.engines.saved_model import SavedModelEngine
@@ -18,14 +20,14 @@ _MAX_REPLICAS = 8  # A .tflite's replica holds weights of its own.
 
 def open_model(
     path: str | Path, *, threads: int | None = None, replicas: int = 1, check: bool = True
-) -> TaskModel | SavedModel | LiteModel:
+) -> TaskModel | SavedModel | LiteModel | CTranslate2Model:
     """Opens a model of any kind in any form, to run its signatures by name.
 
     Args:
-        path: A model's folder, a SavedModel's folder or a .tflite file.
-        threads: CPU threads of LiteRT; None for as many as there are cores. TensorFlow's are set
-            for the process, by `tf.config.threading`.
-        replicas: Interpreters of a .tflite, each for a call at a time.
+        path: A model's folder, a SavedModel's folder, a .tflite file or a CTranslate2 folder.
+        threads: CPU threads of LiteRT and CTranslate2; None for as many as there are cores.
+            TensorFlow's are set for the process, by `tf.config.threading`.
+        replicas: Interpreters of a .tflite, or batches of CTranslate2, each for a call at a time.
         check: As for `load_engine`.
 
     Returns:
@@ -42,8 +44,9 @@ def open_model(
         ```
     """
     path = _check_exists(path)
-    if path.is_file():
-        return LiteModel(path, threads=threads or available_cores(), replicas=replicas, check=check)
+    if path.is_file() or is_ctranslate2(path):
+        opened = LiteModel if path.is_file() else CTranslate2Model
+        return opened(path, threads=threads or available_cores(), replicas=replicas, check=check)
     if _is_export(path):
         return SavedModel(path, check=check)
     return TaskModel(load(path, check=check), path)
@@ -59,7 +62,7 @@ def load_engine(
     concurrency: int = 1,
     check: bool = True,
 ) -> Engine:
-    """Opens a translator in any form: a run's folder, a SavedModel's folder or a .tflite file.
+    """Opens a translator in any form; see `open_model`.
 
     Each process opens its own: see `Engine`, for a fork hangs once TensorFlow has run.
 
@@ -68,8 +71,8 @@ def load_engine(
         adapter: A LoRA adapter of the run, see `ktransformer.saving.adapter`; an export has none.
         beam_size: Another beam size than the run's; an export's is fixed.
         length_penalty: Likewise.
-        threads: CPU threads of LiteRT for a batch; None for as many as there are cores.
-            TensorFlow's are set for the process, by `tf.config.threading`.
+        threads: CPU threads of LiteRT and CTranslate2 for a batch; None for as many as there are
+            cores. TensorFlow's are set for the process, by `tf.config.threading`.
         concurrency: Batches that `translate_blocks` and `translate_lines` run at the same time,
             on `threads` threads each; of a .tflite at most 8, which share the threads of the rest.
         check: Whether the files are compared with the checksums that were written with them, and
@@ -90,6 +93,9 @@ def load_engine(
         replicas = min(concurrency, _MAX_REPLICAS)
         threads = (threads or available_cores()) * concurrency // replicas
         engine: Engine = LiteEngine(path, threads=threads, replicas=replicas, check=check)
+    elif is_ctranslate2(path):
+        threads = threads or available_cores()
+        engine = CTranslate2Engine(path, threads=threads, replicas=concurrency, check=check)
     elif _is_export(path):
         engine = SavedModelEngine(path, check=check)
         engine.concurrency = concurrency

@@ -10,6 +10,8 @@ from ktransformer.tasks.folder import load_translator as load_translator
 from ktransformer.tasks.folder import save as save
 from ktransformer.tasks.folder import write as write
 from ktransformer.tasks.generation_config import GenerationConfig as GenerationConfig
+from ktransformer.tasks.id_generator import IdGenerator as IdGenerator
+from ktransformer.tasks.id_generator import IdGeneratorDescription as IdGeneratorDescription
 from ktransformer.tasks.image_classifier import ImageClassifier as ImageClassifier
 from ktransformer.tasks.image_classifier import (
     ImageClassifierDescription as ImageClassifierDescription,

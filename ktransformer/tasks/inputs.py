@@ -10,7 +10,11 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.text.line_limits import cut_line
 
-_OF_IDS = ("source", "ids")  # The inputs of signatures that are ids, where they are integers.
+_OF_IDS = (
+    "source",
+    "ids",
+    "prompts",
+)  # The inputs of signatures that are ids, where they are integers.
 
 
 def to_texts(texts: Any) -> list[str]:

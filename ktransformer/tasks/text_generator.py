@@ -1,7 +1,6 @@
 """A causal language model from text to text: continuations, samples and scores."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -9,41 +8,29 @@ from typing import Any, Self
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.decoding import (
-    ForcedPrefix,
-    Hypotheses,
-    Rule,
-    sample,
-    sampling_rules,
-    to_seed,
-)
-from ktransformer.errors import InputError
+from ktransformer.decoding import Hypotheses, Rule, to_seed
 from ktransformer.models import CausalLanguageModel
 from ktransformer.tasks.generation_config import GenerationConfig
+from ktransformer.tasks.generator import Generator
 from ktransformer.tasks.graph_function import graph_method
 from ktransformer.tasks.inputs import cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
-from ktransformer.tasks.search_task import SearchTask
 from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces
 from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import DecoderSearch
 from ktransformer.tasks.written_texts import (
     decode_n_best,
     first_best,
-    lengths_of,
     probe_ids,
     score_labels,
-    search_ids,
-    search_texts,
     start_labels,
 )
-from ktransformer.text import Tokenizer
+from ktransformer.text import BaseTokenizer, load_tokenizer
 
 _PROMPTS = tf.TensorSpec([None], tf.string, "prompts")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 _SEED = tf.TensorSpec([], tf.int64, "seed")
 _TEMPERATURE = tf.TensorSpec([], tf.float32, "temperature")
-_SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +46,7 @@ class TextGeneratorDescription(TextDescription):
 
 
 @register_task
-class TextGenerator(SearchTask):
+class TextGenerator(Generator):
     """Tokenizer, causal language model and search in one, from prompts to texts.
 
     A text is the prompt, normalised as the tokenizer does, with its continuation: only so is it
@@ -76,6 +63,9 @@ class TextGenerator(SearchTask):
       and `truncated`, `[B]` each. The same seed gives the same texts.
     - `score`: `texts`, string `[B]`, to `log_probability`, float32 `[B]`, of the text with its end
       token; `tokens`, int32 `[B]`, their number; and `truncated`.
+    - `ids`: `prompts`, int32 `[B, P]`, the start token and the ids of the prompt, padded at their
+      ends, to the `ids`, int32 `[B, T]`, of the best continuation, `score` and `truncated`, int32
+      `[B]`; for callers with a tokenizer, as where this one has no LiteRT form.
 
     `truncated`, boolean `[B]`, says which prompts or texts were cut.
 
@@ -93,7 +83,7 @@ class TextGenerator(SearchTask):
         InputError: The tokenizer has another number of pieces or another padding than the model,
             `decoding` allows longer texts than the model, or a subclass of the model overrides a
             method that cached decoding does not call, and not its counterpart.
-        TypeError: `model` is no `CausalLanguageModel`, or `tokenizer` no `Tokenizer`.
+        TypeError: `model` is no `CausalLanguageModel`, or `tokenizer` no tokenizer.
 
     Example:
         ```python
@@ -105,17 +95,12 @@ class TextGenerator(SearchTask):
 
     description_class = TextGeneratorDescription
     kind = description_class.kind
-    model_class = CausalLanguageModel
-    decoding_class = GenerationConfig
-    LITE_SIGNATURES = ("serving_default", "beam", "sample", "score")
-    SETTINGS = tuple(field.name for field in dataclasses.fields(GenerationConfig))
-    model: CausalLanguageModel
-    decoding: GenerationConfig
+    LITE_SIGNATURES = ("serving_default", "beam", "sample", "score", "ids")
 
     def __init__(
         self,
         model: CausalLanguageModel,
-        tokenizer: Tokenizer,
+        tokenizer: BaseTokenizer,
         decoding: GenerationConfig | None = None,
         *,
         rules: Sequence[Rule] = (),
@@ -123,10 +108,6 @@ class TextGenerator(SearchTask):
         super().__init__(model, tokenizer, decoding, rules, name="text_generator")
         check_pieces(tokenizer, model.vocabulary_size)
         check_padding(model, tokenizer)
-        self.decoding.check_lengths(model.max_length)
-        self.max_length = self.decoding.max_length or model.max_length
-        # A generator of other settings has graphs of its own, which another call may need again.
-        self._other = functools.lru_cache(maxsize=16)(self.with_parts)
 
     def generate(
         self,
@@ -155,21 +136,7 @@ class TextGenerator(SearchTask):
             InputError: A prompt is no string, a setting is unknown or out of its range, or one of
                 sampling is given without a seed.
         """
-        unknown = settings.keys() - set(self.SETTINGS)
-        if unknown:
-            raise InputError(
-                f"The settings of generate are {', '.join(self.SETTINGS)}; "
-                f"got {', '.join(sorted(unknown))}."
-            )
-        sampling = [name for name in _SAMPLING if name in settings]
-        if seed is None and sampling:
-            raise InputError(f"{sampling[0]} is for sampling, which needs a seed; got seed=None.")
-        config = dataclasses.replace(self.decoding, **settings)
-        temperature = config.temperature
-        config = dataclasses.replace(config, temperature=self.decoding.temperature)
-        chosen = self
-        if rules or config != self.decoding:
-            chosen = self._other(decoding=config, rules=(*self.rules, *rules))
+        chosen, temperature = self._choose(seed, rules, settings)
         texts = to_tensor("prompts", list(prompts), _PROMPTS)
         if seed is None:
             found = chosen.continue_prompts(texts)["text"]
@@ -197,17 +164,7 @@ class TextGenerator(SearchTask):
         of `decoding`.
         """
         read, truncated = self._read(prompts)
-        config = self.decoding
-        options = sampling_rules(
-            temperature=temperature, top_k=config.top_k, top_p=config.top_p, min_p=config.min_p
-        )
-        drawn = sample(
-            DecoderSearch(self.model, read),
-            self._limits(read),
-            search_ids(self.tokenizer.special_ids),
-            seed=seed,
-            rules=(*self._rules(read), *options),
-        )
+        drawn = self._draw(DecoderSearch(self.model, read), read, seed, temperature)
         return first_best({**self._to_texts(read, drawn), "truncated": truncated})
 
     @graph_method(input_signature=[_TEXTS])
@@ -220,14 +177,7 @@ class TextGenerator(SearchTask):
 
     def _search(self, prompts: tf.Tensor, n_best: int) -> dict[str, tf.Tensor]:
         read, truncated = self._read(prompts)
-        best = search_texts(
-            DecoderSearch(self.model, read),
-            self._limits(read),
-            self.tokenizer.special_ids,
-            beam_size=self.decoding.beam_size,
-            n_best=n_best,
-            rules=self._rules(read),
-        )
+        best = self._find(DecoderSearch(self.model, read), read, n_best)
         return {**self._to_texts(read, best), "truncated": truncated}
 
     def _read(self, prompts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -235,14 +185,6 @@ class TextGenerator(SearchTask):
         special = self.tokenizer.special_ids
         ids, truncated = self.tokenizer.encode_dense(prompts, self.max_length)
         return tf.where(ids == special.end, special.pad, ids), truncated
-
-    def _rules(self, read: tf.Tensor) -> tuple[Rule, ...]:
-        return (*self.find_rules(), ForcedPrefix(read))
-
-    def _limits(self, read: tf.Tensor) -> tf.Tensor:
-        limits = self.max_length - lengths_of(read, self.model.pad_id)
-        most = self.decoding.max_new_tokens
-        return limits if most is None else tf.minimum(limits, most)
 
     def _to_texts(self, read: tf.Tensor, best: Hypotheses) -> dict[str, tf.Tensor]:
         # Padding between the two is decoded to nothing.
@@ -258,9 +200,12 @@ class TextGenerator(SearchTask):
             "beam": self.beam,
             "sample": self.sample,
             "score": self.score,
+            "ids": self.continue_ids,
         }
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
+        if name == "ids":
+            return self.ids_signature(self.continue_ids, batch_size, {})
         longest = min(5, self.max_length - 1)
         lengths = [(longest + row) % (longest + 1) for row in range(batch_size or 2)]
         texts = self.tokenizer.decode(probe_ids(self.tokenizer, lengths, longest + 1))
@@ -282,7 +227,7 @@ class TextGenerator(SearchTask):
     @classmethod
     def from_folder(cls, model: CausalLanguageModel, folder: Path, config: dict[str, Any]) -> Self:
         decoding = GenerationConfig(**config.get("decoding", {}))
-        return cls(model, Tokenizer.load(folder / cls.FILES[0]), decoding)
+        return cls(model, load_tokenizer(folder / cls.FILES[0]), decoding)
 
     # How its exports are verified.
 
@@ -290,4 +235,11 @@ class TextGenerator(SearchTask):
         self, signature: str, examples: Sequence[str], batch_size: int | None
     ) -> dict[str, np.ndarray]:
         """Returns the inputs of a signature: each line is a prompt, and a text to score."""
-        return self._inputs(signature, cut_texts(examples, self.max_length))
+        texts = cut_texts(examples, self.max_length)
+        if signature != "ids":
+            return self._inputs(signature, texts)
+        read, _ = self._read(tf.constant(texts))
+        start = tf.fill([len(texts), 1], self.special_ids.start)
+        prompts = tf.concat([start, read], axis=1)[:, : self.max_length].numpy()
+        more = [(0, 0), (0, self.max_length - prompts.shape[1] if batch_size else 0)]
+        return {"prompts": np.pad(prompts, more, constant_values=self.model.pad_id)}

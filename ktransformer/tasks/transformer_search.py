@@ -56,6 +56,24 @@ class DecoderSearch(SearchModel):
         return {**state, "decoder": state["decoder"].flush()}
 
 
+class PromptSearch(DecoderSearch):
+    """Steps a decoder whose texts begin with ids of their own in place of the start token.
+
+    Args:
+        model: The model.
+        first: Int32 `[B]`, the ids at position 0.
+    """
+
+    def start(self, beam_size: int) -> Any:
+        return {**super().start(beam_size), "first": self._inputs}
+
+    def step(
+        self, ids: tf.Tensor, index: tf.Tensor, state: Any, parents: tf.Tensor | None
+    ) -> tuple[tf.Tensor, Any]:
+        first = tf.repeat(state["first"], 1 if parents is None else parents.shape[1])
+        return super().step(tf.where(index == 0, first, ids), index, state, parents)
+
+
 class TransformerSearch(DecoderSearch):
     """Steps a `Transformer` over the memory of its sources.
 

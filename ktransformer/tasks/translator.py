@@ -27,7 +27,7 @@ from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
 from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
-from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask
+from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
 from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces, check_type
 from ktransformer.tasks.text_task import TextDescription
@@ -44,7 +44,7 @@ from ktransformer.tasks.written_texts import (
     search_texts,
     start_labels,
 )
-from ktransformer.text import Tokenizer
+from ktransformer.text import BaseTokenizer, load_tokenizer
 
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 _IDS = tf.TensorSpec([None, None], tf.int32, "source")
@@ -125,7 +125,7 @@ class Translator(SearchTask):
             has other ids than the model, `decoding` allows texts longer than the model's
             `max_length`, or a subclass of the model overrides a method that cached decoding does
             not call, and not its counterpart; or there are `rules` and a `shortlist`.
-        TypeError: `model` is no `Transformer`, or `tokenizer` no `Tokenizer`.
+        TypeError: `model` is no `Transformer`, or `tokenizer` no tokenizer.
 
     Example:
         ```python
@@ -156,16 +156,17 @@ class Translator(SearchTask):
     def __init__(
         self,
         model: Transformer,
-        tokenizer: Tokenizer,
+        tokenizer: BaseTokenizer,
         decoding: DecodingConfig | None = None,
         shortlist: Shortlist | None = None,
         *,
         rules: Sequence[Rule] = (),
-        target_tokenizer: Tokenizer | None = None,
+        target_tokenizer: BaseTokenizer | None = None,
     ) -> None:
         super().__init__(model, tokenizer, decoding, rules, name="translator")
         if target_tokenizer is not None:
-            check_type("target_tokenizer", target_tokenizer, Tokenizer)
+            check_type("target_tokenizer", target_tokenizer, BaseTokenizer)
+            check_no_start(target_tokenizer)
         elif model.source_vocabulary_size is not None:
             raise InputError(
                 "target_tokenizer must be given for a model with a vocabulary of each side; got "
@@ -206,7 +207,7 @@ class Translator(SearchTask):
         return self.model.source_vocabulary_size or target, target
 
     @property
-    def tokenizers(self) -> tuple[Tokenizer, ...]:
+    def tokenizers(self) -> tuple[BaseTokenizer, ...]:
         shared = self.model.source_vocabulary_size is None
         if shared and self.target_tokenizer is self.tokenizer:
             return (self.tokenizer,)
@@ -327,8 +328,9 @@ class Translator(SearchTask):
         drawn = sample(
             TransformerSearch(self.model, source),
             self._limits(source),
-            search_ids(self.target_tokenizer.special_ids),
+            search_ids(self.target_tokenizer.special_ids, self.decoding),
             seed=seed,
+            score_forced_end=self.decoding.score_forced_end,
             rules=(*self.find_rules(decoding), *options),
         )
         outputs = self._to_texts(end_empty(source, drawn, self.target_tokenizer.special_ids))
@@ -422,14 +424,13 @@ class Translator(SearchTask):
 
     def search(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
         """Finds the `n_best` target sequences of source ids `[B, S]`."""
-        beam_size = self.decoding.beam_size
-        n_best = to_integer("n_best", n_best, least=1, most=beam_size)
+        n_best = to_integer("n_best", n_best, least=1, most=self.decoding.beam_size)
         chosen = None if self.shortlist is None else self.shortlist.choose(source)
         best = search_texts(
             TransformerSearch(self.model, source, chosen),
             self._limits(source),
             (self.shortlist or self.target_tokenizer).special_ids,
-            beam_size=beam_size,
+            self.decoding,
             n_best=n_best,
             rules=self.find_rules(),
         )
@@ -471,7 +472,7 @@ class Translator(SearchTask):
             max_target_length=self.max_target_length,
             decoding=self.decoding,
             shortlist=None if self.shortlist is None else self.shortlist.size,
-            special_ids=search_ids(self.target_tokenizer.special_ids)._asdict(),
+            special_ids=search_ids(self.target_tokenizer.special_ids, self.decoding)._asdict(),
             target_tokenizer_sha256=(
                 self.target_tokenizer.sha256 if len(self.tokenizers) > 1 else None
             ),
@@ -499,12 +500,12 @@ class Translator(SearchTask):
                 f"{folder} is not a whole folder of a translator: {DESCRIPTION} is missing, or has "
                 "no decoding settings."
             )
-        tokenizer = Tokenizer.load(folder / cls.FILES[0])
+        tokenizer = load_tokenizer(folder / cls.FILES[0])
         target = folder / TARGET_TOKENIZER
         decoding = Config.from_dict(config).decoding
         if not target.is_file():
             return cls(model, tokenizer, decoding)
-        return cls(model, tokenizer, decoding, target_tokenizer=Tokenizer.load(target))
+        return cls(model, tokenizer, decoding, target_tokenizer=load_tokenizer(target))
 
     # How its exports are verified.
 

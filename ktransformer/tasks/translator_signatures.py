@@ -9,7 +9,7 @@ from ktransformer.errors import InputError
 from ktransformer.tasks.graph_function import graph_function
 from ktransformer.tasks.search_task import TEXT_SIGNATURES
 from ktransformer.tasks.task import LiteSignature
-from ktransformer.tasks.written_texts import probe_ids
+from ktransformer.tasks.written_texts import fix_width, probe_ids
 
 if TYPE_CHECKING:
     from ktransformer.tasks.translator import Translator
@@ -71,9 +71,8 @@ def _ids_function(
     def fixed_ids(source: tf.Tensor) -> dict[str, tf.Tensor]:
         found: dict[str, Any] = translator.ids.python_function(source)
         shape = [batch_size, translator.max_target_length]
-        ids = tf.concat([found["ids"], tf.fill(shape, translator.model.pad_id)], axis=1)
         fixed = {name: tf.reshape(found[name], shape[:1]) for name in ("score", "truncated")}
-        return {"ids": tf.slice(ids, [0, 0], shape), **fixed}
+        return {"ids": fix_width(found["ids"], shape, translator.model.pad_id), **fixed}
 
     return translator.ids if batch_size is None else fixed_ids
 

@@ -1,14 +1,16 @@
 """Ids and texts in graphs: padded ids, searches, and the texts and scores that they give."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ktransformer import decoding
+from ktransformer.config.sections import SearchConfig
 from ktransformer.decoding import Hypotheses, Rule, SearchModel, beam_search, greedy_search
 from ktransformer.losses import smoothed_cross_entropy, token_weights
-from ktransformer.text import SpecialIds, Tokenizer
+from ktransformer.text import BaseTokenizer, SpecialIds
 
 
 def lengths_of(ids: tf.Tensor, pad_id: int) -> tf.Tensor:
@@ -35,13 +37,19 @@ def end_empty(source: tf.Tensor, best: Hypotheses, special: SpecialIds) -> Hypot
     )
 
 
-def spread_ids(tokenizer: Tokenizer, count: int) -> np.ndarray:
+def fix_width(ids: tf.Tensor, shape: Sequence[Any], pad_id: int) -> tf.Tensor:
+    """Pads ids `[..., T]` to a fixed shape with a last axis of at least T."""
+    padded = tf.concat([ids, tf.fill(shape, pad_id)], axis=-1)
+    return tf.slice(padded, [0] * len(shape), shape)
+
+
+def spread_ids(tokenizer: BaseTokenizer, count: int) -> np.ndarray:
     """Returns ordinary ids from all over the vocabulary, ascending: int32 `[count]`."""
     ordinary = tokenizer.ordinary_ids
     return ordinary[np.linspace(0, len(ordinary) - 1, count).astype(np.int32)]
 
 
-def probe_ids(tokenizer: Tokenizer, lengths: Sequence[int], width: int) -> tf.Tensor:
+def probe_ids(tokenizer: BaseTokenizer, lengths: Sequence[int], width: int) -> tf.Tensor:
     """Makes ids `[B, width]` to try a graph on, ended and padded.
 
     Args:
@@ -56,9 +64,14 @@ def probe_ids(tokenizer: Tokenizer, lengths: Sequence[int], width: int) -> tf.Te
     return tf.constant(ids)
 
 
-def search_ids(special: SpecialIds) -> decoding.SpecialIds:
-    """Returns the special ids of a search: only ordinary tokens and the end token are chosen."""
-    suppressed = (special.pad, special.start, special.unknown)
+def search_ids(special: SpecialIds, config: SearchConfig) -> decoding.SpecialIds:
+    """Returns the special ids of a search.
+
+    Only ordinary tokens and the end token are chosen, and the unknown one, if `config` allows it.
+    """
+    suppressed: tuple[int, ...] = (special.pad, special.start)
+    if config.suppress_unknown:
+        suppressed += (special.unknown,)
     return decoding.SpecialIds(special.start, special.end, special.pad, suppressed)
 
 
@@ -66,19 +79,21 @@ def search_texts(
     model: SearchModel,
     limits: tf.Tensor,
     special: SpecialIds,
+    config: SearchConfig,
     *,
-    beam_size: int,
     n_best: int,
     rules: Sequence[Rule],
 ) -> Hypotheses:
-    """Finds the `n_best` sequences: greedily if `beam_size` is 1, else by beam search."""
-    ids = search_ids(special)
-    if beam_size == 1:
-        return greedy_search(model, limits, ids, rules=rules)
-    return beam_search(model, limits, ids, beam_size=beam_size, n_best=n_best, rules=rules)
+    """Finds the `n_best` sequences: greedily if the beam size is 1, else by beam search."""
+    ids = search_ids(special, config)
+    options: dict[str, Any] = {"rules": rules, "score_forced_end": config.score_forced_end}
+    if config.beam_size == 1:
+        return greedy_search(model, limits, ids, **options)
+    options |= {"beam_size": config.beam_size, "early_stopping": config.early_stopping}
+    return beam_search(model, limits, ids, n_best=n_best, **options)
 
 
-def decode_n_best(tokenizer: Tokenizer, ids: tf.Tensor) -> tf.Tensor:
+def decode_n_best(tokenizer: BaseTokenizer, ids: tf.Tensor) -> tf.Tensor:
     """Turns ids `[B, K, T]` into texts `[B, K]`."""
     shape = tf.shape(ids)
     return tf.reshape(tokenizer.decode(tf.reshape(ids, [-1, shape[2]])), shape[:2])

@@ -19,11 +19,13 @@ _OPERATIONS = """
     EmptyTensorList TensorListConcatV2 TensorListFromTensor TensorListGather TensorListGetItem
     TensorListLength TensorListPopBack TensorListPushBack TensorListReserve TensorListResize
     TensorListSetItem TensorListStack
-    Assert Einsum IdentityN NoOp Placeholder TensorScatterUpdate
+    Assert Einsum IdentityN NoOp Placeholder ScatterNd TensorScatterUpdate
     Multinomial RandomStandardNormal RandomUniform RandomUniformInt TruncatedNormal
     StaticRegexFullMatch StringJoin
     SentencepieceDetokenizeOp SentencepieceOp SentencepieceTokenizeOp
     TFText>FastSentencepieceDetokenize TFText>FastSentencepieceTokenize
+    FastBertNormalize FastWordpieceTokenizeWithOffsets
+    TFText>FastWordpieceDetokenize TFText>WhitespaceTokenizeWithOffsetsV2
     DecodeImage ScaleAndTranslate
     BatchFunction
 """
