@@ -3,7 +3,8 @@
     python -m training.embeddings.convert FOLDER --output OUTPUT
 
 FOLDER is one of sentence-transformers, all-MiniLM-L6-v2 for example. OUTPUT gets the imported model
-(`model`), the SavedModel (`saved_model`), `float32.tflite` and `int8.tflite`.
+(`model`), the SavedModel (`saved_model`; each time a new version), `float32.tflite` and
+`int8.tflite`.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def convert(folder: Path, output: Path) -> None:
     imported = import_published(folder)
     output.mkdir(parents=True, exist_ok=True)
     imported.save(output / "model", overwrite=True)
-    export_saved_model(imported.task, output / "saved_model", overwrite=True)
+    export_saved_model(imported.task, output / "saved_model")
     export_lite(imported.task, output / "float32.tflite", overwrite=True)
     export_lite(imported.task, output / "int8.tflite", quantization="dynamic_int8", overwrite=True)
     for path in sorted(each for each in output.rglob("*") if each.is_file()):
