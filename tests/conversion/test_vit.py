@@ -80,7 +80,7 @@ def test_the_classes_are_the_labels(classifiers):
     assert [each.classes for each in classifiers.values()] == [labels] * 3
 
 
-@pytest.mark.parametrize("name", ["vit", "teacher"])
+@pytest.mark.parametrize("name", ["vit", pytest.param("teacher", marks=pytest.mark.long)])
 def test_the_exports_give_the_probabilities_of_transformers(stored, classifiers, name, tmp_path):
     contents = [
         stored[f"{name}/{kind}/{i}"].tobytes() for kind in ("files", "resized") for i in (0, 1)
