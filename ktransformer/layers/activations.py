@@ -3,12 +3,14 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 def gelu_tanh(inputs: Any) -> Any:
-    """Computes GELU by its approximation with a tangent, as GPT-2 does: floats of any shape.
+    """Computes the approximation of GELU by a hyperbolic tangent.
 
-    Reference: Hendrycks and Gimpel 2016, section 2, the first approximation.
+    Reference: Hendrycks and Gimpel 2016, section 2; the `gelu` of GPT-2 and the `gelu_new` of
+        Hugging Face's models.
     """
-    return keras.activations.gelu(inputs, approximate=True)
+    return ops.gelu(inputs, approximate=True)

@@ -328,8 +328,9 @@ class Translator(SearchTask):
         drawn = sample(
             TransformerSearch(self.model, source),
             self._limits(source),
-            search_ids(self.target_tokenizer.special_ids),
+            search_ids(self.target_tokenizer.special_ids, self.decoding),
             seed=seed,
+            score_forced_end=self.decoding.score_forced_end,
             rules=(*self.find_rules(decoding), *options),
         )
         outputs = self._to_texts(end_empty(source, drawn, self.target_tokenizer.special_ids))
@@ -423,14 +424,13 @@ class Translator(SearchTask):
 
     def search(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
         """Finds the `n_best` target sequences of source ids `[B, S]`."""
-        beam_size = self.decoding.beam_size
-        n_best = to_integer("n_best", n_best, least=1, most=beam_size)
+        n_best = to_integer("n_best", n_best, least=1, most=self.decoding.beam_size)
         chosen = None if self.shortlist is None else self.shortlist.choose(source)
         best = search_texts(
             TransformerSearch(self.model, source, chosen),
             self._limits(source),
             (self.shortlist or self.target_tokenizer).special_ids,
-            beam_size=beam_size,
+            self.decoding,
             n_best=n_best,
             rules=self.find_rules(),
         )
@@ -472,7 +472,7 @@ class Translator(SearchTask):
             max_target_length=self.max_target_length,
             decoding=self.decoding,
             shortlist=None if self.shortlist is None else self.shortlist.size,
-            special_ids=search_ids(self.target_tokenizer.special_ids)._asdict(),
+            special_ids=search_ids(self.target_tokenizer.special_ids, self.decoding)._asdict(),
             target_tokenizer_sha256=(
                 self.target_tokenizer.sha256 if len(self.tokenizers) > 1 else None
             ),

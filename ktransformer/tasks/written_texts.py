@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer import decoding
+from ktransformer.config.sections import SearchConfig
 from ktransformer.decoding import Hypotheses, Rule, SearchModel, beam_search, greedy_search
 from ktransformer.losses import smoothed_cross_entropy, token_weights
 from ktransformer.text import BaseTokenizer, SpecialIds
@@ -63,9 +64,14 @@ def probe_ids(tokenizer: BaseTokenizer, lengths: Sequence[int], width: int) -> t
     return tf.constant(ids)
 
 
-def search_ids(special: SpecialIds) -> decoding.SpecialIds:
-    """Returns the special ids of a search: only ordinary tokens and the end token are chosen."""
-    suppressed = (special.pad, special.start, special.unknown)
+def search_ids(special: SpecialIds, config: SearchConfig) -> decoding.SpecialIds:
+    """Returns the special ids of a search.
+
+    Only ordinary tokens and the end token are chosen, and the unknown one, if `config` allows it.
+    """
+    suppressed: tuple[int, ...] = (special.pad, special.start)
+    if config.suppress_unknown:
+        suppressed += (special.unknown,)
     return decoding.SpecialIds(special.start, special.end, special.pad, suppressed)
 
 
@@ -73,16 +79,18 @@ def search_texts(
     model: SearchModel,
     limits: tf.Tensor,
     special: SpecialIds,
+    config: SearchConfig,
     *,
-    beam_size: int,
     n_best: int,
     rules: Sequence[Rule],
 ) -> Hypotheses:
-    """Finds the `n_best` sequences: greedily if `beam_size` is 1, else by beam search."""
-    ids = search_ids(special)
-    if beam_size == 1:
-        return greedy_search(model, limits, ids, rules=rules)
-    return beam_search(model, limits, ids, beam_size=beam_size, n_best=n_best, rules=rules)
+    """Finds the `n_best` sequences: greedily if the beam size is 1, else by beam search."""
+    ids = search_ids(special, config)
+    options: dict[str, Any] = {"rules": rules, "score_forced_end": config.score_forced_end}
+    if config.beam_size == 1:
+        return greedy_search(model, limits, ids, **options)
+    options |= {"beam_size": config.beam_size, "early_stopping": config.early_stopping}
+    return beam_search(model, limits, ids, n_best=n_best, **options)
 
 
 def decode_n_best(tokenizer: BaseTokenizer, ids: tf.Tensor) -> tf.Tensor:
