@@ -21,7 +21,13 @@ _ACTIVATIONS = {
 _POSITIONS = (Sinusoidal, Learned, Rotary, PositionEncoding)
 # Settings of a search that CTranslate2 lacks, or under which it ranks otherwise: after an exclusion
 # it gives the probability of what is excluded to the rest. Each with its off value.
-_SETTINGS = {"min_length": 1, "no_repeat_ngram_size": 0, "coverage_penalty": 0.0}
+_SETTINGS = {
+    "min_length": 1,
+    "no_repeat_ngram_size": 0,
+    "coverage_penalty": 0.0,
+    "early_stopping": True,
+    "score_forced_end": True,
+}
 
 
 def find_obstacles(translator: Translator, problems: Problems) -> None:
@@ -87,6 +93,8 @@ def make_spec(translator: Translator, specs: Any) -> Any:
     _fill_stack(spec.encoder, spec.encoder.embeddings[0], model.encoder, model.source_embedding)
     _fill_stack(spec.decoder, spec.decoder.embeddings, model.decoder, model.target_embedding)
     spec.decoder.projection.weight = _array(model.output_table())
+    if model.output_bias:
+        spec.decoder.projection.bias = _array(model.output_bias_weight)
     _describe(spec, translator)
     return spec
 
