@@ -40,7 +40,12 @@ def test_the_best_class_has_its_label_and_probability(classifier):
     [("none", 1e-6), pytest.param("dynamic_int8", 0.1, marks=pytest.mark.long)],
 )
 def test_a_lite_file_gives_what_the_model_gives(classifier, tmp_path, quantization, tolerance):
-    file = export_lite(classifier, tmp_path / "m.tflite", quantization=quantization)
+    file = export_lite(
+        classifier,
+        tmp_path / "m.tflite",
+        signatures=["serving_default"],
+        quantization=quantization,
+    )
     lite = LiteModel(file)
     for texts in (TEXTS, TEXTS[:1]):
         expected = classifier.classify(tf.constant(texts))

@@ -28,7 +28,9 @@ def vectors(embedder, texts):
     return embedder.embed(tf.constant(texts))["embedding"].numpy()
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+@pytest.mark.parametrize(
+    "pooling", ["mean", *(pytest.param(other, marks=pytest.mark.long) for other in ("cls", "max"))]
+)
 def test_a_vector_is_pooled_over_the_real_tokens(embedder, pooling):
     (ids,) = embedder.tokenizer.encode_lines(["two five"])
     hidden = array(embedder.model.encode(ids[None]))[0]
@@ -76,6 +78,7 @@ def test_an_int8_file_of_a_fixed_batch_is_close(embedder, tmp_path):
     assert cosines.min() > 0.99
 
 
+@pytest.mark.long
 def test_an_export_of_other_weights_is_found_out(embedder, tmp_path):
     other = small_embedder()
     randomize(other.model, seed=5)
