@@ -27,7 +27,10 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "metrics": ({"losses"}, {"keras"}),
     "layers": (set(), {"keras", "numpy"}),
     "models": ({"layers"}, {"keras"}),
-    "text": ({"runtime"}, {"numpy", "sentencepiece", "tensorflow", "tensorflow_text"}),
+    "text": (
+        {"runtime"},
+        {"flatbuffers", "numpy", "sentencepiece", "tensorflow", "tensorflow_text"},
+    ),
     "decoding": (set(), {"tensorflow"}),
     "saving": (
         {"config", "files", "models", "text"},

@@ -10,7 +10,6 @@ last line on stdout is the verdict.
 import argparse
 import itertools
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is impor
 from export.benchmark import records
 from export.benchmark.measuring import Cell, engines, measure_cell
 from export.benchmark.needs import check_data, check_environments
-from export.benchmark.processes import ROOT, EngineProcess
+from export.benchmark.processes import EngineProcess
 from export.benchmark.records import command_of, save, say
 from export.benchmark.registry import ENGINES, EngineSpec
 from export.benchmark.results import page, verdict
@@ -104,25 +103,19 @@ def models_of(options: argparse.Namespace) -> list[str]:
 
 
 def prepare(model: str, options: argparse.Namespace) -> None:
-    """Makes a model's exports, and the same weights in the peers' formats."""
+    """Makes a model's exports, those in the peers' formats, too."""
     say(f"{model}: exporting")
     with quiet_stderr():
         # It imports TensorFlow, which a run with --reuse does without.
         from export.benchmark import prepare as exports
 
         folder = options.work / model
+        peers = any(ENGINES[name].environment == "vt" for name in options.engines)
         if model == TRAINED:
-            exports.prepare_trained(options.run, options.data, options.beams, folder)
+            run = options.run
+            exports.prepare_trained(run, options.data, options.beams, folder, peers=peers)
         else:
-            exports.prepare_random(model, options.data, options.beams, folder)
-    if not any(ENGINES[name].environment == "vt" for name in options.engines):
-        return
-    python = options.peers.absolute() / "vt/bin/python"
-    command = [python, "-m", "export.benchmark.convert_peers", folder.absolute()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise InputError(f"The model {model} could not be given to the peers: {lines[-1]}")
+            exports.prepare_random(model, options.data, options.beams, folder, peers=peers)
 
 
 def measure_all(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -3,15 +3,14 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from sentencepiece import sentencepiece_model_pb2
 
 from export.benchmark.names import Translator, export_lite, export_saved_model, load_run
 from export.benchmark.needs import find_text
 from export.benchmark.workload import Ids, Workload
 from ktransformer.config import DecodingConfig
-from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, new_folder
 from ktransformer.models import Transformer
 from ktransformer.text import Tokenizer, read_lines
@@ -28,23 +27,19 @@ KIND = FolderKind(
     "a workload's folder",
     (
         r"workload\.json",
-        r"weights\.npz",
         r"tokenizer\.model",
         r"beam\d+\.(float32|int8)\.tflite(\.tokenizer\.model)?",
         r"beam\d+/1/(saved_model|fingerprint)\.pb",
         r"beam\d+/1/ktransformer\.json",
         r"beam\d+/1/(variables|assets|assets\.extra)/.+",
+        r"(hf|ct2\.(float32|int8))/.+",
     ),
 )
 
-_SUBLAYERS = {
-    "self_attention": ("input_projection", "output_projection"),
-    "cross_attention": ("query_projection", "memory_projection", "output_projection"),
-    "feed_forward": ("hidden_projection", "output_projection"),
-}
 
-
-def prepare_random(name: str, data: Path, beams: Sequence[int], folder: Path) -> None:
+def prepare_random(
+    name: str, data: Path, beams: Sequence[int], folder: Path, *, peers: bool
+) -> None:
     """Makes size T or B with random weights, of which every sentence gets `FORCED_TOKENS`.
 
     Args:
@@ -53,27 +48,54 @@ def prepare_random(name: str, data: Path, beams: Sequence[int], folder: Path) ->
             its English test set.
         beams: Which beam sizes to export.
         folder: Where to; a workload that is there is replaced.
+        peers: Whether to write the model in the formats of the peers, too.
     """
     preset, vocabulary_size = SIZES[name]
     model = random_model(preset, vocabulary_size)
     tokenizer = tokenizer_of(data, folder.parent)
     sentences = sentences_of(data, tokenizer)
     write_workload(name, model, tokenizer, FORCED_DECODING, sentences, beams, folder)
+    if peers:
+        write_peers(Translator(model, filled(tokenizer, vocabulary_size), FORCED_DECODING), folder)
 
 
-def prepare_trained(run: Path, data: Path, beams: Sequence[int], folder: Path) -> None:
+def prepare_trained(
+    run: Path, data: Path, beams: Sequence[int], folder: Path, *, peers: bool
+) -> None:
     """Makes the same of a trained run, whose sentences end by themselves."""
     trained = load_run(run)
     model = trained.model
-    plain = not model.norm_first and model.tie_embeddings and model.scale_embeddings
-    if not plain or model.positions != "sinusoidal" or model.activation != "relu":
-        raise InputError(
-            f"{run} has no counterpart among the peers: they have post-norm, tied and scaled "
-            "embeddings, sinusoidal positions and relu."
-        )
     sentences = sentences_of(data, trained.tokenizer)
     decoding = trained.config.decoding
     write_workload(TRAINED, model, trained.tokenizer, decoding, sentences, beams, folder)
+    if peers:
+        write_peers(Translator(model, trained.tokenizer, decoding), folder)
+
+
+def write_peers(translator: Translator, folder: Path) -> None:
+    """Adds `hf`, `ct2.float32` and `ct2.int8` to a workload's folder.
+
+    Raises:
+        InputError: The model has no counterpart among the peers.
+    """
+    # Not above: `compare_checkouts.py` runs this file on checkouts that lack them.
+    from ktransformer.conversion.ctranslate2 import export_ctranslate2
+    from ktransformer.conversion.huggingface import export_huggingface
+
+    export_huggingface(translator, folder / "hf")
+    export_ctranslate2(translator, folder / "ct2.float32")
+    export_ctranslate2(translator, folder / "ct2.int8", quantization="int8")
+
+
+def filled(tokenizer: Tokenizer, size: int) -> Tokenizer:
+    """Returns a tokenizer with `size` pieces: those that it lacks are control pieces, in no text.
+
+    The peers' formats name every id.
+    """
+    model = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.model)
+    for i in range(len(model.pieces), size):
+        model.pieces.add(piece=f"<unused {i}>", type=model.SentencePiece.CONTROL)
+    return Tokenizer(model.SerializeToString())
 
 
 class IdsOnly(Translator):
@@ -140,7 +162,7 @@ def write_workload(
     saved_model: bool = True,
     quantizations: Mapping[str, str] = QUANTIZATIONS,
 ) -> None:
-    """Writes the exports of each beam size, the weights, and the workload.
+    """Writes the exports of each beam size, and the workload.
 
     Args:
         name: `T`, `B` or `trained`.
@@ -162,7 +184,6 @@ def write_workload(
             for weights, quantization in quantizations.items():
                 path = new / f"beam{beam}.{weights}.tflite"
                 export_lite(translator, path, signatures=["ids"], quantization=quantization)
-        np.savez(new / "weights.npz", **weights_of(model))
         (new / "tokenizer.model").write_bytes(tokenizer.model)
         Workload(
             new,
@@ -184,31 +205,3 @@ def sizes_of(model: Transformer) -> dict[str, int]:
     """Returns the sizes that the peers need to know."""
     names = ("vocabulary_size", "num_layers", "num_decoder_layers", "d_model", "num_heads")
     return {name: getattr(model, name) for name in (*names, "hidden_dim", "max_length")}
-
-
-def weights_of(model: Transformer) -> dict[str, np.ndarray]:
-    """Returns every weight under a name such as `decoder/0/self_attention/input_projection/bias`.
-
-    Kernels are `[in, out]`; the fused ones hold query, key and value, or key and value, side by
-    side.
-    """
-    arrays = {"embeddings": np.array(model.source_embedding.embeddings)}
-    for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
-        for i, block in enumerate(stack.blocks):
-            for path, weight in _block_weights(block).items():
-                arrays[f"{side}/{i}/{path}"] = np.array(weight)
-    return arrays
-
-
-def _block_weights(block: Any) -> dict[str, Any]:
-    found = {}
-    for sublayer, projections in _SUBLAYERS.items():
-        if not hasattr(block, sublayer):
-            continue  # An encoder's block has no cross-attention.
-        for projection in projections:
-            dense = getattr(getattr(block, sublayer), projection)
-            found[f"{sublayer}/{projection}/kernel"] = dense.kernel
-            found[f"{sublayer}/{projection}/bias"] = dense.bias
-        norm = getattr(block, f"{sublayer}_norm")
-        found[f"{sublayer}_norm/gamma"], found[f"{sublayer}_norm/beta"] = norm.gamma, norm.beta
-    return found

@@ -16,7 +16,7 @@ class Workload:
     """One model in all its forms, with the sentences that it decodes.
 
     Attributes:
-        folder: Where its forms lie; `prepare.py` and `convert_peers.py` say under which names.
+        folder: Where its forms lie; `prepare.py` says under which names.
         name: `T`, `B`, or `trained`.
         sizes: The model's sizes, as `ktransformer.models.Transformer` names them.
         decoding: `max_length_ratio`, `max_length_offset`, `max_target_length`, `length_penalty`.

@@ -204,15 +204,34 @@ def _to_ctranslate2(options: argparse.Namespace, _: BatchingConfig | None) -> "P
     )
 
 
+def _to_huggingface(options: argparse.Namespace, _: BatchingConfig | None) -> "Path":
+    from ktransformer.conversion.huggingface import export_huggingface
+
+    task = _load_task(options)
+    labels = _labels(options, task)
+    return export_huggingface(task, options.output, overwrite=options.overwrite, **labels)
+
+
+def _to_onnx(options: argparse.Namespace, _: BatchingConfig | None) -> "Path":
+    from ktransformer.conversion.onnx import export_onnx, import_converter
+
+    import_converter()  # Before any work.
+    task = _load_task(options)
+    labels = _labels(options, task)
+    return export_onnx(task, options.output, overwrite=options.overwrite, **labels)
+
+
 _FORMATS = {
     "saved_model": _to_saved_model,
     "tflite": _to_lite,
     "ctranslate2": _to_ctranslate2,
+    "huggingface": _to_huggingface,
+    "onnx": _to_onnx,
 }
 _QUANTIZATIONS = ("none", "float16", "dynamic_int8", "int8", "int16", "int8_float16")
 # Options that only some formats have.
 _OPTIONS = {
-    "overwrite": ("tflite", "ctranslate2"),
+    "overwrite": ("tflite", "ctranslate2", "huggingface", "onnx"),
     "quantize": ("tflite", "ctranslate2"),
     "signatures": ("tflite",),
     "batch_size": ("tflite",),

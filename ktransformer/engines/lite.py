@@ -13,15 +13,15 @@ from ktransformer.exporting.pickling import OpenedExport
 from ktransformer.numbers import to_integer
 from ktransformer.tasks import TEXT_SIGNATURES, TranslatorDescription
 from ktransformer.tasks.inputs import to_tensor
-from ktransformer.text import Tokenizer
+from ktransformer.text import BaseTokenizer, load_tokenizer
 
 
 class LiteEngine(OpenedExport, Engine):
     """Translates with a .tflite that `export_lite` wrote.
 
     The graph is the file's; this only calls LiteRT's interpreter, with tensorflow-text's
-    operations registered. Of a file that takes no text it runs `ids`, with the SentencePiece
-    model that lies beside the file.
+    operations registered. Of a file that takes no text it runs `ids`, with the
+    tokenizer that lies beside the file.
 
     Args:
         path: The file.
@@ -52,7 +52,7 @@ class LiteEngine(OpenedExport, Engine):
         self.concurrency = to_integer("replicas", replicas)
         self._tokenizers = self._load_tokenizers()
 
-    def _load_tokenizers(self) -> tuple[Tokenizer, Tokenizer] | None:
+    def _load_tokenizers(self) -> tuple[BaseTokenizer, BaseTokenizer] | None:
         """Opens the tokenizers, of the source and the target, of a file that takes ids alone."""
         names = self.description.signatures
         beside = tokenizer_beside(self.path or "")
@@ -64,10 +64,10 @@ class LiteEngine(OpenedExport, Engine):
             return source, source
         return source, self._load(target_tokenizer_beside(self.path or ""), digest)
 
-    def _load(self, path: Path, digest: str) -> Tokenizer:
+    def _load(self, path: Path, digest: str) -> BaseTokenizer:
         if not path.is_file():
             raise InputError(f"{path} is missing, a tokenizer of {self.path}.")
-        tokenizer = Tokenizer.load(path)
+        tokenizer = load_tokenizer(path)
         if tokenizer.sha256 != digest:
             raise InputError(f"{path} is not the tokenizer of {self.path}.")
         return tokenizer
@@ -100,7 +100,7 @@ class LiteEngine(OpenedExport, Engine):
         return self._model.run(signature, texts=texts)
 
     def _run_ids(
-        self, tokenizer: Tokenizer, target_tokenizer: Tokenizer, texts: np.ndarray
+        self, tokenizer: BaseTokenizer, target_tokenizer: BaseTokenizer, texts: np.ndarray
     ) -> dict[str, np.ndarray]:
         limit = self.description.max_source_length
         texts = to_tensor("texts", texts, tf.TensorSpec([None], tf.string))

@@ -14,7 +14,7 @@ from ktransformer.tasks.inputs import cut_texts
 from ktransformer.tasks.task import LiteSignature, SignatureCheck, check_padding, check_pieces
 from ktransformer.tasks.text_task import TextDescription, TextTask
 from ktransformer.tasks.written_texts import spread_ids
-from ktransformer.text import Tokenizer
+from ktransformer.text import BaseTokenizer
 
 TEXTS = tf.TensorSpec([None], tf.string, "texts")
 
@@ -44,7 +44,7 @@ class EncoderTask(TextTask):
     Raises:
         InputError: The tokenizer has another number of pieces or another padding than the model,
             or `max_length` is not from 1 to the model's.
-        TypeError: `model` is no `model_class`, or `tokenizer` no `Tokenizer`.
+        TypeError: `model` is no `model_class`, or `tokenizer` no tokenizer.
     """
 
     IDENTITY = (*TextTask.IDENTITY, "max_length")
@@ -53,7 +53,7 @@ class EncoderTask(TextTask):
     def __init__(
         self,
         model: TextEncoder,
-        tokenizer: Tokenizer,
+        tokenizer: BaseTokenizer,
         *,
         name: str,
         max_length: int | None = None,

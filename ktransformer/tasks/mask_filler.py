@@ -16,7 +16,7 @@ from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import to_tensor
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.written_texts import decode_n_best, spread_ids
-from ktransformer.text import MASK, Tokenizer
+from ktransformer.text import MASK, BaseTokenizer
 
 _TEXT = tf.TensorSpec([], tf.string, "text")
 
@@ -74,7 +74,7 @@ class MaskFiller(EncoderTask):
     Raises:
         InputError: The tokenizer has no mask token, or another number of pieces or another padding
             than the model, or `top_k` is not from 1 to the number of ordinary pieces.
-        TypeError: `model` is no `MaskedLanguageModel`, or `tokenizer` no `Tokenizer`.
+        TypeError: `model` is no `MaskedLanguageModel`, or `tokenizer` no tokenizer.
 
     Example:
         ```python
@@ -94,16 +94,19 @@ class MaskFiller(EncoderTask):
     RANKED_BY: ClassVar[Mapping[str, str]] = dict.fromkeys(("text", "piece", "ids"), "probability")
     model: MaskedLanguageModel
 
-    def __init__(self, model: MaskedLanguageModel, tokenizer: Tokenizer, top_k: int = 5) -> None:
+    def __init__(
+        self, model: MaskedLanguageModel, tokenizer: BaseTokenizer, top_k: int = 5
+    ) -> None:
         super().__init__(model, tokenizer, name="mask_filler")
         self.special_ids = tokenizer.special_ids
+        self.mask_token = str(tokenizer.mask_token)
         self._ordinary_ids = tokenizer.ordinary_ids
         self.top_k = self._checked(top_k)
         # Not in `fill_texts`, which is traced anew.
         self._fill_function = graph_function(self._fill)
 
     def check_tokenizer(self) -> None:
-        if self.tokenizer.special_ids.mask is None:
+        if self.tokenizer.mask_token is None:
             raise InputError(f"This tokenizer has no mask token: train it to have {MASK}.")
         super().check_tokenizer()
 
@@ -120,7 +123,7 @@ class MaskFiller(EncoderTask):
         return self.tokenizer.decode(tf.constant(ids, tf.int32))
 
     def describe(self, signatures: Sequence[str], **others: Any) -> MaskFillerDescription:
-        return super().describe(signatures, mask_token=MASK, **others)
+        return super().describe(signatures, mask_token=self.mask_token, **others)
 
     def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         wider = self.with_settings(top_k=min(2 * self.top_k + 2, len(self._ordinary_ids)))
@@ -131,7 +134,7 @@ class MaskFiller(EncoderTask):
         """Fills the first mask of a text.
 
         Args:
-            text: A text with `<mask>` in the place of a token.
+            text: A text with the tokenizer's `mask_token` in the place of a token.
             top_k: The number of fills; None for as many as the signature gives.
 
         Returns:
@@ -142,12 +145,16 @@ class MaskFiller(EncoderTask):
                 from 1 to the number of ordinary pieces.
         """
         tensor = to_tensor("text", text, _TEXT)
-        if MASK.encode() not in tensor.numpy():
-            raise InputError(f"The text must have {MASK} in the place of a token; got {text!r}.")
+        if self.mask_token.encode() not in tensor.numpy():
+            raise InputError(
+                f"The text must have {self.mask_token} in the place of a token; got {text!r}."
+            )
         count = self.top_k if top_k is None else self._checked(top_k)
         outputs = self._fill_function(tensor[None], count)
         if outputs["ids"][0, 0] == self.special_ids.pad:
-            raise InputError(f"The text's {MASK} is beyond the {self.max_length}th token.")
+            raise InputError(
+                f"The text's {self.mask_token} is beyond the {self.max_length}th token."
+            )
         names = Fill._fields
         rows = zip(*(outputs[name][0].numpy().tolist() for name in names), strict=True)
         return [Fill(text.decode(), piece.decode(), value) for text, piece, value in rows]
@@ -215,12 +222,14 @@ class MaskFiller(EncoderTask):
 
         Returns:
             `log_probability`, float32 `[B]`, the sum over the tokens; `tokens`, int32 `[B]`, how
-            many were scored: neither the end token nor what is masked in the text itself;
+            many were scored: neither the start and end tokens nor the masks of the text itself;
             `truncated`, boolean `[B]`.
         """
         ids, truncated = self.encode(texts)
         special = self.special_ids
         scored = (ids != special.pad) & (ids != special.end) & (ids != special.mask)
+        if self.tokenizer.adds_start:
+            scored &= ids != special.start
         weights = tf.cast(scored, tf.float32)  # [B, S]
         places = tf.range(tf.shape(ids)[1])
 

@@ -19,7 +19,7 @@ from ktransformer.tasks.description import Description
 from ktransformer.tasks.shortlist import Shortlist
 from ktransformer.tasks.task import SignatureCheck
 from ktransformer.tasks.text_task import TextTask
-from ktransformer.text import Tokenizer
+from ktransformer.text import BaseTokenizer
 
 TEXT_SIGNATURES = ("serving_default", "beam")
 _FEW = 100  # Examples that all signatures but the first are compared on.
@@ -43,9 +43,10 @@ class SearchTask(TextTask):
         beam: The graph from texts `[B]` to the K best texts of each, K being the beam size.
 
     Raises:
-        InputError: A subclass of the model overrides a method that cached decoding does not call,
+        InputError: The tokenizer puts its start token into every text, or a subclass of the model
+            overrides a method that cached decoding does not call,
             and not its counterpart.
-        TypeError: `model` is no `model_class`, or `tokenizer` no `Tokenizer`.
+        TypeError: `model` is no `model_class`, or `tokenizer` no tokenizer.
     """
 
     decoding_class: ClassVar[type]
@@ -56,13 +57,15 @@ class SearchTask(TextTask):
     def __init__(
         self,
         model: keras.Model,
-        tokenizer: Tokenizer,
+        tokenizer: Any,
         decoding: Any,
         rules: Sequence[Rule],
         *,
         name: str,
     ) -> None:
         super().__init__(model, tokenizer, name=name)
+        if tokenizer is not None:
+            check_no_start(tokenizer)
         try:
             check_decoder_overrides(model)
         except NotImplementedError as error:
@@ -174,3 +177,16 @@ class SearchTask(TextTask):
         else:
             texts = self.tokenizers[-1].decode(outputs["ids"]).numpy()
         return [text.decode() for text in texts]
+
+
+def check_no_start(tokenizer: BaseTokenizer) -> None:
+    """Checks that a tokenizer is one of texts to write.
+
+    Raises:
+        InputError: It puts a start token in front of every text, which no label has.
+    """
+    if tokenizer.adds_start:
+        raise InputError(
+            "A task that writes text takes a tokenizer without a start token in front of every "
+            f"text; got a {tokenizer.kind} tokenizer."
+        )

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.text import ParallelFiles, Tokenizer, survey_files
+from ktransformer.text import BaseTokenizer, ParallelFiles, survey_files
 from ktransformer.text.lexicon import Lexicon, train_lexicon
 from ktransformer.text.special_ids import SpecialIds
 
@@ -90,11 +90,11 @@ class Shortlist:
 
 def learn_shortlist(
     files: ParallelFiles,
-    tokenizer: Tokenizer,
+    tokenizer: BaseTokenizer,
     size: int,
     *,
     max_pairs: int,
-    target_tokenizer: Tokenizer | None = None,
+    target_tokenizer: BaseTokenizer | None = None,
 ) -> Shortlist:
     """Learns a shortlist from parallel text.
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.runtime.backend import backend_message
 from ktransformer.tasks.description import Description
-from ktransformer.text import Tokenizer
+from ktransformer.text import BaseTokenizer
 
 
 class LiteSignature(NamedTuple):
@@ -111,7 +111,7 @@ class Task(tf.Module, abc.ABC):
     IDENTITY: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
-        self, model: keras.Model, tokenizer: Tokenizer | None = None, *, name: str
+        self, model: keras.Model, tokenizer: BaseTokenizer | None = None, *, name: str
     ) -> None:
         super().__init__(name=name)
         if keras.backend.backend() != "tensorflow":
@@ -120,7 +120,7 @@ class Task(tf.Module, abc.ABC):
         self.tokenizer = tokenizer
 
     @property
-    def tokenizers(self) -> tuple[Tokenizer, ...]:
+    def tokenizers(self) -> tuple[BaseTokenizer, ...]:
         """Its different tokenizers: none, one, or those of the source and the target."""
         return () if self.tokenizer is None else (self.tokenizer,)
 
@@ -341,7 +341,7 @@ def check_padding(model: Any, tokenizer: Any) -> None:
         )
 
 
-def check_pieces(tokenizer: Tokenizer, vocabulary_size: int, name: str = "tokenizer") -> None:
+def check_pieces(tokenizer: BaseTokenizer, vocabulary_size: int, name: str = "tokenizer") -> None:
     """Checks that a tokenizer has as many pieces as its model has ids; `name` is for the message.
 
     Raises:

@@ -11,7 +11,7 @@ from ktransformer.models import TEXT_POOLINGS, TextEncoder
 from ktransformer.tasks.encoder_task import TEXTS, EncoderDescription, EncoderTask
 from ktransformer.tasks.graph_function import graph_method
 from ktransformer.tasks.registry import register_task
-from ktransformer.text import Tokenizer
+from ktransformer.text import BaseTokenizer
 
 _LEAST_NORM = 1e-12  # PyTorch's, so that a vector of zeros stays one.
 
@@ -51,7 +51,7 @@ class TextEmbedder(EncoderTask):
 
     Raises:
         InputError: See `EncoderTask`; or `pooling` is unknown.
-        TypeError: `model` is no `TextEncoder`, or `tokenizer` no `Tokenizer`.
+        TypeError: `model` is no `TextEncoder`, or `tokenizer` no tokenizer.
 
     Example:
         ```python
@@ -72,7 +72,7 @@ class TextEmbedder(EncoderTask):
     def __init__(
         self,
         model: TextEncoder,
-        tokenizer: Tokenizer,
+        tokenizer: BaseTokenizer,
         pooling: str = "mean",
         normalize: bool = True,
         max_length: int | None = None,

@@ -25,7 +25,7 @@ from ktransformer.tasks.written_texts import (
     score_labels,
     start_labels,
 )
-from ktransformer.text import Tokenizer
+from ktransformer.text import BaseTokenizer, load_tokenizer
 
 _PROMPTS = tf.TensorSpec([None], tf.string, "prompts")
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
@@ -83,7 +83,7 @@ class TextGenerator(Generator):
         InputError: The tokenizer has another number of pieces or another padding than the model,
             `decoding` allows longer texts than the model, or a subclass of the model overrides a
             method that cached decoding does not call, and not its counterpart.
-        TypeError: `model` is no `CausalLanguageModel`, or `tokenizer` no `Tokenizer`.
+        TypeError: `model` is no `CausalLanguageModel`, or `tokenizer` no tokenizer.
 
     Example:
         ```python
@@ -100,7 +100,7 @@ class TextGenerator(Generator):
     def __init__(
         self,
         model: CausalLanguageModel,
-        tokenizer: Tokenizer,
+        tokenizer: BaseTokenizer,
         decoding: GenerationConfig | None = None,
         *,
         rules: Sequence[Rule] = (),
@@ -227,7 +227,7 @@ class TextGenerator(Generator):
     @classmethod
     def from_folder(cls, model: CausalLanguageModel, folder: Path, config: dict[str, Any]) -> Self:
         decoding = GenerationConfig(**config.get("decoding", {}))
-        return cls(model, Tokenizer.load(folder / cls.FILES[0]), decoding)
+        return cls(model, load_tokenizer(folder / cls.FILES[0]), decoding)
 
     # How its exports are verified.
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ktransformer.tasks.description import Description
 from ktransformer.tasks.task import LiteSignature, Task, check_type
-from ktransformer.text import Tokenizer, read_lines
+from ktransformer.text import BaseTokenizer, load_tokenizer, read_lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,8 @@ class TextDescription(Description):
 
     Attributes:
         vocabulary_size: V, the number of ids.
-        tokenizer_sha256: Of the SentencePiece model that encodes the texts.
-        tokenizer: The kind of its tokenizer; there is one so far.
+        tokenizer_sha256: Of the file of the tokenizer that encodes the texts.
+        tokenizer: The kind of its tokenizer; see `ktransformer.text.register_tokenizer`.
     """
 
     vocabulary_size: int
@@ -37,17 +37,17 @@ class TextTask(Task):
         name: Name of the module.
 
     Raises:
-        TypeError: `model` is no `model_class`, or `tokenizer` no `Tokenizer`.
+        TypeError: `model` is no `model_class`, or `tokenizer` no tokenizer.
     """
 
     FILES: ClassVar[tuple[str, ...]] = ("tokenizer.model",)
     IDENTITY: ClassVar[tuple[str, ...]] = ("tokenizer_sha256", "vocabulary_size")
     description_class: ClassVar[type[Any]]
-    tokenizer_class: ClassVar[type] = Tokenizer
+    tokenizer_class: ClassVar[type] = BaseTokenizer
     model: Any
-    tokenizer: Tokenizer
+    tokenizer: BaseTokenizer
 
-    def __init__(self, model: keras.Model, tokenizer: Tokenizer, *, name: str) -> None:
+    def __init__(self, model: keras.Model, tokenizer: BaseTokenizer, *, name: str) -> None:
         check_type("model", model, self.model_class)
         check_type("tokenizer", tokenizer, self.tokenizer_class)
         super().__init__(model, tokenizer, name=name)
@@ -77,6 +77,7 @@ class TextTask(Task):
             signatures=tuple(signatures),
             vocabulary_size=self.model.vocabulary_size,
             tokenizer_sha256=self.tokenizer.sha256,
+            tokenizer=self.tokenizer.kind,
             **others,
         )
 
@@ -90,7 +91,7 @@ class TextTask(Task):
 
     @classmethod
     def from_folder(cls, model: keras.Model, folder: Path, config: dict[str, Any]) -> Self:
-        return cls(model, Tokenizer.load(folder / cls.FILES[0]), **config)
+        return cls(model, load_tokenizer(folder / cls.FILES[0]), **config)
 
     @classmethod
     def read_examples(cls, path: str | Path) -> list[str]:

@@ -27,7 +27,7 @@ from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
 from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
-from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask
+from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
 from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces, check_type
 from ktransformer.tasks.text_task import TextDescription
@@ -44,7 +44,7 @@ from ktransformer.tasks.written_texts import (
     search_texts,
     start_labels,
 )
-from ktransformer.text import Tokenizer
+from ktransformer.text import BaseTokenizer, load_tokenizer
 
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 _IDS = tf.TensorSpec([None, None], tf.int32, "source")
@@ -126,7 +126,7 @@ class Translator(SearchTask):
             has other ids than the model, `decoding` allows texts longer than the model's
             `max_length`, or a subclass of the model overrides a method that cached decoding does
             not call, and not its counterpart; or there are `rules` and a `shortlist`.
-        TypeError: `model` is no `Transformer`, or `tokenizer` no `Tokenizer`.
+        TypeError: `model` is no `Transformer`, or `tokenizer` no tokenizer.
 
     Example:
         ```python
@@ -157,16 +157,17 @@ class Translator(SearchTask):
     def __init__(
         self,
         model: Transformer,
-        tokenizer: Tokenizer,
+        tokenizer: BaseTokenizer,
         decoding: DecodingConfig | None = None,
         shortlist: Shortlist | None = None,
         *,
         rules: Sequence[Rule] = (),
-        target_tokenizer: Tokenizer | None = None,
+        target_tokenizer: BaseTokenizer | None = None,
     ) -> None:
         super().__init__(model, tokenizer, decoding, rules, name="translator")
         if target_tokenizer is not None:
-            check_type("target_tokenizer", target_tokenizer, Tokenizer)
+            check_type("target_tokenizer", target_tokenizer, BaseTokenizer)
+            check_no_start(target_tokenizer)
         elif model.source_vocabulary_size is not None:
             raise InputError(
                 "target_tokenizer must be given for a model with a vocabulary of each side; got "
@@ -209,7 +210,7 @@ class Translator(SearchTask):
         return self.model.source_vocabulary_size or target, target
 
     @property
-    def tokenizers(self) -> tuple[Tokenizer, ...]:
+    def tokenizers(self) -> tuple[BaseTokenizer, ...]:
         shared = self.model.source_vocabulary_size is None
         if shared and self.target_tokenizer is self.tokenizer:
             return (self.tokenizer,)
@@ -511,12 +512,12 @@ class Translator(SearchTask):
                 f"{folder} is not a whole folder of a translator: {DESCRIPTION} is missing, or has "
                 "no decoding settings."
             )
-        tokenizer = Tokenizer.load(folder / cls.FILES[0])
+        tokenizer = load_tokenizer(folder / cls.FILES[0])
         target = folder / TARGET_TOKENIZER
         decoding = Config.from_dict(config).decoding
         if not target.is_file():
             return cls(model, tokenizer, decoding)
-        return cls(model, tokenizer, decoding, target_tokenizer=Tokenizer.load(target))
+        return cls(model, tokenizer, decoding, target_tokenizer=load_tokenizer(target))
 
     # How its exports are verified.
 

@@ -10,7 +10,7 @@ from ktransformer import decoding
 from ktransformer.config.sections import SearchConfig
 from ktransformer.decoding import Hypotheses, Rule, SearchModel, beam_search, greedy_search
 from ktransformer.losses import smoothed_cross_entropy, token_weights
-from ktransformer.text import SpecialIds, Tokenizer
+from ktransformer.text import BaseTokenizer, SpecialIds
 
 
 def lengths_of(ids: tf.Tensor, pad_id: int) -> tf.Tensor:
@@ -55,13 +55,13 @@ def fix_width(ids: tf.Tensor, shape: Sequence[Any], pad_id: int) -> tf.Tensor:
     return tf.slice(padded, [0] * len(shape), shape)
 
 
-def spread_ids(tokenizer: Tokenizer, count: int) -> np.ndarray:
+def spread_ids(tokenizer: BaseTokenizer, count: int) -> np.ndarray:
     """Returns ordinary ids from all over the vocabulary, ascending: int32 `[count]`."""
     ordinary = tokenizer.ordinary_ids
     return ordinary[np.linspace(0, len(ordinary) - 1, count).astype(np.int32)]
 
 
-def probe_ids(tokenizer: Tokenizer, lengths: Sequence[int], width: int) -> tf.Tensor:
+def probe_ids(tokenizer: BaseTokenizer, lengths: Sequence[int], width: int) -> tf.Tensor:
     """Makes ids `[B, width]` to try a graph on, ended and padded.
 
     Args:
@@ -105,7 +105,7 @@ def search_texts(
     return beam_search(model, limits, ids, n_best=n_best, **options)
 
 
-def decode_n_best(tokenizer: Tokenizer, ids: tf.Tensor) -> tf.Tensor:
+def decode_n_best(tokenizer: BaseTokenizer, ids: tf.Tensor) -> tf.Tensor:
     """Turns ids `[B, K, T]` into texts `[B, K]`."""
     shape = tf.shape(ids)
     return tf.reshape(tokenizer.decode(tf.reshape(ids, [-1, shape[2]])), shape[:2])

@@ -10,6 +10,7 @@ from ktransformer.runtime import supported_backend as supported_backend
 from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID, SpecialIds
 
 if TYPE_CHECKING:
+    from ktransformer.text.base_tokenizer import BaseTokenizer, register_tokenizer
     from ktransformer.text.batches import TokenBatches
     from ktransformer.text.corpus import (
         ParallelFiles,
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     )
     from ktransformer.text.masked_batches import MaskedBatches
     from ktransformer.text.mixed_batches import MixedBatches
+    from ktransformer.text.opening import load_tokenizer
     from ktransformer.text.packed_batches import PackedBatches
     from ktransformer.text.piece_model import MASK
     from ktransformer.text.sampling import SubwordSampler
     from ktransformer.text.shards import ShardedBatches, Shards, write_shards
     from ktransformer.text.survey import Survey, survey_files
     from ktransformer.text.tokenizer import Tokenizer
+    from ktransformer.text.word_pieces import WordPieceTokenizer
 
 __all__ = [
     "END_ID",
@@ -35,6 +38,7 @@ __all__ = [
     "PAD_ID",
     "START_ID",
     "UNKNOWN_ID",
+    "BaseTokenizer",
     "MaskedBatches",
     "MixedBatches",
     "PackedBatches",
@@ -47,11 +51,14 @@ __all__ = [
     "Survey",
     "TokenBatches",
     "Tokenizer",
+    "WordPieceTokenizer",
+    "load_tokenizer",
     "open_parallel",
     "read_aligned",
     "read_lines",
     "read_parallel",
     "read_tsv",
+    "register_tokenizer",
     "survey_files",
     "write_shards",
 ]
@@ -59,6 +66,8 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "BaseTokenizer": "base_tokenizer",
+        "register_tokenizer": "base_tokenizer",
         "TokenBatches": "batches",
         "ParallelFiles": "corpus",
         "ParallelText": "corpus",
@@ -70,6 +79,7 @@ __getattr__ = lazy_names(
         "MaskedBatches": "masked_batches",
         "MixedBatches": "mixed_batches",
         "PackedBatches": "packed_batches",
+        "load_tokenizer": "opening",
         "MASK": "piece_model",
         "SubwordSampler": "sampling",
         "ShardedBatches": "shards",
@@ -78,5 +88,6 @@ __getattr__ = lazy_names(
         "Survey": "survey",
         "survey_files": "survey",
         "Tokenizer": "tokenizer",
+        "WordPieceTokenizer": "word_pieces",
     },
 )

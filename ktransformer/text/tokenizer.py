@@ -1,17 +1,17 @@
 """The tokenizer: trained from text, the same in training and in the serving graph."""
 
-import hashlib
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.text.line_limits import check_lines, cut_line, is_empty
+from ktransformer.text.base_tokenizer import BaseTokenizer, register_tokenizer, tensorflow_text
+from ktransformer.text.line_limits import check_lines, is_empty
 from ktransformer.text.piece_model import (
+    MASK,
     NORMALIZATION,
     SPACE,
     add_mask,
@@ -28,21 +28,14 @@ from ktransformer.text.piece_model import (
 from ktransformer.text.piece_table import renumber_pieces
 from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID, SpecialIds
 
-try:
-    import tensorflow_text
-except ImportError as error:  # There is no wheel for Windows.
-    raise ImportError(
-        "ktransformer.text.Tokenizer needs tensorflow-text, which is not installed "
-        "(it has no release for Windows: use Linux, macOS or WSL there)."
-    ) from error
-
 # What SentencePiece leaves out is longer, unless it is told so; then the model says it, too.
 _SENTENCE_BYTES = 4192
 _LEAST_COVERAGE = 0.98  # SentencePiece takes no less.
 _LISTED, _UNLISTED, _FOREIGN = range(3)  # Kinds of the pieces of a table; see `piece_table`.
 
 
-class Tokenizer(tf.Module):
+@register_tokenizer
+class Tokenizer(BaseTokenizer):
     """A SentencePiece unigram tokenizer that runs in a TensorFlow graph.
 
     `train` makes one with the special ids 0 padding, 1 unknown, 2 start and 3 end; another
@@ -86,6 +79,8 @@ class Tokenizer(tf.Module):
     Reference: Kudo 2018 (unigram model); Kudo and Richardson 2018 (SentencePiece).
     """
 
+    kind = "sentencepiece"
+
     def __init__(self, model: bytes) -> None:
         super().__init__(name="tokenizer")
         processor = open_processor(model)
@@ -105,6 +100,7 @@ class Tokenizer(tf.Module):
             unknown=processor.unk_id(),
             mask=find_mask(model),
         ).checked(self.vocabulary_size)
+        self.mask_token = None if self.special_ids.mask is None else MASK
         self.characters = known_characters(model)
         self.lite_obstacle = lite_obstacle(model)
         if self.lite_obstacle is None:
@@ -176,11 +172,6 @@ class Tokenizer(tf.Module):
         return cls(add_mask(model.getvalue()) if mask else model.getvalue())
 
     @classmethod
-    def load(cls, path: str | Path) -> "Tokenizer":
-        """Reads a tokenizer that `save` wrote, or another SentencePiece model."""
-        return cls(Path(path).read_bytes())
-
-    @classmethod
     def from_table(
         cls, model: bytes, table: Mapping[str, int], *, start_piece: str | None = None
     ) -> "Tokenizer":
@@ -198,24 +189,10 @@ class Tokenizer(tf.Module):
         return cls(renumber_pieces(model, table, start_piece=start_piece))
 
     @property
-    def mask_id(self) -> int | None:
-        """The id of `<mask>`, `special_ids.mask`; None without one."""
-        return self.special_ids.mask
-
-    @property
     def ordinary_ids(self) -> np.ndarray:
         """The ids of all pieces but the special ones, ascending: int32 `[N]`."""
         mask = self.special_ids.mask
         return self.special_ids.ordinary(self.vocabulary_size if mask is None else mask)
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of the SentencePiece model, in hexadecimal: which tokenizer this is."""
-        return hashlib.sha256(self.model).hexdigest()
-
-    def save(self, path: str | Path) -> None:
-        """Writes the SentencePiece model."""
-        Path(path).write_bytes(self.model)
 
     def encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Turns texts `[B]` into ids, the end token included; runs in a graph.
@@ -246,55 +223,6 @@ class Tokenizer(tf.Module):
         splits = tf.cast(tf.gather(counts, ids.row_splits), ids.row_splits.dtype)
         return tf.RaggedTensor.from_row_splits(flat, splits, validate=False)
 
-    def encode_dense(
-        self, texts: tf.Tensor, limit: int, *, language: int | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turns texts `[B]` into ids of at most `limit` tokens each; runs in a graph.
-
-        Args:
-            texts: The texts.
-            limit: The most tokens, the end and the language token included.
-            language: A token before each text, such as `language_id` returns; None for none.
-
-        Returns:
-            Int32 `[B, S]`, ended and padded, and boolean `[B]`, which texts were cut.
-        """
-        if language is not None:
-            ids, truncated = self.encode_dense(texts, limit - 1)
-            return tf.pad(ids, [[0, 0], [1, 0]], constant_values=language), truncated
-        tokens, end, pad = self.encode(texts), self.special_ids.end, self.special_ids.pad
-        splits = tf.cast(tokens.row_splits, tf.int32)  # The plain form has them in int64.
-        starts, whole = splits[:-1], splits[1:] - splits[:-1]
-        lengths = tf.minimum(whole, limit)[:, None]
-        # Not `to_tensor`: LiteRT has no operation of its own for it.
-        longest = tf.reduce_max(tf.concat([lengths[:, 0], [1]], axis=0))
-        positions = tf.range(longest)  # [S]
-        places = tf.minimum(starts[:, None] + positions, tf.size(tokens.flat_values) - 1)
-        ids = tf.where(positions < lengths, tf.gather(tokens.flat_values, places), pad)
-        return tf.where(positions == lengths - 1, end, ids), whole > limit
-
-    def encode_lines(
-        self, lines: Sequence[str], *, max_length: int | None = None
-    ) -> list[np.ndarray]:
-        """Encodes many lines at once: an int32 array `[S]` each, the end token included.
-
-        Args:
-            lines: The texts.
-            max_length: Tokens over which the caller leaves a line out: of one that is far longer
-                only the start is encoded (see `line_limits.cut_line`). None to encode all.
-
-        Raises:
-            InputError: `lines` is one string, or holds something else than strings.
-        """
-        lines = check_lines(lines)
-        if max_length is not None:
-            lines = [cut_line(line, max_length) for line in lines]
-        encoded: list[np.ndarray] = []
-        for i in range(0, len(lines), 10_000):
-            ragged = self.encode(tf.constant(lines[i : i + 10_000]))
-            encoded += np.split(ragged.flat_values.numpy(), ragged.row_splits.numpy()[1:-1])
-        return encoded
-
     def decode(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
         """Turns ids `[B, T]`, dense with padding or ragged, into texts `[B]`; runs in a graph."""
         if not isinstance(ids, tf.RaggedTensor):
@@ -321,10 +249,6 @@ class Tokenizer(tf.Module):
             )
             raise InputError(f"target_language must be {known}; got {language!r}.")
         return tokens[language]
-
-    def normalize(self, text: str) -> str:
-        """Returns what decoding the encoded text gives, unknown characters aside."""
-        return self.normalize_lines([text])[0]
 
     def normalize_lines(self, lines: Sequence[str]) -> list[str]:
         """Normalises many lines at once, as `normalize` does one."""

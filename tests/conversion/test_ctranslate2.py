@@ -14,12 +14,10 @@ from ktransformer.conversion.ctranslate2 import export as export_module
 from ktransformer.engines import CTranslate2Engine, load_engine
 from ktransformer.errors import InputError
 from ktransformer.models import Transformer
-from ktransformer.tasks import Translator
-from ktransformer.text import Tokenizer
 from tests.run_command import refusal
 from tests.small_models import small_filler
 from tests.small_run import number_pairs
-from tests.small_translator import TEXTS, with_decoding
+from tests.small_translator import TEXTS, drawn_translator, with_decoding
 
 OPTIONS = [
     {},
@@ -29,27 +27,8 @@ OPTIONS = [
     {"num_kv_heads": 2, "positions": "learned", "activation": "gelu"},
     {"num_kv_heads": 1, "positions": "none", "activation": "silu", "epsilon": 0.01},
     {"positions": "sinusoidal_interleaved", "activation": "tanh", "source_vocabulary_size": 1},
-    {"activation": "sigmoid", "dtype": "mixed_bfloat16"},
+    {"activation": "sigmoid", "dtype": "mixed_bfloat16", "output_bias": True},
 ]
-
-
-def drawn_translator(
-    decoding: DecodingConfig | None = None, *, model_class: type = Transformer, **options
-) -> Translator:
-    """A translator whose weights are drawn, so that every one of them matters."""
-    pairs = number_pairs(300, seed=1)
-    tokenizer = Tokenizer.train([text for pair in pairs for text in pair], 60)
-    target = tokenizer
-    if "source_vocabulary_size" in options:
-        tokenizer = Tokenizer.train([source for source, _ in pairs], 50)
-        options["source_vocabulary_size"] = tokenizer.vocabulary_size
-    sizes = {"num_layers": 1, "d_model": 32, "num_heads": 4, "hidden_dim": 64, "max_length": 30}
-    model = model_class(target.vocabulary_size, **{**sizes, **options})
-    model.build()
-    generator = np.random.default_rng(0)
-    for weight in model.weights:
-        weight.assign(generator.normal("gamma" in weight.path, 0.3, weight.shape))
-    return Translator(model, tokenizer, decoding, target_tokenizer=target)
 
 
 @pytest.fixture(scope="module")

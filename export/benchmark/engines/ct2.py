@@ -1,5 +1,7 @@
 """CTranslate2, on our weights in its format."""
 
+import json
+
 import ctranslate2
 
 from export.benchmark.workload import Ids, Workload
@@ -33,8 +35,9 @@ class Engine:
             inter_threads=replicas,
             intra_threads=threads,
         )
-        # `convert_peers.py` names a piece by its id.
-        self._pieces = [str(i) for i in range(work.sizes["vocabulary_size"])]
+        vocabulary = work.folder / f"ct2.{weights}" / "shared_vocabulary.json"
+        self._pieces: list[str] = json.loads(vocabulary.read_text(encoding="utf-8"))
+        self._ids = {piece: i for i, piece in enumerate(self._pieces)}
 
     def versions(self) -> dict[str, str]:
         """Returns the versions of what runs the model."""
@@ -52,11 +55,11 @@ class Engine:
 
     def _decode(self, sentences: list[Ids], max_batch_size: int) -> list[Ids]:
         results = self._translator.translate_batch(
-            [[self._pieces[i] for i in ids] for ids in sentences],
+            [[self._pieces[i] for i in ids[:-1]] for ids in sentences],  # It adds the end.
             beam_size=self._beam,
             length_penalty=self._work.decoding["length_penalty"],
             max_decoding_length=self._work.limit(sentences),
             max_batch_size=max_batch_size,
             return_end_token=True,
         )
-        return [[int(piece) for piece in result.hypotheses[0]] for result in results]
+        return [[self._ids[piece] for piece in result.hypotheses[0]] for result in results]

@@ -93,6 +93,8 @@ def make_spec(translator: Translator, specs: Any) -> Any:
     _fill_stack(spec.encoder, spec.encoder.embeddings[0], model.encoder, model.source_embedding)
     _fill_stack(spec.decoder, spec.decoder.embeddings, model.decoder, model.target_embedding)
     spec.decoder.projection.weight = _array(model.output_table())
+    if model.output_bias:
+        spec.decoder.projection.bias = _array(model.output_bias_weight)
     _describe(spec, translator)
     return spec
 

@@ -20,7 +20,14 @@ from ktransformer.exporting.matching import (
 )
 from ktransformer.tasks import Task
 
-_TOKENIZER_OPERATIONS = {"TFText>FastSentencepieceTokenize", "TFText>FastSentencepieceDetokenize"}
+_TOKENIZER_OPERATIONS = {
+    "TFText>FastSentencepieceTokenize",
+    "TFText>FastSentencepieceDetokenize",
+    "FastBertNormalize",
+    "FastWordpieceTokenizeWithOffsets",
+    "TFText>FastWordpieceDetokenize",
+    "TFText>WhitespaceTokenizeWithOffsetsV2",
+}
 # Of scores and logits, as a share of the greatest: for rounding, and for weights of few bits. The
 # second only finds a broken model; `verify` measures the cost of quantisation on real text.
 _TOLERANCE, _ROUGH_TOLERANCE = 1e-3, 0.25

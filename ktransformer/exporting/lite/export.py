@@ -20,7 +20,7 @@ from ktransformer.saving.weights import check_weights
 from ktransformer.tasks import LiteSignature, Task
 from ktransformer.tasks.graph_function import graph_function
 from ktransformer.tasks.task import check_task
-from ktransformer.text import Tokenizer
+from ktransformer.text import BaseTokenizer
 
 QUANTIZATIONS: dict[str, Callable[[Any], None]] = {
     "none": lambda model: None,
@@ -42,8 +42,8 @@ def export_lite(
     """Writes a model as one .tflite file; its signatures share their weights.
 
     A file with a signature that takes texts needs tensorflow-text's operations in the
-    interpreter. One without has builtin operations only; the SentencePiece model that its ids
-    belong to is written beside it, as `FILE.tokenizer.model`. A model of mixed precision is
+    interpreter. One without has builtin operations only; the tokenizer that its ids belong to
+    is written beside it, as `FILE.tokenizer.model`. A model of mixed precision is
     converted in float32, for LiteRT has few operations in less.
 
     Args:
@@ -53,8 +53,8 @@ def export_lite(
         quantization: How weights are stored: `"none"`, `"float16"` or `"dynamic_int8"`.
         batch_size: None for any number of inputs, texts of any length. A number fixes all shapes,
             for runtimes that cannot resize, such as LiteRT's in browsers.
-        overwrite: Whether a file that is already there may be replaced, and the SentencePiece
-            model beside it.
+        overwrite: Whether a file that is already there may be replaced, and the tokenizer
+            beside it.
         **labels: More for the description: a translator's `source_label` and `target_label`.
 
     Returns:
@@ -103,16 +103,18 @@ def export_lite(
 
 
 def tokenizer_beside(path: str | Path) -> Path:
-    """Returns the path of the SentencePiece model that goes with a file that takes no text."""
+    """Returns the path of the tokenizer that goes with a file that takes no text."""
     return Path(f"{path}.tokenizer.model")
 
 
 def target_tokenizer_beside(path: str | Path) -> Path:
-    """Returns the path of the target's SentencePiece model, where it is another."""
+    """Returns the path of the target's tokenizer, where it is another."""
     return Path(f"{path}.target_tokenizer.model")
 
 
-def _tokenizers_beside(path: Path, tokenizers: Sequence[Tokenizer]) -> list[tuple[Path, Tokenizer]]:
+def _tokenizers_beside(
+    path: Path, tokenizers: Sequence[BaseTokenizer]
+) -> list[tuple[Path, BaseTokenizer]]:
     paths = tokenizer_beside(path), target_tokenizer_beside(path)
     return list(zip(paths, tokenizers, strict=False))
 

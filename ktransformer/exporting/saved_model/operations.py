@@ -19,12 +19,14 @@ _OPERATIONS = """
     EmptyTensorList TensorListConcatV2 TensorListFromTensor TensorListGather TensorListGetItem
     TensorListLength TensorListPopBack TensorListPushBack TensorListReserve TensorListResize
     TensorListSetItem TensorListStack
-    Assert Einsum IdentityN NoOp Placeholder TensorScatterUpdate
+    Assert Einsum IdentityN NoOp Placeholder ScatterNd TensorScatterUpdate
     Multinomial RandomStandardNormal RandomUniform RandomUniformInt TruncatedNormal
     StaticRegexFullMatch StringJoin
     SentencepieceDetokenizeOp SentencepieceOp SentencepieceTokenizeOp
     TFText>FastSentencepieceDetokenize TFText>FastSentencepieceTokenize
-    DecodeImage ScaleAndTranslate
+    FastBertNormalize FastWordpieceTokenizeWithOffsets
+    TFText>FastWordpieceDetokenize TFText>WhitespaceTokenizeWithOffsetsV2
+    DecodeImage DecodeJpeg ScaleAndTranslate Substr
     BatchFunction
 """
 _ALLOWED = frozenset(_OPERATIONS.split())

@@ -17,7 +17,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 
 from ktransformer.exporting.saved_model.batching import is_texts
 from ktransformer.tasks.written_texts import spread_ids
-from ktransformer.text import Tokenizer
+from ktransformer.text import BaseTokenizer
 
 _FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 _BATCH_SIZES, _LENGTHS = (1, 4, 16), (5, 20)
@@ -84,7 +84,7 @@ class Request(NamedTuple):
     inputs: dict[str, np.ndarray]
 
 
-def warmup_requests(signatures: Mapping[str, Any], tokenizer: Tokenizer) -> list[Request]:
+def warmup_requests(signatures: Mapping[str, Any], tokenizer: BaseTokenizer) -> list[Request]:
     """Makes requests of 1, 4 and 16 texts of about 5 and 20 tokens.
 
     Args:
@@ -116,7 +116,7 @@ def _input(spec: tf.TensorSpec, texts: np.ndarray) -> np.ndarray:
     return texts if is_texts(spec) else np.ones([], spec.dtype.as_numpy_dtype)
 
 
-def _text(tokenizer: Tokenizer, length: int) -> bytes:
+def _text(tokenizer: BaseTokenizer, length: int) -> bytes:
     """Makes a text of about `length` tokens, the end token included; no mask among them."""
     ids = spread_ids(tokenizer, length - 1)
     text: bytes = tokenizer.decode(tf.constant(ids[None])).numpy()[0]
