@@ -42,8 +42,8 @@ _COPIES = (
 )
 _ROUNDING = 1e-3  # Of positions in float16.
 _POSITIONS = r"model\.(en|de)coder\.embed_positions\.weight"
-# The start token is never chosen: exp(-1e3) is 0; more would only raise a smoothed loss. Hugging Face has no such
-# token, so that its softmax is over the others alone.
+# Hugging Face has no start token: exp(-1e3) is 0, so that the softmax is over the others alone. A
+# lower bias would only raise a smoothed loss.
 _START_BIAS = -1e3
 _APART = "source, target and output would have tables of their own"
 
