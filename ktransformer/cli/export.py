@@ -19,7 +19,15 @@ HELP = "write a model that needs no ktransformer"
 _SHORTLIST_PAIRS = 50_000  # Of 30 tokens a side they take 3.3 GB.
 _SHORTLIST_PIECES = 1000
 # Options that are settings of a kind of model; each kind knows its own.
-_SETTINGS = ("beam_size", "length_penalty", "max_source_length", "max_target_length", "top_k")
+_SWITCHES = {
+    "early_stopping": "end a beam with its first finished hypotheses, as many as it has places",
+    "score_forced_end": "let the end token that the length limit forces count in the score",
+    "suppress_unknown": "never write the unknown piece",
+}
+_SETTINGS = (
+    *("beam_size", "length_penalty", *_SWITCHES),
+    *("max_source_length", "max_target_length", "target_language", "top_k"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_adapter(parser)
     add_decoding(parser)
+    for name, meaning in _SWITCHES.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            action=argparse.BooleanOptionalAction,
+            help=f"{meaning} (default: the run's own)",
+        )
     for side in ("source", "target"):
         parser.add_argument(
             f"--max-{side}-length",
@@ -63,6 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="TEXT",
             help=f"the language of the {side}, or any other name of it, for the description",
         )
+    parser.add_argument(
+        "--target-language",
+        metavar="CODE",
+        help="the language to translate into, of a model with language tokens such as >>por<<: por "
+        "(default: the texts begin with the token themselves)",
+    )
     parser.add_argument(
         "--top-k",
         type=positive,

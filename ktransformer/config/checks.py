@@ -42,10 +42,10 @@ def check_range(
     check(inside, rule, **{name: value})
 
 
-def check_choice(section: Any, name: str, *choices: str | None) -> None:
+def check_choice(section: Any, name: str, *choices: str | bool | None) -> None:
     """Checks that a setting is one of `choices`; None stands for null."""
     value = getattr(section, name)
-    words = ", ".join("null" if choice is None else choice for choice in choices)
+    words = ", ".join("null" if choice is None else str(choice) for choice in choices)
     check(value in choices, f"{name} must be one of {words}", **{name: value})
 
 

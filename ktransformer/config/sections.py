@@ -200,6 +200,13 @@ class SearchConfig:
     """Places of the beam; 1 is greedy search."""
     length_penalty: float = 1.0
     """Exponent of the length that a hypothesis' log-probability is divided by."""
+    early_stopping: bool = True
+    """A beam ends with as many finished hypotheses as places, or when no live one can win; false
+    ends it when the best live one is not above the worst of so many finished ones."""
+    score_forced_end: bool = True
+    """The end token that the length limit forces counts in the log-probability."""
+    suppress_unknown: bool = True
+    """Never write the unknown piece."""
     min_length: int = 1
     """The fewest tokens to write, the end token included; 1 for no minimum."""
     repetition_penalty: float = 1.0
@@ -215,6 +222,8 @@ class SearchConfig:
         for name in ("length_penalty", "no_repeat_ngram_size"):
             check_range(self, name, least=0)
         check_range(self, "repetition_penalty", least=0, open_below=True)
+        for name in ("early_stopping", "score_forced_end", "suppress_unknown"):
+            check_choice(self, name, True, False)
 
     def check_lengths(self, max_length: int) -> None:
         """Checks that texts are not allowed to be longer than a model's `max_length`.
@@ -249,6 +258,9 @@ class DecodingConfig(SearchConfig):
     """Longer texts are cut there, in tokens, the end token included; null for max_length."""
     max_target_length: int | None = None
     """No translation is longer, likewise."""
+    target_language: str | None = None
+    """The language to translate into, of a model with language tokens such as >>por<<: por; null
+    where the texts begin with the token themselves, as those of a training must."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

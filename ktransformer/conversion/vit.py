@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ktransformer.conversion.classes import read_classes
 from ktransformer.conversion.folder import PublishedFolder
 from ktransformer.conversion.image_processor import Preprocessing, read_preprocessing
 from ktransformer.conversion.importing import Imported
@@ -55,7 +56,7 @@ def convert(folder: PublishedFolder, problems: Problems) -> Imported:
         options["pooling"] = "both_tokens"
     settings.finish()
     heads = ("cls_classifier", "distillation_classifier") if with_teacher else ("classifier",)
-    classes = _read_classes(folder, heads[0], problems)
+    classes = read_classes(folder, heads[0], problems)
     preprocessing = read_preprocessing(folder, family, options, problems)
     _check_sizes(folder.tensors, family, heads, options, len(classes), problems)
     problems.raise_if_any(folder.path)
@@ -102,23 +103,6 @@ def _read_options(settings: Settings, family: str) -> dict[str, Any]:
     )
     settings.ignore("encoder_stride", "id2label", "pooler_act", "pooler_output_size")
     return options
-
-
-def _read_classes(folder: PublishedFolder, head: str, problems: Problems) -> list[str]:
-    """Returns the name of each class, which the head's tensor counts."""
-    name = f"{head}.weight"
-    count = (*folder.tensors.shape(name), 1)[0] if name in folder.tensors else 1
-    labels = folder.config.get("id2label")
-    if labels is None:
-        return [f"LABEL_{i}" for i in range(count)]
-    numbers = [str(i) for i in range(count)]
-    if not isinstance(labels, dict) or sorted(labels) != sorted(numbers):
-        problems.add(f"id2label must name the classes 0 to {count - 1} of {name}")
-        return numbers
-    if not all(isinstance(label, str) for label in labels.values()):
-        problems.add("id2label must hold strings")
-        return numbers
-    return [labels[number] for number in numbers]
 
 
 def _check_sizes(

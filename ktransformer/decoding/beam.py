@@ -60,6 +60,8 @@ def beam_search(
     beam_size: int,
     n_best: int = 1,
     rules: Sequence[Rule] = (),
+    early_stopping: bool = True,
+    score_forced_end: bool = True,
 ) -> Hypotheses:
     """Keeps the `beam_size` best live hypotheses at each step.
 
@@ -68,7 +70,13 @@ def beam_search(
     length ** exponent. A sentence is done when `beam_size` hypotheses have finished (so that
     beam 1 is greedy search), or as soon as no live one can still reach the `n_best` finished ones:
     the log-probability of a live one only falls, and its length is bounded by the limit. At the
-    limit only the end token is left, at the price that the model asks for it.
+    limit only the end token is left, at the price that the model asks for it, or at none without
+    `score_forced_end`.
+
+    Without `early_stopping` any number of hypotheses finish, and the best `beam_size` are kept. A
+    sentence is done when they are so many and the best live one, scored as if it ended at its
+    present length, is not above the worst of them. This is `early_stopping=False` of Hugging
+    Face's `generate`. With a length penalty it may miss a longer hypothesis that would have won.
 
     Rules that change logits also change the log-probabilities that rank (see `Rule`), never those
     that are returned. The best hypothesis may then not be the one with the highest score.
@@ -80,6 +88,8 @@ def beam_search(
         beam_size: K, the places of the beam.
         n_best: How many hypotheses to return, at most `beam_size`.
         rules: Decoding rules; see `ktransformer.decoding.rules`.
+        early_stopping: Whether a sentence is done with its first `beam_size` finished hypotheses.
+        score_forced_end: Whether the end token at the limit counts in the log-probability.
 
     Returns:
         `Hypotheses` with K = `n_best`.
@@ -100,8 +110,9 @@ def beam_search(
         model = model.with_attention()
 
     def advance(index: tf.Tensor, beams: _Beams, state: Any) -> tuple[_Beams, Any]:
-        step, state = _expand(model, index, beams, state, rule_set)
-        return _select(index, beams, step, rule_set, n_best), state
+        step, state = _expand(model, index, beams, state, rule_set, score_forced_end)
+        beams = _select(index, beams, step, rule_set, n_best if early_stopping else None)
+        return beams, state
 
     beams = search_in_chunks(model, beam_size, _start(limits, rule_set, beam_size), advance)
     return _collect(beams, limits, rule_set, n_best)
@@ -139,7 +150,12 @@ def _start(limits: tf.Tensor, rules: RuleSet, beam_size: int) -> _Beams:
 
 
 def _expand(
-    model: SearchModel, index: tf.Tensor, beams: _Beams, state: Any, rules: RuleSet
+    model: SearchModel,
+    index: tf.Tensor,
+    beams: _Beams,
+    state: Any,
+    rules: RuleSet,
+    score_forced_end: bool,
 ) -> tuple[_Step, Any]:
     """Finds the 2K best continuations of each sentence's live hypotheses.
 
@@ -161,7 +177,10 @@ def _expand(
             logits, beams.live_totals, 2 * beam_size, rules.special, at_limit=at_limit
         )
         step = _Step(found, found.totals if _is_kept(beams.live_own) else (), ())
-    step = _force(index, beams, step) if beams.prefix else step
+    if beams.prefix:
+        step = _force(beams, step, *beams.prefix.at(index))
+    if not score_forced_end:
+        step = _force(beams, step, index >= beams.limits - 1, rules.special.end)
     if rules.scores_attention:
         scores = rules.score_attention(model.attention(state))  # [B, K]
         scores = tf.gather(scores, step.found.parents, batch_dims=1)
@@ -206,17 +225,16 @@ def _expand_by_rules(index: tf.Tensor, beams: _Beams, logits: tf.Tensor, rules: 
     return _Step(found, own, tf.nest.map_structure(by_sentence, beams.rule_states, states))
 
 
-def _force(index: tf.Tensor, beams: _Beams, step: _Step) -> _Step:
-    """Continues each hypothesis by its forced token, at no price, where there is one."""
+def _force(beams: _Beams, step: _Step, forced: tf.Tensor, tokens: Any) -> _Step:
+    """Continues each hypothesis by its sentence's token `[B]`, at no price, where it is forced."""
     beam_size = beams.live_totals.shape[1]
-    forced, tokens = beams.prefix.at(index)
     forced = tf.expand_dims(forced, 1)
     more = [[0, 0], [0, beam_size]]
     totals = tf.pad(beams.live_totals, more, constant_values=IMPOSSIBLE)
     parents = tf.minimum(tf.range(2 * beam_size), beam_size - 1)
     found = Candidates(
         totals=tf.where(forced, totals, step.found.totals),
-        tokens=tf.where(forced, tf.expand_dims(tokens, 1), step.found.tokens),
+        tokens=tf.where(forced, tf.expand_dims(tokens, -1), step.found.tokens),
         parents=tf.where(forced, parents, step.found.parents),
     )
     if _is_kept(step.own):
@@ -225,8 +243,14 @@ def _force(index: tf.Tensor, beams: _Beams, step: _Step) -> _Step:
     return step._replace(found=found)
 
 
-def _select(index: tf.Tensor, beams: _Beams, step: _Step, rules: RuleSet, n_best: int) -> _Beams:
-    """Chooses the finished and the live hypotheses among those of before and the new ones."""
+def _select(
+    index: tf.Tensor, beams: _Beams, step: _Step, rules: RuleSet, n_best: int | None
+) -> _Beams:
+    """Chooses the finished and the live hypotheses among those of before and the new ones.
+
+    `n_best` is the number of finished ones that no live one can reach any more; None without early
+    stopping.
+    """
     found, beam_size = step.found, beams.live_totals.shape[1]
     length = reached = index + 1
     limits = beams.limits
@@ -247,7 +271,12 @@ def _select(index: tf.Tensor, beams: _Beams, step: _Step, rules: RuleSet, n_best
     new_lengths = tf.zeros_like(found.tokens) + length
     finished_count = beams.finished_count + tf.reduce_sum(tf.cast(ends, tf.int32), axis=1)
     live_totals, chosen = tf.math.top_k(tf.where(is_end, IMPOSSIBLE, found.totals), beam_size)
-    reachable = rules.score(live_totals[:, 0], limits)
+    if n_best is None:
+        reachable = rules.score(live_totals[:, 0], tf.reshape(tf.maximum(length, 1), [-1]))
+        is_done = finished_scores[:, -1] >= reachable
+    else:
+        reachable = rules.score(live_totals[:, 0], limits)
+        is_done = (finished_count >= beam_size) | (finished_scores[:, n_best - 1] >= reachable)
     parents = tf.gather(found.parents, chosen, batch_dims=1)
 
     def finished(before: tf.Tensor, new: tf.Tensor) -> tf.Tensor:  # [B, K, ...], [B, 2K, ...]
@@ -263,10 +292,7 @@ def _select(index: tf.Tensor, beams: _Beams, step: _Step, rules: RuleSet, n_best
         finished_scores=finished_scores,
         finished_lengths=finished(beams.finished_lengths, new_lengths),
         finished_count=finished_count,
-        done=beams.done
-        | (finished_count >= beam_size)
-        | (finished_scores[:, n_best - 1] >= reachable)
-        | (reached >= beams.limits),
+        done=beams.done | is_done | (reached >= beams.limits),
         prefix=beams.prefix,
         rule_states=tf.nest.map_structure(
             lambda x: tf.gather(x, parents, batch_dims=1), step.rule_states

@@ -39,17 +39,20 @@ def greedy_search(
     special: SpecialIds,
     *,
     rules: Sequence[Rule] = (),
+    score_forced_end: bool = True,
 ) -> Hypotheses:
     """Takes the most probable token at each step.
 
     A hypothesis that reaches its limit is given the end token there, at the price that the model
-    asks for it, so that a score is always the model's own for the whole sequence.
+    asks for it, so that a score is the model's own for the whole sequence; at none without
+    `score_forced_end`.
 
     Args:
         model: Predicts the next token.
         limits: Int32 `[B]`, the most tokens of each target, the end token included.
         special: The special ids.
         rules: Decoding rules; see `ktransformer.decoding.rules`.
+        score_forced_end: Whether the end token at the limit counts in the log-probability.
 
     Returns:
         `Hypotheses` with K = 1.
@@ -70,6 +73,8 @@ def greedy_search(
             forced, tokens = texts.prefix.at(index)
             chosen, ends = tf.where(forced, tokens, chosen), ends & ~forced
             totals = tf.where(forced, texts.totals, totals)
+        if not score_forced_end:
+            totals = tf.where(index >= texts.limits - 1, texts.totals, totals)
         chosen = tf.where(texts.done, special.pad, chosen)
         attention_scores = texts.attention_scores
         if rule_set.scores_attention:

@@ -20,6 +20,7 @@ def sample(
     *,
     seed: int | tf.Tensor = 0,
     rules: Sequence[Rule] = (),
+    score_forced_end: bool = True,
 ) -> Hypotheses:
     """Draws each token from the distribution that the rules leave of the model's.
 
@@ -31,6 +32,7 @@ def sample(
             scalar tensor.
         rules: Decoding rules, such as `Temperature`, `TopK`, `TopP` and `MinP`, in the order in
             which they act. Scores are the model's, whatever the rules.
+        score_forced_end: As in `greedy_search`.
 
     Returns:
         `Hypotheses` with K = 1.
@@ -38,7 +40,8 @@ def sample(
     Raises:
         InputError: `seed` is no integer, or `rules` is wrong; see `greedy_search`.
     """
-    return greedy_search(model, limits, special, rules=(*rules, _Draw(to_seed(seed))))
+    rules = (*rules, _Draw(to_seed(seed)))
+    return greedy_search(model, limits, special, rules=rules, score_forced_end=score_forced_end)
 
 
 def sampling_rules(

@@ -56,18 +56,15 @@ def projected_losses(
     def sums(hidden: Any, table: Any, *bias: Any) -> Any:
         mean_row = ops.mean(ops.cast(table, "float32"), axis=0)  # [D]
         projection = _Projection(table, ops.transpose(table), mean_row, *bias)
-        found = _sum_chunks(
-            hidden,
-            projection,
-            positions,
-            label_smoothing,
-            (differentiable, differentiable and table_differentiable),
-        )
+        projection = projection._replace(trained=table_differentiable)
+        found = _sum_chunks(hidden, projection, positions, label_smoothing, differentiable)
 
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             upstream = arguments[0] if upstream is None else upstream
-            of_hidden, *of_bias = found[2:]
-            of_table = of_bias.pop(0) if table_differentiable else ops.zeros_like(table, "float32")
+            of_hidden, *of_projection = found[2:]
+            if not table_differentiable:
+                of_projection = [ops.zeros_like(table, "float32"), *of_projection]
+            of_table, *of_bias = of_projection
             if label_smoothing:  # e times the mean logit, whose gradient is alike for all ids.
                 weighted = ops.cast(hidden, "float32") * weights[:, None]
                 of_hidden = of_hidden - label_smoothing * weights[:, None] * mean_row
@@ -91,6 +88,7 @@ class _Projection(NamedTuple):
     transposed: Any  # [D, V]
     mean_row: Any  # [D], of the table.
     bias: Any = None  # [V], or None.
+    trained: bool = True  # Whether the table gets a gradient.
 
 
 class _Positions(NamedTuple):
@@ -126,39 +124,34 @@ def _sum_chunks(
     projection: _Projection,
     positions: _Positions,
     label_smoothing: float,
-    differentiable: tuple[bool, bool],
+    differentiable: bool,
 ) -> tuple[Any, ...]:
-    """Adds up the losses of all chunks and their gradients by what is `differentiable`.
+    """Adds up the losses of all chunks and, if `differentiable`, their gradients.
 
     Returns:
-        The number of chunks; the three sums, `[3]`; and of hidden states and table, as far as
-        `differentiable` has them, the gradients of the first sum, without the mean logit of the
-        smoothing: `[N, D]` and `[V, D]`; with the first also that of a bias, `[V]`; float32.
+        The number of chunks; the three sums, `[3]`; and if `differentiable` the gradients of the
+        first sum, without the mean logit of the smoothing: `[N, D]`, `[V, D]` and, with a bias,
+        `[V]`, float32.
     """
+    table = projection.table
     rows = ops.arange(_CHUNK_ROWS, dtype="int32")
 
     def step(i: Any, sums: Any, *gradients: Any) -> tuple[Any, ...]:
         chunk = _take_chunk(i, positions, hidden, projection)
         sums = sums + _chunk_sums(chunk, projection, label_smoothing)
-        if not differentiable[0]:
+        if not differentiable:
             return i + 1, sums
+        of_hidden, *of_projection = gradients
         of_states, *products = _chunk_gradients(chunk, rows, projection, 1.0 - label_smoothing)
-        of_hidden = ops.scatter_update(gradients[0], chunk.indices[:, None], of_states)
-        products = products if differentiable[1] else products[1:]
-        added = [
-            total + ops.cast(product(), "float32")
-            for total, product in zip(gradients[1:], products, strict=True)
-        ]
-        return i + 1, sums, of_hidden, *added
+        of_hidden = ops.scatter_update(of_hidden, chunk.indices[:, None], of_states)
+        new = [x + ops.cast(y, "float32") for x, y in zip(of_projection, products, strict=True)]
+        return i + 1, sums, of_hidden, *new
 
     start: tuple[Any, ...] = (ops.zeros((), "int32"), ops.zeros((3,), "float32"))
-    wanted = (*differentiable, differentiable[0] and projection.bias is not None)
-    parts = (hidden, projection.table, projection.bias)
-    start += tuple(
-        ops.zeros_like(x, "float32")
-        for x, is_wanted in zip(parts, wanted, strict=True)
-        if is_wanted
-    )
+    if differentiable:
+        start += (ops.zeros_like(hidden, "float32"),)
+        start += (ops.zeros_like(table, "float32"),) if projection.trained else ()
+        start += (ops.zeros((table.shape[0],), "float32"),) if projection.bias is not None else ()
     return ops.while_loop(lambda i, *_: i < positions.chunks, step, start)
 
 
@@ -194,9 +187,7 @@ def _chunk_sums(chunk: _Chunk, projection: _Projection, label_smoothing: float) 
 def _chunk_gradients(
     chunk: _Chunk, rows: Any, projection: _Projection, confidence: float
 ) -> tuple[Any, ...]:
-    """Returns the gradient of the chunk's states, `[C, D]`, and, as calls, those of the others.
-
-    The others are the table, `[V, D]`, and any bias, `[V]`.
+    """Returns the gradients of the chunk's states, `[C, D]`, a trained table, and any bias.
 
     `rows` counts from 0 to C - 1. The residuals are softmax less `confidence` at the label, times
     each row's total: it is cheaper to divide the `[C, D]` side of a product than `[C, V]`.
@@ -212,7 +203,9 @@ def _chunk_gradients(
     residuals = ops.cast(residuals, dtype)
     of_states = ops.cast(ops.matmul(residuals, projection.table), "float32") * scale
     scaled = ops.cast(ops.cast(chunk.states, "float32") * scale, dtype)
-    products = [lambda: ops.matmul(ops.transpose(residuals), scaled)]
+    gradients = [of_states]
+    if projection.trained:
+        gradients.append(ops.matmul(ops.transpose(residuals), scaled))
     if projection.bias is not None:
-        products.append(lambda: ops.matmul(ops.cast(ops.transpose(scale), dtype), residuals)[0])
-    return of_states, *products
+        gradients.append(ops.matmul(ops.cast(ops.transpose(scale), dtype), residuals)[0])
+    return tuple(gradients)

@@ -1,6 +1,7 @@
 """The parts of a model by name, to freeze them or to adapt their projections."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import keras
 
@@ -11,15 +12,15 @@ _STACKS = ("encoder", "decoder")
 _SUBLAYERS = ("self_attention", "cross_attention", "feed_forward")
 
 
-def model_parts(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
-    """Returns the layers of each part of a built model, by the part's name.
+def model_parts(model: keras.Model) -> dict[str, list[Any]]:
+    """Returns the layers and single variables of each part of a built model, by the part's name.
 
     `embeddings` are the tables of ids with their positions, or the projection of patches; `encoder`
     and `decoder` the stacks, `encoder.0` the first block; `self_attention`, `cross_attention` and
     `feed_forward` those sublayers of all blocks, without their norms; `output` all that follows the
-    stacks with weights of its own, such as an output projection that is not tied.
+    stacks with weights of its own, such as an output projection that is not tied, or its bias.
     """
-    parts: dict[str, list[keras.layers.Layer]] = {}
+    parts: dict[str, list[Any]] = {}
     stacks: list[keras.layers.Layer] = []
     for name in _STACKS:
         stack = getattr(model, name, None)
@@ -36,13 +37,13 @@ def model_parts(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
     parts["embeddings"] = [layer for layer in model.layers if isinstance(layer, tables)]
     others = [layer for layer in model.layers if layer not in (*stacks, *parts["embeddings"])]
     parts["output"] = [layer for layer in others if layer.weights]
+    bias = getattr(model, "output_bias_weight", None)
+    parts["output"] += [] if bias is None else [bias]
     return {name: layers for name, layers in parts.items() if layers}
 
 
-def find_layers(
-    model: keras.Model, names: Iterable[str], *, argument: str
-) -> list[keras.layers.Layer]:
-    """Returns the layers of some parts of a model.
+def find_layers(model: keras.Model, names: Iterable[str], *, argument: str) -> list[Any]:
+    """Returns the layers and single variables of some parts of a model.
 
     Args:
         model: A built model.
@@ -71,17 +72,17 @@ def freeze(model: keras.Model, names: Iterable[str]) -> None:
         ValueError: The model has no part of a name, or no weight is left to train.
     """
     for layer in find_layers(model, names, argument="freeze"):
-        for weight in layer.weights:
+        for weight in getattr(layer, "weights", [layer]):
             weight.trainable = False
     if not model.trainable_weights:
         raise ValueError(f"freeze must leave a weight to train; got {', '.join(names)}.")
 
 
-def projections(layers: Iterable[keras.layers.Layer]) -> Iterator[keras.layers.Dense]:
+def projections(layers: Iterable[Any]) -> Iterator[keras.layers.Dense]:
     """Yields the dense layers within some layers, each once, in a fixed order."""
     found: set[int] = set()
     for layer in layers:
-        for inner in layer._flatten_layers():
+        for inner in layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else ():
             if isinstance(inner, keras.layers.Dense) and id(inner) not in found:
                 found.add(id(inner))
                 yield inner

@@ -201,7 +201,7 @@ class Generator(SearchTask):
             search,
             self._limits(read),
             self.special_ids,
-            beam_size=self.decoding.beam_size,
+            self.decoding,
             n_best=n_best,
             rules=self._rules(read),
         )
@@ -216,8 +216,9 @@ class Generator(SearchTask):
         return sample(
             search,
             self._limits(read),
-            search_ids(self.special_ids),
+            search_ids(self.special_ids, config),
             seed=seed,
+            score_forced_end=config.score_forced_end,
             rules=(*self._rules(read), *options),
         )
 

@@ -4,14 +4,21 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow as tf
 
 from ktransformer.models import SequenceClassifier
 from ktransformer.tasks.classes import checked_classes
+from ktransformer.tasks.description import Description
 from ktransformer.tasks.encoder_task import TEXTS, EncoderDescription, EncoderTask
 from ktransformer.tasks.graph_function import graph_method
+from ktransformer.tasks.inputs import cut_texts
 from ktransformer.tasks.registry import register_task
+from ktransformer.tasks.task import LiteSignature, SignatureCheck
+from ktransformer.tasks.text_pairs import encode_pairs
 from ktransformer.text import BaseTokenizer
+
+_PAIR = [tf.TensorSpec([None], tf.string, name) for name in ("first", "second")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,11 +37,15 @@ class TextClassifierDescription(EncoderDescription):
 class TextClassifier(EncoderTask):
     """Tokenizer and classifier in one: every method is a graph that takes texts.
 
-    As a SavedModel or a .tflite it has one signature, B texts and n classes:
+    As a SavedModel or a .tflite it has these signatures, B texts and n classes:
 
-    - `serving_default`: `texts`, string `[B]`, to `class`, int32 `[B]`, the most probable class;
-      `label`, string `[B]`, its name; `probability`, float32 `[B]`; `probabilities`, float32
-      `[B, n]`; and `truncated`, boolean `[B]`, which texts were cut to `max_length`.
+    - `serving_default`: `texts`, string `[B]`.
+    - `pairs`: `first` and `second`, string `[B]`, two texts that are classified together, such as a
+      premise and a hypothesis. Those of the second have the token type 1, if the model has any.
+
+    Both give `class`, int32 `[B]`, the most probable class; `label`, string `[B]`, its name;
+    `probability`, float32 `[B]`; `probabilities`, float32 `[B, n]`; and `truncated`, boolean `[B]`,
+    which texts were cut to `max_length`, of a pair the longer one first.
 
     Args:
         model: A trained `SequenceClassifier`, or a subclass of it; built here if it is not yet.
@@ -57,7 +68,7 @@ class TextClassifier(EncoderTask):
     description_class = TextClassifierDescription
     kind = description_class.kind
     model_class = SequenceClassifier
-    LITE_SIGNATURES = ("serving_default",)
+    LITE_SIGNATURES = ("serving_default", "pairs")
     SETTINGS = ("max_length",)
     RANKED_BY: ClassVar[Mapping[str, str]] = {"class": "probability", "label": "probability"}
     IDENTITY = (*EncoderTask.IDENTITY, "classes")
@@ -78,22 +89,54 @@ class TextClassifier(EncoderTask):
         return {**self.settings, "classes": list(self.classes)}
 
     def saved_model_signatures(self) -> dict[str, Callable[..., Any]]:
-        return {"serving_default": self.classify}
+        return {"serving_default": self.classify, "pairs": self.classify_pairs}
+
+    def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
+        if name == "serving_default":
+            return super().lite_signature(name, batch_size)
+        texts = self.probe_texts(batch_size or 2)
+        probe = {"first": texts, "second": tf.reverse(texts, [0])}
+        return self.text_signature(name, batch_size, probe)
 
     def describe(self, signatures: Sequence[str], **others: Any) -> TextClassifierDescription:
         return super().describe(signatures, classes=self.classes, **others)
 
     def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        found = self.classify(**inputs)["probabilities"]  # [B, n]
+        found = self.saved_model_signatures()[signature](**inputs)["probabilities"]  # [B, n]
         classes = tf.broadcast_to(tf.range(len(self.classes)), tf.shape(found))
         labels = tf.gather(tf.constant(self.classes), classes)
         return {"class": classes, "label": labels, "probability": found}
+
+    def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
+        """Returns the checks; a pair is a text and another of its batch."""
+
+        def prepare(examples: Sequence[str]) -> dict[str, np.ndarray]:
+            texts = cut_texts(examples, self.max_length)
+            return {"first": texts, "second": texts[::-1]}
+
+        checks = super().signature_checks(export, form)
+        return [
+            check._replace(prepare=prepare) if check.signature == "pairs" else check
+            for check in checks
+        ]
 
     @graph_method(input_signature=[TEXTS])
     def classify(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies texts `[B]`; the class lists the outputs."""
         ids, truncated = self.encode(texts)
-        logits = self.model({"ids": ids}, training=False)
+        return {**self._classify({"ids": ids}), "truncated": truncated}
+
+    @graph_method(input_signature=_PAIR)
+    def classify_pairs(self, first: tf.Tensor, second: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Classifies pairs of texts, `[B]` each; the class lists the outputs."""
+        ids, types, truncated = encode_pairs(self.tokenizer, first, second, self.max_length)
+        inputs = {"ids": ids}
+        if self.model.type_vocabulary_size > 1:
+            inputs["token_types"] = types
+        return {**self._classify(inputs), "truncated": truncated}
+
+    def _classify(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        logits = self.model(inputs, training=False)
         probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
         best = tf.argmax(probabilities, axis=1, output_type=tf.int32)
         return {
@@ -101,5 +144,4 @@ class TextClassifier(EncoderTask):
             "label": tf.gather(tf.constant(self.classes), best),
             "probability": tf.reduce_max(probabilities, axis=1),
             "probabilities": probabilities,
-            "truncated": truncated,
         }

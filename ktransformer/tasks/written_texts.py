@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer import decoding
+from ktransformer.config.sections import SearchConfig
 from ktransformer.decoding import Hypotheses, Rule, SearchModel, beam_search, greedy_search
 from ktransformer.losses import smoothed_cross_entropy, token_weights
 from ktransformer.text import BaseTokenizer, SpecialIds
@@ -23,9 +24,21 @@ def cut_ids(ids: tf.Tensor, limit: int, special: SpecialIds) -> tf.Tensor:
     return tf.concat([ids[:, : limit - 1], last], axis=1)
 
 
-def end_empty(source: tf.Tensor, best: Hypotheses, special: SpecialIds) -> Hypotheses:
-    """Replaces the hypotheses of sources without a token by the target's end token alone."""
-    empty = tf.expand_dims(lengths_of(source, special.pad) <= 1, 1)  # [B, 1]
+def end_empty(
+    source: tf.Tensor, best: Hypotheses, special: SpecialIds, language: int | None = None
+) -> Hypotheses:
+    """Replaces the hypotheses of sources without a token by the target's end token alone.
+
+    Args:
+        source: Int32 `[B, S]`.
+        best: The hypotheses.
+        special: The special ids.
+        language: The language token that a source may begin with; None for none.
+    """
+    lengths = lengths_of(source, special.pad)
+    if language is not None:
+        lengths -= tf.cast(source[:, 0] == language, tf.int32)
+    empty = tf.expand_dims(lengths <= 1, 1)  # [B, 1]
     at_start = tf.range(tf.shape(best.ids)[2]) == 0  # [T]
     nothing = tf.where(at_start, special.end, special.pad)  # [T]
     return Hypotheses(
@@ -63,9 +76,14 @@ def probe_ids(tokenizer: BaseTokenizer, lengths: Sequence[int], width: int) -> t
     return tf.constant(ids)
 
 
-def search_ids(special: SpecialIds) -> decoding.SpecialIds:
-    """Returns the special ids of a search: only ordinary tokens and the end token are chosen."""
-    suppressed = (special.pad, special.start, special.unknown)
+def search_ids(special: SpecialIds, config: SearchConfig) -> decoding.SpecialIds:
+    """Returns the special ids of a search.
+
+    Only ordinary tokens and the end token are chosen, and the unknown one, if `config` allows it.
+    """
+    suppressed: tuple[int, ...] = (special.pad, special.start)
+    if config.suppress_unknown:
+        suppressed += (special.unknown,)
     return decoding.SpecialIds(special.start, special.end, special.pad, suppressed)
 
 
@@ -73,16 +91,18 @@ def search_texts(
     model: SearchModel,
     limits: tf.Tensor,
     special: SpecialIds,
+    config: SearchConfig,
     *,
-    beam_size: int,
     n_best: int,
     rules: Sequence[Rule],
 ) -> Hypotheses:
-    """Finds the `n_best` sequences: greedily if `beam_size` is 1, else by beam search."""
-    ids = search_ids(special)
-    if beam_size == 1:
-        return greedy_search(model, limits, ids, rules=rules)
-    return beam_search(model, limits, ids, beam_size=beam_size, n_best=n_best, rules=rules)
+    """Finds the `n_best` sequences: greedily if the beam size is 1, else by beam search."""
+    ids = search_ids(special, config)
+    options: dict[str, Any] = {"rules": rules, "score_forced_end": config.score_forced_end}
+    if config.beam_size == 1:
+        return greedy_search(model, limits, ids, **options)
+    options |= {"beam_size": config.beam_size, "early_stopping": config.early_stopping}
+    return beam_search(model, limits, ids, n_best=n_best, **options)
 
 
 def decode_n_best(tokenizer: BaseTokenizer, ids: tf.Tensor) -> tf.Tensor:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from ktransformer.cli import main
+from ktransformer.engines import LiteEngine
 from tests.run_command import command, limit_file_size, refusal
 
 
@@ -26,6 +27,19 @@ def test_export_does_not_replace_a_file_unless_told(run_folder, tmp_path, capsys
     assert output.read_text() == "precious"
     assert main([*map(str, export), "--overwrite", "--signatures", "ids"]) == 0
     assert output.read_bytes()[4:8] == b"TFL3"
+
+
+@pytest.mark.long
+def test_the_switches_of_the_search_are_baked_in(run_folder, tmp_path):
+    path = tmp_path / "model.tflite"
+    export = ["export", str(run_folder), "--format", "tflite", "--output", str(path)]
+    switches = ["--no-early-stopping", "--no-score-forced-end", "--no-suppress-unknown"]
+    assert main([*export, "--signatures", "serving_default", *switches]) == 0
+    about = LiteEngine(path).description
+    assert not about.decoding.early_stopping
+    assert not about.decoding.score_forced_end
+    assert about.special_ids["suppressed"] == [0, 2]
+    assert LiteEngine(path).translate(["four zero two"]) == ["402"]
 
 
 def test_export_refuses_what_does_not_go_together(run_folder, tmp_path, capsys):

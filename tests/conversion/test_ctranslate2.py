@@ -63,9 +63,12 @@ def test_all_that_has_no_counterpart_is_refused_at_once(tmp_path):
     class Mine(Transformer):
         """A Transformer that might compute anything."""
 
-    decoding = DecodingConfig(coverage_penalty=0.1, min_length=3, no_repeat_ngram_size=2)
+    decoding = DecodingConfig(
+        coverage_penalty=0.1, min_length=3, no_repeat_ngram_size=2, early_stopping=False
+    )
     translator = drawn_translator(decoding, model_class=Mine, positions="alibi", activation="elu")
     every = "Mine.*positions.*ALiBi.*activation.*elu.*min_length.*3.*no_repeat.*2.*coverage.*0.1"
+    every += ".*early_stopping.*False"
     with pytest.raises(InputError, match=every):
         export_ctranslate2(translator, tmp_path / "model")
 

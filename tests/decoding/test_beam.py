@@ -25,7 +25,16 @@ PENALTIES = (0.0, 0.6, 1.0)
 
 
 def search(
-    model, sentences, limits, *, beam_size, special=SPECIAL, length_penalty=1.0, rules=(), n_best=1
+    model,
+    sentences,
+    limits,
+    *,
+    beam_size,
+    special=SPECIAL,
+    length_penalty=1.0,
+    rules=(),
+    n_best=1,
+    **options,
 ):
     state = model.state(sentences, beam_size)
     return beam_search(
@@ -35,6 +44,7 @@ def search(
         beam_size=beam_size,
         n_best=n_best,
         rules=(*rules, LengthPenalty(length_penalty)),
+        **options,
     )
 
 
@@ -72,9 +82,34 @@ def test_a_small_beam_follows_the_written_rule(beam_size, n_best, length_penalty
             assert_same_hypotheses(unpack(found, row), expected)
 
 
-@pytest.mark.parametrize("length_penalty", PENALTIES)
-def test_the_search_takes_as_many_steps_as_the_written_rule(length_penalty):
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize(("beam_size", "n_best"), [(2, 1), (3, 3)])
+def test_a_late_end_follows_the_written_rule(beam_size, n_best, length_penalty):
+    limits = [6, 3, 5, 1, 6, 2, 4, 6]
+    options = {"beam_size": beam_size, "n_best": n_best, "length_penalty": length_penalty}
+    options |= {"early_stopping": False, "score_forced_end": False}
+    model = ToyModel(1, sentences=8)
+    found = search(model, range(8), limits, **options)
+    for row, limit in enumerate(limits):
+        expected, _ = plain_beam_search(model, row, limit, **options)
+        assert_same_hypotheses(unpack(found, row), expected)
+
+
+def test_a_wide_beam_with_a_late_end_finds_what_brute_force_finds():
+    model, limits = ToyModel(3, sentences=2), [4, 3]
+    # 40 sequences end within four tokens: the beam never has as many finished ones as places.
+    found = search(model, range(2), limits, beam_size=41, n_best=6, early_stopping=False)
+    for row, limit in enumerate(limits):
+        expected = brute_force(model, row, limit, n_best=6, length_penalty=1.0)
+        assert_same_hypotheses(unpack(found, row), expected)
+
+
+@pytest.mark.parametrize(
+    ("length_penalty", "early_stopping"), [*((p, True) for p in PENALTIES), (1.0, False)]
+)
+def test_the_search_takes_as_many_steps_as_the_written_rule(length_penalty, early_stopping):
     options = {"beam_size": 3, "n_best": 1, "length_penalty": length_penalty}
+    options |= {"early_stopping": early_stopping}
     all_steps = []
     for seed in range(10):
         model = ToyModel(seed)

@@ -63,7 +63,18 @@ def brute_force(model, sentence, limit, *, n_best, length_penalty):
     return sorted(scored, reverse=True)[:n_best]
 
 
-def plain_beam_search(model, sentence, limit, *, beam_size, n_best, length_penalty, bounded=True):
+def plain_beam_search(
+    model,
+    sentence,
+    limit,
+    *,
+    beam_size,
+    n_best,
+    length_penalty,
+    bounded=True,
+    early_stopping=True,
+    score_forced_end=True,
+):
     """The rule of `beam_search` for one sentence, with lists.
 
     Returns:
@@ -76,6 +87,8 @@ def plain_beam_search(model, sentence, limit, *, beam_size, n_best, length_penal
         candidates = []
         for total, ids in live:
             gains = model.log_probabilities(sentence, ids)
+            if length == limit and not score_forced_end:
+                gains = 0 * gains
             candidates += [(total + gains[token], [*ids, token]) for token in allowed]
         candidates.sort(reverse=True)
         for total, ids in candidates[:beam_size]:
@@ -83,8 +96,14 @@ def plain_beam_search(model, sentence, limit, *, beam_size, n_best, length_penal
                 finished.append((total / length**length_penalty, ids))
         finished.sort(reverse=True)
         live = [(total, ids) for total, ids in candidates if ids[-1] != END][:beam_size]
-        if len(finished) >= beam_size or length == limit:
+        if length == limit or (early_stopping and len(finished) >= beam_size):
             break
+        if not early_stopping:
+            # The best live one, as if it ended at its length, against the worst of K finished.
+            worst = finished[beam_size - 1][0] if len(finished) >= beam_size else -np.inf
+            if worst >= live[0][0] / length**length_penalty:
+                break
+            continue
         best_possible = live[0][0] / limit**length_penalty
         if bounded and len(finished) >= n_best and finished[n_best - 1][0] >= best_possible:
             break

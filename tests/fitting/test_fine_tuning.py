@@ -11,7 +11,7 @@ from ktransformer.fitting import FromRun, Resume, compile_training_model, train
 from ktransformer.fitting.adapting import adapt
 from ktransformer.fitting.training_text import MixedText
 from ktransformer.models.lora import LoraOptions, add_lora
-from ktransformer.models.parts import find_layers, model_parts
+from ktransformer.models.parts import find_layers, freeze, model_parts
 from ktransformer.saving.adapter import load_adapter, save_adapter
 from ktransformer.saving.run import load_run, save_run
 from ktransformer.text import ParallelFiles, ParallelText
@@ -91,6 +91,9 @@ def test_the_parts_of_a_model_have_names():
     names |= {"self_attention", "cross_attention", "feed_forward"}
     assert model_parts(make_model()).keys() == names
     assert model_parts(make_model(tie_embeddings=False)).keys() == names | {"output"}
+    biased = make_model(output_bias=True)
+    freeze(biased, ["output"])
+    assert len(biased.trainable_weights) == len(biased.weights) - 1
 
 
 @pytest.mark.parametrize(
@@ -209,7 +212,7 @@ def test_lora_learns_with_every_optimizer_and_precision(settings, dtype):
 def test_a_frozen_table_gets_no_gradient_and_the_rest_the_same_updates():
     trained = []
     for fused in (True, False):
-        model = make_model(dropout=0.0)
+        model = make_model(dropout=0.0, output_bias=True)
         config = Config().replace({"freeze": "embeddings", "optimizer": "adam"}).training
         adapt(model, config)
         if fused:

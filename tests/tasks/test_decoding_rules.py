@@ -22,7 +22,7 @@ from ktransformer.errors import InputError
 from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.models import Transformer
 from ktransformer.tasks import Translator
-from ktransformer.text import Tokenizer
+from ktransformer.text import UNKNOWN_ID, Tokenizer
 
 LINES = ["one two three four", "1 2 3 4", "nine eight seven", "abcdefghijklmnopqrstuvwxyz"]
 
@@ -124,6 +124,28 @@ def test_a_sample_keeps_to_the_rules(model_and_tokenizer):
     (piece,) = translator.tokenizer.decode(tf.constant([[last, 3]])).numpy()
     assert {text.decode() for text in drawn} <= {piece.decode() * n for n in range(10)}
     assert len({*drawn}) > 1
+
+
+@pytest.mark.parametrize(("beam_size", "suppress_unknown"), [(1, True), (3, False)])
+def test_the_unknown_piece_is_written_where_it_is_allowed(beam_size, suppress_unknown):
+    tokenizer = Tokenizer.train(LINES, 45)
+    sizes = {"num_layers": 1, "d_model": 32, "num_heads": 2, "hidden_dim": 32}
+    model = Transformer(tokenizer.vocabulary_size, output_bias=True, **sizes)
+    model.build()
+    model.output_bias_weight.assign(100.0 * (np.arange(tokenizer.vocabulary_size) == UNKNOWN_ID))
+    settings = {"beam_size": beam_size, "suppress_unknown": suppress_unknown}
+    translator = make_translator((model, tokenizer), **settings)
+    assert (UNKNOWN_ID in translator.ids(SOURCE)["ids"].numpy()) != suppress_unknown
+    suppressed = translator.describe(()).special_ids["suppressed"]
+    assert (UNKNOWN_ID in suppressed) == suppress_unknown
+    drawn = translator.sample(["one two"], seed=1)["text"].numpy()[0]
+    assert ("\N{DOUBLE QUESTION MARK}".encode() in drawn) != suppress_unknown
+
+
+@pytest.mark.parametrize("name", ["early_stopping", "score_forced_end", "suppress_unknown"])
+def test_a_switch_that_is_neither_true_nor_false_is_an_error_that_names_it(name):
+    with pytest.raises(InputError, match=rf"{name}.*True, False.*never"):
+        DecodingConfig(**{name: "never"})
 
 
 def test_settings_of_an_old_run_have_no_new_rules():

@@ -165,7 +165,7 @@ class CTranslate2Model(OpenedExport):
             max_decoding_length=max(int(limits[0]) - 1, 1),  # The end token comes after these.
             min_decoding_length=0,  # By default 1, which forbids an empty translation.
             repetition_penalty=decoding.repetition_penalty,
-            disable_unk=True,
+            disable_unk=decoding.suppress_unknown,
             suppress_sequences=self._suppressed,
         )
         return [result.hypotheses for result in results]

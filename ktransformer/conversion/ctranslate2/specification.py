@@ -21,7 +21,13 @@ _ACTIVATIONS = {
 _POSITIONS = (Sinusoidal, Learned, Rotary, PositionEncoding)
 # Settings of a search that CTranslate2 lacks, or under which it ranks otherwise: after an exclusion
 # it gives the probability of what is excluded to the rest. Each with its off value.
-_SETTINGS = {"min_length": 1, "no_repeat_ngram_size": 0, "coverage_penalty": 0.0}
+_SETTINGS = {
+    "min_length": 1,
+    "no_repeat_ngram_size": 0,
+    "coverage_penalty": 0.0,
+    "early_stopping": True,
+    "score_forced_end": True,
+}
 
 
 def find_obstacles(translator: Translator, problems: Problems) -> None:

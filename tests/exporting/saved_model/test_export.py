@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import hashlib
 import json
 import random
@@ -118,13 +119,16 @@ def test_the_folder_of_the_numbered_exports_opens_the_highest(saved_model, tmp_p
 
 
 def test_the_description_tells_lengths_decoding_and_labels(translator, tmp_path):
+    settings = {"early_stopping": False, "score_forced_end": False, "suppress_unknown": False}
+    translator = translator.with_settings(**settings)
     folder = export_saved_model(translator, tmp_path / "model", source_label="words")
     about = SavedModelEngine(folder).description
     assert about.source_label == "words"
     assert about.decoding == translator.decoding
+    assert settings.items() <= dataclasses.asdict(about.decoding).items()
     assert (about.max_source_length, about.max_target_length) == (24, 24)
     assert about.vocabulary_size == translator.tokenizer.vocabulary_size
-    assert about.special_ids["end"] == 3
+    assert about.special_ids == {"start": 2, "end": 3, "pad": 0, "suppressed": [0, 2]}
 
 
 def test_another_folder_is_no_export(tmp_path):

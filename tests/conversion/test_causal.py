@@ -1,0 +1,189 @@
+"""GPT-2 and Llama folders of Hugging Face transformers; `make_causal.py` wrote them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import ktransformer
+from ktransformer.errors import InputError
+from ktransformer.exporting import LiteModel, SavedModel, export_lite, export_saved_model
+from ktransformer.tasks import GenerationConfig, IdGenerator, TextGenerator
+from ktransformer.text import SpecialIds
+from tests.layers.layer_checks import array
+
+FOLDER = Path(__file__).parent / "causal"
+NAMES = pytest.mark.parametrize("name", ["gpt2", "llama", "llama_ids"])
+SEARCHED = pytest.mark.parametrize(
+    "name", ["gpt2", "llama", pytest.param("llama_ids", marks=pytest.mark.long)]
+)
+NEW_TOKENS = 24
+
+
+@pytest.fixture(scope="module")
+def stored():
+    with np.load(FOLDER / "causal.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def generators():
+    return {name: ktransformer.load(FOLDER / name) for name in ("gpt2", "llama", "llama_ids")}
+
+
+def prompts_of(stored, name, key="prompts"):
+    return [[i for i in row if i >= 0] for row in stored[f"{name}/{key}"].tolist()]
+
+
+def padded(rows, pad):
+    width = max(map(len, rows))
+    return np.array([row + [pad] * (width - len(row)) for row in rows], np.int32)
+
+
+def change(folder, **values):
+    """Sets values of config.json."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return lambda name: Path(shutil.copytree(FOLDER / name, tmp_path / name))
+
+
+@NAMES
+def test_the_logits_are_those_of_transformers(stored, generators, name):
+    logits = array(generators[name].model(stored[f"{name}/ids"]))
+    expected = stored[f"{name}/logits"]
+    size = expected.shape[-1]
+    np.testing.assert_allclose(logits[..., :size], expected, rtol=0, atol=1e-4)
+    assert (logits[..., size:] < -5e3).all()  # Added ids are never chosen.
+
+
+@SEARCHED
+def test_100_prompts_are_continued_as_by_transformers(stored, generators, name):
+    prompts, end = prompts_of(stored, name), generators[name].special_ids.end
+    found = generators[name].generate_ids(prompts, max_new_tokens=NEW_TOKENS)
+    for prompt, ids, new in zip(prompts, found, prompts_of(stored, name, "greedy"), strict=True):
+        # At the limit the end token stands here, and any token there.
+        assert ids[: len(prompt)] == prompt
+        assert ids[len(prompt) :][: NEW_TOKENS - 1] == new[: NEW_TOKENS - 1]
+        assert ids[-1] == end
+
+
+@SEARCHED
+def test_100_prompts_have_the_best_beam_of_transformers(stored, generators, name):
+    prompts, generator = prompts_of(stored, name), generators[name]
+    wider = generator.with_settings(beam_size=4, max_new_tokens=NEW_TOKENS)
+    outputs = wider.continue_ids(padded(prompts, generator.special_ids.pad))
+    ids = [[i for i in row if i != generator.special_ids.pad] for row in outputs["ids"].numpy()]
+    assert ids == prompts_of(stored, name, "beam")
+    np.testing.assert_allclose(outputs["score"], stored[f"{name}/scores"], rtol=0, atol=1e-4)
+
+
+def test_texts_are_continued_as_by_transformers(stored, generators):
+    generator, texts = generators["llama"], json.loads(str(stored["llama/texts"]))
+    assert isinstance(generator, TextGenerator)
+    found = generator.generate(texts, beam_size=4, max_new_tokens=NEW_TOKENS)
+    prompts, beams = prompts_of(stored, "llama"), prompts_of(stored, "llama", "beam")
+    rows = [prompt[1:] + new for prompt, new in zip(prompts, beams, strict=True)]
+    pad = generator.special_ids.pad
+    expected = generator.tokenizer.decode(tf.constant(padded(rows, pad))).numpy()
+    assert [text.encode() for text in found] == expected.tolist()
+
+
+def test_lines_are_encoded_as_by_sentencepiece(generators):
+    with np.load(FOLDER / "text_ids.npz") as file:
+        lines = json.loads(str(file["lines"]))
+        expected = [file[f"ids/{i}"].tolist() for i in range(len(lines))]
+    found = generators["llama"].tokenizer.encode_lines(lines)
+    assert [ids[:-1].tolist() for ids in found] == expected
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_the_exports_take_ids(stored, generators, name, tmp_path):
+    generator = generators[name].with_settings(beam_size=4, max_new_tokens=NEW_TOKENS)
+    signature = "serving_default" if name == "gpt2" else "ids"
+    pad = generator.special_ids.pad
+    prompts = padded(prompts_of(stored, name)[:20], pad)
+    saved = SavedModel(export_saved_model(generator, tmp_path / "saved"))
+    lite = LiteModel(export_lite(generator, tmp_path / "m.tflite", signatures=[signature]))
+    for engine in (saved, lite):
+        rows = engine.run(signature, prompts=prompts)["ids"]
+        ids = [[i for i in row if i != pad] for row in rows.tolist()]
+        assert ids == prompts_of(stored, name, "beam")[:20]
+    with pytest.raises(InputError, match=f"prompts.*{generator.model.vocabulary_size}"):
+        lite.run(signature, prompts=np.array([[generator.model.vocabulary_size]], np.int32))
+
+
+def test_a_bpe_tokenizer_has_no_text_in_a_tflite(generators, tmp_path):
+    with pytest.raises(InputError, match="BPE"):
+        export_lite(generators["llama"], tmp_path / "m.tflite")
+
+
+def test_the_folder_of_ids_is_written_and_read(stored, generators, tmp_path):
+    generator = generators["gpt2"]
+    assert generator.special_ids == SpecialIds(start=62, end=50, pad=60, unknown=61)
+    ktransformer.tasks.save(generator, tmp_path / "run")
+    loaded = ktransformer.load(tmp_path / "run", max_new_tokens=5)
+    assert isinstance(loaded, IdGenerator)
+    assert loaded.special_ids == generator.special_ids
+    prompts = prompts_of(stored, "gpt2")[:5]
+    expected = generator.generate_ids(prompts, max_new_tokens=5)
+    assert loaded.generate_ids(prompts) == expected
+
+
+def test_an_empty_prompt_is_the_token_that_begins_a_text(generators):
+    generator = generators["gpt2"]
+    empty, begun = generator.generate_ids([[], [50]], max_new_tokens=6)
+    assert [50, *empty] == begun
+
+
+@pytest.mark.long
+def test_sampled_ids_depend_on_the_seed_alone(generators):
+    generator = generators["gpt2"]
+    one, two, other = (generator.generate_ids([[5, 7]], seed=seed) for seed in (1, 1, 2))
+    assert one == two != other
+
+
+def test_a_prompt_is_cut_to_the_longest_text(generators):
+    generator = generators["gpt2"].with_settings(max_length=8)
+    outputs = generator.continue_ids([[5] * 12, [5] * 8 + [60] * 4])
+    assert outputs["truncated"].numpy().tolist() == [1, 0]
+    assert (outputs["ids"].numpy()[:, 0] == 50).all()
+
+
+def test_the_settings_of_generate_are_taken(copy):
+    folder = copy("gpt2")
+    values = {"num_beams": 3, "length_penalty": 0.5, "max_length": 20, "min_new_tokens": 2}
+    (folder / "generation_config.json").write_text(json.dumps({**values, "eos_token_id": 50}))
+    expected = GenerationConfig(beam_size=3, length_penalty=0.5, max_length=19, min_length=3)
+    assert ktransformer.load(folder).decoding == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("gpt2", {"n_layer": 10**9}, "2 layers.*n_layer=1000000000"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+        ("gpt2", {"activation_function": "quick_gelu"}, "quick_gelu"),
+        ("gpt2", {"eos_token_id": [50, 51]}, r"eos_token_id=\[50, 51\]"),
+        ("gpt2", {"bad_words_ids": [[7]]}, "bad_words_ids"),
+        ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_type='llama3'"),
+        ("llama", {"head_dim": 16}, "head_dim=16.* 8 "),
+        ("llama", {"num_key_value_heads": 3}, "num_key_value_heads=3"),
+        ("llama", {"hidden_act": "relu"}, "hidden_act='relu'"),
+        ("llama", {"bos_token_id": 2}, "bos_token_id=2"),
+        ("llama", {"attention_bias": True}, "lacks the tensor.*self_attn.q_proj.bias"),
+        ("llama", {"sliding_window": 64}, "sliding_window"),
+    ],
+)
+def test_what_cannot_be_expressed_is_named(copy, name, values, words):
+    folder = copy(name)
+    change(folder, **values)
+    with pytest.raises(InputError, match=words):
+        ktransformer.load(folder)
