@@ -42,6 +42,8 @@ _COPIES = (
 )
 _ROUNDING = 1e-3  # Of positions in float16.
 _POSITIONS = r"model\.(en|de)coder\.embed_positions\.weight"
+_START_POSITION = "model.decoder.embed_positions.weight"
+_UNKNOWN = 1  # Of our exports, and of most others.
 # The start token is never chosen: exp(-1e4) is 0, and float16 holds it. Hugging Face has no such
 # token, so that its softmax is over the others alone.
 _START_BIAS = -1e4
@@ -77,13 +79,17 @@ def convert(folder: PublishedFolder, problems: Problems) -> Imported:
         )
     check_shape(tensors, _TABLE, (size, options["d_model"]), problems)
     _check_copies(folder, problems, options)
+    if folder.generation_config.get("bad_words_ids") == [[ids.pad], [_UNKNOWN]]:
+        options["suppress_unknown"] = True
+        if vocabulary.theirs[1] != _UNKNOWN:
+            problems.add(f"bad_words_ids has {_UNKNOWN}, which is not its unknown token")
     problems.raise_if_any(folder.path)
     config = Config().replace({**options, "vocabulary_size": len(vocabulary.table)})
     model = make_model(config, len(vocabulary.table))
     rows = vocabulary.rows(ids.start)
     load_weights(
         model,
-        _table(options, rows),
+        _table(options, rows, _START_POSITION if _START_POSITION in tensors else None),
         tensors,
         problems,
         unused=[*(name.replace(".", r"\.") for name in _COPIES), _POSITIONS],
@@ -164,8 +170,8 @@ def _read_generation(settings: Settings, ids: _Ids, longest: int) -> dict[str, A
     settings.require("forced_bos_token_id", None, why=why)
     for name in ("begin_suppress_tokens", "exponential_decay_length_penalty"):
         settings.require(name, None, why="that rule is unknown here")
-    why = "only the padding can be kept out of its texts"
-    settings.require("bad_words_ids", [[ids.pad]], None, why=why)
+    why = "only the padding and the unknown token can be kept out of its texts"
+    settings.require("bad_words_ids", [[ids.pad]], [[ids.pad], [_UNKNOWN]], None, why=why)
     settings.require("suppress_tokens", [ids.pad], None, why=why)
     why = "its texts would end with another token"
     settings.require("forced_eos_token_id", ids.end, None, why=why)
@@ -200,20 +206,37 @@ def _check_copies(folder: PublishedFolder, problems: Problems, options: dict[str
     for name in tensors.names:
         shape = (options["max_length"], options["d_model"])
         if re.fullmatch(_POSITIONS, name) and tensors.shape(name) == shape:
-            expected = sinusoidal_positions(*shape)
-            if not np.allclose(tensors.read(name), expected, atol=_ROUNDING):
+            first = 1 if name == _START_POSITION else 0
+            expected = sinusoidal_positions(*shape)[first:]
+            if not np.allclose(tensors.read(name)[first:], expected, atol=_ROUNDING):
                 problems.add(f"its tensor {name} does not hold sinusoids")
 
 
-def _table(options: dict[str, Any], rows: np.ndarray) -> Iterator[Weight]:
-    """Yields the weights; `rows` are their rows in our order."""
+def _table(options: dict[str, Any], rows: np.ndarray, positions: str | None) -> Iterator[Weight]:
+    """Yields the weights.
+
+    Args:
+        options: The settings of the model.
+        rows: Their rows in our order.
+        positions: The decoder's positions, the first of which may hold the vector of the start (as
+            `export_huggingface` writes it); None where there are none.
+    """
+
+    def with_start(table: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        ours = table[rows]
+        added = positions[0] - sinusoidal_positions(1, options["d_model"])[0]
+        ours[2] += added / (options["d_model"] ** 0.5 if options["scale_embeddings"] else 1)
+        return ours
 
     def with_bias(bias: np.ndarray) -> np.ndarray:
         ours = bias[0, rows]
         ours[2] = _START_BIAS
         return ours
 
-    yield Weight("source_embedding.embeddings", (_TABLE,), lambda table: table[rows])
+    if positions is None:
+        yield Weight("source_embedding.embeddings", (_TABLE,), lambda table: table[rows])
+    else:
+        yield Weight("source_embedding.embeddings", (_TABLE, positions), with_start)
     yield Weight("output_bias_weight", (_BIAS,), with_bias)
     for i in range(options["num_layers"]):
         yield from _block(f"encoder.blocks.{i}", f"model.encoder.layers.{i}")
