@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors.numpy import load_file, save_file
 
 import ktransformer
 from ktransformer.errors import InputError
@@ -158,6 +159,18 @@ def test_a_prompt_is_cut_to_the_longest_text(generators):
     outputs = generator.continue_ids([[5] * 12, [5] * 8 + [60] * 4])
     assert outputs["truncated"].numpy().tolist() == [1, 0]
     assert (outputs["ids"].numpy()[:, 0] == 50).all()
+
+
+def test_the_names_of_the_first_release_are_known(stored, copy):
+    folder = copy("gpt2")
+    tensors = {
+        name.removeprefix("transformer."): values
+        for name, values in load_file(folder / "model.safetensors").items()
+    }
+    tensors["h.0.attn.bias"] = np.ones([1, 1, 48, 48], np.float32)
+    save_file(tensors, folder / "model.safetensors")
+    logits = array(ktransformer.load(folder).model(stored["gpt2/ids"]))[..., :60]
+    np.testing.assert_allclose(logits, stored["gpt2/logits"], rtol=0, atol=1e-4)
 
 
 def test_the_settings_of_generate_are_taken(copy):
