@@ -7,8 +7,9 @@ Command (in an environment of its own; none of these is a dependency of this pac
 
 Versions: torch 2.13.0, transformers 5.24.0, sentencepiece 0.2.3, Python 3.11. Weights and prompts
 are drawn from a seed, so that the program writes the same numbers again. Each folder has a random
-model as `save_pretrained` writes it: `gpt2`; `llama`, with the tokenizer.model of a small BPE with byte
-fallback, of the options of Llama 2's; and `llama_ids`, tied, with biases in the attention alone.
+model as `save_pretrained` writes it: `gpt2`; `llama`, with the tokenizer.model of a small BPE with
+byte fallback, of the options of Llama 2's; and `llama_ids`, tied, with biases in the attention
+alone.
 
 causal.npz holds for each folder `<folder>/ids`, int32 [B, T], with their `logits`; and 100
 `prompts`, int32 [100, P], padded with -1, with what `generate` continues them with, greedily and by
@@ -30,9 +31,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 FOLDER = Path(__file__).parent / "causal"
 NEW_TOKENS, BEAMS, PROMPTS = 24, 4, 100
-WORDS = (
-    ["two", "young", "dogs", "run", "over", "a", "green", "hill", "while", "the", "old", "man", "reads", "his", "paper", "on", "red", "bench"]
-)
+LINE = "two young dogs run over a green hill while the old man reads his paper on red bench"
+WORDS = LINE.split()
 ODD = (
     "",
     " ",
