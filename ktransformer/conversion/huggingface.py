@@ -17,6 +17,7 @@ from ktransformer.models import Transformer
 from ktransformer.saving.weights import check_weights
 from ktransformer.tasks import Task, Translator, with_article
 from ktransformer.tasks.task import check_task
+from ktransformer.text.piece_model import find_unlisted
 
 _FILES = (
     "config.json",
@@ -132,6 +133,10 @@ def _find_obstacles(translator: Translator, problems: Problems) -> None:
         value = getattr(translator.decoding, name)
         if value != off:
             problems.add(f"{name} must be {off}, for generate ranks otherwise; got {value}")
+    if translator.decoding.target_language is not None:
+        problems.add("target_language must be null, for there the texts begin with its token")
+    if any(find_unlisted(each.model) is not None for each in translator.tokenizers):
+        problems.add("its tokenizers, of a Marian folder, are not written back as they were")
     every = range(model.vocabulary_size)
     if translator.tokenizer.pieces(every) != translator.target_tokenizer.pieces(every):
         problems.add("its two tokenizers must have the same piece of each id")

@@ -13,6 +13,7 @@ from ktransformer.conversion.marian_vocabulary import START, Vocabulary, read_vo
 from ktransformer.conversion.problems import Problems
 from ktransformer.conversion.registry import register_family
 from ktransformer.conversion.settings import Settings
+from ktransformer.conversion.tensors import TensorReader
 from ktransformer.conversion.weight_table import (
     Weight,
     check_layers,
@@ -24,7 +25,7 @@ from ktransformer.conversion.weight_table import (
 from ktransformer.layers.positions.sinusoidal import sinusoidal_positions
 from ktransformer.saving.run import make_model
 from ktransformer.tasks import Translator
-from ktransformer.text import Tokenizer
+from ktransformer.text import START_ID, UNKNOWN_ID, Tokenizer
 
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -41,10 +42,11 @@ _COPIES = (
     "model.decoder.embed_tokens.weight",
 )
 _ROUNDING = 1e-3  # Of positions in float16.
+_DECODER_POSITIONS = "model.decoder.embed_positions.weight"
 _POSITIONS = r"model\.(en|de)coder\.embed_positions\.weight"
-# The start token is never chosen: exp(-1e4) is 0, and float16 holds it. Hugging Face has no such
-# token, so that its softmax is over the others alone.
-_START_BIAS = -1e4
+# Hugging Face has no start token: exp(-1e3) is 0, so that the softmax is over the others alone. A
+# lower bias would only raise a smoothed loss.
+_START_BIAS = -1e3
 _APART = "source, target and output would have tables of their own"
 
 
@@ -64,12 +66,10 @@ def convert(folder: PublishedFolder, problems: Problems) -> Imported:
     size = options.pop("vocabulary_size")
     ids = _read_ids(settings, size)
     settings.finish()
-    options |= _read_generation(
-        Settings(folder.generation_config, problems, "the generation settings"),
-        ids,
-        options["max_length"],
-    )
     vocabulary = read_vocabulary(folder, problems, ids.pad, ids.end)
+    generation = Settings(folder.generation_config, problems, "the generation settings")
+    unknown = vocabulary.theirs[UNKNOWN_ID]
+    options |= _read_generation(generation, ids, unknown, options["max_length"])
     tensors = folder.tensors
     for side, number in (("en", "num_layers"), ("de", "num_decoder_layers")):
         check_layers(
@@ -83,7 +83,7 @@ def convert(folder: PublishedFolder, problems: Problems) -> Imported:
     rows = vocabulary.rows(ids.start)
     load_weights(
         model,
-        _table(options, rows),
+        _table(options, rows, _start_offset(tensors, options)),
         tensors,
         problems,
         unused=[*(name.replace(".", r"\.") for name in _COPIES), _POSITIONS],
@@ -147,7 +147,9 @@ def _read_ids(settings: Settings, size: int) -> _Ids:
     return _Ids(pad=pad, end=settings.take_int("eos_token_id", least=0), start=start)
 
 
-def _read_generation(settings: Settings, ids: _Ids, longest: int) -> dict[str, Any]:
+def _read_generation(
+    settings: Settings, ids: _Ids, unknown: int | None, longest: int
+) -> dict[str, Any]:
     """Returns the settings of `DecodingConfig` that `generate` has by default.
 
     Hugging Face counts the start token in `max_length`; its limit does not depend on the source.
@@ -164,8 +166,10 @@ def _read_generation(settings: Settings, ids: _Ids, longest: int) -> dict[str, A
     settings.require("forced_bos_token_id", None, why=why)
     for name in ("begin_suppress_tokens", "exponential_decay_length_penalty"):
         settings.require(name, None, why="that rule is unknown here")
-    why = "only the padding can be kept out of its texts"
-    settings.require("bad_words_ids", [[ids.pad]], None, why=why)
+    why = "only the padding and the unknown token can be kept out of its texts"
+    suppressed = settings.take_list("bad_words_ids", default=[])
+    if suppressed not in ([], [[ids.pad]]):
+        settings.require("bad_words_ids", [[ids.pad], [unknown]], why=why)
     settings.require("suppress_tokens", [ids.pad], None, why=why)
     why = "its texts would end with another token"
     settings.require("forced_eos_token_id", ids.end, None, why=why)
@@ -180,7 +184,7 @@ def _read_generation(settings: Settings, ids: _Ids, longest: int) -> dict[str, A
         "no_repeat_ngram_size": settings.take_int("no_repeat_ngram_size", least=0, default=0),
         "score_forced_end": False,
         "early_stopping": settings.take_bool("early_stopping", default=False),
-        "suppress_unknown": False,
+        "suppress_unknown": [unknown] in suppressed,
     }
     if "max_length" in settings:
         limit = min(settings.take_int("max_length", least=2) - 1, longest)
@@ -199,21 +203,43 @@ def _check_copies(folder: PublishedFolder, problems: Problems, options: dict[str
             problems.add(f"its tensor {name} is not {_TABLE}: {_APART}")
     for name in tensors.names:
         shape = (options["max_length"], options["d_model"])
-        if re.fullmatch(_POSITIONS, name) and tensors.shape(name) == shape:
-            expected = sinusoidal_positions(*shape)
-            if not np.allclose(tensors.read(name), expected, atol=_ROUNDING):
+        if not re.fullmatch(_POSITIONS, name):
+            continue
+        check_shape(tensors, name, shape, problems)
+        if tensors.shape(name) == shape:
+            # The decoder's first is added to the start alone; see `_start_offset`.
+            rest = slice(int(name == _DECODER_POSITIONS), None)
+            expected = sinusoidal_positions(*shape)[rest]
+            if not np.allclose(tensors.read(name)[rest], expected, atol=_ROUNDING):
                 problems.add(f"its tensor {name} does not hold sinusoids")
 
 
-def _table(options: dict[str, Any], rows: np.ndarray) -> Iterator[Weight]:
-    """Yields the weights; `rows` are their rows in our order."""
+def _start_offset(tensors: TensorReader, options: dict[str, Any]) -> np.ndarray:
+    """Returns what the decoder's first position adds to the start's row: floats `[D]`.
+
+    `export_huggingface` writes the vector of the start there.
+    """
+    width = options["d_model"]
+    if _DECODER_POSITIONS not in tensors:
+        return np.zeros(width, np.float32)
+    offset = tensors.read(_DECODER_POSITIONS)[0] - sinusoidal_positions(1, width)[0]
+    return offset / (width**0.5 if options["scale_embeddings"] else 1.0)
+
+
+def _table(options: dict[str, Any], rows: np.ndarray, offset: np.ndarray) -> Iterator[Weight]:
+    """Yields the weights; `rows` are their rows in our order, `offset` is added to the start's."""
+
+    def renumbered(table: np.ndarray) -> np.ndarray:
+        ours = table[rows]
+        ours[START_ID] += offset
+        return ours
 
     def with_bias(bias: np.ndarray) -> np.ndarray:
         ours = bias[0, rows]
-        ours[2] = _START_BIAS
+        ours[START_ID] = _START_BIAS
         return ours
 
-    yield Weight("source_embedding.embeddings", (_TABLE,), lambda table: table[rows])
+    yield Weight("source_embedding.embeddings", (_TABLE,), renumbered)
     yield Weight("output_bias_weight", (_BIAS,), with_bias)
     for i in range(options["num_layers"]):
         yield from _block(f"encoder.blocks.{i}", f"model.encoder.layers.{i}")

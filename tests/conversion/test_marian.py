@@ -13,16 +13,19 @@ import tensorflow as tf
 import ktransformer
 from ktransformer.cli import main
 from ktransformer.conversion import import_published
+from ktransformer.conversion.huggingface import export_huggingface
 from ktransformer.errors import InputError
 from ktransformer.exporting import LiteModel, SavedModel, export_lite, export_saved_model
 from ktransformer.fitting.pruning import prune_run
+from ktransformer.models import Transformer
 from ktransformer.saving.run import load_run
+from ktransformer.tasks import Translator
 from ktransformer.tasks.written_texts import start_labels
 from ktransformer.text import Tokenizer
 from tests.conversion.marian_folders import change_json, unpack
 from tests.run_command import refusal
 from tests.text.odd_texts import odd_texts
-from tests.text.own_ids import run_in_lite, with_bytes
+from tests.text.own_ids import PAIRS, run_in_lite, with_bytes
 
 NAMES = pytest.mark.parametrize("name", ["relu", "swish"])
 # Each with the settings of its search.
@@ -71,6 +74,22 @@ def their_ids(folder):
 
 def texts_of(outputs):
     return [text.decode() for text in np.array(outputs["text"])]
+
+
+def test_a_folder_that_was_exported_comes_in_with_the_same_logits(tmp_path):
+    tokenizer = Tokenizer.train([line for pair in PAIRS for line in pair], 60)
+    sizes = {"num_layers": 1, "d_model": 16, "num_heads": 2, "hidden_dim": 24, "max_length": 16}
+    model = Transformer(tokenizer.vocabulary_size, **sizes)
+    model.build()
+    generator = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign_add(0.3 * generator.normal(size=weight.shape))
+    export_huggingface(Translator(model, tokenizer), tmp_path / "folder")
+    task = import_published(tmp_path / "folder").task
+    inputs = {"source": tf.constant([[7, 9, 5, 3]]), "target": tf.constant([[2, 8, 6]])}
+    assert task.tokenizer.pieces([1, 3, 7]) == tokenizer.pieces([1, 3, 7])
+    ours, theirs = (each(inputs, training=False).numpy()[..., 3:] for each in (model, task.model))
+    np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 
 @NAMES
@@ -167,6 +186,12 @@ def test_a_saved_model_has_the_target_language_it_was_exported_with(run_path, tm
     plain = ktransformer.load(run_path, beam_size=1)
     expected = plain.translate_texts([">>deu<< goda bona"])
     assert texts_of(export.run("serving_default", texts=["goda bona"])) == texts_of(expected)
+
+
+def test_an_import_and_its_target_language_do_not_go_to_a_hugging_face_folder(imported, tmp_path):
+    task = imported["relu"].task.with_settings(target_language="por")
+    with pytest.raises(InputError, match=r"target_language.*tokenizers"):
+        export_huggingface(task, tmp_path / "folder")
 
 
 def test_an_unknown_target_language_is_refused(run_path, tmp_path, capsys):
