@@ -2,9 +2,10 @@
 
     python -m training.embeddings.compare OUTPUT --lines lines.txt --reference reference.npz
 
-For each export it prints the greatest difference of a component, the mean and least cosine with the
-reference, and how a ranking changes: each line is a query for all others, ranked by cosine; the
-share of queries with the same best line, and the share of the reference's best ten that are found.
+It prints how many lines have other ids, and for each export the greatest difference of a component,
+the mean and least cosine with the reference, and how a ranking changes: each line is a query for
+all others, ranked by cosine; the share of queries with the same best line, and the share of the
+reference's best ten that are found.
 """
 
 import argparse
@@ -18,7 +19,7 @@ ktransformer.quiet()  # Before TensorFlow is imported.
 import numpy as np
 
 from ktransformer.engines import open_model
-from ktransformer.text import read_lines
+from ktransformer.text import load_tokenizer, read_lines
 from training.embeddings.convert import FORMS
 from training.programs import exit_status
 
@@ -57,7 +58,12 @@ def compare(options: argparse.Namespace) -> None:
     """Embeds the lines with every export and prints a row for each."""
     lines = list(read_lines(options.lines))
     with np.load(options.reference) as file:
-        reference = file["embedding"]
+        reference, ids, lengths = file["embedding"], file["ids"], file["lengths"]
+    tokenizer = load_tokenizer(Path(options.output) / "model" / "tokenizer.model")
+    wanted = np.split(ids, np.cumsum(lengths)[:-1])
+    pairs = zip(tokenizer.encode_lines(lines), wanted, strict=True)
+    differ = sum(not np.array_equal(ours, theirs) for ours, theirs in pairs)
+    print(f"{differ} of {len(lines)} lines have other ids.\n")
     print("| export | greatest difference | mean cosine | least | same best | best ten found |")
     print("| --- | --- | --- | --- | --- | --- |")
     for form in FORMS:

@@ -1,4 +1,4 @@
-"""Made-up sentences in twelve languages and nine scripts."""
+"""Made-up sentences in twelve languages and ten scripts."""
 
 # ruff: noqa: RUF001 (letters of other scripts look like Latin ones)
 

@@ -3,8 +3,8 @@
     python -m training.embeddings.speed OUTPUT --folder FOLDER --lines lines.txt --peer PYTHON
 
 PYTHON is the interpreter of an environment with requirements.txt. In each round every engine embeds
-the same lines, on one thread, one engine after the other; the medians over the rounds are printed,
-in milliseconds a batch.
+the same lines, on one thread, one engine after the other. It prints the medians of the processor
+time over the rounds, in milliseconds a batch: other work on the machine changes that little.
 """
 
 import argparse
@@ -72,9 +72,9 @@ def engine(path: Path) -> Callable[[list[str]], float]:
 
     def run(batch: list[str]) -> float:
         texts = encoded(batch)
-        start = time.perf_counter()
+        start = time.process_time()
         model.run("serving_default", texts=texts)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     return run
 
