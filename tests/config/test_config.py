@@ -49,6 +49,7 @@ OTHER_VALUES = {
     "freeze": ("encoder", "embeddings"),
     "lora_alpha": 16.0,
     "lora_layers": ("encoder",),
+    "target_language": "por",
 }
 
 NEEDED = {"source_vocabulary_size": {"shared_vocabulary": False}}  # By settings that need others.
