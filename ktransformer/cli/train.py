@@ -17,7 +17,9 @@ _AFTER_THE_SETTINGS = """
 Of these, null means for vocabulary_size, batch_tokens, epochs, optimizer, learning_rate,
 warmup_steps, schedule and average_checkpoints, and for source_vocabulary_size where
 shared_vocabulary is false: chosen from the text's size; the training logs its choice. The rule
-stands in ktransformer/fitting/defaults.py.
+stands in ktransformer/fitting/defaults.py. With --from, epochs, optimizer, schedule and
+learning_rate have other defaults: 5, adam, cosine and 0.001 (0.004 with lora_rank), less for a
+model wider than 128.
 
 A text of more than shard_pairs pairs is encoded into RUN.checkpoints and streamed from there, in
 memory that does not grow with it. The tokenizer is then trained on a sample of shard_pairs pairs,

@@ -11,7 +11,8 @@
 | `average_checkpoints` | a tenth of the epochs, at most 5 |
 
 Settings that are not null stay as they are, except that a warm-up of more than a quarter of all
-updates is cut to that, with a warning. Measured in training/defaults/README.md.
+updates is cut to that, with a warning. Measured in training/defaults/README.md. A training that
+starts from a run has its own epochs, optimizer, schedule and learning rate: `choose_tuning`.
 """  # noqa: E501
 
 import dataclasses
@@ -111,6 +112,9 @@ def choose_fit(
 
 def choose_tuning(options: TrainingConfig, d_model: int) -> TrainingConfig:
     """Returns the settings of a training that starts from a run.
+
+    Null means 5 epochs of adam with a cosine and a peak of 0.001, or 0.004 with LoRA, times the
+    root of 128 / `d_model` for a wider model.
 
     Args:
         options: Settings that are not null are returned as they are.
