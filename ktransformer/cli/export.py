@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run",
         metavar="RUN",
-        help="folder of a trained model; it is read as data, nothing in it is run (SECURITY.md)",
+        help="folder of a trained model, or of a published one (docs/published.md); it is read as "
+        "data, nothing in it is run (SECURITY.md)",
     )
     parser.add_argument(
         "--format",
@@ -261,7 +262,7 @@ def _batching(options: argparse.Namespace) -> BatchingConfig | None:
 
 def _load_task(options: argparse.Namespace) -> "Task":
     """Opens the model with the given settings and the shortlist."""
-    from ktransformer.tasks import load
+    from ktransformer.conversion import load
     from ktransformer.tasks.shortlist import learn_shortlist
     from ktransformer.text import ParallelFiles
 

@@ -118,10 +118,10 @@ def _choices(name: str, value: object) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Trains a model and writes its run."""
+    from ktransformer.conversion import open_run
     from ktransformer.fitting.replicas import mirrored_strategy
     from ktransformer.fitting.run_folder import train_run
     from ktransformer.fitting.start import FRESH, Fresh, FromRun
-    from ktransformer.saving.run import load_run
 
     settings = _read_settings(options)
     beginning: Fresh | FromRun = FRESH
@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         if options.devices > 1:
             mirrored_strategy(options.devices)  # The run starts TensorFlow, on its devices.
-        beginning = FromRun(load_run(options.base))
+        beginning = FromRun(open_run(options.base))
         config = beginning.default_config().replace(settings)
     validation, mix = (
         _take_pair(options, f"{name}_source", f"{name}_target") for name in ("validation", "mix")

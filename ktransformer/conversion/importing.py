@@ -10,6 +10,7 @@ from ktransformer.conversion.folder import PublishedFolder, is_published
 from ktransformer.conversion.problems import Problems
 from ktransformer.conversion.registry import find_family
 from ktransformer.errors import InputError
+from ktransformer.saving.adapter import merge_adapter
 from ktransformer.saving.run import Run, load_run, save_run
 from ktransformer.tasks import Task, Translator
 
@@ -90,12 +91,16 @@ def import_published(path: str | Path) -> Imported:
     return imported
 
 
-def load(path: str | Path, *, check: bool = True, **settings: Any) -> Task:
+def load(
+    path: str | Path, *, check: bool = True, adapter: str | Path | None = None, **settings: Any
+) -> Task:
     """Opens a trained model of any kind: a folder of ours, or a published one.
 
     Args:
         path: The folder; see `tasks.load` and `import_published`.
         check: Whether a folder of ours is compared with the checksums in its description.
+        adapter: A file of `ktransformer.saving.adapter.save_adapter`, to merge into the weights;
+            None for none.
         **settings: Settings of the kind, such as `beam_size`; None for the stored one.
 
     Returns:
@@ -105,8 +110,11 @@ def load(path: str | Path, *, check: bool = True, **settings: Any) -> Task:
         InputError: See `tasks.load` and `import_published`.
     """
     if not is_published(path):
-        return tasks.load(path, check=check, **settings)
-    return tasks.apply_settings(import_published(path).task, path, settings)
+        return tasks.load(path, check=check, adapter=adapter, **settings)
+    task = import_published(path).task
+    if adapter is not None:
+        merge_adapter(task.model, adapter)
+    return tasks.apply_settings(task, path, settings)
 
 
 def open_run(path: str | Path, *, check: bool = True) -> Run:

@@ -151,6 +151,25 @@ def test_the_command_makes_a_run_with_the_same_texts(folders, stored, tmp_path, 
 
 
 @pytest.mark.long
+def test_a_folder_is_fine_tuned_and_exported_as_it_is(folders, stored, tmp_path, capsys):
+    lines, texts = stored["swish/lines"].tolist(), stored["swish/greedy"].tolist()
+    for side, content in (("source", lines), ("target", texts)):
+        (tmp_path / side).write_text("\n".join(content) + "\n", encoding="utf-8")
+    folder, run, lite = folders / "swish", tmp_path / "run", tmp_path / "model.tflite"
+    train = ["train", "--from", folder, "--source", tmp_path / "source", "--output", run]
+    train += ["--target", tmp_path / "target", "--set", "epochs=1"]
+    assert main([str(word) for word in train]) == 0
+    before, after = import_published(folder).run, load_run(run)
+    assert after.tokenizer.sha256 == before.tokenizer.sha256
+    assert after.config.model == before.config.model
+    weights = zip(before.model.get_weights(), after.model.get_weights(), strict=True)
+    assert all(0 < np.abs(one - other).max() < 0.1 for one, other in weights)
+    assert main(["export", str(folder), "--format", "tflite", "--output", str(lite)]) == 0
+    outputs = LiteModel(lite).run("serving_default", texts=stored["swish/lines"][:20])
+    assert texts_of(outputs) == stored["swish/beam_late"][:20].tolist()
+
+
+@pytest.mark.long
 def test_a_saved_model_writes_the_texts_of_generate(imported, stored, tmp_path):
     export = SavedModel(export_saved_model(imported["relu"].task, tmp_path / "export"))
     outputs = export.run("serving_default", texts=stored["relu/lines"])
