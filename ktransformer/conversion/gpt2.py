@@ -86,7 +86,7 @@ def _read_options(settings: Settings) -> dict[str, Any]:
         "hidden_dim": settings.take_int("n_inner", default=4 * d_model),
         "max_length": settings.take_int("n_positions", least=2, default=1024),
         "activation": settings.take_choice("activation_function", _ACTIVATIONS, default="gelu_new"),
-        "epsilon": settings.take_float("layer_norm_epsilon", default=1e-5),
+        "epsilon": settings.take_float("layer_norm_epsilon", most=1.0, default=1e-5),
         "dropout": settings.take_float("resid_pdrop", most=0.999, default=0.1),
         "attention_dropout": settings.take_float("attn_pdrop", most=0.999, default=0.1),
         "output_bias": True,

@@ -93,7 +93,7 @@ def _read_options(settings: Settings, values: dict[str, Any], problems: Problems
         "hidden_dim": settings.take_int("intermediate_size", default=11008),
         "max_length": settings.take_int("max_position_embeddings", least=2, default=2048),
         "feed_forward": settings.take_choice("hidden_act", _GATES, default="silu"),
-        "epsilon": settings.take_float("rms_norm_eps", default=1e-6),
+        "epsilon": settings.take_float("rms_norm_eps", most=1.0, default=1e-6),
         "attention_dropout": settings.take_float("attention_dropout", most=0.999, default=0.0),
         "dropout": 0.0,
         "norm": "rms",

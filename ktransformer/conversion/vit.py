@@ -33,6 +33,7 @@ _ARCHITECTURES = {
     "vit": ("ViTForImageClassification",),
     "deit": ("DeiTForImageClassification", _WITH_TEACHER),
 }
+_MOST_PIXELS, _MOST_CHANNELS = 2**16, 4  # A side of an image; what a file of an image can have.
 _HALF_RANGE = 127.5  # A model here takes pixels / 127.5 - 1.
 
 
@@ -79,14 +80,14 @@ def _read_options(settings: Settings, family: str) -> dict[str, Any]:
             ("hidden_dim", "intermediate_size"),
         )
     }
-    for ours, theirs, default in (
-        ("image_size", "image_size", 224),
-        ("patch_size", "patch_size", 16),
-        ("channels", "num_channels", 3),
+    for ours, theirs, most, default in (
+        ("image_size", "image_size", _MOST_PIXELS, 224),
+        ("patch_size", "patch_size", _MOST_PIXELS, 16),
+        ("channels", "num_channels", _MOST_CHANNELS, 3),
     ):
-        options[ours] = settings.take_int(theirs, default=default)
+        options[ours] = settings.take_int(theirs, most=most, default=default)
     options["activation"] = settings.take_choice("hidden_act", _ACTIVATIONS, default="gelu")
-    options["epsilon"] = settings.take_float("layer_norm_eps", default=1e-12)
+    options["epsilon"] = settings.take_float("layer_norm_eps", most=1.0, default=1e-12)
     options["dropout"] = settings.take_float("hidden_dropout_prob", most=0.999, default=0.0)
     options["attention_dropout"] = settings.take_float(
         "attention_probs_dropout_prob", most=0.999, default=0.0

@@ -123,6 +123,7 @@ def test_a_mean_and_a_deviation_of_other_values_are_folded_in(stored, classifier
     ("file", "values", "words"),
     [
         ("config.json", {"num_hidden_layers": 10**9}, "2 layers.*num_hidden_layers=1000000000"),
+        ("config.json", {"num_channels": 10**9}, "num_channels=1000000000"),
         ("config.json", {"hidden_size": 2**30}, r"hidden_size|\[1073741824"),
         ("config.json", {"qkv_bias": False}, "qkv_bias=False"),
         ("config.json", {"hidden_act": "gelu_new"}, "hidden_act='gelu_new'"),
