@@ -26,7 +26,7 @@ _SWITCHES = {
 }
 _SETTINGS = (
     *("beam_size", "length_penalty", *_SWITCHES),
-    *("max_source_length", "max_target_length", "top_k"),
+    *("max_source_length", "max_target_length", "target_language", "top_k"),
 )
 
 
@@ -77,6 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="TEXT",
             help=f"the language of the {side}, or any other name of it, for the description",
         )
+    parser.add_argument(
+        "--target-language",
+        metavar="CODE",
+        help="the language to translate into, of a model with language tokens such as >>por<<: por "
+        "(default: the texts begin with the token themselves)",
+    )
     parser.add_argument(
         "--top-k",
         type=positive,

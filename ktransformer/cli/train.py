@@ -116,6 +116,7 @@ def _choices(name: str, value: object) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Trains a model and writes its run."""
+    from ktransformer.fitting.replicas import mirrored_strategy
     from ktransformer.fitting.run_folder import train_run
     from ktransformer.fitting.start import FRESH, Fresh, FromRun
     from ktransformer.saving.run import load_run
@@ -125,6 +126,8 @@ def run(options: argparse.Namespace) -> None:
     if options.base is None:
         config = Config().replace(settings)
     else:
+        if options.devices > 1:
+            mirrored_strategy(options.devices)  # The run starts TensorFlow, on its devices.
         beginning = FromRun(load_run(options.base))
         config = beginning.default_config().replace(settings)
     validation, mix = (

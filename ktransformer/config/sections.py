@@ -258,6 +258,9 @@ class DecodingConfig(SearchConfig):
     """Longer texts are cut there, in tokens, the end token included; null for max_length."""
     max_target_length: int | None = None
     """No translation is longer, likewise."""
+    target_language: str | None = None
+    """The language to translate into, of a model with language tokens such as >>por<<: por; null
+    where the texts begin with the token themselves, as those of a training must."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,6 +3,7 @@
 from ktransformer.conversion import bert as bert
 from ktransformer.conversion import gpt2 as gpt2
 from ktransformer.conversion import llama as llama
+from ktransformer.conversion import marian as marian
 from ktransformer.conversion import vit as vit
 from ktransformer.conversion.folder import PublishedFolder as PublishedFolder
 from ktransformer.conversion.folder import is_published as is_published

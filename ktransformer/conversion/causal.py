@@ -103,13 +103,15 @@ def read_generation(
     settings.require("exponential_decay_length_penalty", None, why="that rule is unknown here")
     settings.require("encoder_no_repeat_ngram_size", 0, None, why="that rule is unknown here")
     settings.require("num_beam_groups", 1, None, why="its beam would be in groups")
-    settings.require("diversity_penalty", 0.0, None, why="its beam would be in groups")
-    settings.require("typical_p", 1.0, None, why="that rule is unknown here")
+    settings.require("diversity_penalty", 0.0, 0, None, why="its beam would be in groups")
+    settings.require("typical_p", 1.0, 1, None, why="that rule is unknown here")
     settings.require("renormalize_logits", False, None, why="scores are the model's own here")
     settings.require("min_length", 0, None, why="a minimum counts new tokens here")
     options: dict[str, Any] = {
         "beam_size": settings.take_int("num_beams", most=1024, default=1),
         "length_penalty": settings.take_float("length_penalty", default=1.0),
+        "early_stopping": settings.take_bool("early_stopping", default=False),
+        "suppress_unknown": False,
         "repetition_penalty": settings.take_float("repetition_penalty", least=0.01, default=1.0),
         "no_repeat_ngram_size": settings.take_int(
             "no_repeat_ngram_size", least=0, most=1000, default=0
@@ -127,7 +129,7 @@ def read_generation(
     if values.get("max_length") is not None:
         longest = settings.take_int("max_length", least=2)
         options["max_length"] = min(longest - 1, max_length)
-    settings.ignore("max_new_tokens", "max_length", "early_stopping")
+    settings.ignore("max_new_tokens", "max_length")
     return GenerationConfig(**options)
 
 

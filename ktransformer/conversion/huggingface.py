@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import safetensors.numpy
 
+from ktransformer.conversion.importing import import_published
 from ktransformer.conversion.problems import Problems
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_folder, new_folder
@@ -17,6 +18,8 @@ from ktransformer.models import Transformer
 from ktransformer.saving.weights import check_weights
 from ktransformer.tasks import Task, Translator, with_article
 from ktransformer.tasks.task import check_task
+from ktransformer.tasks.written_texts import probe_ids
+from ktransformer.text.piece_model import find_unlisted
 
 _FILES = (
     "config.json",
@@ -49,6 +52,7 @@ _FORM = {
 }
 # Settings of a search that `generate` lacks, or under which it ranks otherwise.
 _SETTINGS = {"repetition_penalty": 1.0, "coverage_penalty": 0.0}
+_TOLERANCE = 1e-4  # Of logits, as a share of the greatest.
 
 
 def export_huggingface(
@@ -56,8 +60,9 @@ def export_huggingface(
 ) -> Path:
     """Writes a translator as a Marian folder, which `MarianMTModel.from_pretrained` loads.
 
-    As in other Marian folders the end has id 0, unknown 1, and the padding, from which decoding
-    starts there, the last one.
+    The folder is imported again and compared with the model before it takes its name. As in other
+    Marian folders the end has id 0, unknown 1, and the padding, from which decoding starts there,
+    the last one.
 
     Args:
         task: A `Translator`.
@@ -108,7 +113,31 @@ def export_huggingface(
         (folder / "model.safetensors").write_bytes(
             safetensors.numpy.save(tensors, {"format": "pt"})
         )
+        _check(folder, task)
     return path
+
+
+def _check(folder: Path, translator: Translator) -> None:
+    """Imports the folder, and compares the logits of some texts with the model's."""
+    task: Any = import_published(folder).task
+    special, theirs = translator.target_tokenizer.special_ids, task.target_tokenizer.special_ids
+    mapped = np.zeros(translator.model.vocabulary_size, np.int32)
+    order = _order(translator)[1:-1]
+    # Imported, the other pieces follow the special ones in the order of the folder.
+    mapped[order] = [theirs.unknown, *task.target_tokenizer.ordinary_ids]
+    for name in ("pad", "start", "end"):
+        mapped[getattr(special, name)] = getattr(theirs, name)
+    limit = min(translator.max_source_length, translator.max_target_length)
+    source = probe_ids(translator.tokenizer, [min(n, limit - 1) for n in (3, 11, 24)], limit)
+    target = np.where(source == special.end, special.pad, source)
+    target = np.concatenate([np.full((3, 1), special.start), target[:, :-1]], axis=1)
+    pair = {"source": source.numpy(), "target": target.astype(np.int32)}
+    expected = translator.model(pair, training=False).numpy()
+    found = task.model({key: mapped[ids] for key, ids in pair.items()}, training=False).numpy()
+    chosen = [special.end, *order]
+    gap = np.abs(expected[..., chosen] - found[..., mapped[chosen]])[target != special.pad]
+    if not gap.max() <= _TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise InputError("The converted model gives other logits than the model.")
 
 
 def _find_obstacles(translator: Translator, problems: Problems) -> None:
@@ -132,6 +161,10 @@ def _find_obstacles(translator: Translator, problems: Problems) -> None:
         value = getattr(translator.decoding, name)
         if value != off:
             problems.add(f"{name} must be {off}, for generate ranks otherwise; got {value}")
+    if translator.decoding.target_language is not None:
+        problems.add("target_language must be null, for there the texts begin with its token")
+    if any(find_unlisted(each.model) is not None for each in translator.tokenizers):
+        problems.add("its tokenizers, of a Marian folder, are not written back as they were")
     every = range(model.vocabulary_size)
     if translator.tokenizer.pieces(every) != translator.target_tokenizer.pieces(every):
         problems.add("its two tokenizers must have the same piece of each id")
@@ -189,17 +222,17 @@ def _config(translator: Translator, ids: dict[str, int]) -> dict[str, Any]:
 def _generation_config(translator: Translator, ids: dict[str, int]) -> dict[str, Any]:
     """Returns the settings of `generate`; the limit of a text does not depend on its source."""
     decoding = translator.decoding
+    unknown = [[1]] if decoding.suppress_unknown else []
     return {
         **ids,
-        # Alone it ends as our search does, when as many texts are done as the beam has places.
-        "early_stopping": True,
+        "early_stopping": decoding.early_stopping,
         "num_beams": decoding.beam_size,
         "length_penalty": decoding.length_penalty,
         "min_length": decoding.min_length,
         "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
         "max_length": translator.max_target_length + 1,  # The start token included.
         "forced_eos_token_id": ids["eos_token_id"],
-        "bad_words_ids": [[ids["pad_token_id"]], [1]],
+        "bad_words_ids": [[ids["pad_token_id"]], *unknown],
     }
 
 

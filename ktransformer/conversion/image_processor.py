@@ -112,9 +112,8 @@ def _read_resizing(
             f"image_size={image_size}"
         )
         size = cut = (image_size, image_size)
-    return Resizing(
-        interpolation=_INTERPOLATIONS[resample], antialias=True, size=None if size == cut else size
-    )
+    larger = None if size == cut else size
+    return Resizing(interpolation=_INTERPOLATIONS[resample], like_pillow=True, size=larger)
 
 
 def _read_size(

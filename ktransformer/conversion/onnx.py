@@ -31,8 +31,9 @@ def export_onnx(task: Task, path: str | Path, *, overwrite: bool = False, **labe
     """Writes `encode.onnx` and `decode_step.onnx`, with the tokenizers beside them.
 
     Their inputs and outputs are those of the signatures of a .tflite: see `Translator.encode` and
-    `Translator.decode_step`. Both are compared with the model, by ONNX Runtime, before the folder
-    takes its name.
+    `Translator.decode_step`. The state that a step returns is called `next_cache_0`, ..., because
+    ONNX has one name for one tensor. Both are compared with the model, by ONNX Runtime, before the
+    folder takes its name.
 
     Args:
         task: A `Translator`.
@@ -99,17 +100,18 @@ def _write(file: Path, name: str, signature: LiteSignature) -> None:
     function = getattr(signature.function, "python_function", signature.function)
 
     def by_place(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs: dict[str, tf.Tensor] = function(
-            **dict(zip(signature.inputs, tensors, strict=True))
-        )
-        return outputs
+        outputs = function(**dict(zip(signature.inputs, tensors, strict=True)))
+        return {
+            f"next_{key}" if key in signature.inputs else key: tensor
+            for key, tensor in outputs.items()
+        }
 
     graph = graph_function(by_place, input_signature=specs)
     try:
         converter.convert.from_function(graph, specs, opset=_OPSET, output_path=str(file))
         session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         outputs = [each.name for each in session.get_outputs()]
-        feed = {key: tensor.numpy() for key, tensor in signature.probe.items()}
+        feed = {key: np.asarray(tensor) for key, tensor in signature.probe.items()}
         found = dict(zip(outputs, session.run(outputs, feed), strict=True))
     except Exception as error:  # Both raise exceptions of their own kinds, and others.
         raise InputError(

@@ -44,7 +44,7 @@ def number_of_choices(outputs: Outputs, ranked_by: RankedBy) -> str | None:
 
 
 def list_choices(
-    outputs: Outputs, names: Sequence[str], number: str
+    outputs: Outputs, names: Sequence[str], number: str, *, pad_id: int = 0
 ) -> list[list[tuple[Hashable, ...]]]:
     """Lists the content of each input's choices, in the order in which the model gives them.
 
@@ -53,18 +53,22 @@ def list_choices(
         names: The choices: `[B, ...]` or `[B, K, ...]`. The axes beyond those of the number hold
             a sequence of ids, of which the padding is left out.
         number: The name of the number that ranks the choices: `[B]` or `[B, K]`.
+        pad_id: The padding, which ends no sequence.
     """
     shape = outputs[number].shape
     rows, places = shape[0], int(np.prod(shape[1:]))
     columns = [
-        [[_entry(value) for value in row] for row in outputs[name].reshape(rows, places, -1)]
+        [
+            [_entry(value, pad_id) for value in row]
+            for row in outputs[name].reshape(rows, places, -1)
+        ]
         for name in names
     ]
     return [list(zip(*row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _entry(values: np.ndarray) -> Hashable:
+def _entry(values: np.ndarray, pad_id: int) -> Hashable:
     entries = values.tolist()
-    while len(entries) > 1 and entries[-1] == 0:  # Padding, and never an end.
+    while len(entries) > 1 and entries[-1] == pad_id:
         entries.pop()
     return tuple(entries)

@@ -34,8 +34,8 @@ def prune_run(run: Run, texts: Iterable[str], *, min_count: int = 1) -> Run:
         The smaller run. Its `config.data.vocabulary_size` is the new number of pieces.
 
     Raises:
-        InputError: The corpus has no token, `min_count` is below 1, the run has two tokenizers,
-            its tokenizer is not a unigram model, or the tables of ids are not in the layers of a
+        InputError: The corpus has no token, `min_count` is below 1, the run has two vocabularies, a
+            tokenizer is not a unigram model, or the tables of ids are not in the layers of a
             `Transformer`.
 
     Example:
@@ -46,17 +46,29 @@ def prune_run(run: Run, texts: Iterable[str], *, min_count: int = 1) -> Run:
     """
     if min_count < 1:
         raise InputError(f"min_count must be at least 1; got min_count={min_count}.")
-    if run.target_tokenizer is not None:
-        raise InputError("Only a run with one tokenizer can be pruned; this one has two.")
-    counts = count_pieces(run.tokenizer, texts)
+    if not run.config.data.shared_vocabulary:
+        raise InputError("Only a run with one vocabulary can be pruned; this one has two.")
+    tokenizers = [run.tokenizer] + ([run.target_tokenizer] if run.target_tokenizer else [])
+    size = run.tokenizer.vocabulary_size
+    remaining, of_each = iter(texts), np.zeros((len(tokenizers), size), np.int64)
+    while lines := list(itertools.islice(remaining, _LINES)):
+        of_each += [count_pieces(tokenizer, lines) for tokenizer in tokenizers]
+    counts = of_each.max(axis=0)
+    essential = [essential_pieces(tokenizer.model) for tokenizer in tokenizers]
     if not counts.any():
         raise InputError("The corpus to prune to is empty.")
-    kept = np.union1d(np.flatnonzero(counts >= min_count), essential_pieces(run.tokenizer.model))
+    kept = np.union1d(np.flatnonzero(counts >= min_count), np.concatenate(essential))
+    kept, beyond = kept[kept < size], [[i for i in ids if i >= size] for ids in essential]
+    pruned = [
+        Tokenizer(select_pieces(tokenizer.model, [*kept.tolist(), *others]))
+        for tokenizer, others in zip(tokenizers, beyond, strict=True)
+    ]
     return Run(
         config=run.config.replace({"vocabulary_size": len(kept)}),
-        tokenizer=Tokenizer(select_pieces(run.tokenizer.model, kept.tolist())),
+        tokenizer=pruned[0],
         model=prune_model(run.model, kept),
         history=run.history,
+        target_tokenizer=pruned[1] if len(pruned) > 1 else None,
     )
 
 

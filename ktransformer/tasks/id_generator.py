@@ -55,7 +55,7 @@ class IdGenerator(Generator):
     Args:
         model: A trained `CausalLanguageModel`, or a subclass of it; built here if it is not yet.
         special_ids: The ids of the start, the end, padding and unknown characters. Of these, only
-            the end is ever written.
+            the end is written, and, without `suppress_unknown`, the unknown one.
         decoding: The settings of the search and of sampling; None for greedy search.
         rules: Decoding rules of every search and of sampling, after those of `decoding`. Neither a
             folder nor an export's description names them.

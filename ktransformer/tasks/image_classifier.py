@@ -246,8 +246,7 @@ class ImageClassifier(Task):
 
     def _decode(self, content: tf.Tensor) -> tf.Tensor:
         """Turns the bytes of a file into float pixels `[h, w, C]` in [0, 255]."""
-        image = tf.io.decode_image(content, self.model.channels, expand_animations=False)
-        return self._resize(image)
+        return self._resize(self._resizing.decode(content, self.model.channels))
 
     def _resize(self, images: tf.Tensor) -> tf.Tensor:
         return self._resizing.apply(images, self.model.image_size)

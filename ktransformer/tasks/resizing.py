@@ -1,4 +1,4 @@
-"""How the images of a classifier get the size of its model."""
+"""How the images of a classifier are decoded, and get the size of its model."""
 
 import dataclasses
 from typing import Any
@@ -20,18 +20,19 @@ class Resizing:
 
     interpolation: str = "bilinear"
     """`bilinear` or `bicubic`."""
-    antialias: bool = False
-    """Whether every pixel counts where an image becomes smaller, as in Pillow and torchvision:
-    first the rows, then the columns, each time rounded to whole numbers from 0 to 255. Without,
-    an image is sampled as `tf.image.resize` does by default, and not rounded."""
+    like_pillow: bool = False
+    """Whether images are decoded and resized as by Pillow (before its version 13) and torchvision:
+    every pixel counts where an image becomes smaller; first the rows, then the columns, each time
+    rounded to whole numbers from 0 to 255. Without, an image is decoded and sampled as
+    `tf.io.decode_image` and `tf.image.resize` do by default, and not rounded."""
     size: tuple[int, int] | None = None
     """The height and width to resize to, of which the middle is cut out in the model's size; null
     for the model's size."""
 
     def __post_init__(self) -> None:
         check_choice(self, "interpolation", *INTERPOLATIONS)
-        plain = type(self.antialias) is bool
-        check(plain, "antialias must be true or false", antialias=self.antialias)
+        plain = type(self.like_pillow) is bool
+        check(plain, "like_pillow must be true or false", like_pillow=self.like_pillow)
         sides = self.size
         whole = isinstance(sides, (tuple, list)) and [type(side) for side in sides] == [int, int]
         check(sides is None or whole, "size must be a height and a width", size=sides)
@@ -48,6 +49,23 @@ class Resizing:
         fits = height >= image_size[0] and width >= image_size[1]
         check(fits, "size must be at least the model's image_size", size=self.size, of=image_size)
 
+    def decode(self, content: tf.Tensor, channels: int) -> tf.Tensor:
+        """Decodes the bytes of one file: uint8 `[h, w, channels]`.
+
+        A PNG or JPEG file; where `channels` is 3, also a GIF (its first frame) or a BMP file.
+        """
+
+        def decode_any() -> tf.Tensor:
+            return tf.io.decode_image(content, channels, expand_animations=False)
+
+        def decode_jpeg() -> tf.Tensor:
+            return tf.io.decode_jpeg(content, channels, dct_method="INTEGER_ACCURATE")
+
+        if not self.like_pillow:
+            return decode_any()
+        image = tf.cond(tf.io.is_jpeg(content), decode_jpeg, decode_any)
+        return tf.ensure_shape(image, [None, None, channels])
+
     def apply(self, images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
         """Resizes images, and cuts out the middle.
 
@@ -59,7 +77,7 @@ class Resizing:
             Float32 `[..., *image_size, C]`.
         """
         height, width = self.size or image_size
-        if self.antialias:
+        if self.like_pillow:
             rows = tf.shape(images)[-3]
             images = self._resample(images, tf.stack([rows, width]))
             images = self._resample(images, (height, width))

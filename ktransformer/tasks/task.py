@@ -124,6 +124,11 @@ class Task(tf.Module, abc.ABC):
         """Its different tokenizers: none, one, or those of the source and the target."""
         return () if self.tokenizer is None else (self.tokenizer,)
 
+    @property
+    def pad_id(self) -> int:
+        """The padding of outputs that are ids."""
+        return getattr(self.model, "pad_id", 0)
+
     # The signatures of its exports.
 
     @abc.abstractmethod

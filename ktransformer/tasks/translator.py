@@ -106,7 +106,8 @@ class Translator(SearchTask):
     Args:
         model: A trained `Transformer`, or a subclass of it; built here if it is not yet.
         tokenizer: Encodes the source, and decodes the target, too, without a `target_tokenizer`.
-        decoding: The settings of the search. A beam size of 1 makes it greedy.
+        decoding: The settings of the search. A beam size of 1 makes it greedy; a `target_language`
+            puts the token of that language before every text.
         shortlist: Chooses the part of the vocabulary that a batch is searched in; None for all of
             it. `score` and `sample` use the whole vocabulary.
         rules: Decoding rules of every search and of `sample`, after those of `decoding`. A run's
@@ -187,6 +188,8 @@ class Translator(SearchTask):
         self.max_source_length = self.decoding.max_source_length or model.max_length
         self.max_target_length = self.decoding.max_target_length or model.max_length
         self.decoding.check_lengths(model.max_length)
+        language = self.decoding.target_language
+        self._language = None if language is None else tokenizer.language_id(language)
 
     def check_tokenizer(self) -> None:
         """Checks that the tokenizers have as many pieces as the model has ids on their sides.
@@ -263,7 +266,7 @@ class Translator(SearchTask):
             `log_probability`, float32 `[B]`, of the target with its end token; `tokens`, int32
             `[B]`, the number of its tokens; `truncated`, boolean `[B]`, whether either was cut.
         """
-        sources, source_cut = self.tokenizer.encode_dense(source, self.max_source_length)
+        sources, source_cut = self._encode(source)
         labels, target_cut = self.target_tokenizer.encode_dense(target, self.max_target_length)
         special = self.target_tokenizer.special_ids
         inputs = start_labels(labels, special.start)
@@ -333,16 +336,21 @@ class Translator(SearchTask):
             score_forced_end=self.decoding.score_forced_end,
             rules=(*self.find_rules(decoding), *options),
         )
-        outputs = self._to_texts(end_empty(source, drawn, self.target_tokenizer.special_ids))
+        outputs = self._to_texts(self._end_empty(source, drawn))
         return {name: values[:, 0] for name, values in outputs.items()}
 
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
-        """Turns texts `[B]` into ids `[B, S]`, cut to `max_source_length`, ended and padded."""
-        texts = to_tensor("texts", texts, _TEXTS)
-        return self.tokenizer.encode_dense(texts, self.max_source_length)[0]
+        """Turns texts `[B]` into ids `[B, S]`, cut to `max_source_length`, ended and padded.
+
+        The token of the `target_language`, if there is one, is the first.
+        """
+        return self._encode(to_tensor("texts", texts, _TEXTS))[0]
+
+    def _encode(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.tokenizer.encode_dense(texts, self.max_source_length, language=self._language)
 
     def _translate_n_best(self, texts: tf.Tensor, n_best: int) -> dict[str, tf.Tensor]:
-        source, truncated = self.tokenizer.encode_dense(texts, self.max_source_length)
+        source, truncated = self._encode(texts)
         return {**self._to_texts(self.search(source, n_best)), "truncated": truncated}
 
     def _to_texts(self, best: Hypotheses) -> dict[str, tf.Tensor]:
@@ -352,7 +360,8 @@ class Translator(SearchTask):
     def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
         """Translates source ids `[B, S]`, ended and padded, for callers with a tokenizer.
 
-        Ids over `max_source_length` are cut there and ended, as texts are. Ids that the model does
+        With a `target_language`, they begin with its token, as `to_ids` returns them. Ids over
+        `max_source_length` are cut there and ended, as texts are. Ids that the model does
         not have are refused; within a graph and in an export they are not looked at: there, a
         negative id counts from the vocabulary's end, and one beyond it is an error or, on a GPU, a
         vector of zeros.
@@ -436,7 +445,10 @@ class Translator(SearchTask):
         )
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
-        return end_empty(source, best, self.target_tokenizer.special_ids)
+        return self._end_empty(source, best)
+
+    def _end_empty(self, source: tf.Tensor, best: Hypotheses) -> Hypotheses:
+        return end_empty(source, best, self.target_tokenizer.special_ids, self._language)
 
     def _limits(self, source: tf.Tensor) -> tf.Tensor:
         return length_limits(

@@ -24,9 +24,21 @@ def cut_ids(ids: tf.Tensor, limit: int, special: SpecialIds) -> tf.Tensor:
     return tf.concat([ids[:, : limit - 1], last], axis=1)
 
 
-def end_empty(source: tf.Tensor, best: Hypotheses, special: SpecialIds) -> Hypotheses:
-    """Replaces the hypotheses of sources without a token by the target's end token alone."""
-    empty = tf.expand_dims(lengths_of(source, special.pad) <= 1, 1)  # [B, 1]
+def end_empty(
+    source: tf.Tensor, best: Hypotheses, special: SpecialIds, language: int | None = None
+) -> Hypotheses:
+    """Replaces the hypotheses of sources without a token by the target's end token alone.
+
+    Args:
+        source: Int32 `[B, S]`.
+        best: The hypotheses.
+        special: The special ids.
+        language: The language token that a source may begin with; None for none.
+    """
+    lengths = lengths_of(source, special.pad)
+    if language is not None:
+        lengths -= tf.cast(source[:, 0] == language, tf.int32)
+    empty = tf.expand_dims(lengths <= 1, 1)  # [B, 1]
     at_start = tf.range(tf.shape(best.ids)[2]) == 0  # [T]
     nothing = tf.where(at_start, special.end, special.pad)  # [T]
     return Hypotheses(

@@ -94,12 +94,23 @@ class BaseTokenizer(tf.Module, abc.ABC):
         """Writes the tokenizer's file."""
         Path(path).write_bytes(self.model)
 
-    def encode_dense(self, texts: tf.Tensor, limit: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def encode_dense(
+        self, texts: tf.Tensor, limit: int, *, language: int | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Turns texts `[B]` into ids of at most `limit` tokens each; runs in a graph.
+
+        Args:
+            texts: The texts.
+            limit: The most tokens, the end and the language token included.
+            language: A token before each text, such as `Tokenizer.language_id` returns; None for
+                none.
 
         Returns:
             Int32 `[B, S]`, ended and padded, and boolean `[B]`, which texts were cut.
         """
+        if language is not None:
+            ids, truncated = self.encode_dense(texts, limit - 1)
+            return tf.pad(ids, [[0, 0], [1, 0]], constant_values=language), truncated
         tokens, end, pad = self.encode(texts), self.special_ids.end, self.special_ids.pad
         splits = tf.cast(tokens.row_splits, tf.int32)  # The plain form has them in int64.
         starts, whole = splits[:-1], splits[1:] - splits[:-1]

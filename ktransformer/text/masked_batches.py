@@ -1,6 +1,8 @@
 """Batches for a masked language model, with new masks in every epoch."""
 
+import functools
 import itertools
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,8 +31,9 @@ class MaskedBatches(EpochBatches):
 
     Args:
         lines: Int arrays `[T]`, the end token included.
-        special_ids: `tokenizer.special_ids`, with a mask; the ordinary pieces are the other ids
-            below the mask.
+        special_ids: `tokenizer.special_ids`, with a mask.
+        ordinary_ids: `tokenizer.ordinary_ids`; None for the other ids below the mask. Give them for
+            a `WordPieceTokenizer`: then the start token of a line is never chosen, either.
         batch_tokens: The most tokens of a batch, padding included.
         max_length: Lines of more tokens than this, the end token included, are left out;
             `too_long` counts them.
@@ -75,8 +78,13 @@ class MaskedBatches(EpochBatches):
         masked_share: float = 0.15,
         fixed: bool = False,
         seed: int = 0,
+        ordinary_ids: np.ndarray | None = None,
     ) -> None:
         ordinary = special_ids.ordinary(special_ids.mask or 0)
+        self._never = [special_ids.pad, special_ids.end, special_ids.mask]
+        if ordinary_ids is not None:
+            ordinary = np.asarray(ordinary_ids, np.int32)
+            self._never.append(special_ids.start)
         if not len(ordinary):
             raise ValueError(
                 "special_ids must have a mask behind the ordinary pieces; "
@@ -154,8 +162,7 @@ class MaskedBatches(EpochBatches):
 
     def _choose(self, ids: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws the positions to predict, and which of them are real; both `[B, M]`."""
-        special = self._special_ids
-        eligible = (ids != special.pad) & (ids != special.end) & (ids != special.mask)
+        eligible = functools.reduce(operator.and_, [ids != special for special in self._never])
         counts = tf.gather(self._counts, tf.reduce_sum(tf.cast(eligible, tf.int32), axis=1))
         most = tf.gather(self._counts, tf.shape(ids)[1])  # M
         noise = tf.random.stateless_uniform(tf.shape(ids), seed)

@@ -8,7 +8,11 @@ from ktransformer.errors import InputError
 MASK = "<mask>"
 """The mask token as it is written in a text."""
 UNLISTED = "<unlisted>"
-"""A control piece behind the last id; the pieces behind it count as unknown."""
+"""A control piece behind the last id of a table; the pieces behind it count as unknown.
+
+Its score is that of the table's pieces which the SentencePiece model itself lacks; 0 where they are
+not marked, as in models of older versions.
+"""
 NORMALIZATION = "nmt_nfkc"
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # Marks a leading space in a piece.
 UNKNOWN_PENALTY = 10  # How far below the lowest piece SentencePiece scores an unknown character.
@@ -49,22 +53,26 @@ def essential_pieces(model: bytes) -> list[int]:
     so that every text of known characters can still be encoded, and the piece with the lowest
     score, from which SentencePiece derives the score of unknown characters.
 
+    Pieces of a table that the model itself lacks (see `find_foreign`) are not among them; pieces
+    that the table lacks are.
+
     Raises:
-        InputError: The model's kind is not unigram, or it has pieces that its table of ids lacks.
+        InputError: The model's kind is not unigram.
     """
     schema = piece_schema()
     proto = schema.ModelProto.FromString(model)
     kind = schema.TrainerSpec.ModelType.Name(proto.trainer_spec.model_type)
     if kind != "UNIGRAM":  # BPE builds pieces from pieces that no text contains.
         raise InputError(f"Only a unigram tokenizer can lose pieces; this one's kind is {kind}.")
-    if find_unlisted(model) is not None:
-        raise InputError(
-            "A tokenizer whose table of ids lacks some of its pieces cannot lose others."
-        )
+    normal, foreign = proto.SentencePiece.NORMAL, find_foreign(model)
+    own = {i: piece for i, piece in enumerate(proto.pieces) if i not in foreign}
     ordinary = {
-        i: piece for i, piece in enumerate(proto.pieces) if piece.type == proto.SentencePiece.NORMAL
+        i: p
+        for i, p in own.items()
+        if p.type == normal and not is_language(p.piece.removeprefix(SPACE))
     }
-    essential = {i for i in range(len(proto.pieces)) if i not in ordinary}
+    essential = own.keys() - ordinary.keys()
+    essential |= {i for i in ordinary if i >= (find_unlisted(model) or len(proto.pieces))}
     essential |= {i for i, piece in ordinary.items() if len(piece.piece) == 1}
     essential |= {min(ordinary, key=lambda i: ordinary[i].score)} if ordinary else set()
     mask = find_mask(model)
@@ -174,6 +182,37 @@ def find_unlisted(model: bytes) -> int | None:
     """Returns the position of the piece `UNLISTED`, which is the number of ids, or None."""
     pieces = piece_schema().ModelProto.FromString(model).pieces
     return next((i for i, piece in enumerate(pieces) if piece.piece == UNLISTED), None)
+
+
+def find_foreign(model: bytes) -> set[int]:
+    """Returns the ids of a table's pieces that the model itself lacks; see `piece_table`."""
+    pieces, end = piece_schema().ModelProto.FromString(model).pieces, find_unlisted(model)
+    if end is None or not pieces[end].score:
+        return set()
+    return {i for i, piece in enumerate(pieces[:end]) if piece.score == pieces[end].score}
+
+
+def decoding_model(model: bytes) -> bytes:
+    """Returns the model that decodes the ids of a table: all pieces as the table has them."""
+    proto = piece_schema().ModelProto.FromString(model)
+    for i in find_foreign(model):
+        proto.pieces[i].type = proto.SentencePiece.NORMAL
+    for i in find_languages(model).values():
+        proto.pieces[i].piece = proto.pieces[i].piece.removeprefix(SPACE)
+    serialized: bytes = proto.SerializeToString()
+    return serialized
+
+
+def find_languages(model: bytes) -> dict[str, int]:
+    """Returns the id of each language token, by its language: `por` for `>>por<<`."""
+    pieces = piece_schema().ModelProto.FromString(model).pieces
+    texts = [piece.piece.removeprefix(SPACE) for piece in pieces[: find_unlisted(model)]]
+    return {text[2:-2]: i for i, text in enumerate(texts) if is_language(text)}
+
+
+def is_language(text: str) -> bool:
+    """Returns whether a piece is a language token `>>xx<<`, as multilingual OPUS-MT models have."""
+    return len(text) > 4 and text.startswith(">>") and text.endswith("<<")
 
 
 def open_processor(model: bytes) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.text.buckets import JoinedIds
-from ktransformer.text.piece_model import open_processor
+from ktransformer.text.piece_model import find_unlisted, open_processor
 from ktransformer.text.tokenizer import Tokenizer
 
 
@@ -47,6 +47,11 @@ class SubwordSampler:
         if tokenizer.lite_obstacle is not None or tokenizer.special_ids.mask is not None:
             reason = tokenizer.lite_obstacle or "it has a mask"
             raise InputError(f"The tokenizer's segmentations cannot be drawn: {reason}.")
+        if find_unlisted(tokenizer.model) is not None:
+            raise InputError(
+                "The tokenizer's segmentations cannot be drawn: its ids are those of a table, and "
+                "some of its pieces have none."
+            )
         numbers = {"": 0}  # Stands for the end token.
         rows = [
             [numbers.setdefault(word, len(numbers)) for word in line.split(" ") if word] + [0]

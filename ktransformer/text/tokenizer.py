@@ -15,6 +15,9 @@ from ktransformer.text.piece_model import (
     NORMALIZATION,
     SPACE,
     add_mask,
+    decoding_model,
+    find_foreign,
+    find_languages,
     find_line_end,
     find_mask,
     find_unlisted,
@@ -28,6 +31,7 @@ from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID, 
 # What SentencePiece leaves out is longer, unless it is told so; then the model says it, too.
 _SENTENCE_BYTES = 4192
 _LEAST_COVERAGE = 0.98  # SentencePiece takes no less.
+_LISTED, _UNLISTED, _FOREIGN = range(3)  # Kinds of the pieces of a table; see `piece_table`.
 
 
 @register_tokenizer
@@ -96,14 +100,23 @@ class Tokenizer(BaseTokenizer):
             unknown=processor.unk_id(),
             mask=find_mask(model),
         ).checked(self.vocabulary_size)
-        self._has_unlisted = unlisted is not None
         self.mask_token = None if self.special_ids.mask is None else MASK
         self.characters = known_characters(model)
         self.lite_obstacle = lite_obstacle(model)
         if self.lite_obstacle is None:
-            self._graph = tensorflow_text.FastSentencepieceTokenizer(model, add_eos=True)
+            form = tensorflow_text.FastSentencepieceTokenizer
         else:
-            self._graph = tensorflow_text.SentencepieceTokenizer(model, add_eos=True)
+            form = tensorflow_text.SentencepieceTokenizer
+        self._graph = self._decoder = form(model, add_eos=True)
+        foreign = find_foreign(model)
+        if foreign:
+            self._decoder = form(decoding_model(model), add_eos=True)
+        self._kinds = None
+        if unlisted is not None:
+            kinds = np.full(processor.vocab_size(), _LISTED, np.int32)
+            kinds[unlisted:] = _UNLISTED
+            kinds[[*foreign, self.special_ids.unknown] if foreign else []] = _FOREIGN
+            self._kinds = kinds
 
     @classmethod
     def train(
@@ -159,18 +172,21 @@ class Tokenizer(BaseTokenizer):
         return cls(add_mask(model.getvalue()) if mask else model.getvalue())
 
     @classmethod
-    def from_table(cls, model: bytes, table: Mapping[str, int]) -> "Tokenizer":
+    def from_table(
+        cls, model: bytes, table: Mapping[str, int], *, start_piece: str | None = None
+    ) -> "Tokenizer":
         """Makes a tokenizer whose ids are those of a table, such as Marian's `vocab.json`.
 
         Args:
             model: A serialized SentencePiece model of the kind unigram.
             table: The id of each piece, also of pieces that only the tokenizer of the other side
                 has; see `piece_table.renumber_pieces`.
+            start_piece: The start piece, one more id if the table lacks it; None for `<s>`.
 
         Raises:
             InputError: See `piece_table.renumber_pieces`.
         """
-        return cls(renumber_pieces(model, table))
+        return cls(renumber_pieces(model, table, start_piece=start_piece))
 
     @property
     def ordinary_ids(self) -> np.ndarray:
@@ -179,23 +195,60 @@ class Tokenizer(BaseTokenizer):
         return self.special_ids.ordinary(self.vocabulary_size if mask is None else mask)
 
     def encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Turns texts `[B]` into ids, the end token included; runs in a graph."""
+        """Turns texts `[B]` into ids, the end token included; runs in a graph.
+
+        A run of characters that the SentencePiece model does not know is one piece of the table
+        (see `from_table`), if it is spelled like it, and otherwise one unknown token.
+        """
         ids = self._graph.tokenize(texts)
         special = self.special_ids
-        if self._has_unlisted:
-            listed = ids.flat_values < self.vocabulary_size
-            ids = ids.with_flat_values(tf.where(listed, ids.flat_values, special.unknown))
+        if self._kinds is not None:
+            ids = self._look_up_runs(ids)
         if special.mask is not None:
             # The two pieces of the mask are the last: both become the first of them.
             ids = ids.with_flat_values(tf.minimum(ids.flat_values, special.mask))
         return ids
 
+    def _look_up_runs(self, ids: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Makes one unknown token of each run of foreign pieces, and of each unlisted piece."""
+        kinds = tf.gather(tf.constant(self._kinds), ids.flat_values)
+        foreign = kinds == _FOREIGN
+        padded = tf.concat([[False], foreign, [False]], axis=0)  # Rows end with the end token.
+        before, after = padded[:-2], padded[2:]
+        unknown = (kinds == _UNLISTED) | (foreign & (before | after))
+        flat = tf.where(unknown, self.special_ids.unknown, ids.flat_values)
+        kept = ~(foreign & before)
+        counts = tf.concat([[0], tf.cumsum(tf.cast(kept, tf.int32))], axis=0)
+        flat = tf.gather(flat, tf.where(kept)[:, 0])
+        splits = tf.cast(tf.gather(counts, ids.row_splits), ids.row_splits.dtype)
+        return tf.RaggedTensor.from_row_splits(flat, splits, validate=False)
+
     def decode(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
         """Turns ids `[B, T]`, dense with padding or ragged, into texts `[B]`; runs in a graph."""
         if not isinstance(ids, tf.RaggedTensor):
             ids = tf.RaggedTensor.from_tensor(ids, row_splits_dtype=tf.int32)
+        if self._kinds is not None:  # Its unknown tokens leave no trace in a text.
+            special = self.special_ids
+            known = tf.where(ids.flat_values == special.unknown, special.pad, ids.flat_values)
+            ids = ids.with_flat_values(known)
         # LiteRT does not size the output of detokenize by the batch; the gather does.
-        return tf.gather(self._graph.detokenize(ids), tf.range(ids.nrows()))
+        return tf.gather(self._decoder.detokenize(ids), tf.range(ids.nrows()))
+
+    def language_id(self, language: str) -> int:
+        """Returns the id of a language token: `"por"` for `>>por<<`.
+
+        Raises:
+            InputError: The tokenizer has no such token.
+        """
+        tokens = find_languages(self.model)
+        if language not in tokens:
+            known = (
+                f"one of {', '.join(sorted(tokens))}"
+                if tokens
+                else "null for a model without languages"
+            )
+            raise InputError(f"target_language must be {known}; got {language!r}.")
+        return tokens[language]
 
     def normalize_lines(self, lines: Sequence[str]) -> list[str]:
         """Normalises many lines at once, as `normalize` does one."""

@@ -51,6 +51,7 @@ class Comparison:
         optional: Outputs that the export may lack.
         tie: For n-best lists, how much two equally good choices may differ; None for outputs that
             have to agree as a whole.
+        pad_id: The padding of choices that are ids.
 
     Attributes:
         agreement: For each example, the share of its choices that are the model's: 0 or 1 unless
@@ -63,6 +64,7 @@ class Comparison:
     ranked_by: RankedBy
     optional: frozenset[str] = frozenset()
     tie: float | None = None
+    pad_id: int = 0
     agreement: list[float] = dataclasses.field(default_factory=list)
     differences: list[Difference] = dataclasses.field(default_factory=list)
     _gap: float = 0.0
@@ -115,7 +117,9 @@ class Comparison:
         same: np.ndarray,
     ) -> np.ndarray:
         """Returns the agreement of a batch; clears `same` for the examples whose choices differ."""
-        listed, found = (list_choices(each, names, number) for each in (expected, outputs))
+        listed, found = (
+            list_choices(each, names, number, pad_id=self.pad_id) for each in (expected, outputs)
+        )
         numbers, got = (each[number].reshape(len(same), -1) for each in (expected, outputs))
         agreement = same.astype(float)
         for row, (place, example) in enumerate(batch.items()):

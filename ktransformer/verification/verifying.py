@@ -140,7 +140,7 @@ class _Member:
         self.batch_size = export.description.batch_size
         self.runner = Runner(check, partial(export.run, check.signature))
         tie = limits.get("max_score_difference", 0.0) if check.n_best else None
-        self.comparison = Comparison(task.RANKED_BY, check.optional, tie)
+        self.comparison = Comparison(task.RANKED_BY, check.optional, tie, task.pad_id)
 
     def result(self, own: Result, references: Sequence[str] | None) -> Result:
         """Returns the result; `own` is the model's."""

@@ -2,11 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from ktransformer.cli import main
 from ktransformer.saving.run import load_run
-from tests.run_command import refusal
+from tests.run_command import command, refusal
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +66,16 @@ def test_an_adapter_on_an_export_is_refused(data_folder, tmp_path, capsys):
     words = ("evaluate", tmp_path / "digits.tflite", "--adapter", "a.npz")
     sides = "--source", data_folder / "test.source", "--reference", data_folder / "test.target"
     assert "a.npz" in refusal(capsys, *words, *sides)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("setting", ["freeze=embeddings,encoder", "lora_rank=2"])
+def test_frozen_weights_do_not_move_on_two_devices(setting, arguments, run_folder, tmp_path):
+    settings = ("--set", setting, "--set", "epochs=2", "--set", "weight_decay=0.1")
+    result = command(*arguments, "--output", tmp_path / "tuned", *settings, "--devices", 2)
+    assert result.returncode == 0, result.stderr.decode()
+    base, tuned = load_run(run_folder).model, load_run(tmp_path / "tuned").model
+    table = (model.source_embedding.get_weights()[0] for model in (base, tuned))
+    np.testing.assert_array_equal(*table)
+    before, after = (model.decoder.get_weights() for model in (base, tuned))
+    assert any(np.any(a != b) for a, b in zip(before, after, strict=True))

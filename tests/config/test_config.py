@@ -46,6 +46,10 @@ OTHER_VALUES = {
     "learning_rate": 0.01,
     "warmup_steps": 7,
     "average_checkpoints": 2,
+    "freeze": ("encoder", "embeddings"),
+    "lora_alpha": 16.0,
+    "lora_layers": ("encoder",),
+    "target_language": "por",
 }
 
 NEEDED = {"source_vocabulary_size": {"shared_vocabulary": False}}  # By settings that need others.
@@ -85,7 +89,8 @@ def test_the_norms_and_networks_that_help_shows_are_the_blocks():
 def test_every_field_can_be_replaced_by_its_name(section, name, as_word):
     value = other_value(section, name)
     default = Config().replace(NEEDED.get(name, {}))
-    changed = default.replace({name: str(value) if as_word else value})
+    word = ",".join(value) if isinstance(value, tuple) else str(value)
+    changed = default.replace({name: word if as_word else value})
     expected = default.to_dict()
     assert expected[section][name] != value
     expected[section][name] = value

@@ -7,14 +7,15 @@ Command (in an environment of its own; none of these is a dependency of this pac
 
 Versions: torch 2.13.0, transformers 5.24.0, sentencepiece 0.2.3, Python 3.11. Weights and prompts
 are drawn from a seed, so that the program writes the same numbers again. Each folder has a random
-model as `save_pretrained` writes it: `gpt2`; `llama`, with the tokenizer.model of a small BPE with byte
-fallback, of the options of Llama 2's; and `llama_ids`, tied, with biases in the attention alone.
+model as `save_pretrained` writes it: `gpt2`; `llama`, with the tokenizer.model of a small BPE with
+byte fallback, of the options of Llama 2's; and `llama_ids`, tied, with biases in the attention
+alone.
 
 causal.npz holds for each folder `<folder>/ids`, int32 [B, T], with their `logits`; and 100
 `prompts`, int32 [100, P], padded with -1, with what `generate` continues them with, greedily and by
-a beam of 4 with early_stopping=True, at most 24 new tokens: `greedy`, `beam` and `scores`, the
-beam's. Prompts whose best beam did not end in time are left out: there an end token costs nothing
-in transformers. `llama` also has the prompts as `texts`.
+a beam of 4, at most 24 new tokens: `greedy`, `beam` and `scores`, the beam's. `early_stopping` is
+true for `gpt2` and false for the others. Prompts whose best beam did not end in time are left out:
+there an end token costs nothing in transformers. `llama` also has the prompts as `texts`.
 
 text_ids.npz holds lines of several kinds and the ids that sentencepiece gives them.
 """
@@ -30,9 +31,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 FOLDER = Path(__file__).parent / "causal"
 NEW_TOKENS, BEAMS, PROMPTS = 24, 4, 100
-WORDS = (
-    ["two", "young", "dogs", "run", "over", "a", "green", "hill", "while", "the", "old", "man", "reads", "his", "paper", "on", "red", "bench"]
-)
+LINE = "two young dogs run over a green hill while the old man reads his paper on red bench"
+WORDS = LINE.split()
 ODD = (
     "",
     " ",
@@ -97,6 +97,8 @@ def main() -> None:
     }
     for name, model in models.items():
         draw_weights(model.eval(), generator)
+        model.generation_config.num_beams = BEAMS
+        model.generation_config.early_stopping = name == "gpt2"
         model.save_pretrained(FOLDER / name)
         ids = generator.integers(3, model.config.vocab_size, (3, 14))
         model.double()
@@ -134,23 +136,17 @@ def run(
 ) -> dict[str, np.ndarray]:
     """Continues prompts, those of one length together, and keeps 100 of all lengths."""
     end = model.config.eos_token_id
-    # Ids that a text of ours never gets: unknown and the start token.
-    others = {} if texts is None else {"suppress_tokens": [0, 1]}
+    # A text of ours never gets the start token.
+    others = {} if texts is None else {"suppress_tokens": [1]}
     options = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "pad_token_id": end, **others}
     kept: dict[str, list[object]] = {"prompts": [], "greedy": [], "beam": [], "scores": []}
     chosen: list[int] = []
     for length in sorted({len(prompt) for prompt in prompts}):
         places = [i for i, prompt in enumerate(prompts) if len(prompt) == length]
         ids = torch.tensor([prompts[i] for i in places])
-        beams = model.generate(
-            ids,
-            num_beams=BEAMS,
-            early_stopping=True,
-            return_dict_in_generate=True,
-            output_scores=True,
-            **options,
-        )
-        greedy = model.generate(ids, **options)[:, length:].tolist()
+        beams = model.generate(ids, return_dict_in_generate=True, output_scores=True, **options)
+        greedy = model.generate(ids, num_beams=1, early_stopping=False, **options)
+        greedy = greedy[:, length:].tolist()
         best = beams.sequences[:, length:].tolist()
         ended = [row for row, new in enumerate(best) if end in new]
         for row in ended:

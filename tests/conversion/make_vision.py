@@ -11,8 +11,9 @@ of its class, as `save_pretrained` writes it, and the configuration of its image
 today's form, `deit` with the defaults of its class left out, `teacher` in the form of 2021.
 
 vision.npz holds for each folder `<folder>/pixels`, float32 [B, C, h, w], with their `logits`, and
-PNG files of images that need no resizing (`files/0`, ...) and of others (`resized/0`, ...), each
-with its logits under `logits/`; and for `resized` also the images as Pillow resized and cut them.
+PNG files of images that need no resizing (`files/0`, ...) and of others (`resized/0`, ...; the last
+is a JPEG file), each with its logits under `logits/`; and for `resized` also the images as Pillow
+resized and cut them.
 """
 
 import io
@@ -80,7 +81,9 @@ def main() -> None:
         for kind, sides in (("files", fitting), ("resized", OTHER_SIZES)):
             for i, (height, width) in enumerate(sides):
                 image = draw(generator, height, width)
-                arrays[f"{name}/{kind}/{i}"] = np.frombuffer(encode(image), "uint8")
+                content = encode(image, "JPEG" if (height, width) == OTHER_SIZES[-1] else "PNG")
+                image = Image.open(io.BytesIO(content))
+                arrays[f"{name}/{kind}/{i}"] = np.frombuffer(content, "uint8")
                 prepared = processor(image, return_tensors="np")["pixel_values"]
                 arrays[f"{name}/logits/{kind}/{i}"] = run(prepared.astype("float32"))[0]
                 if kind == "resized":
@@ -120,9 +123,9 @@ def draw(generator: np.random.Generator, height: int, width: int) -> Image.Image
     return Image.fromarray(np.stack(channels, axis=-1).clip(0, 255).astype("uint8"))
 
 
-def encode(image: Image.Image) -> bytes:
+def encode(image: Image.Image, kind: str) -> bytes:
     file = io.BytesIO()
-    image.save(file, "PNG")
+    image.save(file, kind)
     return file.getvalue()
 
 

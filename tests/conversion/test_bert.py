@@ -116,6 +116,7 @@ def test_of_a_pair_the_longer_text_is_cut_first(first, second, kept):
     assert tuple(int(n) for n in cut_longest_first(first, second, 12)) == kept
 
 
+@pytest.mark.long
 def test_the_exports_classify_texts_and_pairs_as_transformers_does(imported, expected, tmp_path):
     classifier = imported["classifier"]
     assert classifier.classes == ("bad", "good", "neither")
@@ -134,7 +135,7 @@ def test_the_exports_classify_texts_and_pairs_as_transformers_does(imported, exp
             assert outputs["label"].tolist() == labels
 
 
-def test_a_mask_is_filled_with_what_the_logits_say(imported, expected, tmp_path):
+def test_a_mask_is_filled_with_what_the_logits_say(imported, expected):
     filler = imported["masked"]
     place = list(expected["masked_texts_ids"][1]).index(filler.special_ids.mask)
     logits = expected["masked_texts_outputs"][1, place, filler.tokenizer.ordinary_ids]
@@ -143,6 +144,12 @@ def test_a_mask_is_filled_with_what_the_logits_say(imported, expected, tmp_path)
     pieces = filler.tokenizer.pieces(filler.tokenizer.ordinary_ids[best])
     assert [fill.piece for fill in fills] == pieces
     np.testing.assert_allclose([f.probability for f in fills], softmax(logits)[best], atol=1e-5)
+
+
+@pytest.mark.long
+def test_a_lite_file_fills_a_mask_as_the_model_does(imported, tmp_path):
+    filler = imported["masked"]
+    fills = filler.fill("A [MASK] sleeps!")
     lite = LiteModel(export_lite(filler, tmp_path / "m.tflite", signatures=["serving_default"]))
     outputs = lite.run("serving_default", texts=encoded(["A [MASK] sleeps!"]))
     assert [t.decode() for t in outputs["text"][0]] == [fill.text for fill in fills]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors.numpy import load_file, save_file
 
 import ktransformer
 from ktransformer.errors import InputError
@@ -18,7 +19,8 @@ from tests.layers.layer_checks import array
 FOLDER = Path(__file__).parent / "causal"
 NAMES = pytest.mark.parametrize("name", ["gpt2", "llama", "llama_ids"])
 SEARCHED = pytest.mark.parametrize(
-    "name", ["gpt2", "llama", pytest.param("llama_ids", marks=pytest.mark.long)]
+    "name",
+    ["gpt2", *(pytest.param(name, marks=pytest.mark.long) for name in ("llama", "llama_ids"))],
 )
 NEW_TOKENS = 24
 
@@ -66,7 +68,7 @@ def test_the_logits_are_those_of_transformers(stored, generators, name):
 @SEARCHED
 def test_100_prompts_are_continued_as_by_transformers(stored, generators, name):
     prompts, end = prompts_of(stored, name), generators[name].special_ids.end
-    found = generators[name].generate_ids(prompts, max_new_tokens=NEW_TOKENS)
+    found = generators[name].generate_ids(prompts, beam_size=1, max_new_tokens=NEW_TOKENS)
     for prompt, ids, new in zip(prompts, found, prompts_of(stored, name, "greedy"), strict=True):
         # At the limit the end token stands here, and any token there.
         assert ids[: len(prompt)] == prompt
@@ -77,8 +79,9 @@ def test_100_prompts_are_continued_as_by_transformers(stored, generators, name):
 @SEARCHED
 def test_100_prompts_have_the_best_beam_of_transformers(stored, generators, name):
     prompts, generator = prompts_of(stored, name), generators[name]
-    wider = generator.with_settings(beam_size=4, max_new_tokens=NEW_TOKENS)
-    outputs = wider.continue_ids(padded(prompts, generator.special_ids.pad))
+    assert generator.decoding.beam_size == 4
+    limited = generator.with_settings(max_new_tokens=NEW_TOKENS)
+    outputs = limited.continue_ids(padded(prompts, generator.special_ids.pad))
     ids = [[i for i in row if i != generator.special_ids.pad] for row in outputs["ids"].numpy()]
     assert ids == prompts_of(stored, name, "beam")
     np.testing.assert_allclose(outputs["score"], stored[f"{name}/scores"], rtol=0, atol=1e-4)
@@ -87,7 +90,7 @@ def test_100_prompts_have_the_best_beam_of_transformers(stored, generators, name
 def test_texts_are_continued_as_by_transformers(stored, generators):
     generator, texts = generators["llama"], json.loads(str(stored["llama/texts"]))
     assert isinstance(generator, TextGenerator)
-    found = generator.generate(texts, beam_size=4, max_new_tokens=NEW_TOKENS)
+    found = generator.generate(texts, max_new_tokens=NEW_TOKENS)
     prompts, beams = prompts_of(stored, "llama"), prompts_of(stored, "llama", "beam")
     rows = [prompt[1:] + new for prompt, new in zip(prompts, beams, strict=True)]
     pad = generator.special_ids.pad
@@ -106,7 +109,7 @@ def test_lines_are_encoded_as_by_sentencepiece(generators):
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_the_exports_take_ids(stored, generators, name, tmp_path):
-    generator = generators[name].with_settings(beam_size=4, max_new_tokens=NEW_TOKENS)
+    generator = generators[name].with_settings(max_new_tokens=NEW_TOKENS)
     signature = "serving_default" if name == "gpt2" else "ids"
     pad = generator.special_ids.pad
     prompts = padded(prompts_of(stored, name)[:20], pad)
@@ -133,13 +136,14 @@ def test_the_folder_of_ids_is_written_and_read(stored, generators, tmp_path):
     assert isinstance(loaded, IdGenerator)
     assert loaded.special_ids == generator.special_ids
     prompts = prompts_of(stored, "gpt2")[:5]
+    assert loaded.decoding.early_stopping
     expected = generator.generate_ids(prompts, max_new_tokens=5)
     assert loaded.generate_ids(prompts) == expected
 
 
 def test_an_empty_prompt_is_the_token_that_begins_a_text(generators):
     generator = generators["gpt2"]
-    empty, begun = generator.generate_ids([[], [50]], max_new_tokens=6)
+    empty, begun = generator.generate_ids([[], [50]], beam_size=1, max_new_tokens=6)
     assert [50, *empty] == begun
 
 
@@ -151,17 +155,36 @@ def test_sampled_ids_depend_on_the_seed_alone(generators):
 
 
 def test_a_prompt_is_cut_to_the_longest_text(generators):
-    generator = generators["gpt2"].with_settings(max_length=8)
+    generator = generators["gpt2"].with_settings(beam_size=1, max_length=8)
     outputs = generator.continue_ids([[5] * 12, [5] * 8 + [60] * 4])
     assert outputs["truncated"].numpy().tolist() == [1, 0]
     assert (outputs["ids"].numpy()[:, 0] == 50).all()
+
+
+def test_the_names_of_the_first_release_are_known(stored, copy):
+    folder = copy("gpt2")
+    tensors = {
+        name.removeprefix("transformer."): values
+        for name, values in load_file(folder / "model.safetensors").items()
+    }
+    tensors["h.0.attn.bias"] = np.ones([1, 1, 48, 48], np.float32)
+    save_file(tensors, folder / "model.safetensors")
+    logits = array(ktransformer.load(folder).model(stored["gpt2/ids"]))[..., :60]
+    np.testing.assert_allclose(logits, stored["gpt2/logits"], rtol=0, atol=1e-4)
 
 
 def test_the_settings_of_generate_are_taken(copy):
     folder = copy("gpt2")
     values = {"num_beams": 3, "length_penalty": 0.5, "max_length": 20, "min_new_tokens": 2}
     (folder / "generation_config.json").write_text(json.dumps({**values, "eos_token_id": 50}))
-    expected = GenerationConfig(beam_size=3, length_penalty=0.5, max_length=19, min_length=3)
+    expected = GenerationConfig(
+        beam_size=3,
+        length_penalty=0.5,
+        early_stopping=False,
+        suppress_unknown=False,
+        max_length=19,
+        min_length=3,
+    )
     assert ktransformer.load(folder).decoding == expected
 
 

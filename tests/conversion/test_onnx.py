@@ -17,7 +17,7 @@ OPTIONS = [
     {},
     {"norm_first": True, "norm": "rms", "feed_forward": "swiglu", "positions": "rotary"},
     {"num_kv_heads": 2, "positions": "alibi", "output_bias": True, "tie_embeddings": False},
-    {"positions": "relative", "activation": "gelu", "source_vocabulary_size": 1},
+    {"positions": "relative", "activation": "silu", "source_vocabulary_size": 1},
 ]
 
 
@@ -49,8 +49,8 @@ def test_a_loop_over_the_steps_gives_the_ids_of_greedy_search(options, tmp_path)
     special = translator.target_tokenizer.special_ids
     ids, found = np.full(3, special.start, np.int32), []
     for index in range(6):
-        outputs = run(step, ids=ids, index=np.int32(index), **state)
-        state |= {name: outputs[name] for name in outputs if name != "logits"}
+        outputs = run(step, ids=ids, index=np.asarray(index, np.int32), **state)
+        state |= {key: outputs[f"next_{key}"] for key in state if key.startswith("cache")}
         outputs["logits"][:, [special.pad, special.start, special.unknown]] = -np.inf
         ids = outputs["logits"].argmax(axis=1).astype(np.int32)
         found.append(ids)
@@ -58,6 +58,14 @@ def test_a_loop_over_the_steps_gives_the_ids_of_greedy_search(options, tmp_path)
     for row, wanted in zip(np.transpose(found), expected, strict=True):
         length = (wanted != special.pad).sum()
         assert row[:length].tolist() == wanted[:length].tolist()
+
+
+def test_an_operation_without_a_counterpart_is_named(tmp_path):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(InputError, match=r"encode.*(?i:gelu|erfc)"):
+        export_onnx(drawn_translator(activation="gelu"), tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_kind_of_model_is_refused(tmp_path):

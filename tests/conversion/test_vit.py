@@ -102,7 +102,7 @@ def test_the_exports_give_the_probabilities_of_transformers(stored, classifiers,
 def test_a_folder_of_ours_keeps_the_resizing(stored, classifiers, tmp_path):
     ktransformer.tasks.save(classifiers["teacher"], tmp_path / "run")
     loaded = ktransformer.load(tmp_path / "run")
-    assert loaded.resizing == Resizing(interpolation="bicubic", antialias=True, size=(20, 20))
+    assert loaded.resizing == Resizing(interpolation="bicubic", like_pillow=True, size=(20, 20))
     content = [stored["teacher/resized/0"].tobytes()]
     np.testing.assert_array_equal(
         loaded.classify(content)["probabilities"],

@@ -60,6 +60,7 @@ def test_dropout_and_precision_may_differ_from_those_of_the_run(run):
     [
         ({"d_model": 32}, "d_model.*16.*d_model=32"),
         ({"norm_first": True}, "norm_first.*False.*norm_first=True"),
+        ({"output_bias": True}, "output_bias.*False.*output_bias=True"),
         ({"vocabulary_size": 31}, "vocabulary_size.*30.*vocabulary_size=31"),
         ({"split_digits": False}, "split_digits.*True.*split_digits=False"),
     ],

@@ -35,9 +35,17 @@ def test_the_best_class_has_its_label_and_probability(classifier):
     assert len(set(outputs["class"])) > 1
 
 
-@pytest.mark.parametrize(("quantization", "tolerance"), [("none", 1e-6), ("dynamic_int8", 0.1)])
+@pytest.mark.parametrize(
+    ("quantization", "tolerance"),
+    [("none", 1e-6), pytest.param("dynamic_int8", 0.1, marks=pytest.mark.long)],
+)
 def test_a_lite_file_gives_what_the_model_gives(classifier, tmp_path, quantization, tolerance):
-    file = export_lite(classifier, tmp_path / "m.tflite", quantization=quantization)
+    file = export_lite(
+        classifier,
+        tmp_path / "m.tflite",
+        signatures=["serving_default"],
+        quantization=quantization,
+    )
     lite = LiteModel(file)
     for texts in (TEXTS, TEXTS[:1]):
         expected = classifier.classify(tf.constant(texts))
@@ -50,6 +58,7 @@ def test_a_lite_file_gives_what_the_model_gives(classifier, tmp_path, quantizati
         assert compare_exports(classifier, [Export(file)], TEXTS).broken == ()
 
 
+@pytest.mark.long
 def test_a_saved_model_gives_what_the_model_gives(classifier, tmp_path):
     saved = SavedModel(export_saved_model(classifier.with_settings(max_length=3), tmp_path / "m"))
     outputs = saved.run("serving_default", texts=encoded(TEXTS))
@@ -63,6 +72,7 @@ def test_a_saved_model_gives_what_the_model_gives(classifier, tmp_path):
     assert (about.kind, about.classes, about.max_length) == ("text classifier", CLASSES, 3)
 
 
+@pytest.mark.long
 def test_an_export_of_other_weights_is_found_out(classifier, tmp_path):
     other = small_text_classifier()
     randomize(other.model, seed=5)

@@ -28,7 +28,9 @@ def vectors(embedder, texts):
     return embedder.embed(tf.constant(texts))["embedding"].numpy()
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+@pytest.mark.parametrize(
+    "pooling", ["mean", *(pytest.param(other, marks=pytest.mark.long) for other in ("cls", "max"))]
+)
 def test_a_vector_is_pooled_over_the_real_tokens(embedder, pooling):
     (ids,) = embedder.tokenizer.encode_lines(["two five"])
     hidden = array(embedder.model.encode(ids[None]))[0]
@@ -50,6 +52,7 @@ def test_a_text_is_cut_to_the_length_of_the_settings(embedder):
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_both_exports_give_what_the_model_gives(embedder, tmp_path):
     embedder = embedder.with_settings(max_length=8)
     saved = SavedModel(export_saved_model(embedder, tmp_path / "model"))
@@ -67,6 +70,7 @@ def test_both_exports_give_what_the_model_gives(embedder, tmp_path):
     assert (report.broken, report.results[1].difference < 1e-6) == ((), True)
 
 
+@pytest.mark.long
 def test_an_int8_file_of_a_fixed_batch_is_close(embedder, tmp_path):
     file = export_lite(embedder, tmp_path / "m.tflite", quantization="dynamic_int8", batch_size=2)
     outputs = LiteModel(file).run("serving_default", texts=encoded(TEXTS[:2]))
@@ -74,6 +78,7 @@ def test_an_int8_file_of_a_fixed_batch_is_close(embedder, tmp_path):
     assert cosines.min() > 0.99
 
 
+@pytest.mark.long
 def test_an_export_of_other_weights_is_found_out(embedder, tmp_path):
     other = small_embedder()
     randomize(other.model, seed=5)

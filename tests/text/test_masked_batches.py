@@ -230,3 +230,24 @@ def test_batches_from_an_update_on_are_those_that_come_after_it(batches):
         for name, ids in expected[0].items():
             np.testing.assert_array_equal(found[0][name], ids)
         np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_of_bert_s_ids_any_ordinary_piece_is_drawn_and_the_start_is_never_chosen():
+    special = SpecialIds(start=101, end=102, pad=0, unknown=100, mask=103)
+    ordinary = np.setdiff1d(np.arange(200, dtype="int32"), [0, 100, 101, 102, 103])
+    lines = [np.array([101, *range(150, 180), 102], "int32")] * 64
+    batches = MaskedBatches(
+        lines,
+        special_ids=special,
+        ordinary_ids=ordinary,
+        batch_tokens=2048,
+        max_length=32,
+        masked_share=1.0,
+    )
+    ((inputs, labels),) = batches.epoch(0)
+    assert 101 not in labels
+    assert (labels > 0).sum() == 64 * 30
+    written = np.take_along_axis(inputs["ids"], inputs["positions"], axis=1)
+    drawn = written[(written != labels) & (written != 103) & (labels > 0)]
+    assert {*drawn} <= {*ordinary.tolist()}
+    assert drawn.max() > 103

@@ -6,7 +6,14 @@ import tensorflow_text
 
 from ktransformer.errors import InputError
 from ktransformer.text import SpecialIds, Tokenizer
-from tests.text.own_ids import PAIRS, make_sides, make_tokenizer, train_pieces
+from tests.text.own_ids import (
+    PAIRS,
+    make_sides,
+    make_tokenizer,
+    run_in_lite,
+    train_pieces,
+    with_bytes,
+)
 
 SOURCES, TARGETS = (list(side[:50]) for side in zip(*PAIRS, strict=True))
 
@@ -112,3 +119,69 @@ def test_a_table_for_a_model_of_another_kind_is_refused():
 def test_special_ids_that_are_equal_or_outside_the_vocabulary_are_refused(special):
     with pytest.raises(InputError, match="special ids"):
         SpecialIds(**special).checked(9)
+
+
+def table_of(*pieces, sides):
+    """The table of two sides with more pieces."""
+    table = dict(sides[2])
+    for piece in pieces:
+        table.setdefault(piece, len(table))
+    return table
+
+
+@pytest.mark.parametrize(
+    ("text", "run"),
+    [("four ж", ["ж"]), ("four жщ", ["жщ"]), ("four жд", ["<unk>"]), ("four щ", ["<unk>"])],
+    ids=["a character", "a whole piece", "a piece and more", "a part of a piece"],
+)
+def test_a_run_of_unknown_characters_is_looked_up_whole(sides, text, run):
+    """As Hugging Face looks up the surface that SentencePiece gives for such a run."""
+    table = table_of("ж", "жщ", "rд", sides=sides)
+    tokenizer = Tokenizer.from_table(sides[0], table)
+    (ids,) = tokenizer.encode(tf.constant([text])).to_list()
+    assert ids[-1 - len(run) : -1] == [table[piece] for piece in run]
+    expected = [table.get(piece, 1) for piece in surfaces(sides[0], text)] + [table["</s>"]]
+    assert ids == expected
+
+
+def surfaces(model, text):
+    return sentencepiece.SentencePieceProcessor(model_proto=model).encode_as_pieces(text)
+
+
+def test_pieces_that_only_the_table_has_are_decoded(sides):
+    table = table_of("ж", "жщ", "rд", "▁жд", sides=sides)
+    tokenizer = Tokenizer.from_table(sides[0], table)
+    ids = [[table[piece] for piece in ("▁жд", "<unk>", "жщ", "rд", "</s>")]]
+    assert tokenizer.decode(tf.constant(ids)).numpy()[0].decode() == "жджщrд"
+
+
+def test_a_language_token_is_one_piece_at_the_start_of_a_text(sides):
+    table = table_of(">>por<<", ">>deu<<", sides=sides)
+    tokenizer = Tokenizer.from_table(sides[0], table)
+    tokens, plain = tokenizer.encode(tf.constant([">>por<< four two", "four two"])).to_list()
+    assert tokens == [table[">>por<<"], *plain]
+    assert tokenizer.language_id("deu") == table[">>deu<<"]
+    assert tokenizer.decode(tf.constant([tokens])).numpy()[0] == b">>por<< four two"
+    with pytest.raises(InputError, match=r"target_language.*deu.*'xyz'"):
+        tokenizer.language_id("xyz")
+
+
+def test_litert_encodes_and_decodes_with_a_table_as_tensorflow(sides):
+    table = table_of("ж", "жщ", "rд", ">>por<<", sides=sides)
+    tokenizer = Tokenizer.from_table(sides[0], table)
+    texts = [">>por<< four жщ", "жщдд four rд", "", "two 日本 ж", "ж", "жж two"]
+    lite, dense = run_in_lite(tokenizer, texts), tokenizer.encode_dense(tf.constant(texts), 200)[0]
+    np.testing.assert_array_equal(lite["ids"], dense)
+    np.testing.assert_array_equal(lite["texts"], tokenizer.decode(dense))
+
+
+def test_unknown_bytes_are_pieces_of_a_table_with_byte_fallback(sides):
+    model = with_bytes(sides[0])
+    table = table_of("ж", *(f"<0x{i:02X}>" for i in range(256)), sides=sides)
+    tokenizer = Tokenizer.from_table(model, table)
+    texts = ["four ж日", "two"]
+    assert tokenizer.lite_obstacle
+    expected = [[table[p] for p in surfaces(model, text)] + [table["</s>"]] for text in texts]
+    ids = tokenizer.encode(tf.constant(texts))
+    assert ids.to_list() == expected
+    assert [text.decode() for text in tokenizer.decode(ids).numpy()] == texts

@@ -1,5 +1,6 @@
 """The WordPiece tokenizer against stored ids of Hugging Face's BertTokenizer."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from ai_edge_litert.interpreter import InterpreterWithCustomOps
 from ktransformer.errors import InputError
 from ktransformer.text import Tokenizer, WordPieceTokenizer, load_tokenizer, register_tokenizer
 from ktransformer.text.base_tokenizer import BaseTokenizer
+from ktransformer.text.bert_characters import PARTS_OF_WORDS, WORDS_OF_THEIR_OWN
+from ktransformer.text.bert_normalizer import normalizer_model, normalizing_table
 
 SETTINGS = {
     "uncased": {"lowercase": True},
@@ -60,6 +63,22 @@ def test_sentences_in_thirty_languages_have_the_ids_of_hugging_face(stored, sett
     lines, expected = texts_in(stored["plain"]), ids_in(stored, setting, "plain")
     ids = [each.tolist() for each in make(stored, setting).encode_lines(lines)]
     assert ids == expected
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_character_is_normalised_as_by_hugging_face(stored, setting):
+    options = SETTINGS[setting]
+    strip_accents = options.get("strip_accents", options["lowercase"])
+    table = normalizing_table(lowercase=options["lowercase"], strip_accents=strip_accents)
+    normalizer = tensorflow_text.FastBertNormalizer(
+        model_buffer=tf.constant(normalizer_model(table))
+    )
+    characters = [chr(i) for i in range(0x110000) if not 0xD800 <= i < 0xE000]
+    normal = [text.decode() for text in normalizer.normalize(tf.constant(characters)).numpy()]
+    for point in PARTS_OF_WORDS | WORDS_OF_THEIR_OWN:  # Changed for FastWordpieceTokenizer.
+        normal[point if point < 0xD800 else point - 0x800] = chr(point)
+    digest = hashlib.sha256("\n".join(normal).encode()).digest()
+    assert digest == stored[f"{setting}/digest"].tobytes()
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -90,10 +90,12 @@ def test_a_score_that_is_no_number_is_seen():
     assert math.isnan(comparison.difference)
 
 
-def test_ids_may_be_padded_to_another_length():
-    comparison = Comparison({"ids": "score"})
+@pytest.mark.parametrize("pad_id", [0, 7])
+def test_ids_may_be_padded_to_another_length(pad_id):
+    comparison = Comparison({"ids": "score"}, pad_id=pad_id)
     expected = {"ids": np.array([[4, 3]]), "score": np.array([-1.0])}
-    comparison.add({0: "x"}, expected, {"ids": np.array([[4, 3, 0, 0]]), "score": np.array([-1.0])})
+    padded = {"ids": np.array([[4, 3, pad_id, pad_id]]), "score": np.array([-1.0])}
+    comparison.add({0: "x"}, expected, padded)
     assert comparison.agreement == [1]
 
 

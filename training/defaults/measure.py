@@ -23,7 +23,7 @@ from ktransformer.files import json_text, new_file
 from training.dates.data import Generation, generate
 from training.programs import exit_status
 
-DATES = {f"dates-{count}": count for count in (1000, 4000, 300_000)}
+DATES = {f"dates-{count}": count for count in (1000, 4000, 29_000, 300_000)}
 MULTI30K = {f"multi30k-{count}": count for count in (1000, 4000, 29_000)}
 _CHOSEN = ("vocabulary_size", "batch_tokens", "epochs", "optimizer", "schedule", "warmup_steps")
 _UPDATES = re.compile(r": ([\d,]+) updates in ")

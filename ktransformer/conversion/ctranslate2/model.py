@@ -83,6 +83,8 @@ class CTranslate2Model(OpenedExport):
         self._target = self._source
         if self.description.target_tokenizer_sha256 is not None:
             self._target = Tokenizer.load(self.path / TARGET_TOKENIZER)
+        language = self.description.decoding.target_language
+        self._language = None if language is None else self._source.language_id(language)
         source_size = self.description.source_vocabulary_size or self.description.vocabulary_size
         self._source_pieces = self._source.pieces(range(source_size))
         pieces = self._target.pieces(range(self.description.vocabulary_size))
@@ -114,7 +116,8 @@ class CTranslate2Model(OpenedExport):
         texts = to_tensors(signature, specs, inputs)["texts"]
         is_beam = signature == "beam"
         n_best = self.description.decoding.beam_size if is_beam else 1
-        ids, truncated = self._source.encode_dense(texts, self.description.max_source_length)
+        limit = self.description.max_source_length
+        ids, truncated = self._source.encode_dense(texts, limit, language=self._language)
         found, scores = self._search(ids.numpy(), n_best)
         ragged = tf.ragged.constant(found, ragged_rank=1, dtype=tf.int32, row_splits_dtype=tf.int32)
         written = self._target.decode(ragged).numpy().reshape(scores.shape)
@@ -131,7 +134,7 @@ class CTranslate2Model(OpenedExport):
             without any token has empty ones of score 0.
         """
         lengths = (ids != self._source.special_ids.pad).sum(axis=1)
-        rows = np.flatnonzero(lengths > 1).tolist()
+        rows = np.flatnonzero(lengths > (1 if self._language is None else 2)).tolist()
         found: list[list[int]] = [[] for _ in range(len(ids) * n_best)]
         scores = np.zeros((len(ids), n_best), np.float32)
         scores[rows] = IMPOSSIBLE

@@ -75,6 +75,7 @@ def check_conversion(
             _TOLERANCE if exact else _ROUGH_TOLERANCE,
             functools.partial(_search_wider, task, name, probe) if exact else None,
             ranked_by=task.RANKED_BY,
+            pad_id=task.pad_id,
         )
         if wrong is not None:
             raise InputError(f"The converted {name} gives another {wrong} than the model.")
@@ -92,6 +93,7 @@ def find_difference(
     search_wider: Callable[[], Outputs] | None = None,
     *,
     ranked_by: RankedBy,
+    pad_id: int = 0,
 ) -> str | None:
     """Compares the outputs of a model and of its conversion for the same inputs.
 
@@ -107,6 +109,7 @@ def find_difference(
             the two. None where any choice will do, for weights of few bits; the numbers of equal
             choices are compared, and by place for an input of which no choice is equal.
         ranked_by: The choices, each with the number that ranks it; see `Task.RANKED_BY`.
+        pad_id: The padding of choices that are ids.
 
     Returns:
         The name of an output that differs; None where there is none.
@@ -132,6 +135,7 @@ def find_difference(
         number,
         _limit(expected[number], tolerance),
         search_wider,
+        pad_id,
     )
 
 
@@ -141,10 +145,13 @@ def _compare_choices(
     number: str,
     limit: float,
     search_wider: Callable[[], Outputs] | None,
+    pad_id: int,
 ) -> str | None:
     """Returns the name of the choice or number that differs; see `find_difference`."""
     names = [key for key in expected if key != number]
-    listed, found = (list_choices(each, names, number) for each in (expected, outputs))
+    listed, found = (
+        list_choices(each, names, number, pad_id=pad_id) for each in (expected, outputs)
+    )
     numbers, got = (each[number].reshape(len(listed), -1) for each in (expected, outputs))
     for row, (choices, others) in enumerate(zip(listed, found, strict=True)):
         matched = match(choices, others)
@@ -154,7 +161,7 @@ def _compare_choices(
                 return number
         if search_wider is None or not matched.unequal:
             continue
-        known = _numbers_by_choice(search_wider(), names, number, row)
+        known = _numbers_by_choice(search_wider(), names, number, row, pad_id)
         for i, j in matched.unequal:
             as_good = (
                 abs(value - numbers[row, i]) <= limit and abs(value - got[row, j]) <= limit
@@ -167,12 +174,12 @@ def _compare_choices(
 
 
 def _numbers_by_choice(
-    outputs: Outputs, names: list[str], number: str, row: int
+    outputs: Outputs, names: list[str], number: str, row: int, pad_id: int
 ) -> dict[Hashable, list[float]]:
     """Returns how good each choice for an input is; one text may stand for several sequences."""
     numbers: dict[Hashable, list[float]] = {}
     if outputs:
-        choices = list_choices(outputs, names, number)[row]
+        choices = list_choices(outputs, names, number, pad_id=pad_id)[row]
         for choice, value in zip(choices, outputs[number][row].tolist(), strict=True):
             numbers.setdefault(choice, []).append(value)
     return numbers

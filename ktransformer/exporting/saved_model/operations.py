@@ -26,7 +26,7 @@ _OPERATIONS = """
     TFText>FastSentencepieceDetokenize TFText>FastSentencepieceTokenize
     FastBertNormalize FastWordpieceTokenizeWithOffsets
     TFText>FastWordpieceDetokenize TFText>WhitespaceTokenizeWithOffsetsV2
-    DecodeImage ScaleAndTranslate
+    DecodeImage DecodeJpeg ScaleAndTranslate Substr
     BatchFunction
 """
 _ALLOWED = frozenset(_OPERATIONS.split())

@@ -10,17 +10,21 @@ Vocabulary and odd lines are drawn from a seed, so that the program writes the s
 The file holds `vocabulary`, `plain` (sentences in 30 languages) and `odd` (2,000 lines of
 characters of every kind, of long words and of the names of special pieces), each one text with a
 NUL between two entries; and, for each setting of `SETTINGS` and each kind of line,
-`<setting>/<kind>/ids` and `/lengths`, int16, the ids of all lines joined.
+`<setting>/<kind>/ids` and `/lengths`, int16, the ids of all lines joined; and `<setting>/digest`,
+the SHA-256 of the normalised texts of all characters, joined by line ends, without the spaces
+around Chinese ones.
 """
 
 # ruff: noqa: RUF001 (characters that look like others are what it is about)
 
+import hashlib
 import random
 import tempfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from tokenizers.normalizers import BertNormalizer
 from transformers import BertTokenizer
 
 SPECIAL = ("[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -108,7 +112,19 @@ def main() -> None:
                 ids = [tokenizer(line)["input_ids"] for line in each]
                 arrays[f"{setting}/{kind}/ids"] = np.concatenate(ids).astype(np.int16)
                 arrays[f"{setting}/{kind}/lengths"] = np.array(list(map(len, ids)), np.int16)
+            normalizer = BertNormalizer(
+                handle_chinese_chars=False,
+                lowercase=options.get("do_lower_case", True),
+                strip_accents=options.get("strip_accents"),
+            )
+            normal = "\n".join(map(normalizer.normalize_str, every_character()))
+            digest = hashlib.sha256(normal.encode()).digest()
+            arrays[f"{setting}/digest"] = np.frombuffer(digest, np.uint8)
     np.savez_compressed(Path(__file__).with_name("word_pieces.npz"), **arrays)
+
+
+def every_character() -> list[str]:
+    return [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
 
 
 def odd_line(draw: random.Random) -> str:

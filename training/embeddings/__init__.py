@@ -1,0 +1,1 @@
+"""A published sentence encoder, imported, exported and compared with sentence-transformers."""
