@@ -1,0 +1,1 @@
+"""Fine-tunes a published text encoder to classify captions, against random weights."""
