@@ -371,8 +371,14 @@ class Config:
         )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Returns the configuration as nested dictionaries of plain values."""
-        return dataclasses.asdict(self)
+        """Returns the configuration as nested dictionaries of plain values, as JSON has them."""
+        return {
+            section: {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in values.items()
+            }
+            for section, values in dataclasses.asdict(self).items()
+        }
 
     @classmethod
     def from_dict(cls, sections: dict[str, Any]) -> "Config":

@@ -56,8 +56,10 @@ def renumber_pieces(
     spelled = (types.NORMAL, types.USER_DEFINED, types.BYTE)
     unlisted = [p for p in proto.pieces if p.piece not in table and p.type in spelled]
     marker = types(piece=UNLISTED, type=types.CONTROL, score=_foreign_score(proto))
+    if unlisted or any(piece.score == marker.score for piece in pieces):
+        unlisted.insert(0, marker)
     del proto.pieces[:]
-    proto.pieces.extend([*pieces, marker, *unlisted])
+    proto.pieces.extend([*pieces, *unlisted])
     trainer.vocab_size = len(proto.pieces)
     trainer.pad_id, trainer.unk_id = texts.index(trainer.pad_piece), texts.index(trainer.unk_piece)
     trainer.bos_id, trainer.eos_id = texts.index(trainer.bos_piece), texts.index(trainer.eos_piece)

@@ -139,7 +139,7 @@ def saving(monkeypatch):
     """Trains nothing, keeps a state, and calls what is appended in the place of saving."""
     calls = []
 
-    def train(config, text, validation, *, checkpoints, start):
+    def train(config, text, validation, *, checkpoints, **others):
         np.savez(checkpoints.path / "training.npz", np.arange(3))
 
     monkeypatch.setattr(training_of_runs, "train", train)

@@ -130,7 +130,7 @@ def test_a_run_whose_tokenizers_are_swapped_is_not_written(run, tmp_path):
 
 
 def test_a_run_with_two_vocabularies_is_not_pruned(run):
-    with pytest.raises(InputError, match=r"tokenizer.*two"):
+    with pytest.raises(InputError, match=r"one vocabulary.*two"):
         prune_run(run, ["one two"])
     with pytest.raises(InputError, match="source_vocabulary_size=28"):
         prune_model(run.model, np.arange(10))
