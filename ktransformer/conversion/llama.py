@@ -55,6 +55,7 @@ def convert(folder: PublishedFolder, problems: Problems) -> Imported:
         problems.add(f"bos_token_id={start} and eos_token_id={end} must be below vocab_size={size}")
     decoding = read_generation(folder.generation_config, end, options["max_length"], problems)
     _check_sizes(folder, size, options, problems)
+    problems.raise_if_any(folder.path)  # The tokenizer gets a piece for each row of the table.
     tokenizer = _read_tokenizer(folder, size, start, end, problems)
     problems.raise_if_any(folder.path)
     added = AddedIds.behind(size, start, end)

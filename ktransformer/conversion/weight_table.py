@@ -114,11 +114,13 @@ def check_shape(tensors: TensorReader, name: str, shape: Sequence[int], problems
 
     Args:
         tensors: The published tensors.
-        name: The name of the tensor; one that is not there is another check's.
+        name: The name of the tensor, which must be there.
         shape: The shape that the configuration gives it.
-        problems: Gets a sentence where they differ.
+        problems: Gets a sentence where it is missing or they differ.
     """
-    if name in tensors and tensors.shape(name) != tuple(shape):
+    if name not in tensors:
+        problems.add(f"it lacks the tensor {name}")
+    elif tensors.shape(name) != tuple(shape):
         problems.add(
             f"{name} has the shape {list(tensors.shape(name))}, but the configuration says "
             f"{list(shape)}"

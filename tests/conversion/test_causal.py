@@ -197,6 +197,7 @@ def test_the_settings_of_generate_are_taken(copy):
         ("gpt2", {"eos_token_id": [50, 51]}, r"eos_token_id=\[50, 51\]"),
         ("gpt2", {"bad_words_ids": [[7]]}, "bad_words_ids"),
         ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_type='llama3'"),
+        ("llama", {"vocab_size": 10**9}, r"embed_tokens.*1000000000"),
         ("llama", {"head_dim": 16}, "head_dim=16.* 8 "),
         ("llama", {"num_key_value_heads": 3}, "num_key_value_heads=3"),
         ("llama", {"hidden_act": "relu"}, "hidden_act='relu'"),
