@@ -1,7 +1,7 @@
 """The interface of everything that translates: strings in, strings out."""
 
 import abc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from ktransformer.tasks import TranslatorDescription
 from ktransformer.tasks.inputs import to_texts
 from ktransformer.tasks.translator import TEXT_SIGNATURES, Translator
 from ktransformer.text.line_limits import cut_line
+from ktransformer.text.terms import check_terms
 
 BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: the most of a batch of long lines.
 
@@ -35,6 +36,29 @@ class Translation(NamedTuple):
     @property
     def text(self) -> str:
         """The best translation."""
+        return self.texts[0]
+
+
+class TermTranslation(NamedTuple):
+    """The translation of one text with a terminology.
+
+    Attributes:
+        texts: The translation alone.
+        scores: Its score.
+        truncated: As of `Translation`.
+        terms_found: The different terms of the source.
+        terms_written: Those of them whose target terms are in the translation.
+    """
+
+    texts: list[str]
+    scores: list[float]
+    truncated: bool
+    terms_found: int
+    terms_written: int
+
+    @property
+    def text(self) -> str:
+        """The translation."""
         return self.texts[0]
 
 
@@ -65,7 +89,9 @@ class Engine(abc.ABC):
         self.concurrency = 1
 
     @abc.abstractmethod
-    def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
+    def run(
+        self, signature: str, texts: np.ndarray, **others: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """Runs a signature of texts; a subclass implements it.
 
         Several threads may call it at a time.
@@ -74,6 +100,7 @@ class Engine(abc.ABC):
             signature: One of `signatures` that takes texts: `serving_default` or `beam`.
             texts: An array `[B]` of UTF-8, dtype object; B is at least 1, and `batch_size` where
                 the description has one.
+            **others: Other inputs of the signature.
 
         Returns:
             `text`, bytes `[B]` (of `beam` `[B, K]`, best first); `score`, float32 of the same
@@ -109,21 +136,59 @@ class Engine(abc.ABC):
                 `texts` is no string.
             TypeError: `texts` is a single string.
         """
-        given = to_texts(texts)
         signature = self.find_signature(n_best)
+        return [
+            translation
+            for outputs, longer in self._run_batches(signature, texts)
+            for translation in _translations(outputs, n_best, longer)
+        ]
+
+    def translate_with_terms(
+        self, texts: Sequence[str], terms: Mapping[str, str] | Iterable[tuple[str, str]]
+    ) -> list[TermTranslation]:
+        """Translates texts with a terminology; see `Translator.translate_with_terms`.
+
+        Args:
+            texts: As for `translate_n_best`.
+            terms: The target term of each source term, or pairs of both.
+
+        Raises:
+            InputError: There is no signature `terms`, or one of `terms` is none; see
+                `ktransformer.text.terms.check_terms`.
+        """
+        if "terms" not in self.signatures:
+            raise InputError(
+                f"This export has no signature terms, only {', '.join(self.signatures)}."
+            )
+        characters = self.description.target_characters
+        columns = zip(*check_terms(terms, characters=characters), strict=True)
+        inputs = {
+            name: np.array([term.encode() for term in next(columns, ())], dtype=object)
+            for name in ("source_terms", "target_terms")
+        }
+        return [
+            TermTranslation(*translation, int(found), int(written))
+            for outputs, longer in self._run_batches("terms", texts, **inputs)
+            for translation, found, written in zip(
+                _translations(outputs, 1, longer),
+                outputs["terms_found"],
+                outputs["terms_written"],
+                strict=False,
+            )
+        ]
+
+    def _run_batches(
+        self, signature: str, texts: Sequence[str], **others: np.ndarray
+    ) -> Iterator[tuple[dict[str, np.ndarray], list[bool]]]:
+        """Yields the outputs of each batch, and which of its texts are longer than what is read."""
+        given = to_texts(texts)
         size = self.description.batch_size or max(len(given), 1)
-        translations: list[Translation] = []
         for start in range(0, len(given), size):
             chosen = given[start : start + size]
             padding = [b""] * (size - len(chosen)) if self.description.batch_size else []
             read = [_read(text, self.description.max_source_length) for text in chosen]
             batch = np.array([*(content for content, _ in read), *padding], dtype=object)
-            found = _translations(self.run(signature, batch), n_best)
-            translations += [
-                translation._replace(truncated=translation.truncated or longer)
-                for translation, (_, longer) in zip(found, read, strict=False)
-            ]
-        return translations
+            yield self.run(signature, batch, **others), [longer for _, longer in read]
 
     def find_signature(self, n_best: int = 1) -> str:
         """Returns the name of the signature that gives `n_best` translations of texts.
@@ -158,13 +223,18 @@ def _read(text: str | bytes, max_length: int) -> tuple[bytes, bool]:
     return cut.encode(), cut is not whole
 
 
-def _translations(outputs: dict[str, np.ndarray], n_best: int) -> list[Translation]:
+def _translations(
+    outputs: dict[str, np.ndarray], n_best: int, longer: Sequence[bool]
+) -> list[Translation]:
+    """Returns the translations of the texts; `longer` tells which of them were cut before."""
     rows = len(outputs["text"])
     texts = outputs["text"].reshape(rows, -1)[:, :n_best]
     scores = outputs["score"].reshape(rows, -1)[:, :n_best]
     return [
-        Translation([text.decode() for text in row], values.tolist(), bool(cut))
-        for row, values, cut in zip(texts, scores, outputs["truncated"], strict=True)
+        Translation([text.decode() for text in row], values.tolist(), bool(cut) or before)
+        for row, values, cut, before in zip(
+            texts, scores, outputs["truncated"], longer, strict=False
+        )
     ]
 
 
@@ -182,8 +252,10 @@ class ModelEngine(Engine):
         super().__init__(self._model.description)
         self.translator = translator
 
-    def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        return self._model.run(signature, texts=texts)
+    def run(
+        self, signature: str, texts: np.ndarray, **others: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        return self._model.run(signature, texts=texts, **others)
 
 
 def translate_lines(
@@ -211,7 +283,8 @@ def translate_blocks(
     batch_size: int = 32,
     n_best: int = 1,
     on_batch: Callable[[list[str]], object] = lambda texts: None,
-) -> Iterator[list[Translation]]:
+    translate: Callable[[list[str]], Sequence[T]] | None = None,
+) -> Iterator[list[Any]]:
     """Translates a stream of any length, of which it holds one block at a time.
 
     Within a block, lines of like length go together and `engine.concurrency` batches run at the
@@ -224,6 +297,8 @@ def translate_blocks(
         batch_size: Texts in a batch, which also holds at most `BATCH_CHARACTERS`.
         n_best: Translations of each; at most the engine's beam size.
         on_batch: Called in this thread with the texts of each batch that is done.
+        translate: Translates a batch, such as `engine.translate_with_terms` with its terms; None
+            for `engine.translate_n_best`.
 
     Yields:
         For each block, the translations of each line.

@@ -30,6 +30,7 @@ from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
 from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces, check_type
+from ktransformer.tasks.terms import example_terms, translate_with_terms
 from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
@@ -141,7 +142,8 @@ class Translator(SearchTask):
     kind = description_class.kind
     model_class = Transformer
     decoding_class = DecodingConfig
-    LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
+    LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step", "terms")
+    LITE_ON_REQUEST = frozenset({"terms"})
     OPTIONAL_FILES = (TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
     RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score", "ids": "score"}
@@ -153,6 +155,7 @@ class Translator(SearchTask):
     )
     model: Transformer
     decoding: DecodingConfig
+    translate_with_terms = translate_with_terms
 
     def __init__(
         self,
@@ -330,13 +333,13 @@ class Translator(SearchTask):
         decoding = dataclasses.replace(self.decoding, length_penalty=length_penalty)
         drawn = sample(
             TransformerSearch(self.model, source),
-            self._limits(source),
+            self.find_limits(source),
             search_ids(self.target_tokenizer.special_ids, self.decoding),
             seed=seed,
             score_forced_end=self.decoding.score_forced_end,
             rules=(*self.find_rules(decoding), *options),
         )
-        outputs = self._to_texts(self._end_empty(source, drawn))
+        outputs = self._to_texts(self.end_empty(source, drawn))
         return {name: values[:, 0] for name, values in outputs.items()}
 
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
@@ -389,7 +392,7 @@ class Translator(SearchTask):
         memory = self.model.prepare_memory(source)
         cache = self.model.empty_state(tf.shape(source)[0], self.max_target_length)
         return {
-            "limits": self._limits(source),
+            "limits": self.find_limits(source),
             **name_state(memory=memory, cache=cache),
         }
 
@@ -437,7 +440,7 @@ class Translator(SearchTask):
         chosen = None if self.shortlist is None else self.shortlist.choose(source)
         best = search_texts(
             TransformerSearch(self.model, source, chosen),
-            self._limits(source),
+            self.find_limits(source),
             (self.shortlist or self.target_tokenizer).special_ids,
             self.decoding,
             n_best=n_best,
@@ -445,12 +448,14 @@ class Translator(SearchTask):
         )
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
-        return self._end_empty(source, best)
+        return self.end_empty(source, best)
 
-    def _end_empty(self, source: tf.Tensor, best: Hypotheses) -> Hypotheses:
+    def end_empty(self, source: tf.Tensor, best: Hypotheses) -> Hypotheses:
+        """Replaces the hypotheses of sources without a token; see `written_texts.end_empty`."""
         return end_empty(source, best, self.target_tokenizer.special_ids, self._language)
 
-    def _limits(self, source: tf.Tensor) -> tf.Tensor:
+    def find_limits(self, source: tf.Tensor) -> tf.Tensor:
+        """Returns the most tokens of each target, the end token included: `[B, S] -> [B]`."""
         return length_limits(
             lengths_of(source, self.model.pad_id),
             ratio=self.decoding.max_length_ratio,
@@ -466,6 +471,7 @@ class Translator(SearchTask):
             "beam": self.beam,
             "score": self.score,
             "ids": self.ids,
+            "terms": self.translate_with_terms,
         }
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
@@ -534,6 +540,8 @@ class Translator(SearchTask):
         For `score`, each text stands as its own translation.
         """
         texts = cut_texts(examples, self.max_source_length)
+        if signature == "terms":
+            return example_terms(self, texts)
         if signature == "score":
             return {"source": texts, "target": texts}
         if signature != "ids":

@@ -11,5 +11,6 @@ from ktransformer.decoding.rules.exclusions import SuppressedIds as SuppressedId
 from ktransformer.decoding.rules.penalties import Coverage as Coverage
 from ktransformer.decoding.rules.penalties import LengthPenalty as LengthPenalty
 from ktransformer.decoding.rules.penalties import RepetitionPenalty as RepetitionPenalty
+from ktransformer.decoding.rules.phrases import RequiredPhrases as RequiredPhrases
 from ktransformer.decoding.rules.rule import Context as Context
 from ktransformer.decoding.rules.rule import Rule as Rule
