@@ -5,6 +5,7 @@ from ktransformer.engines.converted import CTranslate2Engine as CTranslate2Engin
 from ktransformer.engines.converted import OnnxEngine as OnnxEngine
 from ktransformer.engines.engine import Engine as Engine
 from ktransformer.engines.engine import ModelEngine as ModelEngine
+from ktransformer.engines.engine import TermTranslation as TermTranslation
 from ktransformer.engines.engine import Translation as Translation
 from ktransformer.engines.engine import batches_by_length as batches_by_length
 from ktransformer.engines.engine import translate_blocks as translate_blocks

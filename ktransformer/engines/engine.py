@@ -4,7 +4,7 @@ import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -89,9 +89,7 @@ class Engine(abc.ABC):
         self.concurrency = 1
 
     @abc.abstractmethod
-    def run(
-        self, signature: str, texts: np.ndarray, **others: np.ndarray
-    ) -> dict[str, np.ndarray]:
+    def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
         """Runs a signature of texts; a subclass implements it.
 
         Several threads may call it at a time.
@@ -252,9 +250,7 @@ class ModelEngine(Engine):
         super().__init__(self._model.description)
         self.translator = translator
 
-    def run(
-        self, signature: str, texts: np.ndarray, **others: np.ndarray
-    ) -> dict[str, np.ndarray]:
+    def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
         return self._model.run(signature, texts=texts, **others)
 
 
@@ -283,7 +279,7 @@ def translate_blocks(
     batch_size: int = 32,
     n_best: int = 1,
     on_batch: Callable[[list[str]], object] = lambda texts: None,
-    translate: Callable[[list[str]], Sequence[T]] | None = None,
+    translate: Callable[[list[str]], Sequence[Any]] | None = None,
 ) -> Iterator[list[Any]]:
     """Translates a stream of any length, of which it holds one block at a time.
 
@@ -308,14 +304,15 @@ def translate_blocks(
             not begun are dropped.
     """
     batch_size = to_integer("batch_size", batch_size, least=1)
+    translate = translate or (lambda batch: engine.translate_n_best(batch, n_best))
     with ThreadPoolExecutor(engine.concurrency) as pool:
         run = pool.map if engine.concurrency > 1 else map
         for lines in map(to_texts, blocks):
             # Longest first: at the end of a block no thread waits long for another.
             batches = list(batches_by_length(lines, batch_size))[::-1]
             texts = [[lines[i] for i in chosen] for chosen in batches]
-            found: dict[int, Translation] = {}
-            results = run(lambda batch: engine.translate_n_best(batch, n_best), texts)
+            found: dict[int, Any] = {}
+            results = run(translate, texts)
             for chosen, batch, translations in zip(batches, texts, results, strict=True):
                 found.update(zip(chosen, translations, strict=True))
                 on_batch(batch)

@@ -20,6 +20,8 @@ from ktransformer.text.piece_model import SPACE
 if TYPE_CHECKING:
     from ktransformer.tasks.translator import Translator
 
+TERM_BONUS = 8.0
+"""The bonus of `RequiredPhrases`; docs/terms.md has the measurement."""
 _EXAMPLES = 3  # Terms that `verify` asks for.
 
 
@@ -38,16 +40,11 @@ class _Required(NamedTuple):
 def translate_with_terms(
     self: "Translator", texts: tf.Tensor, source_terms: tf.Tensor, target_terms: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """Translates texts `[B]` with a terminology.
+    """Translates texts `[B]` with a terminology: `source_terms` and `target_terms`, `[n]` each.
 
     Source terms are found as `find_phrases` says, and the search writes the target terms of those
-    that are there; see `RequiredPhrases`. A target term that is no text of the tokenizer is not
-    asked for.
-
-    Args:
-        texts: The texts.
-        source_terms: Strings `[n]`, also none; an empty one is nowhere.
-        target_terms: Strings `[n]`, the target terms of these.
+    that are there; see `RequiredPhrases`. A source term that is empty is nowhere; a target term
+    that is no text of the tokenizer is not asked for. There may be no terms, n = 0.
 
     Returns:
         `text`, string `[B]`; `score`, float32 `[B]`, and `truncated`, boolean `[B]`, as of
@@ -59,7 +56,7 @@ def translate_with_terms(
     sources, targets = _to_points(source_terms), _to_points(target_terms)
     found = find_phrases(_to_points(texts, rows=0), sources)  # [B, n + 1]
     required = _require(found, *_encode_terms(tokenizer, target_terms, self.max_target_length))
-    rule = RequiredPhrases(*required, _find_continuing(tokenizer))
+    rule = RequiredPhrases(*required, _find_continuing(tokenizer), self.term_bonus)
     more = tf.reduce_sum(required.lengths, axis=1)
     best = search_texts(
         TransformerSearch(self.model, source),
@@ -68,6 +65,7 @@ def translate_with_terms(
         self.decoding,
         n_best=1,
         rules=(*self.find_rules(), rule),
+        unwritten=tokenizer.unwritten_ids,
     )
     best = self.end_empty(source, best)
     text = decode_n_best(tokenizer, best.ids)[:, 0]
@@ -97,7 +95,9 @@ def _encode_terms(
     """
     special = tokenizer.special_ids
     ids, truncated = tokenizer.encode_dense(terms, limit)
-    known = ~truncated & tf.reduce_all(ids != special.unknown, axis=1)
+    known = ~truncated
+    for never in (special.unknown, *tokenizer.unwritten_ids):
+        known = known & tf.reduce_all(ids != never, axis=1)
     lengths = tf.where(known, lengths_of(ids, special.pad) - 1, 0)
     ids = tf.pad(ids, [[0, 1], [0, 0]], constant_values=special.pad)
     return ids, tf.pad(lengths, [[0, 1]])
@@ -112,9 +112,7 @@ def _require(found: tf.Tensor, ids: tf.Tensor, lengths: tf.Tensor) -> _Required:
     number = tf.range(count) - tf.gather(tf.cumsum(counts, exclusive=True), row)
     most = tf.reduce_max(tf.concat([counts, [1]], axis=0))  # C
     nothing = tf.shape(lengths)[0] - 1  # The term without a token, for texts that have fewer.
-    chosen = tf.scatter_nd(
-        tf.stack([row, number], axis=1), term - nothing, tf.stack([rows, most])
-    )
+    chosen = tf.scatter_nd(tf.stack([row, number], axis=1), term - nothing, tf.stack([rows, most]))
     chosen = chosen + nothing
     return _Required(tf.gather(ids, chosen), tf.gather(lengths, chosen))
 
@@ -139,9 +137,7 @@ def _count(found: tf.Tensor) -> tf.Tensor:
 # Its exports.
 
 
-def lite_terms(
-    translator: "Translator", texts: tf.Tensor, batch_size: int | None
-) -> LiteSignature:
+def lite_terms(translator: "Translator", texts: tf.Tensor, batch_size: int | None) -> LiteSignature:
     """Returns the signature of a .tflite, to try on texts `[B]`.
 
     Raises:

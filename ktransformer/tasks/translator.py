@@ -14,6 +14,7 @@ from ktransformer.decoding import (
     Hypotheses,
     LengthPenalty,
     Rule,
+    SpecialIds,
     length_limits,
     sample,
     sampling_rules,
@@ -30,7 +31,7 @@ from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
 from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces, check_type
-from ktransformer.tasks.terms import example_terms, translate_with_terms
+from ktransformer.tasks.terms import TERM_BONUS, example_terms, translate_with_terms
 from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
@@ -74,6 +75,7 @@ class TranslatorDescription(TextDescription):
         target_label: The same of the target.
         characters: Those that its tokenizer knows; None where that cannot be told, as in exports
             of versions that did not write it.
+        symbols: The ids of the symbols of its tokenizer, by symbol; see `Tokenizer.symbols`.
     """
 
     STATEFUL: ClassVar[frozenset[str]] = frozenset({"decode_step"})
@@ -89,6 +91,12 @@ class TranslatorDescription(TextDescription):
     source_vocabulary_size: int | None = None
     shortlist: int | None = None
     characters: str | None = None
+    symbols: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def target_characters(self) -> str | None:
+        """The characters that the tokenizer of the target knows; None where they are not stored."""
+        return self.characters if self.target_tokenizer_sha256 is None else None
 
     @property
     def inexact(self) -> str:
@@ -120,6 +128,7 @@ class Translator(SearchTask):
     Attributes:
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
+        term_bonus: How readily a term is begun; see `RequiredPhrases`.
 
     Raises:
         InputError: A tokenizer has another number of pieces or another padding than the model,
@@ -155,6 +164,7 @@ class Translator(SearchTask):
     )
     model: Transformer
     decoding: DecodingConfig
+    term_bonus = TERM_BONUS
     translate_with_terms = translate_with_terms
 
     def __init__(
@@ -334,7 +344,7 @@ class Translator(SearchTask):
         drawn = sample(
             TransformerSearch(self.model, source),
             self.find_limits(source),
-            search_ids(self.target_tokenizer.special_ids, self.decoding),
+            self._search_ids(),
             seed=seed,
             score_forced_end=self.decoding.score_forced_end,
             rules=(*self.find_rules(decoding), *options),
@@ -445,10 +455,16 @@ class Translator(SearchTask):
             self.decoding,
             n_best=n_best,
             rules=self.find_rules(),
+            # A shortlist has no such ids: no training text has them in its targets.
+            unwritten=self.target_tokenizer.unwritten_ids if chosen is None else (),
         )
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
         return self.end_empty(source, best)
+
+    def _search_ids(self) -> SpecialIds:
+        target = self.target_tokenizer
+        return search_ids(target.special_ids, self.decoding, target.unwritten_ids)
 
     def end_empty(self, source: tf.Tensor, best: Hypotheses) -> Hypotheses:
         """Replaces the hypotheses of sources without a token; see `written_texts.end_empty`."""
@@ -490,11 +506,12 @@ class Translator(SearchTask):
             max_target_length=self.max_target_length,
             decoding=self.decoding,
             shortlist=None if self.shortlist is None else self.shortlist.size,
-            special_ids=search_ids(self.target_tokenizer.special_ids, self.decoding)._asdict(),
+            special_ids=self._search_ids()._asdict(),
             target_tokenizer_sha256=(
                 self.target_tokenizer.sha256 if len(self.tokenizers) > 1 else None
             ),
             characters=self.tokenizer.characters,
+            symbols=dict(self.tokenizer.symbols),
             **others,
         )
 

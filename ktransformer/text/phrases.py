@@ -52,7 +52,7 @@ def find_phrases(texts: CodePoints, phrases: CodePoints) -> tf.Tensor:
 
 
 def _find_matches(texts: CodePoints, phrases: CodePoints) -> _Matches:
-    """Finds all places of all phrases: candidates by the sums of their code points, then exactly."""
+    """Finds the places of all phrases: candidates by sums of code points, then exactly."""
     size, rows = tf.shape(texts.points)[0], row_ids(texts.row_splits)
     begins = _word_edges(texts.points, rows)  # [N + 1]
     places = tf.cast(tf.where(begins[:-1])[:, 0], tf.int32)  # [W]
@@ -81,7 +81,9 @@ def _find_matches(texts: CodePoints, phrases: CodePoints) -> _Matches:
     capital = (read + tf.gather(gain, word)[:, None] == other) & (offsets == 0)
     same = tf.where(tf.reduce_all(equal | capital, axis=1))[:, 0]
     return _Matches(
-        *(tf.gather(each, same) for each in (starts, phrase, lengths)),
+        starts=tf.gather(starts, same),
+        phrases=tf.gather(phrase, same),
+        lengths=tf.gather(lengths, same),
         exact=tf.gather(tf.reduce_all(equal, axis=1), same),
     )
 

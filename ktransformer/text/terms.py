@@ -23,8 +23,9 @@ def read_terms(path: str | Path) -> Terms:
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     terms: Terms = []
-    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n") if content else [], 1):
-        columns = decode_line(line.removesuffix(b"\r"), str(path), number).split("\t")
+    lines = content.removesuffix(b"\n").split(b"\n") if content else []
+    for number, line in enumerate(lines, 1):
+        columns = decode_line(line, str(path), number).split("\t")
         if len(columns) != 2:
             raise InputError(
                 f"{path}, line {number}: a line must have two terms and one tab between them; "

@@ -45,7 +45,9 @@ def find(request: pytest.FixtureRequest) -> _Find:
             return runner(texts=texts, phrases=phrases)["found"]
 
     def find_all(texts: list[str], phrases: list[str]) -> list[list[str]]:
-        encoded = [np.array([each.encode() for each in texts], object) for texts in (texts, phrases)]
+        encoded = [
+            np.array([each.encode() for each in texts], object) for texts in (texts, phrases)
+        ]
         return [[phrases[j] for j in np.flatnonzero(row)] for row in run(*encoded)]
 
     return find_all

@@ -8,8 +8,6 @@ import tensorflow as tf
 from ktransformer.decoding.hypotheses import IMPOSSIBLE
 from ktransformer.decoding.rules.rule import Context, Rule, checked
 
-BONUS = 8.0
-"""The default of `RequiredPhrases.bonus`; docs/terms.md has the measurement."""
 _FORCED = 30.0  # Makes a token all but certain.
 _UNLIKELY = 2.0  # How far below the best logit a token is unlikely to be chosen without a bonus.
 
@@ -43,7 +41,8 @@ class RequiredPhrases(Rule):
     is made unlikely, and the phrase counts as missing if it comes.
 
     Args:
-        ids: Int32 `[B, C, L]`, the tokens of C phrases for each sentence, padded at the end.
+        ids: Int32 `[B, C, L]`, the tokens of C phrases for each sentence, padded at the end; C and
+            L are at least 1.
         lengths: Int32 `[B, C]`, their numbers of tokens; 0 for no phrase.
         continues: Boolean `[V]`, the tokens that go on with the word before them.
         bonus: At least 0. A phrase is begun where its first token has about `exp(-bonus)` of the
@@ -60,7 +59,7 @@ class RequiredPhrases(Rule):
     ids: tf.Tensor
     lengths: tf.Tensor
     continues: tf.Tensor
-    bonus: float | tf.Tensor = BONUS
+    bonus: float | tf.Tensor
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bonus", checked("bonus", self.bonus))
@@ -72,23 +71,23 @@ class RequiredPhrases(Rule):
     def apply(self, logits: tf.Tensor, context: Context, state: Any) -> tuple[tf.Tensor, Any]:
         newest = tf.gather(context.ids, tf.maximum(context.index - 1, 0), axis=1)
         goes_on = tf.gather(self.continues, newest) & (context.index > 0)
-        done = state.done | (state.complete & ~goes_on[:, None])
+        done = state.done | (state.complete & ~tf.expand_dims(goes_on, 1))
         progress = _find_progress(state, context)
         complete = progress.complete & ~done
         missing = ~done & ~complete  # [N, C]
         tokens = tf.gather(state.ids, progress.count, batch_dims=2)  # [N, C], the next ones.
-        forced = (progress.count > 0) & tf.where(
-            progress.count == 1, state.unlikely, state.forced
-        )
+        forced = (progress.count > 0) & tf.where(progress.count == 1, state.unlikely, state.forced)
         best = tf.reduce_max(logits, axis=1, keepdims=True)
         unlikely = tf.gather(logits, tokens, batch_dims=1) < best - _UNLIKELY
 
-        left = tf.reduce_sum(tf.where(missing, state.lengths - progress.count, 0), axis=1)
+        count = tf.where(missing, progress.count, 0)
+        left = tf.reduce_sum(tf.where(missing, state.lengths, 0), axis=1)
         ends = tf.argmax(logits, axis=1, output_type=tf.int32) == context.special.end
-        must = ends | (context.counts + left + 1 >= context.limits)  # [N]
-        bonus = tf.where(must[:, None], _FORCED, self.bonus) + tf.zeros_like(logits[:, :1])
+        must = tf.expand_dims(ends | (context.counts + left + 1 >= context.limits), 1)
         begun = tf.reduce_any(forced & missing, axis=1, keepdims=True)
-        bonus = tf.where(begun, tf.where(forced, _FORCED, 0.0), bonus)
+        # One phrase at a time: the one that was begun, or has come furthest.
+        only = tf.where(begun, forced, count == tf.reduce_max(count, axis=1, keepdims=True))
+        bonus = tf.where(begun | must, tf.where(only, _FORCED, 0.0), self.bonus)
         logits = logits + _spread(tokens, tf.where(missing, bonus, 0.0), logits.shape[-1])
         follows = tf.reduce_any(complete, axis=1, keepdims=True) & self.continues
         logits = logits - tf.where(follows, self.bonus, 0.0)
@@ -106,11 +105,11 @@ def _find_progress(state: _State, context: Context) -> _Progress:
     tail = tf.gather(context.ids, tf.maximum(behind, 0), axis=1)
     tail = tf.where(behind >= 0, tail, -1)  # [N, L], the newest tokens.
     sizes = places + 1
-    inside = places < sizes[:, None]  # [L, L]: which tokens a beginning of so many has.
-    shifted = tf.where(inside, places + longest - sizes[:, None], 0)
-    newest = tf.gather(tail, shifted, axis=1)[:, None]  # [N, 1, L, L]
-    written = tf.reduce_all((newest == state.ids[:, :, None]) | ~inside, axis=3)  # [N, C, L]
-    lengths = state.lengths[:, :, None]
+    inside = places < tf.expand_dims(sizes, 1)  # [L, L]: which tokens a beginning of so many has.
+    shifted = tf.where(inside, places + longest - tf.expand_dims(sizes, 1), 0)
+    newest = tf.expand_dims(tf.gather(tail, shifted, axis=1), 1)  # [N, 1, L, L]
+    written = tf.reduce_all((newest == tf.expand_dims(state.ids, 2)) | ~inside, axis=3)  # [N, C, L]
+    lengths = tf.expand_dims(state.lengths, 2)
     begun = tf.where(written & (sizes < lengths), sizes, 0)
     return _Progress(
         count=tf.reduce_max(begun, axis=2),
@@ -120,10 +119,11 @@ def _find_progress(state: _State, context: Context) -> _Progress:
 
 def _spread(tokens: tf.Tensor, bonus: tf.Tensor, size: int) -> tf.Tensor:
     """Gives each token the mean of its bonuses that are not 0: `[N, C]` twice -> `[N, V]`."""
-    same = (tokens[:, :, None] == tokens[:, None]) & (bonus > 0)[:, None]  # [N, C, C]
+    same = tf.expand_dims(tokens, 2) == tf.expand_dims(tokens, 1)
+    same = same & tf.expand_dims(bonus > 0, 1)  # [N, C, C]
     count = tf.reduce_sum(tf.cast(same, tf.float32), axis=2)
     rows = tf.shape(tokens)[0]
-    row = tf.zeros_like(tokens) + tf.range(rows)[:, None]
+    row = tf.zeros_like(tokens) + tf.expand_dims(tf.range(rows), 1)
     places = tf.reshape(tf.stack([row, tokens], axis=2), [-1, 2])
     shares = tf.reshape(bonus / tf.maximum(count, 1.0), [-1])
     return tf.scatter_nd(places, shares, tf.stack([rows, size]))
