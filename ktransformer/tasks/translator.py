@@ -31,7 +31,7 @@ from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
 from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces, check_type
-from ktransformer.tasks.terms import TERM_BONUS, example_terms, translate_with_terms
+from ktransformer.tasks.terms import TERM_BONUSES, example_terms, translate_with_terms
 from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
@@ -128,7 +128,7 @@ class Translator(SearchTask):
     Attributes:
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
-        term_bonus: How readily a term is begun; see `RequiredPhrases`.
+        term_bonuses: How readily a term is begun; see `RequiredPhrases`.
 
     Raises:
         InputError: A tokenizer has another number of pieces or another padding than the model,
@@ -164,7 +164,7 @@ class Translator(SearchTask):
     )
     model: Transformer
     decoding: DecodingConfig
-    term_bonus = TERM_BONUS
+    term_bonuses = TERM_BONUSES
     translate_with_terms = translate_with_terms
 
     def __init__(
