@@ -14,6 +14,7 @@ from ktransformer.decoding import (
     Hypotheses,
     LengthPenalty,
     Rule,
+    SpecialIds,
     length_limits,
     sample,
     sampling_rules,
@@ -73,6 +74,7 @@ class TranslatorDescription(TextDescription):
         target_label: The same of the target.
         characters: Those that its tokenizer knows; None where that cannot be told, as in exports
             of versions that did not write it.
+        symbols: The ids of the symbols of its tokenizer, by symbol; see `Tokenizer.symbols`.
     """
 
     STATEFUL: ClassVar[frozenset[str]] = frozenset({"decode_step"})
@@ -88,6 +90,7 @@ class TranslatorDescription(TextDescription):
     source_vocabulary_size: int | None = None
     shortlist: int | None = None
     characters: str | None = None
+    symbols: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def inexact(self) -> str:
@@ -331,7 +334,7 @@ class Translator(SearchTask):
         drawn = sample(
             TransformerSearch(self.model, source),
             self._limits(source),
-            search_ids(self.target_tokenizer.special_ids, self.decoding),
+            self._search_ids(),
             seed=seed,
             score_forced_end=self.decoding.score_forced_end,
             rules=(*self.find_rules(decoding), *options),
@@ -442,10 +445,16 @@ class Translator(SearchTask):
             self.decoding,
             n_best=n_best,
             rules=self.find_rules(),
+            # A shortlist has no such ids: no training text has them in its targets.
+            unwritten=self.target_tokenizer.unwritten_ids if chosen is None else (),
         )
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
         return self._end_empty(source, best)
+
+    def _search_ids(self) -> SpecialIds:
+        target = self.target_tokenizer
+        return search_ids(target.special_ids, self.decoding, target.unwritten_ids)
 
     def _end_empty(self, source: tf.Tensor, best: Hypotheses) -> Hypotheses:
         return end_empty(source, best, self.target_tokenizer.special_ids, self._language)
@@ -484,11 +493,12 @@ class Translator(SearchTask):
             max_target_length=self.max_target_length,
             decoding=self.decoding,
             shortlist=None if self.shortlist is None else self.shortlist.size,
-            special_ids=search_ids(self.target_tokenizer.special_ids, self.decoding)._asdict(),
+            special_ids=self._search_ids()._asdict(),
             target_tokenizer_sha256=(
                 self.target_tokenizer.sha256 if len(self.tokenizers) > 1 else None
             ),
             characters=self.tokenizer.characters,
+            symbols=dict(self.tokenizer.symbols),
             **others,
         )
 
