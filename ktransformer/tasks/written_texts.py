@@ -93,7 +93,7 @@ def search_texts(
     special: SpecialIds,
     config: SearchConfig,
     *,
-    n_best: int,
+    n_best: int | tf.Tensor,
     rules: Sequence[Rule],
 ) -> Hypotheses:
     """Finds the `n_best` sequences: greedily if the beam size is 1, else by beam search."""
