@@ -27,7 +27,7 @@ from ktransformer.tasks.controls import MOST_DRAWN
 from ktransformer.tasks.graph_function import graph_method
 from ktransformer.tasks.prefixes import Prefixes, begins_word, read_prefixes, restore_prefixes
 from ktransformer.tasks.transformer_search import TransformerSearch
-from ktransformer.tasks.written_texts import decode_n_best, search_ids, search_texts
+from ktransformer.tasks.written_texts import decode_n_best, search_texts
 from ktransformer.text import BaseTokenizer
 
 if TYPE_CHECKING:
@@ -228,6 +228,7 @@ def _search_by_rules(translator: "Translator", request: _Request) -> tuple[tf.Te
         translator.decoding,
         n_best=n_best,
         rules=(*_rules(translator, wide), NthFirstToken(ranks)),
+        unwritten=translator.target_tokenizer.unwritten_ids,
     )
     return _collect(translator, wide, best, copies)
 
@@ -245,7 +246,7 @@ def _draw(translator: "Translator", request: _Request) -> tuple[tf.Tensor, tf.Te
     drawn = sample(
         TransformerSearch(translator.model, wide.source),
         _limits(translator, wide),
-        search_ids(translator.target_tokenizer.special_ids, translator.decoding),
+        translator.special_search_ids(),
         seed=request.seed,
         score_forced_end=translator.decoding.score_forced_end,
         rules=(*_rules(translator, wide), *options),

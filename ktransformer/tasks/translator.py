@@ -14,6 +14,7 @@ from ktransformer.decoding import (
     Hypotheses,
     LengthPenalty,
     Rule,
+    SpecialIds,
     length_limits,
     sample,
     sampling_rules,
@@ -75,6 +76,7 @@ class TranslatorDescription(TextDescription):
         target_label: The same of the target.
         characters: Those that its tokenizer knows; None where that cannot be told, as in exports
             of versions that did not write it.
+        symbols: The ids of the symbols of its tokenizer, by symbol; see `Tokenizer.symbols`.
     """
 
     STATEFUL: ClassVar[frozenset[str]] = frozenset({"decode_step"})
@@ -90,6 +92,7 @@ class TranslatorDescription(TextDescription):
     source_vocabulary_size: int | None = None
     shortlist: int | None = None
     characters: str | None = None
+    symbols: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def inexact(self) -> str:
@@ -336,7 +339,7 @@ class Translator(SearchTask):
         drawn = sample(
             TransformerSearch(self.model, source),
             self.find_limits(source),
-            search_ids(self.target_tokenizer.special_ids, self.decoding),
+            self.special_search_ids(),
             seed=seed,
             score_forced_end=self.decoding.score_forced_end,
             rules=(*self.find_rules(decoding), *options),
@@ -462,10 +465,17 @@ class Translator(SearchTask):
             self.decoding,
             n_best=n_best,
             rules=self.find_rules() if rules is None else rules,
+            # A shortlist has no such ids: no training text has them in its targets.
+            unwritten=self.target_tokenizer.unwritten_ids if chosen is None else (),
         )
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
         return self.end_empty(source, best)
+
+    def special_search_ids(self) -> SpecialIds:
+        """Returns the special ids of a search in the whole vocabulary."""
+        target = self.target_tokenizer
+        return search_ids(target.special_ids, self.decoding, target.unwritten_ids)
 
     def end_empty(self, source: tf.Tensor, best: Hypotheses) -> Hypotheses:
         """Replaces the hypotheses of sources without a token; see `written_texts.end_empty`."""
@@ -507,11 +517,12 @@ class Translator(SearchTask):
             max_target_length=self.max_target_length,
             decoding=self.decoding,
             shortlist=None if self.shortlist is None else self.shortlist.size,
-            special_ids=search_ids(self.target_tokenizer.special_ids, self.decoding)._asdict(),
+            special_ids=self.special_search_ids()._asdict(),
             target_tokenizer_sha256=(
                 self.target_tokenizer.sha256 if len(self.tokenizers) > 1 else None
             ),
             characters=self.tokenizer.characters,
+            symbols=dict(self.tokenizer.symbols),
             **others,
         )
 
