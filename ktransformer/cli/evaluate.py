@@ -117,7 +117,7 @@ def _translate(
 
     engine = open_engine(options, other)
     translations = translate_lines(engine, sources, batch_size=options.batch_size)
-    unknown = UnknownCharacters(engine.description.characters)
+    unknown = UnknownCharacters(engine.description.characters, engine.description.symbols)
     unknown.add(sources)
     warn_of_texts(engine, sum(each.truncated for each in translations), unknown)
     return [each.text for each in translations]

@@ -47,7 +47,7 @@ _OF_CHARACTERS = {
     CharacterClass.WIDE_STOP: "。！？｡．؟۔।॥։።፧៕។၊။᠃᠉꓿﹒﹖﹗",
     CharacterClass.COMMA: ",;:，、；：､،؛",
     CharacterClass.OPENING: "¿¡•‣◦▪●",
-    CharacterClass.QUOTE: "\"'«»‹›“”„‟‘’‚‛〝〞＂＇¹²³⁰⁴⁵⁶⁷⁸⁹",  # The raised numbers are those of footnotes.
+    CharacterClass.QUOTE: "\"'«»‹›“”„‟‘’‚‛〝〞＂＇¹²³⁰⁴⁵⁶⁷⁸⁹",  # The numbers of footnotes, too.
     CharacterClass.EMOJI: "\ufe0f\u200d",
 }
 _OF_CATEGORIES = {
