@@ -28,6 +28,15 @@ def lite_signature(translator: "Translator", name: str, batch_size: int | None) 
     if name in TEXT_SIGNATURES:
         texts = translator.tokenizer.decode(source)
         return translator.text_signature(name, batch_size, {"texts": texts})
+    if name == "annotate":
+        return translator.text_signature(
+            name,
+            batch_size,
+            {
+                "source": translator.tokenizer.decode(source),
+                "target": translator.target_tokenizer.decode(source),
+            },
+        )
     length = translator.max_source_length if batch_size else None
     ids = {"source": tf.TensorSpec([batch_size, length], tf.int32)}
     if name == "decode_step":
