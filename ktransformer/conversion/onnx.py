@@ -1,4 +1,4 @@
-"""Writes the two signatures of a translator with which a caller drives the search, as ONNX."""
+"""Writes the two signatures of a translator that drive the search as ONNX."""
 
 import dataclasses
 import importlib
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ktransformer.conversion.converted_model import DESCRIPTION, TARGET_TOKENIZER, TOKENIZER
 from ktransformer.errors import InputError, first_line
 from ktransformer.files import FolderKind, check_new_folder, new_folder
 from ktransformer.files.checksums import folder_checksums, seal
@@ -17,7 +18,6 @@ from ktransformer.tasks.graph_function import graph_function
 from ktransformer.tasks.task import check_task
 
 SIGNATURES = ("encode", "decode_step")
-DESCRIPTION = "ktransformer.json"
 KIND = FolderKind(
     "an ONNX folder",
     (r"(encode|decode_step)\.onnx", r"(target_)?tokenizer\.model", r"ktransformer\.json"),
@@ -67,11 +67,10 @@ def export_onnx(task: Task, path: str | Path, *, overwrite: bool = False, **labe
     task = task.in_float32()
     task.check_before_export()
     description = task.describe(SIGNATURES, **labels)
-    names = ("tokenizer.model", "target_tokenizer.model")
     with new_folder(path, overwrite=overwrite, kind=KIND) as folder:
         for name in SIGNATURES:
             _write(folder / f"{name}.onnx", name, task.lite_signature(name, None))
-        for tokenizer, name in zip(task.tokenizers, names, strict=False):
+        for tokenizer, name in zip(task.tokenizers, (TOKENIZER, TARGET_TOKENIZER), strict=False):
             tokenizer.save(folder / name)
         whole = dataclasses.replace(description, files=folder_checksums(folder))
         (folder / DESCRIPTION).write_bytes(seal(whole.to_json().encode()))

@@ -1,7 +1,8 @@
 """Opens a model in any of its forms, such as a folder or a .tflite; runs translators."""
 
 from ktransformer.runtime import supported_backend as supported_backend  # isort: skip
-from ktransformer.engines.ctranslate2 import CTranslate2Engine as CTranslate2Engine
+from ktransformer.engines.converted import CTranslate2Engine as CTranslate2Engine
+from ktransformer.engines.converted import OnnxEngine as OnnxEngine
 from ktransformer.engines.engine import Engine as Engine
 from ktransformer.engines.engine import ModelEngine as ModelEngine
 from ktransformer.engines.engine import Translation as Translation
@@ -14,6 +15,7 @@ from ktransformer.engines.opening import open_model as open_model
 from ktransformer.engines.saved_model import SavedModelEngine as SavedModelEngine
 from ktransformer.engines.scoring import PairScore as PairScore
 from ktransformer.engines.scoring import score_pairs as score_pairs
+from ktransformer.engines.task_model import PublishedModel as PublishedModel
 from ktransformer.engines.task_model import TaskModel as TaskModel
 from ktransformer.runtime.threads import available_cores as available_cores
 from ktransformer.tasks import load_translator as load_translator

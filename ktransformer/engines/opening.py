@@ -1,31 +1,34 @@
-"""Opens models in any form: a folder, a SavedModel, a .tflite or a CTranslate2 folder."""
+"""Opens models in any form: a folder, a SavedModel, a .tflite or one of another library."""
 
 from pathlib import Path
 
+from ktransformer.conversion import is_published, load
 from ktransformer.conversion.ctranslate2 import CTranslate2Model, is_ctranslate2
-from ktransformer.engines.ctranslate2 import CTranslate2Engine
+from ktransformer.conversion.onnx_model import OnnxModel, is_onnx
+from ktransformer.engines.converted import CTranslate2Engine, OnnxEngine
 from ktransformer.engines.engine import Engine, ModelEngine
 from ktransformer.engines.lite import LiteEngine
 from ktransformer.engines.saved_model import SavedModelEngine
-from ktransformer.engines.task_model import TaskModel
+from ktransformer.engines.task_model import PublishedModel, TaskModel
 from ktransformer.errors import InputError
 from ktransformer.exporting import LiteModel, SavedModel, is_saved_model
 from ktransformer.numbers import to_integer
 from ktransformer.runtime.threads import available_cores
 from ktransformer.saving.folder import is_model_folder
-from ktransformer.tasks import load, load_translator
+from ktransformer.tasks.folder import as_translator
 
 _MAX_REPLICAS = 8  # A .tflite's replica holds weights of its own.
 
 
 def open_model(
     path: str | Path, *, threads: int | None = None, replicas: int = 1, check: bool = True
-) -> TaskModel | SavedModel | LiteModel | CTranslate2Model:
+) -> TaskModel | SavedModel | LiteModel | CTranslate2Model | OnnxModel:
     """Opens a model of any kind in any form, to run its signatures by name.
 
     Args:
-        path: A model's folder, a SavedModel's folder, a .tflite file or a CTranslate2 folder.
-        threads: CPU threads of LiteRT and CTranslate2; None for as many as there are cores.
+        path: A model's folder, a SavedModel's folder, a .tflite file, a CTranslate2, ONNX or
+            published folder.
+        threads: CPU threads of LiteRT, CTranslate2 and ONNX Runtime; None for one a core.
             TensorFlow's are set for the process, by `tf.config.threading`.
         replicas: Interpreters of a .tflite, or batches of CTranslate2, each for a call at a time.
         check: As for `load_engine`.
@@ -47,8 +50,12 @@ def open_model(
     if path.is_file() or is_ctranslate2(path):
         opened = LiteModel if path.is_file() else CTranslate2Model
         return opened(path, threads=threads or available_cores(), replicas=replicas, check=check)
+    if is_onnx(path):
+        return OnnxModel(path, threads=threads or available_cores(), check=check)
     if _is_export(path):
         return SavedModel(path, check=check)
+    if is_published(path):
+        return PublishedModel(load(path), path)
     return TaskModel(load(path, check=check), path)
 
 
@@ -71,8 +78,8 @@ def load_engine(
         adapter: A LoRA adapter of the run, see `ktransformer.saving.adapter`; an export has none.
         beam_size: Another beam size than the run's; an export's is fixed.
         length_penalty: Likewise.
-        threads: CPU threads of LiteRT and CTranslate2 for a batch; None for as many as there are
-            cores. TensorFlow's are set for the process, by `tf.config.threading`.
+        threads: CPU threads of LiteRT, CTranslate2 and ONNX Runtime for a batch; None for as many
+            as there are cores. TensorFlow's are set for the process, by `tf.config.threading`.
         concurrency: Batches that `translate_blocks` and `translate_lines` run at the same time,
             on `threads` threads each; of a .tflite at most 8, which share the threads of the rest.
         check: Whether the files are compared with the checksums that were written with them, and
@@ -86,7 +93,7 @@ def load_engine(
     path = _check_exists(path)
     concurrency = to_integer("concurrency", concurrency, least=1)
     threads = None if threads is None else to_integer("threads", threads, least=1)
-    if adapter is not None and (path.is_file() or _is_export(path)):
+    if adapter is not None and (path.is_file() or _is_export(path) or is_onnx(path)):
         raise InputError(f"An adapter goes with a run; got {adapter} and an export, {path}.")
     decoding = {"beam_size": beam_size, "length_penalty": length_penalty}
     if path.is_file():
@@ -96,11 +103,15 @@ def load_engine(
     elif is_ctranslate2(path):
         threads = threads or available_cores()
         engine = CTranslate2Engine(path, threads=threads, replicas=concurrency, check=check)
+    elif is_onnx(path):
+        engine = OnnxEngine(path, threads=threads or available_cores(), check=check)
+        engine.concurrency = concurrency
     elif _is_export(path):
         engine = SavedModelEngine(path, check=check)
         engine.concurrency = concurrency
     else:
-        engine = ModelEngine(load_translator(path, check=check, adapter=adapter, **decoding))
+        task = load(path, check=check, adapter=adapter, **decoding)
+        engine = ModelEngine(as_translator(task, path))
         engine.concurrency = concurrency
         return engine
     for name, value in decoding.items():

@@ -1,5 +1,6 @@
 """A task in this process, with the interface of an opened export."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,19 @@ class TaskModel:
             known = ", ".join(signatures)
             raise InputError(f"signature must be one of {known}; got {name!r}.")
         return signatures[name]
+
+
+class PublishedModel(TaskModel):
+    """A published folder, imported. Its ids are not those of the run that it may be made from.
+
+    Attributes:
+        kind: Its form, `Hugging Face`.
+        description: As of a `TaskModel`, without the signature `ids`.
+    """
+
+    kind = "Hugging Face"
+
+    def __init__(self, task: Task, path: Path) -> None:
+        super().__init__(task, path)
+        texts = tuple(name for name in self.description.signatures if name != "ids")
+        self.description = dataclasses.replace(self.description, signatures=texts)

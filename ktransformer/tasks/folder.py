@@ -159,7 +159,15 @@ def load_translator(path: str | Path, *, check: bool = True, **settings: Any) ->
     Raises:
         InputError: As `load`, or the folder holds another kind of model.
     """
-    task = load(path, check=check, **settings)
+    return as_translator(load(path, check=check, **settings), path)
+
+
+def as_translator(task: Task, path: str | Path) -> Translator:
+    """Returns a task that must be a translator.
+
+    Raises:
+        InputError: It is another kind.
+    """
     if not isinstance(task, Translator):
         raise InputError(
             f"{path} is {with_article(task.kind)}, not {with_article(Translator.kind)}."

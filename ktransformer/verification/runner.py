@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.engines import TaskModel, open_model
+from ktransformer.engines import PublishedModel, TaskModel, open_model
 from ktransformer.errors import InputError
 from ktransformer.exporting.matching import Outputs
 from ktransformer.scores import score_texts
@@ -18,7 +18,7 @@ from ktransformer.verification.report import Result
 
 
 class Export:
-    """A SavedModel or a .tflite, opened.
+    """An export in any form, opened.
 
     Args:
         path: Its folder or file.
@@ -26,7 +26,7 @@ class Export:
 
     Attributes:
         path: The folder or file.
-        form: `SavedModel` or `tflite`.
+        form: `SavedModel`, `tflite`, `CTranslate2`, `ONNX` or `Hugging Face`.
         description: Its description.
         load_seconds: Time to open it.
 
@@ -37,13 +37,18 @@ class Export:
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         start = time.perf_counter()
         model = open_model(path, threads=threads)
-        if isinstance(model, TaskModel):
+        if model.kind == TaskModel.kind:
             raise InputError(f"{path} is the folder of a model, not an export of one.")
         self._model = model
         self.load_seconds = time.perf_counter() - start
-        self.path = model.path
+        self.path = Path(model.path or path)  # The numbered folder of a SavedModel.
         self.form = model.kind
         self.description = model.description
+
+    @property
+    def keeps_ids(self) -> bool:
+        """Whether its ids are those of the model: a published folder numbers them anew."""
+        return self.form != PublishedModel.kind
 
     @property
     def kind(self) -> str:

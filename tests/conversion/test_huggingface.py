@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ktransformer.config import DecodingConfig
 from ktransformer.conversion import import_published
 from ktransformer.conversion.huggingface import export_huggingface
 from ktransformer.errors import InputError
+from tests.run_command import refusal
 from tests.small_models import small_filler
 from tests.small_translator import drawn_translator
 
@@ -128,3 +130,27 @@ def test_a_folder_that_is_imported_again_has_equal_weights_and_texts(folder):
 def test_another_kind_of_model_is_refused(tmp_path):
     with pytest.raises(InputError, match="masked language model"):
         export_huggingface(small_filler(), tmp_path / "model")
+
+
+def test_verify_compares_the_folder_with_the_run(run_folder, data_folder, tmp_path, capsys):
+    output = tmp_path / "model"
+    export = ["export", run_folder, "--format", "huggingface", "--output", output]
+    assert main([*map(str, export)]) == 0
+    verify = ["verify", output, "--run", run_folder, "--source", data_folder / "test.source"]
+    # There the start and the padding are one token, of another logit, which counts in few pieces.
+    assert main([*map(str, verify), "--max-score-difference", "0.05"]) == 0
+    report = capsys.readouterr().out
+    assert re.search("serving_default .* Hugging Face .* 1.0000 ", report)
+    assert not re.search("ids .* Hugging Face", report)  # They are numbered anew there.
+
+
+def test_verify_refuses_a_folder_of_a_longer_model(run_folder, data_folder, capsys, folder):
+    source = data_folder / "test.source"
+    message = refusal(capsys, "verify", folder[0], "--run", run_folder, "--source", source)
+    assert re.search("max_source_length.*24.*30", message)
+
+
+def test_translate_runs_the_folder(folder, translate):
+    path, _ = folder
+    (text,) = import_published(path).task.translate_texts(["one two three"])["text"].numpy()
+    assert translate("one two three\n", path)[1] == f"{text.decode()}\n"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -313,3 +314,14 @@ def test_real_tokenizers_look_up_what_sentencepiece_segments():
             dense, _ = tokenizer.encode_dense(tf.constant(texts), 200)
             np.testing.assert_array_equal(lite["ids"], dense)
             np.testing.assert_array_equal(lite["texts"], tokenizer.decode(dense))
+
+
+def test_an_import_goes_to_ctranslate2(run_path, stored, tmp_path, capsys):
+    # Two tokenizers of one table of ids, an output bias, and texts with a language token.
+    output, source = tmp_path / "relu.ct2", tmp_path / "source"
+    arguments = ["export", str(run_path), "--format", "ctranslate2", "--output", str(output)]
+    assert main([*arguments, "--early-stopping", "--score-forced-end"]) == 0
+    source.write_text("\n".join(map(str, stored["relu/lines"])) + "\n", encoding="utf-8")
+    verify = ["verify", output, "--run", run_path, "--source", source]
+    assert main([*map(str, verify)]) == 0
+    assert re.search("serving_default .* CTranslate2 .* 1.0000 ", capsys.readouterr().out)

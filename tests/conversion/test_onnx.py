@@ -6,12 +6,15 @@ import sys
 import numpy as np
 import pytest
 
+from ktransformer.cli import main
 from ktransformer.config import DecodingConfig
 from ktransformer.conversion.onnx import export_onnx
+from ktransformer.engines import OnnxEngine, load_engine
 from ktransformer.errors import InputError
 from tests.run_command import refusal
 from tests.small_models import small_filler
-from tests.small_translator import drawn_translator
+from tests.small_run import number_pairs
+from tests.small_translator import TEXTS, drawn_translator
 
 OPTIONS = [
     {},
@@ -72,3 +75,39 @@ def test_another_kind_of_model_is_refused(tmp_path):
     pytest.importorskip("tf2onnx")
     with pytest.raises(InputError, match="masked language model"):
         export_onnx(small_filler(), tmp_path / "model")
+
+
+def test_the_folder_gives_the_texts_and_scores_of_the_run(run_folder, tmp_path):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    output = tmp_path / "model"
+    assert main(["export", str(run_folder), "--format", "onnx", "--output", str(output)]) == 0
+    texts = [*TEXTS, *(source for source, _ in number_pairs(100, seed=5))]
+    ours, theirs = load_engine(run_folder), load_engine(output)
+    assert type(theirs) is OnnxEngine
+    expected, got = ours.translate_n_best(texts, n_best=2), theirs.translate_n_best(texts, n_best=2)
+    for line, other in zip(expected, got, strict=True):
+        assert (other.texts, other.truncated) == (line.texts, line.truncated)
+        assert other.scores == pytest.approx(line.scores, abs=1e-3)
+
+
+def test_verify_compares_it_with_the_run(run_folder, data_folder, tmp_path, capsys):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    output = tmp_path / "model"
+    assert main(["export", str(run_folder), "--format", "onnx", "--output", str(output)]) == 0
+    verify = ["verify", output, "--run", run_folder, "--source", data_folder / "test.source"]
+    assert main([*map(str, verify)]) == 0
+    assert re.search("serving_default .* ONNX .* 1.0000 ", capsys.readouterr().out)
+
+
+def test_a_damaged_folder_is_refused(run_folder, tmp_path):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    output = tmp_path / "model"
+    assert main(["export", str(run_folder), "--format", "onnx", "--output", str(output)]) == 0
+    content = bytearray((output / "encode.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (output / "encode.onnx").write_bytes(content)
+    with pytest.raises(InputError, match=r"encode\.onnx"):
+        load_engine(output)

@@ -7,15 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ktransformer.conversion.converted_model import DESCRIPTION, TARGET_TOKENIZER, TOKENIZER
 from ktransformer.conversion.ctranslate2.library import import_ctranslate2
-from ktransformer.conversion.ctranslate2.model import (
-    DESCRIPTION,
-    QUANTIZATIONS,
-    TARGET_TOKENIZER,
-    TOKENIZER,
-    WEIGHTS,
-    open_translator,
-)
+from ktransformer.conversion.ctranslate2.model import QUANTIZATIONS, WEIGHTS, open_translator
 from ktransformer.conversion.ctranslate2.specification import find_obstacles, make_spec
 from ktransformer.conversion.problems import Problems
 from ktransformer.errors import InputError

@@ -7,19 +7,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ktransformer.conversion.converted_model import ConvertedModel
 from ktransformer.conversion.ctranslate2.library import import_ctranslate2
 from ktransformer.decoding import IMPOSSIBLE, length_limits
 from ktransformer.errors import InputError, first_line
-from ktransformer.exporting.pickling import OpenedExport
-from ktransformer.files.checksums import check_files, is_sealed, read_json
 from ktransformer.numbers import to_integer
-from ktransformer.tasks import TranslatorDescription
-from ktransformer.tasks.inputs import to_tensors
-from ktransformer.tasks.translator import TEXT_SIGNATURES
-from ktransformer.text import Tokenizer
 
-DESCRIPTION, WEIGHTS = "ktransformer.json", "model.bin"
-TOKENIZER, TARGET_TOKENIZER = "tokenizer.model", "target_tokenizer.model"
+WEIGHTS = "model.bin"
 QUANTIZATIONS = {
     "none": "float32",
     "float16": "float32",
@@ -35,7 +29,7 @@ def is_ctranslate2(path: str | Path) -> bool:
     return (Path(path) / WEIGHTS).is_file()
 
 
-class CTranslate2Model(OpenedExport):
+class CTranslate2Model(ConvertedModel):
     """A CTranslate2 folder that `export_ctranslate2` wrote, opened.
 
     The search is CTranslate2's, with the settings that the translator had: it, too, ends when as
@@ -59,6 +53,7 @@ class CTranslate2Model(OpenedExport):
     """
 
     kind = "CTranslate2"
+    WEIGHTS = (WEIGHTS,)
 
     def __init__(
         self,
@@ -68,87 +63,40 @@ class CTranslate2Model(OpenedExport):
         replicas: int = 1,
         check: bool = True,
     ) -> None:
-        self.path = Path(path)
         threads = to_integer("threads", threads, least=1)
         replicas = to_integer("replicas", replicas, least=1)
-        if not (self.path / DESCRIPTION).is_file():
-            raise InputError(f"{self.path} is not a CTranslate2 folder that ktransformer wrote.")
-        content, _ = read_json(self.path / DESCRIPTION)
-        self.description = TranslatorDescription.from_json(content, self.path)
-        if check:
-            if not is_sealed(content):
-                raise InputError(f"{self.path / DESCRIPTION} is damaged: its checksum is another.")
-            check_files(self.path, self.description.files, (WEIGHTS, TOKENIZER))
-        self._source = Tokenizer.load(self.path / TOKENIZER)
-        self._target = self._source
-        if self.description.target_tokenizer_sha256 is not None:
-            self._target = Tokenizer.load(self.path / TARGET_TOKENIZER)
-        language = self.description.decoding.target_language
-        self._language = None if language is None else self._source.language_id(language)
+        super().__init__(path, check=check)
         source_size = self.description.source_vocabulary_size or self.description.vocabulary_size
         self._source_pieces = self._source.pieces(range(source_size))
         pieces = self._target.pieces(range(self.description.vocabulary_size))
         self._target_ids = {piece: i for i, piece in enumerate(pieces)}
         special = self._target.special_ids
-        self._suppressed = [[pieces[special.pad]], [pieces[special.start]]]
+        suppressed = (special.pad, special.start, *self._target.unwritten_ids)
+        self._suppressed = [[pieces[i]] for i in suppressed]
         self._translator = open_translator(
             self.path, self.description.quantization, threads=threads, replicas=replicas
         )
 
-    def inputs(self, signature: str) -> list[str]:
-        """Returns the names of a signature's inputs."""
-        self._check_signature(signature)
-        return ["texts"]
-
-    def _check_signature(self, name: str) -> None:
-        if name not in self.description.signatures:
-            known = ", ".join(self.description.signatures)
-            raise InputError(f"{self.path} has no signature {name!r}, only {known}.")
-
-    def run(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Runs a signature; several threads may call it at a time.
-
-        Raises:
-            InputError: There is no such signature, or it takes other inputs.
-        """
-        self._check_signature(signature)
-        specs = {"texts": tf.TensorSpec([None], tf.string, "texts")}
-        texts = to_tensors(signature, specs, inputs)["texts"]
-        is_beam = signature == "beam"
-        n_best = self.description.decoding.beam_size if is_beam else 1
-        limit = self.description.max_source_length
-        ids, truncated = self._source.encode_dense(texts, limit, language=self._language)
-        found, scores = self._search(ids.numpy(), n_best)
-        ragged = tf.ragged.constant(found, ragged_rank=1, dtype=tf.int32, row_splits_dtype=tf.int32)
-        written = self._target.decode(ragged).numpy().reshape(scores.shape)
-        outputs = {"text": written, "score": scores}
-        if not is_beam:
-            outputs = {name: values[:, 0] for name, values in outputs.items()}
-        return {**outputs, "truncated": truncated.numpy()}
-
-    def _search(self, ids: np.ndarray, n_best: int) -> tuple[list[list[int]], np.ndarray]:
-        """Searches for source ids `[B, S]`.
-
-        Returns:
-            The target ids of B * `n_best` hypotheses, and their scores `[B, n_best]`. A source
-            without any token has empty ones of score 0.
-        """
-        lengths = (ids != self._source.special_ids.pad).sum(axis=1)
+    def search(self, source: np.ndarray, n_best: int) -> tuple[tf.RaggedTensor, np.ndarray]:
+        lengths = (source != self._source.special_ids.pad).sum(axis=1)
         rows = np.flatnonzero(lengths > (1 if self._language is None else 2)).tolist()
-        found: list[list[int]] = [[] for _ in range(len(ids) * n_best)]
-        scores = np.zeros((len(ids), n_best), np.float32)
+        found: list[list[int]] = [[] for _ in range(len(source) * n_best)]
+        scores = np.zeros((len(source), n_best), np.float32)
         scores[rows] = IMPOSSIBLE
         # CTranslate2 adds the end token of the source.
-        sources = [[self._source_pieces[i] for i in ids[row, : lengths[row] - 1]] for row in rows]
+        sources = [
+            [self._source_pieces[i] for i in source[row, : lengths[row] - 1]] for row in rows
+        ]
         hypotheses = self._translate(sources, n_best) if sources else []
         places, texts = [], []
-        for row, source, targets in zip(rows, sources, hypotheses, strict=True):
+        for row, pieces, targets in zip(rows, sources, hypotheses, strict=True):
             for i, target in enumerate(targets, start=row * n_best):
                 found[i] = [self._target_ids[piece] for piece in target]
                 places.append(i)
-                texts.append((source, target))
+                texts.append((pieces, target))
         scores.reshape(-1)[places] = self._score(texts)
-        return found, scores
+        ragged = tf.ragged.constant(found, ragged_rank=1, dtype=tf.int32, row_splits_dtype=tf.int32)
+        return ragged, scores
 
     def _translate(self, sources: Sequence[list[str]], n_best: int) -> list[list[list[str]]]:
         """Returns the pieces of the hypotheses of each source, best first, without the end."""
@@ -184,11 +132,6 @@ class CTranslate2Model(OpenedExport):
         results = self._translator.score_batch(*zip(*texts, strict=True), max_input_length=0)
         penalty = self.description.decoding.length_penalty
         return [sum(each.log_probs) / len(each.log_probs) ** penalty for each in results]
-
-    def warmup(self) -> None:
-        """Runs each signature once, so that no user's run is the first."""
-        for name in TEXT_SIGNATURES:
-            self.run(name, texts=np.array([b"a"], dtype=object))
 
 
 def open_translator(path: Path, quantization: str, *, threads: int = 1, replicas: int = 1) -> Any:
