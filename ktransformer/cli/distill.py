@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     engine = open_engine(options)
     n_best = options.n_best or engine.description.decoding.beam_size
     engine.find_signature(n_best)
-    unknown = UnknownCharacters(engine.description.characters)
+    unknown = UnknownCharacters(engine.description.characters, engine.description.symbols)
     truncated = pairs = 0
     progress = Progress(sys.stderr)
     with (

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     sources, references = read_aligned(options.source, options.reference)
     engine = open_engine(options)
     translations = translate_lines(engine, sources, batch_size=options.batch_size)
-    unknown = UnknownCharacters(engine.description.characters)
+    unknown = UnknownCharacters(engine.description.characters, engine.description.symbols)
     unknown.add(sources)
     warn_of_texts(engine, sum(each.truncated for each in translations), unknown)
     scores = score_texts(

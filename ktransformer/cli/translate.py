@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     descriptor = sys.stdin.fileno()
     progress = Progress(sys.stderr, _bytes_left(descriptor))
     truncated = 0
-    unknown = UnknownCharacters(engine.description.characters)
+    unknown = UnknownCharacters(engine.description.characters, engine.description.symbols)
     for translations in translate_blocks(
         engine,
         unknown.watch(read_blocks(descriptor, "standard input")),

@@ -83,6 +83,10 @@ class DataConfig:
     """Every digit is a piece of its own."""
     character_coverage: float = 1.0
     """Share of the text's characters that get a piece; the rarest others become unknown."""
+    symbols: tuple[str, ...] = ()
+    """Texts that become one unbreakable piece each, such as <x1>."""
+    tags: tuple[str, ...] = ()
+    """Likewise, for texts that only sources contain, such as <2de>: no translation contains one."""
     batch_tokens: int | None = None
     """The most tokens of a batch on each side, padding included; subword_alpha may add some,
     and rdrop_alpha holds them twice. null to choose from the text, from 512 to 4096."""
@@ -105,6 +109,11 @@ class DataConfig:
             source_vocabulary_size=self.source_vocabulary_size,
             shared_vocabulary=self.shared_vocabulary,
         )
+        for name in ("symbols", "tags"):
+            named = [each for each in getattr(self, name) if len(each.split()) != 1]
+            check(not named, f"{name} must be texts without white space", **{name: named})
+        symbols = (*self.symbols, *self.tags)
+        check(len({*symbols}) == len(symbols), "symbols and tags must be distinct", symbols=symbols)
         check_range(self, "batch_tokens", least=1)
         check_range(self, "character_coverage", least=0, most=1, open_below=True)
         check_range(self, "bucket_step", least=1)

@@ -165,6 +165,8 @@ def _find_obstacles(translator: Translator, problems: Problems) -> None:
         problems.add("target_language must be null, for there the texts begin with its token")
     if any(find_unlisted(each.model) is not None for each in translator.tokenizers):
         problems.add("its tokenizers, of a Marian folder, are not written back as they were")
+    if any(each.symbols for each in translator.tokenizers):
+        problems.add("its tokenizer has symbols, which MarianTokenizer would break")
     every = range(model.vocabulary_size)
     if translator.tokenizer.pieces(every) != translator.target_tokenizer.pieces(every):
         problems.add("its two tokenizers must have the same piece of each id")

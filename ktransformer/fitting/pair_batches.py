@@ -68,7 +68,9 @@ def make_batches(
 
 def length_bound(config: Config) -> LengthBound:
     """Returns the test for lines that are longer than `max_length` with any tokenizer."""
-    return LengthBound(config.model.max_length, config.data.split_digits)
+    data = config.data
+    symbols = (*data.symbols, *data.tags)
+    return LengthBound(config.model.max_length, data.split_digits, symbols)
 
 
 def log_pairs(name: str, pairs: int, empty: int, too_long: int, config: Config) -> None:

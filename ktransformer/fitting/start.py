@@ -13,7 +13,14 @@ from ktransformer.saving.weights import digest_weights
 # Settings of the model that do not change its weights or its outputs after training.
 _TRAINING_ONLY = {"dropout", "attention_dropout", "hidden_dropout", "remat", "dtype"}
 _SIZES = ("vocabulary_size", "source_vocabulary_size")
-_OF_TOKENIZER = (*_SIZES, "shared_vocabulary", "split_digits", "character_coverage")
+_OF_TOKENIZER = (
+    *_SIZES,
+    "shared_vocabulary",
+    "split_digits",
+    "character_coverage",
+    "symbols",
+    "tags",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -132,6 +132,11 @@ class StreamedText:
             "character_coverage": config.data.character_coverage,
             "max_length": config.model.max_length,
         }
+        about |= {
+            name: list(value)
+            for name in ("symbols", "tags")
+            if (value := getattr(config.data, name))
+        }
         if not config.data.shared_vocabulary:
             about["source_vocabulary_size"] = config.data.source_vocabulary_size
         if tokenizers is not None:

@@ -65,6 +65,8 @@ def _train(lines: list[str], name: str, data: DataConfig) -> Tokenizer:
         requested,
         split_digits=data.split_digits,
         character_coverage=data.character_coverage,
+        symbols=data.symbols,
+        tags=data.tags if data.shared_vocabulary or name != "vocabulary_size" else (),
     )
     if tokenizer.vocabulary_size < _SMALL_SHARE * requested:
         _log.warning(

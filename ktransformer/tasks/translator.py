@@ -14,6 +14,7 @@ from ktransformer.decoding import (
     Hypotheses,
     LengthPenalty,
     Rule,
+    SpecialIds,
     length_limits,
     sample,
     sampling_rules,
@@ -24,6 +25,8 @@ from ktransformer.models import Transformer
 from ktransformer.numbers import to_integer
 from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
+from ktransformer.tasks.controlled import controlled
+from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
@@ -73,6 +76,7 @@ class TranslatorDescription(TextDescription):
         target_label: The same of the target.
         characters: Those that its tokenizer knows; None where that cannot be told, as in exports
             of versions that did not write it.
+        symbols: The ids of the symbols of its tokenizer, by symbol; see `Tokenizer.symbols`.
     """
 
     STATEFUL: ClassVar[frozenset[str]] = frozenset({"decode_step"})
@@ -88,6 +92,7 @@ class TranslatorDescription(TextDescription):
     source_vocabulary_size: int | None = None
     shortlist: int | None = None
     characters: str | None = None
+    symbols: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def inexact(self) -> str:
@@ -141,7 +146,9 @@ class Translator(SearchTask):
     kind = description_class.kind
     model_class = Transformer
     decoding_class = DecodingConfig
-    LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
+    LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step", "controlled")
+    LITE_ON_REQUEST = frozenset({"controlled"})
+    SAVED_MODEL_ON_REQUEST = frozenset({"controlled"})
     OPTIONAL_FILES = (TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
     RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score", "ids": "score"}
@@ -153,6 +160,7 @@ class Translator(SearchTask):
     )
     model: Transformer
     decoding: DecodingConfig
+    controlled = controlled
 
     def __init__(
         self,
@@ -330,13 +338,13 @@ class Translator(SearchTask):
         decoding = dataclasses.replace(self.decoding, length_penalty=length_penalty)
         drawn = sample(
             TransformerSearch(self.model, source),
-            self._limits(source),
-            search_ids(self.target_tokenizer.special_ids, self.decoding),
+            self.find_limits(source),
+            self.special_search_ids(),
             seed=seed,
             score_forced_end=self.decoding.score_forced_end,
             rules=(*self.find_rules(decoding), *options),
         )
-        outputs = self._to_texts(self._end_empty(source, drawn))
+        outputs = self._to_texts(self.end_empty(source, drawn))
         return {name: values[:, 0] for name, values in outputs.items()}
 
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
@@ -389,7 +397,7 @@ class Translator(SearchTask):
         memory = self.model.prepare_memory(source)
         cache = self.model.empty_state(tf.shape(source)[0], self.max_target_length)
         return {
-            "limits": self._limits(source),
+            "limits": self.find_limits(source),
             **name_state(memory=memory, cache=cache),
         }
 
@@ -431,26 +439,50 @@ class Translator(SearchTask):
     def _cut(self, source: tf.Tensor) -> tf.Tensor:
         return cut_ids(source, self.max_source_length, self.tokenizer.special_ids)
 
-    def search(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
-        """Finds the `n_best` target sequences of source ids `[B, S]`."""
-        n_best = to_integer("n_best", n_best, least=1, most=self.decoding.beam_size)
+    def search(
+        self,
+        source: tf.Tensor,
+        n_best: int | tf.Tensor = 1,
+        *,
+        rules: Sequence[Rule] | None = None,
+        limits: tf.Tensor | None = None,
+    ) -> Hypotheses:
+        """Finds the `n_best` target sequences of source ids `[B, S]`.
+
+        Args:
+            source: The ids.
+            n_best: At most the beam size; an int32 scalar tensor must be within the range.
+            rules: Other rules than the translator's; None for these.
+            limits: Int32 `[B]`, other limits than `find_limits` gives.
+        """
+        if not tf.is_tensor(n_best):
+            n_best = to_integer("n_best", n_best, least=1, most=self.decoding.beam_size)
         chosen = None if self.shortlist is None else self.shortlist.choose(source)
         best = search_texts(
             TransformerSearch(self.model, source, chosen),
-            self._limits(source),
+            self.find_limits(source) if limits is None else limits,
             (self.shortlist or self.target_tokenizer).special_ids,
             self.decoding,
             n_best=n_best,
-            rules=self.find_rules(),
+            rules=self.find_rules() if rules is None else rules,
+            # A shortlist has no such ids: no training text has them in its targets.
+            unwritten=self.target_tokenizer.unwritten_ids if chosen is None else (),
         )
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
-        return self._end_empty(source, best)
+        return self.end_empty(source, best)
 
-    def _end_empty(self, source: tf.Tensor, best: Hypotheses) -> Hypotheses:
+    def special_search_ids(self) -> SpecialIds:
+        """Returns the special ids of a search in the whole vocabulary."""
+        target = self.target_tokenizer
+        return search_ids(target.special_ids, self.decoding, target.unwritten_ids)
+
+    def end_empty(self, source: tf.Tensor, best: Hypotheses) -> Hypotheses:
+        """Replaces the hypotheses of sources without a token; see `written_texts.end_empty`."""
         return end_empty(source, best, self.target_tokenizer.special_ids, self._language)
 
-    def _limits(self, source: tf.Tensor) -> tf.Tensor:
+    def find_limits(self, source: tf.Tensor) -> tf.Tensor:
+        """Returns the most tokens of each target, the end token included: `[B, S] -> [B]`."""
         return length_limits(
             lengths_of(source, self.model.pad_id),
             ratio=self.decoding.max_length_ratio,
@@ -466,6 +498,7 @@ class Translator(SearchTask):
             "beam": self.beam,
             "score": self.score,
             "ids": self.ids,
+            "controlled": self.controlled,
         }
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
@@ -484,11 +517,12 @@ class Translator(SearchTask):
             max_target_length=self.max_target_length,
             decoding=self.decoding,
             shortlist=None if self.shortlist is None else self.shortlist.size,
-            special_ids=search_ids(self.target_tokenizer.special_ids, self.decoding)._asdict(),
+            special_ids=self.special_search_ids()._asdict(),
             target_tokenizer_sha256=(
                 self.target_tokenizer.sha256 if len(self.tokenizers) > 1 else None
             ),
             characters=self.tokenizer.characters,
+            symbols=dict(self.tokenizer.symbols),
             **others,
         )
 
@@ -534,6 +568,8 @@ class Translator(SearchTask):
         For `score`, each text stands as its own translation.
         """
         texts = cut_texts(examples, self.max_source_length)
+        if signature == "controlled":
+            return Controls().to_inputs(texts)
         if signature == "score":
             return {"source": texts, "target": texts}
         if signature != "ids":

@@ -76,12 +76,15 @@ def probe_ids(tokenizer: BaseTokenizer, lengths: Sequence[int], width: int) -> t
     return tf.constant(ids)
 
 
-def search_ids(special: SpecialIds, config: SearchConfig) -> decoding.SpecialIds:
+def search_ids(
+    special: SpecialIds, config: SearchConfig, unwritten: Sequence[int] = ()
+) -> decoding.SpecialIds:
     """Returns the special ids of a search.
 
-    Only ordinary tokens and the end token are chosen, and the unknown one, if `config` allows it.
+    Only ordinary tokens, symbols that are not among the `unwritten` and the end token are chosen,
+    and the unknown one, if `config` allows it.
     """
-    suppressed: tuple[int, ...] = (special.pad, special.start)
+    suppressed: tuple[int, ...] = (special.pad, special.start, *unwritten)
     if config.suppress_unknown:
         suppressed += (special.unknown,)
     return decoding.SpecialIds(special.start, special.end, special.pad, suppressed)
@@ -93,11 +96,12 @@ def search_texts(
     special: SpecialIds,
     config: SearchConfig,
     *,
-    n_best: int,
+    n_best: int | tf.Tensor,
     rules: Sequence[Rule],
+    unwritten: Sequence[int] = (),
 ) -> Hypotheses:
     """Finds the `n_best` sequences: greedily if the beam size is 1, else by beam search."""
-    ids = search_ids(special, config)
+    ids = search_ids(special, config, unwritten)
     options: dict[str, Any] = {"rules": rules, "score_forced_end": config.score_forced_end}
     if config.beam_size == 1:
         return greedy_search(model, limits, ids, **options)

@@ -3,8 +3,9 @@
 import abc
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -37,6 +38,8 @@ class BaseTokenizer(tf.Module, abc.ABC):
         vocabulary_size: The number of ids.
         special_ids: The ids of the start, the end, padding, unknown text and the mask.
         mask_token: The mask as it is written in a text; None without one.
+        symbols: The id of each text that is one unbreakable piece, the mask aside.
+        unwritten_ids: The ids of symbols that a search for translations never writes.
         characters: The known characters, in order; None where they do not tell which text is known.
         lite_obstacle: Why there is no LiteRT form with the same ids, or None.
     """
@@ -49,6 +52,8 @@ class BaseTokenizer(tf.Module, abc.ABC):
     mask_token: str | None
     characters: str | None
     lite_obstacle: str | None
+    symbols: Mapping[str, int] = MappingProxyType({})
+    unwritten_ids: tuple[int, ...] = ()
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -8,6 +8,7 @@ NUL and what is not UTF-8.
 from typing import NamedTuple
 
 import tensorflow as tf
+from tensorflow_text.python.ops import ngrams_op
 
 from ktransformer.text.base_tokenizer import tensorflow_text
 
@@ -96,13 +97,16 @@ def _join_runs(strings: tf.Tensor, splits: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
     # The ragged kernel: the dense one crashes TensorFlow.
     strings = tf.gather(strings, tf.reshape(places, [-1]))
     runs_of_width = tf.range(tf.shape(row, tf.int64)[0] + 1) * _WIDTH
-    joined = tensorflow_text.ngrams(
-        tf.RaggedTensor.from_row_splits(strings, runs_of_width, validate=False),
-        _WIDTH,
-        reduction_type=tensorflow_text.Reduction.STRING_JOIN,
+    # The operation itself: `tensorflow_text.ngrams` also builds windows that it does not use, with
+    # 500 functions of checks, which take ten times as long to trace as a search.
+    joined, _ = ngrams_op.gen_ngrams_op.tf_text_ngrams_string_join(
+        input_values=strings,
+        input_row_splits=[runs_of_width],
+        width=_WIDTH,
+        axis=-1,
         string_separator="",
     )
-    return tf.gather(joined.flat_values, tf.range(tf.shape(row)[0])), new_splits
+    return tf.gather(joined, tf.range(tf.shape(row)[0])), new_splits
 
 
 def join_segments(

@@ -84,13 +84,18 @@ class LengthBound:
     Attributes:
         max_length: The most tokens of a side, the end token included.
         split_digits: Whether every digit is a piece of its own.
+        symbols: The tokenizer's symbols, which are one token each.
     """
 
     max_length: int
     split_digits: bool = True
+    symbols: tuple[str, ...] = ()
 
     def excludes(self, *sides: str) -> bool:
         """Returns whether one of the sides is too long; see `is_surely_longer`."""
+        if self.symbols:
+            symbol = re.compile("|".join(map(re.escape, self.symbols)))
+            sides = tuple(symbol.sub("", side) for side in sides)  # The bound may be lower.
         return any(
             is_surely_longer(side, self.max_length, split_digits=self.split_digits)
             for side in sides

@@ -1,5 +1,6 @@
-"""Reads and edits serialized SentencePiece models: the mask, single pieces, their properties."""
+"""Reads and edits serialized SentencePiece models: symbols, single pieces, their properties."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,41 +18,104 @@ NORMALIZATION = "nmt_nfkc"
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # Marks a leading space in a piece.
 UNKNOWN_PENALTY = 10  # How far below the lowest piece SentencePiece scores an unknown character.
 
+_LONGEST_SYMBOL = 64  # Characters: as many as are encoded for each token that a text may have.
 _SCORE_MARGIN = 0.1  # Of an added word over its segmentation: far above rounding.
 
 
-def add_mask(model: bytes) -> bytes:
-    """Adds the mask token to a trained model: one piece with a leading space, and one without.
+def add_symbols(model: bytes, symbols: Sequence[str], tags: Sequence[str] = ()) -> bytes:
+    """Adds symbols behind a model's last piece: each once with a leading space, and once without.
 
     They are normal pieces, because LiteRT's tokenizer has no user-defined ones. Their score
     exceeds what the neighbouring pieces can lose, so the best segmentation always contains them.
+    The pieces with a space come first, in the order of the symbols, then the others.
+
+    Args:
+        model: A unigram model without symbols.
+        symbols: The symbols; the mask must be the last.
+        tags: Those of them that only sources contain.
     """
     proto = piece_schema().ModelProto.FromString(model)
-    # Without the pieces that a training text with `<mask>` in it may have given.
-    ordinary = [piece for piece in proto.pieces if MASK not in piece.piece]
-    lowest = min(piece.score for piece in ordinary) - UNKNOWN_PENALTY
+    lowest = min(piece.score for piece in proto.pieces) - UNKNOWN_PENALTY
     score = -2 * proto.trainer_spec.max_sentencepiece_length * lowest
-    del proto.pieces[:]
-    proto.pieces.extend(ordinary)
-    for text in (SPACE + MASK, MASK):
+    for text in [*(SPACE + symbol for symbol in symbols), *symbols]:
         proto.pieces.add(piece=text, score=score)
+    proto.trainer_spec.control_symbols.extend(tags)
     added: bytes = proto.SerializeToString()
     return added
 
 
-def find_mask(model: bytes) -> int | None:
-    """Returns the id of the mask token that `add_mask` added, or None."""
+def remove_pieces_with(model: bytes, symbols: Sequence[str]) -> bytes:
+    """Removes the pieces with a symbol in them that a training text with symbols may have given."""
+    proto = piece_schema().ModelProto.FromString(model)
+    normal = proto.SentencePiece.NORMAL
+    kept = [
+        piece
+        for piece in proto.pieces
+        if piece.type != normal or not any(symbol in piece.piece for symbol in symbols)
+    ]
+    del proto.pieces[:]
+    proto.pieces.extend(kept)
+    without: bytes = proto.SerializeToString()
+    return without
+
+
+def find_symbols(model: bytes) -> dict[str, int]:
+    """Returns the id of each symbol that `add_symbols` added, the mask included.
+
+    As many ids follow the last of them, those of the same symbols inside a word.
+    """
     pieces = piece_schema().ModelProto.FromString(model).pieces
-    last = [(piece.piece, piece.score > 0) for piece in pieces[-2:]]  # Trained scores are negative.
-    return len(pieces) - 2 if last == [(SPACE + MASK, True), (MASK, True)] else None
+    # Trained scores are negative.
+    end = (p.piece for p in reversed(pieces) if p.score > 0)
+    symbols = [*itertools.takewhile(lambda text: not text.startswith(SPACE), end)][::-1]
+    first = len(pieces) - 2 * len(symbols)
+    before = [(piece.piece, piece.score > 0) for piece in pieces[first : first + len(symbols)]]
+    if first < 0 or before != [(SPACE + symbol, True) for symbol in symbols]:
+        return {}
+    return {symbol: first + i for i, symbol in enumerate(symbols)}
+
+
+def find_tags(model: bytes) -> tuple[str, ...]:
+    """Returns the symbols that only sources contain."""
+    return tuple(piece_schema().ModelProto.FromString(model).trainer_spec.control_symbols)
+
+
+def check_symbols(model: bytes, symbols: Sequence[str]) -> None:
+    """Checks that symbols can be added to a model.
+
+    Raises:
+        InputError: One is empty, has white space in it, does not survive the normalisation, is
+            there twice, contains another, or is a special piece.
+    """
+    processor = open_processor(model)
+    for symbol in symbols:
+        if len(symbol) > _LONGEST_SYMBOL:
+            raise InputError(
+                f"A symbol must have at most {_LONGEST_SYMBOL} characters; got {len(symbol)}."
+            )
+        if not symbol or SPACE in symbol or processor.normalize(symbol) != SPACE + symbol:
+            raise InputError(
+                "A symbol must be text without white space that the tokenizer's normalisation "
+                f"does not change; got {symbol!r}."
+            )
+        if sum(symbol in other for other in symbols) > 1:
+            raise InputError(
+                f"Symbols must be distinct, and none may contain another; got {symbol!r} in "
+                f"{', '.join(map(repr, symbols))}."
+            )
+        i = processor.piece_to_id(symbol)
+        if processor.id_to_piece(i) == symbol and (
+            processor.is_control(i) or processor.is_unknown(i)
+        ):
+            raise InputError(f"A symbol must be no special piece; got {symbol!r}.")
 
 
 def essential_pieces(model: bytes) -> list[int]:
     """Returns the ids that every smaller vocabulary must keep, ascending.
 
-    These are the special and user-defined pieces, both pieces of the mask, all single characters,
-    so that every text of known characters can still be encoded, and the piece with the lowest
-    score, from which SentencePiece derives the score of unknown characters.
+    These are the special and user-defined pieces, both pieces of each symbol, all single
+    characters, so that every text of known characters can still be encoded, and the piece with the
+    lowest score, from which SentencePiece derives the score of unknown characters.
 
     Pieces of a table that the model itself lacks (see `find_foreign`) are not among them; pieces
     that the table lacks are.
@@ -75,8 +139,9 @@ def essential_pieces(model: bytes) -> list[int]:
     essential |= {i for i in ordinary if i >= (find_unlisted(model) or len(proto.pieces))}
     essential |= {i for i, piece in ordinary.items() if len(piece.piece) == 1}
     essential |= {min(ordinary, key=lambda i: ordinary[i].score)} if ordinary else set()
-    mask = find_mask(model)
-    return sorted(essential | (set() if mask is None else {mask, mask + 1}))
+    symbols = find_symbols(model)
+    first = len(proto.pieces) - 2 * len(symbols)
+    return sorted(essential | {*range(first, len(proto.pieces))} if symbols else essential)
 
 
 def select_pieces(model: bytes, ids: Sequence[int]) -> bytes:
@@ -113,8 +178,8 @@ def add_words(model: bytes, words: Sequence[str]) -> tuple[bytes, list[list[int]
         InputError: A word is empty, has a space or a line end in it, is a piece already or is there
             twice, or the model is of another kind.
     """
-    if lite_obstacle(model) is not None or find_mask(model) or find_unlisted(model) is not None:
-        reason = lite_obstacle(model) or "it has a mask, or pieces without an id"
+    if lite_obstacle(model) is not None or find_symbols(model) or find_unlisted(model) is not None:
+        reason = lite_obstacle(model) or "it has symbols, or pieces without an id"
         raise InputError(f"Pieces cannot be added to the tokenizer: {reason}.")
     before = open_processor(model)
     pieces = [before.normalize(word) for word in words]
@@ -207,7 +272,8 @@ def find_languages(model: bytes) -> dict[str, int]:
     """Returns the id of each language token, by its language: `por` for `>>por<<`."""
     pieces = piece_schema().ModelProto.FromString(model).pieces
     texts = [piece.piece.removeprefix(SPACE) for piece in pieces[: find_unlisted(model)]]
-    return {text[2:-2]: i for i, text in enumerate(texts) if is_language(text)}
+    # A symbol's piece inside a word comes after its id.
+    return {text[2:-2]: i for i, text in reversed([*enumerate(texts)]) if is_language(text)}
 
 
 def is_language(text: str) -> bool:
@@ -251,6 +317,7 @@ def known_characters(model: bytes) -> str | None:
     if proto.trainer_spec.byte_fallback or proto.normalizer_spec.name != NORMALIZATION:
         return None
     spelled = {proto.SentencePiece.NORMAL, proto.SentencePiece.USER_DEFINED}
-    listed = proto.pieces[: find_unlisted(model)]
-    texts = (piece.piece for piece in listed if piece.type in spelled)
+    symbols = find_symbols(model)  # Their characters are known only within them.
+    end = min(symbols.values()) if symbols else find_unlisted(model)
+    texts = (piece.piece for piece in proto.pieces[:end] if piece.type in spelled)
     return "".join(sorted({*"".join(texts)} - {SPACE}))

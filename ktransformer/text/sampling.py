@@ -60,14 +60,14 @@ class SubwordSampler:
         self._words = JoinedIds.join([np.array(row) for row in rows])
         processor = open_processor(tokenizer.model)
         scores = np.array(processor.get_score(list(range(tokenizer.vocabulary_size))))
-        segmentations, cumulated = [[tokenizer.special_ids.end]], [np.ones(1)]
+        segmentations, cumulated = [np.array([tokenizer.special_ids.end])], [np.ones(1)]
         for word in list(numbers)[1:]:
             found = processor.nbest_encode_as_ids(word, best)
             weights = np.array([scores[ids].sum() for ids in found])
             weights = np.exp(alpha * (weights - weights.max()))
-            segmentations += found
+            segmentations += [tokenizer.join_symbols(np.array(ids)) for ids in found]
             cumulated.append(np.cumsum(weights) / weights.sum())
-        self._segmentations = JoinedIds.join([np.array(ids) for ids in segmentations])
+        self._segmentations = JoinedIds.join(segmentations)
         # The values of word w lie in [w, w + 1]: one search finds the draws of all words.
         self._cumulated = np.concatenate([w + part for w, part in enumerate(cumulated)])
         self._ends = np.cumsum([len(part) for part in cumulated])

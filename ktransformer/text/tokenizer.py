@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,16 +15,19 @@ from ktransformer.text.piece_model import (
     MASK,
     NORMALIZATION,
     SPACE,
-    add_mask,
+    add_symbols,
+    check_symbols,
     decoding_model,
     find_foreign,
     find_languages,
     find_line_end,
-    find_mask,
+    find_symbols,
+    find_tags,
     find_unlisted,
     known_characters,
     lite_obstacle,
     open_processor,
+    remove_pieces_with,
 )
 from ktransformer.text.piece_table import renumber_pieces
 from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID, SpecialIds
@@ -40,7 +44,7 @@ class Tokenizer(BaseTokenizer):
 
     `train` makes one with the special ids 0 padding, 1 unknown, 2 start and 3 end; another
     SentencePiece model keeps its own. One trained with `mask=True` also has a mask token, `<mask>`
-    in a text.
+    in a text; one trained with `symbols` or `tags` has these, each one unbreakable piece.
 
     A model that `train` made runs as tensorflow-text's `FastSentencepieceTokenizer`, the one form
     that TensorFlow and LiteRT share, so that every engine computes the same ids. They equal the ids
@@ -51,15 +55,21 @@ class Tokenizer(BaseTokenizer):
     Text is normalised by SentencePiece's `nmt_nfkc`: NFKC, tabs and line ends become spaces, most
     other control characters vanish, spaces are trimmed at both ends and runs of them become one.
     Decoding the ids of a text gives the normalised text. A character that was not in the training
-    text becomes unknown. A mask token has the same id after a space and inside a word; decoding
-    puts a space before it.
+    text becomes unknown. A symbol has the same id after a space and inside a word, in TensorFlow
+    and LiteRT; decoding puts a space before it. So has the mask token.
 
     Attributes:
         model: The serialized SentencePiece model.
-        vocabulary_size: The number of ids. The last two of a tokenizer with a mask are
-            `special_ids.mask` and the mask inside a word, which no text is encoded into.
+        vocabulary_size: The number of ids. The last are those of the symbols, the mask behind the
+            others, and then as many again, which no text is encoded into: the symbols inside a
+            word.
         special_ids: The ids of the start, the end, padding, unknown characters and the mask.
-        characters: The known characters, in order; None if the model does not tell them.
+        symbols: The id of each symbol, tags included, the mask not.
+        tags: The symbols that only sources contain: a search for translations never writes them.
+        unwritten_ids: The ids that a search for translations never writes: those of the tags, the
+            mask, and the symbols inside a word.
+        characters: The known characters, in order, without those that only symbols contain; None if
+            the model does not tell them.
         lite_obstacle: Why there is no LiteRT form with the same ids, or None.
 
     Args:
@@ -93,14 +103,25 @@ class Tokenizer(BaseTokenizer):
         self.model = model
         unlisted = find_unlisted(model)
         self.vocabulary_size: int = processor.vocab_size() if unlisted is None else unlisted
+        symbols = find_symbols(model)
         self.special_ids = SpecialIds(
             start=processor.bos_id(),
             end=processor.eos_id(),
             pad=processor.pad_id(),
             unknown=processor.unk_id(),
-            mask=find_mask(model),
+            mask=symbols.pop(MASK, None),
         ).checked(self.vocabulary_size)
         self.mask_token = None if self.special_ids.mask is None else MASK
+        self.symbols = symbols
+        self.tags = find_tags(model)
+        self._symbol_count = len(symbols) + (self.mask_token is not None)
+        self._symbols_end = self.vocabulary_size - self._symbol_count
+        if symbols:
+            written = {i for symbol, i in symbols.items() if symbol not in self.tags}
+            every = range(min(symbols.values()), self.vocabulary_size)
+            self.unwritten_ids = tuple(
+                i for i in every if i >= self._symbols_end or i not in written
+            )
         self.characters = known_characters(model)
         self.lite_obstacle = lite_obstacle(model)
         if self.lite_obstacle is None:
@@ -127,26 +148,38 @@ class Tokenizer(BaseTokenizer):
         split_digits: bool = True,
         character_coverage: float = 1.0,
         mask: bool = False,
+        symbols: Sequence[str] = (),
+        tags: Sequence[str] = (),
     ) -> "Tokenizer":
         """Trains a tokenizer.
 
         Args:
-            lines: The text, a sentence each; both languages for a shared vocabulary.
-            vocabulary_size: The most pieces, the four special ones and two for the mask
-                included. A small text may give fewer.
+            lines: The text, a sentence each; both languages for a shared vocabulary. Symbols in it
+                count as spaces.
+            vocabulary_size: The most pieces, the four special ones and two for each symbol and the
+                mask included. A small text may give fewer.
             split_digits: Whether every digit is a piece of its own.
             character_coverage: Share of the text's characters to keep; the rarest others become
                 unknown. 1 keeps all.
             mask: Whether there is a mask token, for a masked language model.
+            symbols: Texts that become one unbreakable piece each, such as `<x1>`.
+            tags: Symbols that only sources contain, such as `<2de>`; see `tags` above.
 
         Raises:
             InputError: The text is empty, has more different characters than `vocabulary_size`
-                has room for, or its lines are not strings; or an argument is out of its range.
+                has room for, or its lines are not strings; a symbol is empty, has white space in
+                it, does not survive the normalisation, is there twice, contains another or is a
+                special piece; or an argument is out of its range.
         """
         import sentencepiece
 
         model = io.BytesIO()
-        lines = check_lines(lines)
+        own = [*symbols, *tags]
+        all_symbols = [*own, MASK] if mask else own
+        extra = 2 * len(all_symbols)
+        if MASK in own:
+            raise InputError(f"No symbol may be {MASK}, which mask=True adds; got {own}.")
+        lines = _without(own, check_lines(lines))
         _check_training(lines, vocabulary_size, character_coverage)
         longest = max(len(line.encode()) for line in lines)
         try:
@@ -154,7 +187,7 @@ class Tokenizer(BaseTokenizer):
                 sentence_iterator=iter(lines),
                 model_writer=model,
                 model_type="unigram",
-                vocab_size=vocabulary_size - 2 * mask,
+                vocab_size=vocabulary_size - extra,
                 hard_vocab_limit=False,
                 character_coverage=character_coverage,
                 split_digits=split_digits,
@@ -168,8 +201,12 @@ class Tokenizer(BaseTokenizer):
                 minloglevel=3,  # What goes wrong is raised.
             )
         except RuntimeError as error:
-            raise InputError(_explain(error, lines, vocabulary_size, 2 * mask)) from error
-        return cls(add_mask(model.getvalue()) if mask else model.getvalue())
+            raise InputError(_explain(error, lines, vocabulary_size, extra)) from error
+        trained = model.getvalue()
+        if all_symbols:
+            check_symbols(trained, all_symbols)
+            trained = add_symbols(remove_pieces_with(trained, all_symbols), all_symbols, tags)
+        return cls(trained)
 
     @classmethod
     def from_table(
@@ -190,9 +227,8 @@ class Tokenizer(BaseTokenizer):
 
     @property
     def ordinary_ids(self) -> np.ndarray:
-        """The ids of all pieces but the special ones, ascending: int32 `[N]`."""
-        mask = self.special_ids.mask
-        return self.special_ids.ordinary(self.vocabulary_size if mask is None else mask)
+        """The ids of all pieces but the special ones and the symbols, ascending: int32 `[N]`."""
+        return self.special_ids.ordinary(self.vocabulary_size - 2 * self._symbol_count)
 
     def encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Turns texts `[B]` into ids, the end token included; runs in a graph.
@@ -201,13 +237,19 @@ class Tokenizer(BaseTokenizer):
         (see `from_table`), if it is spelled like it, and otherwise one unknown token.
         """
         ids = self._graph.tokenize(texts)
-        special = self.special_ids
         if self._kinds is not None:
             ids = self._look_up_runs(ids)
-        if special.mask is not None:
-            # The two pieces of the mask are the last: both become the first of them.
-            ids = ids.with_flat_values(tf.minimum(ids.flat_values, special.mask))
+        if self._symbol_count:
+            ids = ids.with_flat_values(self.join_symbols(ids.flat_values))
         return ids
+
+    def join_symbols(self, ids: Any) -> Any:
+        """Gives the symbols inside words the ids that they have after a space; an array or tensor.
+
+        `encode` returns such ids. Use it on those of the SentencePiece model itself.
+        """
+        where = np.where if isinstance(ids, np.ndarray) else tf.where
+        return where(ids >= self._symbols_end, ids - self._symbol_count, ids)
 
     def _look_up_runs(self, ids: tf.RaggedTensor) -> tf.RaggedTensor:
         """Makes one unknown token of each run of foreign pieces, and of each unlisted piece."""
@@ -264,6 +306,14 @@ class Tokenizer(BaseTokenizer):
         """Returns the text of each id, a leading space as `▁`."""
         processor = open_processor(self.model)
         return [processor.id_to_piece(int(i)) for i in ids]
+
+
+def _without(symbols: Sequence[str], lines: Sequence[str]) -> Sequence[str]:
+    """Replaces the symbols in a text by spaces."""
+    if not any(symbols):
+        return lines
+    symbol = re.compile("|".join(re.escape(each) for each in symbols if each))
+    return [symbol.sub(" ", line) for line in lines]
 
 
 def _check_training(lines: Sequence[str], vocabulary_size: int, character_coverage: float) -> None:

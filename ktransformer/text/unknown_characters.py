@@ -1,5 +1,6 @@
 """Counts the characters of texts that a tokenizer does not know."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -13,14 +14,16 @@ class UnknownCharacters:
 
     Args:
         known: `Tokenizer.characters`; None counts nothing.
+        symbols: Texts whose characters count as known within them: `Tokenizer.symbols`.
 
     Attributes:
         texts: Texts with such a character.
         counts: The number of times that each of them occurs.
     """
 
-    def __init__(self, known: str | None) -> None:
+    def __init__(self, known: str | None, symbols: Iterable[str] = ()) -> None:
         self._known = None if known is None else {*known, " "}
+        self._symbols = re.compile("|".join(map(re.escape, symbols)) or "(?!)")  # Or nothing.
         self.texts = 0
         self.counts: Counter[str] = Counter()
 
@@ -31,7 +34,7 @@ class UnknownCharacters:
         for text in texts:
             if self._known.issuperset(text):  # Nearly every text: no need to normalise it.
                 continue
-            normal = normalize_line(text)
+            normal = self._symbols.sub("", normalize_line(text))
             unknown = set(normal) - self._known
             self.counts.update(character for character in normal if character in unknown)
             self.texts += bool(unknown)

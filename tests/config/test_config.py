@@ -37,6 +37,8 @@ OTHER_VALUES = {
     "clip_norm": 1.5,
     "patience": 7,
     "tensorboard": "logs",
+    "symbols": ("<x1>", "<x2>"),
+    "tags": ("<2de>",),
     "max_source_length": 100,
     "max_target_length": 90,
     "vocabulary_size": 5000,

@@ -16,7 +16,7 @@ from ktransformer.layers import PositionalEmbedding
 from ktransformer.models import Transformer
 from ktransformer.saving.run import Run, load_run
 from ktransformer.text import END_ID, MASK, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
-from ktransformer.text.piece_model import find_mask
+from ktransformer.text.piece_model import find_symbols
 from tests.run_command import refusal
 from tests.small_run import number_pairs
 from tests.subclasses import RelativeTransformer, make_batch, make_model
@@ -170,7 +170,7 @@ def test_the_mask_keeps_its_two_pieces(words):
     lines = [source for source, _ in number_pairs(300, seed=1)]
     masked = Tokenizer.train(lines, vocabulary_size=60, mask=True)
     smaller = prune_run(run_of(masked), ["one two"]).tokenizer
-    assert smaller.mask_id == find_mask(smaller.model) == smaller.vocabulary_size - 2
+    assert smaller.mask_id == find_symbols(smaller.model)[MASK] == smaller.vocabulary_size - 2
     texts = [f"one {MASK} two", f"one{MASK}"]
     assert pieces_of(smaller, texts) == pieces_of(masked, texts)
 

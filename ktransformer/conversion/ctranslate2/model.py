@@ -71,7 +71,8 @@ class CTranslate2Model(ConvertedModel):
         pieces = self._target.pieces(range(self.description.vocabulary_size))
         self._target_ids = {piece: i for i, piece in enumerate(pieces)}
         special = self._target.special_ids
-        self._suppressed = [[pieces[special.pad]], [pieces[special.start]]]
+        suppressed = (special.pad, special.start, *self._target.unwritten_ids)
+        self._suppressed = [[pieces[i]] for i in suppressed]
         self._translator = open_translator(
             self.path, self.description.quantization, threads=threads, replicas=replicas
         )

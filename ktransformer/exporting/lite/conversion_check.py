@@ -27,6 +27,8 @@ _TOKENIZER_OPERATIONS = {
     "FastWordpieceTokenizeWithOffsets",
     "TFText>FastWordpieceDetokenize",
     "TFText>WhitespaceTokenizeWithOffsetsV2",
+    "TFText>ByteSplitWithOffsets",
+    "TFText>NgramsStringJoin",
 }
 # Of scores and logits, as a share of the greatest: for rounding, and for weights of few bits. The
 # second only finds a broken model; `verify` measures the cost of quantisation on real text.
