@@ -10,7 +10,6 @@ from ktransformer.errors import InputError
 from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.transformer_search import TransformerSearch
-from ktransformer.verification import verify
 from tests.small_translator import drawn_translator, strings, with_decoding
 
 TEXTS = ["four zero two", "", "nine seven", "seven seven seven one six", "qqq"]
@@ -121,7 +120,8 @@ def test_a_suppressed_word_is_not_written(control):
 def test_a_suppressed_word_of_many_pieces_is_never_completed(drawn, control):
     assert len(pieces_of(drawn, "three three")) > 2
     texts = [text for (text,) in control(suppress=["three three"])[0]]
-    assert "three" in texts[0] and not any("three three" in text for text in texts)
+    assert "three" in texts[0]
+    assert not any("three three" in text for text in texts)
 
 
 def test_alternatives_differ_in_their_first_token(drawn, control):
@@ -196,7 +196,8 @@ def test_options_of_sampling_need_a_temperature_and_a_range(control, given):
 def test_an_engine_gives_alternatives_at_a_position(drawn):
     engine = ModelEngine(drawn)
     found = engine.alternatives("nine seven", "3 4 5", 2, n_best=3)
-    assert len(set(found.texts)) == 3 and all(text.startswith("3 ") for text in found.texts)
+    assert len(set(found.texts)) == 3
+    assert all(text.startswith("3 ") for text in found.texts)
     with pytest.raises(InputError, match=r"position.*5.*6"):
         engine.alternatives("nine seven", "3 4 5", 6)
 
