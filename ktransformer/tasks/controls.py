@@ -44,6 +44,7 @@ class Controls:
         top_p: Draws from the most probable tokens that reach this probability, in (0, 1].
         min_p: Draws from tokens that have at least this share of the best one's probability.
         seed: The same seed gives the same texts; any integer, of which 64 bits count.
+        annotate: Whether the tokens are scored and aligned, too; see `annotations.annotate`.
 
     Raises:
         InputError: An option is of another type or out of its range, one of sampling is given
@@ -65,6 +66,7 @@ class Controls:
     top_p: float | None = None
     min_p: float | None = None
     seed: int = 0
+    annotate: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.suppress, str):
@@ -72,8 +74,9 @@ class Controls:
         to_texts(self.suppress)
         to_texts([self.prefix] if isinstance(self.prefix, (str, bytes)) else self.prefix)
         to_integer("n_best", self.n_best, least=1)
-        if not isinstance(self.alternatives, (bool, np.bool_)):
-            raise InputError(f"alternatives must be True or False; got {self.alternatives!r}.")
+        for name in ("alternatives", "annotate"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise InputError(f"{name} must be True or False; got {getattr(self, name)!r}.")
         checked("temperature", self.temperature)
         to_integer("seed", self.seed)
         ranges: dict[str, dict[str, Any]] = {
@@ -143,6 +146,7 @@ class Controls:
         scalars: dict[str, Any] = {
             "n_best": np.int32(min(self.n_best, 2**31 - 1)),
             "alternatives": np.int32(self.alternatives),
+            "annotate": np.int32(self.annotate),
             "temperature": np.float32(self.temperature),
             "seed": np.int64((int(self.seed) + 2**63) % 2**64 - 2**63),
         }

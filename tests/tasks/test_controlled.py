@@ -193,6 +193,20 @@ def test_options_of_sampling_need_a_temperature_and_a_range(control, given):
         control(**given)
 
 
+def test_annotations_are_those_of_the_tokens_written(drawn):
+    found = drawn.translate_controlled(["nine seven"], prefix="two", n_best=2, annotate=True)
+    expected = drawn.annotate(["nine seven"] * 2, found["text"][0])
+    tokens = found["tokens"][0].numpy().tolist()
+    assert (
+        b"".join(tokens[0]).decode().replace("▁", " ").split("</s>")[0].strip()
+        == (strings(found["text"])[0][0])
+    )
+    assert found["source_tokens"].numpy().tolist() == expected["source_tokens"][:1].numpy().tolist()
+    scores = tf.reduce_sum(found["log_probability"][0, :, 1:], axis=1)
+    counts = [sum(map(bool, row)) - 1 for row in tokens]
+    np.testing.assert_allclose(scores / counts, found["score"][0], atol=1e-5)
+
+
 def test_an_engine_gives_alternatives_at_a_position(drawn):
     engine = ModelEngine(drawn)
     found = engine.alternatives("nine seven", "3 4 5", 2, n_best=3)
@@ -217,7 +231,7 @@ REQUESTS = [
     {},
     {"n_best": 3, "prefix": "3  4 "},
     {"prefix": ["", "three", "9 8", "é ", "qqq"], "suppress": ["three three", "7"]},
-    {"alternatives": True, "n_best": 6},
+    {"alternatives": True, "n_best": 6, "annotate": True},
     {"temperature": 0.7, "top_k": 9, "top_p": 0.9, "min_p": 0.1, "n_best": 2, "seed": 2**40},
     STEERED,
 ]
@@ -244,3 +258,5 @@ def test_exports_do_what_the_model_does(drawn, exports):
             assert found["text"].tolist() == expected["text"].numpy().tolist(), options
             np.testing.assert_allclose(found["score"], expected["score"], atol=1e-4)
             np.testing.assert_array_equal(found["truncated"], expected["truncated"])
+            np.testing.assert_array_equal(found["tokens"], expected["tokens"])
+            np.testing.assert_allclose(found["weights"], expected["weights"], atol=1e-4)
