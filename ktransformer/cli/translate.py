@@ -5,6 +5,7 @@ import os
 import stat
 import sys
 
+from ktransformer.cli.controls import add_controls, find_controls
 from ktransformer.cli.engine import add_engine, open_engine, warn_of_texts
 from ktransformer.cli.options import positive
 from ktransformer.cli.progress import Progress
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--n-best", type=positive, default=1, metavar="N", help="lines to print for each line"
     )
+    add_controls(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -27,7 +29,11 @@ def run(options: argparse.Namespace) -> None:
     from ktransformer.text.unknown_characters import UnknownCharacters
 
     engine = open_engine(options)
-    engine.find_signature(options.n_best)
+    controls = find_controls(options)
+    if controls is None:
+        engine.find_signature(options.n_best)
+    else:  # Before anything is read.
+        engine.translate_controlled([], n_best=options.n_best, **controls)
     descriptor = sys.stdin.fileno()
     progress = Progress(sys.stderr, _bytes_left(descriptor))
     truncated = 0
@@ -37,6 +43,7 @@ def run(options: argparse.Namespace) -> None:
         unknown.watch(read_blocks(descriptor, "standard input")),
         batch_size=options.batch_size,
         n_best=options.n_best,
+        controls=controls,
         on_batch=progress.add,
     ):
         for translation in translations:

@@ -1,10 +1,11 @@
 """The interface of everything that translates: strings in, strings out."""
 
 import abc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from ktransformer.engines.task_model import TaskModel
 from ktransformer.errors import InputError
 from ktransformer.numbers import to_integer
 from ktransformer.tasks import TranslatorDescription
+from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.inputs import to_texts
 from ktransformer.tasks.translator import TEXT_SIGNATURES, Translator
 from ktransformer.text.line_limits import cut_line
@@ -65,15 +67,16 @@ class Engine(abc.ABC):
         self.concurrency = 1
 
     @abc.abstractmethod
-    def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
         """Runs a signature of texts; a subclass implements it.
 
         Several threads may call it at a time.
 
         Args:
-            signature: One of `signatures` that takes texts: `serving_default` or `beam`.
+            signature: One of `signatures` that takes texts, such as `serving_default` or `beam`.
             texts: An array `[B]` of UTF-8, dtype object; B is at least 1, and `batch_size` where
                 the description has one.
+            **others: The further inputs of the signature, by name.
 
         Returns:
             `text`, bytes `[B]` (of `beam` `[B, K]`, best first); `score`, float32 of the same
@@ -111,14 +114,81 @@ class Engine(abc.ABC):
         """
         given = to_texts(texts)
         signature = self.find_signature(n_best)
-        size = self.description.batch_size or max(len(given), 1)
+        return self._translate(given, n_best, lambda batch, _: self.run(signature, batch))
+
+    def translate_controlled(self, texts: Sequence[str], **options: Any) -> list[Translation]:
+        """Translates texts as a request asks: with a prefix, by other rules, or by sampling.
+
+        Args:
+            texts: As for `translate_n_best`.
+            **options: Fields of `tasks.Controls`.
+
+        Raises:
+            InputError: An option is out of its range, the export has no signature `controlled`, or
+                one of `texts` is no string.
+            TypeError: `texts` is a single string, or there is no such option.
+        """
+        given = to_texts(texts)
+        controls = Controls(**options)
+        controls.check_n_best(self.description.decoding.beam_size)
+        if "controlled" not in self.signatures:
+            raise InputError(
+                "Other options of the search take an export with the signature controlled, which "
+                "export --signatures serving_default controlled writes; this one has "
+                f"{', '.join(self.signatures)}."
+            )
+        prefixes = controls.prefixes(len(given))
+
+        def run(batch: np.ndarray, start: int) -> dict[str, np.ndarray]:
+            chosen = prefixes[start : start + len(batch)]
+            chosen += [""] * (len(batch) - len(chosen))
+            return self.run("controlled", **controls.to_inputs(batch, chosen))
+
+        return self._translate(given, controls.n_best, run)
+
+    def alternatives(
+        self, text: str, translation: str, position: int, n_best: int = 5
+    ) -> Translation:
+        """Returns the best other ways to go on from a position of a translation.
+
+        Args:
+            text: The source.
+            translation: Its translation, or only the part before the position.
+            position: Characters of the translation that stay as they are. After a space a new
+                word begins.
+            n_best: How many; each goes on with another token, the most probable ones.
+
+        Raises:
+            InputError: `position` is outside of the translation; or as `translate_controlled`.
+        """
+        position = to_integer("position", position, least=0, most=len(translation))
+        (found,) = self.translate_controlled(
+            [text], prefix=translation[:position], n_best=n_best, alternatives=True
+        )
+        return found
+
+    def _translate(
+        self,
+        texts: Sequence[str | bytes],
+        n_best: int,
+        run: Callable[[np.ndarray, int], dict[str, np.ndarray]],
+    ) -> list[Translation]:
+        """Runs texts in batches of the size that the export is fixed to, if it is.
+
+        Args:
+            texts: The texts.
+            n_best: Translations of each.
+            run: Takes a batch of UTF-8 and the place of its first text; returns a signature's
+                outputs.
+        """
+        size = self.description.batch_size or max(len(texts), 1)
         translations: list[Translation] = []
-        for start in range(0, len(given), size):
-            chosen = given[start : start + size]
+        for start in range(0, len(texts), size):
+            chosen = texts[start : start + size]
             padding = [b""] * (size - len(chosen)) if self.description.batch_size else []
             read = [_read(text, self.description.max_source_length) for text in chosen]
             batch = np.array([*(content for content, _ in read), *padding], dtype=object)
-            found = _translations(self.run(signature, batch), n_best)
+            found = _translations(run(batch, start), n_best)
             translations += [
                 translation._replace(truncated=translation.truncated or longer)
                 for translation, (_, longer) in zip(found, read, strict=False)
@@ -182,8 +252,8 @@ class ModelEngine(Engine):
         super().__init__(self._model.description)
         self.translator = translator
 
-    def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        return self._model.run(signature, texts=texts)
+    def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
+        return self._model.run(signature, texts=texts, **others)
 
 
 def translate_lines(
@@ -210,6 +280,7 @@ def translate_blocks(
     *,
     batch_size: int = 32,
     n_best: int = 1,
+    controls: Mapping[str, Any] | None = None,
     on_batch: Callable[[list[str]], object] = lambda texts: None,
 ) -> Iterator[list[Translation]]:
     """Translates a stream of any length, of which it holds one block at a time.
@@ -223,6 +294,8 @@ def translate_blocks(
         blocks: Lines that are there together. The larger a block, the more alike its batches.
         batch_size: Texts in a batch, which also holds at most `BATCH_CHARACTERS`.
         n_best: Translations of each; at most the engine's beam size.
+        controls: Options of `Engine.translate_controlled`, for all texts alike; None for
+            `translate_n_best`. Sampling also depends on the batches.
         on_batch: Called in this thread with the texts of each batch that is done.
 
     Yields:
@@ -233,6 +306,10 @@ def translate_blocks(
             not begun are dropped.
     """
     batch_size = to_integer("batch_size", batch_size, least=1)
+    if controls is None:
+        translate = functools.partial(engine.translate_n_best, n_best=n_best)
+    else:
+        translate = functools.partial(engine.translate_controlled, n_best=n_best, **controls)
     with ThreadPoolExecutor(engine.concurrency) as pool:
         run = pool.map if engine.concurrency > 1 else map
         for lines in map(to_texts, blocks):
@@ -240,7 +317,7 @@ def translate_blocks(
             batches = list(batches_by_length(lines, batch_size))[::-1]
             texts = [[lines[i] for i in chosen] for chosen in batches]
             found: dict[int, Translation] = {}
-            results = run(lambda batch: engine.translate_n_best(batch, n_best), texts)
+            results = run(translate, texts)
             for chosen, batch, translations in zip(batches, texts, results, strict=True):
                 found.update(zip(chosen, translations, strict=True))
                 on_batch(batch)

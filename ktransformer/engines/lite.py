@@ -94,10 +94,10 @@ class LiteEngine(OpenedExport, Engine):
             self._model.warmup(["ids"])
             super().warmup()  # The tokenizer's part.
 
-    def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
         if self._tokenizers is not None and signature == "serving_default":
             return self._run_ids(*self._tokenizers, texts)
-        return self._model.run(signature, texts=texts)
+        return self._model.run(signature, texts=texts, **others)
 
     def _run_ids(
         self, tokenizer: BaseTokenizer, target_tokenizer: BaseTokenizer, texts: np.ndarray

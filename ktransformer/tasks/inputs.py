@@ -56,13 +56,13 @@ def _check_unicode(place: int, text: str) -> None:
 def to_tensors(
     signature: str, specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any]
 ) -> dict[str, tf.Tensor]:
-    """Turns the inputs of an export's signature into tensors; see `to_tensor`.
+    """Turns the inputs of a signature into tensors, in the signature's order; see `to_tensor`.
 
     Raises:
         InputError: One is missing, unknown or does not fit.
     """
     _check_names(signature, specs, inputs)
-    return {name: to_tensor(name, value, specs[name]) for name, value in inputs.items()}
+    return {name: to_tensor(name, inputs[name], spec) for name, spec in specs.items()}
 
 
 def to_arrays(

@@ -27,13 +27,20 @@ from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
 from ktransformer.tasks.annotations import alignment_heads, annotate
 from ktransformer.tasks.controlled import controlled
-from ktransformer.tasks.controls import Controls
+from ktransformer.tasks.controls import STEERED, Controls
+from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
-from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces, check_type
+from ktransformer.tasks.task import (
+    LiteSignature,
+    SignatureCheck,
+    check_padding,
+    check_pieces,
+    check_type,
+)
 from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
@@ -366,6 +373,25 @@ class Translator(SearchTask):
         outputs = self._to_texts(self.end_empty(source, drawn))
         return {name: values[:, 0] for name, values in outputs.items()}
 
+    def translate_controlled(self, texts: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
+        """Translates texts `[B]` as a request asks: `controlled` with checked options.
+
+        Args:
+            texts: Strings `[B]`.
+            **options: Fields of `Controls`; one that is not given is the translator's own.
+
+        Returns:
+            See `controlled`.
+
+        Raises:
+            InputError: An option is of another type or out of its range.
+        """
+        controls = Controls(**options)
+        controls.check_n_best(self.decoding.beam_size)
+        given = to_tensor("texts", texts, _TEXTS).numpy()
+        outputs: dict[str, tf.Tensor] = self.controlled(**controls.to_inputs(given))
+        return outputs
+
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
         """Turns texts `[B]` into ids `[B, S]`, cut to `max_source_length`, ended and padded.
 
@@ -547,9 +573,12 @@ class Translator(SearchTask):
         )
 
     def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        wider = self.with_wider_beam()
+        if signature == "controlled":
+            more = {"n_best": tf.constant(wider.decoding.beam_size)}
+            return wider.controlled(**{**inputs, **more})
         if signature != "ids":
             return super().search_wider(signature, inputs)
-        wider = self.with_wider_beam()
         best = wider.search(inputs["source"], n_best=wider.decoding.beam_size)
         return {"ids": best.ids, "score": best.scores}
 
@@ -579,6 +608,18 @@ class Translator(SearchTask):
     def settings_of(cls, export: Any) -> dict[str, Any]:
         lengths = ("max_source_length", "max_target_length")
         return {**super().settings_of(export), **{name: getattr(export, name) for name in lengths}}
+
+    def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
+        """Returns how `verify` compares an export; `controlled` also with other options."""
+        checks = super().signature_checks(export, form)
+
+        def steer(examples: Sequence[str]) -> dict[str, np.ndarray]:
+            return STEERED.to_inputs(cut_texts(examples, self.max_source_length))
+
+        steered = [
+            check._replace(prepare=steer) for check in checks if check.signature == "controlled"
+        ]
+        return [*checks, *steered]
 
     def example_inputs(
         self, signature: str, examples: Sequence[str], batch_size: int | None
