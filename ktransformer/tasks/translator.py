@@ -28,12 +28,19 @@ from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
 from ktransformer.tasks.annotations import alignment_heads, annotate
 from ktransformer.tasks.controlled import controlled
 from ktransformer.tasks.controls import Controls
+from ktransformer.tasks.description import Description
 from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
-from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces, check_type
+from ktransformer.tasks.task import (
+    LiteSignature,
+    SignatureCheck,
+    check_padding,
+    check_pieces,
+    check_type,
+)
 from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
@@ -579,6 +586,18 @@ class Translator(SearchTask):
     def settings_of(cls, export: Any) -> dict[str, Any]:
         lengths = ("max_source_length", "max_target_length")
         return {**super().settings_of(export), **{name: getattr(export, name) for name in lengths}}
+
+    def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
+        """Returns how each signature is compared; of `annotate` the weights, not their maxima."""
+        return [
+            check._replace(function=self._annotate_without_choices)
+            if check.signature == "annotate"
+            else check
+            for check in super().signature_checks(export, form)
+        ]
+
+    def _annotate_without_choices(self, **texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: each for name, each in self.annotate(**texts).items() if name != "alignment"}
 
     def example_inputs(
         self, signature: str, examples: Sequence[str], batch_size: int | None
