@@ -4,7 +4,9 @@ import argparse
 import os
 import stat
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 
+from ktransformer.cli.annotations import add_annotations, annotate_lines
 from ktransformer.cli.controls import add_controls, find_controls
 from ktransformer.cli.engine import add_engine, open_engine, warn_of_texts
 from ktransformer.cli.options import positive
@@ -20,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--n-best", type=positive, default=1, metavar="N", help="lines to print for each line"
     )
     add_controls(parser)
+    add_annotations(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -38,20 +41,30 @@ def run(options: argparse.Namespace) -> None:
     progress = Progress(sys.stderr, _bytes_left(descriptor))
     truncated = 0
     unknown = UnknownCharacters(engine.description.characters, engine.description.symbols)
+    read: list[str] = []  # The lines of the block that is being translated.
     for translations in translate_blocks(
         engine,
-        unknown.watch(read_blocks(descriptor, "standard input")),
+        _keep(unknown.watch(read_blocks(descriptor, "standard input")), read),
         batch_size=options.batch_size,
         n_best=options.n_best,
         controls=controls,
         on_batch=progress.add,
     ):
-        for translation in translations:
-            print("\n".join(map(_on_one_line, translation.texts)))
-            truncated += translation.truncated
+        truncated += sum(translation.truncated for translation in translations)
+        texts = [_on_one_line(text) for each in translations for text in each.texts]
+        sources = [line for line, each in zip(read, translations, strict=True) for _ in each.texts]
+        for line in annotate_lines(engine, options, sources, texts):
+            print(line)
         sys.stdout.flush()
     progress.finish()
     warn_of_texts(engine, truncated, unknown)
+
+
+def _keep(blocks: Iterable[Sequence[str]], read: list[str]) -> Iterator[Sequence[str]]:
+    """Yields blocks, and keeps the lines of the newest one in `read`."""
+    for block in blocks:
+        read[:] = block
+        yield block
 
 
 def _on_one_line(text: str) -> str:

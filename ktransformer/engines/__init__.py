@@ -1,6 +1,7 @@
 """Opens a model in any of its forms, such as a folder or a .tflite; runs translators."""
 
 from ktransformer.runtime import supported_backend as supported_backend  # isort: skip
+from ktransformer.engines.annotation import Annotation as Annotation
 from ktransformer.engines.converted import CTranslate2Engine as CTranslate2Engine
 from ktransformer.engines.converted import OnnxEngine as OnnxEngine
 from ktransformer.engines.engine import Engine as Engine

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ktransformer.engines.annotation import Annotation, annotate_texts
 from ktransformer.engines.task_model import TaskModel
 from ktransformer.errors import InputError
 from ktransformer.numbers import to_integer
@@ -60,6 +61,7 @@ class Engine(abc.ABC):
     """
 
     kind: str
+    _model: Any = None  # The opened form that `run` runs.
 
     def __init__(self, description: TranslatorDescription, path: Path | None = None) -> None:
         self.description = description
@@ -86,6 +88,26 @@ class Engine(abc.ABC):
         Raises:
             InputError: There is no such signature, or it takes other inputs.
         """
+
+    def run_inputs(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Runs a signature of any inputs.
+
+        Args:
+            signature: One of the description's `signatures`.
+            **inputs: Its inputs, by name.
+
+        Returns:
+            Its outputs, by name.
+
+        Raises:
+            InputError: There is no such signature, or it takes other inputs.
+        """
+        outputs: dict[str, np.ndarray] = self._model.run(signature, **inputs)
+        return outputs
+
+    def annotate(self, sources: Sequence[str], targets: Sequence[str]) -> list[Annotation]:
+        """Scores and aligns the tokens of translations; see `annotation.annotate_texts`."""
+        return annotate_texts(self, sources, targets)
 
     def warmup(self) -> None:
         """Runs every signature of texts once, so that no user's request is the first."""

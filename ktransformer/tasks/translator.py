@@ -610,7 +610,11 @@ class Translator(SearchTask):
         return {**super().settings_of(export), **{name: getattr(export, name) for name in lengths}}
 
     def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
-        """Returns how `verify` compares an export; `controlled` also with other options."""
+        """Returns how `verify` compares an export.
+
+        `controlled` also runs with other options, and `annotate` compares the weights, not their
+        maxima.
+        """
         checks = super().signature_checks(export, form)
 
         def steer(examples: Sequence[str]) -> dict[str, np.ndarray]:
@@ -619,7 +623,15 @@ class Translator(SearchTask):
         steered = [
             check._replace(prepare=steer) for check in checks if check.signature == "controlled"
         ]
-        return [*checks, *steered]
+        return [
+            check._replace(function=self._annotate_without_choices)
+            if check.signature == "annotate"
+            else check
+            for check in (*checks, *steered)
+        ]
+
+    def _annotate_without_choices(self, **texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: each for name, each in self.annotate(**texts).items() if name != "alignment"}
 
     def example_inputs(
         self, signature: str, examples: Sequence[str], batch_size: int | None
