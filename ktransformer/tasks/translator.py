@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -27,12 +27,26 @@ from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
 from ktransformer.tasks.controlled import controlled
 from ktransformer.tasks.controls import Controls
+from ktransformer.tasks.document_outputs import (
+    by_document,
+    by_sentence,
+    encode_documents,
+    slices_of,
+    split_lines,
+)
+from ktransformer.tasks.documents import find_units, translate_documents
 from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
-from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces, check_type
+from ktransformer.tasks.task import (
+    LiteSignature,
+    SignatureCheck,
+    check_padding,
+    check_pieces,
+    check_type,
+)
 from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
@@ -48,8 +62,10 @@ from ktransformer.tasks.written_texts import (
     start_labels,
 )
 from ktransformer.text import BaseTokenizer, load_tokenizer
+from ktransformer.text.code_points import to_bytes
 
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
+_STREAMED_BYTES, _STREAMED_SENTENCES = 1 << 14, 4  # Taken at once by `stream`.
 _IDS = tf.TensorSpec([None, None], tf.int32, "source")
 _NEWEST, _INDEX = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
 
@@ -146,8 +162,16 @@ class Translator(SearchTask):
     kind = description_class.kind
     model_class = Transformer
     decoding_class = DecodingConfig
-    LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step", "controlled")
+    LITE_SIGNATURES = (
+        *TEXT_SIGNATURES,
+        "ids",
+        "encode",
+        "decode_step",
+        "document",
+        "controlled",
+    )
     LITE_ON_REQUEST = frozenset({"controlled"})
+    RAGGED = frozenset({"document"})
     SAVED_MODEL_ON_REQUEST = frozenset({"controlled"})
     OPTIONAL_FILES = (TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
@@ -250,6 +274,66 @@ class Translator(SearchTask):
             `truncated`, boolean `[B]`, whether the text was cut.
         """
         return first_best(self._translate_n_best(texts, n_best=1))
+
+    @graph_method(input_signature=[_TEXTS])
+    def translate_document(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Translates documents `[B]` sentence by sentence, and keeps all that is between them.
+
+        See `documents.translate_documents`, which says what is returned.
+        """
+        return translate_documents(
+            texts,
+            self.translate_texts.python_function,
+            self.count_tokens,
+            max_tokens=self.max_source_length,
+            least_tokens=self._least_tokens,
+        )
+
+    @graph_method(input_signature=[_TEXTS])
+    def _find_units(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        units = find_units(
+            texts,
+            to_bytes(texts),
+            self.count_tokens,
+            max_tokens=self.max_source_length,
+            least_tokens=self._least_tokens,
+        )
+        return units._asdict()
+
+    @property
+    def _least_tokens(self) -> int:
+        """The tokens of an empty text."""
+        return 1 if self._language is None else 2
+
+    def stream(self, text: str | bytes) -> Iterator[str]:
+        """Translates a document and yields its translation piece by piece, a sentence each.
+
+        Args:
+            text: The document. Of bytes that are not UTF-8 each is yielded as a surrogate, as
+                Python's error handler `surrogateescape` makes them.
+
+        Yields:
+            What stands before a sentence, with its translation; at last what follows. All joined
+            are the `text` that `translate_document` gives.
+        """
+        (whole,) = encode_documents([text])
+        for piece in split_lines(whole, _STREAMED_BYTES):
+            units = self._find_units([piece])
+            done = 0
+            for first in range(0, len(units["texts"]), _STREAMED_SENTENCES):
+                chosen = slice(first, first + _STREAMED_SENTENCES)
+                found = self.translate_texts(units["texts"][chosen])["text"].numpy()
+                starts, ends = (units[name][chosen].numpy() for name in ("starts", "ends"))
+                for start, end, translation in zip(starts, ends, found, strict=True):
+                    yield (piece[done:start] + translation).decode(errors="surrogateescape")
+                    done = end
+            if done < len(piece):
+                yield piece[done:].decode(errors="surrogateescape")
+
+    def count_tokens(self, texts: tf.Tensor) -> tf.Tensor:
+        """Counts the tokens of texts `[B]`, the end and the language token included."""
+        splits = tf.cast(self.tokenizer.encode(texts).row_splits, tf.int32)
+        return splits[1:] - splits[:-1] + (0 if self._language is None else 1)
 
     @graph_method(input_signature=[_TEXTS])
     def beam(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -498,6 +582,7 @@ class Translator(SearchTask):
             "beam": self.beam,
             "score": self.score,
             "ids": self.ids,
+            "document": self.translate_document,
             "controlled": self.controlled,
         }
 
@@ -526,7 +611,16 @@ class Translator(SearchTask):
             **others,
         )
 
+    def by_choice(self, signature: str, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if signature != "document":
+            return super().by_choice(signature, outputs)
+        return by_sentence(outputs)
+
     def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        if signature == "document":
+            found = self.translate_document(inputs["texts"])
+            sentences = slices_of(inputs["texts"].numpy(), found, "source")
+            return super().search_wider("serving_default", {"texts": tf.constant(sentences)})
         if signature != "ids":
             return super().search_wider(signature, inputs)
         wider = self.with_wider_beam()
@@ -560,6 +654,12 @@ class Translator(SearchTask):
         lengths = ("max_source_length", "max_target_length")
         return {**super().settings_of(export), **{name: getattr(export, name) for name in lengths}}
 
+    def signature_checks(self, export: Any, form: str) -> list[SignatureCheck]:
+        return [
+            check._replace(regroup=by_document) if check.signature == "document" else check
+            for check in super().signature_checks(export, form)
+        ]
+
     def example_inputs(
         self, signature: str, examples: Sequence[str], batch_size: int | None
     ) -> dict[str, np.ndarray]:
@@ -567,6 +667,8 @@ class Translator(SearchTask):
 
         For `score`, each text stands as its own translation.
         """
+        if signature == "document":
+            return {"texts": encode_documents(examples)}
         texts = cut_texts(examples, self.max_source_length)
         if signature == "controlled":
             return Controls().to_inputs(texts)
