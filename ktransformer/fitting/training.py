@@ -24,6 +24,7 @@ from ktransformer.fitting.folder import (
     remove_state,
 )
 from ktransformer.fitting.from_batches import fit_model, open_state
+from ktransformer.fitting.guiding import guide, with_alignment
 from ktransformer.fitting.pair_batches import make_batches
 from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume, Start
 from ktransformer.fitting.training_text import (
@@ -138,11 +139,13 @@ def _train(
     for name, digest in digests_of(tokenizers).items():
         state.record_fingerprint(name, digest)
     record_chosen(state, {name: getattr(config.data, name) for name in CHOSEN_FOR_TEXT})
-    validation_batches = None
+    validation_batches: EpochBatches | None = None
     if validation is not None:
         validation_batches = make_batches(
             "Validation text", tokenizers, validation, config, shuffle=False
         )
+    if config.training.guided_alignment:
+        batches, validation_batches = guide(batches, validation_batches, tokenizers)
     model = beginning.make_model(config, tokenizers)
     greedy = dataclasses.replace(config.decoding, beam_size=1)
     translator = Translator(model, source, greedy, target_tokenizer=target)
@@ -157,6 +160,8 @@ def _train(
         callbacks=[*_callbacks(config.training, translator, validation), *callbacks],
     )
     config = dataclasses.replace(config, training=result.training)
+    if config.training.guided_alignment:
+        config = with_alignment(config, model)
     other = None if target is source else target
     return Run(config, source, result.model, result.history, other, result.adapter)
 

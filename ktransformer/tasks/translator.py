@@ -25,6 +25,7 @@ from ktransformer.models import Transformer
 from ktransformer.numbers import to_integer
 from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
+from ktransformer.tasks.annotations import alignment_heads, annotate
 from ktransformer.tasks.controlled import controlled
 from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.document_outputs import (
@@ -162,15 +163,15 @@ class Translator(SearchTask):
     kind = description_class.kind
     model_class = Transformer
     decoding_class = DecodingConfig
+    LITE_ON_REQUEST = frozenset({"annotate", "controlled"})
     LITE_SIGNATURES = (
         *TEXT_SIGNATURES,
         "ids",
         "encode",
         "decode_step",
         "document",
-        "controlled",
+        *sorted(LITE_ON_REQUEST),
     )
-    LITE_ON_REQUEST = frozenset({"controlled"})
     RAGGED = frozenset({"document"})
     SAVED_MODEL_ON_REQUEST = frozenset({"controlled"})
     OPTIONAL_FILES = (TARGET_TOKENIZER,)
@@ -220,6 +221,7 @@ class Translator(SearchTask):
         self.max_source_length = self.decoding.max_source_length or model.max_length
         self.max_target_length = self.decoding.max_target_length or model.max_length
         self.decoding.check_lengths(model.max_length)
+        alignment_heads(model, self.decoding)  # Checks that there are such heads.
         language = self.decoding.target_language
         self._language = None if language is None else tokenizer.language_id(language)
 
@@ -365,6 +367,23 @@ class Translator(SearchTask):
         logits = self.model({"source": sources, "target": inputs}, training=False)
         scores = score_labels(labels, logits, special.pad)
         return {**scores, "truncated": source_cut | target_cut}
+
+    @graph_method(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, "source"),
+            tf.TensorSpec([None], tf.string, "target"),
+        ]
+    )
+    def annotate(self, source: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scores and aligns each token of target texts `[B]`, translations of source texts `[B]`.
+
+        Returns:
+            What `annotations.annotate` returns of their tokens, and `truncated`, boolean `[B]`,
+            whether either text was cut.
+        """
+        sources, source_cut = self._encode(source)
+        labels, target_cut = self.target_tokenizer.encode_dense(target, self.max_target_length)
+        return {**annotate(self, sources, labels), "truncated": source_cut | target_cut}
 
     def sample(
         self,
@@ -583,6 +602,7 @@ class Translator(SearchTask):
             "score": self.score,
             "ids": self.ids,
             "document": self.translate_document,
+            "annotate": self.annotate,
             "controlled": self.controlled,
         }
 
@@ -665,14 +685,14 @@ class Translator(SearchTask):
     ) -> dict[str, np.ndarray]:
         """Returns the inputs of a signature; see `SearchTask`.
 
-        For `score`, each text stands as its own translation.
+        For `score` and `annotate`, each text stands as its own translation.
         """
         if signature == "document":
             return {"texts": encode_documents(examples)}
         texts = cut_texts(examples, self.max_source_length)
         if signature == "controlled":
             return Controls().to_inputs(texts)
-        if signature == "score":
+        if signature in ("score", "annotate"):
             return {"source": texts, "target": texts}
         if signature != "ids":
             return {"texts": texts}

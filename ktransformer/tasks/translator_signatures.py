@@ -34,6 +34,15 @@ def lite_signature(translator: "Translator", name: str, batch_size: int | None) 
     if name in (*TEXT_SIGNATURES, "document"):
         texts = translator.tokenizer.decode(source)
         return translator.text_signature(name, batch_size, {"texts": texts})
+    if name == "annotate":
+        return translator.text_signature(
+            name,
+            batch_size,
+            {
+                "source": translator.tokenizer.decode(source),
+                "target": translator.target_tokenizer.decode(source),
+            },
+        )
     if name == "controlled":
         texts = translator.tokenizer.decode(source).numpy()
         return translator.text_signature(name, batch_size, Controls().to_inputs(texts))
