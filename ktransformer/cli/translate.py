@@ -1,6 +1,7 @@
 """`ktransformer translate`: translates stdin to stdout."""
 
 import argparse
+import logging
 import os
 import stat
 import sys
@@ -11,6 +12,8 @@ from ktransformer.cli.controls import add_controls, find_controls
 from ktransformer.cli.engine import add_engine, open_engine, warn_of_texts
 from ktransformer.cli.options import positive
 from ktransformer.cli.progress import Progress
+
+_log = logging.getLogger(__name__)
 
 HELP = "translate stdin to stdout, line by line"
 
@@ -23,10 +26,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_controls(parser)
     add_annotations(parser)
+    parser.add_argument(
+        "--document",
+        action="store_true",
+        help="take stdin for one document: translate it sentence by sentence, and print all that "
+        "is between the sentences as it is",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the translations of each line, in the order of the lines."""
+    """Prints the translations of each line, in the order of the lines, or of a document."""
+    if options.document:
+        _run_document(options)
+    else:
+        _run_lines(options)
+
+
+def _run_document(options: argparse.Namespace) -> None:
+    from ktransformer.engines import translate_pieces
+    from ktransformer.errors import InputError
+    from ktransformer.text.line_blocks import read_byte_blocks
+    from ktransformer.text.unknown_characters import UnknownCharacters
+
+    if options.n_best != 1:
+        raise InputError(f"--n-best must be 1 with --document; got {options.n_best}.")
+    engine = open_engine(options)
+    descriptor = sys.stdin.fileno()
+    progress = Progress(sys.stderr, _bytes_left(descriptor))
+    unknown = UnknownCharacters(engine.description.characters, engine.description.symbols)
+    broken = 0
+    for piece, found in translate_pieces(engine, read_byte_blocks(descriptor, "standard input")):
+        sys.stdout.buffer.write(found.text.encode(errors="surrogateescape"))
+        sys.stdout.flush()
+        unknown.add([each.source for each in found.sentences])
+        broken += sum(each.broken for each in found.sentences)
+        progress.add(piece.decode(errors="replace").splitlines())
+    progress.finish()
+    warn_of_texts(engine, 0, unknown)
+    if broken:
+        _log.warning(
+            "Sentences of more than %s tokens were broken into %s parts.",
+            engine.description.max_source_length,
+            broken,
+        )
+
+
+def _run_lines(options: argparse.Namespace) -> None:
     from ktransformer.engines import translate_blocks
     from ktransformer.text.line_blocks import read_blocks
     from ktransformer.text.unknown_characters import UnknownCharacters

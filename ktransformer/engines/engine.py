@@ -15,10 +15,13 @@ from ktransformer.errors import InputError
 from ktransformer.numbers import to_integer
 from ktransformer.tasks import TranslatorDescription
 from ktransformer.tasks.controls import Controls
+from ktransformer.tasks.document_outputs import encode_documents, slices_of, split_lines
 from ktransformer.tasks.inputs import to_texts
 from ktransformer.tasks.translator import TEXT_SIGNATURES, Translator
 from ktransformer.text.line_limits import cut_line
 
+DOCUMENT = "document"
+_PIECE_BYTES = 1 << 13  # Of a document, about a hundred sentences.
 BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: the most of a batch of long lines.
 
 
@@ -39,6 +42,42 @@ class Translation(NamedTuple):
     def text(self) -> str:
         """The best translation."""
         return self.texts[0]
+
+
+class DocumentSentence(NamedTuple):
+    """A sentence of a document, or a part of one, and its translation.
+
+    Attributes:
+        source: The sentence.
+        text: Its translation.
+        source_start: Where it begins in the document, in bytes of UTF-8.
+        target_start: Where its translation begins in that of the document, likewise.
+        score: As of a `Translation`.
+        broken: Whether it is a part of a sentence that is longer than the model reads.
+    """
+
+    source: str
+    text: str
+    source_start: int
+    target_start: int
+    score: float
+    broken: bool
+
+
+class DocumentTranslation(NamedTuple):
+    """The translation of a document.
+
+    Attributes:
+        text: The translation. Bytes that are not UTF-8 are surrogates in it, as Python's error
+            handler `surrogateescape` makes them.
+        sentences: Its sentences, in order.
+        truncated: Whether something was cut off: a single character of more tokens than the model
+            reads.
+    """
+
+    text: str
+    sentences: list[DocumentSentence]
+    truncated: bool
 
 
 class Engine(abc.ABC):
@@ -112,7 +151,7 @@ class Engine(abc.ABC):
     def warmup(self) -> None:
         """Runs every signature of texts once, so that no user's request is the first."""
         texts = np.array([b"a"] * (self.description.batch_size or 1), dtype=object)
-        for name in TEXT_SIGNATURES:
+        for name in (*TEXT_SIGNATURES, DOCUMENT):
             if name in self.signatures:
                 self.run(name, texts)
 
@@ -217,6 +256,23 @@ class Engine(abc.ABC):
             ]
         return translations
 
+    def translate_document(self, texts: Sequence[str | bytes]) -> list[DocumentTranslation]:
+        """Translates documents sentence by sentence, and keeps all that is between them.
+
+        Args:
+            texts: The documents, of any length; see `documents.translate_documents`.
+
+        Raises:
+            InputError: The export has no signature `document`, or one of `texts` is no string.
+            TypeError: `texts` is a single string.
+        """
+        if DOCUMENT not in self.signatures:
+            raise InputError(
+                f"This export has no signature {DOCUMENT}, only {', '.join(self.signatures)}."
+            )
+        documents = encode_documents(to_texts(texts))
+        return _documents(documents, self.run(DOCUMENT, documents)) if len(documents) else []
+
     def find_signature(self, n_best: int = 1) -> str:
         """Returns the name of the signature that gives `n_best` translations of texts.
 
@@ -241,6 +297,29 @@ class Engine(abc.ABC):
     def signatures(self) -> tuple[str, ...]:
         """The signatures that `run` takes."""
         return self.description.signatures
+
+
+def _documents(sources: np.ndarray, outputs: dict[str, np.ndarray]) -> list[DocumentTranslation]:
+    places = outputs["row_splits"]
+    columns = (
+        [_to_string(each) for each in slices_of(sources, outputs, "source")],
+        [_to_string(each) for each in slices_of(outputs["text"], outputs, "target")],
+        *(
+            outputs[name].tolist()
+            for name in ("source_starts", "target_starts", "scores", "broken")
+        ),
+    )
+    sentences = [DocumentSentence(*each) for each in zip(*columns, strict=True)]
+    return [
+        DocumentTranslation(_to_string(text), sentences[start:end], bool(cut))
+        for text, start, end, cut in zip(
+            outputs["text"], places, places[1:], outputs["truncated"], strict=False
+        )
+    ]
+
+
+def _to_string(content: bytes) -> str:
+    return content.decode(errors="surrogateescape")
 
 
 def _read(text: str | bytes, max_length: int) -> tuple[bytes, bool]:
@@ -344,6 +423,29 @@ def translate_blocks(
                 found.update(zip(chosen, translations, strict=True))
                 on_batch(batch)
             yield [found[i] for i in range(len(lines))]
+
+
+def translate_pieces(
+    engine: Engine, blocks: Iterable[bytes]
+) -> Iterator[tuple[bytes, DocumentTranslation]]:
+    """Translates a document of any length, of which it holds one block at a time.
+
+    Args:
+        engine: The engine; it translates `engine.concurrency` pieces at the same time.
+        blocks: The document, cut behind line ends.
+
+    Yields:
+        Each piece of the document, of whole lines, with its translation.
+
+    Raises:
+        InputError: As `Engine.translate_document`.
+    """
+    with ThreadPoolExecutor(engine.concurrency) as pool:
+        run = pool.map if engine.concurrency > 1 else map
+        for block in blocks:
+            pieces = list(split_lines(block, _PIECE_BYTES))
+            found = run(lambda piece: engine.translate_document([piece])[0], pieces)
+            yield from zip(pieces, found, strict=True)
 
 
 def batches_by_length(lines: Sequence[str], batch_size: int) -> Iterator[list[int]]:

@@ -25,8 +25,13 @@ def lite_signature(translator: "Translator", name: str, batch_size: int | None) 
             f"max_target_length must be at most {MAX_TARGET_LENGTH} in a .tflite; "
             f"got {translator.max_target_length}."
         )
+    if batch_size is not None and name in translator.RAGGED:
+        raise InputError(
+            f"The signature {name} takes any batch size, for the number of sentences is not fixed; "
+            f"got batch_size={batch_size}."
+        )
     source = _probe(translator, batch_size)
-    if name in TEXT_SIGNATURES:
+    if name in (*TEXT_SIGNATURES, "document"):
         texts = translator.tokenizer.decode(source)
         return translator.text_signature(name, batch_size, {"texts": texts})
     if name == "annotate":
