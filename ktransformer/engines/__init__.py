@@ -8,6 +8,7 @@ from ktransformer.engines.engine import DocumentSentence as DocumentSentence
 from ktransformer.engines.engine import DocumentTranslation as DocumentTranslation
 from ktransformer.engines.engine import Engine as Engine
 from ktransformer.engines.engine import ModelEngine as ModelEngine
+from ktransformer.engines.engine import TermTranslation as TermTranslation
 from ktransformer.engines.engine import Translation as Translation
 from ktransformer.engines.engine import batches_by_length as batches_by_length
 from ktransformer.engines.engine import translate_blocks as translate_blocks

@@ -19,7 +19,10 @@ from ktransformer.tasks.document_outputs import encode_documents, slices_of, spl
 from ktransformer.tasks.inputs import to_texts
 from ktransformer.tasks.translator import TEXT_SIGNATURES, Translator
 from ktransformer.text.line_limits import cut_line
+from ktransformer.text.terms import check_terms
 
+# Takes a batch of UTF-8 and the place of its first text; returns a signature's outputs.
+_Run = Callable[[np.ndarray, int], dict[str, np.ndarray]]
 DOCUMENT = "document"
 _PIECE_BYTES = 1 << 13  # Of a document, about a hundred sentences.
 BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: the most of a batch of long lines.
@@ -78,6 +81,29 @@ class DocumentTranslation(NamedTuple):
     text: str
     sentences: list[DocumentSentence]
     truncated: bool
+
+
+class TermTranslation(NamedTuple):
+    """The translation of one text with a terminology.
+
+    Attributes:
+        texts: The translation alone.
+        scores: Its score.
+        truncated: As of `Translation`.
+        terms_found: The different terms of the source.
+        terms_written: Those of them whose target terms are in the translation.
+    """
+
+    texts: list[str]
+    scores: list[float]
+    truncated: bool
+    terms_found: int
+    terms_written: int
+
+    @property
+    def text(self) -> str:
+        """The translation."""
+        return self.texts[0]
 
 
 class Engine(abc.ABC):
@@ -228,33 +254,67 @@ class Engine(abc.ABC):
         )
         return found
 
-    def _translate(
-        self,
-        texts: Sequence[str | bytes],
-        n_best: int,
-        run: Callable[[np.ndarray, int], dict[str, np.ndarray]],
-    ) -> list[Translation]:
-        """Runs texts in batches of the size that the export is fixed to, if it is.
+    def translate_with_terms(
+        self, texts: Sequence[str], terms: Mapping[str, str] | Iterable[tuple[str, str]]
+    ) -> list[TermTranslation]:
+        """Translates texts with a terminology; see `Translator.translate_with_terms`.
 
         Args:
-            texts: The texts.
-            n_best: Translations of each.
-            run: Takes a batch of UTF-8 and the place of its first text; returns a signature's
-                outputs.
+            texts: As for `translate_n_best`.
+            terms: The target term of each source term, or pairs of both.
+
+        Raises:
+            InputError: There is no signature `terms`, or one of `terms` is none; see
+                `ktransformer.text.terms.check_terms`.
+        """
+        if "terms" not in self.signatures:
+            raise InputError(
+                f"This export has no signature terms, only {', '.join(self.signatures)}."
+            )
+        characters = self.description.target_characters
+        columns = zip(*check_terms(terms, characters=characters), strict=True)
+        inputs = {
+            name: np.array([term.encode() for term in next(columns, ())], dtype=object)
+            for name in ("source_terms", "target_terms")
+        }
+
+        def run(batch: np.ndarray, _: int) -> dict[str, np.ndarray]:
+            return self.run("terms", batch, **inputs)
+
+        return [
+            TermTranslation(*translation, int(found), int(written))
+            for outputs, longer in self._run_batches(to_texts(texts), run)
+            for translation, found, written in zip(
+                _translations(outputs, 1, longer),
+                outputs["terms_found"],
+                outputs["terms_written"],
+                strict=False,
+            )
+        ]
+
+    def _translate(self, texts: Sequence[str | bytes], n_best: int, run: _Run) -> list[Translation]:
+        """Runs texts in batches, and returns `n_best` translations of each."""
+        return [
+            translation
+            for outputs, longer in self._run_batches(texts, run)
+            for translation in _translations(outputs, n_best, longer)
+        ]
+
+    def _run_batches(
+        self, texts: Sequence[str | bytes], run: _Run
+    ) -> Iterator[tuple[dict[str, np.ndarray], list[bool]]]:
+        """Runs texts in batches of the size that the export is fixed to, if it is.
+
+        Yields:
+            The outputs of each batch, and which of its texts are longer than what is read.
         """
         size = self.description.batch_size or max(len(texts), 1)
-        translations: list[Translation] = []
         for start in range(0, len(texts), size):
             chosen = texts[start : start + size]
             padding = [b""] * (size - len(chosen)) if self.description.batch_size else []
             read = [_read(text, self.description.max_source_length) for text in chosen]
             batch = np.array([*(content for content, _ in read), *padding], dtype=object)
-            found = _translations(run(batch, start), n_best)
-            translations += [
-                translation._replace(truncated=translation.truncated or longer)
-                for translation, (_, longer) in zip(found, read, strict=False)
-            ]
-        return translations
+            yield run(batch, start), [longer for _, longer in read]
 
     def translate_document(self, texts: Sequence[str | bytes]) -> list[DocumentTranslation]:
         """Translates documents sentence by sentence, and keeps all that is between them.
@@ -329,13 +389,18 @@ def _read(text: str | bytes, max_length: int) -> tuple[bytes, bool]:
     return cut.encode(), cut is not whole
 
 
-def _translations(outputs: dict[str, np.ndarray], n_best: int) -> list[Translation]:
+def _translations(
+    outputs: dict[str, np.ndarray], n_best: int, longer: Sequence[bool]
+) -> list[Translation]:
+    """Returns the translations of the texts; `longer` tells which of them were cut before."""
     rows = len(outputs["text"])
     texts = outputs["text"].reshape(rows, -1)[:, :n_best]
     scores = outputs["score"].reshape(rows, -1)[:, :n_best]
     return [
-        Translation([text.decode() for text in row], values.tolist(), bool(cut))
-        for row, values, cut in zip(texts, scores, outputs["truncated"], strict=True)
+        Translation([text.decode() for text in row], values.tolist(), bool(cut) or before)
+        for row, values, cut, before in zip(
+            texts, scores, outputs["truncated"], longer, strict=False
+        )
     ]
 
 
@@ -381,9 +446,9 @@ def translate_blocks(
     *,
     batch_size: int = 32,
     n_best: int = 1,
-    controls: Mapping[str, Any] | None = None,
     on_batch: Callable[[list[str]], object] = lambda texts: None,
-) -> Iterator[list[Translation]]:
+    translate: Callable[[list[str]], Sequence[Any]] | None = None,
+) -> Iterator[list[Any]]:
     """Translates a stream of any length, of which it holds one block at a time.
 
     Within a block, lines of like length go together and `engine.concurrency` batches run at the
@@ -395,9 +460,10 @@ def translate_blocks(
         blocks: Lines that are there together. The larger a block, the more alike its batches.
         batch_size: Texts in a batch, which also holds at most `BATCH_CHARACTERS`.
         n_best: Translations of each; at most the engine's beam size.
-        controls: Options of `Engine.translate_controlled`, for all texts alike; None for
-            `translate_n_best`. Sampling also depends on the batches.
         on_batch: Called in this thread with the texts of each batch that is done.
+        translate: Translates a batch, such as `engine.translate_with_terms` with its terms, or
+            `engine.translate_controlled` with its options, where samples also depend on the
+            batches; None for `engine.translate_n_best`.
 
     Yields:
         For each block, the translations of each line.
@@ -407,17 +473,14 @@ def translate_blocks(
             not begun are dropped.
     """
     batch_size = to_integer("batch_size", batch_size, least=1)
-    if controls is None:
-        translate = functools.partial(engine.translate_n_best, n_best=n_best)
-    else:
-        translate = functools.partial(engine.translate_controlled, n_best=n_best, **controls)
+    translate = translate or functools.partial(engine.translate_n_best, n_best=n_best)
     with ThreadPoolExecutor(engine.concurrency) as pool:
         run = pool.map if engine.concurrency > 1 else map
         for lines in map(to_texts, blocks):
             # Longest first: at the end of a block no thread waits long for another.
             batches = list(batches_by_length(lines, batch_size))[::-1]
             texts = [[lines[i] for i in chosen] for chosen in batches]
-            found: dict[int, Translation] = {}
+            found: dict[int, Any] = {}
             results = run(translate, texts)
             for chosen, batch, translations in zip(batches, texts, results, strict=True):
                 found.update(zip(chosen, translations, strict=True))

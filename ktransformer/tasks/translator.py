@@ -49,6 +49,7 @@ from ktransformer.tasks.task import (
     check_pieces,
     check_type,
 )
+from ktransformer.tasks.terms import TERM_BONUS, example_terms, translate_with_terms
 from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
@@ -113,6 +114,11 @@ class TranslatorDescription(TextDescription):
     symbols: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
+    def target_characters(self) -> str | None:
+        """The characters that the tokenizer of the target knows; None where they are not stored."""
+        return self.characters if self.target_tokenizer_sha256 is None else None
+
+    @property
     def inexact(self) -> str:
         return super().inexact or ("" if self.shortlist is None else "has a shortlist")
 
@@ -142,6 +148,7 @@ class Translator(SearchTask):
     Attributes:
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
+        term_bonus: How readily a term is begun; see `RequiredPhrases`.
 
     Raises:
         InputError: A tokenizer has another number of pieces or another padding than the model,
@@ -164,7 +171,7 @@ class Translator(SearchTask):
     kind = description_class.kind
     model_class = Transformer
     decoding_class = DecodingConfig
-    LITE_ON_REQUEST = frozenset({"annotate", "controlled"})
+    LITE_ON_REQUEST = frozenset({"annotate", "controlled", "terms"})
     LITE_SIGNATURES = (
         *TEXT_SIGNATURES,
         "ids",
@@ -187,6 +194,8 @@ class Translator(SearchTask):
     model: Transformer
     decoding: DecodingConfig
     controlled = controlled
+    term_bonus = TERM_BONUS
+    translate_with_terms = translate_with_terms
 
     def __init__(
         self,
@@ -624,6 +633,7 @@ class Translator(SearchTask):
             "document": self.translate_document,
             "annotate": self.annotate,
             "controlled": self.controlled,
+            "terms": self.translate_with_terms,
         }
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
@@ -733,6 +743,8 @@ class Translator(SearchTask):
         texts = cut_texts(examples, self.max_source_length)
         if signature == "controlled":
             return Controls().to_inputs(texts)
+        if signature == "terms":
+            return example_terms(self, texts)
         if signature in ("score", "annotate"):
             return {"source": texts, "target": texts}
         if signature != "ids":

@@ -10,6 +10,7 @@ from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.graph_function import graph_function
 from ktransformer.tasks.search_task import TEXT_SIGNATURES
 from ktransformer.tasks.task import LiteSignature
+from ktransformer.tasks.terms import lite_terms
 from ktransformer.tasks.written_texts import fix_width, probe_ids
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def lite_signature(translator: "Translator", name: str, batch_size: int | None) 
     if name == "controlled":
         texts = translator.tokenizer.decode(source).numpy()
         return translator.text_signature(name, batch_size, Controls().to_inputs(texts))
+    if name == "terms":
+        return lite_terms(translator, translator.tokenizer.decode(source), batch_size)
     length = translator.max_source_length if batch_size else None
     ids = {"source": tf.TensorSpec([batch_size, length], tf.int32)}
     if name == "decode_step":

@@ -14,6 +14,7 @@ from ktransformer.errors import InputError
 from ktransformer.exporting.matching import Outputs
 from ktransformer.scores import score_texts
 from ktransformer.tasks import SignatureCheck
+from ktransformer.tasks.inputs import UNBATCHED
 from ktransformer.verification.report import Result
 
 
@@ -73,10 +74,13 @@ class Export:
         size = self.description.batch_size
         if size is None:
             return self._model.run(signature, **inputs)
-        rows = max(len(values) for values in inputs.values() if values.ndim)
+        rows = max(len(v) for name, v in inputs.items() if v.ndim and name not in UNBATCHED)
         parts: list[dict[str, np.ndarray]] = []
         for start in range(0, rows, size):
-            chosen = {name: _rows(values, start, size) for name, values in inputs.items()}
+            chosen = {
+                name: values if name in UNBATCHED else _rows(values, start, size)
+                for name, values in inputs.items()
+            }
             found = self._model.run(signature, **chosen)
             parts.append({name: values[: rows - start] for name, values in found.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
