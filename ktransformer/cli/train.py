@@ -34,17 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.formatter_class = _Formatter
     parser.epilog = _describe_settings()
-    for name, text, required in (
-        ("--source", "source text, a line each; .gz is unpacked; several files follow on", True),
-        ("--target", "its translation, line for line", True),
-        ("--validation-source", "source text to validate on", False),
-        ("--validation-target", "its translation", False),
-        ("--mix-source", "source text to mix in, mix_share of every epoch's batches", False),
-        ("--mix-target", "its translation", False),
+    for name, text in (
+        ("--source", "source text, a line each; .gz is unpacked; several files follow on"),
+        ("--target", "its translation, line for line"),
+        ("--validation-source", "source text to validate on"),
+        ("--validation-target", "its translation"),
+        ("--mix-source", "source text to mix in, mix_share of every epoch's batches"),
+        ("--mix-target", "its translation"),
     ):
-        parser.add_argument(
-            name, nargs="+", action="extend", required=required, metavar="FILE", help=text
-        )
+        parser.add_argument(name, nargs="+", action="extend", metavar="FILE", help=text)
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        help="instead of these, several corpora in YAML, each with a weight and a tag; see "
+        "docs/mixtures.md",
+    )
     parser.add_argument("--output", required=True, metavar="RUN", help="folder to write")
     parser.add_argument(
         "--from",
@@ -119,10 +123,17 @@ def _choices(name: str, value: object) -> str:
 def run(options: argparse.Namespace) -> None:
     """Trains a model and writes its run."""
     from ktransformer.conversion import open_run
+    from ktransformer.fitting.mixture import read_mixture
     from ktransformer.fitting.replicas import mirrored_strategy
     from ktransformer.fitting.run_folder import train_run
     from ktransformer.fitting.start import FRESH, Fresh, FromRun
 
+    files = {
+        name: _take_pair(options, f"{name}source", f"{name}target")
+        for name in ("", "validation_", "mix_")
+    }
+    _check_data(options.data, files)
+    text = files[""] or read_mixture(options.data)
     settings = _read_settings(options)
     beginning: Fresh | FromRun = FRESH
     if options.base is None:
@@ -132,15 +143,12 @@ def run(options: argparse.Namespace) -> None:
             mirrored_strategy(options.devices)  # The run starts TensorFlow, on its devices.
         beginning = FromRun(open_run(options.base))
         config = beginning.default_config().replace(settings)
-    validation, mix = (
-        _take_pair(options, f"{name}_source", f"{name}_target") for name in ("validation", "mix")
-    )
     output = train_run(
         config,
-        (options.source, options.target),
+        text,
         options.output,
-        validation=validation,
-        mix=mix,
+        validation=files["validation_"],
+        mix=files["mix_"],
         devices=options.devices,
         beginning=beginning,
         resume=options.resume,
@@ -159,6 +167,16 @@ def _take_pair(
         names = " and ".join(f"--{name.replace('_', '-')}" for name in (source, target))
         raise InputError(f"{names} go together; got one.")
     return files if files[0] else None
+
+
+def _check_data(data: str | None, files: dict[str, Any]) -> None:
+    """Checks that there is text, from files or from those that `--data` lists."""
+    if data is None and files[""] is None:
+        raise InputError("--source and --target are required, or --data; got none of them.")
+    for name, given in files.items():
+        if data is not None and given is not None:
+            option = f"--{name.replace('_', '-')}source"
+            raise InputError(f"{option} must not stand beside --data; got both.")
 
 
 def _read_settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -267,6 +267,9 @@ class DecodingConfig(SearchConfig):
     """Longer texts are cut there, in tokens, the end token included; null for max_length."""
     max_target_length: int | None = None
     """No translation is longer, likewise."""
+    tag: str | None = None
+    """The tag to put before every text, of a model that was trained with tags: 2de for <2de>; null
+    where the texts begin with one themselves, as those of a training must."""
     target_language: str | None = None
     """The language to translate into, of a model with language tokens such as >>por<<: por; null
     where the texts begin with the token themselves, as those of a training must."""

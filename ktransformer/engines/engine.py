@@ -14,7 +14,8 @@ from ktransformer.numbers import to_integer
 from ktransformer.tasks import TranslatorDescription
 from ktransformer.tasks.inputs import to_texts
 from ktransformer.tasks.translator import TEXT_SIGNATURES, Translator
-from ktransformer.text.line_limits import cut_line
+from ktransformer.text.base_tokenizer import find_tag
+from ktransformer.text.line_limits import cut_line, is_empty
 
 BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: the most of a batch of long lines.
 
@@ -63,6 +64,7 @@ class Engine(abc.ABC):
         self.description = description
         self.path = path
         self.concurrency = 1
+        self._tag: str | None = None
 
     @abc.abstractmethod
     def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
@@ -91,11 +93,32 @@ class Engine(abc.ABC):
             if name in self.signatures:
                 self.run(name, texts)
 
-    def translate(self, texts: Sequence[str]) -> list[str]:
-        """Returns the best translation of each text."""
-        return [translation.text for translation in self.translate_n_best(texts)]
+    def set_tag(self, tag: str) -> None:
+        """Puts a tag before every text from now on.
 
-    def translate_n_best(self, texts: Sequence[str], n_best: int = 1) -> list[Translation]:
+        Raises:
+            InputError: The model has no such symbol, or the export puts another before every text.
+        """
+        self._tag = self._find_tag(tag)
+
+    def _find_tag(self, tag: str) -> str | None:
+        """Returns the symbol that a tag names; None where the model itself puts it there."""
+        symbol, own = find_tag(tag, self.description.symbols), self.description.decoding.tag
+        if own is None:
+            return symbol
+        if find_tag(own, self.description.symbols) != symbol:
+            raise InputError(
+                f"tag must be {own}, which the model puts before every text; got {tag!r}."
+            )
+        return None
+
+    def translate(self, texts: Sequence[str], *, tag: str | None = None) -> list[str]:
+        """Returns the best translation of each text."""
+        return [translation.text for translation in self.translate_n_best(texts, tag=tag)]
+
+    def translate_n_best(
+        self, texts: Sequence[str], n_best: int = 1, *, tag: str | None = None
+    ) -> list[Translation]:
         """Translates texts at once, or in batches of the size that the export is fixed to.
 
         Args:
@@ -103,20 +126,24 @@ class Engine(abc.ABC):
                 64 characters are read for each token of the longest source; one that is longer is
                 truncated.
             n_best: The number of translations of each, at most the beam size.
+            tag: A symbol of the model to put before each text, such as `2de` for `<2de>`; None for
+                that of `set_tag`, if any. A text may as well begin with the symbol itself.
 
         Raises:
-            InputError: `n_best` is not from 1 to the beam size, a signature is missing, or one of
+            InputError: `n_best` is not from 1 to the beam size, the model has no such tag, or is
+                fixed to another, a signature is missing, or one of
                 `texts` is no string.
             TypeError: `texts` is a single string.
         """
         given = to_texts(texts)
+        symbol = self._tag if tag is None else self._find_tag(tag)
         signature = self.find_signature(n_best)
         size = self.description.batch_size or max(len(given), 1)
         translations: list[Translation] = []
         for start in range(0, len(given), size):
             chosen = given[start : start + size]
             padding = [b""] * (size - len(chosen)) if self.description.batch_size else []
-            read = [_read(text, self.description.max_source_length) for text in chosen]
+            read = [_read(text, self.description.max_source_length, symbol) for text in chosen]
             batch = np.array([*(content for content, _ in read), *padding], dtype=object)
             found = _translations(self.run(signature, batch), n_best)
             translations += [
@@ -151,9 +178,14 @@ class Engine(abc.ABC):
         return self.description.signatures
 
 
-def _read(text: str | bytes, max_length: int) -> tuple[bytes, bool]:
-    """Returns the part of a text that is read, in UTF-8, and whether the text is longer."""
+def _read(text: str | bytes, max_length: int, tag: str | None) -> tuple[bytes, bool]:
+    """Returns the part of a text that is read, in UTF-8, and whether the text is longer.
+
+    A `tag` is put before it, unless it is empty.
+    """
     whole = text if isinstance(text, str) else text.decode(errors="replace")
+    if tag is not None and not is_empty(whole):
+        whole = f"{tag} {whole}"
     cut = cut_line(whole, max_length)
     return cut.encode(), cut is not whole
 
