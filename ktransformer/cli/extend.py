@@ -1,9 +1,9 @@
-"""`ktransformer extend`: adds words to a run's vocabulary."""
+"""`ktransformer extend`: adds words and symbols to a run's vocabulary."""
 
 import argparse
 import logging
 
-HELP = "add words to a run's vocabulary, to be fine-tuned"
+HELP = "add words and symbols to a run's vocabulary, to be fine-tuned"
 _log = logging.getLogger(__name__)
 
 
@@ -14,10 +14,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--words",
         nargs="+",
         action="extend",
-        required=True,
+        default=[],
         metavar="FILE",
         help="words of either language that become a piece each, a line each",
     )
+    for name, example, where in (
+        ("symbols", "<x1>", "texts"),
+        ("tags", "<2de>", "texts that only sources contain,"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="TEXT",
+            help=f"{where} that become an unbreakable piece each, such as '{example}'",
+        )
     parser.add_argument("--output", required=True, metavar="RUN", help="folder to write")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace that RUN if it is there (default: refuse)"
@@ -35,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     check_run_path(output, overwrite=options.overwrite)
     words = list(read_lines(options.words))
     run = load_run(options.run)
-    extended = extend_vocabulary(run, words)
+    extended = extend_vocabulary(run, words, symbols=options.symbols, tags=options.tags)
     save_run(extended, output, overwrite=options.overwrite)
     for name, before, after in (
         ("pieces", run.tokenizer.vocabulary_size, extended.tokenizer.vocabulary_size),

@@ -146,6 +146,13 @@ class TrainingConfig:
     """Probability mass spread over the vocabulary, in [0, 1)."""
     rdrop_alpha: float = 0.0
     """R-Drop: weight of the divergence between two passes of each batch; 0 for one pass."""
+    guided_alignment: float = 0.0
+    """Weight of a loss that makes heads of the cross-attention align the text, such as 0.05 (Garg
+    et al. 2019); 0 for none."""
+    guided_layer: int | None = None
+    """The decoder block that guided_alignment trains, from 0; null for the last but one."""
+    guided_heads: int = 1
+    """Its first so many heads, of which the mean is trained."""
     clip_norm: float | None = None
     """The most the gradient's global norm may be; null for no limit."""
     accumulate_batches: int = 1
@@ -179,6 +186,9 @@ class TrainingConfig:
         check_integers(self)
         for name in ("epochs", "warmup_steps", "accumulate_batches", "average_checkpoints"):
             check_range(self, name, least=1)
+        check_range(self, "guided_layer", least=0)
+        check_range(self, "guided_heads", least=1)
+        check_range(self, "guided_alignment", least=0)
         for name in ("rdrop_alpha", "weight_decay", "patience", "bleu_sentences"):
             check_range(self, name, least=0)
         check_range(self, "checkpoint_minutes", least=0)
@@ -267,6 +277,14 @@ class DecodingConfig(SearchConfig):
     """Longer texts are cut there, in tokens, the end token included; null for max_length."""
     max_target_length: int | None = None
     """No translation is longer, likewise."""
+    alignment_layer: int | None = None
+    """The decoder block, from 0, whose cross-attention aligns a translation with its source; null
+    for the last. guided_alignment sets this and the next two."""
+    alignment_heads: int | None = None
+    """Its first so many heads; null for all."""
+    alignment_shift: bool = False
+    """A token is aligned by the weights that read it, not by those that predict it (Chen et al.
+    2020)."""
     tag: str | None = None
     """The tag to put before every text, of a model that was trained with tags: 2de for <2de>; null
     where the texts begin with one themselves, as those of a training must."""
@@ -278,6 +296,9 @@ class DecodingConfig(SearchConfig):
         super().__post_init__()
         check_range(self, "max_source_length", least=2)
         check_range(self, "max_target_length", least=1)
+        check_range(self, "alignment_layer", least=0)
+        check_range(self, "alignment_heads", least=1)
+        check_choice(self, "alignment_shift", True, False)
         for name in ("max_length_ratio", "max_length_offset", "coverage_penalty"):
             check_range(self, name, least=0)
         check(

@@ -8,14 +8,17 @@ from ktransformer.decoding.hypotheses import SpecialIds as SpecialIds
 from ktransformer.decoding.hypotheses import length_limits as length_limits
 from ktransformer.decoding.rules import Context as Context
 from ktransformer.decoding.rules import Coverage as Coverage
+from ktransformer.decoding.rules import FirstTokens as FirstTokens
 from ktransformer.decoding.rules import ForcedPrefix as ForcedPrefix
 from ktransformer.decoding.rules import LengthPenalty as LengthPenalty
 from ktransformer.decoding.rules import MinimumLength as MinimumLength
 from ktransformer.decoding.rules import MinP as MinP
 from ktransformer.decoding.rules import NoRepeatedNgrams as NoRepeatedNgrams
+from ktransformer.decoding.rules import NthFirstToken as NthFirstToken
 from ktransformer.decoding.rules import RepetitionPenalty as RepetitionPenalty
 from ktransformer.decoding.rules import Rule as Rule
 from ktransformer.decoding.rules import SuppressedIds as SuppressedIds
+from ktransformer.decoding.rules import SuppressedSequences as SuppressedSequences
 from ktransformer.decoding.rules import Temperature as Temperature
 from ktransformer.decoding.rules import TopK as TopK
 from ktransformer.decoding.rules import TopP as TopP

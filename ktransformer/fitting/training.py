@@ -24,6 +24,7 @@ from ktransformer.fitting.folder import (
     remove_state,
 )
 from ktransformer.fitting.from_batches import fit_model, open_state
+from ktransformer.fitting.guiding import guide, with_alignment
 from ktransformer.fitting.mixture import Mixture
 from ktransformer.fitting.pair_batches import make_batches
 from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume, Start
@@ -148,11 +149,13 @@ def _train(
     for name, digest in digests_of(tokenizers).items():
         state.record_fingerprint(name, digest)
     record_chosen(state, {name: getattr(config.data, name) for name in CHOSEN_FOR_TEXT})
-    validation_batches = None
+    validation_batches: EpochBatches | None = None
     if validation is not None:
         validation_batches = make_batches(
             "Validation text", tokenizers, validation, config, shuffle=False
         )
+    if config.training.guided_alignment:
+        batches, validation_batches = guide(batches, validation_batches, tokenizers)
     model = beginning.make_model(config, tokenizers)
     if config.decoding.tag is not None:
         source.tag_id(config.decoding.tag)  # Raises now, not when the run is opened.
@@ -170,6 +173,8 @@ def _train(
         callbacks=[*_callbacks(config.training, translator, validation), *callbacks],
     )
     config = dataclasses.replace(config, training=result.training)
+    if config.training.guided_alignment:
+        config = with_alignment(config, model)
     other = None if target is source else target
     return Run(config, source, result.model, result.history, other, result.adapter)
 

@@ -15,6 +15,8 @@ _OF_IDS = (
     "ids",
     "prompts",
 )  # The inputs of signatures that are ids, where they are integers.
+UNBATCHED = frozenset({"suppress"})
+"""The inputs with an axis that is not that of the batch: they are for all of its texts."""
 
 
 def to_texts(texts: Any) -> list[str]:
@@ -126,10 +128,13 @@ def to_tensor(name: str, value: Any, spec: tf.TensorSpec) -> tf.Tensor:
 def check_batch(tensors: Mapping[str, tf.Tensor]) -> None:
     """Checks that tensors `[B, ...]` have one B, as far as it is known: TensorFlow may repeat one.
 
+    Those of `UNBATCHED` have another first axis.
+
     Raises:
         InputError: They have not.
     """
     counts = {name: tensor.shape[0] for name, tensor in tensors.items() if tensor.shape.rank}
+    counts = {name: count for name, count in counts.items() if name not in UNBATCHED}
     if len(set(counts.values()) - {None}) > 1:
         sizes = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise InputError(f"{' and '.join(counts)} must be equally many; got {sizes}.")

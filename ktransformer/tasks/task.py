@@ -87,7 +87,9 @@ class Task(tf.Module, abc.ABC):
         model_class: The class of the model. Where a folder does not say its kind, the model's
             class does.
         description_class: The metadata of an export; its `kind` is the same.
+        SAVED_MODEL_ON_REQUEST: The signatures that a SavedModel has only if they are asked for.
         LITE_SIGNATURES: The names of the signatures that a .tflite can have, in their order.
+        LITE_ON_REQUEST: Those of them that a .tflite has only if they are asked for.
         FILES: The files that `write_files` writes beside the model, by name.
         OPTIONAL_FILES: Files that only some tasks of the kind write; see `files`.
         SETTINGS: The names of the arguments that `with_settings` takes.
@@ -103,7 +105,9 @@ class Task(tf.Module, abc.ABC):
     kind: ClassVar[str]
     model_class: ClassVar[type[keras.Model]]
     description_class: ClassVar[type[Description]]
+    SAVED_MODEL_ON_REQUEST: ClassVar[frozenset[str]] = frozenset()
     LITE_SIGNATURES: ClassVar[tuple[str, ...]]
+    LITE_ON_REQUEST: ClassVar[frozenset[str]] = frozenset()
     FILES: ClassVar[tuple[str, ...]] = ()
     OPTIONAL_FILES: ClassVar[tuple[str, ...]] = ()
     SETTINGS: ClassVar[tuple[str, ...]] = ()

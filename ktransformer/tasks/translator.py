@@ -25,6 +25,9 @@ from ktransformer.models import Transformer
 from ktransformer.numbers import to_integer
 from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
+from ktransformer.tasks.annotations import alignment_heads, annotate
+from ktransformer.tasks.controlled import controlled
+from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
@@ -145,7 +148,9 @@ class Translator(SearchTask):
     kind = description_class.kind
     model_class = Transformer
     decoding_class = DecodingConfig
-    LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step")
+    LITE_ON_REQUEST = frozenset({"annotate", "controlled"})
+    LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step", *sorted(LITE_ON_REQUEST))
+    SAVED_MODEL_ON_REQUEST = frozenset({"controlled"})
     OPTIONAL_FILES = (TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
     RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score", "ids": "score"}
@@ -157,6 +162,7 @@ class Translator(SearchTask):
     )
     model: Transformer
     decoding: DecodingConfig
+    controlled = controlled
 
     def __init__(
         self,
@@ -192,6 +198,7 @@ class Translator(SearchTask):
         self.max_source_length = self.decoding.max_source_length or model.max_length
         self.max_target_length = self.decoding.max_target_length or model.max_length
         self.decoding.check_lengths(model.max_length)
+        alignment_heads(model, self.decoding)  # Checks that there are such heads.
         self._language = prefix_id(tokenizer, self.decoding)
 
     def check_tokenizer(self) -> None:
@@ -277,6 +284,23 @@ class Translator(SearchTask):
         scores = score_labels(labels, logits, special.pad)
         return {**scores, "truncated": source_cut | target_cut}
 
+    @graph_method(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, "source"),
+            tf.TensorSpec([None], tf.string, "target"),
+        ]
+    )
+    def annotate(self, source: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scores and aligns each token of target texts `[B]`, translations of source texts `[B]`.
+
+        Returns:
+            What `annotations.annotate` returns of their tokens, and `truncated`, boolean `[B]`,
+            whether either text was cut.
+        """
+        sources, source_cut = self._encode(source)
+        labels, target_cut = self.target_tokenizer.encode_dense(target, self.max_target_length)
+        return {**annotate(self, sources, labels), "truncated": source_cut | target_cut}
+
     def sample(
         self,
         texts: tf.Tensor,
@@ -333,13 +357,13 @@ class Translator(SearchTask):
         decoding = dataclasses.replace(self.decoding, length_penalty=length_penalty)
         drawn = sample(
             TransformerSearch(self.model, source),
-            self._limits(source),
-            self._search_ids(),
+            self.find_limits(source),
+            self.special_search_ids(),
             seed=seed,
             score_forced_end=self.decoding.score_forced_end,
             rules=(*self.find_rules(decoding), *options),
         )
-        outputs = self._to_texts(self._end_empty(source, drawn))
+        outputs = self._to_texts(self.end_empty(source, drawn))
         return {name: values[:, 0] for name, values in outputs.items()}
 
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
@@ -392,7 +416,7 @@ class Translator(SearchTask):
         memory = self.model.prepare_memory(source)
         cache = self.model.empty_state(tf.shape(source)[0], self.max_target_length)
         return {
-            "limits": self._limits(source),
+            "limits": self.find_limits(source),
             **name_state(memory=memory, cache=cache),
         }
 
@@ -434,32 +458,50 @@ class Translator(SearchTask):
     def _cut(self, source: tf.Tensor) -> tf.Tensor:
         return cut_ids(source, self.max_source_length, self.tokenizer.special_ids)
 
-    def search(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
-        """Finds the `n_best` target sequences of source ids `[B, S]`."""
-        n_best = to_integer("n_best", n_best, least=1, most=self.decoding.beam_size)
+    def search(
+        self,
+        source: tf.Tensor,
+        n_best: int | tf.Tensor = 1,
+        *,
+        rules: Sequence[Rule] | None = None,
+        limits: tf.Tensor | None = None,
+    ) -> Hypotheses:
+        """Finds the `n_best` target sequences of source ids `[B, S]`.
+
+        Args:
+            source: The ids.
+            n_best: At most the beam size; an int32 scalar tensor must be within the range.
+            rules: Other rules than the translator's; None for these.
+            limits: Int32 `[B]`, other limits than `find_limits` gives.
+        """
+        if not tf.is_tensor(n_best):
+            n_best = to_integer("n_best", n_best, least=1, most=self.decoding.beam_size)
         chosen = None if self.shortlist is None else self.shortlist.choose(source)
         best = search_texts(
             TransformerSearch(self.model, source, chosen),
-            self._limits(source),
+            self.find_limits(source) if limits is None else limits,
             (self.shortlist or self.target_tokenizer).special_ids,
             self.decoding,
             n_best=n_best,
-            rules=self.find_rules(),
+            rules=self.find_rules() if rules is None else rules,
             # A shortlist has no such ids: no training text has them in its targets.
             unwritten=self.target_tokenizer.unwritten_ids if chosen is None else (),
         )
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
-        return self._end_empty(source, best)
+        return self.end_empty(source, best)
 
-    def _search_ids(self) -> SpecialIds:
+    def special_search_ids(self) -> SpecialIds:
+        """Returns the special ids of a search in the whole vocabulary."""
         target = self.target_tokenizer
         return search_ids(target.special_ids, self.decoding, target.unwritten_ids)
 
-    def _end_empty(self, source: tf.Tensor, best: Hypotheses) -> Hypotheses:
+    def end_empty(self, source: tf.Tensor, best: Hypotheses) -> Hypotheses:
+        """Replaces the hypotheses of sources without a token; see `written_texts.end_empty`."""
         return end_empty(source, best, self.target_tokenizer.special_ids, self._language)
 
-    def _limits(self, source: tf.Tensor) -> tf.Tensor:
+    def find_limits(self, source: tf.Tensor) -> tf.Tensor:
+        """Returns the most tokens of each target, the end token included: `[B, S] -> [B]`."""
         return length_limits(
             lengths_of(source, self.model.pad_id),
             ratio=self.decoding.max_length_ratio,
@@ -475,6 +517,8 @@ class Translator(SearchTask):
             "beam": self.beam,
             "score": self.score,
             "ids": self.ids,
+            "annotate": self.annotate,
+            "controlled": self.controlled,
         }
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
@@ -493,7 +537,7 @@ class Translator(SearchTask):
             max_target_length=self.max_target_length,
             decoding=self.decoding,
             shortlist=None if self.shortlist is None else self.shortlist.size,
-            special_ids=self._search_ids()._asdict(),
+            special_ids=self.special_search_ids()._asdict(),
             target_tokenizer_sha256=(
                 self.target_tokenizer.sha256 if len(self.tokenizers) > 1 else None
             ),
@@ -541,10 +585,12 @@ class Translator(SearchTask):
     ) -> dict[str, np.ndarray]:
         """Returns the inputs of a signature; see `SearchTask`.
 
-        For `score`, each text stands as its own translation.
+        For `score` and `annotate`, each text stands as its own translation.
         """
         texts = cut_texts(examples, self.max_source_length)
-        if signature == "score":
+        if signature == "controlled":
+            return Controls().to_inputs(texts)
+        if signature in ("score", "annotate"):
             return {"source": texts, "target": texts}
         if signature != "ids":
             return {"texts": texts}

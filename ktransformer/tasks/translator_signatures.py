@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from ktransformer.errors import InputError
+from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.graph_function import graph_function
 from ktransformer.tasks.search_task import TEXT_SIGNATURES
 from ktransformer.tasks.task import LiteSignature
@@ -28,6 +29,18 @@ def lite_signature(translator: "Translator", name: str, batch_size: int | None) 
     if name in TEXT_SIGNATURES:
         texts = translator.tokenizer.decode(source)
         return translator.text_signature(name, batch_size, {"texts": texts})
+    if name == "annotate":
+        return translator.text_signature(
+            name,
+            batch_size,
+            {
+                "source": translator.tokenizer.decode(source),
+                "target": translator.target_tokenizer.decode(source),
+            },
+        )
+    if name == "controlled":
+        texts = translator.tokenizer.decode(source).numpy()
+        return translator.text_signature(name, batch_size, Controls().to_inputs(texts))
     length = translator.max_source_length if batch_size else None
     ids = {"source": tf.TensorSpec([batch_size, length], tf.int32)}
     if name == "decode_step":

@@ -69,12 +69,18 @@ class EpochBatches(abc.ABC):
 
         from ktransformer.text.without_autotune import without_autotune
 
-        ids = tf.TensorSpec((None, None), tf.int32)
-        signature: Any = (dict.fromkeys(self.inputs, ids) if self.inputs else ids, ids)
+        signature: Any = (self.input_specs(), tf.TensorSpec((None, None), tf.int32))
         batches = tf.data.Dataset.from_generator(
             lambda: self._stream_for_tensorflow(first_update), output_signature=signature
         )
         return without_autotune(batches.prefetch(4))
+
+    def input_specs(self) -> Any:
+        """Returns the `tf.TensorSpec`s of the model's inputs."""
+        import tensorflow as tf
+
+        ids = tf.TensorSpec((None, None), tf.int32)
+        return dict.fromkeys(self.inputs, ids) if self.inputs else ids
 
     def _stream_for_tensorflow(self, first_update: int) -> Iterator[Batch]:
         self.failure = None

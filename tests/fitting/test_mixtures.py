@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ktransformer.cli import main
-from ktransformer.engines import LiteEngine, ModelEngine, load_engine
+from ktransformer.engines import LiteEngine, load_engine
 from ktransformer.errors import InputError
 from ktransformer.fitting.mixture import Corpus, Mixture, open_corpora, read_mixture
 from ktransformer.fitting.start import FromRun
@@ -203,21 +203,18 @@ def test_one_model_learns_both_directions_and_a_lite_file_takes_its_tag(folder, 
     engine = load_engine(tmp_path / "run", beam_size=1)
     assert engine.translate(["four two nine"], tag="digits") == ["429"]
     assert engine.translate(["429"], tag="words") == ["four two nine"]
-    export = ("export", tmp_path / "run", "--format", "tflite", "--beam-size", 1)
-    export += ("--signatures", "serving_default", "--output")
-    for name, tag in (("any.tflite", ()), ("words.tflite", ("--tag", "words"))):
-        assert main([*map(str, (*export, tmp_path / name, *tag))]) == 0
-    free, fixed = (LiteEngine(tmp_path / name) for name in ("any.tflite", "words.tflite"))
-    assert free.translate(["four two nine", ""], tag="digits") == ["429", ""]
-    assert free.translate(["429"], tag="words") == fixed.translate(["429"]) == ["four two nine"]
+    file = tmp_path / "words.tflite"
+    export = ("export", tmp_path / "run", "--format", "tflite", "--beam-size", 1, "--tag", "words")
+    export += ("--signatures", "serving_default", "--output", file)
+    assert main([*map(str, export)]) == 0
+    lite = LiteEngine(file)
+    assert lite.translate(["429", ""]) == ["four two nine", ""]
     with pytest.raises(InputError, match=r"tag.*words.*'digits'"):
-        fixed.translate(["four"], tag="digits")
-    assert ModelEngine(engine.translator).translate(["<words> 429"]) == ["four two nine"]
+        lite.translate(["four"], tag="digits")
     capsys.readouterr()
-    files = ("--source", folder / "few.source", "--reference", folder / "few.target")
-    line = ("evaluate", tmp_path / "any.tflite", *files, "--tag", "digits")
-    assert main([*map(str, line)]) == 0
-    assert json.loads(capsys.readouterr().out)["exact_match"] > 0.9
+    files = ("--source", folder / "few.target", "--reference", folder / "few.source")
+    assert main([*map(str, ("evaluate", file, *files, "--tag", "words"))]) == 0
+    assert json.loads(capsys.readouterr().out)["exact_match"] > 0.5
 
 
 @pytest.mark.long

@@ -49,7 +49,8 @@ def export_lite(
     Args:
         task: The task: a `Translator`, a `MaskFiller`, an `ImageClassifier`, or one of your own.
         path: The file to write.
-        signatures: Which of the task's `LITE_SIGNATURES` go in; None for all.
+        signatures: Which of the task's `LITE_SIGNATURES` go in; None for all but those
+            of `LITE_ON_REQUEST`.
         quantization: How weights are stored: `"none"`, `"float16"` or `"dynamic_int8"`.
         batch_size: None for any number of inputs, texts of any length. A number fixes all shapes,
             for runtimes that cannot resize, such as LiteRT's in browsers.
@@ -123,7 +124,7 @@ def _names(task: Task, signatures: Sequence[str] | None) -> tuple[str, ...]:
     """Returns the signatures that were asked for, in the task's order."""
     known = task.LITE_SIGNATURES
     if signatures is None:
-        return known
+        return tuple(name for name in known if name not in task.LITE_ON_REQUEST)
     unknown = [name for name in signatures if name not in known]
     if unknown or not signatures or isinstance(signatures, str):
         raise InputError(
