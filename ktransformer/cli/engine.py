@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Adds the model and the options with which it translates."""
+def add_engine(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Adds the model, which may be left out if `optional`, and how it translates."""
     parser.add_argument(
         "model",
+        nargs="?" if optional else None,
         metavar="MODEL",
         help=f"folder of a run, folder of a SavedModel, or .tflite file; {A_PROGRAM}",
     )
@@ -33,16 +34,19 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     add_threads(parser)
 
 
-def open_engine(options: argparse.Namespace) -> "Engine":
-    """Opens the engine: it runs several batches at once, each on one thread."""
+def open_engine(options: argparse.Namespace, other: str | None = None) -> "Engine":
+    """Opens the model, or an `other` one, which has no adapter.
+
+    The engine runs several batches at once, each on one thread.
+    """
     from ktransformer.engines import available_cores, load_engine
     from ktransformer.runtime.threads import set_threads
 
     with contextlib.suppress(RuntimeError):  # TensorFlow already runs, with threads of its own.
         set_threads(1)
     return load_engine(
-        options.model,
-        adapter=options.adapter,
+        other or options.model,
+        adapter=None if other else options.adapter,
         beam_size=options.beam_size,
         length_penalty=options.length_penalty,
         threads=1,

@@ -101,7 +101,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--signatures",
         nargs="+",
         metavar="NAME",
-        help="those of a .tflite (default: all that its kind of model has, see export/README.md)",
+        help="those of a SavedModel or .tflite (default: see export/README.md; a translator has "
+        "controlled on request alone)",
     )
     parser.add_argument(
         "--batch-size",
@@ -169,7 +170,13 @@ def _to_saved_model(options: argparse.Namespace, batching: BatchingConfig | None
     from ktransformer.exporting import export_saved_model
 
     task = _load_task(options)
-    return export_saved_model(task, options.output, batching=batching, **_labels(options, task))
+    return export_saved_model(
+        task,
+        options.output,
+        signatures=options.signatures,
+        batching=batching,
+        **_labels(options, task),
+    )
 
 
 def _to_lite(options: argparse.Namespace, _: BatchingConfig | None) -> "Path":
@@ -234,7 +241,7 @@ _QUANTIZATIONS = ("none", "float16", "dynamic_int8", "int8", "int16", "int8_floa
 _OPTIONS = {
     "overwrite": ("tflite", "ctranslate2", "huggingface", "onnx"),
     "quantize": ("tflite", "ctranslate2"),
-    "signatures": ("tflite",),
+    "signatures": ("saved_model", "tflite"),
     "batch_size": ("tflite",),
     "batch_requests": ("saved_model",),
     "batch_timeout_ms": ("saved_model",),

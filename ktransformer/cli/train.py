@@ -5,6 +5,7 @@ import dataclasses
 import logging
 from typing import Any
 
+from ktransformer.cli.clean import add_text, open_text
 from ktransformer.cli.options import HelpFormatter, positive
 from ktransformer.config import CHOICES, Config, read_settings, split_settings
 from ktransformer.errors import InputError, did_you_mean
@@ -34,17 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.formatter_class = _Formatter
     parser.epilog = _describe_settings()
-    for name, text, required in (
-        ("--source", "source text, a line each; .gz is unpacked; several files follow on", True),
-        ("--target", "its translation, line for line", True),
-        ("--validation-source", "source text to validate on", False),
-        ("--validation-target", "its translation", False),
-        ("--mix-source", "source text to mix in, mix_share of every epoch's batches", False),
-        ("--mix-target", "its translation", False),
+    add_text(parser)
+    for name, text in (
+        ("--validation-source", "source text to validate on"),
+        ("--validation-target", "its translation"),
+        ("--mix-source", "source text to mix in, mix_share of every epoch's batches"),
+        ("--mix-target", "its translation"),
     ):
-        parser.add_argument(
-            name, nargs="+", action="extend", required=required, metavar="FILE", help=text
-        )
+        parser.add_argument(name, nargs="+", action="extend", metavar="FILE", help=text)
     parser.add_argument("--output", required=True, metavar="RUN", help="folder to write")
     parser.add_argument(
         "--from",
@@ -123,6 +121,7 @@ def run(options: argparse.Namespace) -> None:
     from ktransformer.fitting.run_folder import train_run
     from ktransformer.fitting.start import FRESH, Fresh, FromRun
 
+    text = open_text(options)
     settings = _read_settings(options)
     beginning: Fresh | FromRun = FRESH
     if options.base is None:
@@ -137,7 +136,7 @@ def run(options: argparse.Namespace) -> None:
     )
     output = train_run(
         config,
-        (options.source, options.target),
+        text,
         options.output,
         validation=validation,
         mix=mix,

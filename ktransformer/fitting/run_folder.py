@@ -20,7 +20,8 @@ from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume
 from ktransformer.fitting.training import train
 from ktransformer.saving.adapter import save_adapter
 from ktransformer.saving.run import check_run_path, is_run, save_run
-from ktransformer.text import open_parallel, read_parallel
+from ktransformer.text import ParallelFiles, open_parallel, read_parallel
+from ktransformer.text.corpus import open_files
 
 _log = logging.getLogger(__name__)
 Paths = Sequence[str | Path]
@@ -28,7 +29,7 @@ Paths = Sequence[str | Path]
 
 def train_run(
     config: Config,
-    text: tuple[Paths, Paths],
+    text: tuple[Paths, Paths] | ParallelFiles,
     output: str | Path,
     *,
     validation: tuple[Paths, Paths] | None = None,
@@ -45,7 +46,7 @@ def train_run(
 
     Args:
         config: The settings.
-        text: Files of source and of target text.
+        text: Files of source and of target text, or of pairs.
         output: The run's folder.
         validation: Files of source and of target text to validate on.
         mix: Files of source and of target text to mix in, see `train`.
@@ -83,7 +84,8 @@ def train_run(
     scope: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if devices > 1:
         scope = mirrored_strategy(devices).scope()
-    training = open_parallel(*text, max_pairs=config.data.shard_pairs)
+    files = text if isinstance(text, ParallelFiles) else ParallelFiles(*text)
+    training = open_files(files, max_pairs=config.data.shard_pairs)
     mixing = None if mix is None else open_parallel(*mix, max_pairs=config.data.shard_pairs)
     validating = None if validation is None else read_parallel(*validation)
     saved = False

@@ -1,5 +1,6 @@
 """Training: from parallel text and a configuration to a run."""
 
+import collections
 import dataclasses
 import logging
 import re
@@ -24,6 +25,7 @@ from ktransformer.fitting.folder import (
     remove_state,
 )
 from ktransformer.fitting.from_batches import fit_model, open_state
+from ktransformer.fitting.guiding import guide, with_alignment
 from ktransformer.fitting.pair_batches import make_batches
 from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume, Start
 from ktransformer.fitting.training_text import (
@@ -138,11 +140,13 @@ def _train(
     for name, digest in digests_of(tokenizers).items():
         state.record_fingerprint(name, digest)
     record_chosen(state, {name: getattr(config.data, name) for name in CHOSEN_FOR_TEXT})
-    validation_batches = None
+    validation_batches: EpochBatches | None = None
     if validation is not None:
         validation_batches = make_batches(
             "Validation text", tokenizers, validation, config, shuffle=False
         )
+    if config.training.guided_alignment:
+        batches, validation_batches = guide(batches, validation_batches, tokenizers)
     model = beginning.make_model(config, tokenizers)
     greedy = dataclasses.replace(config.decoding, beam_size=1)
     translator = Translator(model, source, greedy, target_tokenizer=target)
@@ -157,8 +161,20 @@ def _train(
         callbacks=[*_callbacks(config.training, translator, validation), *callbacks],
     )
     config = dataclasses.replace(config, training=result.training)
+    if config.training.guided_alignment:
+        config = with_alignment(config, model)
     other = None if target is source else target
-    return Run(config, source, result.model, result.history, other, result.adapter)
+    history = result.history | _dropped(training, mixed)
+    return Run(config, source, result.model, history, other, result.adapter)
+
+
+def _dropped(*texts: InMemoryText | StreamedText | MixedText | None) -> dict[str, list[float]]:
+    """Returns the number of pairs that cleaning dropped, of all texts, as a part of the history."""
+    counts: collections.Counter[str] = collections.Counter()
+    for text in texts:
+        for reason, count in ({} if text is None else text.dropped).items():
+            counts[f"dropped_{reason.replace(' ', '_')}"] += count
+    return {name: [float(count)] for name, count in counts.items()}
 
 
 def _check(config: Config) -> None:

@@ -96,7 +96,7 @@ def search_texts(
     special: SpecialIds,
     config: SearchConfig,
     *,
-    n_best: int,
+    n_best: int | tf.Tensor,
     rules: Sequence[Rule],
     unwritten: Sequence[int] = (),
 ) -> Hypotheses:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.text.batches import Batch, EpochBatches
+from ktransformer.text.batches import Batch, EpochBatches, with_weights
 
 
 class MixedBatches(EpochBatches):
@@ -41,6 +41,7 @@ class MixedBatches(EpochBatches):
         part = self.others_per_epoch / others.steps_per_epoch
         self.tokens = batches.tokens + round(part * others.tokens)
         self.too_long = batches.too_long
+        self.weighted = batches.weighted or others.weighted
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         of_others = np.arange(self.steps_per_epoch) < self.others_per_epoch
@@ -49,4 +50,5 @@ class MixedBatches(EpochBatches):
         own = self._batches.epoch(epoch, first_step - done)
         others = self._others.stream(epoch * self.others_per_epoch + done)
         for is_other in of_others[first_step:]:
-            yield next(others if is_other else own)
+            batch = next(others if is_other else own)
+            yield with_weights(batch) if self.weighted else batch
