@@ -78,6 +78,16 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--tag`."""
+    parser.add_argument(
+        "--tag",
+        metavar="TAG",
+        help="the tag to put before every text, of a model that was trained with tags: 2de for "
+        "<2de>, see docs/mixtures.md (default: the run's own, which is none unless set)",
+    )
+
+
 def add_adapter(parser: argparse.ArgumentParser) -> None:
     """Adds `--adapter`."""
     parser.add_argument(

@@ -306,6 +306,9 @@ class DecodingConfig(SearchConfig):
     alignment_shift: bool = False
     """A token is aligned by the weights that read it, not by those that predict it (Chen et al.
     2020)."""
+    tag: str | None = None
+    """The tag to put before every text, of a model that was trained with tags: 2de for <2de>; null
+    where the texts begin with one themselves, as those of a training must."""
     target_language: str | None = None
     """The language to translate into, of a model with language tokens such as >>por<<: por; null
     where the texts begin with the token themselves, as those of a training must."""

@@ -18,7 +18,8 @@ from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.document_outputs import encode_documents, slices_of, split_lines
 from ktransformer.tasks.inputs import to_texts
 from ktransformer.tasks.translator import TEXT_SIGNATURES, Translator
-from ktransformer.text.line_limits import cut_line
+from ktransformer.text.base_tokenizer import find_tag
+from ktransformer.text.line_limits import cut_line, is_empty
 from ktransformer.text.terms import check_terms
 
 # Takes a batch of UTF-8 and the place of its first text; returns a signature's outputs.
@@ -132,6 +133,7 @@ class Engine(abc.ABC):
         self.description = description
         self.path = path
         self.concurrency = 1
+        self._tag: str | None = None
 
     @abc.abstractmethod
     def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
@@ -181,11 +183,32 @@ class Engine(abc.ABC):
             if name in self.signatures:
                 self.run(name, texts)
 
-    def translate(self, texts: Sequence[str]) -> list[str]:
-        """Returns the best translation of each text."""
-        return [translation.text for translation in self.translate_n_best(texts)]
+    def set_tag(self, tag: str) -> None:
+        """Puts a tag before every text from now on.
 
-    def translate_n_best(self, texts: Sequence[str], n_best: int = 1) -> list[Translation]:
+        Raises:
+            InputError: The model has no such symbol, or the export puts another before every text.
+        """
+        self._tag = self._find_tag(tag)
+
+    def _find_tag(self, tag: str) -> str | None:
+        """Returns the symbol that a tag names; None where the model itself puts it there."""
+        symbol, own = find_tag(tag, self.description.symbols), self.description.decoding.tag
+        if own is None:
+            return symbol
+        if find_tag(own, self.description.symbols) != symbol:
+            raise InputError(
+                f"tag must be {own}, which the model puts before every text; got {tag!r}."
+            )
+        return None
+
+    def translate(self, texts: Sequence[str], *, tag: str | None = None) -> list[str]:
+        """Returns the best translation of each text."""
+        return [translation.text for translation in self.translate_n_best(texts, tag=tag)]
+
+    def translate_n_best(
+        self, texts: Sequence[str], n_best: int = 1, *, tag: str | None = None
+    ) -> list[Translation]:
         """Translates texts at once, or in batches of the size that the export is fixed to.
 
         Args:
@@ -193,15 +216,19 @@ class Engine(abc.ABC):
                 64 characters are read for each token of the longest source; one that is longer is
                 truncated.
             n_best: The number of translations of each, at most the beam size.
+            tag: A symbol of the model to put before each text, such as `2de` for `<2de>`; None for
+                that of `set_tag`, if any. A text may as well begin with the symbol itself.
 
         Raises:
-            InputError: `n_best` is not from 1 to the beam size, a signature is missing, or one of
+            InputError: `n_best` is not from 1 to the beam size, the model has no such tag, or is
+                fixed to another, a signature is missing, or one of
                 `texts` is no string.
             TypeError: `texts` is a single string.
         """
         given = to_texts(texts)
+        symbol = self._tag if tag is None else self._find_tag(tag)
         signature = self.find_signature(n_best)
-        return self._translate(given, n_best, lambda batch, _: self.run(signature, batch))
+        return self._translate(given, n_best, lambda batch, _: self.run(signature, batch), symbol)
 
     def translate_controlled(self, texts: Sequence[str], **options: Any) -> list[Translation]:
         """Translates texts as a request asks: with a prefix, by other rules, or by sampling.
@@ -292,27 +319,36 @@ class Engine(abc.ABC):
             )
         ]
 
-    def _translate(self, texts: Sequence[str | bytes], n_best: int, run: _Run) -> list[Translation]:
+    def _translate(
+        self,
+        texts: Sequence[str | bytes],
+        n_best: int,
+        run: _Run,
+        tag: str | None = None,
+    ) -> list[Translation]:
         """Runs texts in batches, and returns `n_best` translations of each."""
         return [
             translation
-            for outputs, longer in self._run_batches(texts, run)
+            for outputs, longer in self._run_batches(texts, run, tag)
             for translation in _translations(outputs, n_best, longer)
         ]
 
     def _run_batches(
-        self, texts: Sequence[str | bytes], run: _Run
+        self, texts: Sequence[str | bytes], run: _Run, tag: str | None = None
     ) -> Iterator[tuple[dict[str, np.ndarray], list[bool]]]:
         """Runs texts in batches of the size that the export is fixed to, if it is.
+
+        A symbol, `tag` or that of `set_tag`, is put before each.
 
         Yields:
             The outputs of each batch, and which of its texts are longer than what is read.
         """
+        tag = tag or self._tag
         size = self.description.batch_size or max(len(texts), 1)
         for start in range(0, len(texts), size):
             chosen = texts[start : start + size]
             padding = [b""] * (size - len(chosen)) if self.description.batch_size else []
-            read = [_read(text, self.description.max_source_length) for text in chosen]
+            read = [_read(text, self.description.max_source_length, tag) for text in chosen]
             batch = np.array([*(content for content, _ in read), *padding], dtype=object)
             yield run(batch, start), [longer for _, longer in read]
 
@@ -323,9 +359,15 @@ class Engine(abc.ABC):
             texts: The documents, of any length; see `documents.translate_documents`.
 
         Raises:
-            InputError: The export has no signature `document`, or one of `texts` is no string.
+            InputError: The export has no signature `document`, a tag is set, or one of `texts` is
+                no string.
             TypeError: `texts` is a single string.
         """
+        if self._tag is not None:
+            raise InputError(
+                "The sentences of a document take the tag that the model itself puts before them "
+                f"(its setting tag); got {self._tag}."
+            )
         if DOCUMENT not in self.signatures:
             raise InputError(
                 f"This export has no signature {DOCUMENT}, only {', '.join(self.signatures)}."
@@ -382,9 +424,14 @@ def _to_string(content: bytes) -> str:
     return content.decode(errors="surrogateescape")
 
 
-def _read(text: str | bytes, max_length: int) -> tuple[bytes, bool]:
-    """Returns the part of a text that is read, in UTF-8, and whether the text is longer."""
+def _read(text: str | bytes, max_length: int, tag: str | None) -> tuple[bytes, bool]:
+    """Returns the part of a text that is read, in UTF-8, and whether the text is longer.
+
+    A `tag` is put before it, unless it is empty.
+    """
     whole = text if isinstance(text, str) else text.decode(errors="replace")
+    if tag is not None and not is_empty(whole):
+        whole = f"{tag} {whole}"
     cut = cut_line(whole, max_length)
     return cut.encode(), cut is not whole
 

@@ -59,6 +59,7 @@ from ktransformer.tasks.written_texts import (
     end_empty,
     first_best,
     lengths_of,
+    prefix_id,
     score_labels,
     search_ids,
     search_texts,
@@ -135,8 +136,8 @@ class Translator(SearchTask):
     Args:
         model: A trained `Transformer`, or a subclass of it; built here if it is not yet.
         tokenizer: Encodes the source, and decodes the target, too, without a `target_tokenizer`.
-        decoding: The settings of the search. A beam size of 1 makes it greedy; a `target_language`
-            puts the token of that language before every text.
+        decoding: The settings of the search. A beam size of 1 makes it greedy; a `tag`
+            or `target_language` puts its token before every text.
         shortlist: Chooses the part of the vocabulary that a batch is searched in; None for all of
             it. `score` and `sample` use the whole vocabulary.
         rules: Decoding rules of every search and of `sample`, after those of `decoding`. A run's
@@ -232,8 +233,7 @@ class Translator(SearchTask):
         self.max_target_length = self.decoding.max_target_length or model.max_length
         self.decoding.check_lengths(model.max_length)
         alignment_heads(model, self.decoding)  # Checks that there are such heads.
-        language = self.decoding.target_language
-        self._language = None if language is None else tokenizer.language_id(language)
+        self._language = prefix_id(tokenizer, self.decoding)
 
     def check_tokenizer(self) -> None:
         """Checks that the tokenizers have as many pieces as the model has ids on their sides.
@@ -482,7 +482,7 @@ class Translator(SearchTask):
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
         """Turns texts `[B]` into ids `[B, S]`, cut to `max_source_length`, ended and padded.
 
-        The token of the `target_language`, if there is one, is the first.
+        The token of the `tag` or `target_language`, if there is one, is the first.
         """
         return self._encode(to_tensor("texts", texts, _TEXTS))[0]
 
@@ -500,8 +500,8 @@ class Translator(SearchTask):
     def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
         """Translates source ids `[B, S]`, ended and padded, for callers with a tokenizer.
 
-        With a `target_language`, they begin with its token, as `to_ids` returns them. Ids over
-        `max_source_length` are cut there and ended, as texts are. Ids that the model does
+        With a `tag` or `target_language`, they begin with its token, as `to_ids` returns them. Ids
+        over `max_source_length` are cut there and ended, as texts are. Ids that the model does
         not have are refused; within a graph and in an export they are not looked at: there, a
         negative id counts from the vocabulary's end, and one beyond it is an error or, on a GPU, a
         vector of zeros.
