@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="TEXT",
             help=f"{where} that become an unbreakable piece each, such as '{example}'",
         )
+    parser.add_argument(
+        "--copy-symbols",
+        action="store_true",
+        help="add the symbols <c0> to <c9>, which stand for text to copy",
+    )
     parser.add_argument("--output", required=True, metavar="RUN", help="folder to write")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace that RUN if it is there (default: refuse)"
@@ -42,12 +47,14 @@ def run(options: argparse.Namespace) -> None:
     from ktransformer.fitting.extending import extend_vocabulary
     from ktransformer.saving.run import check_run_path, load_run, save_run
     from ktransformer.text import read_lines
+    from ktransformer.text.copied_spans import SYMBOLS
 
     output = resolve(options.output)
     check_run_path(output, overwrite=options.overwrite)
-    words = list(read_lines(options.words))
     run = load_run(options.run)
-    extended = extend_vocabulary(run, words, symbols=options.symbols, tags=options.tags)
+    words = list(read_lines(options.words)) if options.words else []
+    symbols = [*options.symbols, *(SYMBOLS if options.copy_symbols else ())]
+    extended = extend_vocabulary(run, words, symbols=symbols, tags=options.tags)
     save_run(extended, output, overwrite=options.overwrite)
     for name, before, after in (
         ("pieces", run.tokenizer.vocabulary_size, extended.tokenizer.vocabulary_size),

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 from typing import Any
 
+from ktransformer.cli.clean import add_text, open_text
 from ktransformer.cli.options import HelpFormatter, positive
 from ktransformer.config import CHOICES, Config, read_settings, split_settings
 from ktransformer.errors import InputError, did_you_mean
@@ -34,9 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.formatter_class = _Formatter
     parser.epilog = _describe_settings()
+    add_text(parser)
     for name, text in (
-        ("--source", "source text, a line each; .gz is unpacked; several files follow on"),
-        ("--target", "its translation, line for line"),
         ("--validation-source", "source text to validate on"),
         ("--validation-target", "its translation"),
         ("--mix-source", "source text to mix in, mix_share of every epoch's batches"),
@@ -123,17 +123,15 @@ def _choices(name: str, value: object) -> str:
 def run(options: argparse.Namespace) -> None:
     """Trains a model and writes its run."""
     from ktransformer.conversion import open_run
-    from ktransformer.fitting.mixture import read_mixture
     from ktransformer.fitting.replicas import mirrored_strategy
     from ktransformer.fitting.run_folder import train_run
     from ktransformer.fitting.start import FRESH, Fresh, FromRun
 
     files = {
         name: _take_pair(options, f"{name}source", f"{name}target")
-        for name in ("", "validation_", "mix_")
+        for name in ("validation_", "mix_")
     }
-    _check_data(options.data, files)
-    text = files[""] or read_mixture(options.data)
+    text = _open_text(options)
     settings = _read_settings(options)
     beginning: Fresh | FromRun = FRESH
     if options.base is None:
@@ -169,14 +167,18 @@ def _take_pair(
     return files if files[0] else None
 
 
-def _check_data(data: str | None, files: dict[str, Any]) -> None:
-    """Checks that there is text, from files or from those that `--data` lists."""
-    if data is None and files[""] is None:
-        raise InputError("--source and --target are required, or --data; got none of them.")
-    for name, given in files.items():
-        if data is not None and given is not None:
-            option = f"--{name.replace('_', '-')}source"
-            raise InputError(f"{option} must not stand beside --data; got both.")
+def _open_text(options: argparse.Namespace) -> Any:
+    """Returns the training text: files of pairs, or the corpora that `--data` lists."""
+    from ktransformer.fitting.mixture import read_mixture
+
+    names = ["source", "target", "pairs"]
+    names += ["validation_source", "validation_target", "mix_source", "mix_target"]
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
+    if options.data is None:
+        return open_text(options)
+    if given:
+        raise InputError(f"{given[0]} must not stand beside --data; got both.")
+    return read_mixture(options.data)
 
 
 def _read_settings(options: argparse.Namespace) -> dict[str, Any]:

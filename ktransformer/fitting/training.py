@@ -1,5 +1,6 @@
 """Training: from parallel text and a configuration to a run."""
 
+import collections
 import dataclasses
 import logging
 import re
@@ -176,7 +177,17 @@ def _train(
     if config.training.guided_alignment:
         config = with_alignment(config, model)
     other = None if target is source else target
-    return Run(config, source, result.model, result.history, other, result.adapter)
+    history = result.history | _dropped(training, *mixed)
+    return Run(config, source, result.model, history, other, result.adapter)
+
+
+def _dropped(*texts: InMemoryText | StreamedText | MixedText) -> dict[str, list[float]]:
+    """Returns the number of pairs that cleaning dropped, of all texts, as a part of the history."""
+    counts: collections.Counter[str] = collections.Counter()
+    for text in texts:
+        for reason, count in text.dropped.items():
+            counts[f"dropped_{reason.replace(' ', '_')}"] += count
+    return {name: [float(count)] for name, count in counts.items()}
 
 
 def _check(config: Config) -> None:

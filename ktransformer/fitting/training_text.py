@@ -8,13 +8,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ktransformer.config import Config
 from ktransformer.errors import InputError
 from ktransformer.files import new_folder
 from ktransformer.fitting.compiling import count_devices
 from ktransformer.fitting.defaults import choose_batch_tokens
 from ktransformer.fitting.folder import SHARDS, remove_shards
-from ktransformer.fitting.pair_batches import length_bound, log_pairs, make_batches
+from ktransformer.fitting.pair_batches import (
+    cleaning_of,
+    length_bound,
+    log_dropped,
+    log_pairs,
+    make_batches,
+)
 from ktransformer.fitting.vocabulary import Tokenizers, choose_vocabulary, train_tokenizers
 from ktransformer.text import (
     MixedBatches,
@@ -43,11 +51,16 @@ class InMemoryText:
 
     Attributes:
         fingerprint: The digest of the text, by name.
+        dropped: See `ParallelText.dropped`; after cleaning by the settings.
         config: `config`; after `encode` with the settings that were chosen from the text.
     """
 
     def __init__(self, text: ParallelText, config: Config) -> None:
+        if config.data.clean:
+            text = text.cleaned(cleaning_of(config))
+        log_dropped("Training text", text.dropped)
         self._text, self.config = text.leave_out(length_bound(config)), config
+        self.dropped = text.dropped
         self.fingerprint: dict[str, Any] = {"text": digest_text(text)}
 
     def encode(
@@ -86,6 +99,7 @@ class StreamedText:
 
     Attributes:
         fingerprint: The digest of the text and the size of its shards, by name.
+        dropped: See `ParallelText.dropped`; after cleaning by the settings.
         config: `config`; after `encode` with the settings that were chosen from the text.
 
     Raises:
@@ -102,11 +116,15 @@ class StreamedText:
                 f"shard_pairs={data.shard_pairs} pairs; raise shard_pairs or set subword_alpha to "
                 "null."
             )
+        if data.clean:
+            files = files.cleaned(cleaning_of(config))
         self._files, self.config = files, config
         self._checkpoints, self._reuse = checkpoints, reuse
         self._survey = survey_files(
             files, sample_pairs=data.shard_pairs, bound=length_bound(config)
         )
+        self.dropped = self._survey.dropped
+        log_dropped("Training text", self.dropped)
         self.fingerprint: dict[str, Any] = {
             "text": self._survey.digest,
             "shard_pairs": data.shard_pairs,
@@ -183,6 +201,7 @@ class StreamedText:
                 about=about,
                 target_tokenizer=tokenizers[1],
                 on_block=_log_progress(survey.pairs),
+                weighted=survey.weighted,
             )
 
 
@@ -203,9 +222,12 @@ class MixedText:
 
     def __init__(self, text: ParallelText | ParallelFiles, config: Config) -> None:
         bound = length_bound(config)
+        if config.data.clean:
+            text = text.cleaned(cleaning_of(config))
         if isinstance(text, ParallelFiles):
             survey = survey_files(text, sample_pairs=config.data.shard_pairs, bound=bound)
             self.text, self.fingerprint = survey.sample, survey.digest
+            self.dropped = survey.dropped
             if len(self.text) < survey.pairs:
                 _log.info(
                     "Of the %s pairs of %s, %s are drawn: only the first text of a mixture is "
@@ -216,6 +238,8 @@ class MixedText:
                 )
         else:
             self.text, self.fingerprint = text.leave_out(bound), digest_text(text)
+            self.dropped = text.dropped
+        log_dropped("Text mixed in", self.dropped)
 
 
 def mix_batches(
@@ -274,10 +298,12 @@ def digests_of(tokenizers: Tokenizers) -> dict[str, str]:
 
 
 def digest_text(text: ParallelText) -> str:
-    """Returns the SHA-256 of all pairs in their order, in hexadecimal."""
+    """Returns the SHA-256 of all pairs in their order, and of their weights, in hexadecimal."""
     digest = hashlib.sha256()
     for line in (*text.sources, *text.targets):
         digest.update(line.encode() + b"\n")
+    if text.weights is not None:
+        digest.update(np.array(text.weights, "<f8").tobytes())
     return digest.hexdigest()
 
 

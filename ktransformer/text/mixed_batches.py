@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.text.batches import Batch, EpochBatches
+from ktransformer.text.batches import Batch, EpochBatches, with_weights
 
 
 class MixedBatches(EpochBatches):
@@ -55,6 +55,7 @@ class MixedBatches(EpochBatches):
             round(part * text.tokens) for part, text in zip(parts, texts, strict=True)
         )
         self.too_long = texts[0].too_long
+        self.weighted = any(text.weighted for text in texts)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         counts = self.batches_per_epoch
@@ -66,4 +67,5 @@ class MixedBatches(EpochBatches):
             for text, count, first in zip(self._texts, counts, done, strict=True)
         ]
         for i in order[first_step:]:
-            yield next(streams[i])
+            batch = next(streams[i])
+            yield with_weights(batch) if self.weighted else batch
