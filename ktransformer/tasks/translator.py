@@ -42,6 +42,7 @@ from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
+from ktransformer.tasks.streaming import choose_next, stream_tokens
 from ktransformer.tasks.task import (
     LiteSignature,
     SignatureCheck,
@@ -197,6 +198,7 @@ class Translator(SearchTask):
     controlled = controlled
     term_bonus = TERM_BONUS
     translate_with_terms = translate_with_terms
+    choose_next = graph_function(choose_next, reduce_retracing=True)
 
     def __init__(
         self,
@@ -478,6 +480,15 @@ class Translator(SearchTask):
         given = to_tensor("texts", texts, _TEXTS).numpy()
         outputs: dict[str, tf.Tensor] = self.controlled(**controls.to_inputs(given))
         return outputs
+
+    def stream_tokens(self, text: str, *, prefix: str = "") -> Iterator[str]:
+        """Yields the greedy translation of a text as it grows; see `streaming.stream_tokens`."""
+        return stream_tokens(self, text, prefix=prefix)
+
+    @property
+    def has_language(self) -> bool:
+        """Whether the token of a `target_language` is the first of every source."""
+        return self._language is not None
 
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
         """Turns texts `[B]` into ids `[B, S]`, cut to `max_source_length`, ended and padded.
