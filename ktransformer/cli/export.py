@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ktransformer.cli.options import add_adapter, add_decoding, positive
+from ktransformer.cli.options import add_adapter, add_decoding, add_tag, positive
 from ktransformer.config import BatchingConfig
 from ktransformer.errors import InputError, printable
 
@@ -26,7 +26,7 @@ _SWITCHES = {
 }
 _SETTINGS = (
     *("beam_size", "length_penalty", *_SWITCHES),
-    *("max_source_length", "max_target_length", "target_language", "top_k"),
+    *("max_source_length", "max_target_length", "tag", "target_language", "top_k"),
 )
 
 
@@ -78,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="TEXT",
             help=f"the language of the {side}, or any other name of it, for the description",
         )
+    add_tag(parser)
     parser.add_argument(
         "--target-language",
         metavar="CODE",
@@ -101,7 +102,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--signatures",
         nargs="+",
         metavar="NAME",
-        help="those of a .tflite (default: all that its kind of model has, see export/README.md)",
+        help="those of a SavedModel or .tflite (default: see export/README.md; a translator has "
+        "controlled on request alone)",
     )
     parser.add_argument(
         "--batch-size",
@@ -169,7 +171,13 @@ def _to_saved_model(options: argparse.Namespace, batching: BatchingConfig | None
     from ktransformer.exporting import export_saved_model
 
     task = _load_task(options)
-    return export_saved_model(task, options.output, batching=batching, **_labels(options, task))
+    return export_saved_model(
+        task,
+        options.output,
+        signatures=options.signatures,
+        batching=batching,
+        **_labels(options, task),
+    )
 
 
 def _to_lite(options: argparse.Namespace, _: BatchingConfig | None) -> "Path":
@@ -234,7 +242,7 @@ _QUANTIZATIONS = ("none", "float16", "dynamic_int8", "int8", "int16", "int8_floa
 _OPTIONS = {
     "overwrite": ("tflite", "ctranslate2", "huggingface", "onnx"),
     "quantize": ("tflite", "ctranslate2"),
-    "signatures": ("tflite",),
+    "signatures": ("saved_model", "tflite"),
     "batch_size": ("tflite",),
     "batch_requests": ("saved_model",),
     "batch_timeout_ms": ("saved_model",),

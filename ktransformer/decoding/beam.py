@@ -58,7 +58,7 @@ def beam_search(
     special: SpecialIds,
     *,
     beam_size: int,
-    n_best: int = 1,
+    n_best: int | tf.Tensor = 1,
     rules: Sequence[Rule] = (),
     early_stopping: bool = True,
     score_forced_end: bool = True,
@@ -86,7 +86,8 @@ def beam_search(
         limits: Int32 `[B]`, the most tokens of each target, the end token included.
         special: The special ids.
         beam_size: K, the places of the beam.
-        n_best: How many hypotheses to return, at most `beam_size`.
+        n_best: How many hypotheses to return, at most `beam_size`; an int32 scalar tensor must be
+            from 1 to that.
         rules: Decoding rules; see `ktransformer.decoding.rules`.
         early_stopping: Whether a sentence is done with its first `beam_size` finished hypotheses.
         score_forced_end: Whether the end token at the limit counts in the log-probability.
@@ -101,7 +102,7 @@ def beam_search(
 
     Reference: Wu et al. 2016, section 7.
     """
-    if not 1 <= n_best <= beam_size:
+    if beam_size < 1 or not (tf.is_tensor(n_best) or 1 <= n_best <= beam_size):
         raise InputError(
             f"n_best must be from 1 to beam_size; got n_best={n_best}, beam_size={beam_size}."
         )
@@ -244,7 +245,7 @@ def _force(beams: _Beams, step: _Step, forced: tf.Tensor, tokens: Any) -> _Step:
 
 
 def _select(
-    index: tf.Tensor, beams: _Beams, step: _Step, rules: RuleSet, n_best: int | None
+    index: tf.Tensor, beams: _Beams, step: _Step, rules: RuleSet, n_best: int | tf.Tensor | None
 ) -> _Beams:
     """Chooses the finished and the live hypotheses among those of before and the new ones.
 
@@ -305,7 +306,7 @@ def _select(
     )
 
 
-def _collect(beams: _Beams, limits: tf.Tensor, rules: RuleSet, n_best: int) -> Hypotheses:
+def _collect(beams: _Beams, limits: tf.Tensor, rules: RuleSet, n_best: Any) -> Hypotheses:
     """Returns the `n_best` finished hypotheses; those that do not exist are padding."""
     exists = beams.finished_scores > IMPOSSIBLE / 2
     ids = tf.where(exists[..., None], beams.finished_ids, rules.special.pad)

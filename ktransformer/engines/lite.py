@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.engines.engine import Engine
+from ktransformer.engines.engine import DOCUMENT, Engine
 from ktransformer.errors import InputError
 from ktransformer.exporting.lite.export import target_tokenizer_beside, tokenizer_beside
 from ktransformer.exporting.lite.model import LiteModel
@@ -89,7 +89,7 @@ class LiteEngine(OpenedExport, Engine):
     def warmup(self) -> None:
         """Runs every signature of texts once in each replica; see `LiteModel.warmup`."""
         if self._tokenizers is None:
-            self._model.warmup(TEXT_SIGNATURES)
+            self._model.warmup((*TEXT_SIGNATURES, DOCUMENT))
         else:
             self._model.warmup(["ids"])
             super().warmup()  # The tokenizer's part.

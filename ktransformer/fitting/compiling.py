@@ -3,8 +3,10 @@
 import keras
 
 from ktransformer.config import TrainingConfig
+from ktransformer.config.alignment_heads import AlignmentHeads
 from ktransformer.errors import InputError
 from ktransformer.fitting.defaults import Fit, choose_fit, count_updates
+from ktransformer.fitting.guided_training_model import GuidedTrainingModel
 from ktransformer.fitting.training_model import TrainingModel
 from ktransformer.losses import RDrop, SmoothedCrossEntropy
 from ktransformer.metrics import Perplexity, TokenAccuracy
@@ -60,7 +62,8 @@ def compile_training_model(
     """Compiles a `TrainingModel`, which saves memory and time, or the model itself if needed.
 
     The model itself is trained if several devices share a batch, if R-Drop needs the logits, or
-    if `model.has_plain_logits()` is False. The weights get the same updates either way.
+    if `model.has_plain_logits()` is False. The weights get the same updates either way. With
+    `guided_alignment` it is a `GuidedTrainingModel`.
 
     Args:
         model: As `compile_model`; also has `has_plain_logits`.
@@ -71,15 +74,52 @@ def compile_training_model(
         The model to `fit`; it shares its weights with `model`.
 
     Raises:
-        InputError: As `compile_model`.
+        InputError: As `compile_model`, or `guided_alignment` is set and does not fit the model.
         ValueError: As `compile_model`.
     """
-    if count_devices() > 1 or config.rdrop_alpha or not model.has_plain_logits():
+    needs_logits = count_devices() > 1 or config.rdrop_alpha or not model.has_plain_logits()
+    training_model: TrainingModel
+    if config.guided_alignment:
+        heads = guided_heads(model, config)
+        if needs_logits:
+            raise InputError(
+                "guided_alignment trains a model with plain logits, on one device and without "
+                f"rdrop_alpha; got guided_alignment={config.guided_alignment}."
+            )
+        training_model = GuidedTrainingModel(
+            model,
+            layer=heads.layer,
+            heads=heads.heads,
+            alignment_weight=config.guided_alignment,
+            label_smoothing=config.label_smoothing,
+        )
+    elif needs_logits:
         compile_model(model, config, steps_per_epoch=steps_per_epoch)
         return model
-    training_model = TrainingModel(model, label_smoothing=config.label_smoothing)
+    else:
+        training_model = TrainingModel(model, label_smoothing=config.label_smoothing)
     training_model.compile(optimizer=_make_optimizer(config, model.d_model, steps_per_epoch))
     return training_model
+
+
+def guided_heads(model: keras.Model, options: TrainingConfig) -> AlignmentHeads:
+    """Returns the heads that `guided_alignment` trains.
+
+    Raises:
+        InputError: `guided_layer` or `guided_heads` is more than the model has, or the model has no
+            cross-attention.
+    """
+    if not hasattr(model, "hidden_states_and_attention"):
+        raise InputError(
+            "guided_alignment needs a Transformer with encoder and decoder; got "
+            f"guided_alignment={options.guided_alignment} and a {type(model).__name__}."
+        )
+    return AlignmentHeads.choose(
+        {"guided_layer": options.guided_layer, "guided_heads": options.guided_heads},
+        num_layers=model.num_decoder_layers,
+        num_heads=model.num_heads,
+        shifted=True,
+    )
 
 
 def can_use_muon() -> bool:

@@ -7,7 +7,7 @@ from keras import ops
 
 from ktransformer.layers import DecoderState, KeyValues, MaskPenalty, StepContext
 from ktransformer.layers.overrides import check_overrides
-from ktransformer.layers.tensors import Mask, Shape, Size, Vectors
+from ktransformer.layers.tensors import Mask, Scores, Shape, Size, Vectors
 from ktransformer.models.block_stack import BlockStack
 
 
@@ -79,6 +79,37 @@ class Decoder(BlockStack):
                 training=training,
             )
         return self.finish(hidden)
+
+    def call_with_attention(
+        self,
+        inputs: Vectors,
+        memory: Vectors,
+        layer: int,
+        *,
+        inputs_mask: Mask | None = None,
+        memory_mask: Mask | None = None,
+        training: bool | None = None,
+    ) -> tuple[Vectors, Scores]:
+        """Returns the output of a call and the cross-attention weights of one block.
+
+        Args:
+            inputs: As of a call.
+            memory: Likewise.
+            layer: The block, from 0.
+            inputs_mask: As of a call.
+            memory_mask: Likewise.
+            training: Whether dropout is on; there is none in the block's weights.
+
+        Returns:
+            Float tensors `[B, T, D]` and `[B, H, T, S]`.
+        """
+        masks = {"inputs_mask": inputs_mask, "memory_mask": memory_mask}
+        hidden, weights = inputs, None
+        for block in self.blocks:
+            if block is self.blocks[layer]:
+                weights = block.cross_attention_weights(hidden, memory, **masks)
+            hidden = self.call_block(block, hidden, memory, **masks, training=training)
+        return self.finish(hidden), weights
 
     def empty_state(
         self, rows: Size, length: Size, *, beam_size: int = 1, chunked: bool = False

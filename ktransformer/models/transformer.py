@@ -7,8 +7,9 @@ import keras
 from ktransformer.layers import DecoderState
 from ktransformer.layers.cache import memory_mask_penalty
 from ktransformer.layers.checks import check_inputs, to_size
-from ktransformer.layers.tensors import Ids, Mask, Shape, Size, Vectors
+from ktransformer.layers.tensors import Ids, Logits, Mask, Scores, Shape, Size, Vectors
 from ktransformer.models.block_model import EncoderModel
+from ktransformer.models.decoder import Decoder
 from ktransformer.models.next_token_model import NextTokenModel
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -142,17 +143,52 @@ class Transformer(NextTokenModel, EncoderModel):
         Returns:
             Float tensor `[B, T, D]`.
         """
+        embedded, memory, masks = self._decoder_inputs(inputs, training)
+        hidden: Vectors = self.decoder(embedded, memory, **masks, training=training)
+        return hidden
+
+    def _decoder_inputs(
+        self, inputs: dict[str, Ids], training: bool | None
+    ) -> tuple[Vectors, Vectors, dict[str, Mask]]:
+        """Returns the embedded target, the memory and their masks, as the decoder takes them."""
         check_inputs(inputs, self.input_axes)
         memory = self.encode(inputs["source"], training=training)
         target = inputs["target"]
-        hidden: Vectors = self.decoder(
-            self.target_embedding(target, training=training),
-            memory,
-            inputs_mask=self.target_embedding.compute_mask(target),
-            memory_mask=self.source_embedding.compute_mask(inputs["source"]),
-            training=training,
-        )
-        return hidden
+        masks = {
+            "inputs_mask": self.target_embedding.compute_mask(target),
+            "memory_mask": self.source_embedding.compute_mask(inputs["source"]),
+        }
+        return self.target_embedding(target, training=training), memory, masks
+
+    def hidden_states_and_attention(
+        self, inputs: dict[str, Ids], layer: int, training: bool | None = None
+    ) -> tuple[Vectors, Scores]:
+        """Returns `hidden_states`, and cross-attention weights of the same pass.
+
+        Args:
+            inputs: As of a call.
+            layer: The decoder block whose weights are returned, from 0.
+            training: Whether dropout is on; the weights are those without dropout in their block.
+
+        Returns:
+            Float tensors `[B, T, D]` and `[B, H, T, S]`. Where a subclass overrides
+            `hidden_states` or the decoder's `call`, the weights are those of
+            `cross_attention_weights`, of another pass.
+        """
+        ours = type(self).hidden_states is Transformer.hidden_states
+        if not ours or type(self.decoder).call is not Decoder.call:
+            hidden = self.hidden_states(inputs, training=training)
+            return hidden, self.cross_attention_weights(inputs)[layer]
+        embedded, memory, masks = self._decoder_inputs(inputs, training)
+        return self.decoder.call_with_attention(embedded, memory, layer, **masks, training=training)
+
+    def logits_and_attention(self, inputs: dict[str, Ids], layer: int) -> tuple[Logits, Scores]:
+        """Returns the logits `[B, T, V]` of a call, and weights; see the method before this."""
+        if type(self).call is not NextTokenModel.call:
+            logits = self(inputs, training=False)
+            return logits, self.cross_attention_weights(inputs)[layer]
+        hidden, weights = self.hidden_states_and_attention(inputs, layer, training=False)
+        return self._project(hidden), weights
 
     def compute_mask(self, inputs: Any, previous_mask: Mask = None) -> Any:
         """Marks the real target tokens: `[B, T]`, True where the id is not `pad_id`."""

@@ -15,8 +15,8 @@ _OF_IDS = (
     "ids",
     "prompts",
 )  # The inputs of signatures that are ids, where they are integers.
-UNBATCHED = frozenset({"source_terms", "target_terms"})
-"""The inputs of signatures whose first axis is not that of the examples."""
+UNBATCHED = frozenset({"source_terms", "suppress", "target_terms"})
+"""The inputs with an axis that is not that of the batch: they are for all of its texts."""
 
 
 def to_texts(texts: Any) -> list[str]:
@@ -56,13 +56,13 @@ def _check_unicode(place: int, text: str) -> None:
 def to_tensors(
     signature: str, specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any]
 ) -> dict[str, tf.Tensor]:
-    """Turns the inputs of an export's signature into tensors; see `to_tensor`.
+    """Turns the inputs of a signature into tensors, in the signature's order; see `to_tensor`.
 
     Raises:
         InputError: One is missing, unknown or does not fit.
     """
     _check_names(signature, specs, inputs)
-    return {name: to_tensor(name, value, specs[name]) for name, value in inputs.items()}
+    return {name: to_tensor(name, inputs[name], spec) for name, spec in specs.items()}
 
 
 def to_arrays(

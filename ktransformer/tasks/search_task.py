@@ -146,7 +146,7 @@ class SearchTask(TextTask):
                 functions[name],
                 functools.partial(prepare, name),
                 max_examples=_FEW,
-                best_texts=None if name == "score" else self._best_texts,
+                best_texts=None if name in ("score", "annotate") else self._best_texts,
                 n_best=name == "beam",
             )
             for name in names

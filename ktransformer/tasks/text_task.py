@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from ktransformer.tasks.description import Description
+from ktransformer.tasks.inputs import UNBATCHED
 from ktransformer.tasks.task import LiteSignature, Task, check_type
 from ktransformer.text import BaseTokenizer, load_tokenizer, read_lines
 
@@ -66,7 +67,10 @@ class TextTask(Task):
         """
         function: Any = self.saved_model_signatures()[name]
         inputs = {
-            spec.name: tf.TensorSpec([batch_size] if spec.shape.rank else [], spec.dtype)
+            spec.name: tf.TensorSpec(
+                [batch_size] if spec.shape.rank and spec.name not in UNBATCHED else spec.shape,
+                spec.dtype,
+            )
             for spec in function.input_signature
         }
         tensors = {key: tf.constant(values) for key, values in probe.items()}

@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer import decoding
-from ktransformer.config.sections import SearchConfig
+from ktransformer.config.sections import DecodingConfig, SearchConfig
 from ktransformer.decoding import Hypotheses, Rule, SearchModel, beam_search, greedy_search
+from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy, token_weights
 from ktransformer.text import BaseTokenizer, SpecialIds
 
@@ -76,6 +77,22 @@ def probe_ids(tokenizer: BaseTokenizer, lengths: Sequence[int], width: int) -> t
     return tf.constant(ids)
 
 
+def prefix_id(tokenizer: BaseTokenizer, config: DecodingConfig) -> int | None:
+    """Returns the id that is put before every source, of a tag or a language; None for none.
+
+    Raises:
+        InputError: The tokenizer has no such symbol or language token, or both are set.
+    """
+    if config.tag is not None:
+        if config.target_language is not None:
+            raise InputError(
+                "tag and target_language must not both be set; got "
+                f"tag={config.tag!r}, target_language={config.target_language!r}."
+            )
+        return tokenizer.tag_id(config.tag)
+    return None if config.target_language is None else tokenizer.language_id(config.target_language)
+
+
 def search_ids(
     special: SpecialIds, config: SearchConfig, unwritten: Sequence[int] = ()
 ) -> decoding.SpecialIds:
@@ -96,7 +113,7 @@ def search_texts(
     special: SpecialIds,
     config: SearchConfig,
     *,
-    n_best: int,
+    n_best: int | tf.Tensor,
     rules: Sequence[Rule],
     unwritten: Sequence[int] = (),
 ) -> Hypotheses:

@@ -1,7 +1,7 @@
 """Lexical translation table: the likely target pieces of each source piece."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -92,20 +92,18 @@ def train_lexicon(
         raise InputError("There is no pair with a token on both sides.")
     # Stands for no source piece: a translation adds words of its own.
     null = source_special_ids.pad
-    flat_sources, source_lengths = _join([np.append(null, pair[0]) for pair in words])
-    flat_targets, target_lengths = _join([pair[1] for pair in words])
-    source, token = _links(flat_sources, source_lengths, target_lengths)
-    keys, entry = np.unique(source * vocabulary_size + flat_targets[token], return_inverse=True)
-    of_source, of_target = np.divmod(keys, vocabulary_size)
-    probabilities = _expectation_maximisation(entry, token, of_source, iterations)
+    table = estimate_translations(words, vocabulary_size, null=null, iterations=iterations)
+    of_source, of_target = np.divmod(table.keys, vocabulary_size)
     known = of_source != null
-    counts = np.bincount(flat_targets, minlength=vocabulary_size)
+    counts = np.bincount(
+        np.concatenate([pair[1] for pair in words]).astype(np.int64), minlength=vocabulary_size
+    )
     order = np.argsort(-counts, kind="stable")[:frequent]
     return Lexicon(
         translations=_best_of_each(
             of_source[known],
             of_target[known],
-            probabilities[known],
+            table.probabilities[known],
             (source_size, best),
             special_ids.pad,
         ),
@@ -113,6 +111,68 @@ def train_lexicon(
         special_ids=special_ids,
         vocabulary_size=vocabulary_size,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class TranslationTable:
+    """The probability of a target id, given a source id, for all that occur in one pair.
+
+    Attributes:
+        keys: Int64 `[E]`, ascending: source id * `vocabulary_size` + target id.
+        probabilities: Float64 `[E]`, likewise; those of a source id add up to 1.
+        vocabulary_size: The number of ids of the target.
+    """
+
+    keys: np.ndarray
+    probabilities: np.ndarray
+    vocabulary_size: int
+
+    def look_up(self, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of target ids given source ids, which are broadcast; or 0."""
+        keys = sources.astype(np.int64) * self.vocabulary_size + targets
+        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[places] == keys, self.probabilities[places], 0.0)
+
+
+Prior = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""From the place in the source, from 0, the source's length, and those of the target, to a weight;
+the place of the null word is -1."""
+
+
+def estimate_translations(
+    pairs: Sequence[Sequence[np.ndarray]],
+    vocabulary_size: int,
+    *,
+    null: int,
+    iterations: int = 5,
+    prior: Prior | None = None,
+) -> TranslationTable:
+    """Estimates translation probabilities by expectation maximisation.
+
+    Args:
+        pairs: Int arrays `[S]` and `[T]`, without special ids, at least one of each.
+        vocabulary_size: The number of ids of the target.
+        null: An id that is in no source; it stands for the words that a translation adds.
+        iterations: Iterations of expectation maximisation.
+        prior: Weights of the links of a target token; None for equal ones, IBM model 1.
+    """
+    flat_sources, source_lengths = _join([np.append(null, pair[0]) for pair in pairs])
+    flat_targets, target_lengths = _join([pair[1] for pair in pairs])
+    source, place, token = _links(flat_sources, source_lengths, target_lengths)
+    keys, entry = np.unique(source * vocabulary_size + flat_targets[token], return_inverse=True)
+    weights = None
+    if prior is not None:
+        starts = np.cumsum(target_lengths) - target_lengths
+        of_token = (
+            np.repeat(source_lengths - 1, target_lengths),
+            np.arange(len(flat_targets)) - np.repeat(starts, target_lengths),
+            np.repeat(target_lengths, target_lengths),
+        )
+        weights = prior(place - 1, *(each[token] for each in of_token))
+    probabilities = _expectation_maximisation(
+        entry, token, keys // vocabulary_size, iterations, weights
+    )
+    return TranslationTable(keys, probabilities, vocabulary_size)
 
 
 def _check_sides(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> None:
@@ -131,22 +191,27 @@ def _join(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def _links(
     sources: np.ndarray, source_lengths: np.ndarray, target_lengths: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Links each target token with every source token of its sentence.
 
     Returns:
-        The source id of each link, and the index of its target token among all target tokens; the
-        links of a target token are adjacent.
+        The source id of each link, its place in its sentence, and the index of its target token
+        among all target tokens; the links of a target token are adjacent.
     """
     starts = np.repeat(np.cumsum(source_lengths) - source_lengths, target_lengths)
     counts = np.repeat(source_lengths, target_lengths)  # Links of each target token.
     first = np.cumsum(counts) - counts
     token = np.repeat(np.arange(len(counts)), counts)
-    return sources[(starts - first)[token] + np.arange(len(token))], token
+    place = np.arange(len(token)) - first[token]
+    return sources[starts[token] + place], place, token
 
 
 def _expectation_maximisation(
-    entry: np.ndarray, token: np.ndarray, of_source: np.ndarray, iterations: int
+    entry: np.ndarray,
+    token: np.ndarray,
+    of_source: np.ndarray,
+    iterations: int,
+    prior: np.ndarray | None = None,
 ) -> np.ndarray:
     """Estimates p(target | source) of every entry, a pair of ids that occurs in a sentence.
 
@@ -155,10 +220,11 @@ def _expectation_maximisation(
         token: The target token of each link.
         of_source: The source id of each entry.
         iterations: Iterations of expectation maximisation.
+        prior: The weight of each link; None for equal ones.
     """
     probabilities = np.ones(len(of_source))  # Uniform at first.
     for _ in range(iterations):
-        weights = probabilities[entry]
+        weights = probabilities[entry] if prior is None else probabilities[entry] * prior
         weights /= np.bincount(token, weights)[token]
         counts = np.bincount(entry, weights, minlength=len(of_source))
         probabilities = counts / np.bincount(of_source, counts)[of_source]

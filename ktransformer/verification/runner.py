@@ -130,6 +130,8 @@ class Runner:
         begin = time.perf_counter()
         outputs = self._run(inputs)
         self._seconds.append((time.perf_counter() - begin) / len(places))
+        if self.check.regroup is not None:
+            outputs = self.check.regroup(outputs)
         self._truncated += int(np.sum(outputs.get("truncated", 0)))
         if self.check.best_texts is not None:
             self._texts.update(zip(places, self.check.best_texts(outputs), strict=True))

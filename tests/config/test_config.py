@@ -28,6 +28,9 @@ OTHER_VALUES = {
     "schedule": "cosine",
     "subword_alpha": 0.3,
     "num_decoder_layers": 3,
+    "guided_layer": 1,
+    "alignment_layer": 1,
+    "alignment_heads": 2,
     "activation": "gelu",
     "num_kv_heads": 2,
     "norm": "rms",
@@ -52,6 +55,7 @@ OTHER_VALUES = {
     "lora_alpha": 16.0,
     "lora_layers": ("encoder",),
     "target_language": "por",
+    "tag": "2de",
 }
 
 NEEDED = {"source_vocabulary_size": {"shared_vocabulary": False}}  # By settings that need others.

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow as tf
 
 from ktransformer.decoding.hypotheses import IMPOSSIBLE
@@ -63,7 +64,7 @@ class NoRepeatedNgrams(Rule):
     A forced prefix is searched, too.
 
     Args:
-        size: n, at least 1; 1 allows every token once.
+        size: n, at least 1; 1 allows every token once. A tensor may be 0, for no rule.
 
     Raises:
         InputError: `size` is no integer or below 1.
@@ -71,20 +72,114 @@ class NoRepeatedNgrams(Rule):
     Reference: Paulus et al. 2018, section 2.5 (trigrams).
     """
 
-    size: int
+    size: int | tf.Tensor
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", to_integer("size", self.size, least=1))
+        object.__setattr__(self, "size", checked("size", self.size, least=1, integer=True))
 
     def apply(self, logits: tf.Tensor, context: Context, state: Any) -> tuple[tf.Tensor, Any]:
-        before, length = self.size - 1, tf.shape(context.ids)[1]
+        if tf.is_tensor(self.size):
+            completes = self._find_open_ngrams(context) & (self.size > 0)
+        else:
+            completes = self._find_ngrams(context, self.size - 1)
+        repeated = mark_tokens(context.ids, completes, logits.shape[-1])
+        return tf.where(repeated, IMPOSSIBLE, logits), state
+
+    def _find_ngrams(self, context: Context, before: int) -> tf.Tensor:
+        """Marks the positions whose `before` tokens before them are the newest: `[N, T]`."""
+        length = tf.shape(context.ids)[1]
         padded = tf.pad(context.ids, [[0, 0], [before, 0]], constant_values=-1)
         completes = context.written  # [N, T]: whether n - 1 tokens before it are the newest.
         for j in range(before):
             newest = tf.gather(padded, [context.index + j], axis=1)  # [N, 1]
             completes = completes & (padded[:, j : j + length] == newest)
-        repeated = mark_tokens(context.ids, completes, logits.shape[-1])
-        return tf.where(repeated, IMPOSSIBLE, logits), state
+        return completes
+
+    def _find_open_ngrams(self, context: Context) -> tf.Tensor:
+        """Marks the same positions for a size that is a tensor."""
+        positions = tf.range(tf.shape(context.ids)[1])
+
+        def compare(back: tf.Tensor, completes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            newest = tf.gather(context.ids, [tf.maximum(context.index - back, 0)], axis=1)
+            older = tf.gather(context.ids, tf.maximum(positions - back, 0), axis=1)
+            there = (positions >= back) & (context.index >= back)
+            return back + 1, completes & there & (older == newest)
+
+        return tf.while_loop(
+            lambda back, _: back < self.size,
+            compare,
+            (tf.constant(1), context.written),
+            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None])),
+        )[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class NoLoops(Rule):
+    """Excludes the token with which a run of tokens would stand too often in a row.
+
+    A model that loops writes the same few tokens until its limit. A forced prefix is searched, too.
+
+    Args:
+        copies: How often a run may stand in a row, at least 1.
+        longest: The tokens of the longest run that is looked for, at least 1.
+
+    Raises:
+        InputError: An argument is no integer or below 1.
+    """
+
+    copies: int
+    longest: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("copies", "longest"):
+            object.__setattr__(self, name, to_integer(name, getattr(self, name), least=1))
+
+    def apply(self, logits: tf.Tensor, context: Context, state: Any) -> tuple[tf.Tensor, Any]:
+        # `back` tokens ago, from 1; a run of `size` tokens goes on looping where each of the last
+        # `copies * size - 1` tokens equals the one `size` tokens before it.
+        back = tf.range(1, (self.copies + 1) * self.longest)
+        places = context.index - back
+        recent = tf.gather(context.ids, tf.maximum(places, 0), axis=1)
+        recent = tf.where(places >= 0, recent, -back)  # [N, W]; no two of the missing are equal.
+        sizes = np.arange(1, self.longest + 1)[:, None]
+        newest = np.arange(self.copies * self.longest - 1)
+        agrees = tf.expand_dims(recent[:, : newest.size], 1) == tf.gather(
+            recent, newest + sizes, axis=1
+        )  # [N, sizes, newest]
+        loops = tf.reduce_all(agrees | (newest >= self.copies * sizes - 1), axis=2)
+        next_tokens = recent[:, : self.longest]
+        excluded = mark_tokens(
+            tf.maximum(next_tokens, 0), loops & (next_tokens >= 0), logits.shape[-1]
+        )
+        return tf.where(excluded, IMPOSSIBLE, logits), state
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SuppressedSequences(Rule):
+    """Never completes given sequences of tokens, such as words of several pieces.
+
+    A sequence of one token is that token; a forced prefix may begin a sequence.
+
+    Args:
+        ids: Int32 `[n, P]`, padded at the end.
+        lengths: Int32 `[n]`, tokens of each sequence; 0 suppresses nothing.
+    """
+
+    ids: tf.Tensor
+    lengths: tf.Tensor
+
+    def apply(self, logits: tf.Tensor, context: Context, state: Any) -> tuple[tf.Tensor, Any]:
+        before = tf.expand_dims(self.lengths - 1, 1)  # [n, 1]
+        steps = tf.range(tf.shape(self.ids)[1])  # [P]
+        places = context.index - before + steps  # [n, P], where the sequence would lie.
+        inside = tf.clip_by_value(places, 0, tf.shape(context.ids)[1] - 1)
+        written = tf.gather(context.ids, inside, axis=1)  # [N, n, P]
+        agrees = (written == self.ids) & (places >= 0) | (steps >= before)
+        begun = tf.reduce_all(agrees, axis=2) & (self.lengths > 0)  # [N, n]
+        last = tf.gather(self.ids, tf.maximum(self.lengths - 1, 0), batch_dims=1)  # [n]
+        last = tf.zeros_like(begun, tf.int32) + last
+        completes = mark_tokens(last, begun, logits.shape[-1])
+        return tf.where(completes, IMPOSSIBLE, logits), state
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,6 +197,50 @@ class ForcedPrefix(Rule):
 
     ids: tf.Tensor
     lengths: tf.Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FirstTokens(Rule):
+    """Allows only some tokens as the first one after the forced prefix.
+
+    Args:
+        allowed: Boolean `[V]`.
+        chosen: Boolean `[B]`, the sentences that the rule is for.
+    """
+
+    allowed: tf.Tensor
+    chosen: tf.Tensor
+
+    def start(self, rows: tf.Tensor) -> Any:
+        return self.chosen
+
+    def apply(self, logits: tf.Tensor, context: Context, state: Any) -> tuple[tf.Tensor, Any]:
+        restricted = tf.expand_dims((context.counts == 0) & state, 1)
+        return tf.where(restricted & ~self.allowed, IMPOSSIBLE, logits), state
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NthFirstToken(Rule):
+    """Allows only one token as the first after the forced prefix: the one of a given rank.
+
+    Args:
+        ranks: Int32 `[B]`: 0 for the most probable token, up to `MOST - 1`; negative for any token.
+    """
+
+    MOST: ClassVar[int] = 64
+
+    ranks: tf.Tensor
+
+    def start(self, rows: tf.Tensor) -> Any:
+        return self.ranks
+
+    def apply(self, logits: tf.Tensor, context: Context, state: Any) -> tuple[tf.Tensor, Any]:
+        size = logits.shape[-1]
+        best = tf.math.top_k(logits, min(self.MOST, size)).indices
+        token = tf.gather(best, tf.clip_by_value(state, 0, best.shape[1] - 1), batch_dims=1)
+        is_token = tf.one_hot(token, size, on_value=True, off_value=False)
+        restricted = tf.expand_dims((context.counts == 0) & (state >= 0), 1)
+        return tf.where(restricted & ~is_token, IMPOSSIBLE, logits), state
 
 
 def mark_tokens(ids: tf.Tensor, chosen: tf.Tensor, vocabulary_size: int) -> tf.Tensor:

@@ -1,13 +1,14 @@
 """Writes a SavedModel of any task."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from ktransformer.config import BatchingConfig
-from ktransformer.errors import InputError, check_unicode, first_line
+from ktransformer.errors import InputError, check_unicode, did_you_mean, first_line
 from ktransformer.exporting.saved_model.batching import join_requests, takes_texts_alone
 from ktransformer.exporting.saved_model.opened import DESCRIPTION, numbers_taken
 from ktransformer.exporting.saved_model.warmup_requests import (
@@ -23,7 +24,12 @@ from ktransformer.tasks.task import Task, check_task
 
 
 def export_saved_model(
-    task: Task, path: str | Path, *, batching: BatchingConfig | None = None, **labels: Any
+    task: Task,
+    path: str | Path,
+    *,
+    signatures: Sequence[str] | None = None,
+    batching: BatchingConfig | None = None,
+    **labels: Any,
 ) -> Path:
     """Writes a model as a SavedModel that needs only tensorflow and, for text, tensorflow_text.
 
@@ -41,6 +47,8 @@ def export_saved_model(
             TensorFlow Serving expects. Where it has a bracket, an asterisk, a question mark or a
             backslash, `SavedModel` opens the export, but plain TensorFlow may not: to it the path
             is a pattern.
+        signatures: Which of the task's `saved_model_signatures` go in, `serving_default` among
+            them; None for all but those of `SAVED_MODEL_ON_REQUEST`.
         batching: How the signatures that take texts join the texts of concurrent requests; None
             for every request by itself.
         **labels: More for the description: a translator's `source_label` and `target_label`.
@@ -50,10 +58,10 @@ def export_saved_model(
 
     Raises:
         TypeError: `task` is no `Task`, as a model is.
-        InputError: `path` is a file or not UTF-8, `batching` is for a model that takes no texts or
-            for a translator with a shortlist, a translator's model decodes otherwise than it is
-            trained (`check_decoding`), or the model is not built or holds weights that are infinite
-            or NaN.
+        InputError: `path` is a file or not UTF-8, a signature is unknown, `batching` is for a model
+            that takes no texts or for a translator with a shortlist, a translator's model decodes
+            otherwise than it is trained (`check_decoding`), or the model is not built or holds
+            weights that are infinite or NaN.
     """
     check_task(task)
     check_weights(task.model)
@@ -62,8 +70,8 @@ def export_saved_model(
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a folder was to be written there.")
     target = path / str(max(numbers_taken(path), default=0) + 1)
-    signatures = task.saved_model_signatures()
-    of_texts = _of_texts(task, signatures)
+    chosen = _choose(task, signatures)
+    of_texts = _of_texts(task, chosen)
     if batching is not None:
         if not of_texts:  # Images that cannot be read would fail those of other callers.
             raise InputError(
@@ -75,24 +83,42 @@ def export_saved_model(
                 "callers, as with a shortlist."
             )
         joined = {name: join_requests(each, batching) for name, each in of_texts.items()}
-        signatures = {**signatures, **joined}
+        chosen = {**chosen, **joined}
         labels = {**labels, "batching": batching}
     task.check_before_export()
-    description = task.describe(tuple(signatures), **labels)
+    description = task.describe(tuple(chosen), **labels)
     with new_folder(target) as folder:
-        write_saved_model(_saved(task), folder, signatures)
+        write_saved_model(_saved(task), folder, chosen)
         if task.tokenizer is not None:
-            write_warmup(warmup_requests(task.saved_model_signatures(), task.tokenizer), folder)
+            write_warmup(warmup_requests(_choose(task, tuple(chosen)), task.tokenizer), folder)
         whole = dataclasses.replace(description, files=folder_checksums(folder))
         (folder / DESCRIPTION).write_bytes(seal(whole.to_json().encode()))
     return target
 
 
+def _choose(task: Task, names: Sequence[str] | None) -> dict[str, Any]:
+    """Returns the signatures of these names, in the task's order."""
+    known = task.saved_model_signatures()
+    if names is None:
+        names = [name for name in known if name not in task.SAVED_MODEL_ON_REQUEST]
+    unknown = [name for name in names if name not in known]
+    if unknown or "serving_default" not in names or isinstance(names, str):
+        raise InputError(
+            f"signatures must be some of {', '.join(known)}, serving_default among them; "
+            f"got {names!r}." + did_you_mean(next(iter(unknown), ""), tuple(known))
+        )
+    return {name: function for name, function in known.items() if name in names}
+
+
 def _of_texts(task: Task, signatures: dict[str, Any]) -> dict[str, Any]:
-    """Returns the signatures that take texts alone; none without a tokenizer."""
+    """Returns the signatures from texts alone to outputs of each; none without a tokenizer."""
     if task.tokenizer is None:
         return {}
-    return {name: function for name, function in signatures.items() if takes_texts_alone(function)}
+    return {
+        name: function
+        for name, function in signatures.items()
+        if takes_texts_alone(function) and name not in task.RAGGED
+    }
 
 
 def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any]) -> None:

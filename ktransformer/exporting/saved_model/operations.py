@@ -22,6 +22,7 @@ _OPERATIONS = """
     Assert Einsum IdentityN NoOp Placeholder ScatterNd TensorScatterUpdate
     Multinomial RandomStandardNormal RandomUniform RandomUniformInt TruncatedNormal
     StaticRegexFullMatch StringJoin
+    TFText>ByteSplitByOffsets TFText>ByteSplitWithOffsets TFText>NgramsStringJoin
     SentencepieceDetokenizeOp SentencepieceOp SentencepieceTokenizeOp
     TFText>FastSentencepieceDetokenize TFText>FastSentencepieceTokenize
     FastBertNormalize FastWordpieceTokenizeWithOffsets

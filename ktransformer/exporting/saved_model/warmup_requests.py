@@ -16,6 +16,7 @@ import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from ktransformer.exporting.saved_model.batching import is_texts
+from ktransformer.tasks.inputs import UNBATCHED
 from ktransformer.tasks.written_texts import spread_ids
 from ktransformer.text import BaseTokenizer
 
@@ -89,7 +90,8 @@ def warmup_requests(signatures: Mapping[str, Any], tokenizer: BaseTokenizer) -> 
 
     Args:
         signatures: `tf.function`s with an input signature, by name. Requests are made of those
-            that take texts `[B]` and, beside them, nothing but scalars, which are 1.
+            that take texts `[B]` and, beside them, nothing but scalars, which are 1; not of those
+            with inputs of another number than B.
         tokenizer: Makes the texts, of pieces from all over the vocabulary.
 
     Returns:
@@ -102,6 +104,8 @@ def warmup_requests(signatures: Mapping[str, Any], tokenizer: BaseTokenizer) -> 
             texts = np.array([text] * size, dtype=object)
             for name, function in signatures.items():
                 specs = function.input_signature
+                if any(spec.name in UNBATCHED for spec in specs):
+                    continue
                 if all(is_texts(spec) or _is_number(spec) for spec in specs):
                     inputs = {spec.name: _input(spec, texts) for spec in specs}
                     requests.append(Request(name, inputs))

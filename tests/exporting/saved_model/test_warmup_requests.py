@@ -76,7 +76,7 @@ def served(saved_model) -> list:
 
 @pytest.mark.long
 def test_a_server_can_run_every_request_of_the_export(served):
-    assert {name for name, _, _ in served} == {"serving_default", "beam", "score"}
+    assert {name for name, _, _ in served} == {"serving_default", "beam", "score", "annotate"}
     for wanted in ("serving_default", "beam"):
         shapes = {(size, length) for name, size, length in served if name == wanted}
         assert {size for size, _ in shapes} == {1, 4, 16}

@@ -1,0 +1,1 @@
+"""Measures how well translators align words; see README.md."""
