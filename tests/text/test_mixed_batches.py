@@ -54,3 +54,13 @@ def test_a_small_share_is_at_least_one_batch():
 def test_a_share_outside_of_its_range_is_refused(share):
     with pytest.raises(InputError, match=f"share.*{share}"):
         MixedBatches(OWN, OTHERS, share=share)
+
+
+def test_rows_of_a_text_without_weights_have_the_weight_1():
+    ids = [np.array([i, 3]) for i in range(10, 34)]
+    options = {"batch_tokens": 16, "max_length": 4, "bucket_step": 4}
+    own = TokenBatches(ids, ids, weights=[0.5] * len(ids), **options)
+    mixed = MixedBatches(own, OTHERS, share=0.4)
+    assert mixed.weighted
+    for _, labels, weights in mixed.epoch(0):
+        np.testing.assert_array_equal(weights, np.where(labels[:, 0] < 100, 0.5, 1))
