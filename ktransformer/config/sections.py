@@ -89,6 +89,9 @@ class DataConfig:
     """Texts that become one unbreakable piece each, such as <x1>."""
     tags: tuple[str, ...] = ()
     """Likewise, for texts that only sources contain, such as <2de>: no translation contains one."""
+    copy_share: float = 0.0
+    """Share of the training pairs that get the symbols <c0> to <c9> in each epoch, which stand for
+    spans to copy; see docs/copied-text.md. 0 for no such symbols."""
     batch_tokens: int | None = None
     """The most tokens of a batch on each side, padding included; subword_alpha may add some,
     and rdrop_alpha holds them twice. null to choose from the text, from 512 to 4096."""
@@ -130,6 +133,7 @@ class DataConfig:
         check_range(self, "bucket_step", least=1)
         check_range(self, "subword_alpha", least=0, open_below=True)
         check_range(self, "shard_pairs", least=1)
+        check_range(self, "copy_share", least=0, most=1)
         check_range(self, "mix_share", least=0, most=1, open_below=True, open_above=True)
         for rule in self.clean:
             words = ", ".join(CLEANING_RULES)
@@ -302,6 +306,9 @@ class DecodingConfig(SearchConfig):
     alignment_shift: bool = False
     """A token is aligned by the weights that read it, not by those that predict it (Chen et al.
     2020)."""
+    tag: str | None = None
+    """The tag to put before every text, of a model that was trained with tags: 2de for <2de>; null
+    where the texts begin with one themselves, as those of a training must."""
     target_language: str | None = None
     """The language to translate into, of a model with language tokens such as >>por<<: por; null
     where the texts begin with the token themselves, as those of a training must."""

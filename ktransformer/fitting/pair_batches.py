@@ -12,7 +12,9 @@ from ktransformer.fitting.defaults import choose_batch_tokens
 from ktransformer.fitting.vocabulary import Tokenizers
 from ktransformer.text import ParallelText, SubwordSampler, TokenBatches
 from ktransformer.text.cleaning import Cleaning, describe_counts
+from ktransformer.text.copied_spans import SYMBOLS
 from ktransformer.text.line_limits import LengthBound
+from ktransformer.text.symbol_inserter import SymbolInserter
 
 _log = logging.getLogger(__name__)
 _MANY_LEFT_OUT = 0.2  # Share of the pairs; more than this is a warning.
@@ -38,7 +40,7 @@ def make_batches(
         samplers: For subword sampling, of the sources and of the targets.
 
     Raises:
-        InputError: No pair is short enough.
+        InputError: No pair is short enough, or a tokenizer lacks the symbols of `copy_share`.
     """
     max_length = config.model.max_length
     text = text.leave_out(length_bound(config))
@@ -48,6 +50,9 @@ def make_batches(
         tokenizer.encode_lines(lines, max_length=max_length)
         for tokenizer, lines in zip(tokenizers, (text.sources, text.targets), strict=True)
     )
+    inserter = None
+    if shuffle and config.data.copy_share:
+        inserter = SymbolInserter(tokenizers, sources, targets, config.data.copy_share)
     tokens = _count_tokens(sources, targets, max_length)
     batches = TokenBatches(
         sources,
@@ -58,6 +63,7 @@ def make_batches(
         shuffle=shuffle,
         seed=config.training.seed,
         samplers=samplers,
+        inserter=inserter,
         copies=config.training.copies,
         row_multiple=count_devices(),
         special_ids=tokenizers[1].special_ids,
@@ -71,7 +77,7 @@ def make_batches(
 def length_bound(config: Config) -> LengthBound:
     """Returns the test for lines that are longer than `max_length` with any tokenizer."""
     data = config.data
-    symbols = (*data.symbols, *data.tags)
+    symbols = (*data.symbols, *data.tags, *(SYMBOLS if data.copy_share else ()))
     return LengthBound(config.model.max_length, data.split_digits, symbols)
 
 

@@ -24,9 +24,10 @@ class AlignedBatches(EpochBatches):
         self.weighted = batches.weighted
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        for batch in self._batches.epoch(epoch, first_step):
-            alignment = self._aligner.align(batch[0]["source"], batch[1])
-            yield ({**batch[0], "alignment": alignment}, *batch[1:])
+        for inputs, *others in self._batches.epoch(epoch, first_step):
+            alignment = self._aligner.align(inputs["source"], others[0])
+            aligned: Any = ({**inputs, "alignment": alignment}, *others)
+            yield aligned
 
     def input_specs(self) -> Any:
         import tensorflow as tf

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from ktransformer.text.sampling import SubwordSampler
+    from ktransformer.text.symbol_inserter import SymbolInserter
 
 # The model's inputs, by name or a single array, the labels, and possibly the weights `[B]`.
 Batch = tuple[Any, np.ndarray] | tuple[Any, np.ndarray, np.ndarray]
@@ -119,6 +120,7 @@ class TokenBatches(EpochBatches):
         shuffle: Whether every epoch has another order.
         seed: Seed of the order and of the `samplers`.
         samplers: A sampler of the sources and one of the targets, for the same lines.
+        inserter: Puts symbols into the pairs of each epoch; these count as drawn, too.
         copies: Number of times that a batch repeats its rows; `RDrop` needs 2. `batch_tokens`
             counts them once.
         row_multiple: The number of rows of every batch is a multiple of this, for devices that
@@ -144,6 +146,7 @@ class TokenBatches(EpochBatches):
         shuffle: bool = True,
         seed: int = 0,
         samplers: "tuple[SubwordSampler, SubwordSampler] | None" = None,
+        inserter: "SymbolInserter | None" = None,
         copies: int = 1,
         row_multiple: int = 1,
         share: tuple[int, int] = (0, 1),
@@ -163,7 +166,8 @@ class TokenBatches(EpochBatches):
         if not len(sources):
             raise InputError("There is no pair to make batches of.")
         self._sides = _join(sources), _join(targets)
-        self._samplers, self._seed, self._copies = samplers, seed, copies
+        self._samplers, self._inserter, self._seed, self._copies = samplers, inserter, seed, copies
+        self._draws = samplers is not None or inserter is not None
         self._max_length, self._step, self._share = max_length, bucket_step, share
         self._special_ids = special_ids
         self._weights = None if weights is None else np.asarray(weights, "float32")
@@ -185,16 +189,21 @@ class TokenBatches(EpochBatches):
         self.steps_per_epoch = self._buckets.steps_per_epoch
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        sides = self._sides if self._samplers is None else self._sample(epoch)
+        sides = self._sample(epoch) if self._draws else self._sides
         for slot in itertools.islice(self._buckets.epoch(epoch), first_step, None):
             yield self._batch(slot, *sides)
 
     def _sample(self, epoch: int) -> tuple[JoinedIds, JoinedIds]:
         """Draws an epoch's ids of both sides."""
-        draws = []
-        for i, sampler in enumerate(self._samplers or ()):
-            random = np.random.default_rng([self._seed, epoch, i])
-            draws.append(sampler.sample(random))
+        draws = self._sides
+        if self._samplers is not None:
+            source, target = (
+                sampler.sample(np.random.default_rng([self._seed, epoch, i]))
+                for i, sampler in enumerate(self._samplers)
+            )
+            draws = source, target
+        if self._inserter is not None:
+            draws = self._inserter.insert(*draws, np.random.default_rng([self._seed, epoch, 2]))
         fits = np.maximum(*(draw.lengths for draw in draws)) <= self._max_length
         source, target = (
             JoinedIds.choose(fits, draw, side)
@@ -204,7 +213,7 @@ class TokenBatches(EpochBatches):
 
     def _batch(self, slot: Slot, sources: JoinedIds, targets: JoinedIds) -> Batch:
         length, pad_id = slot.length, self._special_ids.pad
-        if self._samplers is not None:
+        if self._draws:
             longest = max(side.lengths_at(slot.rows).max() for side in (sources, targets))
             length = min(-(-longest // self._step) * self._step, self._max_length)
         source = sources.padded(slot.rows, slot.size, length, pad_id)

@@ -150,9 +150,7 @@ def take_out(
     ends = tf.concat([characters.starts, tf.shape(source)], axis=0)
     bytes_at = tf.gather(ends, count_before(~edge, tf.range(size)))
     span_start = tf.gather(bytes_at, spans.starts)
-    row_splits = tf.concat(
-        [[0], tf.cumsum(count_at(spans.rows, tf.shape(texts)[0]))], axis=0
-    )
+    row_splits = tf.concat([[0], tf.cumsum(count_at(spans.rows, tf.shape(texts)[0]))], axis=0)
     copied = CopiedSpans(
         source=source,
         starts=span_start,
@@ -189,9 +187,7 @@ def take_out(
     return to_texts(taken), copied
 
 
-def pair_among(
-    chosen: tf.Tensor, tags: tf.Tensor, names: tf.Tensor, rows: tf.Tensor
-) -> tf.Tensor:
+def pair_among(chosen: tf.Tensor, tags: tf.Tensor, names: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """Returns the partner of each span among some, int32 `[M]`; -1 for none and for the others."""
     places = places_of(chosen)
     tags, names, rows = (tf.gather(values, places) for values in (tags, names, rows))

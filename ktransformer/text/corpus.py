@@ -67,6 +67,18 @@ class ParallelText:
 _NOTHING = ParallelText([], [], 0)
 
 
+def interleave(texts: Sequence[ParallelText]) -> ParallelText:
+    """Joins texts: the first pair of each, then the second of each, and so on."""
+    sides = [[text.sources for text in texts], [text.targets for text in texts]]
+    sources, targets = (
+        [line for lines in itertools.zip_longest(*side) for line in lines if line is not None]
+        for side in sides
+    )
+    return ParallelText(
+        sources, targets, sum(t.empty for t in texts), sum(t.too_long for t in texts)
+    )
+
+
 def read_lines(paths: str | Path | Sequence[str | Path]) -> Iterator[str]:
     r"""Reads the lines of one or several files, plain or gzipped (`.gz`), in order.
 
@@ -129,14 +141,18 @@ class ParallelFiles:
     Args:
         source_paths: A path, or several whose lines follow each other.
         target_paths: Likewise. As many as there are of the sources are paired one by one.
+        tag: A symbol that is put before every source; None for none.
     """
 
     def __init__(
         self,
         source_paths: str | Path | Sequence[str | Path],
         target_paths: str | Path | Sequence[str | Path],
+        *,
+        tag: str | None = None,
     ) -> None:
         self.source_paths, self.target_paths = _paths(source_paths), _paths(target_paths)
+        self._tag = tag
         self._cleaning: Cleaning | None = None
 
     def cleaned(self, cleaning: Cleaning) -> "ParallelFiles":
@@ -157,7 +173,12 @@ class ParallelFiles:
                 `read_lines`); the blocks before have been yielded.
         """
         cleaner = None if self._cleaning is None else Cleaner(self._cleaning)
-        return _blocks(self.pairs(), max_pairs, cleaner)
+        for block in _blocks(self.pairs(), max_pairs, cleaner):
+            if self._tag is None:
+                yield block
+            else:
+                sources = [f"{self._tag} {source}" for source in block.sources]
+                yield dataclasses.replace(block, sources=sources)
 
     def pairs(self) -> Iterator[Pair]:
         """Reads the pairs, those with an empty side included; some have a weight after them."""
@@ -210,14 +231,17 @@ def open_parallel(
     target_paths: str | Path | Sequence[str | Path],
     *,
     max_pairs: int,
+    tag: str | None = None,
 ) -> ParallelText | ParallelFiles:
     """Reads parallel text of at most `max_pairs` pairs, and leaves a longer one in its files.
+
+    A `tag` is put before every source.
 
     Raises:
         InputError: See `read_parallel`; or the text is longer and a file of it can be read only
             once, as a pipe.
     """
-    return open_files(ParallelFiles(source_paths, target_paths), max_pairs=max_pairs)
+    return open_files(ParallelFiles(source_paths, target_paths, tag=tag), max_pairs=max_pairs)
 
 
 def open_files(files: ParallelFiles, *, max_pairs: int) -> ParallelText | ParallelFiles:
@@ -237,14 +261,18 @@ def open_files(files: ParallelFiles, *, max_pairs: int) -> ParallelText | Parall
 def read_parallel(
     source_paths: str | Path | Sequence[str | Path],
     target_paths: str | Path | Sequence[str | Path],
+    *,
+    tag: str | None = None,
 ) -> ParallelText:
     """Reads two files, or two lists of files, whose lines belong together.
+
+    A `tag` is put before every source.
 
     Raises:
         InputError: The sides have different numbers of lines, no pair is left, or a file cannot
             be read (see `read_lines`).
     """
-    text = next(ParallelFiles(source_paths, target_paths).blocks(None), _NOTHING)
+    text = next(ParallelFiles(source_paths, target_paths, tag=tag).blocks(None), _NOTHING)
     return _check_some(text, _names(source_paths))
 
 

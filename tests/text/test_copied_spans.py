@@ -205,7 +205,9 @@ def test_every_span_comes_back_once_whatever_the_model_writes(runs: dict[bool, _
 def _each_span(text: str) -> list[str]:
     characters = to_code_points(to_bytes(tf.constant([text])))
     found = _FINDER.find(characters)
-    return [text[a - 1 : b - 1] for a, b in zip(found.starts.numpy(), found.ends.numpy(), strict=True)]
+    return [
+        text[a - 1 : b - 1] for a, b in zip(found.starts.numpy(), found.ends.numpy(), strict=True)
+    ]
 
 
 def _without_spans(text: str) -> str:
