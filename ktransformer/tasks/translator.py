@@ -50,7 +50,7 @@ from ktransformer.tasks.task import (
     check_pieces,
     check_type,
 )
-from ktransformer.tasks.terms import TERM_BONUS, example_terms, translate_with_terms
+from ktransformer.tasks.terms import TERM_BONUSES, example_terms, translate_with_terms
 from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
@@ -150,7 +150,7 @@ class Translator(SearchTask):
     Attributes:
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
-        term_bonus: How readily a term is begun; see `RequiredPhrases`.
+        term_bonuses: How readily a term is begun; see `RequiredPhrases`.
 
     Raises:
         InputError: A tokenizer has another number of pieces or another padding than the model,
@@ -196,7 +196,7 @@ class Translator(SearchTask):
     model: Transformer
     decoding: DecodingConfig
     controlled = controlled
-    term_bonus = TERM_BONUS
+    term_bonuses = TERM_BONUSES
     translate_with_terms = translate_with_terms
     choose_next = graph_function(choose_next, reduce_retracing=True)
 
