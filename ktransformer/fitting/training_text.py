@@ -16,6 +16,7 @@ from ktransformer.fitting.defaults import choose_batch_tokens
 from ktransformer.fitting.folder import SHARDS, remove_shards
 from ktransformer.fitting.pair_batches import length_bound, log_pairs, make_batches
 from ktransformer.fitting.vocabulary import Tokenizers, choose_vocabulary, train_tokenizers
+from ktransformer.tasks.span_copier import COPIED_BY_DEFAULT, use_symbols
 from ktransformer.text import (
     MixedBatches,
     ParallelFiles,
@@ -46,8 +47,11 @@ class InMemoryText:
     """
 
     def __init__(self, text: ParallelText, config: Config) -> None:
-        self._text, self.config = text.leave_out(length_bound(config)), config
         self.fingerprint: dict[str, Any] = {"text": digest_text(text)}
+        if config.data.copy_share:
+            sources, targets = use_symbols(COPIED_BY_DEFAULT, text.sources, text.targets)
+            text = dataclasses.replace(text, sources=sources, targets=targets)
+        self._text, self.config = text.leave_out(length_bound(config)), config
 
     def encode(self, tokenizers: Tokenizers | None = None) -> tuple[Tokenizers, TokenBatches]:
         """Makes the batches with the tokenizers of both sides, or with some trained on the text.
@@ -90,19 +94,20 @@ class StreamedText:
         config: `config`; after `encode` with the settings that were chosen from the text.
 
     Raises:
-        InputError: `subword_alpha` is set, there is no pair, or a file cannot be read.
+        InputError: `subword_alpha` or `copy_share` is set, there is no pair, or a file cannot be
+            read.
     """
 
     def __init__(
         self, files: ParallelFiles, config: Config, checkpoints: Path, *, reuse: bool
     ) -> None:
         data = config.data
-        if data.subword_alpha is not None:
-            raise InputError(
-                "subword_alpha needs the text in memory, and this one has more than "
-                f"shard_pairs={data.shard_pairs} pairs; raise shard_pairs or set subword_alpha to "
-                "null."
-            )
+        for name in ("subword_alpha", "copy_share"):
+            if getattr(data, name):
+                raise InputError(
+                    f"{name} needs the text in memory, and this one has more than "
+                    f"shard_pairs={data.shard_pairs} pairs; raise shard_pairs or leave {name} out."
+                )
         self._files, self.config = files, config
         self._checkpoints, self._reuse = checkpoints, reuse
         self._survey = survey_files(

@@ -33,6 +33,7 @@ from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
+from ktransformer.tasks.span_copier import SpanCopier
 from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces, check_type
 from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
@@ -49,6 +50,7 @@ from ktransformer.tasks.written_texts import (
     start_labels,
 )
 from ktransformer.text import BaseTokenizer, load_tokenizer
+from ktransformer.text.copied_spans import CopiedSpans
 
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 _IDS = tf.TensorSpec([None, None], tf.int32, "source")
@@ -200,6 +202,8 @@ class Translator(SearchTask):
         alignment_heads(model, self.decoding)  # Checks that there are such heads.
         language = self.decoding.target_language
         self._language = None if language is None else tokenizer.language_id(language)
+        copy = self.decoding.copy
+        self.copier = SpanCopier(copy, tokenizer) if copy else None
 
     def check_tokenizer(self) -> None:
         """Checks that the tokenizers have as many pieces as the model has ids on their sides.
@@ -352,6 +356,7 @@ class Translator(SearchTask):
         min_p: float,
         length_penalty: float,
     ) -> dict[str, tf.Tensor]:
+        texts, copied = self._take_out(texts)
         source = self.to_ids(texts)
         options = sampling_rules(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
         decoding = dataclasses.replace(self.decoding, length_penalty=length_penalty)
@@ -363,7 +368,7 @@ class Translator(SearchTask):
             score_forced_end=self.decoding.score_forced_end,
             rules=(*self.find_rules(decoding), *options),
         )
-        outputs = self._to_texts(self.end_empty(source, drawn))
+        outputs = self._to_texts(self.end_empty(source, drawn), copied)
         return {name: values[:, 0] for name, values in outputs.items()}
 
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
@@ -377,11 +382,19 @@ class Translator(SearchTask):
         return self.tokenizer.encode_dense(texts, self.max_source_length, language=self._language)
 
     def _translate_n_best(self, texts: tf.Tensor, n_best: int) -> dict[str, tf.Tensor]:
+        texts, copied = self._take_out(texts)
         source, truncated = self._encode(texts)
-        return {**self._to_texts(self.search(source, n_best)), "truncated": truncated}
+        return {**self._to_texts(self.search(source, n_best), copied), "truncated": truncated}
 
-    def _to_texts(self, best: Hypotheses) -> dict[str, tf.Tensor]:
-        return {"text": decode_n_best(self.target_tokenizer, best.ids), "score": best.scores}
+    def _take_out(self, texts: tf.Tensor) -> tuple[tf.Tensor, CopiedSpans | None]:
+        """Takes out what `copy` names; `_to_texts` puts it back."""
+        return (texts, None) if self.copier is None else self.copier.take_out(texts)
+
+    def _to_texts(self, best: Hypotheses, copied: CopiedSpans | None) -> dict[str, tf.Tensor]:
+        texts = decode_n_best(self.target_tokenizer, best.ids)
+        if self.copier is not None and copied is not None:
+            texts = self.copier.put_back(texts, copied)
+        return {"text": texts, "score": best.scores}
 
     @graph_method(input_signature=[_IDS], check=_check_ids)
     def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -9,7 +9,17 @@ import tensorflow as tf
 
 from ktransformer.text.line_limits import normalize_line
 
-FLAGS = ("space", "word", "unspaced", "opens", "closes", "emoji", "joins_emoji", "unknown", "letter")
+FLAGS = (
+    "space",
+    "word",
+    "unspaced",
+    "opens",
+    "closes",
+    "emoji",
+    "joins_emoji",
+    "unknown",
+    "letter",
+)
 """The properties.
 
 space: white space. word: letters, marks, numbers and symbols of scripts with spaces between words.

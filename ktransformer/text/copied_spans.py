@@ -59,10 +59,8 @@ class CopiedSpans(NamedTuple):
     words_before: tf.Tensor
     words: tf.Tensor
 
-    def repeat(self, times: int) -> "CopiedSpans":
+    def repeat(self, times: int | tf.Tensor) -> "CopiedSpans":
         """Returns the spans of as many hypotheses of each text, one after the other."""
-        if times == 1:
-            return self
         counts = tf.repeat(self.row_splits[1:] - self.row_splits[:-1], times)
         splits = tf.concat([[0], tf.cumsum(counts)], axis=0)
         rows = row_ids(splits)
@@ -150,9 +148,7 @@ def take_out(
     ends = tf.concat([characters.starts, tf.shape(source)], axis=0)
     bytes_at = tf.gather(ends, count_before(~edge, tf.range(size)))
     span_start = tf.gather(bytes_at, spans.starts)
-    row_splits = tf.concat(
-        [[0], tf.cumsum(count_at(spans.rows, tf.shape(texts)[0]))], axis=0
-    )
+    row_splits = tf.concat([[0], tf.cumsum(count_at(spans.rows, tf.shape(texts)[0]))], axis=0)
     copied = CopiedSpans(
         source=source,
         starts=span_start,
@@ -189,9 +185,7 @@ def take_out(
     return to_texts(taken), copied
 
 
-def pair_among(
-    chosen: tf.Tensor, tags: tf.Tensor, names: tf.Tensor, rows: tf.Tensor
-) -> tf.Tensor:
+def pair_among(chosen: tf.Tensor, tags: tf.Tensor, names: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """Returns the partner of each span among some, int32 `[M]`; -1 for none and for the others."""
     places = places_of(chosen)
     tags, names, rows = (tf.gather(values, places) for values in (tags, names, rows))

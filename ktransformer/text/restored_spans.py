@@ -125,7 +125,9 @@ def _find_slots(
         starts=starts,
         lengths=tf.where(kinds == EDGE, 0, tf.gather(behind, at + 1) - starts),
         had_symbol=found > shift(found, -1),
-        words=tf.cumsum(tf.cast(tf.concat([begins_here, [False]], axis=0), tf.int32), exclusive=True),
+        words=tf.cumsum(
+            tf.cast(tf.concat([begins_here, [False]], axis=0), tf.int32), exclusive=True
+        ),
         word_starts=places_of(begins_here),
         word_ends=places_of(ends_here) + 1,
         row_splits=tf.concat([[0], tf.gather(slots_before, edges[1:]) + 1], axis=0),
@@ -208,9 +210,7 @@ def _nest(slot: tf.Tensor, copied: CopiedSpans, rows: tf.Tensor) -> tuple[tf.Ten
     paired = copied.partners >= 0
     places = tf.range(tf.shape(slot)[0])
     names = tf.minimum(places, copied.partners)
-    found = pair_among(
-        *(tf.gather(values, order) for values in (paired, copied.tags, names, rows))
-    )
+    found = pair_among(*(tf.gather(values, order) for values in (paired, copied.tags, names, rows)))
     broken = tf.gather(paired, order) & (found < 0)
     counts = tf.cumsum(tf.cast(tf.concat([broken, [False]], axis=0), tf.int32), exclusive=True)
     bounds = tf.gather(counts, copied.row_splits)
