@@ -117,7 +117,8 @@ def test_other_projections_without_positions_export(tmp_path):
     sizes = {"vocabulary_size": tokenizer.vocabulary_size, "num_layers": 1, "max_length": 8}
     translator = Translator(make_model(OneKeyTransformer, positions="none", **sizes), tokenizer)
     (expected,) = ModelEngine(translator).translate_n_best(["one two"], n_best=4)
-    export = SavedModelEngine(export_saved_model(translator, tmp_path / "model"))
+    names = ["serving_default", "beam"]
+    export = SavedModelEngine(export_saved_model(translator, tmp_path / "model", signatures=names))
     (got,) = export.translate_n_best(["one two"], n_best=4)
     assert got.texts == expected.texts
     assert got.scores == pytest.approx(expected.scores, abs=1e-4)

@@ -10,6 +10,7 @@ from ktransformer.cli.options import (
     add_adapter,
     add_batch_size,
     add_decoding,
+    add_tag,
     add_threads,
 )
 
@@ -30,6 +31,7 @@ def add_engine(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
     )
     add_adapter(parser)
     add_decoding(parser)
+    add_tag(parser)
     add_batch_size(parser)
     add_threads(parser)
 
@@ -50,6 +52,7 @@ def open_engine(options: argparse.Namespace, other: str | None = None) -> "Engin
         beam_size=options.beam_size,
         length_penalty=options.length_penalty,
         copy=options.copy,
+        tag=options.tag,
         threads=1,
         concurrency=options.threads or available_cores(),
     )

@@ -1,9 +1,9 @@
-"""`ktransformer extend`: adds words to a run's vocabulary."""
+"""`ktransformer extend`: adds words and symbols to a run's vocabulary."""
 
 import argparse
 import logging
 
-HELP = "add words to a run's vocabulary, to be fine-tuned"
+HELP = "add words and symbols to a run's vocabulary, to be fine-tuned"
 _log = logging.getLogger(__name__)
 
 
@@ -14,9 +14,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--words",
         nargs="+",
         action="extend",
+        default=[],
         metavar="FILE",
         help="words of either language that become a piece each, a line each",
     )
+    for name, example, where in (
+        ("symbols", "<x1>", "texts"),
+        ("tags", "<2de>", "texts that only sources contain,"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="TEXT",
+            help=f"{where} that become an unbreakable piece each, such as '{example}'",
+        )
     parser.add_argument(
         "--copy-symbols",
         action="store_true",
@@ -30,21 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes the extended run and prints its sizes before and after."""
-    from ktransformer.errors import InputError
     from ktransformer.files import resolve
-    from ktransformer.fitting.extending import extend_vocabulary, extend_with_copy_symbols
+    from ktransformer.fitting.extending import extend_vocabulary
     from ktransformer.saving.run import check_run_path, load_run, save_run
     from ktransformer.text import read_lines
+    from ktransformer.text.copied_spans import SYMBOLS
 
-    if bool(options.words) == options.copy_symbols:
-        raise InputError("extend takes either --words or --copy-symbols.")
     output = resolve(options.output)
     check_run_path(output, overwrite=options.overwrite)
     run = load_run(options.run)
-    if options.copy_symbols:
-        extended = extend_with_copy_symbols(run)
-    else:
-        extended = extend_vocabulary(run, list(read_lines(options.words)))
+    words = list(read_lines(options.words)) if options.words else []
+    symbols = [*options.symbols, *(SYMBOLS if options.copy_symbols else ())]
+    extended = extend_vocabulary(run, words, symbols=symbols, tags=options.tags)
     save_run(extended, output, overwrite=options.overwrite)
     for name, before, after in (
         ("pieces", run.tokenizer.vocabulary_size, extended.tokenizer.vocabulary_size),

@@ -63,6 +63,7 @@ _MOST = {
     "batch_tokens": 100_000_000,
     "bucket_step": 1_000_000,
     "shard_pairs": 1_000_000_000,
+    "clean_digits": 1_000_000,
     "epochs": 1_000_000,
     "warmup_steps": 1_000_000_000,
     "accumulate_batches": 1_000_000,

@@ -10,6 +10,8 @@ from ktransformer.config.yaml_file import read_yaml
 from ktransformer.errors import InputError, brief, did_you_mean
 
 _NULL = ("none", "null")
+CLEANING_RULES = ("identical", "script", "ratio", "digits", "duplicates")
+"""The rules that drop training pairs, see `ktransformer.text.cleaning`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,15 @@ class DataConfig:
     """Share of an epoch's batches that are of the text that is mixed in, in (0, 1)."""
     shard_pairs: int = 500_000
     """Pairs held in memory; a text of more is streamed, without subword_alpha."""
+    clean: tuple[str, ...] = ()
+    """Rules that drop training pairs, of identical, script, ratio, digits and duplicates; see
+    docs/training-text.md."""
+    clean_ratio: float = 3.0
+    """Rule ratio: the most that a pair's ratio of lengths differs from the text's, as a factor."""
+    clean_script: float = 0.5
+    """Rule script: the least share of a side's letters in the text's scripts."""
+    clean_digits: int = 2
+    """Rule digits: the most digits without a counterpart on the other side."""
 
     def __post_init__(self) -> None:
         check_integers(self)
@@ -124,6 +135,12 @@ class DataConfig:
         check_range(self, "shard_pairs", least=1)
         check_range(self, "copy_share", least=0, most=1)
         check_range(self, "mix_share", least=0, most=1, open_below=True, open_above=True)
+        for rule in self.clean:
+            words = ", ".join(CLEANING_RULES)
+            check(rule in CLEANING_RULES, f"clean must be of {words}", clean=rule)
+        check_range(self, "clean_ratio", least=1, open_below=True)
+        check_range(self, "clean_script", least=0, most=1)
+        check_range(self, "clean_digits", least=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,6 +306,9 @@ class DecodingConfig(SearchConfig):
     alignment_shift: bool = False
     """A token is aligned by the weights that read it, not by those that predict it (Chen et al.
     2020)."""
+    tag: str | None = None
+    """The tag to put before every text, of a model that was trained with tags: 2de for <2de>; null
+    where the texts begin with one themselves, as those of a training must."""
     target_language: str | None = None
     """The language to translate into, of a model with language tokens such as >>por<<: por; null
     where the texts begin with the token themselves, as those of a training must."""

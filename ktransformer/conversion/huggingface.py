@@ -161,8 +161,9 @@ def _find_obstacles(translator: Translator, problems: Problems) -> None:
         value = getattr(translator.decoding, name)
         if value != off:
             problems.add(f"{name} must be {off}, for generate ranks otherwise; got {value}")
-    if translator.decoding.target_language is not None:
-        problems.add("target_language must be null, for there the texts begin with its token")
+    for name in ("tag", "target_language"):
+        if getattr(translator.decoding, name) is not None:
+            problems.add(f"{name} must be null, for there the texts begin with its token")
     if any(find_unlisted(each.model) is not None for each in translator.tokenizers):
         problems.add("its tokenizers, of a Marian folder, are not written back as they were")
     if any(each.symbols for each in translator.tokenizers):

@@ -67,6 +67,7 @@ def load_engine(
     beam_size: int | None = None,
     length_penalty: float | None = None,
     copy: Sequence[str] | None = None,
+    tag: str | None = None,
     threads: int | None = None,
     concurrency: int = 1,
     check: bool = True,
@@ -81,6 +82,7 @@ def load_engine(
         beam_size: Another beam size than the run's; an export's is fixed.
         length_penalty: Likewise.
         copy: Likewise, what translations keep as it is.
+        tag: A tag to put before every text; see `Engine.translate_n_best`.
         threads: CPU threads of LiteRT, CTranslate2 and ONNX Runtime for a batch; None for as many
             as there are cores. TensorFlow's are set for the process, by `tf.config.threading`.
         concurrency: Batches that `translate_blocks` and `translate_lines` run at the same time,
@@ -114,7 +116,7 @@ def load_engine(
         engine = SavedModelEngine(path, check=check)
         engine.concurrency = concurrency
     else:
-        task = load(path, check=check, adapter=adapter, **decoding)
+        task = load(path, check=check, adapter=adapter, tag=tag, **decoding)
         engine = ModelEngine(as_translator(task, path))
         engine.concurrency = concurrency
         return engine
@@ -125,6 +127,8 @@ def load_engine(
                 f"{path} was exported with a {name.replace('_', ' ')} of {fixed}; another one "
                 f"({value}) takes another export."
             )
+    if tag is not None:
+        engine.set_tag(tag)
     return engine
 
 

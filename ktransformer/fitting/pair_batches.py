@@ -11,6 +11,7 @@ from ktransformer.fitting.compiling import count_devices
 from ktransformer.fitting.defaults import choose_batch_tokens
 from ktransformer.fitting.vocabulary import Tokenizers
 from ktransformer.text import ParallelText, SubwordSampler, TokenBatches
+from ktransformer.text.cleaning import Cleaning, describe_counts
 from ktransformer.text.copied_spans import SYMBOLS
 from ktransformer.text.line_limits import LengthBound
 from ktransformer.text.symbol_inserter import SymbolInserter
@@ -66,6 +67,7 @@ def make_batches(
         copies=config.training.copies,
         row_multiple=count_devices(),
         special_ids=tokenizers[1].special_ids,
+        weights=text.weights,
     )
     too_long = text.too_long + batches.too_long
     log_pairs(name, len(text) - batches.too_long, text.empty, too_long, config)
@@ -77,6 +79,18 @@ def length_bound(config: Config) -> LengthBound:
     data = config.data
     symbols = (*data.symbols, *data.tags, *(SYMBOLS if data.copy_share else ()))
     return LengthBound(config.model.max_length, data.split_digits, symbols)
+
+
+def cleaning_of(config: Config) -> Cleaning:
+    """Returns the rules of the settings by which training text is cleaned."""
+    data = config.data
+    return Cleaning(data.clean, data.clean_ratio, data.clean_script, data.clean_digits)
+
+
+def log_dropped(name: str, dropped: dict[str, int]) -> None:
+    """Logs how many pairs of a text were dropped by each rule, and for a weight of 0."""
+    if dropped:
+        _log.info("%s: dropped by cleaning: %s.", name, describe_counts(dropped))
 
 
 def log_pairs(name: str, pairs: int, empty: int, too_long: int, config: Config) -> None:

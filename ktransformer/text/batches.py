@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ktransformer.text.sampling import SubwordSampler
     from ktransformer.text.symbol_inserter import SymbolInserter
 
-Batch = tuple[Any, np.ndarray]  # The model's inputs, by name or a single array, and the labels.
+# The model's inputs, by name or a single array, the labels, and possibly the weights `[B]`.
+Batch = tuple[Any, np.ndarray] | tuple[Any, np.ndarray, np.ndarray]
 
 
 class EpochBatches(abc.ABC):
@@ -31,6 +32,7 @@ class EpochBatches(abc.ABC):
         too_long: Pairs left out because of their length.
         failure: The error that ended a `dataset`, of which TensorFlow reports only the message;
             None if there was none.
+        weighted: Whether a batch has a third part, the weights of its rows.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("source", "target")
@@ -39,13 +41,15 @@ class EpochBatches(abc.ABC):
     tokens: int
     too_long: int
     failure: InputError | None = None
+    weighted: bool = False
 
     @abc.abstractmethod
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yields the batches of one epoch, counted from 0, beginning with `first_step`.
 
         Each is `({"source": [B, S], "target": [B, T]}, labels [B, T])`, int32. The target is the
-        labels shifted by one position, after the start token.
+        labels shifted by one position, after the start token. Where `weighted`, the weights `[B]`
+        follow, float32: `fit` multiplies the losses of a row's tokens by its weight.
         """
 
     def stream(self, first_update: int = 0) -> Iterator[Batch]:
@@ -71,6 +75,8 @@ class EpochBatches(abc.ABC):
         from ktransformer.text.without_autotune import without_autotune
 
         signature: Any = (self.input_specs(), tf.TensorSpec((None, None), tf.int32))
+        if self.weighted:
+            signature += (tf.TensorSpec((None,), tf.float32),)
         batches = tf.data.Dataset.from_generator(
             lambda: self._stream_for_tensorflow(first_update), output_signature=signature
         )
@@ -122,9 +128,10 @@ class TokenBatches(EpochBatches):
         share: `(index, count)`, to keep only the rows of process `index`, from 0, of `count`
             processes; `count` divides `row_multiple`.
         special_ids: The target tokenizer's `special_ids`; the padding is that of both sides.
+        weights: The weight of each pair in the loss, above 0; None for 1.
 
     Raises:
-        InputError: The sides differ in number or are no ids, no pair is short enough, or
+        InputError: Sides or weights differ in number, a side is no ids, no pair is short enough, or
             `batch_tokens` is below `max_length`.
     """
 
@@ -144,11 +151,17 @@ class TokenBatches(EpochBatches):
         row_multiple: int = 1,
         share: tuple[int, int] = (0, 1),
         special_ids: SpecialIds = DEFAULT_SPECIAL_IDS,
+        weights: Sequence[float] | np.ndarray | None = None,
     ) -> None:
         if len(sources) != len(targets):
             raise InputError(
                 "sources and targets must be as many; "
                 f"got {len(sources)} sources and {len(targets)} targets."
+            )
+        if weights is not None and len(weights) != len(sources):
+            raise InputError(
+                "weights must be as many as the pairs; "
+                f"got {len(weights)} weights and {len(sources)} pairs."
             )
         if not len(sources):
             raise InputError("There is no pair to make batches of.")
@@ -157,6 +170,8 @@ class TokenBatches(EpochBatches):
         self._draws = samplers is not None or inserter is not None
         self._max_length, self._step, self._share = max_length, bucket_step, share
         self._special_ids = special_ids
+        self._weights = None if weights is None else np.asarray(weights, "float32")
+        self.weighted = weights is not None
         lengths = np.maximum(*(side.lengths for side in self._sides))
         self._buckets = Buckets(
             lengths,
@@ -212,7 +227,16 @@ class TokenBatches(EpochBatches):
         source, target, labels = (
             np.tile(ids[own], (self._copies, 1)) for ids in (source, target, labels)
         )
-        return {"source": source, "target": target}, labels
+        inputs = {"source": source, "target": target}
+        if self._weights is None:
+            return inputs, labels
+        weights = np.pad(self._weights[slot.rows], (0, slot.size - len(slot.rows)))
+        return inputs, labels, np.tile(weights[own], self._copies)
+
+
+def with_weights(batch: Batch) -> Batch:
+    """Returns a batch with a weight of 1 for each row if it has none."""
+    return batch if len(batch) == 3 else (*batch, np.ones(len(batch[1]), "float32"))
 
 
 def _join(ids: Sequence[np.ndarray] | JoinedIds) -> JoinedIds:

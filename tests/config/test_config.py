@@ -55,6 +55,7 @@ OTHER_VALUES = {
     "lora_alpha": 16.0,
     "lora_layers": ("encoder",),
     "target_language": "por",
+    "tag": "2de",
 }
 
 NEEDED = {"source_vocabulary_size": {"shared_vocabulary": False}}  # By settings that need others.

@@ -9,7 +9,6 @@ from keras import ops
 
 from ktransformer.config import DecodingConfig
 from ktransformer.errors import InputError
-from ktransformer.exporting import LiteModel, export_lite
 from ktransformer.layers import DecoderBlock, MultiHeadCrossAttention
 from ktransformer.models import Transformer
 from ktransformer.tasks import Translator
@@ -192,19 +191,3 @@ def test_weights_that_a_subclass_computes_are_those_that_align():
 def test_heads_that_the_model_lacks_are_refused(translator, settings, most):
     with pytest.raises(InputError, match=most):
         with_settings(translator, **settings)
-
-
-def test_a_tflite_has_the_signature_on_request_and_says_the_same(translator, annotated, tmp_path):
-    assert "annotate" in translator.LITE_ON_REQUEST
-    path = export_lite(translator, tmp_path / "a.tflite", signatures=["annotate"])
-    texts = {
-        name: np.array([text.encode() for text in values], object)
-        for name, values in (("source", SOURCES), ("target", TARGETS))
-    }
-    found = LiteModel(path).run("annotate", **texts)
-    assert found.keys() == annotated.keys()
-    for name, array in annotated.items():
-        if array.dtype.kind == "f":
-            np.testing.assert_allclose(found[name], array, atol=1e-5)
-        else:
-            np.testing.assert_array_equal(found[name], array)

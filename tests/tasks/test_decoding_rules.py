@@ -98,7 +98,9 @@ def test_a_users_own_rule_and_all_others_are_in_the_exports(model_and_tokenizer,
     # Nine tokens give 16 positions a mean of 9/16 at most, and the logarithm is concave.
     assert expected["score"][0] < 10 * 16 * np.log(9 / 16)
     lite = export_lite(translator, tmp_path / "rules.tflite", signatures=["ids"])
-    saved = export_saved_model(translator, tmp_path / "saved")
+    saved = export_saved_model(
+        translator, tmp_path / "saved", signatures=["serving_default", "ids"]
+    )
     signatures = {
         "lite": Interpreter(model_path=str(lite)).get_signature_runner("ids"),
         "saved": tf.saved_model.load(str(saved)).signatures["ids"],

@@ -120,7 +120,7 @@ def test_a_training_step_with_other_ids_has_the_usual_loss_and_metrics(both):
 def test_the_exports_have_the_ids_of_the_tokenizer(both, tmp_path):
     usual, other = both
     expected = usual.translate_texts(TEXTS)["text"].numpy().tolist()
-    folder = export_saved_model(other, tmp_path / "saved")
+    folder = export_saved_model(other, tmp_path / "saved", signatures=["serving_default"])
     engine = SavedModelEngine(folder)
     assert [text.encode() for text in engine.translate(TEXTS)] == expected
     special = other.tokenizer.special_ids
@@ -230,7 +230,8 @@ def test_both_tokenizers_run_in_a_lite_file(with_two, tmp_path):
 @pytest.mark.long
 def test_both_tokenizers_run_in_a_saved_model(with_two, tmp_path):
     expected = [text.decode() for text in with_two.translate_texts(TEXTS)["text"].numpy()]
-    engine = SavedModelEngine(export_saved_model(with_two, tmp_path / "saved"))
+    path = export_saved_model(with_two, tmp_path / "saved", signatures=["serving_default"])
+    engine = SavedModelEngine(path)
     assert engine.translate(TEXTS) == expected
     assert engine.description.tokenizer_sha256 == with_two.tokenizer.sha256
     assert engine.description.target_tokenizer_sha256 == with_two.target_tokenizer.sha256

@@ -195,7 +195,7 @@ _WITH_SYMBOLS = [
         "<c2> B <c3> <c0> A <c1>",
         "<i>B</i> <b>A</b>",
     ),
-    ("<b>a</i> b", "<c0> a <c1> b", "A <c1> B <c0>", "A</i> B<b>"),
+    ("<b>a</i> b", "<c0> a <c1> b", "A <c1> B <c0>", "A</i> B <b>"),
     (
         "in<b>cred</b>ible",
         "in <c0> cred <c1> ible",

@@ -14,5 +14,6 @@ from ktransformer.decoding.rules.exclusions import SuppressedSequences as Suppre
 from ktransformer.decoding.rules.penalties import Coverage as Coverage
 from ktransformer.decoding.rules.penalties import LengthPenalty as LengthPenalty
 from ktransformer.decoding.rules.penalties import RepetitionPenalty as RepetitionPenalty
+from ktransformer.decoding.rules.phrases import RequiredPhrases as RequiredPhrases
 from ktransformer.decoding.rules.rule import Context as Context
 from ktransformer.decoding.rules.rule import Rule as Rule

@@ -103,7 +103,7 @@ def test_a_subclass_of_the_model_exports(tmp_path):
     )
     model.build()
     translator = Translator(model, tokenizer)
-    folder = export_saved_model(translator, tmp_path / "model")
+    folder = export_saved_model(translator, tmp_path / "model", signatures=["serving_default"])
     texts = ["one two", "three"]
     expected = strings(translator.translate_texts(tf.constant(texts))["text"])
     assert in_a_fresh_process(folder, texts)["text"] == expected
@@ -121,7 +121,9 @@ def test_the_folder_of_the_numbered_exports_opens_the_highest(saved_model, tmp_p
 def test_the_description_tells_lengths_decoding_and_labels(translator, tmp_path):
     settings = {"early_stopping": False, "score_forced_end": False, "suppress_unknown": False}
     translator = translator.with_settings(**settings)
-    folder = export_saved_model(translator, tmp_path / "model", source_label="words")
+    folder = export_saved_model(
+        translator, tmp_path / "model", signatures=["serving_default"], source_label="words"
+    )
     about = SavedModelEngine(folder).description
     assert about.source_label == "words"
     assert about.decoding == translator.decoding
