@@ -174,6 +174,8 @@ def _open_text(options: argparse.Namespace) -> Any:
     names = ["source", "target", "pairs"]
     names += ["validation_source", "validation_target", "mix_source", "mix_target"]
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
+    if options.data is None and not given:
+        raise InputError("--source and --target, --pairs or --data are required; got none of them.")
     if options.data is None:
         return open_text(options)
     if given:
