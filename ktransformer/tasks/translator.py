@@ -67,8 +67,8 @@ from ktransformer.tasks.written_texts import (
     start_labels,
 )
 from ktransformer.text import BaseTokenizer, load_tokenizer
-from ktransformer.text.copied_spans import CopiedSpans
 from ktransformer.text.code_points import to_bytes
+from ktransformer.text.copied_spans import CopiedSpans
 
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 _STREAMED_BYTES, _STREAMED_SENTENCES = 1 << 14, 4  # Taken at once by `stream`.
