@@ -254,12 +254,15 @@ class SearchConfig:
     2019); 1 for no penalty."""
     no_repeat_ngram_size: int = 0
     """No text contains twice the same run of so many tokens; 0 for no rule."""
+    max_repeats: int = 0
+    """No run of up to 8 tokens stands more often than this in a row, which ends loops; 0 for no
+    rule."""
 
     def __post_init__(self) -> None:
         check_integers(self)
         for name in ("beam_size", "min_length"):
             check_range(self, name, least=1)
-        for name in ("length_penalty", "no_repeat_ngram_size"):
+        for name in ("length_penalty", "no_repeat_ngram_size", "max_repeats"):
             check_range(self, name, least=0)
         check_range(self, "repetition_penalty", least=0, open_below=True)
         for name in ("early_stopping", "score_forced_end", "suppress_unknown"):

@@ -43,6 +43,7 @@ from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
 from ktransformer.tasks.span_copier import SpanCopier
+from ktransformer.tasks.streaming import choose_next, stream_tokens
 from ktransformer.tasks.task import (
     LiteSignature,
     SignatureCheck,
@@ -50,7 +51,7 @@ from ktransformer.tasks.task import (
     check_pieces,
     check_type,
 )
-from ktransformer.tasks.terms import TERM_BONUS, example_terms, translate_with_terms
+from ktransformer.tasks.terms import TERM_BONUSES, example_terms, translate_with_terms
 from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
@@ -151,7 +152,7 @@ class Translator(SearchTask):
     Attributes:
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
-        term_bonus: How readily a term is begun; see `RequiredPhrases`.
+        term_bonuses: How readily a term is begun; see `RequiredPhrases`.
 
     Raises:
         InputError: A tokenizer has another number of pieces or another padding than the model,
@@ -197,8 +198,9 @@ class Translator(SearchTask):
     model: Transformer
     decoding: DecodingConfig
     controlled = controlled
-    term_bonus = TERM_BONUS
+    term_bonuses = TERM_BONUSES
     translate_with_terms = translate_with_terms
+    choose_next = graph_function(choose_next, reduce_retracing=True)
 
     def __init__(
         self,
@@ -483,6 +485,15 @@ class Translator(SearchTask):
         given = to_tensor("texts", texts, _TEXTS).numpy()
         outputs: dict[str, tf.Tensor] = self.controlled(**controls.to_inputs(given))
         return outputs
+
+    def stream_tokens(self, text: str, *, prefix: str = "") -> Iterator[str]:
+        """Yields the greedy translation of a text as it grows; see `streaming.stream_tokens`."""
+        return stream_tokens(self, text, prefix=prefix)
+
+    @property
+    def has_language(self) -> bool:
+        """Whether the token of a `target_language` is the first of every source."""
+        return self._language is not None
 
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
         """Turns texts `[B]` into ids `[B, S]`, cut to `max_source_length`, ended and padded.
