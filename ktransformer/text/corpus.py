@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ktransformer.errors import InputError, brief
-from ktransformer.text.cleaning import Cleaner, Cleaning, Pair
+from ktransformer.text.cleaning import WEIGHTLESS, Cleaner, Cleaning, Pair
 from ktransformer.text.line_limits import LengthBound, is_empty
 
 _WEIGHTS = 1e-6, 1e6  # The least and the greatest weight of a pair, but for 0.
@@ -363,7 +363,7 @@ class _Block:
 
     def finish(self, counts: dict[str, int]) -> ParallelText:
         """Returns the block, and takes the counts of what was dropped since the last one."""
-        dropped = counts | ({"weight 0": self.weightless} if self.weightless else {})
+        dropped = counts | ({WEIGHTLESS: self.weightless} if self.weightless else {})
         counts.update(dict.fromkeys(counts, 0))
         weights = None if self.weights.count(1.0) == len(self.weights) else self.weights
         return ParallelText(
