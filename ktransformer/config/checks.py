@@ -80,6 +80,7 @@ _MOST = {
     "max_length_offset": 1_000_000,
     "min_length": 1_000_000,
     "no_repeat_ngram_size": 1000,
+    "max_repeats": 1000,
     "top_k": 10_000_000,
     "max_new_tokens": 1_000_000,
     "max_source_length": 1_000_000,

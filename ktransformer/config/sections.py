@@ -254,12 +254,15 @@ class SearchConfig:
     2019); 1 for no penalty."""
     no_repeat_ngram_size: int = 0
     """No text contains twice the same run of so many tokens; 0 for no rule."""
+    max_repeats: int = 0
+    """No run of up to 8 tokens stands more often than this in a row, which ends loops; 0 for no
+    rule."""
 
     def __post_init__(self) -> None:
         check_integers(self)
         for name in ("beam_size", "min_length"):
             check_range(self, name, least=1)
-        for name in ("length_penalty", "no_repeat_ngram_size"):
+        for name in ("length_penalty", "no_repeat_ngram_size", "max_repeats"):
             check_range(self, name, least=0)
         check_range(self, "repetition_penalty", least=0, open_below=True)
         for name in ("early_stopping", "score_forced_end", "suppress_unknown"):
@@ -312,9 +315,14 @@ class DecodingConfig(SearchConfig):
     target_language: str | None = None
     """The language to translate into, of a model with language tokens such as >>por<<: por; null
     where the texts begin with the token themselves, as those of a training must."""
+    copy: tuple[str, ...] = ()
+    """What comes back as it is: tags, placeholders, urls, emails, code, emoji, unknown, numbers;
+    none for nothing. See docs/copied-text.md."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for kind in self.copy:
+            check(kind in CHOICES["copy"], f"copy must be some of {CHOICES['copy']}", copy=kind)
         check_range(self, "max_source_length", least=2)
         check_range(self, "max_target_length", least=1)
         check_range(self, "alignment_layer", least=0)
@@ -370,6 +378,7 @@ CHOICES = {
     "dtype": ("float32", "mixed_float16", "mixed_bfloat16"),
     "optimizer": ("adam", "muon"),
     "schedule": ("inverse_square_root", "cosine"),
+    "copy": ("tags", "placeholders", "urls", "emails", "code", "emoji", "unknown", "numbers"),
 }
 
 

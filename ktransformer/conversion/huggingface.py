@@ -51,7 +51,7 @@ _FORM = {
     "epsilon": 1e-5,
 }
 # Settings of a search that `generate` lacks, or under which it ranks otherwise.
-_SETTINGS = {"repetition_penalty": 1.0, "coverage_penalty": 0.0}
+_SETTINGS = {"repetition_penalty": 1.0, "coverage_penalty": 0.0, "max_repeats": 0}
 _TOLERANCE = 1e-4  # Of logits, as a share of the greatest.
 
 

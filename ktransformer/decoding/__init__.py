@@ -13,6 +13,7 @@ from ktransformer.decoding.rules import ForcedPrefix as ForcedPrefix
 from ktransformer.decoding.rules import LengthPenalty as LengthPenalty
 from ktransformer.decoding.rules import MinimumLength as MinimumLength
 from ktransformer.decoding.rules import MinP as MinP
+from ktransformer.decoding.rules import NoLoops as NoLoops
 from ktransformer.decoding.rules import NoRepeatedNgrams as NoRepeatedNgrams
 from ktransformer.decoding.rules import NthFirstToken as NthFirstToken
 from ktransformer.decoding.rules import RepetitionPenalty as RepetitionPenalty

@@ -101,3 +101,9 @@ def character_classes(points: tf.Tensor) -> tf.Tensor:
 def is_one_of(classes: tf.Tensor, *kinds: CharacterClass) -> tf.Tensor:
     """Returns where a character is of one of these classes: int32 -> bool, of the same shape."""
     return tf.gather(tf.constant([kind in kinds for kind in CharacterClass]), classes)
+
+
+def is_any_of(points: tf.Tensor, characters: str) -> tf.Tensor:
+    """Returns where a code point is one of these characters: int32 -> bool, of the same shape."""
+    found = tf.equal(tf.expand_dims(points, -1), tf.constant([ord(each) for each in characters]))
+    return tf.reduce_any(found, axis=-1)

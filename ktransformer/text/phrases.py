@@ -43,6 +43,14 @@ def find_phrases(texts: CodePoints, phrases: CodePoints) -> tf.Tensor:
     Returns:
         Boolean `[B, n]`.
     """
+    found: tf.Tensor = _find_phrases(*texts, *phrases)
+    return found
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.int32)] * 6, autograph=False)
+def _find_phrases(*tensors: tf.Tensor) -> tf.Tensor:
+    """Finds the phrases; one function, for a graph that calls it more than once."""
+    texts, phrases = CodePoints(*tensors[:3]), CodePoints(*tensors[3:])
     matches = _find_matches(texts, phrases)
     chosen = tf.where(_longest_first(matches, texts, phrases))[:, 0]
     rows = tf.gather(row_ids(texts.row_splits), tf.gather(matches.starts, chosen))

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from ktransformer.text.character_classes import CharacterClass, is_one_of
-from ktransformer.text.joined_lines import JoinedLines, before, behind, count
+from ktransformer.text.character_classes import CharacterClass, is_any_of, is_one_of
+from ktransformer.text.joined_lines import JoinedLines, count
 from ktransformer.text.sentence_words import (
     LONGEST,
     PRIME,
@@ -18,30 +18,13 @@ from ktransformer.text.sentence_words import (
     words_before,
     words_behind,
 )
+from ktransformer.text.stop_tails import Tails, find_tails
 
 _SKIPPED = 6  # Characters between a stop and the first word behind it: spaces, quotes, dashes.
 _SPEECH = 5  # Characters behind a quotation among which a verb of speaking is looked for.
 _SPEECH_VERBS = "说說问問道喊叫答嚷"
 _QUOTE_PARTICLES = "とっはがのをにでもなへ"
 _NAME_PARTICLES = "のを"  # No sentence begins with them: the stop belongs to a name.
-
-
-class _Tails(NamedTuple):
-    """The C ends of sentences that are possible: stops, with the quotes and brackets behind them.
-
-    Attributes:
-        first: Int32 `[C]`, the place of the first terminal character.
-        last: Int32 `[C]`, the place of the last terminal character, quote or bracket.
-        plain: Bool `[C]`, the only terminal character is a full stop.
-        wide: Bool `[C]`, it ends a sentence even if a letter follows at once.
-        quoted: Bool `[C]`, quotes or brackets stand behind it.
-    """
-
-    first: tf.Tensor
-    last: tf.Tensor
-    plain: tf.Tensor
-    wide: tf.Tensor
-    quoted: tf.Tensor
 
 
 class _Word(NamedTuple):
@@ -86,7 +69,7 @@ class _Next(NamedTuple):
 
 def sentence_ends(lines: JoinedLines) -> tf.Tensor:
     """Returns where a sentence ends before the end of its line: bool `[K]`."""
-    tails = _find_tails(lines)
+    tails = find_tails(lines)
     word, following = _read_before(lines, tails), _read_behind(lines, tails)
     apart = tf.equal(following.character, CharacterClass.SPACE)
     ends = apart & (~following.lower | (_in_lower_case(lines, tails) & tf.equal(word.kind, 0)))
@@ -101,53 +84,11 @@ def sentence_ends(lines: JoinedLines) -> tf.Tensor:
     )
 
 
-def _find_tails(lines: JoinedLines) -> _Tails:
-    classes = lines.classes
-    white = is_one_of(classes, CharacterClass.SPACE, CharacterClass.LINE_BREAK)
-    stop = tf.equal(classes, CharacterClass.STOP) & (~before(white) | behind(white))
-    exclamation = tf.equal(classes, CharacterClass.EXCLAMATION)
-    wide = tf.equal(classes, CharacterClass.WIDE_STOP)
-    terminal = stop | exclamation | wide | tf.equal(classes, CharacterClass.ELLIPSIS)
-    guillemet = tf.equal(lines.points, ord("»")) & before(white) & behind(white)  # In French.
-    closing = is_one_of(classes, CharacterClass.CLOSING, CharacterClass.EMOJI) | guillemet
-    quote = tf.equal(classes, CharacterClass.QUOTE)
-    letter = is_one_of(
-        classes, CharacterClass.UPPER, CharacterClass.LETTER, CharacterClass.IDEOGRAPH
-    )
-    opening = _is_any(lines.points, "“‘«") & behind(letter)  # As in 。“.
-    quote = quote & ~before(white) & ~opening
-    tail = terminal | closing | quote
-    joint = before(tail) & behind(terminal | closing)  # A space within a tail.
-    tail = tail | (tf.equal(classes, CharacterClass.SPACE) & joint)
-    first = tf.where(tail & ~before(tail))[:, 0]
-    last = tf.where(tail & ~behind(tail))[:, 0]
-
-    def within(mask: tf.Tensor) -> tf.Tensor:
-        counts = count(mask)
-        return tf.gather(counts, last + 1) - tf.gather(counts, first)
-
-    follows = tf.gather(behind(classes), last)
-    ends_at_once = within(wide) > 0
-    ends_at_once |= (within(exclamation) > 0) & tf.equal(follows, CharacterClass.IDEOGRAPH)
-    spaced = tf.equal(follows, CharacterClass.SPACE)
-    chosen = tf.where((within(terminal) > 0) & (spaced | ends_at_once))[:, 0]  # [C]
-    # The first terminal character of a tail is the one behind those of the tails before it.
-    places = tf.where(terminal)[:, 0]
-    index = tf.gather(count(terminal), tf.gather(first, chosen))
-    return _Tails(
-        first=tf.cast(tf.gather(places, index), tf.int32),
-        last=tf.cast(tf.gather(last, chosen), tf.int32),
-        plain=tf.gather(tf.equal(within(terminal), 1) & tf.equal(within(stop), 1), chosen),
-        wide=tf.gather(ends_at_once, chosen),
-        quoted=~tf.gather(terminal, tf.gather(last, chosen)),
-    )
-
-
-def _read_before(lines: JoinedLines, tails: _Tails) -> _Word:
+def _read_before(lines: JoinedLines, tails: Tails) -> _Word:
     at = tails.first - 1
     points, classes, inside = _window(lines, at, -1)
     start = at - _length(inside)  # The place before the word.
-    initial = _is_initial(classes, inside) & ~_is_any(tf.gather(lines.points, start), "'’")
+    initial = _is_initial(classes, inside) & ~is_any_of(tf.gather(lines.points, start), "'’")
     digits = _length(inside & tf.equal(classes, CharacterClass.DIGIT))
     # The word before: "z." in "z. B.", "am" in "am 3. Mai".
     spaced = tf.equal(tf.gather(lines.classes, start), CharacterClass.SPACE)
@@ -217,7 +158,7 @@ def _look_up_both(
     return tf.where(dotted & (kinds[1] > 0), kinds[1], kinds[0]), kinds[2]
 
 
-def _read_behind(lines: JoinedLines, tails: _Tails) -> _Next:
+def _read_behind(lines: JoinedLines, tails: Tails) -> _Next:
     skipped = is_one_of(
         lines.classes,
         CharacterClass.SPACE,
@@ -249,7 +190,7 @@ def _read_behind(lines: JoinedLines, tails: _Tails) -> _Next:
     )
 
 
-def _goes_on(lines: JoinedLines, tails: _Tails, word: _Word, following: _Next) -> tf.Tensor:
+def _goes_on(lines: JoinedLines, tails: Tails, word: _Word, following: _Next) -> tf.Tensor:
     """Returns where the sentence goes on behind a full stop: bool `[C]`."""
     starter = tf.equal(following.kind, Behind.STARTER)
     digit = tf.equal(following.word, CharacterClass.DIGIT)
@@ -266,7 +207,7 @@ def _goes_on(lines: JoinedLines, tails: _Tails, word: _Word, following: _Next) -
     return on | ((stem >= 0xE00) & (stem < 0xE80))
 
 
-def _in_lower_case(lines: JoinedLines, tails: _Tails) -> tf.Tensor:
+def _in_lower_case(lines: JoinedLines, tails: Tails) -> tf.Tensor:
     """Returns where a line has no letter in upper case: bool `[C]`."""
     line_break = tf.equal(lines.classes, CharacterClass.LINE_BREAK)
     breaks = tf.where(line_break)[:, 0]
@@ -276,15 +217,15 @@ def _in_lower_case(lines: JoinedLines, tails: _Tails) -> tf.Tensor:
     return tf.equal(tf.gather(uppers, begin), tf.gather(uppers, end))
 
 
-def _is_quotation_inside(lines: JoinedLines, tails: _Tails, following: _Next) -> tf.Tensor:
+def _is_quotation_inside(lines: JoinedLines, tails: Tails, following: _Next) -> tf.Tensor:
     """Returns where a sentence goes on in Chinese or Japanese: bool `[C]`."""
     at_once = tf.equal(following.character, CharacterClass.IDEOGRAPH)
     point = tf.gather(lines.points, tails.last + 1)
     points, _, inside = _window(lines, tails.last + 1, 1)
-    verbs = _is_any(points[:, :_SPEECH], _SPEECH_VERBS)
+    verbs = is_any_of(points[:, :_SPEECH], _SPEECH_VERBS)
     speech = tf.reduce_any(inside[:, :_SPEECH] & verbs, axis=1)
-    quotation = tails.quoted & (_is_any(point, _QUOTE_PARTICLES) | speech)
-    return at_once & (quotation | _is_any(point, _NAME_PARTICLES))
+    quotation = tails.quoted & (is_any_of(point, _QUOTE_PARTICLES) | speech)
+    return at_once & (quotation | is_any_of(point, _NAME_PARTICLES))
 
 
 def _window(lines: JoinedLines, at: tf.Tensor, step: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -313,8 +254,3 @@ def _window(lines: JoinedLines, at: tf.Tensor, step: int) -> tuple[tf.Tensor, tf
 
 def _length(mask: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
-
-
-def _is_any(points: tf.Tensor, characters: str) -> tf.Tensor:
-    found = tf.equal(tf.expand_dims(points, -1), tf.constant([ord(each) for each in characters]))
-    return tf.reduce_any(found, axis=-1)

@@ -53,17 +53,18 @@ _BEFORE = {
         Exmo Exma por.ex Srs Sras Eng exa v.exa
         ул просп пер пл наб проф акад доц ред тов т.е т.н т.к т.о напр см ср обл респ гос св гр кв
         डॉ श्री प्रो पं मो ई.पू هـ أ.د
-        dhr mevr bijv o.a t.ex bl.a d.v.s f.eks np tzn tj m.in św tzw např tzv
+        dhr mevr bijv o.a ul t.ex bl.a d.v.s f.eks np tzn tj m.in św tzw např tzv
     """,
     Before.NUMBERED: """
         no nos nr nrn núm nº num p pp pg pgs pág págs pag pagg fig figs abb tab art arts kap cap
-        caps vol vols sec ch chap bd bde par tel pos ziff abs str hauptstr ed eds nn kl
+        caps vol vols sec ch chap bd bde par tel pos ziff abs str hauptstr ed eds nn kl ft
         jan feb febr apr aug sept sep oct okt nov dec dez déc dic janv févr juil genn ago
         руб коп п пп ст ч гл рис стр табл вып т
     """,
     Before.MAYBE: """
         Inc Ltd Co Corp Bros LLC Plc Jr St Ave Blvd ph.d GmbH KG AG e.V Ltda Cia Cía s.a s.p.a s.r.l
         al EE.UU dept univ Calif med phil habil rer nat jur geb av ap ex v.Chr n.Chr
+        Mio Mrd Tsd Min Std mln тыс млн млрд
         им पी जे बी सी डी टी वी के एम एस एन आर एल एफ एच जी
     """,
     Before.END: """

@@ -131,7 +131,13 @@ def main() -> None:
     parser.add_argument("run", help="a run, a SavedModel or a .tflite with the signature terms")
     parser.add_argument("--train", nargs=2, required=True, metavar=("SOURCE", "TARGET"))
     parser.add_argument("--test", nargs=2, required=True, metavar=("SOURCE", "TARGET"))
-    parser.add_argument("--bonus", type=float, nargs="*", help="other bonuses, of a run alone")
+    parser.add_argument(
+        "--bonuses",
+        type=float,
+        nargs="+",
+        action="append",
+        help="other bonuses, of a run alone; repeat it to compare some",
+    )
     parser.add_argument("--sentences", type=int, default=1000, help="the most of each set")
     parser.add_argument("--beam-size", type=int)
     options = parser.parse_args()
@@ -152,13 +158,13 @@ def main() -> None:
             if (lacking := {s: t for s, t in each if t not in _WORD.findall(plain[i])})
         },
     }
-    for bonus in options.bonus or [None]:
+    for bonus in options.bonuses or [None]:
         if bonus is not None:
             engine = load_engine(options.run, beam_size=options.beam_size)
-            engine.translator.term_bonus = bonus
+            engine.translator.term_bonuses = tuple(bonus)
         for name, chosen in sets.items():
             few = dict(list(chosen.items())[: options.sentences])
-            _measure(engine, name if bonus is None else f"{name}, bonus {bonus}", few, texts)
+            _measure(engine, name if bonus is None else f"{name}, bonuses {bonus}", few, texts)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ class _State(NamedTuple):
 
     ids: tf.Tensor  # [N, C, L]
     lengths: tf.Tensor  # [N, C]
+    bonus: tf.Tensor  # [N]
     done: tf.Tensor  # [N, C], whether the phrase is written, or there is none.
     complete: tf.Tensor  # [N, C], whether the last token but one was the phrase's last.
     unlikely: tf.Tensor  # [N, C], whether the bonus alone can have begun the phrase.
@@ -45,8 +46,8 @@ class RequiredPhrases(Rule):
             L are at least 1.
         lengths: Int32 `[B, C]`, their numbers of tokens; 0 for no phrase.
         continues: Boolean `[V]`, the tokens that go on with the word before them.
-        bonus: At least 0. A phrase is begun where its first token has about `exp(-bonus)` of the
-            probability of the best.
+        bonus: Float32 `[B]`, or one number for all, at least 0. A phrase is begun where its first
+            token has about `exp(-bonus)` of the probability of the best.
 
     Raises:
         InputError: `bonus` is no number or negative.
@@ -62,11 +63,13 @@ class RequiredPhrases(Rule):
     bonus: float | tf.Tensor
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bonus", checked("bonus", self.bonus))
+        if not tf.is_tensor(self.bonus):
+            object.__setattr__(self, "bonus", checked("bonus", self.bonus))
 
     def start(self, rows: tf.Tensor) -> Any:
         none = tf.zeros_like(self.lengths) > 0
-        return _State(self.ids, self.lengths, self.lengths < 1, none, none, none)
+        bonus = tf.zeros([rows]) + self.bonus
+        return _State(self.ids, self.lengths, bonus, self.lengths < 1, none, none, none)
 
     def apply(self, logits: tf.Tensor, context: Context, state: Any) -> tuple[tf.Tensor, Any]:
         newest = tf.gather(context.ids, tf.maximum(context.index - 1, 0), axis=1)
@@ -80,6 +83,7 @@ class RequiredPhrases(Rule):
         best = tf.reduce_max(logits, axis=1, keepdims=True)
         unlikely = tf.gather(logits, tokens, batch_dims=1) < best - _UNLIKELY
 
+        own = tf.expand_dims(state.bonus, 1)
         count = tf.where(missing, progress.count, 0)
         left = tf.reduce_sum(tf.where(missing, state.lengths, 0), axis=1)
         ends = tf.argmax(logits, axis=1, output_type=tf.int32) == context.special.end
@@ -87,14 +91,16 @@ class RequiredPhrases(Rule):
         begun = tf.reduce_any(forced & missing, axis=1, keepdims=True)
         # One phrase at a time: the one that was begun, or has come furthest.
         only = tf.where(begun, forced, count == tf.reduce_max(count, axis=1, keepdims=True))
-        bonus = tf.where(begun | must, tf.where(only, _FORCED, 0.0), self.bonus)
+        bonus = tf.where(begun | must, tf.where(only, _FORCED, 0.0), own)
         logits = logits + _spread(tokens, tf.where(missing, bonus, 0.0), logits.shape[-1])
         follows = tf.reduce_any(complete, axis=1, keepdims=True) & self.continues
-        logits = logits - tf.where(follows, self.bonus, 0.0)
+        logits = logits - tf.where(follows, own, 0.0)
         is_end = tf.one_hot(context.special.end, logits.shape[-1], on_value=True, off_value=False)
         early = tf.reduce_any(missing, axis=1, keepdims=True) & is_end
         logits = tf.where(early, IMPOSSIBLE, logits)
-        return logits, _State(state.ids, state.lengths, done, complete, unlikely, forced)
+        return logits, state._replace(
+            done=done, complete=complete, unlikely=unlikely, forced=forced
+        )
 
 
 def _find_progress(state: _State, context: Context) -> _Progress:
