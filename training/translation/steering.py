@@ -8,6 +8,7 @@ without tracing. Figures: docs/steering.md.
 """
 
 import argparse
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -28,13 +29,14 @@ _REQUESTS: tuple[dict[str, Any], ...] = ({}, {"repetition_penalty": 1.0001})
 
 
 def translate(
-    translator: Translator, lines: list[str], controls: Mapping[str, Any] | None = None
+    translator: Translator, lines: list[str], request: Mapping[str, Any] | None = None
 ) -> tuple[list[str], float]:
     """Returns the translations and the seconds of CPU of the second of two runs."""
     engine = ModelEngine(translator)
+    steered = None if request is None else functools.partial(engine.translate_controlled, **request)
     for _ in range(2):
         start = time.process_time()
-        (found,) = translate_blocks(engine, [lines], controls=controls)
+        (found,) = translate_blocks(engine, [lines], translate=steered)
         seconds = time.process_time() - start
     return [translation.text for translation in found], seconds
 
