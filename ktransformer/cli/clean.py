@@ -73,13 +73,13 @@ def run(options: argparse.Namespace) -> None:
     """Writes the pairs that are kept and those that are dropped; prints the counts as JSON."""
     from ktransformer.files import check_new_folder, new_folder
     from ktransformer.fitting.pair_batches import cleaning_of
-    from ktransformer.text.cleaning import Cleaner
+    from ktransformer.text.cleaning import EMPTY, WEIGHTLESS, Cleaner
 
     files = open_text(options)
     settings = {name: getattr(options, name) for name in _SETTINGS}
     config = Config().replace({"clean": options.rules, **settings})
     check_new_folder(options.output)
-    counts: dict[str, int] = dict.fromkeys(("empty", *config.data.clean), 0)
+    counts: dict[str, int] = dict.fromkeys((EMPTY, WEIGHTLESS, *config.data.clean), 0)
     lines = 0
     with new_folder(options.output) as folder, contextlib.ExitStack() as stack:
         names = ("pairs.tsv",) if options.pairs else ("source", "target")

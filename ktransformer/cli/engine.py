@@ -51,6 +51,7 @@ def open_engine(options: argparse.Namespace, other: str | None = None) -> "Engin
         adapter=None if other else options.adapter,
         beam_size=options.beam_size,
         length_penalty=options.length_penalty,
+        copy=options.copy,
         tag=options.tag,
         threads=1,
         concurrency=options.threads or available_cores(),

@@ -25,7 +25,7 @@ _SWITCHES = {
     "suppress_unknown": "never write the unknown piece",
 }
 _SETTINGS = (
-    *("beam_size", "length_penalty", *_SWITCHES),
+    *("beam_size", "length_penalty", "copy", *_SWITCHES),
     *("max_source_length", "max_target_length", "tag", "target_language", "top_k"),
 )
 

@@ -5,6 +5,7 @@ import math
 from typing import NoReturn
 
 from ktransformer.config import DecodingConfig
+from ktransformer.config.sections import convert
 from ktransformer.errors import printable
 
 A_PROGRAM = "a SavedModel is a program: open none that you do not trust (SECURITY.md)"
@@ -61,7 +62,7 @@ def _real_number(word: str, least: float, rule: str) -> float:
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
-    """Adds `--beam-size` and `--length-penalty`."""
+    """Adds `--beam-size`, `--length-penalty` and `--copy`."""
     parser.add_argument(
         "--beam-size",
         type=positive,
@@ -75,6 +76,13 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         metavar="A",
         help="score of a translation: log-probability / length^A; more for longer ones (default: "
         f"as the run was trained, {DecodingConfig().length_penalty} unless set)",
+    )
+    parser.add_argument(
+        "--copy",
+        type=lambda word: convert("copy", word, tuple[str, ...]),
+        metavar="KINDS",
+        help="what translations keep as it is, such as tags,emoji, or none (default: as the run "
+        "was trained); see docs/copied-text.md",
     )
 
 

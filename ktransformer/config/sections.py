@@ -315,9 +315,14 @@ class DecodingConfig(SearchConfig):
     target_language: str | None = None
     """The language to translate into, of a model with language tokens such as >>por<<: por; null
     where the texts begin with the token themselves, as those of a training must."""
+    copy: tuple[str, ...] = ()
+    """What comes back as it is: tags, placeholders, urls, emails, code, emoji, unknown, numbers;
+    none for nothing. See docs/copied-text.md."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for kind in self.copy:
+            check(kind in CHOICES["copy"], f"copy must be some of {CHOICES['copy']}", copy=kind)
         check_range(self, "max_source_length", least=2)
         check_range(self, "max_target_length", least=1)
         check_range(self, "alignment_layer", least=0)
@@ -373,6 +378,7 @@ CHOICES = {
     "dtype": ("float32", "mixed_float16", "mixed_bfloat16"),
     "optimizer": ("adam", "muon"),
     "schedule": ("inverse_square_root", "cosine"),
+    "copy": ("tags", "placeholders", "urls", "emails", "code", "emoji", "unknown", "numbers"),
 }
 
 

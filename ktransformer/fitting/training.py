@@ -39,6 +39,7 @@ from ktransformer.fitting.training_text import (
 )
 from ktransformer.saving.run import Run, make_model
 from ktransformer.tasks import Translator
+from ktransformer.tasks.span_copier import COPIED_BY_DEFAULT
 from ktransformer.text import ParallelFiles, ParallelText
 from ktransformer.text.batches import EpochBatches
 
@@ -174,6 +175,8 @@ def _train(
         callbacks=[*_callbacks(config.training, translator, validation), *callbacks],
     )
     config = dataclasses.replace(config, training=result.training)
+    if config.data.copy_share and not config.decoding.copy:
+        config = config.replace({"copy": (*COPIED_BY_DEFAULT, "unknown")})
     if config.training.guided_alignment:
         config = with_alignment(config, model)
     other = None if target is source else target

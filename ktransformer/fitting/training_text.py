@@ -24,6 +24,7 @@ from ktransformer.fitting.pair_batches import (
     make_batches,
 )
 from ktransformer.fitting.vocabulary import Tokenizers, choose_vocabulary, train_tokenizers
+from ktransformer.tasks.span_copier import COPIED_BY_DEFAULT, use_symbols
 from ktransformer.text import (
     MixedBatches,
     ParallelFiles,
@@ -59,9 +60,12 @@ class InMemoryText:
         if config.data.clean:
             text = text.cleaned(cleaning_of(config))
         log_dropped("Training text", text.dropped)
-        self._text, self.config = text.leave_out(length_bound(config)), config
         self.dropped = text.dropped
         self.fingerprint: dict[str, Any] = {"text": digest_text(text)}
+        if config.data.copy_share:
+            sources, targets = use_symbols(COPIED_BY_DEFAULT, text.sources, text.targets)
+            text = dataclasses.replace(text, sources=sources, targets=targets)
+        self._text, self.config = text.leave_out(length_bound(config)), config
 
     def encode(
         self, tokenizers: Tokenizers | None = None, others: Sequence[ParallelText] = ()
@@ -103,19 +107,20 @@ class StreamedText:
         config: `config`; after `encode` with the settings that were chosen from the text.
 
     Raises:
-        InputError: `subword_alpha` is set, there is no pair, or a file cannot be read.
+        InputError: `subword_alpha` or `copy_share` is set, there is no pair, or a file cannot be
+            read.
     """
 
     def __init__(
         self, files: ParallelFiles, config: Config, checkpoints: Path, *, reuse: bool
     ) -> None:
         data = config.data
-        if data.subword_alpha is not None:
-            raise InputError(
-                "subword_alpha needs the text in memory, and this one has more than "
-                f"shard_pairs={data.shard_pairs} pairs; raise shard_pairs or set subword_alpha to "
-                "null."
-            )
+        for name in ("subword_alpha", "copy_share"):
+            if getattr(data, name):
+                raise InputError(
+                    f"{name} needs the text in memory, and this one has more than "
+                    f"shard_pairs={data.shard_pairs} pairs; raise shard_pairs or leave {name} out."
+                )
         if data.clean:
             files = files.cleaned(cleaning_of(config))
         self._files, self.config = files, config

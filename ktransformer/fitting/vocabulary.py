@@ -66,7 +66,7 @@ def _train(lines: list[str], name: str, data: DataConfig) -> Tokenizer:
         requested,
         split_digits=data.split_digits,
         character_coverage=data.character_coverage,
-        symbols=(*data.symbols, *(SYMBOLS if data.copy_share else ())),
+        symbols=tuple(dict.fromkeys((*data.symbols, *(SYMBOLS if data.copy_share else ())))),
         tags=data.tags if data.shared_vocabulary or name != "vocabulary_size" else (),
     )
     if tokenizer.vocabulary_size < _SMALL_SHARE * requested:

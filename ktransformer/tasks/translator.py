@@ -42,6 +42,7 @@ from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
+from ktransformer.tasks.span_copier import SpanCopier
 from ktransformer.tasks.streaming import choose_next, stream_tokens
 from ktransformer.tasks.task import (
     LiteSignature,
@@ -68,6 +69,7 @@ from ktransformer.tasks.written_texts import (
 )
 from ktransformer.text import BaseTokenizer, load_tokenizer
 from ktransformer.text.code_points import to_bytes
+from ktransformer.text.copied_spans import CopiedSpans
 
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 _STREAMED_BYTES, _STREAMED_SENTENCES = 1 << 14, 4  # Taken at once by `stream`.
@@ -236,6 +238,8 @@ class Translator(SearchTask):
         self.decoding.check_lengths(model.max_length)
         alignment_heads(model, self.decoding)  # Checks that there are such heads.
         self._language = prefix_id(tokenizer, self.decoding)
+        copy = self.decoding.copy
+        self.copier = SpanCopier(copy, tokenizer) if copy else None
 
     def check_tokenizer(self) -> None:
         """Checks that the tokenizers have as many pieces as the model has ids on their sides.
@@ -448,6 +452,7 @@ class Translator(SearchTask):
         min_p: float,
         length_penalty: float,
     ) -> dict[str, tf.Tensor]:
+        texts, copied = self._take_out(texts)
         source = self.to_ids(texts)
         options = sampling_rules(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
         decoding = dataclasses.replace(self.decoding, length_penalty=length_penalty)
@@ -459,7 +464,7 @@ class Translator(SearchTask):
             score_forced_end=self.decoding.score_forced_end,
             rules=(*self.find_rules(decoding), *options),
         )
-        outputs = self._to_texts(self.end_empty(source, drawn))
+        outputs = self._to_texts(self.end_empty(source, drawn), copied)
         return {name: values[:, 0] for name, values in outputs.items()}
 
     def translate_controlled(self, texts: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
@@ -501,11 +506,19 @@ class Translator(SearchTask):
         return self.tokenizer.encode_dense(texts, self.max_source_length, language=self._language)
 
     def _translate_n_best(self, texts: tf.Tensor, n_best: int) -> dict[str, tf.Tensor]:
+        texts, copied = self._take_out(texts)
         source, truncated = self._encode(texts)
-        return {**self._to_texts(self.search(source, n_best)), "truncated": truncated}
+        return {**self._to_texts(self.search(source, n_best), copied), "truncated": truncated}
 
-    def _to_texts(self, best: Hypotheses) -> dict[str, tf.Tensor]:
-        return {"text": decode_n_best(self.target_tokenizer, best.ids), "score": best.scores}
+    def _take_out(self, texts: tf.Tensor) -> tuple[tf.Tensor, CopiedSpans | None]:
+        """Takes out what `copy` names; `_to_texts` puts it back."""
+        return (texts, None) if self.copier is None else self.copier.take_out(texts)
+
+    def _to_texts(self, best: Hypotheses, copied: CopiedSpans | None) -> dict[str, tf.Tensor]:
+        texts = decode_n_best(self.target_tokenizer, best.ids)
+        if self.copier is not None and copied is not None:
+            texts = self.copier.put_back(texts, copied)
+        return {"text": texts, "score": best.scores}
 
     @graph_method(input_signature=[_IDS], check=_check_ids)
     def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -18,6 +18,8 @@ RULES = ("identical", "script", "ratio", "digits", "duplicates")
 """The names of the rules, in the order in which they are applied."""
 EMPTY = "empty"
 """The reason for a pair with an empty side, which no training takes, whatever the rules."""
+WEIGHTLESS = "weight 0"
+"""The reason for a pair of weight 0, likewise."""
 
 _BLOCK_PAIRS, _BLOCK_CHARACTERS = 10_000, 1 << 24
 _FEW_CHARACTERS = 10  # Added to both lengths, so that short texts may differ more.
@@ -86,17 +88,16 @@ class Cleaner:
         )
 
     def keep(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
-        """Yields the pairs that no rule drops, those with an empty side included."""
+        """Yields the pairs that no rule drops, and those without text or weight, uncounted."""
         for pair, reason in self.judge(pairs):
-            if reason is None or reason == EMPTY:
+            if reason not in self.counts:
                 yield pair
             else:
                 self.counts[reason] += 1
 
     def judge(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str | None]]:
-        """Yields every pair with the first rule that drops it, `EMPTY`, or None."""
-        for block in _split(pairs):
-            reasons = [EMPTY if is_empty(pair[0]) or is_empty(pair[1]) else None for pair in block]
+        """Yields every pair with the first rule that drops it, `EMPTY`, `WEIGHTLESS` or None."""
+        for block, reasons in _split(pairs):
             whole = [i for i, reason in enumerate(reasons) if reason is None]
             if self._usual is None and whole:
                 self._usual = _Usual.find([block[i] for i in whole])
@@ -227,18 +228,30 @@ def _hash(pair: Pair) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
-def _split(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
-    """Yields blocks of pairs; the first decides what is usual."""
+def _split(pairs: Iterable[Pair]) -> Iterator[tuple[list[Pair], list[str | None]]]:
+    """Yields blocks of pairs, and for each pair why no training takes it, or None.
+
+    The first block decides what is usual: only pairs that a training takes count for its size.
+    """
     block: list[Pair] = []
-    characters = 0
+    reasons: list[str | None] = []
+    whole = characters = 0
     for pair in pairs:
+        reason = None
+        if is_empty(pair[0]) or is_empty(pair[1]):
+            reason = EMPTY
+        elif len(pair) == 3 and pair[2] == 0:
+            reason = WEIGHTLESS
         block.append(pair)
+        reasons.append(reason)
+        whole += reason is None
         characters += len(pair[0]) + len(pair[1])
-        if len(block) == _BLOCK_PAIRS or characters >= _BLOCK_CHARACTERS:
-            yield block
-            block, characters = [], 0
+        full = whole == _BLOCK_PAIRS or characters >= _BLOCK_CHARACTERS
+        if full or len(block) == 2 * _BLOCK_PAIRS:
+            yield block, reasons
+            block, reasons, whole, characters = [], [], 0, 0
     if block:
-        yield block
+        yield block, reasons
 
 
 def describe_counts(counts: dict[str, int]) -> str:

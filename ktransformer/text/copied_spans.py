@@ -59,10 +59,8 @@ class CopiedSpans(NamedTuple):
     words_before: tf.Tensor
     words: tf.Tensor
 
-    def repeat(self, times: int) -> "CopiedSpans":
+    def repeat(self, times: int | tf.Tensor) -> "CopiedSpans":
         """Returns the spans of as many hypotheses of each text, one after the other."""
-        if times == 1:
-            return self
         counts = tf.repeat(self.row_splits[1:] - self.row_splits[:-1], times)
         splits = tf.concat([[0], tf.cumsum(counts)], axis=0)
         rows = row_ids(splits)

@@ -81,10 +81,12 @@ def restore(
     """
     text_bytes = to_bytes(texts)
     characters = to_code_points(text_bytes)
-    slots, known = _find_slots(finder, characters, text_bytes.flat_values, copied, has_symbols)
+    slots, symbols, symbol_slots = _find_slots(
+        finder, characters, text_bytes.flat_values, copied, has_symbols
+    )
     rows = row_ids(copied.row_splits)
-    slot = _place(slots, copied, rows, known)
-    slot, order = _nest(slot, copied, rows)
+    slot, turn = _place(slots, copied, rows, symbols, symbol_slots)
+    slot, order = _nest(slot, turn, copied, rows)
     return _write(slots, slot, order, copied, text_bytes.flat_values)
 
 
@@ -94,8 +96,8 @@ def _find_slots(
     text_bytes: tf.Tensor,
     copied: CopiedSpans,
     has_symbols: bool,
-) -> tuple[_Slots, tf.Tensor]:
-    """Returns the slots, and the slot of each span whose symbol was found, -1 for others."""
+) -> tuple[_Slots, tf.Tensor, tf.Tensor]:
+    """Returns the slots, the number of each span's symbol, -1 for none, and each symbol's slot."""
     points = with_edges(characters)
     kinds, edge = kinds_of(finder, points), points < 0
     symbol = tf.zeros_like(edge)
@@ -133,17 +135,16 @@ def _find_slots(
         row_splits=tf.concat([[0], tf.gather(slots_before, edges[1:]) + 1], axis=0),
     )
     if not has_symbols:
-        return slots, tf.fill(tf.shape(copied.starts), -1)
+        return slots, tf.fill(tf.shape(copied.starts), -1), tf.zeros([1], tf.int32)
     places = places_of(begins)
     digits = tf.gather(points, places + 2) - ord("0")
     row = tf.gather(tf.cumsum(tf.cast(edge, tf.int32)), places) - 1
-    return slots, _find_spans(digits, row, tf.gather(slots_before, places), copied)
+    symbol_slots = tf.concat([tf.gather(slots_before, places), [0]], axis=0)
+    return slots, _find_spans(digits, row, copied), symbol_slots
 
 
-def _find_spans(
-    digits: tf.Tensor, rows: tf.Tensor, slots: tf.Tensor, copied: CopiedSpans
-) -> tf.Tensor:
-    """Returns the slot of each span, -1 for one without a symbol, from the symbols of all texts."""
+def _find_spans(digits: tf.Tensor, rows: tf.Tensor, copied: CopiedSpans) -> tf.Tensor:
+    """Returns the number of each span's symbol among those of all texts, -1 for none."""
     same = tf.cast(tf.expand_dims(digits, 1) == tf.range(_NUMBERS), tf.int32)  # [O, 10]
     before = tf.cumsum(tf.concat([tf.zeros([1, _NUMBERS], tf.int32), same], axis=0))  # [O + 1, 10]
     first = tf.cumsum(count_at(rows, tf.size(copied.row_splits)), exclusive=True)
@@ -152,17 +153,27 @@ def _find_spans(
     span = tf.gather(copied.row_splits, rows) + number
     valid = places_of(span < tf.gather(copied.row_splits, rows + 1))
     at = tf.expand_dims(tf.gather(span, valid), 1)
-    return tf.scatter_nd(at, tf.gather(slots, valid) + 1, tf.shape(copied.starts)) - 1
+    return tf.scatter_nd(at, valid + 1, tf.shape(copied.starts)) - 1
 
 
-def _place(slots: _Slots, copied: CopiedSpans, rows: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
-    """Returns the slot of every span: that of its symbol, or one by its place in the source."""
+def _place(
+    slots: _Slots,
+    copied: CopiedSpans,
+    rows: tf.Tensor,
+    symbols: tf.Tensor,
+    symbol_slots: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the slot of every span, and a number that orders the spans of one slot.
+
+    The slot is that of the span's symbol, or follows from its place in the source.
+    """
+    is_known = symbols >= 0
+    known = tf.gather(symbol_slots, tf.maximum(symbols, 0))
     row_start = tf.gather(slots.row_splits, rows)
     row_end = tf.gather(slots.row_splits, rows + 1) - 1
     first_word = tf.gather(slots.words, row_start)
     target_words = tf.gather(slots.words, row_end) - first_word
     source_words = tf.gather(copied.words, rows)
-    is_known = known >= 0
     before, after = last_true(is_known), next_true(is_known)
     has_before = before >= tf.gather(copied.row_splits, rows)
     has_after = after < tf.gather(copied.row_splits, rows + 1)
@@ -193,20 +204,28 @@ def _place(slots: _Slots, copied: CopiedSpans, rows: tf.Tensor, known: tf.Tensor
     slot = tf.where(copied.attached == BEFORE_WORD, before_word, after_word)
     slot = tf.where(copied.attached == AT_START, row_start, slot)
     slot = tf.where(copied.attached == AT_END, row_end, slot)
-    slot = tf.where(has_after & (copied.words_before == high), slot_after, slot)
-    slot = tf.where(has_before & (copied.words_before == low), slot_before, slot)
+    joins_after = has_after & (copied.words_before == high)
+    joins_before = has_before & (copied.words_before == low)
+    slot = tf.where(joins_after, slot_after, slot)
+    slot = tf.where(joins_before, slot_before, slot)
     # Without any symbol, spans keep the order of the source.
     slot = tf.where(has_before | has_after, slot, tf.sort(slot))
-    return tf.where(is_known, known, slot)
+    padded_symbols = tf.concat([symbols, [0]], axis=0)
+    turn = tf.where(joins_after, 2 * tf.gather(padded_symbols, after), 0)
+    turn = tf.where(joins_before, 2 * tf.gather(padded_symbols, before) + 2, turn)
+    return tf.where(is_known, known, slot), tf.where(is_known, 2 * symbols + 1, turn)
 
 
-def _nest(slot: tf.Tensor, copied: CopiedSpans, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _nest(
+    slot: tf.Tensor, turn: tf.Tensor, copied: CopiedSpans, rows: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Moves the tags of the texts where they are not well nested.
 
     Returns:
         The slot of each span, and the spans in the order of their slots.
     """
-    order = tf.argsort(slot, stable=True)
+    by_turn = tf.argsort(turn, stable=True)
+    order = tf.gather(by_turn, tf.argsort(tf.gather(slot, by_turn), stable=True))
     paired = copied.partners >= 0
     places = tf.range(tf.shape(slot)[0])
     names = tf.minimum(places, copied.partners)
@@ -216,10 +235,11 @@ def _nest(slot: tf.Tensor, copied: CopiedSpans, rows: tf.Tensor) -> tuple[tf.Ten
     bounds = tf.gather(counts, copied.row_splits)
     mends = tf.gather(bounds[1:] > bounds[:-1], rows) & paired
     in_order = tf.gather(order, places_of(tf.gather(mends, order)))
+    # The places that these tags have, in the order of the source.
     at = tf.expand_dims(places_of(mends), 1)
-    moved = tf.scatter_nd(at, tf.gather(slot, in_order), tf.shape(slot))
-    slot = tf.where(mends, moved, slot)
-    return slot, tf.argsort(slot, stable=True)
+    chosen = tf.where(mends, tf.scatter_nd(at, in_order, tf.shape(slot)), places)
+    rank = tf.scatter_nd(tf.expand_dims(order, 1), places, tf.shape(slot))
+    return tf.gather(slot, chosen), tf.argsort(tf.gather(rank, chosen))
 
 
 def _write(

@@ -29,7 +29,7 @@ def last_true(mask: tf.Tensor) -> tf.Tensor:
 
 def places_of(mask: tf.Tensor) -> tf.Tensor:
     """Returns the places that are true: boolean `[N]` -> int32 `[M]`."""
-    return tf.cast(tf.where(mask)[:, 0], tf.int32)
+    return tf.cast(tf.reshape(tf.where(mask), [-1]), tf.int32)
 
 
 def is_one_of(points: tf.Tensor, characters: str) -> tf.Tensor:

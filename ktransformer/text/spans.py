@@ -59,21 +59,27 @@ class SpanFinder:
     Args:
         kinds: Some of `KINDS`.
         known: The characters that the tokenizer knows; None for all.
-        except_for: ASCII texts of tags that are no spans, such as symbols of the tokenizer.
+        except_for: Texts that begin no span, such as symbols of the tokenizer.
+        also: Texts that are spans, whatever the kinds.
 
     Raises:
         InputError: A kind is none of `KINDS`.
     """
 
     def __init__(
-        self, kinds: Sequence[str], known: str | None = None, except_for: Sequence[str] = ()
+        self,
+        kinds: Sequence[str],
+        known: str | None = None,
+        *,
+        except_for: Sequence[str] = (),
+        also: Sequence[str] = (),
     ) -> None:
         for kind in kinds:
             if kind not in KINDS:
                 raise InputError(f"copy must be some of {', '.join(KINDS)}; got {kind!r}.")
         self.kinds = tuple(kinds)
         self.table = CharacterTable(known)
-        self._except_for = tuple(except_for)
+        self._except_for, self._also = tuple(except_for), tuple(also)
 
     def find(self, texts: CodePoints) -> Spans:
         """Finds the spans of texts."""
@@ -81,11 +87,13 @@ class SpanFinder:
         size = tf.shape(points)[0]
         text = _Text(points, self.table)
         found = [span for kind in self.kinds for span in _FINDERS[kind](text)]
+        for symbol in self._also:
+            start = places_of(_spells(points, symbol))
+            found.append((start, start + len(symbol)))
         starts = tf.concat([start for start, _ in found], axis=0)
         ends = tf.concat([end for _, end in found], axis=0)
         for symbol in self._except_for:
-            kept = ~tf.gather(_spells(points, symbol), starts)
-            starts, ends = starts[kept], ends[kept]
+            starts, ends = _keep(starts, ends, ~tf.gather(_spells(points, symbol), starts))
         starts, ends = _join(starts, ends, size)
         row = tf.cumsum(tf.cast(points < 0, tf.int32))
         row = tf.gather(row, starts) - 1

@@ -22,10 +22,10 @@ _Symbol = tuple[int, int, int]  # Where it goes on each side, and its order ther
 class SymbolInserter:
     """Puts symbols into a share of encoded pairs, anew in every epoch.
 
-    A pair gets up to four times: a symbol before or behind two aligned words, or at the start or
-    the end of both sides; a symbol in place of both words; or two symbols around them. Words are
-    aligned if the first piece of each is a likely translation of the other's in both directions
-    (IBM model 1), and of no other word of the pair.
+    A pair that has symbols stays as it is. Another gets up to four times: a symbol before or behind
+    two aligned words, or at the start or the end of both sides; a symbol in place of both words; or
+    two symbols around them. Words are aligned if the first piece of each is a likely translation of
+    the other's in both directions (IBM model 1), and of no other word of the pair.
 
     Args:
         tokenizers: The tokenizers of source and target, with the `SYMBOLS`.
@@ -58,25 +58,9 @@ class SymbolInserter:
         self._symbols = [np.array([t.symbols[s] for s in SYMBOLS], np.int32) for t in tokenizers]
         self._tags = np.array([tokenizers[0].symbols[tag] for tag in tokenizers[0].tags], np.int32)
         self._begins, self._continues = zip(*map(_kinds_of_pieces, tokenizers), strict=True)
-        source, target = tokenizers
         step = -(-len(sources) // _LEXICON_PAIRS)
-        pairs = sources[::step], targets[::step]
-        sizes = [t.vocabulary_size for t in tokenizers]
-        self._tables = [
-            train_lexicon(
-                *sides,
-                to_size,
-                special_ids=to.special_ids,
-                source_vocabulary_size=from_size,
-                source_special_ids=origin.special_ids,
-                best=_BEST,
-                frequent=0,
-            ).translations
-            for sides, origin, to, from_size, to_size in (
-                (pairs, source, target, *sizes),
-                (pairs[::-1], target, source, *sizes[::-1]),
-            )
-        ]
+        sides = sources[::step], targets[::step]
+        self._tables = [_likely(*tokenizers, *sides), _likely(*tokenizers[::-1], *sides[::-1])]
 
     def insert(
         self, sources: JoinedIds, targets: JoinedIds, random: np.random.Generator
@@ -85,16 +69,16 @@ class SymbolInserter:
         chosen = random.random(len(sources)) < self._share
         sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
         for i, is_chosen in enumerate(chosen):
-            pair = [side.flat[side.starts[i] : side.starts[i + 1]] for side in (sources, targets)]
-            if is_chosen:
-                pair = self._insert_into(*pair, random)
-            for side, ids in zip(sides, pair, strict=True):
-                side.append(ids)
+            source, target = (s.flat[s.starts[i] : s.starts[i + 1]] for s in (sources, targets))
+            if is_chosen and not np.isin(source, self._symbols[0]).any():
+                source, target = self._insert_into(source, target, random)
+            sides[0].append(source)
+            sides[1].append(target)
         return JoinedIds.join(sides[0]), JoinedIds.join(sides[1])
 
     def _insert_into(
         self, source: np.ndarray, target: np.ndarray, random: np.random.Generator
-    ) -> list[np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         places = self._align(source, target)
         count = min(int(random.integers(1, _MOST + 1)), len(places))
         symbols: list[_Symbol] = []
@@ -115,12 +99,12 @@ class SymbolInserter:
         symbols.sort(key=lambda symbol: (symbol[0], symbol[2]))
         numbers = range(len(symbols))
         in_target = sorted(numbers, key=lambda n: (symbols[n][1], symbols[n][2]))
-        return [
+        return (
             self._write(source, 0, [(symbols[n][0], n) for n in numbers], [p[:2] for p in removed]),
             self._write(
                 target, 1, [(symbols[n][1], n) for n in in_target], [p[2:] for p in removed]
             ),
-        ]
+        )
 
     def _write(
         self,
@@ -168,6 +152,25 @@ class SymbolInserter:
         while self._continues[side][ids[end]]:  # The end token does not.
             end += 1
         return end
+
+
+def _likely(
+    source: Tokenizer,
+    target: Tokenizer,
+    sources: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Returns the likely translations of each piece: int32 `[V, _BEST]`, padded."""
+    return train_lexicon(
+        sources,
+        targets,
+        target.vocabulary_size,
+        special_ids=target.special_ids,
+        source_vocabulary_size=source.vocabulary_size,
+        source_special_ids=source.special_ids,
+        best=_BEST,
+        frequent=0,
+    ).translations
 
 
 def _kinds_of_pieces(tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:

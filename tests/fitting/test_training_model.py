@@ -38,6 +38,7 @@ def _fit(weights, compile_it=compile_training_model):
     return array(model(make_batch()[0]))
 
 
+@pytest.mark.long
 def test_weights_of_rows_give_the_updates_of_the_model_compiled_with_a_loss():
     weights = np.linspace(0.01, 0.2, len(make_batch()[1]))  # They sum to less than 1.
     found = _fit(weights)

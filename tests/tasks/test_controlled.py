@@ -10,6 +10,7 @@ from ktransformer.errors import InputError
 from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.transformer_search import TransformerSearch
+from ktransformer.verification import Export, compare_exports
 from tests.small_translator import drawn_translator, strings, with_decoding
 
 TEXTS = ["four zero two", "", "nine seven", "seven seven seven one six", "qqq"]
@@ -260,3 +261,11 @@ def test_exports_do_what_the_model_does(drawn, exports):
             np.testing.assert_array_equal(found["truncated"], expected["truncated"])
             np.testing.assert_array_equal(found["tokens"], expected["tokens"])
             np.testing.assert_allclose(found["weights"], expected["weights"], atol=1e-4)
+
+
+@pytest.mark.long
+def test_verify_compares_requests_without_options_and_with_some(drawn, exports):
+    report = compare_exports(drawn, [Export(path) for path in exports], TEXTS[:1] * 3)
+    results = [result for result in report.results if result.signature == "controlled"]
+    assert [result.kind for result in results] == ["SavedModel", "tflite"] * 2
+    assert all(result.identical == 1 for result in results)

@@ -70,3 +70,13 @@ def test_the_order_is_that_of_earlier_versions():
 def test_weights_that_do_not_fit_are_refused(weights):
     with pytest.raises(InputError, match="weights"):
         MixedBatches([OWN, OTHERS], weights=weights)
+
+
+def test_rows_of_a_text_without_weights_have_the_weight_1():
+    ids = [np.array([i, 3]) for i in range(10, 34)]
+    options = {"batch_tokens": 16, "max_length": 4, "bucket_step": 4}
+    own = TokenBatches(ids, ids, weights=[0.5] * len(ids), **options)
+    mixed = MixedBatches([own, OTHERS], weights=[6, 4])
+    assert mixed.weighted
+    for _, labels, weights in mixed.epoch(0):
+        np.testing.assert_array_equal(weights, np.where(labels[:, 0] < 100, 0.5, 1))
