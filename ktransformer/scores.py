@@ -7,6 +7,8 @@ from typing import Any
 import sacrebleu
 from sacrebleu.significance import PairedTest
 
+_TER_WORDS = 1000
+
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
@@ -61,15 +63,21 @@ def nearest_text(texts: Sequence[str], reference: str, *, tokenize: str | None =
     return max(texts, key=lambda text: bleu.sentence_score(text, [reference]).score)
 
 
-def edit_rate(texts: Sequence[str], references: Sequence[str]) -> float:
+def edit_rate(texts: Sequence[str], references: Sequence[str]) -> float | None:
     """Returns the translation edit rate (TER) of a corpus, in percent; less is better.
 
     Args:
         texts: The translations.
         references: The reference of each translation.
 
+    Returns:
+        The rate; None where a line has more than 1,000 words, for the time and memory grow with
+        their square.
+
     Reference: Snover et al. 2006, as sacreBLEU computes it, without regard to case.
     """
+    if _are_long(texts, references):
+        return None
     score: float = sacrebleu.TER().corpus_score(list(texts), [list(references)]).score
     return score
 
@@ -116,15 +124,17 @@ def compare_texts(
         resamples: How often the sentences are drawn anew.
 
     Returns:
-        The comparisons by `"bleu"`, `"chrf"` and `"ter"`, of which less TER is better.
+        The comparisons by `"bleu"`, `"chrf"` and `"ter"`, of which less TER is better; without
+        `"ter"` where `edit_rate` is None.
 
     Reference: Koehn 2004.
     """
-    metrics = {
+    metrics: dict[str, Any] = {
         "bleu": sacrebleu.BLEU(tokenize=tokenize, force=True),
         "chrf": sacrebleu.CHRF(),
-        "ter": sacrebleu.TER(),
     }
+    if not _are_long(texts, others, references):
+        metrics["ter"] = sacrebleu.TER()
     systems: list[Any] = [("other", list(others)), ("first", list(texts))]
     test = PairedTest(systems, metrics, [list(references)], test_type="bs", n_samples=resamples)
     signatures, results = test()
@@ -142,6 +152,11 @@ def compare_texts(
             str(signature),
         )
     return comparisons
+
+
+def _are_long(*sides: Sequence[str]) -> bool:
+    """Returns whether a line has too many words for TER."""
+    return any(len(line.split()) > _TER_WORDS for side in sides for line in side)
 
 
 def _interval(result: Any) -> tuple[float, float]:

@@ -36,6 +36,13 @@ def test_the_edit_rate_of_a_pair_counted_by_hand():
     assert edit_rate(["a b"], ["a b"]) == 0
 
 
+def test_lines_of_more_than_1000_words_have_no_edit_rate():
+    long = "word " * 1001
+    assert edit_rate(["a", "b"], ["a", long]) is None
+    assert "ter" not in compare_texts(["a"], [long], ["a"], resamples=2)
+    assert edit_rate(["a"], ["word " * 1000]) == pytest.approx(100)
+
+
 def _systems(count=60):
     references = [f"word{i % 7} of sentence number{i % 11} is here" for i in range(count)]
     good = [text if i % 3 else text.replace("here", "there") for i, text in enumerate(references)]

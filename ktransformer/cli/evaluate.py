@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from ktransformer.cli.engine import add_engine, open_engine, warn_of_texts
@@ -11,6 +12,7 @@ from ktransformer.errors import InputError
 if TYPE_CHECKING:
     from ktransformer.scores import Comparison
 
+_log = logging.getLogger(__name__)
 HELP = "translate a file and print its BLEU, chrF and TER"
 
 # Those of sacreBLEU that need no further package.
@@ -77,10 +79,13 @@ def run(options: argparse.Namespace) -> None:
     if options.against:
         others = _translate(options, sources, options.against)
     scores = score_texts(texts, references, tokenize=options.tokenize)
-    result = {
+    ter = edit_rate(texts, references)
+    if ter is None:
+        _log.warning("TER is left out: a line has more than 1,000 words.")
+    result: dict[str, Any] = {
         "bleu": round(scores.bleu, 2),
         "chrf": round(scores.chrf, 2),
-        "ter": round(edit_rate(texts, references), 2),
+        "ter": None if ter is None else round(ter, 2),
         "signature": scores.signature,
         "sentences": len(sources),
         "exact_match": round(scores.exact_match, 4),

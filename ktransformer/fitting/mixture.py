@@ -9,10 +9,10 @@ from ktransformer.config import Config
 from ktransformer.config.yaml_file import read_yaml
 from ktransformer.errors import InputError, brief, did_you_mean
 from ktransformer.fitting.vocabulary import Tokenizers
-from ktransformer.text import ParallelFiles, ParallelText, open_parallel, read_parallel
-from ktransformer.text.corpus import interleave
+from ktransformer.text import PairFiles, ParallelFiles, ParallelText, read_parallel
+from ktransformer.text.corpus import interleave, open_files
 
-_FILES = ("source", "target", "validation_source", "validation_target")
+_FILES = ("source", "target", "pairs", "validation_source", "validation_target")
 _KEYS = (*_FILES, "weight", "tag")
 
 
@@ -41,24 +41,28 @@ class Corpus:
         validation_target: Their translations.
         weight: Its weight, above 0; None, for all corpora alike, for all of its pairs.
         tag: A symbol that is put before every source; None for none.
+        pairs: Instead of source and target, TSV files; see `PairFiles`.
 
     Raises:
         InputError: The weight is not above 0, a tag is empty or has white space in it, or files of
             a side are missing.
     """
 
-    source: tuple[str, ...]
-    target: tuple[str, ...]
+    source: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
     validation_source: tuple[str, ...] = ()
     validation_target: tuple[str, ...] = ()
     weight: float | None = None
     tag: str | None = None
+    pairs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.source or not self.target:
+        sides = bool(self.source), bool(self.target)
+        if sides != (not self.pairs, not self.pairs):
+            given = {name: list(getattr(self, name)) for name in ("source", "target", "pairs")}
+            words = ", ".join(f"{name}={files}" for name, files in given.items() if files)
             raise InputError(
-                f"A corpus must have source and target; got source={list(self.source)} and "
-                f"target={list(self.target)}."
+                f"A corpus must have source and target, or pairs; got {words or 'none'}."
             )
         if bool(self.validation_source) != bool(self.validation_target):
             raise InputError("validation_source and validation_target go together; got one.")
@@ -66,6 +70,12 @@ class Corpus:
             raise InputError(f"weight must be above 0 and finite; got weight={self.weight}.")
         if self.tag is not None and len(self.tag.split()) != 1:
             raise InputError(f"tag must be a text without white space; got tag={self.tag!r}.")
+
+    def files(self) -> ParallelFiles:
+        """Returns its training text, tags included."""
+        if self.pairs:
+            return PairFiles(self.pairs, tag=self.tag)
+        return ParallelFiles(self.source, self.target, tag=self.tag)
 
 
 def read_mixture(path: str | Path) -> list[Corpus]:
@@ -160,10 +170,7 @@ def open_corpora(
     Raises:
         InputError: A file cannot be read, or see `open_parallel`.
     """
-    texts = [
-        open_parallel(corpus.source, corpus.target, max_pairs=max_pairs, tag=corpus.tag)
-        for corpus in corpora
-    ]
+    texts = [open_files(corpus.files(), max_pairs=max_pairs) for corpus in corpora]
     validation = [
         read_parallel(corpus.validation_source, corpus.validation_target, tag=corpus.tag)
         for corpus in corpora

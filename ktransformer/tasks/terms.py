@@ -20,7 +20,7 @@ from ktransformer.text.piece_model import SPACE
 if TYPE_CHECKING:
     from ktransformer.tasks.translator import Translator
 
-TERM_BONUSES = (3.0, 6.0)
+TERM_BONUSES = (6.0,)
 """The bonuses that a search with terms is tried with; docs/terms.md has the measurement."""
 _EXAMPLES = 3  # Terms that `verify` asks for.
 _ABOVE_SCORES = 1000.0  # Far above what two scores differ by.

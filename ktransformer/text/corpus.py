@@ -30,6 +30,9 @@ class ParallelText:
     """The weight of each pair in the loss, above 0; None where all are 1."""
     dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     """Pairs left out by each rule of `cleaned`, and for their weight of 0, by `"weight 0"`."""
+    tag: str | None = None
+    """The symbol and a space that every source begins with; the rules of `cleaned` do not see
+    it."""
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -56,12 +59,25 @@ class ParallelText:
         """
         cleaner = Cleaner(cleaning)
         weights = self.weights or [1.0] * len(self)
-        pairs = zip(self.sources, self.targets, weights, strict=True)
+        bare = [source.removeprefix(_prefix(self.tag)) for source in self.sources]
+        pairs = zip(bare, self.targets, weights, strict=True)
         kept = next(_blocks(cleaner.keep(pairs), None), _NOTHING)
         if not kept:
             raise InputError(f"Cleaning leaves no pair; it dropped {cleaner.counts}.")
         dropped = self.dropped | cleaner.counts
-        return dataclasses.replace(kept, empty=self.empty, too_long=self.too_long, dropped=dropped)
+        kept = dataclasses.replace(kept, empty=self.empty, too_long=self.too_long, dropped=dropped)
+        return kept.tagged(self.tag)
+
+    def tagged(self, tag: str | None) -> "ParallelText":
+        """Returns the text with a symbol before every source; None for none."""
+        if tag is None:
+            return self
+        sources = [_prefix(tag) + source for source in self.sources]
+        return dataclasses.replace(self, sources=sources, tag=tag)
+
+
+def _prefix(tag: str | None) -> str:
+    return "" if tag is None else f"{tag} "
 
 
 _NOTHING = ParallelText([], [], 0)
@@ -174,11 +190,7 @@ class ParallelFiles:
         """
         cleaner = None if self._cleaning is None else Cleaner(self._cleaning)
         for block in _blocks(self.pairs(), max_pairs, cleaner):
-            if self._tag is None:
-                yield block
-            else:
-                sources = [f"{self._tag} {source}" for source in block.sources]
-                yield dataclasses.replace(block, sources=sources)
+            yield block.tagged(self._tag)
 
     def pairs(self) -> Iterator[Pair]:
         """Reads the pairs, those with an empty side included; some have a weight after them."""
@@ -198,10 +210,11 @@ class PairFiles(ParallelFiles):
 
     Args:
         paths: A path, or several whose lines follow each other.
+        tag: See `ParallelFiles`.
     """
 
-    def __init__(self, paths: str | Path | Sequence[str | Path]) -> None:
-        super().__init__(paths, ())
+    def __init__(self, paths: str | Path | Sequence[str | Path], *, tag: str | None = None) -> None:
+        super().__init__(paths, (), tag=tag)
 
     def pairs(self) -> Iterator[Pair]:
         """Reads the pairs and their weights.

@@ -90,7 +90,8 @@ def test_an_unknown_rule_is_refused(tmp_path, capsys):
 def test_a_training_records_what_cleaning_dropped(tmp_path, caplog):
     (tmp_path / "t.tsv").write_text("\n".join([*LINES, *BAD, "x\ty\t0"]) + "\n", encoding="utf-8")
     sizes = "num_layers=1 d_model=16 hidden_dim=16 num_heads=2 max_length=32 batch_tokens=256"
-    settings = f"{sizes} vocabulary_size=40 epochs=1 optimizer=adam clean=identical,digits,duplicates".split()
+    rules = "clean=identical,digits,duplicates"
+    settings = f"{sizes} vocabulary_size=40 epochs=1 optimizer=adam {rules}".split()
     words = [word for setting in settings for word in ("--set", setting)]
     files = ["--pairs", tmp_path / "t.tsv", "--output", tmp_path / "run"]
     assert main(["train", *map(str, files), *words]) == 0

@@ -67,7 +67,9 @@ def test_translate_warns_of_no_character_where_all_are_known(run_folder, transla
 
 def test_translate_keeps_a_line_a_line_whatever_the_model_says(run_folder, translate, monkeypatch):
     said = Translation(["a\nb\r\nc"], [0.0], False)
-    monkeypatch.setattr(ModelEngine, "translate_n_best", lambda self, texts, n: [said] * len(texts))
+    monkeypatch.setattr(
+        ModelEngine, "translate_n_best", lambda self, texts, n_best: [said] * len(texts)
+    )
     _, output, _ = translate("one\ntwo\n", run_folder)
     assert output == "a b  c\na b  c\n"
 

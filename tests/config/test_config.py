@@ -54,6 +54,8 @@ OTHER_VALUES = {
     "freeze": ("encoder", "embeddings"),
     "lora_alpha": 16.0,
     "lora_layers": ("encoder",),
+    "clean": ("ratio", "digits"),
+    "copy": ("tags", "emoji"),
     "target_language": "por",
     "tag": "2de",
 }

@@ -15,6 +15,7 @@ from ktransformer.fitting.start import FromRun
 from ktransformer.fitting.training import train
 from ktransformer.saving.run import load_run
 from ktransformer.text import ParallelFiles, ParallelText, open_parallel
+from ktransformer.text.cleaning import Cleaning
 from tests.fitting.small_training import TEXT, assert_same, small, start
 from tests.run_command import command, refusal
 from tests.small_run import TRAINING_SETTINGS, number_pairs, write_pairs
@@ -86,6 +87,19 @@ def test_texts_of_validation_alternate_between_the_corpora(tmp_path):
     assert validation.targets == ["1", "4", "2", "3"]
 
 
+def test_cleaning_does_not_see_the_tags(tmp_path):
+    lines = [f"{letter}\t{letter.upper()}{letter}" for letter in "abcdefgh"]
+    (tmp_path / "pairs.tsv").write_text("\n".join([*lines, "same words\tSame words"]) + "\n")
+    for max_pairs in (5, 50):  # In files, and in memory.
+        (text,) = open_corpora(
+            [Corpus(pairs=(f"{tmp_path}/pairs.tsv",), tag="<bt>")], max_pairs=max_pairs
+        )[0].texts
+        cleaned = text.cleaned(Cleaning(("identical",)))
+        if isinstance(cleaned, ParallelFiles):
+            (cleaned,) = cleaned.blocks(None)
+        assert cleaned.sources == [f"<bt> {letter}" for letter in "abcdefgh"]
+
+
 def test_text_that_stays_in_files_is_tagged_too(folder):
     paths = folder / "few.source", folder / "few.target"
     files = open_parallel(*paths, max_pairs=5, tag="<x>")
@@ -114,6 +128,7 @@ def test_text_to_mix_in_is_a_mixture_of_two(tmp_path):
         ("- 3", "corpus 1.*key: value.*3"),
         ("- {source: a, target: b, wieght: 1}", "'wieght'.*weight"),
         ("- {source: a}", "corpus 1.*target"),
+        ("- {source: a, target: b, pairs: c}", "corpus 1.*pairs"),
         ("- {source: a, target: b, weight: 0}", "weight.*above 0.*0"),
         ("- {source: a, target: b, weight: -1}", "weight.*above 0.*-1"),
         ("- {source: a, target: b, weight: x}", "weight.*number.*'x'"),

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.engines import Engine, LiteEngine, ModelEngine, SavedModelEngine
+from ktransformer.engines import (
+    Engine,
+    LiteEngine,
+    ModelEngine,
+    SavedModelEngine,
+    TermTranslation,
+)
 from ktransformer.errors import InputError
 from ktransformer.exporting import export_lite
 from ktransformer.tasks import Translator
@@ -28,20 +34,27 @@ def terms_file(translator: Translator, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def engines(translator: Translator, saved_model: Path, terms_file: Path) -> list[Engine]:
-    return [ModelEngine(translator), SavedModelEngine(saved_model), LiteEngine(terms_file)]
+def engines(translator: Translator, saved_model: Path) -> list[Engine]:
+    return [ModelEngine(translator), SavedModelEngine(saved_model)]
+
+
+def assert_written(translator: Translator) -> None:
+    found = translator.translate_with_terms(TEXTS, list(TERMS), list(TERMS.values()))
+    assert found["terms_found"].numpy().tolist() == FOUND
+    assert found["terms_written"].numpy().tolist() == FOUND
+    first, *_, last = strings(found["text"])
+    assert re.search(r"\bseven\b", first)
+    assert re.search(r"\b13\b", first)
+    assert re.search(r"\bseven\b", last)
 
 
 def test_terms_of_the_source_are_written(translator: Translator) -> None:
-    for beam_size in (1, 3):
-        searcher = with_decoding(translator, beam_size=beam_size)
-        found = searcher.translate_with_terms(TEXTS, list(TERMS), list(TERMS.values()))
-        assert found["terms_found"].numpy().tolist() == FOUND
-        assert found["terms_written"].numpy().tolist() == FOUND
-        first, *_, last = strings(found["text"])
-        assert re.search(r"\bseven\b", first)
-        assert re.search(r"\b13\b", first)
-        assert re.search(r"\bseven\b", last)
+    assert_written(translator)
+
+
+@pytest.mark.long
+def test_greedy_search_writes_them_too(translator: Translator) -> None:
+    assert_written(with_decoding(translator, beam_size=1))
 
 
 def test_a_text_without_terms_is_translated_as_ever(translator: Translator) -> None:
@@ -68,6 +81,7 @@ def test_a_target_term_that_is_no_text_of_the_tokenizer_is_not_asked_for(
     assert (found["terms_found"].numpy(), found["terms_written"].numpy()) == ([1], [0])
 
 
+@pytest.mark.long
 def test_the_limit_of_a_text_makes_room_for_its_terms() -> None:
     translator = with_decoding(drawn_translator(), max_length_ratio=0.0, max_length_offset=1)
     term = "three seven one"
@@ -75,15 +89,26 @@ def test_the_limit_of_a_text_makes_room_for_its_terms() -> None:
     assert strings(found["text"]) == [term]
 
 
-def test_all_engines_write_the_same(engines: list[Engine]) -> None:
-    expected, *others = [engine.translate_with_terms(TEXTS, TERMS) for engine in engines]
-    assert [each.terms_written for each in expected] == FOUND
+def assert_same(expected: list[TermTranslation], found: list[TermTranslation]) -> None:
+    assert [each[2:] for each in found] == [each[2:] for each in expected]
+    assert [each.text for each in found] == [each.text for each in expected]
+    np.testing.assert_allclose(
+        [each.scores for each in found], [each.scores for each in expected], atol=1e-4
+    )
+
+
+def test_a_saved_model_writes_the_same(engines: list[Engine]) -> None:
+    expected, found = [engine.translate_with_terms(TEXTS, TERMS) for engine in engines]
     assert [each.truncated for each in expected] == [False, False, False, False, True]
-    for found in others:
-        assert [each.text for each in found] == [each.text for each in expected]
-        assert [each.terms_found for each in found] == FOUND
-        np.testing.assert_allclose(
-            [each.scores for each in found], [each.scores for each in expected], atol=1e-4
+    assert_same(expected, found)
+
+
+@pytest.mark.long
+def test_a_tflite_writes_the_same(engines: list[Engine], terms_file: Path) -> None:
+    engine = LiteEngine(terms_file)
+    for terms in TERMS, {}, {"eight": "two"}:
+        assert_same(
+            engines[0].translate_with_terms(TEXTS, terms), engine.translate_with_terms(TEXTS, terms)
         )
 
 
@@ -93,6 +118,7 @@ def test_no_terms_are_as_good_as_no_terminology(engines: list[Engine]) -> None:
         assert [each.text for each in found] == engine.translate(TEXTS)
 
 
+@pytest.mark.long
 def test_verify_compares_the_signature(
     run_folder: Path, terms_file: Path, data_folder: Path
 ) -> None:
