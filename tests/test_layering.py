@@ -22,6 +22,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "runtime": (set(), {"ai_edge_litert", "flatbuffers", "numpy", "tensorflow"}),
     "config": (set(), {"yaml"}),
     "scores": (set(), {"sacrebleu"}),
+    "comet": (set(), set()),
     "schedules": (set(), {"keras"}),
     "losses": (set(), {"keras"}),
     "metrics": ({"losses"}, {"keras"}),
@@ -94,6 +95,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "cli": (
         {
+            "comet",
             "config",
             "conversion",
             "engines",

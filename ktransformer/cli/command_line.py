@@ -22,6 +22,7 @@ from ktransformer.runtime.noise import quiet_stderr, set_log_level, start_litert
 # Each is a module of this package with HELP, add_arguments(parser) and run(options).
 COMMANDS = (
     "import",
+    "clean",
     "train",
     "translate",
     "evaluate",

@@ -10,6 +10,7 @@ from ktransformer.cli.options import (
     add_adapter,
     add_batch_size,
     add_decoding,
+    add_tag,
     add_threads,
 )
 
@@ -20,31 +21,38 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Adds the model and the options with which it translates."""
+def add_engine(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Adds the model, which may be left out if `optional`, and how it translates."""
     parser.add_argument(
         "model",
+        nargs="?" if optional else None,
         metavar="MODEL",
         help=f"folder of a run, folder of a SavedModel, or .tflite file; {A_PROGRAM}",
     )
     add_adapter(parser)
     add_decoding(parser)
+    add_tag(parser)
     add_batch_size(parser)
     add_threads(parser)
 
 
-def open_engine(options: argparse.Namespace) -> "Engine":
-    """Opens the engine: it runs several batches at once, each on one thread."""
+def open_engine(options: argparse.Namespace, other: str | None = None) -> "Engine":
+    """Opens the model, or an `other` one, which has no adapter.
+
+    The engine runs several batches at once, each on one thread.
+    """
     from ktransformer.engines import available_cores, load_engine
     from ktransformer.runtime.threads import set_threads
 
     with contextlib.suppress(RuntimeError):  # TensorFlow already runs, with threads of its own.
         set_threads(1)
     return load_engine(
-        options.model,
-        adapter=options.adapter,
+        other or options.model,
+        adapter=None if other else options.adapter,
         beam_size=options.beam_size,
         length_penalty=options.length_penalty,
+        copy=options.copy,
+        tag=options.tag,
         threads=1,
         concurrency=options.threads or available_cores(),
     )

@@ -2,10 +2,18 @@
 
 import argparse
 import json
+import logging
+from typing import TYPE_CHECKING, Any
 
 from ktransformer.cli.engine import add_engine, open_engine, warn_of_texts
+from ktransformer.cli.options import positive
+from ktransformer.errors import InputError
 
-HELP = "translate a file and print its BLEU and chrF"
+if TYPE_CHECKING:
+    from ktransformer.scores import Comparison
+
+_log = logging.getLogger(__name__)
+HELP = "translate a file and print its BLEU, chrF and TER"
 
 # Those of sacreBLEU that need no further package.
 _TOKENIZERS = ("13a", "char", "intl", "none", "zh")
@@ -13,35 +21,121 @@ _TOKENIZERS = ("13a", "char", "intl", "none", "zh")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    add_engine(parser)
+    add_engine(parser, optional=True)
     parser.add_argument("--source", required=True, metavar="FILE", help="texts to translate")
     parser.add_argument("--reference", required=True, metavar="FILE", help="their translations")
     parser.add_argument(
+        "--translations",
+        metavar="FILE",
+        help="score these translations of the texts, a line each, in place of a MODEL's",
+    )
+    parser.add_argument(
         "--tokenize", default="13a", choices=_TOKENIZERS, help="sacreBLEU's tokenizer"
+    )
+    parser.add_argument(
+        "--against",
+        metavar="OTHER",
+        help="compare with another model by sacreBLEU's paired bootstrap",
+    )
+    parser.add_argument(
+        "--against-translations",
+        metavar="FILE",
+        help="compare with the translations of a file, a line each",
+    )
+    parser.add_argument(
+        "--resamples",
+        type=positive,
+        default=1000,
+        metavar="N",
+        help="resamples of the bootstrap; its seed is that of SACREBLEU_SEED, or 12345",
+    )
+    parser.add_argument(
+        "--comet",
+        metavar="PROGRAM",
+        help="print COMET, too, by this comet-score, as an environment of its own has it where "
+        "unbabel-comet is installed",
+    )
+    parser.add_argument(
+        "--comet-model", default="Unbabel/wmt22-comet-da", metavar="NAME", help="model of COMET"
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints BLEU, chrF and the share of exact matches as one line of JSON."""
-    from ktransformer.engines import translate_lines
-    from ktransformer.scores import score_texts
+    """Prints the scores, and the comparison with another system, as one line of JSON."""
+    from ktransformer.comet import find_program, score_with_comet
+    from ktransformer.scores import compare_texts, edit_rate, score_texts
     from ktransformer.text import read_aligned
-    from ktransformer.text.unknown_characters import UnknownCharacters
 
+    _check(options)
+    program = options.comet and find_program(options.comet)
     sources, references = read_aligned(options.source, options.reference)
-    engine = open_engine(options)
-    translations = translate_lines(engine, sources, batch_size=options.batch_size)
-    unknown = UnknownCharacters(engine.description.characters, engine.description.symbols)
-    unknown.add(sources)
-    warn_of_texts(engine, sum(each.truncated for each in translations), unknown)
-    scores = score_texts(
-        [each.text for each in translations], references, tokenize=options.tokenize
-    )
-    result = {
+    others = None
+    if options.against_translations:
+        others = read_aligned(options.source, options.against_translations)[1]
+    if options.translations:
+        texts = read_aligned(options.source, options.translations)[1]
+    else:
+        texts = _translate(options, sources)
+    if options.against:
+        others = _translate(options, sources, options.against)
+    scores = score_texts(texts, references, tokenize=options.tokenize)
+    ter = edit_rate(texts, references)
+    if ter is None:
+        _log.warning("TER is left out: a line has more than 1,000 words.")
+    result: dict[str, Any] = {
         "bleu": round(scores.bleu, 2),
         "chrf": round(scores.chrf, 2),
+        "ter": None if ter is None else round(ter, 2),
         "signature": scores.signature,
         "sentences": len(sources),
         "exact_match": round(scores.exact_match, 4),
     }
+    if program:
+        systems = [texts] if others is None else [texts, others]
+        result["comet"], *rest = score_with_comet(
+            program, sources, systems, references, model=options.comet_model
+        )
+        if rest:
+            result["comet_against"] = rest[0]
+    if others is not None:
+        comparisons = compare_texts(
+            texts, others, references, tokenize=options.tokenize, resamples=options.resamples
+        )
+        result["against"] = {name: _describe(each) for name, each in comparisons.items()}
     print(json.dumps(result))
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Checks that there is one system to evaluate, and at most one to compare it with."""
+    if (options.model is None) == (options.translations is None):
+        raise InputError("evaluate takes a MODEL or --translations FILE, one of the two.")
+    if options.against and options.against_translations:
+        raise InputError("--against and --against-translations exclude each other; got both.")
+
+
+def _translate(
+    options: argparse.Namespace, sources: list[str], other: str | None = None
+) -> list[str]:
+    """Translates with the model, or with an `other` one, and warns of the texts."""
+    from ktransformer.engines import translate_lines
+    from ktransformer.text.unknown_characters import UnknownCharacters
+
+    engine = open_engine(options, other)
+    translations = translate_lines(engine, sources, batch_size=options.batch_size)
+    unknown = UnknownCharacters(engine.description.characters, engine.description.symbols)
+    unknown.add(sources)
+    warn_of_texts(engine, sum(each.truncated for each in translations), unknown)
+    return [each.text for each in translations]
+
+
+def _describe(comparison: "Comparison") -> dict[str, Any]:
+    """Returns a comparison as the command prints it."""
+    return {
+        "score": round(comparison.score, 2),
+        "interval": [round(end, 2) for end in comparison.interval],
+        "other": round(comparison.other, 2),
+        "other_interval": [round(end, 2) for end in comparison.other_interval],
+        "difference": round(comparison.score - comparison.other, 2),
+        "p_value": round(comparison.p_value, 4),
+        "signature": comparison.signature,
+    }

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ktransformer.cli.options import add_adapter, add_decoding, positive
+from ktransformer.cli.options import add_adapter, add_decoding, add_tag, positive
 from ktransformer.config import BatchingConfig
 from ktransformer.errors import InputError, printable
 
@@ -25,8 +25,8 @@ _SWITCHES = {
     "suppress_unknown": "never write the unknown piece",
 }
 _SETTINGS = (
-    *("beam_size", "length_penalty", *_SWITCHES),
-    *("max_source_length", "max_target_length", "target_language", "top_k"),
+    *("beam_size", "length_penalty", "copy", *_SWITCHES),
+    *("max_source_length", "max_target_length", "tag", "target_language", "top_k"),
 )
 
 
@@ -78,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="TEXT",
             help=f"the language of the {side}, or any other name of it, for the description",
         )
+    add_tag(parser)
     parser.add_argument(
         "--target-language",
         metavar="CODE",

@@ -5,6 +5,7 @@ import math
 from typing import NoReturn
 
 from ktransformer.config import DecodingConfig
+from ktransformer.config.sections import convert
 from ktransformer.errors import printable
 
 A_PROGRAM = "a SavedModel is a program: open none that you do not trust (SECURITY.md)"
@@ -40,18 +41,28 @@ def _whole_number(word: str, least: int) -> int:
     return int(word)
 
 
-def _penalty(word: str) -> float:
+def number(word: str) -> float:
+    """Parses a finite number."""
+    return _real_number(word, least=-math.inf, rule="a finite number")
+
+
+def nonnegative(word: str) -> float:
+    """Parses a number from 0."""
+    return _real_number(word, least=0, rule="a number from 0")
+
+
+def _real_number(word: str, least: float, rule: str) -> float:
     try:
         value = float(word)
     except ValueError:
         value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number from 0; got {word}")
+    if not (least <= value < math.inf and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"must be {rule}; got {word}")
     return value
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
-    """Adds `--beam-size` and `--length-penalty`."""
+    """Adds `--beam-size`, `--length-penalty` and `--copy`."""
     parser.add_argument(
         "--beam-size",
         type=positive,
@@ -61,10 +72,27 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--length-penalty",
-        type=_penalty,
+        type=nonnegative,
         metavar="A",
         help="score of a translation: log-probability / length^A; more for longer ones (default: "
         f"as the run was trained, {DecodingConfig().length_penalty} unless set)",
+    )
+    parser.add_argument(
+        "--copy",
+        type=lambda word: convert("copy", word, tuple[str, ...]),
+        metavar="KINDS",
+        help="what translations keep as it is, such as tags,emoji, or none (default: as the run "
+        "was trained); see docs/copied-text.md",
+    )
+
+
+def add_tag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--tag`."""
+    parser.add_argument(
+        "--tag",
+        metavar="TAG",
+        help="the tag to put before every text, of a model that was trained with tags: 2de for "
+        "<2de>, see docs/mixtures.md (default: the run's own, which is none unless set)",
     )
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 from typing import Any
 
+from ktransformer.cli.clean import add_text, open_text
 from ktransformer.cli.options import HelpFormatter, positive
 from ktransformer.config import CHOICES, Config, read_settings, split_settings
 from ktransformer.errors import InputError, did_you_mean
@@ -34,17 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.formatter_class = _Formatter
     parser.epilog = _describe_settings()
-    for name, text, required in (
-        ("--source", "source text, a line each; .gz is unpacked; several files follow on", True),
-        ("--target", "its translation, line for line", True),
-        ("--validation-source", "source text to validate on", False),
-        ("--validation-target", "its translation", False),
-        ("--mix-source", "source text to mix in, mix_share of every epoch's batches", False),
-        ("--mix-target", "its translation", False),
+    add_text(parser)
+    for name, text in (
+        ("--validation-source", "source text to validate on"),
+        ("--validation-target", "its translation"),
+        ("--mix-source", "source text to mix in, mix_share of every epoch's batches"),
+        ("--mix-target", "its translation"),
     ):
-        parser.add_argument(
-            name, nargs="+", action="extend", required=required, metavar="FILE", help=text
-        )
+        parser.add_argument(name, nargs="+", action="extend", metavar="FILE", help=text)
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        help="instead of these, several corpora in YAML, each with a weight and a tag; see "
+        "docs/mixtures.md",
+    )
     parser.add_argument("--output", required=True, metavar="RUN", help="folder to write")
     parser.add_argument(
         "--from",
@@ -123,6 +127,11 @@ def run(options: argparse.Namespace) -> None:
     from ktransformer.fitting.run_folder import train_run
     from ktransformer.fitting.start import FRESH, Fresh, FromRun
 
+    files = {
+        name: _take_pair(options, f"{name}source", f"{name}target")
+        for name in ("validation_", "mix_")
+    }
+    text = _open_text(options)
     settings = _read_settings(options)
     beginning: Fresh | FromRun = FRESH
     if options.base is None:
@@ -132,15 +141,12 @@ def run(options: argparse.Namespace) -> None:
             mirrored_strategy(options.devices)  # The run starts TensorFlow, on its devices.
         beginning = FromRun(open_run(options.base))
         config = beginning.default_config().replace(settings)
-    validation, mix = (
-        _take_pair(options, f"{name}_source", f"{name}_target") for name in ("validation", "mix")
-    )
     output = train_run(
         config,
-        (options.source, options.target),
+        text,
         options.output,
-        validation=validation,
-        mix=mix,
+        validation=files["validation_"],
+        mix=files["mix_"],
         devices=options.devices,
         beginning=beginning,
         resume=options.resume,
@@ -159,6 +165,22 @@ def _take_pair(
         names = " and ".join(f"--{name.replace('_', '-')}" for name in (source, target))
         raise InputError(f"{names} go together; got one.")
     return files if files[0] else None
+
+
+def _open_text(options: argparse.Namespace) -> Any:
+    """Returns the training text: files of pairs, or the corpora that `--data` lists."""
+    from ktransformer.fitting.mixture import read_mixture
+
+    names = ["source", "target", "pairs"]
+    names += ["validation_source", "validation_target", "mix_source", "mix_target"]
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
+    if options.data is None and not given:
+        raise InputError("--source and --target, --pairs or --data are required; got none of them.")
+    if options.data is None:
+        return open_text(options)
+    if given:
+        raise InputError(f"{given[0]} must not stand beside --data; got both.")
+    return read_mixture(options.data)
 
 
 def _read_settings(options: argparse.Namespace) -> dict[str, Any]:

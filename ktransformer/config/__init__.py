@@ -1,6 +1,7 @@
 """The settings of a run: dataclasses, and the reading of YAML and of the command's words."""
 
 from ktransformer.config.sections import CHOICES as CHOICES
+from ktransformer.config.sections import CLEANING_RULES as CLEANING_RULES
 from ktransformer.config.sections import BatchingConfig as BatchingConfig
 from ktransformer.config.sections import Config as Config
 from ktransformer.config.sections import DataConfig as DataConfig

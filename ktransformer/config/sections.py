@@ -10,6 +10,8 @@ from ktransformer.config.yaml_file import read_yaml
 from ktransformer.errors import InputError, brief, did_you_mean
 
 _NULL = ("none", "null")
+CLEANING_RULES = ("identical", "script", "ratio", "digits", "duplicates")
+"""The rules that drop training pairs, see `ktransformer.text.cleaning`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +89,9 @@ class DataConfig:
     """Texts that become one unbreakable piece each, such as <x1>."""
     tags: tuple[str, ...] = ()
     """Likewise, for texts that only sources contain, such as <2de>: no translation contains one."""
+    copy_share: float = 0.0
+    """Share of the training pairs that get the symbols <c0> to <c9> in each epoch, which stand for
+    spans to copy; see docs/copied-text.md. 0 for no such symbols."""
     batch_tokens: int | None = None
     """The most tokens of a batch on each side, padding included; subword_alpha may add some,
     and rdrop_alpha holds them twice. null to choose from the text, from 512 to 4096."""
@@ -98,6 +103,15 @@ class DataConfig:
     """Share of an epoch's batches that are of the text that is mixed in, in (0, 1)."""
     shard_pairs: int = 500_000
     """Pairs held in memory; a text of more is streamed, without subword_alpha."""
+    clean: tuple[str, ...] = ()
+    """Rules that drop training pairs, of identical, script, ratio, digits and duplicates; see
+    docs/training-text.md."""
+    clean_ratio: float = 3.0
+    """Rule ratio: the most that a pair's ratio of lengths differs from the text's, as a factor."""
+    clean_script: float = 0.5
+    """Rule script: the least share of a side's letters in the text's scripts."""
+    clean_digits: int = 2
+    """Rule digits: the most digits without a counterpart on the other side."""
 
     def __post_init__(self) -> None:
         check_integers(self)
@@ -119,7 +133,14 @@ class DataConfig:
         check_range(self, "bucket_step", least=1)
         check_range(self, "subword_alpha", least=0, open_below=True)
         check_range(self, "shard_pairs", least=1)
+        check_range(self, "copy_share", least=0, most=1)
         check_range(self, "mix_share", least=0, most=1, open_below=True, open_above=True)
+        for rule in self.clean:
+            words = ", ".join(CLEANING_RULES)
+            check(rule in CLEANING_RULES, f"clean must be of {words}", clean=rule)
+        check_range(self, "clean_ratio", least=1, open_below=True)
+        check_range(self, "clean_script", least=0, most=1)
+        check_range(self, "clean_digits", least=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,12 +254,15 @@ class SearchConfig:
     2019); 1 for no penalty."""
     no_repeat_ngram_size: int = 0
     """No text contains twice the same run of so many tokens; 0 for no rule."""
+    max_repeats: int = 0
+    """No run of up to 8 tokens stands more often than this in a row, which ends loops; 0 for no
+    rule."""
 
     def __post_init__(self) -> None:
         check_integers(self)
         for name in ("beam_size", "min_length"):
             check_range(self, name, least=1)
-        for name in ("length_penalty", "no_repeat_ngram_size"):
+        for name in ("length_penalty", "no_repeat_ngram_size", "max_repeats"):
             check_range(self, name, least=0)
         check_range(self, "repetition_penalty", least=0, open_below=True)
         for name in ("early_stopping", "score_forced_end", "suppress_unknown"):
@@ -285,12 +309,20 @@ class DecodingConfig(SearchConfig):
     alignment_shift: bool = False
     """A token is aligned by the weights that read it, not by those that predict it (Chen et al.
     2020)."""
+    tag: str | None = None
+    """The tag to put before every text, of a model that was trained with tags: 2de for <2de>; null
+    where the texts begin with one themselves, as those of a training must."""
     target_language: str | None = None
     """The language to translate into, of a model with language tokens such as >>por<<: por; null
     where the texts begin with the token themselves, as those of a training must."""
+    copy: tuple[str, ...] = ()
+    """What comes back as it is: tags, placeholders, urls, emails, code, emoji, unknown, numbers;
+    none for nothing. See docs/copied-text.md."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for kind in self.copy:
+            check(kind in CHOICES["copy"], f"copy must be some of {CHOICES['copy']}", copy=kind)
         check_range(self, "max_source_length", least=2)
         check_range(self, "max_target_length", least=1)
         check_range(self, "alignment_layer", least=0)
@@ -346,6 +378,7 @@ CHOICES = {
     "dtype": ("float32", "mixed_float16", "mixed_bfloat16"),
     "optimizer": ("adam", "muon"),
     "schedule": ("inverse_square_root", "cosine"),
+    "copy": ("tags", "placeholders", "urls", "emails", "code", "emoji", "unknown", "numbers"),
 }
 
 

@@ -12,6 +12,7 @@ from ktransformer.exporting.pickling import OpenedExport
 from ktransformer.files.checksums import check_files, is_sealed, read_json
 from ktransformer.tasks import TEXT_SIGNATURES, TranslatorDescription
 from ktransformer.tasks.inputs import to_tensors
+from ktransformer.tasks.written_texts import prefix_id
 from ktransformer.text import BaseTokenizer, load_tokenizer
 
 DESCRIPTION = "ktransformer.json"
@@ -52,8 +53,7 @@ class ConvertedModel(OpenedExport, abc.ABC):
         self._target = self._source
         if self.description.target_tokenizer_sha256 is not None:
             self._target = load_tokenizer(self.path / TARGET_TOKENIZER)
-        language = self.description.decoding.target_language
-        self._language = None if language is None else self._source.language_id(language)
+        self._language = prefix_id(self._source, self.description.decoding)
 
     def inputs(self, signature: str) -> list[str]:
         """Returns the names of a signature's inputs."""

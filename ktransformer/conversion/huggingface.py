@@ -51,7 +51,7 @@ _FORM = {
     "epsilon": 1e-5,
 }
 # Settings of a search that `generate` lacks, or under which it ranks otherwise.
-_SETTINGS = {"repetition_penalty": 1.0, "coverage_penalty": 0.0}
+_SETTINGS = {"repetition_penalty": 1.0, "coverage_penalty": 0.0, "max_repeats": 0}
 _TOLERANCE = 1e-4  # Of logits, as a share of the greatest.
 
 
@@ -161,8 +161,9 @@ def _find_obstacles(translator: Translator, problems: Problems) -> None:
         value = getattr(translator.decoding, name)
         if value != off:
             problems.add(f"{name} must be {off}, for generate ranks otherwise; got {value}")
-    if translator.decoding.target_language is not None:
-        problems.add("target_language must be null, for there the texts begin with its token")
+    for name in ("tag", "target_language"):
+        if getattr(translator.decoding, name) is not None:
+            problems.add(f"{name} must be null, for there the texts begin with its token")
     if any(find_unlisted(each.model) is not None for each in translator.tokenizers):
         problems.add("its tokenizers, of a Marian folder, are not written back as they were")
     if any(each.symbols for each in translator.tokenizers):

@@ -62,6 +62,7 @@ class OnnxModel(ConvertedModel):
             decoding,
             n_best=n_best,
             rules=to_rules(decoding),
+            unwritten=self._target.unwritten_ids,
         )
         best = end_empty(tf.constant(source), best, self._target.special_ids, self._language)
         return tf.reshape(best.ids, [-1, tf.shape(best.ids)[2]]), best.scores.numpy()

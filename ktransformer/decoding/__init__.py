@@ -13,9 +13,11 @@ from ktransformer.decoding.rules import ForcedPrefix as ForcedPrefix
 from ktransformer.decoding.rules import LengthPenalty as LengthPenalty
 from ktransformer.decoding.rules import MinimumLength as MinimumLength
 from ktransformer.decoding.rules import MinP as MinP
+from ktransformer.decoding.rules import NoLoops as NoLoops
 from ktransformer.decoding.rules import NoRepeatedNgrams as NoRepeatedNgrams
 from ktransformer.decoding.rules import NthFirstToken as NthFirstToken
 from ktransformer.decoding.rules import RepetitionPenalty as RepetitionPenalty
+from ktransformer.decoding.rules import RequiredPhrases as RequiredPhrases
 from ktransformer.decoding.rules import Rule as Rule
 from ktransformer.decoding.rules import SuppressedIds as SuppressedIds
 from ktransformer.decoding.rules import SuppressedSequences as SuppressedSequences

@@ -4,12 +4,16 @@ from ktransformer.runtime import supported_backend as supported_backend  # isort
 from ktransformer.engines.annotation import Annotation as Annotation
 from ktransformer.engines.converted import CTranslate2Engine as CTranslate2Engine
 from ktransformer.engines.converted import OnnxEngine as OnnxEngine
+from ktransformer.engines.engine import DocumentSentence as DocumentSentence
+from ktransformer.engines.engine import DocumentTranslation as DocumentTranslation
 from ktransformer.engines.engine import Engine as Engine
 from ktransformer.engines.engine import ModelEngine as ModelEngine
+from ktransformer.engines.engine import TermTranslation as TermTranslation
 from ktransformer.engines.engine import Translation as Translation
 from ktransformer.engines.engine import batches_by_length as batches_by_length
 from ktransformer.engines.engine import translate_blocks as translate_blocks
 from ktransformer.engines.engine import translate_lines as translate_lines
+from ktransformer.engines.engine import translate_pieces as translate_pieces
 from ktransformer.engines.lite import LiteEngine as LiteEngine
 from ktransformer.engines.opening import load_engine as load_engine
 from ktransformer.engines.opening import open_model as open_model

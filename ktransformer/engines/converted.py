@@ -25,8 +25,8 @@ class ConvertedEngine(OpenedExport, Engine):
         self._model = model
         self.concurrency = to_integer("replicas", replicas)
 
-    def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        return self._model.run(signature, texts=texts)
+    def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
+        return self._model.run(signature, texts=texts, **others)
 
 
 class CTranslate2Engine(ConvertedEngine):

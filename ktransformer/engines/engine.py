@@ -1,7 +1,8 @@
 """The interface of everything that translates: strings in, strings out."""
 
 import abc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +14,18 @@ from ktransformer.engines.task_model import TaskModel
 from ktransformer.errors import InputError
 from ktransformer.numbers import to_integer
 from ktransformer.tasks import TranslatorDescription
+from ktransformer.tasks.controls import Controls
+from ktransformer.tasks.document_outputs import encode_documents, slices_of, split_lines
 from ktransformer.tasks.inputs import to_texts
 from ktransformer.tasks.translator import TEXT_SIGNATURES, Translator
-from ktransformer.text.line_limits import cut_line
+from ktransformer.text.base_tokenizer import find_tag
+from ktransformer.text.line_limits import cut_line, is_empty
+from ktransformer.text.terms import check_terms
 
+# Takes a batch of UTF-8 and the place of its first text; returns a signature's outputs.
+_Run = Callable[[np.ndarray, int], dict[str, np.ndarray]]
+DOCUMENT = "document"
+_PIECE_BYTES = 1 << 13  # Of a document, about a hundred sentences.
 BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: the most of a batch of long lines.
 
 
@@ -36,6 +45,65 @@ class Translation(NamedTuple):
     @property
     def text(self) -> str:
         """The best translation."""
+        return self.texts[0]
+
+
+class DocumentSentence(NamedTuple):
+    """A sentence of a document, or a part of one, and its translation.
+
+    Attributes:
+        source: The sentence.
+        text: Its translation.
+        source_start: Where it begins in the document, in bytes of UTF-8.
+        target_start: Where its translation begins in that of the document, likewise.
+        score: As of a `Translation`.
+        broken: Whether it is a part of a sentence that is longer than the model reads.
+    """
+
+    source: str
+    text: str
+    source_start: int
+    target_start: int
+    score: float
+    broken: bool
+
+
+class DocumentTranslation(NamedTuple):
+    """The translation of a document.
+
+    Attributes:
+        text: The translation. Bytes that are not UTF-8 are surrogates in it, as Python's error
+            handler `surrogateescape` makes them.
+        sentences: Its sentences, in order.
+        truncated: Whether something was cut off: a single character of more tokens than the model
+            reads.
+    """
+
+    text: str
+    sentences: list[DocumentSentence]
+    truncated: bool
+
+
+class TermTranslation(NamedTuple):
+    """The translation of one text with a terminology.
+
+    Attributes:
+        texts: The translation alone.
+        scores: Its score.
+        truncated: As of `Translation`.
+        terms_found: The different terms of the source.
+        terms_written: Those of them whose target terms are in the translation.
+    """
+
+    texts: list[str]
+    scores: list[float]
+    truncated: bool
+    terms_found: int
+    terms_written: int
+
+    @property
+    def text(self) -> str:
+        """The translation."""
         return self.texts[0]
 
 
@@ -65,17 +133,19 @@ class Engine(abc.ABC):
         self.description = description
         self.path = path
         self.concurrency = 1
+        self._tag: str | None = None
 
     @abc.abstractmethod
-    def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
         """Runs a signature of texts; a subclass implements it.
 
         Several threads may call it at a time.
 
         Args:
-            signature: One of `signatures` that takes texts: `serving_default` or `beam`.
+            signature: One of `signatures` that takes texts, such as `serving_default` or `beam`.
             texts: An array `[B]` of UTF-8, dtype object; B is at least 1, and `batch_size` where
                 the description has one.
+            **others: The further inputs of the signature, by name.
 
         Returns:
             `text`, bytes `[B]` (of `beam` `[B, K]`, best first); `score`, float32 of the same
@@ -109,15 +179,36 @@ class Engine(abc.ABC):
     def warmup(self) -> None:
         """Runs every signature of texts once, so that no user's request is the first."""
         texts = np.array([b"a"] * (self.description.batch_size or 1), dtype=object)
-        for name in TEXT_SIGNATURES:
+        for name in (*TEXT_SIGNATURES, DOCUMENT):
             if name in self.signatures:
                 self.run(name, texts)
 
-    def translate(self, texts: Sequence[str]) -> list[str]:
-        """Returns the best translation of each text."""
-        return [translation.text for translation in self.translate_n_best(texts)]
+    def set_tag(self, tag: str) -> None:
+        """Puts a tag before every text from now on.
 
-    def translate_n_best(self, texts: Sequence[str], n_best: int = 1) -> list[Translation]:
+        Raises:
+            InputError: The model has no such symbol, or the export puts another before every text.
+        """
+        self._tag = self._find_tag(tag)
+
+    def _find_tag(self, tag: str) -> str | None:
+        """Returns the symbol that a tag names; None where the model itself puts it there."""
+        symbol, own = find_tag(tag, self.description.symbols), self.description.decoding.tag
+        if own is None:
+            return symbol
+        if find_tag(own, self.description.symbols) != symbol:
+            raise InputError(
+                f"tag must be {own}, which the model puts before every text; got {tag!r}."
+            )
+        return None
+
+    def translate(self, texts: Sequence[str], *, tag: str | None = None) -> list[str]:
+        """Returns the best translation of each text."""
+        return [translation.text for translation in self.translate_n_best(texts, tag=tag)]
+
+    def translate_n_best(
+        self, texts: Sequence[str], n_best: int = 1, *, tag: str | None = None
+    ) -> list[Translation]:
         """Translates texts at once, or in batches of the size that the export is fixed to.
 
         Args:
@@ -125,27 +216,164 @@ class Engine(abc.ABC):
                 64 characters are read for each token of the longest source; one that is longer is
                 truncated.
             n_best: The number of translations of each, at most the beam size.
+            tag: A symbol of the model to put before each text, such as `2de` for `<2de>`; None for
+                that of `set_tag`, if any. A text may as well begin with the symbol itself.
 
         Raises:
-            InputError: `n_best` is not from 1 to the beam size, a signature is missing, or one of
+            InputError: `n_best` is not from 1 to the beam size, the model has no such tag, or is
+                fixed to another, a signature is missing, or one of
                 `texts` is no string.
             TypeError: `texts` is a single string.
         """
         given = to_texts(texts)
+        symbol = self._tag if tag is None else self._find_tag(tag)
         signature = self.find_signature(n_best)
-        size = self.description.batch_size or max(len(given), 1)
-        translations: list[Translation] = []
-        for start in range(0, len(given), size):
-            chosen = given[start : start + size]
+        return self._translate(given, n_best, lambda batch, _: self.run(signature, batch), symbol)
+
+    def translate_controlled(self, texts: Sequence[str], **options: Any) -> list[Translation]:
+        """Translates texts as a request asks: with a prefix, by other rules, or by sampling.
+
+        Args:
+            texts: As for `translate_n_best`.
+            **options: Fields of `tasks.Controls`.
+
+        Raises:
+            InputError: An option is out of its range, the export has no signature `controlled`, or
+                one of `texts` is no string.
+            TypeError: `texts` is a single string, or there is no such option.
+        """
+        given = to_texts(texts)
+        controls = Controls(**options)
+        controls.check_n_best(self.description.decoding.beam_size)
+        if "controlled" not in self.signatures:
+            raise InputError(
+                "Other options of the search take an export with the signature controlled, which "
+                "export --signatures serving_default controlled writes; this one has "
+                f"{', '.join(self.signatures)}."
+            )
+        prefixes = controls.prefixes(len(given))
+
+        def run(batch: np.ndarray, start: int) -> dict[str, np.ndarray]:
+            chosen = prefixes[start : start + len(batch)]
+            chosen += [""] * (len(batch) - len(chosen))
+            return self.run("controlled", **controls.to_inputs(batch, chosen))
+
+        return self._translate(given, controls.n_best, run)
+
+    def alternatives(
+        self, text: str, translation: str, position: int, n_best: int = 5
+    ) -> Translation:
+        """Returns the best other ways to go on from a position of a translation.
+
+        Args:
+            text: The source.
+            translation: Its translation, or only the part before the position.
+            position: Characters of the translation that stay as they are. After a space a new
+                word begins.
+            n_best: How many; each goes on with another token, the most probable ones.
+
+        Raises:
+            InputError: `position` is outside of the translation; or as `translate_controlled`.
+        """
+        position = to_integer("position", position, least=0, most=len(translation))
+        (found,) = self.translate_controlled(
+            [text], prefix=translation[:position], n_best=n_best, alternatives=True
+        )
+        return found
+
+    def translate_with_terms(
+        self, texts: Sequence[str], terms: Mapping[str, str] | Iterable[tuple[str, str]]
+    ) -> list[TermTranslation]:
+        """Translates texts with a terminology; see `Translator.translate_with_terms`.
+
+        Args:
+            texts: As for `translate_n_best`.
+            terms: The target term of each source term, or pairs of both.
+
+        Raises:
+            InputError: There is no signature `terms`, or one of `terms` is none; see
+                `ktransformer.text.terms.check_terms`.
+        """
+        if "terms" not in self.signatures:
+            raise InputError(
+                f"This export has no signature terms, only {', '.join(self.signatures)}."
+            )
+        characters = self.description.target_characters
+        columns = zip(*check_terms(terms, characters=characters), strict=True)
+        inputs = {
+            name: np.array([term.encode() for term in next(columns, ())], dtype=object)
+            for name in ("source_terms", "target_terms")
+        }
+
+        def run(batch: np.ndarray, _: int) -> dict[str, np.ndarray]:
+            return self.run("terms", batch, **inputs)
+
+        return [
+            TermTranslation(*translation, int(found), int(written))
+            for outputs, longer in self._run_batches(to_texts(texts), run)
+            for translation, found, written in zip(
+                _translations(outputs, 1, longer),
+                outputs["terms_found"],
+                outputs["terms_written"],
+                strict=False,
+            )
+        ]
+
+    def _translate(
+        self,
+        texts: Sequence[str | bytes],
+        n_best: int,
+        run: _Run,
+        tag: str | None = None,
+    ) -> list[Translation]:
+        """Runs texts in batches, and returns `n_best` translations of each."""
+        return [
+            translation
+            for outputs, longer in self._run_batches(texts, run, tag)
+            for translation in _translations(outputs, n_best, longer)
+        ]
+
+    def _run_batches(
+        self, texts: Sequence[str | bytes], run: _Run, tag: str | None = None
+    ) -> Iterator[tuple[dict[str, np.ndarray], list[bool]]]:
+        """Runs texts in batches of the size that the export is fixed to, if it is.
+
+        A symbol, `tag` or that of `set_tag`, is put before each.
+
+        Yields:
+            The outputs of each batch, and which of its texts are longer than what is read.
+        """
+        tag = tag or self._tag
+        size = self.description.batch_size or max(len(texts), 1)
+        for start in range(0, len(texts), size):
+            chosen = texts[start : start + size]
             padding = [b""] * (size - len(chosen)) if self.description.batch_size else []
-            read = [_read(text, self.description.max_source_length) for text in chosen]
+            read = [_read(text, self.description.max_source_length, tag) for text in chosen]
             batch = np.array([*(content for content, _ in read), *padding], dtype=object)
-            found = _translations(self.run(signature, batch), n_best)
-            translations += [
-                translation._replace(truncated=translation.truncated or longer)
-                for translation, (_, longer) in zip(found, read, strict=False)
-            ]
-        return translations
+            yield run(batch, start), [longer for _, longer in read]
+
+    def translate_document(self, texts: Sequence[str | bytes]) -> list[DocumentTranslation]:
+        """Translates documents sentence by sentence, and keeps all that is between them.
+
+        Args:
+            texts: The documents, of any length; see `documents.translate_documents`.
+
+        Raises:
+            InputError: The export has no signature `document`, a tag is set, or one of `texts` is
+                no string.
+            TypeError: `texts` is a single string.
+        """
+        if self._tag is not None:
+            raise InputError(
+                "The sentences of a document take the tag that the model itself puts before them "
+                f"(its setting tag); got {self._tag}."
+            )
+        if DOCUMENT not in self.signatures:
+            raise InputError(
+                f"This export has no signature {DOCUMENT}, only {', '.join(self.signatures)}."
+            )
+        documents = encode_documents(to_texts(texts))
+        return _documents(documents, self.run(DOCUMENT, documents)) if len(documents) else []
 
     def find_signature(self, n_best: int = 1) -> str:
         """Returns the name of the signature that gives `n_best` translations of texts.
@@ -173,20 +401,53 @@ class Engine(abc.ABC):
         return self.description.signatures
 
 
-def _read(text: str | bytes, max_length: int) -> tuple[bytes, bool]:
-    """Returns the part of a text that is read, in UTF-8, and whether the text is longer."""
+def _documents(sources: np.ndarray, outputs: dict[str, np.ndarray]) -> list[DocumentTranslation]:
+    places = outputs["row_splits"]
+    columns = (
+        [_to_string(each) for each in slices_of(sources, outputs, "source")],
+        [_to_string(each) for each in slices_of(outputs["text"], outputs, "target")],
+        *(
+            outputs[name].tolist()
+            for name in ("source_starts", "target_starts", "scores", "broken")
+        ),
+    )
+    sentences = [DocumentSentence(*each) for each in zip(*columns, strict=True)]
+    return [
+        DocumentTranslation(_to_string(text), sentences[start:end], bool(cut))
+        for text, start, end, cut in zip(
+            outputs["text"], places, places[1:], outputs["truncated"], strict=False
+        )
+    ]
+
+
+def _to_string(content: bytes) -> str:
+    return content.decode(errors="surrogateescape")
+
+
+def _read(text: str | bytes, max_length: int, tag: str | None) -> tuple[bytes, bool]:
+    """Returns the part of a text that is read, in UTF-8, and whether the text is longer.
+
+    A `tag` is put before it, unless it is empty.
+    """
     whole = text if isinstance(text, str) else text.decode(errors="replace")
+    if tag is not None and not is_empty(whole):
+        whole = f"{tag} {whole}"
     cut = cut_line(whole, max_length)
     return cut.encode(), cut is not whole
 
 
-def _translations(outputs: dict[str, np.ndarray], n_best: int) -> list[Translation]:
+def _translations(
+    outputs: dict[str, np.ndarray], n_best: int, longer: Sequence[bool]
+) -> list[Translation]:
+    """Returns the translations of the texts; `longer` tells which of them were cut before."""
     rows = len(outputs["text"])
     texts = outputs["text"].reshape(rows, -1)[:, :n_best]
     scores = outputs["score"].reshape(rows, -1)[:, :n_best]
     return [
-        Translation([text.decode() for text in row], values.tolist(), bool(cut))
-        for row, values, cut in zip(texts, scores, outputs["truncated"], strict=True)
+        Translation([text.decode() for text in row], values.tolist(), bool(cut) or before)
+        for row, values, cut, before in zip(
+            texts, scores, outputs["truncated"], longer, strict=False
+        )
     ]
 
 
@@ -204,8 +465,8 @@ class ModelEngine(Engine):
         super().__init__(self._model.description)
         self.translator = translator
 
-    def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        return self._model.run(signature, texts=texts)
+    def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
+        return self._model.run(signature, texts=texts, **others)
 
 
 def translate_lines(
@@ -233,7 +494,8 @@ def translate_blocks(
     batch_size: int = 32,
     n_best: int = 1,
     on_batch: Callable[[list[str]], object] = lambda texts: None,
-) -> Iterator[list[Translation]]:
+    translate: Callable[[list[str]], Sequence[Any]] | None = None,
+) -> Iterator[list[Any]]:
     """Translates a stream of any length, of which it holds one block at a time.
 
     Within a block, lines of like length go together and `engine.concurrency` batches run at the
@@ -246,6 +508,9 @@ def translate_blocks(
         batch_size: Texts in a batch, which also holds at most `BATCH_CHARACTERS`.
         n_best: Translations of each; at most the engine's beam size.
         on_batch: Called in this thread with the texts of each batch that is done.
+        translate: Translates a batch, such as `engine.translate_with_terms` with its terms, or
+            `engine.translate_controlled` with its options, where samples also depend on the
+            batches; None for `engine.translate_n_best`.
 
     Yields:
         For each block, the translations of each line.
@@ -255,18 +520,42 @@ def translate_blocks(
             not begun are dropped.
     """
     batch_size = to_integer("batch_size", batch_size, least=1)
+    translate = translate or functools.partial(engine.translate_n_best, n_best=n_best)
     with ThreadPoolExecutor(engine.concurrency) as pool:
         run = pool.map if engine.concurrency > 1 else map
         for lines in map(to_texts, blocks):
             # Longest first: at the end of a block no thread waits long for another.
             batches = list(batches_by_length(lines, batch_size))[::-1]
             texts = [[lines[i] for i in chosen] for chosen in batches]
-            found: dict[int, Translation] = {}
-            results = run(lambda batch: engine.translate_n_best(batch, n_best), texts)
+            found: dict[int, Any] = {}
+            results = run(translate, texts)
             for chosen, batch, translations in zip(batches, texts, results, strict=True):
                 found.update(zip(chosen, translations, strict=True))
                 on_batch(batch)
             yield [found[i] for i in range(len(lines))]
+
+
+def translate_pieces(
+    engine: Engine, blocks: Iterable[bytes]
+) -> Iterator[tuple[bytes, DocumentTranslation]]:
+    """Translates a document of any length, of which it holds one block at a time.
+
+    Args:
+        engine: The engine; it translates `engine.concurrency` pieces at the same time.
+        blocks: The document, cut behind line ends.
+
+    Yields:
+        Each piece of the document, of whole lines, with its translation.
+
+    Raises:
+        InputError: As `Engine.translate_document`.
+    """
+    with ThreadPoolExecutor(engine.concurrency) as pool:
+        run = pool.map if engine.concurrency > 1 else map
+        for block in blocks:
+            pieces = list(split_lines(block, _PIECE_BYTES))
+            found = run(lambda piece: engine.translate_document([piece])[0], pieces)
+            yield from zip(pieces, found, strict=True)
 
 
 def batches_by_length(lines: Sequence[str], batch_size: int) -> Iterator[list[int]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.engines.engine import Engine
+from ktransformer.engines.engine import DOCUMENT, Engine
 from ktransformer.errors import InputError
 from ktransformer.exporting.lite.export import target_tokenizer_beside, tokenizer_beside
 from ktransformer.exporting.lite.model import LiteModel
@@ -89,15 +89,15 @@ class LiteEngine(OpenedExport, Engine):
     def warmup(self) -> None:
         """Runs every signature of texts once in each replica; see `LiteModel.warmup`."""
         if self._tokenizers is None:
-            self._model.warmup(TEXT_SIGNATURES)
+            self._model.warmup((*TEXT_SIGNATURES, DOCUMENT))
         else:
             self._model.warmup(["ids"])
             super().warmup()  # The tokenizer's part.
 
-    def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
         if self._tokenizers is not None and signature == "serving_default":
             return self._run_ids(*self._tokenizers, texts)
-        return self._model.run(signature, texts=texts)
+        return self._model.run(signature, texts=texts, **others)
 
     def _run_ids(
         self, tokenizer: BaseTokenizer, target_tokenizer: BaseTokenizer, texts: np.ndarray

@@ -1,5 +1,6 @@
 """Opens models in any form: a folder, a SavedModel, a .tflite or one of another library."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ktransformer.conversion import is_published, load
@@ -65,6 +66,8 @@ def load_engine(
     adapter: str | Path | None = None,
     beam_size: int | None = None,
     length_penalty: float | None = None,
+    copy: Sequence[str] | None = None,
+    tag: str | None = None,
     threads: int | None = None,
     concurrency: int = 1,
     check: bool = True,
@@ -78,6 +81,8 @@ def load_engine(
         adapter: A LoRA adapter of the run, see `ktransformer.saving.adapter`; an export has none.
         beam_size: Another beam size than the run's; an export's is fixed.
         length_penalty: Likewise.
+        copy: Likewise, what translations keep as it is.
+        tag: A tag to put before every text; see `Engine.translate_n_best`.
         threads: CPU threads of LiteRT, CTranslate2 and ONNX Runtime for a batch; None for as many
             as there are cores. TensorFlow's are set for the process, by `tf.config.threading`.
         concurrency: Batches that `translate_blocks` and `translate_lines` run at the same time,
@@ -95,7 +100,8 @@ def load_engine(
     threads = None if threads is None else to_integer("threads", threads, least=1)
     if adapter is not None and (path.is_file() or _is_export(path) or is_onnx(path)):
         raise InputError(f"An adapter goes with a run; got {adapter} and an export, {path}.")
-    decoding = {"beam_size": beam_size, "length_penalty": length_penalty}
+    kinds = None if copy is None else tuple(copy)
+    decoding = {"beam_size": beam_size, "length_penalty": length_penalty, "copy": kinds}
     if path.is_file():
         replicas = min(concurrency, _MAX_REPLICAS)
         threads = (threads or available_cores()) * concurrency // replicas
@@ -110,7 +116,7 @@ def load_engine(
         engine = SavedModelEngine(path, check=check)
         engine.concurrency = concurrency
     else:
-        task = load(path, check=check, adapter=adapter, **decoding)
+        task = load(path, check=check, adapter=adapter, tag=tag, **decoding)
         engine = ModelEngine(as_translator(task, path))
         engine.concurrency = concurrency
         return engine
@@ -121,6 +127,8 @@ def load_engine(
                 f"{path} was exported with a {name.replace('_', ' ')} of {fixed}; another one "
                 f"({value}) takes another export."
             )
+    if tag is not None:
+        engine.set_tag(tag)
     return engine
 
 

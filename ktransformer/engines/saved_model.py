@@ -28,8 +28,8 @@ class SavedModelEngine(OpenedExport, Engine):
         self._model = SavedModel(path, TranslatorDescription, check=check)
         super().__init__(self._model.description, self._model.path)
 
-    def run(self, signature: str, texts: np.ndarray) -> dict[str, np.ndarray]:
-        return self._model.run(signature, texts=texts)
+    def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
+        return self._model.run(signature, texts=texts, **others)
 
     def warmup(self) -> None:
         self._model.warmup()

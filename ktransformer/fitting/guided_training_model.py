@@ -65,8 +65,7 @@ class GuidedTrainingModel(TrainingModel):
     ) -> Any:
         """Returns the loss of both parts, and updates the metrics.
 
-        Raises:
-            ValueError: As `TrainingModel.compute_loss`.
+        `sample_weight` is of the tokens' losses alone.
         """
         hidden, weights = y_pred
         loss = super().compute_loss(x, y, hidden, sample_weight, training)

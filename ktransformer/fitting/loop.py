@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Batches(Protocol):
     """Batches that depend on the update's number alone, as `TokenBatches`.
 
-    Each batch is `(inputs, labels)`, the inputs as the model takes them. Optional attributes, as
+    Each batch is `(inputs, labels)`, the inputs as the model takes them, or has the weights of its
+    rows, too. Optional attributes, as
     `EpochBatches` has them: `tokens`, the tokens of an epoch, for the log; `failure`, the error
     that ended `dataset`, of which TensorFlow passes on the text alone.
     """
@@ -29,10 +30,10 @@ class Batches(Protocol):
     def dataset(self, first_update: int = 0) -> "tf.data.Dataset":
         """Returns the batches from an update on, endlessly; called on TensorFlow only."""
 
-    def stream(self, first_update: int = 0) -> Iterator[tuple[Any, Any]]:
+    def stream(self, first_update: int = 0) -> Iterator[tuple[Any, ...]]:
         """Yields the same; called on other backends only."""
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Any, Any]]:
+    def epoch(self, epoch: int) -> Iterator[tuple[Any, ...]]:
         """Yields the batches of an epoch."""
 
 
@@ -152,7 +153,7 @@ class _IndexedBatches(keras.utils.PyDataset):
     def __init__(self, batches: Batches, first_update: int, count: int) -> None:
         super().__init__()
         self._batches, self._first_update, self._count = batches, first_update, count
-        self._stream: Iterator[tuple[Any, Any]] = iter(())
+        self._stream: Iterator[tuple[Any, ...]] = iter(())
         self._next = -1
 
     def __len__(self) -> int:

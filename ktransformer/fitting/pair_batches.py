@@ -11,7 +11,10 @@ from ktransformer.fitting.compiling import count_devices
 from ktransformer.fitting.defaults import choose_batch_tokens
 from ktransformer.fitting.vocabulary import Tokenizers
 from ktransformer.text import ParallelText, SubwordSampler, TokenBatches
+from ktransformer.text.cleaning import Cleaning, describe_counts
+from ktransformer.text.copied_spans import SYMBOLS
 from ktransformer.text.line_limits import LengthBound
+from ktransformer.text.symbol_inserter import SymbolInserter
 
 _log = logging.getLogger(__name__)
 _MANY_LEFT_OUT = 0.2  # Share of the pairs; more than this is a warning.
@@ -37,7 +40,7 @@ def make_batches(
         samplers: For subword sampling, of the sources and of the targets.
 
     Raises:
-        InputError: No pair is short enough.
+        InputError: No pair is short enough, or a tokenizer lacks the symbols of `copy_share`.
     """
     max_length = config.model.max_length
     text = text.leave_out(length_bound(config))
@@ -47,6 +50,9 @@ def make_batches(
         tokenizer.encode_lines(lines, max_length=max_length)
         for tokenizer, lines in zip(tokenizers, (text.sources, text.targets), strict=True)
     )
+    inserter = None
+    if shuffle and config.data.copy_share:
+        inserter = SymbolInserter(tokenizers, sources, targets, config.data.copy_share)
     tokens = _count_tokens(sources, targets, max_length)
     batches = TokenBatches(
         sources,
@@ -57,9 +63,11 @@ def make_batches(
         shuffle=shuffle,
         seed=config.training.seed,
         samplers=samplers,
+        inserter=inserter,
         copies=config.training.copies,
         row_multiple=count_devices(),
         special_ids=tokenizers[1].special_ids,
+        weights=text.weights,
     )
     too_long = text.too_long + batches.too_long
     log_pairs(name, len(text) - batches.too_long, text.empty, too_long, config)
@@ -69,8 +77,20 @@ def make_batches(
 def length_bound(config: Config) -> LengthBound:
     """Returns the test for lines that are longer than `max_length` with any tokenizer."""
     data = config.data
-    symbols = (*data.symbols, *data.tags)
+    symbols = (*data.symbols, *data.tags, *(SYMBOLS if data.copy_share else ()))
     return LengthBound(config.model.max_length, data.split_digits, symbols)
+
+
+def cleaning_of(config: Config) -> Cleaning:
+    """Returns the rules of the settings by which training text is cleaned."""
+    data = config.data
+    return Cleaning(data.clean, data.clean_ratio, data.clean_script, data.clean_digits)
+
+
+def log_dropped(name: str, dropped: dict[str, int]) -> None:
+    """Logs how many pairs of a text were dropped by each rule, and for a weight of 0."""
+    if dropped:
+        _log.info("%s: dropped by cleaning: %s.", name, describe_counts(dropped))
 
 
 def log_pairs(name: str, pairs: int, empty: int, too_long: int, config: Config) -> None:

@@ -15,12 +15,14 @@ from ktransformer.fitting.folder import (
     lock_checkpoints,
     remove_checkpoints,
 )
+from ktransformer.fitting.mixture import Corpus, Mixture, add_tags, open_corpora
 from ktransformer.fitting.replicas import mirrored_strategy
 from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume
 from ktransformer.fitting.training import train
 from ktransformer.saving.adapter import save_adapter
 from ktransformer.saving.run import check_run_path, is_run, save_run
-from ktransformer.text import open_parallel, read_parallel
+from ktransformer.text import ParallelFiles, ParallelText, open_parallel, read_parallel
+from ktransformer.text.corpus import open_files
 
 _log = logging.getLogger(__name__)
 Paths = Sequence[str | Path]
@@ -28,7 +30,7 @@ Paths = Sequence[str | Path]
 
 def train_run(
     config: Config,
-    text: tuple[Paths, Paths],
+    text: tuple[Paths, Paths] | ParallelFiles | Sequence[Corpus],
     output: str | Path,
     *,
     validation: tuple[Paths, Paths] | None = None,
@@ -45,7 +47,8 @@ def train_run(
 
     Args:
         config: The settings.
-        text: Files of source and of target text.
+        text: Files of source and of target text, or of pairs; or corpora, as `read_mixture` reads
+            them, whose tags become symbols of the tokenizer.
         output: The run's folder.
         validation: Files of source and of target text to validate on.
         mix: Files of source and of target text to mix in, see `train`.
@@ -83,9 +86,17 @@ def train_run(
     scope: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if devices > 1:
         scope = mirrored_strategy(devices).scope()
-    training = open_parallel(*text, max_pairs=config.data.shard_pairs)
-    mixing = None if mix is None else open_parallel(*mix, max_pairs=config.data.shard_pairs)
+    max_pairs = config.data.shard_pairs
+    training: ParallelText | ParallelFiles | Mixture
     validating = None if validation is None else read_parallel(*validation)
+    if isinstance(text, ParallelFiles):
+        training = open_files(text, max_pairs=max_pairs)
+    elif corpora := [corpus for corpus in text if isinstance(corpus, Corpus)]:
+        config = add_tags(config, corpora, beginning.tokenizers)
+        training, validating = open_corpora(corpora, max_pairs=max_pairs)
+    else:
+        training = open_parallel(*text, max_pairs=max_pairs)
+    mixing = None if mix is None else open_parallel(*mix, max_pairs=max_pairs)
     saved = False
     try:
         with lock_checkpoints(checkpoints, unused=begins) as locked:

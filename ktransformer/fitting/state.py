@@ -98,7 +98,7 @@ class TrainingState(keras.callbacks.Callback):
             raise InputError(f"{self.path} is of a training with another {name}.")
         self.fingerprint[name] = value
 
-    def restore(self, model: keras.Model, make_batch: Callable[[], tuple[Any, Any]]) -> None:
+    def restore(self, model: keras.Model, make_batch: Callable[[], tuple[Any, ...]]) -> None:
         """Assigns what was read to a model and its optimizer; does nothing for a new state.
 
         Args:

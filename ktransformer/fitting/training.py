@@ -1,5 +1,6 @@
 """Training: from parallel text and a configuration to a run."""
 
+import collections
 import dataclasses
 import logging
 import re
@@ -25,6 +26,7 @@ from ktransformer.fitting.folder import (
 )
 from ktransformer.fitting.from_batches import fit_model, open_state
 from ktransformer.fitting.guiding import guide, with_alignment
+from ktransformer.fitting.mixture import Mixture
 from ktransformer.fitting.pair_batches import make_batches
 from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume, Start
 from ktransformer.fitting.training_text import (
@@ -33,9 +35,11 @@ from ktransformer.fitting.training_text import (
     StreamedText,
     digest_text,
     digests_of,
+    mix_batches,
 )
 from ktransformer.saving.run import Run, make_model
 from ktransformer.tasks import Translator
+from ktransformer.tasks.span_copier import COPIED_BY_DEFAULT
 from ktransformer.text import ParallelFiles, ParallelText
 from ktransformer.text.batches import EpochBatches
 
@@ -45,7 +49,7 @@ _MANY = 10**6  # Batches of an epoch whose number is not known yet.
 
 def train(
     config: Config,
-    text: ParallelText | ParallelFiles,
+    text: ParallelText | ParallelFiles | Mixture,
     validation: ParallelText | None = None,
     *,
     checkpoints: str | Path | LockedFolder,
@@ -60,7 +64,8 @@ def train(
 
     Args:
         config: The settings.
-        text: The training pairs; files are streamed, with `shard_pairs` pairs in memory at a time.
+        text: The training pairs; files are streamed, with `shard_pairs` pairs in memory at a time;
+            or several texts, as `open_corpora` opens them.
         validation: Pairs for the validation loss and BLEU, or None.
         checkpoints: Folder for the state of the training, the weights of its last epochs and
             streamed text, encoded; `remove_checkpoints` it when the run is saved. To hold it
@@ -70,7 +75,8 @@ def train(
             instead: it ends as if it had not been cut, bit for bit.
         mix: Pairs of which every epoch gets `mix_share` of its batches, such as the text that the
             run to start from was trained on, against forgetting; of files with more than
-            `shard_pairs` pairs a sample of so many.
+            `shard_pairs` pairs a sample of so many. It stands for a `Mixture` of `text` and `mix`
+            with the weights 1 - `mix_share` and `mix_share`.
         callbacks: Further Keras callbacks.
 
     Returns:
@@ -89,17 +95,21 @@ def train(
         tuned = train(config, text, checkpoints="runs/tuned.checkpoints", start=FromRun(run))
         ```
     """
+    if not isinstance(text, Mixture):
+        share = config.data.mix_share
+        text = Mixture([text]) if mix is None else Mixture([text, mix], [1 - share, share])
+    elif mix is not None:
+        raise InputError("mix must be None with a Mixture, which has all texts; got another text.")
     with lock_checkpoints(checkpoints) as folder:
-        return _train(config, text, validation, folder.path, start, mix, callbacks)
+        return _train(config, text, validation, folder.path, start, callbacks)
 
 
 def _train(
     config: Config,
-    text: ParallelText | ParallelFiles,
+    mixture: Mixture,
     validation: ParallelText | None,
     folder: Path,
     start: Start,
-    mix: ParallelText | ParallelFiles | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
     if validation is None and config.training.patience is not None:
@@ -117,25 +127,27 @@ def _train(
         check_removable(folder)
     keras.utils.set_random_seed(config.training.seed)
     training: InMemoryText | StreamedText
+    text, *others = mixture.texts
     if isinstance(text, ParallelFiles):
         training = StreamedText(text, config, folder, reuse=resume)
     else:
         training = InMemoryText(text, config)
-    mixed = None if mix is None else MixedText(mix, config)
+    mixed = [MixedText(other, config) for other in others]
     fingerprint = {
         **training.fingerprint,
         "validation": validation and digest_text(validation),
-        "mix": mixed and mixed.fingerprint,
+        "mix": ",".join(each.fingerprint for each in mixed) or None,
+        "weights": mixture.weights and list(mixture.weights),
         "start": beginning.fingerprint(),
     }
     state = open_state(folder, config, fingerprint, resume=resume)
     given = config.data
     batches: EpochBatches
-    tokenizers, batches = training.encode(beginning.tokenizers)
+    tokenizers, batches = training.encode(beginning.tokenizers, [each.text for each in mixed])
     config, (source, target) = training.config, tokenizers
     _log_choice(given, config.data)
-    if mixed is not None:
-        batches = mixed.mix_into(batches, tokenizers, config)
+    if mixed:
+        batches = mix_batches(batches, mixed, tokenizers, config, mixture.weights)
     for name, digest in digests_of(tokenizers).items():
         state.record_fingerprint(name, digest)
     record_chosen(state, {name: getattr(config.data, name) for name in CHOSEN_FOR_TEXT})
@@ -147,7 +159,10 @@ def _train(
     if config.training.guided_alignment:
         batches, validation_batches = guide(batches, validation_batches, tokenizers)
     model = beginning.make_model(config, tokenizers)
-    greedy = dataclasses.replace(config.decoding, beam_size=1)
+    if config.decoding.tag is not None:
+        source.tag_id(config.decoding.tag)  # Raises now, not when the run is opened.
+    # The texts of a training have their tags.
+    greedy = dataclasses.replace(config.decoding, beam_size=1, tag=None)
     translator = Translator(model, source, greedy, target_tokenizer=target)
     if not resume:
         remove_state(folder)  # Of an earlier training; from here on nothing else is refused.
@@ -160,10 +175,22 @@ def _train(
         callbacks=[*_callbacks(config.training, translator, validation), *callbacks],
     )
     config = dataclasses.replace(config, training=result.training)
+    if config.data.copy_share and not config.decoding.copy:
+        config = config.replace({"copy": (*COPIED_BY_DEFAULT, "unknown")})
     if config.training.guided_alignment:
         config = with_alignment(config, model)
     other = None if target is source else target
-    return Run(config, source, result.model, result.history, other, result.adapter)
+    history = result.history | _dropped(training, *mixed)
+    return Run(config, source, result.model, history, other, result.adapter)
+
+
+def _dropped(*texts: InMemoryText | StreamedText | MixedText) -> dict[str, list[float]]:
+    """Returns the number of pairs that cleaning dropped, of all texts, as a part of the history."""
+    counts: collections.Counter[str] = collections.Counter()
+    for text in texts:
+        for reason, count in text.dropped.items():
+            counts[f"dropped_{reason.replace(' ', '_')}"] += count
+    return {name: [float(count)] for name, count in counts.items()}
 
 
 def _check(config: Config) -> None:

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from ktransformer.losses import projected_losses, token_weights
+from ktransformer.losses.cross_entropy import one_if_zero
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -70,13 +71,16 @@ class TrainingModel(keras.Model):
     ) -> Any:
         """Returns the mean loss over a batch's real tokens, and updates the metrics.
 
-        Raises:
-            ValueError: `sample_weight` is given; only a model of `compile_model` takes one.
+        Args:
+            x: Ignored.
+            y: Labels `[B, T]`.
+            y_pred: Hidden states `[B, T, D]`.
+            sample_weight: The weights of the mean, and of the metrics': float tensor `[B, T]`, or
+                `[B]` for a weight a row; None for 1.
+            training: Whether the loss has gradients.
         """
         del x
-        if sample_weight is not None:
-            raise ValueError("A TrainingModel takes no sample_weight; use compile_model.")
-        weights = token_weights(y, self.transformer.pad_id)
+        weights = token_weights(y, self.transformer.pad_id, sample_weight)
         bias = getattr(self.transformer, "output_bias_weight", None)
         loss, plain, right = projected_losses(
             y_pred,
@@ -89,10 +93,11 @@ class TrainingModel(keras.Model):
             table_differentiable=self._trains_table(),
         )
         count = ops.sum(weights)
-        count_or_one = ops.maximum(count, 1.0)
-        self.accuracy.update_state(right / count_or_one, count)
-        self.perplexity.update_state(plain / count_or_one, count)
-        return loss / count_or_one + sum(self.losses)  # Losses that layers added.
+        # Weights may sum to less than 1.
+        divisor = ops.maximum(count, 1.0) if sample_weight is None else one_if_zero(count)
+        self.accuracy.update_state(right / divisor, count)
+        self.perplexity.update_state(plain / divisor, count)
+        return loss / divisor + sum(self.losses)  # Losses that layers added.
 
     def _trains_table(self) -> bool:
         """Returns False if the output projection is known to be frozen."""

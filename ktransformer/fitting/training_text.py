@@ -4,9 +4,11 @@ import dataclasses
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ktransformer.config import Config
 from ktransformer.errors import InputError
@@ -14,8 +16,15 @@ from ktransformer.files import new_folder
 from ktransformer.fitting.compiling import count_devices
 from ktransformer.fitting.defaults import choose_batch_tokens
 from ktransformer.fitting.folder import SHARDS, remove_shards
-from ktransformer.fitting.pair_batches import length_bound, log_pairs, make_batches
+from ktransformer.fitting.pair_batches import (
+    cleaning_of,
+    length_bound,
+    log_dropped,
+    log_pairs,
+    make_batches,
+)
 from ktransformer.fitting.vocabulary import Tokenizers, choose_vocabulary, train_tokenizers
+from ktransformer.tasks.span_copier import COPIED_BY_DEFAULT, use_symbols
 from ktransformer.text import (
     MixedBatches,
     ParallelFiles,
@@ -28,6 +37,7 @@ from ktransformer.text import (
     write_shards,
 )
 from ktransformer.text.batches import EpochBatches
+from ktransformer.text.corpus import interleave
 
 _log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 10.0
@@ -42,33 +52,39 @@ class InMemoryText:
 
     Attributes:
         fingerprint: The digest of the text, by name.
+        dropped: See `ParallelText.dropped`; after cleaning by the settings.
         config: `config`; after `encode` with the settings that were chosen from the text.
     """
 
     def __init__(self, text: ParallelText, config: Config) -> None:
-        self._text, self.config = text.leave_out(length_bound(config)), config
+        if config.data.clean:
+            text = text.cleaned(cleaning_of(config))
+        log_dropped("Training text", text.dropped)
+        self.dropped = text.dropped
         self.fingerprint: dict[str, Any] = {"text": digest_text(text)}
+        if config.data.copy_share:
+            sources, targets = use_symbols(COPIED_BY_DEFAULT, text.sources, text.targets)
+            text = dataclasses.replace(text, sources=sources, targets=targets)
+        self._text, self.config = text.leave_out(length_bound(config)), config
 
-    def encode(self, tokenizers: Tokenizers | None = None) -> tuple[Tokenizers, TokenBatches]:
+    def encode(
+        self, tokenizers: Tokenizers | None = None, others: Sequence[ParallelText] = ()
+    ) -> tuple[Tokenizers, TokenBatches]:
         """Makes the batches with the tokenizers of both sides, or with some trained on the text.
+
+        Args:
+            tokenizers: The tokenizers; None to train them.
+            others: Further texts to train them on.
 
         Raises:
             InputError: No pair is short enough, or the text has too few pieces for a tokenizer.
         """
-        text, data = self._text, self.config.data
+        text = self._text
         if tokenizers is None:
-            self.config = choose_vocabulary(self.config, text, len(text))
-            tokenizers = train_tokenizers(text, self.config)
-        samplers = None
-        if data.subword_alpha is not None:
-            source, target = (
-                SubwordSampler(tokenizer, side, alpha=data.subword_alpha)
-                for tokenizer, side in zip(tokenizers, (text.sources, text.targets), strict=True)
-            )
-            samplers = source, target
-        batches = make_batches(
-            "Training text", tokenizers, text, self.config, shuffle=True, samplers=samplers
-        )
+            every = interleave([text, *others]) if others else text
+            self.config = choose_vocabulary(self.config, every, len(every))
+            tokenizers = train_tokenizers(every, self.config)
+        batches = _batches("Training text", tokenizers, text, self.config)
         self.config = self.config.replace({"batch_tokens": batches.batch_tokens})
         return tokenizers, batches
 
@@ -87,43 +103,58 @@ class StreamedText:
 
     Attributes:
         fingerprint: The digest of the text and the size of its shards, by name.
+        dropped: See `ParallelText.dropped`; after cleaning by the settings.
         config: `config`; after `encode` with the settings that were chosen from the text.
 
     Raises:
-        InputError: `subword_alpha` is set, there is no pair, or a file cannot be read.
+        InputError: `subword_alpha` or `copy_share` is set, there is no pair, or a file cannot be
+            read.
     """
 
     def __init__(
         self, files: ParallelFiles, config: Config, checkpoints: Path, *, reuse: bool
     ) -> None:
         data = config.data
-        if data.subword_alpha is not None:
-            raise InputError(
-                "subword_alpha needs the text in memory, and this one has more than "
-                f"shard_pairs={data.shard_pairs} pairs; raise shard_pairs or set subword_alpha to "
-                "null."
-            )
+        for name in ("subword_alpha", "copy_share"):
+            if getattr(data, name):
+                raise InputError(
+                    f"{name} needs the text in memory, and this one has more than "
+                    f"shard_pairs={data.shard_pairs} pairs; raise shard_pairs or leave {name} out."
+                )
+        if data.clean:
+            files = files.cleaned(cleaning_of(config))
         self._files, self.config = files, config
         self._checkpoints, self._reuse = checkpoints, reuse
         self._survey = survey_files(
             files, sample_pairs=data.shard_pairs, bound=length_bound(config)
         )
+        self.dropped = self._survey.dropped
+        log_dropped("Training text", self.dropped)
         self.fingerprint: dict[str, Any] = {
             "text": self._survey.digest,
             "shard_pairs": data.shard_pairs,
         }
 
-    def encode(self, tokenizers: Tokenizers | None = None) -> tuple[Tokenizers, ShardedBatches]:
+    def encode(
+        self, tokenizers: Tokenizers | None = None, others: Sequence[ParallelText] = ()
+    ) -> tuple[Tokenizers, ShardedBatches]:
         """Writes the shards with the tokenizers of both sides, or with some trained on a sample.
 
         Whole shards are reused.
+
+        Args:
+            tokenizers: The tokenizers; None to train them.
+            others: Further texts to train them on.
 
         Raises:
             InputError: No pair is short enough, or the text has too few pieces for a tokenizer.
         """
         survey = self._survey
+        sample = dataclasses.replace(survey.sample, too_long=survey.surely_longer)
+        every = interleave([sample, *others]) if others else sample
         if tokenizers is None:
-            self.config = choose_vocabulary(self.config, survey.sample, survey.pairs)
+            pairs = survey.pairs + sum(map(len, others))
+            self.config = choose_vocabulary(self.config, every, pairs)
         config = self.config
         about = {
             **self.fingerprint,
@@ -139,12 +170,14 @@ class StreamedText:
         }
         if not config.data.shared_vocabulary:
             about["source_vocabulary_size"] = config.data.source_vocabulary_size
+        if others:
+            about["others"] = [digest_text(text) for text in others]
         if tokenizers is not None:
             about |= digests_of(tokenizers)
         folder = self._checkpoints / SHARDS
         if not (self._reuse and _are_whole(folder, about)):
             remove_shards(self._checkpoints)
-            self._write(folder, tokenizers, about)
+            self._write(folder, tokenizers or train_tokenizers(every, config), about)
         shards = Shards.open(folder)
         log_pairs("Training text", shards.pairs, survey.empty, shards.too_long, config)
         batches = ShardedBatches(
@@ -158,11 +191,8 @@ class StreamedText:
         self.config = config.replace({"batch_tokens": batches.batch_tokens})
         return shards.tokenizers(), batches
 
-    def _write(self, path: Path, tokenizers: Tokenizers | None, about: dict[str, Any]) -> None:
+    def _write(self, path: Path, tokenizers: Tokenizers, about: dict[str, Any]) -> None:
         survey, config = self._survey, self.config
-        if tokenizers is None:
-            sample = dataclasses.replace(survey.sample, too_long=survey.surely_longer)
-            tokenizers = train_tokenizers(sample, config)
         _log.info("Encoding %s pairs into %s.", f"{survey.pairs:,}", path)
         with new_folder(path) as folder:
             write_shards(
@@ -176,18 +206,19 @@ class StreamedText:
                 about=about,
                 target_tokenizer=tokenizers[1],
                 on_block=_log_progress(survey.pairs),
+                weighted=survey.weighted,
             )
 
 
 class MixedText:
-    """Text that is mixed in, in memory: of a longer one a sample of `shard_pairs` pairs.
+    """Another text of a mixture, in memory: of a longer one a sample of `shard_pairs` pairs.
 
     Args:
         text: The pairs.
         config: The settings.
 
     Attributes:
-        text: The pairs that are mixed in.
+        text: The pairs that are in memory.
         fingerprint: The digest of all pairs.
 
     Raises:
@@ -196,31 +227,72 @@ class MixedText:
 
     def __init__(self, text: ParallelText | ParallelFiles, config: Config) -> None:
         bound = length_bound(config)
+        if config.data.clean:
+            text = text.cleaned(cleaning_of(config))
         if isinstance(text, ParallelFiles):
             survey = survey_files(text, sample_pairs=config.data.shard_pairs, bound=bound)
             self.text, self.fingerprint = survey.sample, survey.digest
+            self.dropped = survey.dropped
+            if len(self.text) < survey.pairs:
+                _log.info(
+                    "Of the %s pairs of %s, %s are drawn: only the first text of a mixture is "
+                    "streamed.",
+                    f"{survey.pairs:,}",
+                    text.source_paths[0],
+                    f"{len(self.text):,}",
+                )
         else:
             self.text, self.fingerprint = text.leave_out(bound), digest_text(text)
+            self.dropped = text.dropped
+        log_dropped("Text mixed in", self.dropped)
 
-    def mix_into(
-        self, batches: EpochBatches, tokenizers: Tokenizers, config: Config
-    ) -> MixedBatches:
-        """Makes batches of both texts, of the training text all in every epoch.
 
-        Raises:
-            InputError: No pair is short enough.
-        """
-        others = make_batches("Text mixed in", tokenizers, self.text, config, shuffle=True)
-        mixed = MixedBatches(
-            batches, others, share=config.data.mix_share, seed=config.training.seed
+def mix_batches(
+    batches: EpochBatches,
+    others: Sequence[MixedText],
+    tokenizers: Tokenizers,
+    config: Config,
+    weights: Sequence[float] | None,
+) -> MixedBatches:
+    """Makes batches of a mixture; see `MixedBatches`.
+
+    Args:
+        batches: The batches of the first text.
+        others: The other texts.
+        tokenizers: Those of the source and of the target.
+        config: The settings.
+        weights: Those of all texts.
+
+    Raises:
+        InputError: No pair of a text is short enough.
+    """
+    names = ["Text mixed in"] if len(others) == 1 else [f"Text {i + 2}" for i in range(len(others))]
+    texts = [
+        batches,
+        *(
+            _batches(name, tokenizers, other.text, config)
+            for name, other in zip(names, others, strict=True)
+        ),
+    ]
+    mixed = MixedBatches(texts, weights=weights, seed=config.training.seed)
+    counts = zip(mixed.batches_per_epoch, texts, strict=True)
+    _log.info(
+        "An epoch mixes %s batches.",
+        ", ".join(f"{count:,} of the {text.steps_per_epoch:,}" for count, text in counts),
+    )
+    return mixed
+
+
+def _batches(name: str, tokenizers: Tokenizers, text: ParallelText, config: Config) -> TokenBatches:
+    """Encodes a text in memory, with a sampler of segmentations where one is asked for."""
+    samplers, alpha = None, config.data.subword_alpha
+    if alpha is not None:
+        source, target = (
+            SubwordSampler(tokenizer, side, alpha=alpha)
+            for tokenizer, side in zip(tokenizers, (text.sources, text.targets), strict=True)
         )
-        _log.info(
-            "An epoch mixes %s batches of the text with %s of the %s of the text mixed in.",
-            f"{batches.steps_per_epoch:,}",
-            f"{mixed.others_per_epoch:,}",
-            f"{others.steps_per_epoch:,}",
-        )
-        return mixed
+        samplers = source, target
+    return make_batches(name, tokenizers, text, config, shuffle=True, samplers=samplers)
 
 
 def digests_of(tokenizers: Tokenizers) -> dict[str, str]:
@@ -231,10 +303,12 @@ def digests_of(tokenizers: Tokenizers) -> dict[str, str]:
 
 
 def digest_text(text: ParallelText) -> str:
-    """Returns the SHA-256 of all pairs in their order, in hexadecimal."""
+    """Returns the SHA-256 of all pairs in their order, and of their weights, in hexadecimal."""
     digest = hashlib.sha256()
     for line in (*text.sources, *text.targets):
         digest.update(line.encode() + b"\n")
+    if text.weights is not None:
+        digest.update(np.array(text.weights, "<f8").tobytes())
     return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ from ktransformer.config import Config, DataConfig
 from ktransformer.errors import InputError
 from ktransformer.fitting.defaults import choose_vocabulary_size
 from ktransformer.text import ParallelText, Tokenizer
+from ktransformer.text.copied_spans import SYMBOLS
 
 _log = logging.getLogger(__name__)
 _SMALL_SHARE = 0.5  # Of the requested vocabulary: fewer pieces cause a warning.
@@ -65,7 +66,7 @@ def _train(lines: list[str], name: str, data: DataConfig) -> Tokenizer:
         requested,
         split_digits=data.split_digits,
         character_coverage=data.character_coverage,
-        symbols=data.symbols,
+        symbols=tuple(dict.fromkeys((*data.symbols, *(SYMBOLS if data.copy_share else ())))),
         tags=data.tags if data.shared_vocabulary or name != "vocabulary_size" else (),
     )
     if tokenizer.vocabulary_size < _SMALL_SHARE * requested:

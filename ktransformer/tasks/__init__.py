@@ -1,6 +1,7 @@
 """Kinds of model, each with the way from its user's data to its user's answer."""
 
 from ktransformer.runtime import supported_backend as supported_backend
+from ktransformer.tasks.controls import Controls as Controls
 from ktransformer.tasks.description import Description as Description
 from ktransformer.tasks.folder import apply_settings as apply_settings
 from ktransformer.tasks.folder import folder_files as folder_files

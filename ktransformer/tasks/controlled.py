@@ -23,6 +23,7 @@ from ktransformer.decoding import (
     sample,
     sampling_rules,
 )
+from ktransformer.tasks import annotations
 from ktransformer.tasks.controls import MOST_DRAWN
 from ktransformer.tasks.graph_function import graph_method
 from ktransformer.tasks.prefixes import Prefixes, begins_word, read_prefixes, restore_prefixes
@@ -50,6 +51,7 @@ _SCALARS = {
     "top_p": _FLOAT,
     "min_p": _FLOAT,
     "seed": tf.TensorSpec([], tf.int64),
+    "annotate": _INTEGER,
 }
 _INPUTS = [
     *(tf.TensorSpec([None], tf.string, name) for name in ("texts", "prefix", "suppress")),
@@ -97,6 +99,7 @@ def controlled(
     top_p: tf.Tensor,
     min_p: tf.Tensor,
     seed: tf.Tensor,
+    annotate: tf.Tensor,
 ) -> dict[str, tf.Tensor]:
     """Translates texts `[B]` as a request asks.
 
@@ -123,10 +126,14 @@ def controlled(
         top_p: Draws from the tokens that reach this probability; all if outside of (0, 1).
         min_p: Draws from the tokens with this share of the best one's probability.
         seed: Of the draws, int64.
+        annotate: 1 to annotate the tokens.
 
     Returns:
         `text`, string `[B, K]`, with its prefix, and `score`, float32 `[B, K]`, of the text after
-        the prefix, best first; `truncated`, boolean `[B]`, whether the text or prefix was cut.
+        the prefix, best first; `truncated`, boolean `[B]`, whether the text or prefix was cut; and
+        what `annotations.annotate` returns of the tokens, those of the prefix among them: `tokens`,
+        `log_probability`, `alignment`, `[B, K, T]`, `weights`, `[B, K, T, S]`, and `source_tokens`,
+        `[B, S]`; T and S are 0 without `annotate`.
     """
     source, truncated = self._encode(texts)
     own, tokenizer = self.decoding, self.target_tokenizer
@@ -159,7 +166,41 @@ def controlled(
         ),
     )
     found = restore_prefixes(tokenizer, decode_n_best(tokenizer, ids), prefix, prefixes)
-    return {"text": found, "score": scores, "truncated": truncated | prefixes.truncated}
+    return {
+        "text": found,
+        "score": scores,
+        "truncated": truncated | prefixes.truncated,
+        **_annotate(self, annotate > 0, source, ids),
+    }
+
+
+def _annotate(
+    translator: "Translator", wanted: tf.Tensor, source: tf.Tensor, ids: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Annotates ids `[B, K, T]`, if that is wanted; T and S are 0 otherwise."""
+
+    def annotated(source: tf.Tensor, ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        k = tf.shape(ids)[1]
+        flat = tf.reshape(ids, [-1, tf.shape(ids)[2]])
+        found = annotations.annotate(translator, tf.repeat(source, k, axis=0), flat)
+        rows = tf.shape(ids)[:2]
+        outputs = {
+            name: tf.reshape(values, tf.concat([rows, tf.shape(values)[1:]], axis=0))
+            for name, values in found.items()
+        }
+        return {**outputs, "source_tokens": outputs["source_tokens"][:, 0]}
+
+    def nothing() -> dict[str, tf.Tensor]:
+        rows, k = tf.shape(ids)[0], tf.shape(ids)[1]
+        return {
+            "tokens": tf.fill([rows, k, 0], ""),
+            "source_tokens": tf.fill([rows, 0], ""),
+            "log_probability": tf.zeros([rows, k, 0]),
+            "weights": tf.zeros([rows, k, 0, 0]),
+            "alignment": tf.zeros([rows, k, 0], tf.int32),
+        }
+
+    return tf.cond(wanted, lambda: annotated(source, ids), nothing)
 
 
 def _chosen(given: tf.Tensor, own: float, *, positive: bool = False) -> tf.Tensor:

@@ -44,6 +44,7 @@ class Controls:
         top_p: Draws from the most probable tokens that reach this probability, in (0, 1].
         min_p: Draws from tokens that have at least this share of the best one's probability.
         seed: The same seed gives the same texts; any integer, of which 64 bits count.
+        annotate: Whether the tokens are scored and aligned, too; see `annotations.annotate`.
 
     Raises:
         InputError: An option is of another type or out of its range, one of sampling is given
@@ -65,15 +66,17 @@ class Controls:
     top_p: float | None = None
     min_p: float | None = None
     seed: int = 0
+    annotate: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.suppress, str):
             raise InputError(f"suppress must be a list of words; got {self.suppress!r}.")
         to_texts(self.suppress)
-        to_texts(self._prefixes)
+        to_texts([self.prefix] if isinstance(self.prefix, (str, bytes)) else self.prefix)
         to_integer("n_best", self.n_best, least=1)
-        if not isinstance(self.alternatives, (bool, np.bool_)):
-            raise InputError(f"alternatives must be True or False; got {self.alternatives!r}.")
+        for name in ("alternatives", "annotate"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise InputError(f"{name} must be True or False; got {getattr(self, name)!r}.")
         checked("temperature", self.temperature)
         to_integer("seed", self.seed)
         ranges: dict[str, dict[str, Any]] = {
@@ -98,9 +101,21 @@ class Controls:
                 f"got temperature={self.temperature}."
             )
 
-    @property
-    def _prefixes(self) -> list[str]:
-        return [self.prefix] if isinstance(self.prefix, (str, bytes)) else list(self.prefix)
+    def prefixes(self, count: int) -> list[Any]:
+        """Returns a prefix for each of `count` texts.
+
+        Raises:
+            InputError: There are as many prefixes as neither one nor `count`.
+        """
+        if isinstance(self.prefix, (str, bytes)):
+            return [self.prefix] * count
+        found = list(self.prefix)
+        if len(found) != count:
+            raise InputError(
+                f"prefix must be one string, or one for each of the {count} texts; "
+                f"got {len(found)}."
+            )
+        return found
 
     def check_n_best(self, beam_size: int) -> None:
         """Checks that there are so many translations.
@@ -114,23 +129,24 @@ class Controls:
             limit = "" if wide else ", the beam size"
             raise InputError(f"n_best must be at most {most}{limit}; got {self.n_best}.")
 
-    def to_inputs(self, texts: np.ndarray) -> dict[str, np.ndarray]:
+    def to_inputs(
+        self, texts: np.ndarray, prefixes: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
         """Returns the inputs of `controlled` for texts, an array `[B]` of UTF-8.
 
+        Args:
+            texts: The texts.
+            prefixes: B of them; None for those of the options.
+
         Raises:
-            InputError: There are as many prefixes as neither one nor B.
+            InputError: See `prefixes`.
         """
-        prefixes = [_encode(each) for each in self._prefixes]
-        if isinstance(self.prefix, (str, bytes)):
-            prefixes *= len(texts)
-        if len(prefixes) != len(texts):
-            raise InputError(
-                f"prefix must be one string, or one for each of the {len(texts)} texts; "
-                f"got {len(prefixes)}."
-            )
+        if prefixes is None:
+            prefixes = self.prefixes(len(texts))
         scalars: dict[str, Any] = {
             "n_best": np.int32(min(self.n_best, 2**31 - 1)),
             "alternatives": np.int32(self.alternatives),
+            "annotate": np.int32(self.annotate),
             "temperature": np.float32(self.temperature),
             "seed": np.int64((int(self.seed) + 2**63) % 2**64 - 2**63),
         }
@@ -140,11 +156,15 @@ class Controls:
             scalars[name] = np.float32(_or_own(getattr(self, name), most=1e30))
         return {
             "texts": texts,
-            "prefix": np.array(prefixes, dtype=object),
+            "prefix": np.array([_encode(each) for each in prefixes], dtype=object),
             # LiteRT takes no input without elements.
             "suppress": np.array([_encode(word) for word in self.suppress] or [b""], dtype=object),
             **{name: np.asarray(value) for name, value in scalars.items()},
         }
+
+
+STEERED = Controls(min_length=4, repetition_penalty=1.2, no_repeat_ngram_size=3)
+"""Options with which `verify` compares an export, beside none."""
 
 
 def _encode(text: str | bytes) -> bytes:

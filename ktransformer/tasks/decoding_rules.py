@@ -6,6 +6,7 @@ from ktransformer.decoding import (
     Coverage,
     LengthPenalty,
     MinimumLength,
+    NoLoops,
     NoRepeatedNgrams,
     RepetitionPenalty,
     Rule,
@@ -19,6 +20,8 @@ def to_rules(decoding: SearchConfig) -> tuple[Rule, ...]:
         rules.append(RepetitionPenalty(decoding.repetition_penalty))
     if decoding.no_repeat_ngram_size:
         rules.append(NoRepeatedNgrams(decoding.no_repeat_ngram_size))
+    if decoding.max_repeats:
+        rules.append(NoLoops(decoding.max_repeats))
     if decoding.min_length > 1:
         rules.append(MinimumLength(decoding.min_length))
     if isinstance(decoding, DecodingConfig) and decoding.coverage_penalty:

@@ -15,7 +15,7 @@ _OF_IDS = (
     "ids",
     "prompts",
 )  # The inputs of signatures that are ids, where they are integers.
-UNBATCHED = frozenset({"suppress"})
+UNBATCHED = frozenset({"source_terms", "suppress", "target_terms"})
 """The inputs with an axis that is not that of the batch: they are for all of its texts."""
 
 
@@ -56,13 +56,13 @@ def _check_unicode(place: int, text: str) -> None:
 def to_tensors(
     signature: str, specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any]
 ) -> dict[str, tf.Tensor]:
-    """Turns the inputs of an export's signature into tensors; see `to_tensor`.
+    """Turns the inputs of a signature into tensors, in the signature's order; see `to_tensor`.
 
     Raises:
         InputError: One is missing, unknown or does not fit.
     """
     _check_names(signature, specs, inputs)
-    return {name: to_tensor(name, value, specs[name]) for name, value in inputs.items()}
+    return {name: to_tensor(name, inputs[name], spec) for name, spec in specs.items()}
 
 
 def to_arrays(
@@ -128,16 +128,17 @@ def to_tensor(name: str, value: Any, spec: tf.TensorSpec) -> tf.Tensor:
 def check_batch(tensors: Mapping[str, tf.Tensor]) -> None:
     """Checks that tensors `[B, ...]` have one B, as far as it is known: TensorFlow may repeat one.
 
-    Those of `UNBATCHED` have another first axis.
+    Those of `UNBATCHED` have a number of their own, which is one, too.
 
     Raises:
         InputError: They have not.
     """
     counts = {name: tensor.shape[0] for name, tensor in tensors.items() if tensor.shape.rank}
-    counts = {name: count for name, count in counts.items() if name not in UNBATCHED}
-    if len(set(counts.values()) - {None}) > 1:
-        sizes = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise InputError(f"{' and '.join(counts)} must be equally many; got {sizes}.")
+    for names in counts.keys() - UNBATCHED, counts.keys() & UNBATCHED:
+        some = {name: count for name, count in counts.items() if name in names}
+        if len(set(some.values()) - {None}) > 1:
+            sizes = ", ".join(f"{name}: {count}" for name, count in some.items())
+            raise InputError(f"{' and '.join(some)} must be equally many; got {sizes}.")
 
 
 def check_ids(name: str, ids: np.ndarray, sizes: Any) -> None:

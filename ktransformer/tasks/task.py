@@ -48,6 +48,7 @@ class SignatureCheck(NamedTuple):
             a reference; None where the outputs are no texts.
         n_best: Whether the choices are lists `[B, K]` of which each entry counts. Otherwise an
             example agrees only if all of its choices do.
+        regroup: Turns outputs with other rows into outputs `[B, ...]`; None where they are.
     """
 
     signature: str
@@ -57,6 +58,7 @@ class SignatureCheck(NamedTuple):
     max_examples: int | None = None
     best_texts: Callable[[Mapping[str, np.ndarray]], list[str]] | None = None
     n_best: bool = False
+    regroup: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] | None = None
 
 
 class Task(tf.Module, abc.ABC):
@@ -90,6 +92,8 @@ class Task(tf.Module, abc.ABC):
         SAVED_MODEL_ON_REQUEST: The signatures that a SavedModel has only if they are asked for.
         LITE_SIGNATURES: The names of the signatures that a .tflite can have, in their order.
         LITE_ON_REQUEST: Those of them that a .tflite has only if they are asked for.
+        RAGGED: The signatures whose outputs are not all `[B, ...]`. A .tflite with a fixed batch
+            size has none of them, and a SavedModel does not join their requests.
         FILES: The files that `write_files` writes beside the model, by name.
         OPTIONAL_FILES: Files that only some tasks of the kind write; see `files`.
         SETTINGS: The names of the arguments that `with_settings` takes.
@@ -108,6 +112,7 @@ class Task(tf.Module, abc.ABC):
     SAVED_MODEL_ON_REQUEST: ClassVar[frozenset[str]] = frozenset()
     LITE_SIGNATURES: ClassVar[tuple[str, ...]]
     LITE_ON_REQUEST: ClassVar[frozenset[str]] = frozenset()
+    RAGGED: ClassVar[frozenset[str]] = frozenset()
     FILES: ClassVar[tuple[str, ...]] = ()
     OPTIONAL_FILES: ClassVar[tuple[str, ...]] = ()
     SETTINGS: ClassVar[tuple[str, ...]] = ()
@@ -193,6 +198,15 @@ class Task(tf.Module, abc.ABC):
             default.
         """
         return {}
+
+    def by_choice(self, signature: str, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns outputs in which every choice has a number, to check a conversion.
+
+        Args:
+            signature: The name of a signature.
+            outputs: Its outputs, which are returned as they are by default.
+        """
+        return dict(outputs)
 
     # Its settings.
 

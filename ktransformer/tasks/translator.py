@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -27,13 +27,23 @@ from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
 from ktransformer.tasks.annotations import alignment_heads, annotate
 from ktransformer.tasks.controlled import controlled
-from ktransformer.tasks.controls import Controls
+from ktransformer.tasks.controls import STEERED, Controls
 from ktransformer.tasks.description import Description
+from ktransformer.tasks.document_outputs import (
+    by_document,
+    by_sentence,
+    encode_documents,
+    slices_of,
+    split_lines,
+)
+from ktransformer.tasks.documents import find_units, translate_documents
 from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
+from ktransformer.tasks.span_copier import SpanCopier
+from ktransformer.tasks.streaming import choose_next, stream_tokens
 from ktransformer.tasks.task import (
     LiteSignature,
     SignatureCheck,
@@ -41,6 +51,7 @@ from ktransformer.tasks.task import (
     check_pieces,
     check_type,
 )
+from ktransformer.tasks.terms import TERM_BONUSES, example_terms, translate_with_terms
 from ktransformer.tasks.text_task import TextDescription
 from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
@@ -50,14 +61,18 @@ from ktransformer.tasks.written_texts import (
     end_empty,
     first_best,
     lengths_of,
+    prefix_id,
     score_labels,
     search_ids,
     search_texts,
     start_labels,
 )
 from ktransformer.text import BaseTokenizer, load_tokenizer
+from ktransformer.text.code_points import to_bytes
+from ktransformer.text.copied_spans import CopiedSpans
 
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
+_STREAMED_BYTES, _STREAMED_SENTENCES = 1 << 14, 4  # Taken at once by `stream`.
 _IDS = tf.TensorSpec([None, None], tf.int32, "source")
 _NEWEST, _INDEX = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
 
@@ -103,6 +118,11 @@ class TranslatorDescription(TextDescription):
     symbols: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
+    def target_characters(self) -> str | None:
+        """The characters that the tokenizer of the target knows; None where they are not stored."""
+        return self.characters if self.target_tokenizer_sha256 is None else None
+
+    @property
     def inexact(self) -> str:
         return super().inexact or ("" if self.shortlist is None else "has a shortlist")
 
@@ -119,8 +139,8 @@ class Translator(SearchTask):
     Args:
         model: A trained `Transformer`, or a subclass of it; built here if it is not yet.
         tokenizer: Encodes the source, and decodes the target, too, without a `target_tokenizer`.
-        decoding: The settings of the search. A beam size of 1 makes it greedy; a `target_language`
-            puts the token of that language before every text.
+        decoding: The settings of the search. A beam size of 1 makes it greedy; a `tag`
+            or `target_language` puts its token before every text.
         shortlist: Chooses the part of the vocabulary that a batch is searched in; None for all of
             it. `score` and `sample` use the whole vocabulary.
         rules: Decoding rules of every search and of `sample`, after those of `decoding`. A run's
@@ -132,6 +152,7 @@ class Translator(SearchTask):
     Attributes:
         max_source_length: The longest source, in tokens, the end token included.
         max_target_length: The longest target, likewise.
+        term_bonuses: How readily a term is begun; see `RequiredPhrases`.
 
     Raises:
         InputError: A tokenizer has another number of pieces or another padding than the model,
@@ -154,8 +175,16 @@ class Translator(SearchTask):
     kind = description_class.kind
     model_class = Transformer
     decoding_class = DecodingConfig
-    LITE_ON_REQUEST = frozenset({"annotate", "controlled"})
-    LITE_SIGNATURES = (*TEXT_SIGNATURES, "ids", "encode", "decode_step", *sorted(LITE_ON_REQUEST))
+    LITE_ON_REQUEST = frozenset({"annotate", "controlled", "terms"})
+    LITE_SIGNATURES = (
+        *TEXT_SIGNATURES,
+        "ids",
+        "encode",
+        "decode_step",
+        "document",
+        *sorted(LITE_ON_REQUEST),
+    )
+    RAGGED = frozenset({"document"})
     SAVED_MODEL_ON_REQUEST = frozenset({"controlled"})
     OPTIONAL_FILES = (TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
@@ -169,6 +198,9 @@ class Translator(SearchTask):
     model: Transformer
     decoding: DecodingConfig
     controlled = controlled
+    term_bonuses = TERM_BONUSES
+    translate_with_terms = translate_with_terms
+    choose_next = graph_function(choose_next, reduce_retracing=True)
 
     def __init__(
         self,
@@ -205,8 +237,9 @@ class Translator(SearchTask):
         self.max_target_length = self.decoding.max_target_length or model.max_length
         self.decoding.check_lengths(model.max_length)
         alignment_heads(model, self.decoding)  # Checks that there are such heads.
-        language = self.decoding.target_language
-        self._language = None if language is None else tokenizer.language_id(language)
+        self._language = prefix_id(tokenizer, self.decoding)
+        copy = self.decoding.copy
+        self.copier = SpanCopier(copy, tokenizer) if copy else None
 
     def check_tokenizer(self) -> None:
         """Checks that the tokenizers have as many pieces as the model has ids on their sides.
@@ -259,6 +292,66 @@ class Translator(SearchTask):
             `truncated`, boolean `[B]`, whether the text was cut.
         """
         return first_best(self._translate_n_best(texts, n_best=1))
+
+    @graph_method(input_signature=[_TEXTS])
+    def translate_document(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Translates documents `[B]` sentence by sentence, and keeps all that is between them.
+
+        See `documents.translate_documents`, which says what is returned.
+        """
+        return translate_documents(
+            texts,
+            self.translate_texts.python_function,
+            self.count_tokens,
+            max_tokens=self.max_source_length,
+            least_tokens=self._least_tokens,
+        )
+
+    @graph_method(input_signature=[_TEXTS])
+    def _find_units(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        units = find_units(
+            texts,
+            to_bytes(texts),
+            self.count_tokens,
+            max_tokens=self.max_source_length,
+            least_tokens=self._least_tokens,
+        )
+        return units._asdict()
+
+    @property
+    def _least_tokens(self) -> int:
+        """The tokens of an empty text."""
+        return 1 if self._language is None else 2
+
+    def stream(self, text: str | bytes) -> Iterator[str]:
+        """Translates a document and yields its translation piece by piece, a sentence each.
+
+        Args:
+            text: The document. Of bytes that are not UTF-8 each is yielded as a surrogate, as
+                Python's error handler `surrogateescape` makes them.
+
+        Yields:
+            What stands before a sentence, with its translation; at last what follows. All joined
+            are the `text` that `translate_document` gives.
+        """
+        (whole,) = encode_documents([text])
+        for piece in split_lines(whole, _STREAMED_BYTES):
+            units = self._find_units([piece])
+            done = 0
+            for first in range(0, len(units["texts"]), _STREAMED_SENTENCES):
+                chosen = slice(first, first + _STREAMED_SENTENCES)
+                found = self.translate_texts(units["texts"][chosen])["text"].numpy()
+                starts, ends = (units[name][chosen].numpy() for name in ("starts", "ends"))
+                for start, end, translation in zip(starts, ends, found, strict=True):
+                    yield (piece[done:start] + translation).decode(errors="surrogateescape")
+                    done = end
+            if done < len(piece):
+                yield piece[done:].decode(errors="surrogateescape")
+
+    def count_tokens(self, texts: tf.Tensor) -> tf.Tensor:
+        """Counts the tokens of texts `[B]`, the end and the language token included."""
+        splits = tf.cast(self.tokenizer.encode(texts).row_splits, tf.int32)
+        return splits[1:] - splits[:-1] + (0 if self._language is None else 1)
 
     @graph_method(input_signature=[_TEXTS])
     def beam(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -359,6 +452,7 @@ class Translator(SearchTask):
         min_p: float,
         length_penalty: float,
     ) -> dict[str, tf.Tensor]:
+        texts, copied = self._take_out(texts)
         source = self.to_ids(texts)
         options = sampling_rules(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
         decoding = dataclasses.replace(self.decoding, length_penalty=length_penalty)
@@ -370,13 +464,41 @@ class Translator(SearchTask):
             score_forced_end=self.decoding.score_forced_end,
             rules=(*self.find_rules(decoding), *options),
         )
-        outputs = self._to_texts(self.end_empty(source, drawn))
+        outputs = self._to_texts(self.end_empty(source, drawn), copied)
         return {name: values[:, 0] for name, values in outputs.items()}
+
+    def translate_controlled(self, texts: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
+        """Translates texts `[B]` as a request asks: `controlled` with checked options.
+
+        Args:
+            texts: Strings `[B]`.
+            **options: Fields of `Controls`; one that is not given is the translator's own.
+
+        Returns:
+            See `controlled`.
+
+        Raises:
+            InputError: An option is of another type or out of its range.
+        """
+        controls = Controls(**options)
+        controls.check_n_best(self.decoding.beam_size)
+        given = to_tensor("texts", texts, _TEXTS).numpy()
+        outputs: dict[str, tf.Tensor] = self.controlled(**controls.to_inputs(given))
+        return outputs
+
+    def stream_tokens(self, text: str, *, prefix: str = "") -> Iterator[str]:
+        """Yields the greedy translation of a text as it grows; see `streaming.stream_tokens`."""
+        return stream_tokens(self, text, prefix=prefix)
+
+    @property
+    def has_language(self) -> bool:
+        """Whether the token of a `target_language` is the first of every source."""
+        return self._language is not None
 
     def to_ids(self, texts: tf.Tensor) -> tf.Tensor:
         """Turns texts `[B]` into ids `[B, S]`, cut to `max_source_length`, ended and padded.
 
-        The token of the `target_language`, if there is one, is the first.
+        The token of the `tag` or `target_language`, if there is one, is the first.
         """
         return self._encode(to_tensor("texts", texts, _TEXTS))[0]
 
@@ -384,18 +506,26 @@ class Translator(SearchTask):
         return self.tokenizer.encode_dense(texts, self.max_source_length, language=self._language)
 
     def _translate_n_best(self, texts: tf.Tensor, n_best: int) -> dict[str, tf.Tensor]:
+        texts, copied = self._take_out(texts)
         source, truncated = self._encode(texts)
-        return {**self._to_texts(self.search(source, n_best)), "truncated": truncated}
+        return {**self._to_texts(self.search(source, n_best), copied), "truncated": truncated}
 
-    def _to_texts(self, best: Hypotheses) -> dict[str, tf.Tensor]:
-        return {"text": decode_n_best(self.target_tokenizer, best.ids), "score": best.scores}
+    def _take_out(self, texts: tf.Tensor) -> tuple[tf.Tensor, CopiedSpans | None]:
+        """Takes out what `copy` names; `_to_texts` puts it back."""
+        return (texts, None) if self.copier is None else self.copier.take_out(texts)
+
+    def _to_texts(self, best: Hypotheses, copied: CopiedSpans | None) -> dict[str, tf.Tensor]:
+        texts = decode_n_best(self.target_tokenizer, best.ids)
+        if self.copier is not None and copied is not None:
+            texts = self.copier.put_back(texts, copied)
+        return {"text": texts, "score": best.scores}
 
     @graph_method(input_signature=[_IDS], check=_check_ids)
     def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
         """Translates source ids `[B, S]`, ended and padded, for callers with a tokenizer.
 
-        With a `target_language`, they begin with its token, as `to_ids` returns them. Ids over
-        `max_source_length` are cut there and ended, as texts are. Ids that the model does
+        With a `tag` or `target_language`, they begin with its token, as `to_ids` returns them. Ids
+        over `max_source_length` are cut there and ended, as texts are. Ids that the model does
         not have are refused; within a graph and in an export they are not looked at: there, a
         negative id counts from the vocabulary's end, and one beyond it is an error or, on a GPU, a
         vector of zeros.
@@ -524,8 +654,10 @@ class Translator(SearchTask):
             "beam": self.beam,
             "score": self.score,
             "ids": self.ids,
+            "document": self.translate_document,
             "annotate": self.annotate,
             "controlled": self.controlled,
+            "terms": self.translate_with_terms,
         }
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
@@ -553,10 +685,22 @@ class Translator(SearchTask):
             **others,
         )
 
+    def by_choice(self, signature: str, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if signature != "document":
+            return super().by_choice(signature, outputs)
+        return by_sentence(outputs)
+
     def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        if signature == "document":
+            found = self.translate_document(inputs["texts"])
+            sentences = slices_of(inputs["texts"].numpy(), found, "source")
+            return super().search_wider("serving_default", {"texts": tf.constant(sentences)})
+        wider = self.with_wider_beam()
+        if signature == "controlled":
+            more = {"n_best": tf.constant(wider.decoding.beam_size)}
+            return wider.controlled(**{**inputs, **more})
         if signature != "ids":
             return super().search_wider(signature, inputs)
-        wider = self.with_wider_beam()
         best = wider.search(inputs["source"], n_best=wider.decoding.beam_size)
         return {"ids": best.ids, "score": best.scores}
 
@@ -588,13 +732,25 @@ class Translator(SearchTask):
         return {**super().settings_of(export), **{name: getattr(export, name) for name in lengths}}
 
     def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
-        """Returns how each signature is compared; of `annotate` the weights, not their maxima."""
-        return [
-            check._replace(function=self._annotate_without_choices)
-            if check.signature == "annotate"
-            else check
-            for check in super().signature_checks(export, form)
+        """Returns how `verify` compares an export.
+
+        `controlled` also runs with other options, and `annotate` compares the weights, not their
+        maxima.
+        """
+        own: dict[str, dict[str, Any]] = {
+            "document": {"regroup": by_document},
+            "annotate": {"function": self._annotate_without_choices},
+        }
+        checks = super().signature_checks(export, form)
+        checks = [check._replace(**own.get(check.signature, {})) for check in checks]
+
+        def steer(examples: Sequence[str]) -> dict[str, np.ndarray]:
+            return STEERED.to_inputs(cut_texts(examples, self.max_source_length))
+
+        steered = [
+            check._replace(prepare=steer) for check in checks if check.signature == "controlled"
         ]
+        return [*checks, *steered]
 
     def _annotate_without_choices(self, **texts: tf.Tensor) -> dict[str, tf.Tensor]:
         return {name: each for name, each in self.annotate(**texts).items() if name != "alignment"}
@@ -606,9 +762,13 @@ class Translator(SearchTask):
 
         For `score` and `annotate`, each text stands as its own translation.
         """
+        if signature == "document":
+            return {"texts": encode_documents(examples)}
         texts = cut_texts(examples, self.max_source_length)
         if signature == "controlled":
             return Controls().to_inputs(texts)
+        if signature == "terms":
+            return example_terms(self, texts)
         if signature in ("score", "annotate"):
             return {"source": texts, "target": texts}
         if signature != "ids":

@@ -10,6 +10,7 @@ from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.graph_function import graph_function
 from ktransformer.tasks.search_task import TEXT_SIGNATURES
 from ktransformer.tasks.task import LiteSignature
+from ktransformer.tasks.terms import lite_terms
 from ktransformer.tasks.written_texts import fix_width, probe_ids
 
 if TYPE_CHECKING:
@@ -25,8 +26,13 @@ def lite_signature(translator: "Translator", name: str, batch_size: int | None) 
             f"max_target_length must be at most {MAX_TARGET_LENGTH} in a .tflite; "
             f"got {translator.max_target_length}."
         )
+    if batch_size is not None and name in translator.RAGGED:
+        raise InputError(
+            f"The signature {name} takes any batch size, for the number of sentences is not fixed; "
+            f"got batch_size={batch_size}."
+        )
     source = _probe(translator, batch_size)
-    if name in TEXT_SIGNATURES:
+    if name in (*TEXT_SIGNATURES, "document"):
         texts = translator.tokenizer.decode(source)
         return translator.text_signature(name, batch_size, {"texts": texts})
     if name == "annotate":
@@ -41,6 +47,8 @@ def lite_signature(translator: "Translator", name: str, batch_size: int | None) 
     if name == "controlled":
         texts = translator.tokenizer.decode(source).numpy()
         return translator.text_signature(name, batch_size, Controls().to_inputs(texts))
+    if name == "terms":
+        return lite_terms(translator, translator.tokenizer.decode(source), batch_size)
     length = translator.max_source_length if batch_size else None
     ids = {"source": tf.TensorSpec([batch_size, length], tf.int32)}
     if name == "decode_step":

@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer import decoding
-from ktransformer.config.sections import SearchConfig
+from ktransformer.config.sections import DecodingConfig, SearchConfig
 from ktransformer.decoding import Hypotheses, Rule, SearchModel, beam_search, greedy_search
+from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy, token_weights
 from ktransformer.text import BaseTokenizer, SpecialIds
 
@@ -74,6 +75,22 @@ def probe_ids(tokenizer: BaseTokenizer, lengths: Sequence[int], width: int) -> t
     for row, length in zip(ids, lengths, strict=True):
         row[:length], row[length] = pieces[:length], special.end
     return tf.constant(ids)
+
+
+def prefix_id(tokenizer: BaseTokenizer, config: DecodingConfig) -> int | None:
+    """Returns the id that is put before every source, of a tag or a language; None for none.
+
+    Raises:
+        InputError: The tokenizer has no such symbol or language token, or both are set.
+    """
+    if config.tag is not None:
+        if config.target_language is not None:
+            raise InputError(
+                "tag and target_language must not both be set; got "
+                f"tag={config.tag!r}, target_language={config.target_language!r}."
+            )
+        return tokenizer.tag_id(config.tag)
+    return None if config.target_language is None else tokenizer.language_id(config.target_language)
 
 
 def search_ids(

@@ -12,7 +12,9 @@ from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID, 
 if TYPE_CHECKING:
     from ktransformer.text.base_tokenizer import BaseTokenizer, register_tokenizer
     from ktransformer.text.batches import TokenBatches
+    from ktransformer.text.cleaning import Cleaner, Cleaning
     from ktransformer.text.corpus import (
+        PairFiles,
         ParallelFiles,
         ParallelText,
         open_parallel,
@@ -39,9 +41,12 @@ __all__ = [
     "START_ID",
     "UNKNOWN_ID",
     "BaseTokenizer",
+    "Cleaner",
+    "Cleaning",
     "MaskedBatches",
     "MixedBatches",
     "PackedBatches",
+    "PairFiles",
     "ParallelFiles",
     "ParallelText",
     "ShardedBatches",
@@ -69,6 +74,9 @@ __getattr__ = lazy_names(
         "BaseTokenizer": "base_tokenizer",
         "register_tokenizer": "base_tokenizer",
         "TokenBatches": "batches",
+        "Cleaner": "cleaning",
+        "Cleaning": "cleaning",
+        "PairFiles": "corpus",
         "ParallelFiles": "corpus",
         "ParallelText": "corpus",
         "open_parallel": "corpus",

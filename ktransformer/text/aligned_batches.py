@@ -21,10 +21,13 @@ class AlignedBatches(EpochBatches):
         self._batches, self._aligner = batches, aligner
         self.steps_per_epoch, self.batch_tokens = batches.steps_per_epoch, batches.batch_tokens
         self.tokens, self.too_long = batches.tokens, batches.too_long
+        self.weighted = batches.weighted
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        for inputs, labels in self._batches.epoch(epoch, first_step):
-            yield {**inputs, "alignment": self._aligner.align(inputs["source"], labels)}, labels
+        for inputs, *others in self._batches.epoch(epoch, first_step):
+            alignment = self._aligner.align(inputs["source"], others[0])
+            aligned: Any = ({**inputs, "alignment": alignment}, *others)
+            yield aligned
 
     def input_specs(self) -> Any:
         import tensorflow as tf
@@ -35,7 +38,7 @@ class AlignedBatches(EpochBatches):
 def pairs_of(batches: EpochBatches, most: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
     """Yields the ids of the first `most` pairs of the first epoch, a source and a target each."""
     count = 0
-    for inputs, labels in batches.epoch(0):
+    for inputs, labels, *_ in batches.epoch(0):
         for pair in zip(inputs["source"], labels, strict=True):
             if count == most:
                 return

@@ -95,6 +95,14 @@ class BaseTokenizer(tf.Module, abc.ABC):
         """The SHA-256 of the file, in hexadecimal: which tokenizer this is."""
         return hashlib.sha256(self.model).hexdigest()
 
+    def tag_id(self, tag: str) -> int:
+        """Returns the id of a symbol: `"2de"` or `"<2de>"` for `<2de>`.
+
+        Raises:
+            InputError: The tokenizer has no such symbol.
+        """
+        return self.symbols[find_tag(tag, self.symbols)]
+
     def save(self, path: str | Path) -> None:
         """Writes the tokenizer's file."""
         Path(path).write_bytes(self.model)
@@ -148,6 +156,24 @@ class BaseTokenizer(tf.Module, abc.ABC):
             ragged = self.encode(tf.constant(lines[i : i + 10_000]))
             encoded += np.split(ragged.flat_values.numpy(), ragged.row_splits.numpy()[1:-1])
         return encoded
+
+
+def find_tag(tag: str, symbols: Iterable[str]) -> str:
+    """Returns the symbol that a tag names: `<2de>` for `"2de"` or `"<2de>"`.
+
+    Args:
+        tag: The name.
+        symbols: The symbols of a model.
+
+    Raises:
+        InputError: None of them has this name.
+    """
+    symbols = tuple(symbols)
+    for symbol in (tag, f"<{tag}>"):
+        if symbol in symbols:
+            return symbol
+    known = f"one of {', '.join(symbols)}" if symbols else "null for a model without symbols"
+    raise InputError(f"tag must be {known}; got {tag!r}.")
 
 
 T = TypeVar("T", bound=type[BaseTokenizer])

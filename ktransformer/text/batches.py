@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from ktransformer.text.sampling import SubwordSampler
+    from ktransformer.text.symbol_inserter import SymbolInserter
 
-Batch = tuple[Any, np.ndarray]  # The model's inputs, by name or a single array, and the labels.
+# The model's inputs, by name or a single array, the labels, and possibly the weights `[B]`.
+Batch = tuple[Any, np.ndarray] | tuple[Any, np.ndarray, np.ndarray]
 
 
 class EpochBatches(abc.ABC):
@@ -30,6 +32,7 @@ class EpochBatches(abc.ABC):
         too_long: Pairs left out because of their length.
         failure: The error that ended a `dataset`, of which TensorFlow reports only the message;
             None if there was none.
+        weighted: Whether a batch has a third part, the weights of its rows.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("source", "target")
@@ -38,13 +41,15 @@ class EpochBatches(abc.ABC):
     tokens: int
     too_long: int
     failure: InputError | None = None
+    weighted: bool = False
 
     @abc.abstractmethod
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yields the batches of one epoch, counted from 0, beginning with `first_step`.
 
         Each is `({"source": [B, S], "target": [B, T]}, labels [B, T])`, int32. The target is the
-        labels shifted by one position, after the start token.
+        labels shifted by one position, after the start token. Where `weighted`, the weights `[B]`
+        follow, float32: `fit` multiplies the losses of a row's tokens by its weight.
         """
 
     def stream(self, first_update: int = 0) -> Iterator[Batch]:
@@ -70,6 +75,8 @@ class EpochBatches(abc.ABC):
         from ktransformer.text.without_autotune import without_autotune
 
         signature: Any = (self.input_specs(), tf.TensorSpec((None, None), tf.int32))
+        if self.weighted:
+            signature += (tf.TensorSpec((None,), tf.float32),)
         batches = tf.data.Dataset.from_generator(
             lambda: self._stream_for_tensorflow(first_update), output_signature=signature
         )
@@ -113,6 +120,7 @@ class TokenBatches(EpochBatches):
         shuffle: Whether every epoch has another order.
         seed: Seed of the order and of the `samplers`.
         samplers: A sampler of the sources and one of the targets, for the same lines.
+        inserter: Puts symbols into the pairs of each epoch; these count as drawn, too.
         copies: Number of times that a batch repeats its rows; `RDrop` needs 2. `batch_tokens`
             counts them once.
         row_multiple: The number of rows of every batch is a multiple of this, for devices that
@@ -120,9 +128,10 @@ class TokenBatches(EpochBatches):
         share: `(index, count)`, to keep only the rows of process `index`, from 0, of `count`
             processes; `count` divides `row_multiple`.
         special_ids: The target tokenizer's `special_ids`; the padding is that of both sides.
+        weights: The weight of each pair in the loss, above 0; None for 1.
 
     Raises:
-        InputError: The sides differ in number or are no ids, no pair is short enough, or
+        InputError: Sides or weights differ in number, a side is no ids, no pair is short enough, or
             `batch_tokens` is below `max_length`.
     """
 
@@ -137,22 +146,32 @@ class TokenBatches(EpochBatches):
         shuffle: bool = True,
         seed: int = 0,
         samplers: "tuple[SubwordSampler, SubwordSampler] | None" = None,
+        inserter: "SymbolInserter | None" = None,
         copies: int = 1,
         row_multiple: int = 1,
         share: tuple[int, int] = (0, 1),
         special_ids: SpecialIds = DEFAULT_SPECIAL_IDS,
+        weights: Sequence[float] | np.ndarray | None = None,
     ) -> None:
         if len(sources) != len(targets):
             raise InputError(
                 "sources and targets must be as many; "
                 f"got {len(sources)} sources and {len(targets)} targets."
             )
+        if weights is not None and len(weights) != len(sources):
+            raise InputError(
+                "weights must be as many as the pairs; "
+                f"got {len(weights)} weights and {len(sources)} pairs."
+            )
         if not len(sources):
             raise InputError("There is no pair to make batches of.")
         self._sides = _join(sources), _join(targets)
-        self._samplers, self._seed, self._copies = samplers, seed, copies
+        self._samplers, self._inserter, self._seed, self._copies = samplers, inserter, seed, copies
+        self._draws = samplers is not None or inserter is not None
         self._max_length, self._step, self._share = max_length, bucket_step, share
         self._special_ids = special_ids
+        self._weights = None if weights is None else np.asarray(weights, "float32")
+        self.weighted = weights is not None
         lengths = np.maximum(*(side.lengths for side in self._sides))
         self._buckets = Buckets(
             lengths,
@@ -170,16 +189,21 @@ class TokenBatches(EpochBatches):
         self.steps_per_epoch = self._buckets.steps_per_epoch
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        sides = self._sides if self._samplers is None else self._sample(epoch)
+        sides = self._sample(epoch) if self._draws else self._sides
         for slot in itertools.islice(self._buckets.epoch(epoch), first_step, None):
             yield self._batch(slot, *sides)
 
     def _sample(self, epoch: int) -> tuple[JoinedIds, JoinedIds]:
         """Draws an epoch's ids of both sides."""
-        draws = []
-        for i, sampler in enumerate(self._samplers or ()):
-            random = np.random.default_rng([self._seed, epoch, i])
-            draws.append(sampler.sample(random))
+        draws = self._sides
+        if self._samplers is not None:
+            source, target = (
+                sampler.sample(np.random.default_rng([self._seed, epoch, i]))
+                for i, sampler in enumerate(self._samplers)
+            )
+            draws = source, target
+        if self._inserter is not None:
+            draws = self._inserter.insert(*draws, np.random.default_rng([self._seed, epoch, 2]))
         fits = np.maximum(*(draw.lengths for draw in draws)) <= self._max_length
         source, target = (
             JoinedIds.choose(fits, draw, side)
@@ -189,7 +213,7 @@ class TokenBatches(EpochBatches):
 
     def _batch(self, slot: Slot, sources: JoinedIds, targets: JoinedIds) -> Batch:
         length, pad_id = slot.length, self._special_ids.pad
-        if self._samplers is not None:
+        if self._draws:
             longest = max(side.lengths_at(slot.rows).max() for side in (sources, targets))
             length = min(-(-longest // self._step) * self._step, self._max_length)
         source = sources.padded(slot.rows, slot.size, length, pad_id)
@@ -203,7 +227,16 @@ class TokenBatches(EpochBatches):
         source, target, labels = (
             np.tile(ids[own], (self._copies, 1)) for ids in (source, target, labels)
         )
-        return {"source": source, "target": target}, labels
+        inputs = {"source": source, "target": target}
+        if self._weights is None:
+            return inputs, labels
+        weights = np.pad(self._weights[slot.rows], (0, slot.size - len(slot.rows)))
+        return inputs, labels, np.tile(weights[own], self._copies)
+
+
+def with_weights(batch: Batch) -> Batch:
+    """Returns a batch with a weight of 1 for each row if it has none."""
+    return batch if len(batch) == 3 else (*batch, np.ones(len(batch[1]), "float32"))
 
 
 def _join(ids: Sequence[np.ndarray] | JoinedIds) -> JoinedIds:

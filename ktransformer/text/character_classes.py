@@ -82,7 +82,7 @@ def _class_of(point: int) -> CharacterClass:
 @functools.cache
 def _pages() -> tuple[np.ndarray, np.ndarray]:
     """Returns the page of each `_PAGE` code points, and the pages that differ."""
-    classes = np.array([_class_of(point) for point in range(_END)], np.int32)
+    classes = np.array([_class_of(point) for point in range(_END)], np.int8)
     for kind, characters in _OF_CHARACTERS.items():
         classes[[ord(character) for character in characters]] = kind
     pages, page_of = np.unique(classes.reshape(-1, _PAGE), axis=0, return_inverse=True)
@@ -94,13 +94,16 @@ def character_classes(points: tf.Tensor) -> tf.Tensor:
     page_of, pages = _pages()
     low = tf.minimum(points, _END - 1)
     page = tf.gather(tf.constant(page_of), low // _PAGE)
-    found = tf.gather(tf.constant(pages), page * _PAGE + low % _PAGE)
+    found = tf.cast(tf.gather(tf.constant(pages), page * _PAGE + low % _PAGE), tf.int32)
     return tf.where(points < _END, found, CharacterClass.IDEOGRAPH)
 
 
 def is_one_of(classes: tf.Tensor, *kinds: CharacterClass) -> tf.Tensor:
-    """Returns where a character is of one of these classes: bool `[N]`."""
-    found = tf.equal(classes, kinds[0])
-    for kind in kinds[1:]:
-        found = found | tf.equal(classes, kind)
-    return found
+    """Returns where a character is of one of these classes: int32 -> bool, of the same shape."""
+    return tf.gather(tf.constant([kind in kinds for kind in CharacterClass]), classes)
+
+
+def is_any_of(points: tf.Tensor, characters: str) -> tf.Tensor:
+    """Returns where a code point is one of these characters: int32 -> bool, of the same shape."""
+    found = tf.equal(tf.expand_dims(points, -1), tf.constant([ord(each) for each in characters]))
+    return tf.reduce_any(found, axis=-1)

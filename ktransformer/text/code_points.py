@@ -109,6 +109,28 @@ def _join_runs(strings: tf.Tensor, splits: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
     return tf.gather(joined, tf.range(tf.shape(row)[0])), new_splits
 
 
+def join_segments(
+    source: tf.Tensor, starts: tf.Tensor, lengths: tf.Tensor, row_splits: tf.Tensor
+) -> tf.RaggedTensor:
+    """Joins segments of bytes into texts.
+
+    Args:
+        source: Int32 `[N]`, bytes.
+        starts: Int32 `[M]`, the place of the first byte of each segment.
+        lengths: Int32 `[M]`, its bytes.
+        row_splits: Int32 `[B + 1]`, the segments of each text.
+
+    Returns:
+        Ragged int32 `[B, (bytes)]`.
+    """
+    splits = tf.concat([[0], tf.cumsum(lengths)], axis=0)
+    segment = row_ids(splits)
+    place = tf.gather(starts - splits[:-1], segment) + tf.range(tf.shape(segment)[0])
+    return tf.RaggedTensor.from_row_splits(
+        tf.gather(source, place), tf.gather(splits, row_splits), validate=False
+    )
+
+
 def slice_texts(texts: tf.Tensor, starts: tf.RaggedTensor, ends: tf.RaggedTensor) -> tf.Tensor:
     """Cuts pieces from texts `[B]`.
 

@@ -1,6 +1,7 @@
 """Parallel text from files: read strictly, paired by line, with every exclusion counted."""
 
 import codecs
+import copy
 import dataclasses
 import gzip
 import itertools
@@ -8,8 +9,11 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, brief
+from ktransformer.text.cleaning import WEIGHTLESS, Cleaner, Cleaning, Pair
 from ktransformer.text.line_limits import LengthBound, is_empty
+
+_WEIGHTS = 1e-6, 1e6  # The least and the greatest weight of a pair, but for 0.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +26,13 @@ class ParallelText:
     """Pairs left out because a side is empty, or holds only spaces and invisible characters."""
     too_long: int = 0
     """Pairs left out because a side is too long for any tokenizer; see `leave_out`."""
+    weights: list[float] | None = None
+    """The weight of each pair in the loss, above 0; None where all are 1."""
+    dropped: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Pairs left out by each rule of `cleaned`, and for their weight of 0, by `"weight 0"`."""
+    tag: str | None = None
+    """The symbol and a space that every source begins with; the rules of `cleaned` do not see
+    it."""
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -32,15 +43,56 @@ class ParallelText:
         kept = [not bound.excludes(*pair) for pair in pairs]
         if all(kept):
             return self
-        return ParallelText(
-            list(itertools.compress(self.sources, kept)),
-            list(itertools.compress(self.targets, kept)),
-            self.empty,
-            self.too_long + kept.count(False),
+        return dataclasses.replace(
+            self,
+            sources=list(itertools.compress(self.sources, kept)),
+            targets=list(itertools.compress(self.targets, kept)),
+            too_long=self.too_long + kept.count(False),
+            weights=self.weights and list(itertools.compress(self.weights, kept)),
         )
+
+    def cleaned(self, cleaning: Cleaning) -> "ParallelText":
+        """Returns the text without the pairs that the rules drop, and counts these.
+
+        Raises:
+            InputError: No pair is left.
+        """
+        cleaner = Cleaner(cleaning)
+        weights = self.weights or [1.0] * len(self)
+        bare = [source.removeprefix(_prefix(self.tag)) for source in self.sources]
+        pairs = zip(bare, self.targets, weights, strict=True)
+        kept = next(_blocks(cleaner.keep(pairs), None), _NOTHING)
+        if not kept:
+            raise InputError(f"Cleaning leaves no pair; it dropped {cleaner.counts}.")
+        dropped = self.dropped | cleaner.counts
+        kept = dataclasses.replace(kept, empty=self.empty, too_long=self.too_long, dropped=dropped)
+        return kept.tagged(self.tag)
+
+    def tagged(self, tag: str | None) -> "ParallelText":
+        """Returns the text with a symbol before every source; None for none."""
+        if tag is None:
+            return self
+        sources = [_prefix(tag) + source for source in self.sources]
+        return dataclasses.replace(self, sources=sources, tag=tag)
+
+
+def _prefix(tag: str | None) -> str:
+    return "" if tag is None else f"{tag} "
 
 
 _NOTHING = ParallelText([], [], 0)
+
+
+def interleave(texts: Sequence[ParallelText]) -> ParallelText:
+    """Joins texts: the first pair of each, then the second of each, and so on."""
+    sides = [[text.sources for text in texts], [text.targets for text in texts]]
+    sources, targets = (
+        [line for lines in itertools.zip_longest(*side) for line in lines if line is not None]
+        for side in sides
+    )
+    return ParallelText(
+        sources, targets, sum(t.empty for t in texts), sum(t.too_long for t in texts)
+    )
 
 
 def read_lines(paths: str | Path | Sequence[str | Path]) -> Iterator[str]:
@@ -105,14 +157,25 @@ class ParallelFiles:
     Args:
         source_paths: A path, or several whose lines follow each other.
         target_paths: Likewise. As many as there are of the sources are paired one by one.
+        tag: A symbol that is put before every source; None for none.
     """
 
     def __init__(
         self,
         source_paths: str | Path | Sequence[str | Path],
         target_paths: str | Path | Sequence[str | Path],
+        *,
+        tag: str | None = None,
     ) -> None:
         self.source_paths, self.target_paths = _paths(source_paths), _paths(target_paths)
+        self._tag = tag
+        self._cleaning: Cleaning | None = None
+
+    def cleaned(self, cleaning: Cleaning) -> "ParallelFiles":
+        """Returns the files without the pairs that the rules drop; each pass counts these."""
+        files = copy.copy(self)
+        files._cleaning = cleaning
+        return files
 
     def blocks(self, max_pairs: int | None) -> Iterator[ParallelText]:
         """Reads the pairs in order, in blocks that are all that is held.
@@ -125,9 +188,12 @@ class ParallelFiles:
             InputError: The sides have different numbers of lines, or a file cannot be read (see
                 `read_lines`); the blocks before have been yielded.
         """
-        return _blocks(self._pairs(), max_pairs)
+        cleaner = None if self._cleaning is None else Cleaner(self._cleaning)
+        for block in _blocks(self.pairs(), max_pairs, cleaner):
+            yield block.tagged(self._tag)
 
-    def _pairs(self) -> Iterator[tuple[str, str]]:
+    def pairs(self) -> Iterator[Pair]:
+        """Reads the pairs, those with an empty side included; some have a weight after them."""
         first, second = self.source_paths, self.target_paths
         if len(first) == len(second) > 1:  # File by file: two wrong counts may make a right sum.
             for source, target in zip(first, second, strict=True):
@@ -136,22 +202,66 @@ class ParallelFiles:
             yield from _read_pairs(first, second)
 
 
+class PairFiles(ParallelFiles):
+    """TSV files of a source, a tab, a target, and possibly a tab and a weight, in each line.
+
+    The weight is that of the pair in the loss; without one it is 1. A pair of weight 0 is left out
+    and counted.
+
+    Args:
+        paths: A path, or several whose lines follow each other.
+        tag: See `ParallelFiles`.
+    """
+
+    def __init__(self, paths: str | Path | Sequence[str | Path], *, tag: str | None = None) -> None:
+        super().__init__(paths, (), tag=tag)
+
+    def pairs(self) -> Iterator[Pair]:
+        """Reads the pairs and their weights.
+
+        Raises:
+            InputError: A line has no tab or more than two, or its weight is neither 0 nor from
+                0.000001 to 1,000,000.
+        """
+        for fields, name in _split_tsv(self.source_paths, most_tabs=2):
+            yield fields[0], fields[1], *(_read_weight(word, name) for word in fields[2:])
+
+
+def _read_weight(word: str, name: str) -> float:
+    try:
+        weight = float(word)
+    except ValueError:
+        weight = -1.0
+    if weight != 0 and not _WEIGHTS[0] <= weight <= _WEIGHTS[1]:
+        raise InputError(
+            f"{name}: weight must be 0 or a number from 0.000001 to 1000000; got {brief(word)}."
+        )
+    return weight
+
+
 def open_parallel(
     source_paths: str | Path | Sequence[str | Path],
     target_paths: str | Path | Sequence[str | Path],
     *,
     max_pairs: int,
+    tag: str | None = None,
 ) -> ParallelText | ParallelFiles:
     """Reads parallel text of at most `max_pairs` pairs, and leaves a longer one in its files.
+
+    A `tag` is put before every source.
 
     Raises:
         InputError: See `read_parallel`; or the text is longer and a file of it can be read only
             once, as a pipe.
     """
-    files = ParallelFiles(source_paths, target_paths)
+    return open_files(ParallelFiles(source_paths, target_paths, tag=tag), max_pairs=max_pairs)
+
+
+def open_files(files: ParallelFiles, *, max_pairs: int) -> ParallelText | ParallelFiles:
+    """Reads the text of files as `open_parallel` does."""
     text = next(files.blocks(max_pairs + 1), _NOTHING)
     if len(text) <= max_pairs:
-        return _check_some(text, _names(source_paths))
+        return _check_some(text, _names(files.source_paths))
     for path in (*files.source_paths, *files.target_paths):
         if not Path(path).is_file():
             raise InputError(
@@ -164,14 +274,18 @@ def open_parallel(
 def read_parallel(
     source_paths: str | Path | Sequence[str | Path],
     target_paths: str | Path | Sequence[str | Path],
+    *,
+    tag: str | None = None,
 ) -> ParallelText:
     """Reads two files, or two lists of files, whose lines belong together.
+
+    A `tag` is put before every source.
 
     Raises:
         InputError: The sides have different numbers of lines, no pair is left, or a file cannot
             be read (see `read_lines`).
     """
-    text = next(ParallelFiles(source_paths, target_paths).blocks(None), _NOTHING)
+    text = next(ParallelFiles(source_paths, target_paths, tag=tag).blocks(None), _NOTHING)
     return _check_some(text, _names(source_paths))
 
 
@@ -210,36 +324,64 @@ def read_tsv(paths: str | Path | Sequence[str | Path]) -> ParallelText:
     Raises:
         InputError: A line has not exactly one tab, no pair is left, or a file cannot be read.
     """
-    return _check_some(next(_blocks(_split_tsv(paths), None), _NOTHING), _names(paths))
+    pairs = (fields for fields, _ in _split_tsv(paths, most_tabs=1))
+    return _check_some(next(_blocks(pairs, None), _NOTHING), _names(paths))
 
 
-def _split_tsv(paths: str | Path | Sequence[str | Path]) -> Iterator[tuple[str, str]]:
+def _split_tsv(
+    paths: str | Path | Sequence[str | Path], *, most_tabs: int
+) -> Iterator[tuple[list[str], str]]:
+    """Yields the fields of each line, and its file and number for errors."""
+    form = "a source, a tab and a target" + (", or these, a tab and a weight" * (most_tabs - 1))
     for path in _paths(paths):
         for number, line in enumerate(read_lines(path), start=1):
-            fields = line.split("\t")
-            if len(fields) != 2:
-                raise InputError(
-                    f"{path}, line {number}, must be a source, a tab and a target; "
-                    f"got {len(fields) - 1} tabs."
-                )
-            yield fields[0], fields[1]
+            fields, name = line.split("\t"), f"{path}, line {number}"
+            if not 1 <= len(fields) - 1 <= most_tabs:
+                raise InputError(f"{name}, must be {form}; got {len(fields) - 1} tabs.")
+            yield fields, name
 
 
-def _blocks(pairs: Iterable[tuple[str, str]], max_pairs: int | None) -> Iterator[ParallelText]:
-    sources: list[str] = []
-    targets: list[str] = []
-    empty = 0
-    for source, target in pairs:
+def _blocks(
+    pairs: Iterable[Pair], max_pairs: int | None, cleaner: Cleaner | None = None
+) -> Iterator[ParallelText]:
+    block = _Block()
+    counts: dict[str, int] = {} if cleaner is None else cleaner.counts
+    for pair in pairs if cleaner is None else cleaner.keep(pairs):
+        block.add(*pair)
+        if len(block.sources) == max_pairs:
+            yield block.finish(counts)
+            block = _Block()
+    if block.sources or block.empty or block.weightless or any(counts.values()):
+        yield block.finish(counts)
+
+
+class _Block:
+    """A block of pairs while it is read."""
+
+    def __init__(self) -> None:
+        self.sources: list[str] = []
+        self.targets: list[str] = []
+        self.weights: list[float] = []
+        self.empty = self.weightless = 0
+
+    def add(self, source: str, target: str, weight: float = 1.0) -> None:
         if is_empty(source) or is_empty(target):
-            empty += 1
-            continue
-        sources.append(source)
-        targets.append(target)
-        if len(sources) == max_pairs:
-            yield ParallelText(sources, targets, empty)
-            sources, targets, empty = [], [], 0
-    if sources or empty:
-        yield ParallelText(sources, targets, empty)
+            self.empty += 1
+        elif weight == 0:
+            self.weightless += 1
+        else:
+            self.sources.append(source)
+            self.targets.append(target)
+            self.weights.append(weight)
+
+    def finish(self, counts: dict[str, int]) -> ParallelText:
+        """Returns the block, and takes the counts of what was dropped since the last one."""
+        dropped = counts | ({WEIGHTLESS: self.weightless} if self.weightless else {})
+        counts.update(dict.fromkeys(counts, 0))
+        weights = None if self.weights.count(1.0) == len(self.weights) else self.weights
+        return ParallelText(
+            self.sources, self.targets, self.empty, weights=weights, dropped=dropped
+        )
 
 
 def _check_some(text: ParallelText, name: str) -> ParallelText:

@@ -51,6 +51,33 @@ def read_blocks(
         yield block
 
 
+def read_byte_blocks(descriptor: int, name: str, *, max_bytes: int = 1 << 18) -> Iterator[bytes]:
+    """Yields a stream's bytes in blocks that end behind a line end, as it delivers them.
+
+    Args:
+        descriptor: File descriptor to read from.
+        name: The stream's name in errors.
+        max_bytes: Bytes at which a block ends; a longer line is held whole.
+
+    Raises:
+        InputError: The stream cannot be read; what came before has been yielded.
+    """
+    held = bytearray()
+    searched = 0  # No line end lies before.
+    while data := _read(descriptor, name):
+        held += data
+        end = held.rfind(b"\n", searched) + 1
+        full = len(held) >= max_bytes
+        if end and (full or not _has_more(descriptor, _BULK_SECONDS)):
+            yield bytes(held[:end])
+            del held[:end]
+            searched = len(held)
+        elif not end:
+            searched = len(held)
+    if held:
+        yield bytes(held)
+
+
 def _read_whole_lines(descriptor: int, name: str) -> Iterator[list[bytes]]:
     """Yields the lines, possibly none, that each read completes."""
     rest = bytearray()  # The start of an incomplete line; mutable, because it may be long.

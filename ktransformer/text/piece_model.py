@@ -1,7 +1,7 @@
 """Reads and edits serialized SentencePiece models: symbols, single pieces, their properties."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ktransformer.errors import InputError
@@ -19,7 +19,6 @@ SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # Marks a leading space in a piece.
 UNKNOWN_PENALTY = 10  # How far below the lowest piece SentencePiece scores an unknown character.
 
 _LONGEST_SYMBOL = 64  # Characters: as many as are encoded for each token that a text may have.
-_SCORE_MARGIN = 0.1  # Of an added word over its segmentation: far above rounding.
 
 
 def add_symbols(model: bytes, symbols: Sequence[str], tags: Sequence[str] = ()) -> bytes:
@@ -157,60 +156,6 @@ def select_pieces(model: bytes, ids: Sequence[int]) -> bytes:
     smaller.trainer_spec.vocab_size = len(kept)
     serialized: bytes = smaller.SerializeToString()
     return serialized
-
-
-def add_words(model: bytes, words: Sequence[str]) -> tuple[bytes, list[list[int]]]:
-    """Adds whole words to a unigram model as pieces behind its last id.
-
-    A word gets a score just above its best segmentation, so that a text with this word always
-    contains the new piece; it is at least the lowest score, on which that of unknown characters
-    depends.
-
-    Args:
-        model: A model for which `lite_obstacle` is None, with all pieces in its table of ids.
-        words: Words that are no pieces yet, each once.
-
-    Returns:
-        The new model, and for each added word, in the order of the new ids, the ids of the pieces
-        that it had before.
-
-    Raises:
-        InputError: A word is empty, has a space or a line end in it, is a piece already or is there
-            twice, or the model is of another kind.
-    """
-    if lite_obstacle(model) is not None or find_symbols(model) or find_unlisted(model) is not None:
-        reason = lite_obstacle(model) or "it has symbols, or pieces without an id"
-        raise InputError(f"Pieces cannot be added to the tokenizer: {reason}.")
-    before = open_processor(model)
-    pieces = [before.normalize(word) for word in words]
-    for word, piece in zip(words, pieces, strict=True):
-        if len(piece) < 2 or SPACE in piece[1:]:
-            raise InputError(f"A piece to add must be one word; got {word!r}.")
-        if before.id_to_piece(before.piece_to_id(piece)) == piece or pieces.count(piece) > 1:
-            raise InputError(f"A piece to add must be new and given once; got {word!r}.")
-    proto = piece_schema().ModelProto.FromString(model)
-    lowest = min(each.score for each in proto.pieces if each.type == proto.SentencePiece.NORMAL)
-    scores: dict[str, float] = {}
-    for length in sorted({len(piece) for piece in pieces}):  # A piece may contain shorter ones.
-        processor = open_processor(_with_pieces(model, scores))
-        for piece in (piece for piece in pieces if len(piece) == length):
-            ids = processor.encode(piece.replace(SPACE, " "))
-            known = processor.unk_id() not in ids
-            best = sum(processor.get_score(ids)) + _SCORE_MARGIN if known else lowest
-            scores[piece] = max(best, lowest)
-    scores = {piece: scores[piece] for piece in pieces}  # In the order of the words.
-    replaced = [before.encode(piece.replace(SPACE, " ")) for piece in pieces]
-    return _with_pieces(model, scores), replaced
-
-
-def _with_pieces(model: bytes, scores: Mapping[str, float]) -> bytes:
-    """Returns a model with pieces of some scores behind its last."""
-    proto = piece_schema().ModelProto.FromString(model)
-    for piece, score in scores.items():
-        proto.pieces.add(piece=piece, score=score)
-    proto.trainer_spec.vocab_size = len(proto.pieces)
-    extended: bytes = proto.SerializeToString()
-    return extended
 
 
 def lite_obstacle(model: bytes) -> str | None:

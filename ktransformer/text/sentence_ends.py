@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from ktransformer.text.character_classes import CharacterClass, is_one_of
-from ktransformer.text.joined_lines import JoinedLines, before, behind, count
+from ktransformer.text.character_classes import CharacterClass, is_any_of, is_one_of
+from ktransformer.text.joined_lines import JoinedLines, count
 from ktransformer.text.sentence_words import (
     LONGEST,
     PRIME,
@@ -18,30 +18,13 @@ from ktransformer.text.sentence_words import (
     words_before,
     words_behind,
 )
+from ktransformer.text.stop_tails import Tails, find_tails
 
 _SKIPPED = 6  # Characters between a stop and the first word behind it: spaces, quotes, dashes.
 _SPEECH = 5  # Characters behind a quotation among which a verb of speaking is looked for.
 _SPEECH_VERBS = "说說问問道喊叫答嚷"
 _QUOTE_PARTICLES = "とっはがのをにでもなへ"
 _NAME_PARTICLES = "のを"  # No sentence begins with them: the stop belongs to a name.
-
-
-class _Tails(NamedTuple):
-    """The C ends of sentences that are possible: stops, with the quotes and brackets behind them.
-
-    Attributes:
-        first: Int32 `[C]`, the place of the first terminal character.
-        last: Int32 `[C]`, the place of the last terminal character, quote or bracket.
-        plain: Bool `[C]`, the only terminal character is a full stop.
-        wide: Bool `[C]`, it ends a sentence even if a letter follows at once.
-        quoted: Bool `[C]`, quotes or brackets stand behind it.
-    """
-
-    first: tf.Tensor
-    last: tf.Tensor
-    plain: tf.Tensor
-    wide: tf.Tensor
-    quoted: tf.Tensor
 
 
 class _Word(NamedTuple):
@@ -74,7 +57,6 @@ class _Next(NamedTuple):
         lower: Bool `[C]`, the word begins in lower case, and is not like "iPhone".
         dotted_number: Bool `[C]`, it is a number with a full stop.
         initial: Bool `[C]`, it is a letter with a full stop.
-        place: Int32 `[C]`, its first character.
     """
 
     character: tf.Tensor
@@ -83,12 +65,11 @@ class _Next(NamedTuple):
     lower: tf.Tensor
     dotted_number: tf.Tensor
     initial: tf.Tensor
-    place: tf.Tensor
 
 
 def sentence_ends(lines: JoinedLines) -> tf.Tensor:
     """Returns where a sentence ends before the end of its line: bool `[K]`."""
-    tails = _find_tails(lines)
+    tails = find_tails(lines)
     word, following = _read_before(lines, tails), _read_behind(lines, tails)
     apart = tf.equal(following.character, CharacterClass.SPACE)
     ends = apart & (~following.lower | (_in_lower_case(lines, tails) & tf.equal(word.kind, 0)))
@@ -103,90 +84,26 @@ def sentence_ends(lines: JoinedLines) -> tf.Tensor:
     )
 
 
-def _find_tails(lines: JoinedLines) -> _Tails:
-    classes = lines.classes
-    white = is_one_of(classes, CharacterClass.SPACE, CharacterClass.LINE_BREAK)
-    stop = tf.equal(classes, CharacterClass.STOP) & (~before(white) | behind(white))
-    exclamation = tf.equal(classes, CharacterClass.EXCLAMATION)
-    wide = tf.equal(classes, CharacterClass.WIDE_STOP)
-    terminal = stop | exclamation | wide | tf.equal(classes, CharacterClass.ELLIPSIS)
-    guillemet = tf.equal(lines.points, ord("»")) & before(white) & behind(white)  # In French.
-    closing = is_one_of(classes, CharacterClass.CLOSING, CharacterClass.EMOJI) | guillemet
-    quote = tf.equal(classes, CharacterClass.QUOTE)
-    letter = is_one_of(
-        classes, CharacterClass.UPPER, CharacterClass.LETTER, CharacterClass.IDEOGRAPH
-    )
-    opening = _is_any(lines.points, "“‘«") & before(quote) & behind(letter)  # As in ”“.
-    quote = quote & ~before(white) & ~opening
-    tail = terminal | closing | quote
-    joint = before(tail) & behind(terminal | closing)  # A space within a tail.
-    tail = tail | (tf.equal(classes, CharacterClass.SPACE) & joint)
-    first = tf.where(tail & ~before(tail))[:, 0]
-    last = tf.where(tail & ~behind(tail))[:, 0]
-
-    def within(mask: tf.Tensor) -> tf.Tensor:
-        counts = count(mask)
-        return tf.gather(counts, last + 1) - tf.gather(counts, first)
-
-    follows = tf.gather(behind(classes), last)
-    ends_at_once = within(wide) > 0
-    ends_at_once |= (within(exclamation) > 0) & tf.equal(follows, CharacterClass.IDEOGRAPH)
-    spaced = tf.equal(follows, CharacterClass.SPACE)
-    chosen = tf.where((within(terminal) > 0) & (spaced | ends_at_once))[:, 0]  # [C]
-    # The first terminal character of a tail is the one behind those of the tails before it.
-    places = tf.where(terminal)[:, 0]
-    index = tf.gather(count(terminal), tf.gather(first, chosen))
-    return _Tails(
-        first=tf.cast(tf.gather(places, index), tf.int32),
-        last=tf.cast(tf.gather(last, chosen), tf.int32),
-        plain=tf.gather(tf.equal(within(terminal), 1) & tf.equal(within(stop), 1), chosen),
-        wide=tf.gather(ends_at_once, chosen),
-        quoted=~tf.gather(terminal, tf.gather(last, chosen)),
-    )
-
-
-def _read_before(lines: JoinedLines, tails: _Tails) -> _Word:
+def _read_before(lines: JoinedLines, tails: Tails) -> _Word:
     at = tails.first - 1
     points, classes, inside = _window(lines, at, -1)
-    length = _length(inside)
-    start = at - length  # The place before the word.
-    hashes = hash_points(points, inside)
-    kind = look_up(hashes, words_before(), backwards=True)
-    mark = inside & tf.equal(classes, CharacterClass.MARK)
-    dot = inside & tf.equal(classes, CharacterClass.STOP)
-    digit = inside & tf.equal(classes, CharacterClass.DIGIT)
-    letter = inside & ~(mark | dot | digit | tf.equal(classes, CharacterClass.IDEOGRAPH))
-    # Each part is one letter where there is one letter more than dots, and none follows another.
-    marks = _length(mark)
-    initial = tf.equal(_length(letter), _length(dot) + 1) & ~tf.reduce_any(digit, axis=1)
-    initial &= ~tf.reduce_any(letter[:, 1:] & letter[:, :-1], axis=1)
-    initial &= tf.equal(marks, 0) | tf.reduce_any(dot, axis=1)
-    initial &= tf.equal(length, _length(letter) + _length(dot) + marks)
-    apostrophe = _is_any(_at(lines.points, start), "'’")
-    initial &= ~apostrophe
-    number = tf.equal(length, _length(digit)) & (length > 0) & (length < 4)
+    start = at - _length(inside)  # The place before the word.
+    initial = _is_initial(classes, inside) & ~is_any_of(tf.gather(lines.points, start), "'’")
+    digits = _length(inside & tf.equal(classes, CharacterClass.DIGIT))
     # The word before: "z." in "z. B.", "am" in "am 3. Mai".
-    spaced = tf.equal(_at(lines.classes, start), CharacterClass.SPACE)
+    spaced = tf.equal(tf.gather(lines.classes, start), CharacterClass.SPACE)
     previous = start - tf.cast(spaced, tf.int32)
-    previous_class = _at(lines.classes, previous)
+    previous_class = tf.gather(lines.classes, previous)
     dotted = spaced & tf.equal(previous_class, CharacterClass.STOP)
-    points, _, inside = _window(lines, previous, -1)
-    joined = (hashes + hash_points(points, inside, tf.minimum(length, LONGEST))) % PRIME
-    joined_kind = tf.where(dotted, look_up(joined, words_before(), backwards=True), 0)
-    previous_kind = look_up(
-        tf.where(dotted, hash_points(points[:, 1:], inside[:, 1:]), hash_points(points, inside)),
-        words_before(),
-        backwards=True,
-    )
-    kind = tf.where(joined_kind > 0, joined_kind, kind)
+    kind, previous_kind = _look_up_both(lines, (points, inside), previous, dotted)
     behind_number = spaced & is_one_of(previous_class, CharacterClass.DIGIT, CharacterClass.UPPER)
-    is_lower = tf.equal(_at(lines.classes, at), CharacterClass.LOWER)
-    by_default = tf.where(is_lower & behind_number, Before.END, Before.MAYBE)
+    is_lower = tf.equal(tf.gather(lines.classes, at), CharacterClass.LOWER)
+    by_default = tf.where(is_lower & behind_number, Before.END, Before.MAYBE)  # "5 m."
     kind = tf.where(tf.equal(kind, Before.UNKNOWN) & initial, by_default, kind)
     unit = tf.where(behind_number, Before.MAYBE, Before.NO_END)
     kind = tf.where(tf.equal(kind, Before.UNIT), unit, kind)
     kind = tf.where(tf.equal(kind, Before.DETERMINER), Before.UNKNOWN, kind)
-    listed = is_one_of(
+    stopped = is_one_of(
         previous_class,
         CharacterClass.STOP,
         CharacterClass.EXCLAMATION,
@@ -195,15 +112,53 @@ def _read_before(lines: JoinedLines, tails: _Tails) -> _Word:
     )
     return _Word(
         kind=kind,
-        number=number,
+        number=tf.equal(digits, _length(inside)) & (digits > 0) & (digits < 4),
         initial=initial,
-        opens=tf.equal(_at(lines.classes, start), CharacterClass.LINE_BREAK),
-        listed=spaced & listed & tf.equal(previous_kind, Before.UNKNOWN),
+        opens=tf.equal(tf.gather(lines.classes, start), CharacterClass.LINE_BREAK),
+        listed=spaced & stopped & tf.equal(previous_kind, Before.UNKNOWN),
         counted=spaced & tf.equal(previous_kind, Before.DETERMINER),
     )
 
 
-def _read_behind(lines: JoinedLines, tails: _Tails) -> _Next:
+def _is_initial(classes: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
+    """Returns which words are letters with dots between them: `[C, W]` -> bool `[C]`."""
+    mark = inside & tf.equal(classes, CharacterClass.MARK)
+    dot = inside & tf.equal(classes, CharacterClass.STOP)
+    letter = inside & is_one_of(
+        classes, CharacterClass.UPPER, CharacterClass.LOWER, CharacterClass.LETTER
+    )
+    letters, dots, marks = _length(letter), _length(dot), _length(mark)
+    only = tf.equal(letters, dots + 1) & tf.equal(letters + dots + marks, _length(inside))
+    # A letter with vowel signs and no dot may be a word, such as the Hindi for "is".
+    only &= tf.equal(marks, 0) | (dots > 0)
+    return only & ~tf.reduce_any(letter[:, 1:] & letter[:, :-1], axis=1)
+
+
+def _look_up_both(
+    lines: JoinedLines, word: tuple[tf.Tensor, tf.Tensor], previous: tf.Tensor, dotted: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Looks up words before stops, alone and behind an abbreviation before, and the words before.
+
+    Args:
+        lines: All characters.
+        word: The window of the word: code points, and where it is.
+        previous: Int32 `[C]`, the place where the word before ends.
+        dotted: Bool `[C]`, a full stop is there, and a space behind it.
+
+    Returns:
+        Int32 `[C]`, a `Before` of each word and of the one before it, without its full stop.
+    """
+    points, _, inside = _window(lines, previous, -1)
+    alone = hash_points(*word)
+    length = tf.minimum(_length(word[1]), LONGEST)
+    joined = (alone + hash_points(points, inside, length)) % PRIME
+    undotted = hash_points(points[:, 1:], inside[:, 1:])
+    before_it = tf.where(dotted, undotted, hash_points(points, inside))
+    kinds = look_up(tf.stack([alone, joined, before_it]), words_before(), backwards=True)
+    return tf.where(dotted & (kinds[1] > 0), kinds[1], kinds[0]), kinds[2]
+
+
+def _read_behind(lines: JoinedLines, tails: Tails) -> _Next:
     skipped = is_one_of(
         lines.classes,
         CharacterClass.SPACE,
@@ -213,30 +168,29 @@ def _read_behind(lines: JoinedLines, tails: _Tails) -> _Next:
     )
     place = tails.last + 1
     for _ in range(_SKIPPED):
-        place = place + tf.cast(_at(skipped, place), tf.int32)
-    word_class = _at(lines.classes, place)
+        place = place + tf.cast(tf.gather(skipped, place), tf.int32)
+    word_class = tf.gather(lines.classes, place)
     points, classes, inside = _window(lines, place, 1)
     stop = tf.equal(classes, CharacterClass.STOP)
     lower = tf.equal(word_class, CharacterClass.LOWER)
-    lower &= ~tf.equal(_at(lines.classes, place + 1), CharacterClass.UPPER)
-    # A word that ends with a full stop is an initial rather than the first word of a sentence.
+    lower &= ~tf.equal(classes[:, 1], CharacterClass.UPPER)
+    # A letter with a full stop is an initial rather than the first word of a sentence.
     kind = look_up(hash_points(points, inside & ~stop), words_behind(), backwards=False)
-    dotted = tf.reduce_any(inside & stop, axis=1)
     is_letter = is_one_of(
         word_class, CharacterClass.UPPER, CharacterClass.LOWER, CharacterClass.LETTER
     )
     return _Next(
-        character=_at(lines.classes, tails.last + 1),
+        character=tf.gather(lines.classes, tails.last + 1),
         word=word_class,
-        kind=tf.where(dotted, Behind.UNKNOWN, kind),
+        kind=tf.where(stop[:, 1], Behind.UNKNOWN, kind),
         lower=lower,
-        dotted_number=dotted & tf.equal(word_class, CharacterClass.DIGIT),
+        dotted_number=tf.equal(word_class, CharacterClass.DIGIT)
+        & tf.reduce_any(inside & stop, axis=1),
         initial=is_letter & stop[:, 1],
-        place=place,
     )
 
 
-def _goes_on(lines: JoinedLines, tails: _Tails, word: _Word, following: _Next) -> tf.Tensor:
+def _goes_on(lines: JoinedLines, tails: Tails, word: _Word, following: _Next) -> tf.Tensor:
     """Returns where the sentence goes on behind a full stop: bool `[C]`."""
     starter = tf.equal(following.kind, Behind.STARTER)
     digit = tf.equal(following.word, CharacterClass.DIGIT)
@@ -249,11 +203,11 @@ def _goes_on(lines: JoinedLines, tails: _Tails, word: _Word, following: _Next) -
     on |= word.number & following.dotted_number
     on |= word.initial & following.initial  # "J. K."
     # Thai has no full stop.
-    stem = _at(lines.points, tails.first - 1)
+    stem = tf.gather(lines.points, tails.first - 1)
     return on | ((stem >= 0xE00) & (stem < 0xE80))
 
 
-def _in_lower_case(lines: JoinedLines, tails: _Tails) -> tf.Tensor:
+def _in_lower_case(lines: JoinedLines, tails: Tails) -> tf.Tensor:
     """Returns where a line has no letter in upper case: bool `[C]`."""
     line_break = tf.equal(lines.classes, CharacterClass.LINE_BREAK)
     breaks = tf.where(line_break)[:, 0]
@@ -263,14 +217,15 @@ def _in_lower_case(lines: JoinedLines, tails: _Tails) -> tf.Tensor:
     return tf.equal(tf.gather(uppers, begin), tf.gather(uppers, end))
 
 
-def _is_quotation_inside(lines: JoinedLines, tails: _Tails, following: _Next) -> tf.Tensor:
+def _is_quotation_inside(lines: JoinedLines, tails: Tails, following: _Next) -> tf.Tensor:
     """Returns where a sentence goes on in Chinese or Japanese: bool `[C]`."""
     at_once = tf.equal(following.character, CharacterClass.IDEOGRAPH)
-    point = _at(lines.points, tails.last + 1)
+    point = tf.gather(lines.points, tails.last + 1)
     points, _, inside = _window(lines, tails.last + 1, 1)
-    speech = tf.reduce_any((inside & _is_any(points, _SPEECH_VERBS))[:, :_SPEECH], axis=1)
-    quotation = tails.quoted & (_is_any(point, _QUOTE_PARTICLES) | speech)
-    return at_once & (quotation | _is_any(point, _NAME_PARTICLES))
+    verbs = is_any_of(points[:, :_SPEECH], _SPEECH_VERBS)
+    speech = tf.reduce_any(inside[:, :_SPEECH] & verbs, axis=1)
+    quotation = tails.quoted & (is_any_of(point, _QUOTE_PARTICLES) | speech)
+    return at_once & (quotation | is_any_of(point, _NAME_PARTICLES))
 
 
 def _window(lines: JoinedLines, at: tf.Tensor, step: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -297,17 +252,5 @@ def _window(lines: JoinedLines, at: tf.Tensor, step: int) -> tuple[tf.Tensor, tf
     return tf.gather(lines.points, places), classes, tf.equal(outside, 0)
 
 
-def _at(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Returns the values at places, the first or the last for a place outside."""
-    return tf.gather(values, tf.clip_by_value(places, 0, tf.shape(values)[0] - 1))
-
-
 def _length(mask: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
-
-
-def _is_any(points: tf.Tensor, characters: str) -> tf.Tensor:
-    found = tf.equal(points, ord(characters[0]))
-    for character in characters[1:]:
-        found = found | tf.equal(points, ord(character))
-    return found

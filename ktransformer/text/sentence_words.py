@@ -1,18 +1,20 @@
 """The words that sentences are found by: abbreviations, and words that begin a sentence.
 
-One table serves all languages. It lists what people write; a form with a capital is added where the
-word is given in lower case. Dots within an abbreviation are listed, spaces behind them are not.
+One table serves all languages. A word in lower case stands for its form with a capital, too; one
+with a capital is no abbreviation in lower case. Dots within an abbreviation are listed, spaces
+behind them are not.
 """
 
 # ruff: noqa: RUF001
 
 import enum
 import functools
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
 
-LONGEST = 11
+LONGEST = 12
 """Characters of the longest word that the tables may hold."""
 PRIME = 2**31 - 1
 """Hashes are below it."""
@@ -41,33 +43,32 @@ class Behind(enum.IntEnum):
 
 _BEFORE = {
     Before.NO_END: """
-        dr mr mrs ms messrs prof rev hon gov gen col sgt capt lt cmdr maj adm sen rep pres supt msgr
-        mt ft av ap EE vs viz approx ca cf e.g i.e eg ie ibid
-        hr hrn fr frl dipl ing med phil habil rer nat jur geb gest vgl bzw bspw ggf evtl inkl zzgl
-        sog z.B d.h u.a s.o i.A i.V v.a z.T z.Zt a.D o.g o.ä u.U m.E v.Chr n.Chr zb dh st.-
-        mme mmes mlle mlles mm mgr me vve p.ex par.ex c.-à-d av.J env ex
-        sr sra srta sres dra dña ud uds vd vds lic ing arq prof profa dra p.ej ej sta sto fray ee
-        gral cnel tte fdo
-        sig sigg sig.ra sig.na dott dott.ssa dr.ssa prof.ssa avv geom rag on mons ss p.es ad.es es
-        cfr v.le p.za c.so
-        exmo exma por.ex srs sras eng exa v.exa
-        им ул пр просп пер пл наб проф акад доц ред тов т.е т.н т.к т.о напр см ср обл респ
-        гос св гр гл кв стр рис табл
-        डॉ श्री प्रो पं मो सु कु पी जे बी सी डी टी वी के एम एस एन आर एल एफ एच जी ई.पू
-        هـ أ.د
+        dr Mr Mrs Ms Messrs prof Rev Hon Gov Gen Col Sgt Capt Lt Cmdr Maj Adm Sen Rep Pres Supt Msgr
+        Mt Ft vs viz approx ca cf e.g i.e eg ibid
+        Hr Hrn Fr Frl Dipl Ing vgl bzw bspw ggf evtl inkl zzgl sog z.B d.h u.a s.o i.A i.V z.T z.Zt
+        o.g o.ä u.U m.E zb dh v
+        mme mmes mlle mlles MM mgr Me vve p.ex par.ex
+        Sr Sra Srta Sres Dra Dña Ud Uds Vd Vds Lic arq profa p.ej ej Sta Sto gral cnel tte EE
+        sig sigg sig.ra sig.na dott dott.ssa dr.ssa prof.ssa avv geom mons p.es ad.es cfr v.le p.za
+        Exmo Exma por.ex Srs Sras Eng exa v.exa
+        ул просп пер пл наб проф акад доц ред тов т.е т.н т.к т.о напр см ср обл респ гос св гр кв
+        डॉ श्री प्रो पं मो ई.पू هـ أ.د
+        dhr mevr bijv o.a ul t.ex bl.a d.v.s f.eks np tzn tj m.in św tzw např tzv
     """,
     Before.NUMBERED: """
-        no nos nr nrn núm nº num p pp pg pgs pág págs pag pagg fig figs abb abbn tab art arts kap
-        cap caps vol vols sec ch chap bd bde zl par tel col pos ziff abs jh str hauptstr ed eds
+        no nos nr nrn núm nº num p pp pg pgs pág págs pag pagg fig figs abb tab art arts kap cap
+        caps vol vols sec ch chap bd bde par tel pos ziff abs str hauptstr ed eds nn kl ft
         jan feb febr apr aug sept sep oct okt nov dec dez déc dic janv févr juil genn ago
-        руб коп п пп ст ч гл т тт № вып nn
+        руб коп п пп ст ч гл рис стр табл вып т
     """,
     Before.MAYBE: """
-        inc ltd co corp bros llc plc jr sr st ave blvd rd ph.d gmbh kg ag e.V ltda cia cía s.a s.p.a
-        s.r.l etc.al al EE.UU dept univ est hw assn mass calif
+        Inc Ltd Co Corp Bros LLC Plc Jr St Ave Blvd ph.d GmbH KG AG e.V Ltda Cia Cía s.a s.p.a s.r.l
+        al EE.UU dept univ Calif med phil habil rer nat jur geb av ap ex v.Chr n.Chr
+        Mio Mrd Tsd Min Std mln тыс млн млрд
+        им पी जे बी सी डी टी वी के एम एस एन आर एल एफ एच जी
     """,
     Before.END: """
-        a.m p.m etc usw usf etcetera ecc т.д т.п др пр.т и.т.д н.э p.s v.m
+        a.m p.m etc usw usf ecc т.д т.п др н.э enz osv itd itp atd
     """,
     Before.UNIT: """
         г гг в вв д
@@ -102,9 +103,9 @@ _BEHIND = {
 }
 
 
-def _read_tables(tables: dict[enum.IntEnum, str]) -> dict[str, int]:
+def _read_tables(tables: Iterable[tuple[enum.IntEnum, str]]) -> dict[str, int]:
     words: dict[str, int] = {}
-    for kind, text in tables.items():
+    for kind, text in tables:
         for word in text.split():
             words.setdefault(word, int(kind))
             if len(word) > 1:  # A capital alone is an initial.
@@ -115,13 +116,13 @@ def _read_tables(tables: dict[enum.IntEnum, str]) -> dict[str, int]:
 @functools.cache
 def words_before() -> dict[str, int]:
     """Returns the words that are looked up before a stop: their `Before`."""
-    return _read_tables(_BEFORE)
+    return _read_tables(_BEFORE.items())
 
 
 @functools.cache
 def words_behind() -> dict[str, int]:
     """Returns the words that are looked up behind a stop: their `Behind`."""
-    return _read_tables(_BEHIND)
+    return _read_tables(_BEHIND.items())
 
 
 def hash_word(word: str) -> int:
@@ -137,8 +138,8 @@ def hash_points(
     Args:
         points: Int32 `[C, W]`, code points.
         inside: Bool `[C, W]`, where they belong to the word.
-        skipped: Int32 `[C]`, at most 11, the length of a word that stands before this one in the
-            same hash, to which this is added.
+        skipped: Int32 `[C]`, at most `LONGEST`: the length of a word to whose hash this is added
+            where the two are one word.
 
     Returns:
         Int64 `[C]`.
@@ -156,12 +157,12 @@ def look_up(hashes: tf.Tensor, words: dict[str, int], *, backwards: bool) -> tf.
     """Looks words up by binary search.
 
     Args:
-        hashes: Int64 `[C]`, the hashes of words.
+        hashes: Int64, the hashes of words.
         words: The table.
         backwards: The words were read from the last character to the first.
 
     Returns:
-        Int32 `[C]`, the value of the word, 0 where it is not in the table.
+        Int32 of the same shape, the value of the word, 0 where it is not in the table.
     """
     entries = sorted((hash_word(w[::-1] if backwards else w), kind) for w, kind in words.items())
     size = 1 << len(entries).bit_length()

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +22,29 @@ from ktransformer.text.tokenizer import Tokenizer
 FORMAT_VERSION = 1
 _INDEX, _TOKENIZER, _TARGET_TOKENIZER = "index.json", "tokenizer.model", "target_tokenizer.model"
 _ARRAYS = ("source.ids", "source.lengths", "target.ids", "target.lengths")
+_WEIGHTS, _WEIGHT_TYPE = "weights", np.dtype("<f4")  # The file of pairs with weights.
 _BLOCK_PAIRS = 10_000  # Encoded at a time.
 
 
 class _ShardFiles:
     """The files of one shard while they are written, and their entry in the index."""
 
-    def __init__(self, folder: Path, number: int, max_length: int) -> None:
-        self._paths = {name: folder / f"{number:05d}.{name}" for name in _ARRAYS}
-        self._bytes = dict.fromkeys(_ARRAYS, 0)
-        self._checksums = dict.fromkeys(_ARRAYS, 0)
+    def __init__(self, folder: Path, number: int, max_length: int, names: Sequence[str]) -> None:
+        self._paths = {name: folder / f"{number:05d}.{name}" for name in names}
+        self._bytes = dict.fromkeys(names, 0)
+        self._checksums = dict.fromkeys(names, 0)
         self._lengths = np.zeros(max_length + 1, "int64")
         for path in self._paths.values():
             path.touch()
 
-    def append(self, sides: tuple[JoinedIds, JoinedIds], kind: np.dtype) -> None:
-        """Appends pairs."""
+    def append(
+        self, sides: tuple[JoinedIds, JoinedIds], kind: np.dtype, weights: np.ndarray
+    ) -> None:
+        """Appends pairs; their weights only if the shard has a file for them."""
         arrays = [array for side in sides for array in (side.flat, side.lengths)]
-        for name, array in zip(_ARRAYS, arrays, strict=True):
-            content = array.astype(kind).tobytes()
+        contents = [array.astype(kind).tobytes() for array in arrays]
+        contents.append(weights.astype(_WEIGHT_TYPE).tobytes())
+        for name, content in zip(self._paths, contents, strict=False):
             with self._paths[name].open("ab") as file:  # Not kept open: shards may be thousands.
                 file.write(content)
             self._bytes[name] += len(content)
@@ -69,6 +73,7 @@ def write_shards(
     about: dict[str, Any] | None = None,
     on_block: Callable[[int], None] = lambda done: None,
     target_tokenizer: Tokenizer | None = None,
+    weighted: bool = False,
 ) -> None:
     """Encodes parallel text and deals its pairs out to shards, in constant memory.
 
@@ -88,6 +93,7 @@ def write_shards(
         about: Properties of the text and settings, as JSON; stored in the index.
         on_block: Called after each block with the number of pairs read so far.
         target_tokenizer: Encodes the target; None for one tokenizer of both sides.
+        weighted: Whether to write the weights of the pairs (see `survey_files`).
 
     Raises:
         InputError: The folder is not empty, no pair is short enough, the text has another number
@@ -100,7 +106,8 @@ def write_shards(
     target_tokenizer = target_tokenizer or tokenizer
     largest = max(tokenizer.vocabulary_size, target_tokenizer.vocabulary_size, max_length)
     kind = np.dtype("<u2" if largest < 1 << 16 else "<i4")
-    shards = [_ShardFiles(folder, number, max_length) for number in range(count)]
+    names = (*_ARRAYS, _WEIGHTS) if weighted else _ARRAYS
+    shards = [_ShardFiles(folder, number, max_length, names) for number in range(count)]
     random = np.random.default_rng(0)
     done = too_long = 0
     # A multiple of the number of shards: so all are as large, give or take one pair.
@@ -117,10 +124,11 @@ def write_shards(
             fits &= [not bound.excludes(*pair) for pair in texts]
         rounds = np.tile(np.arange(count), (-(-len(block) // count), 1))
         places = random.permuted(rounds, axis=1).ravel()[: len(block)]
+        weights = np.array(block.weights or [1.0] * len(block))
         for number, shard in enumerate(shards):
             rows = np.flatnonzero(fits & (places == number))
             if len(rows):
-                shard.append((sides[0].take(rows), sides[1].take(rows)), kind)
+                shard.append((sides[0].take(rows), sides[1].take(rows)), kind, weights[rows])
         done += len(block)
         too_long += int((~fits).sum())
         on_block(done)
@@ -234,6 +242,19 @@ class Shards:
             raise _damaged(self.folder / name)
         return Tokenizer(model)
 
+    @property
+    def weighted(self) -> bool:
+        """Whether the pairs have weights."""
+        return all(_WEIGHTS in sizes for sizes, _ in self._sums)
+
+    def read_weights(self, number: int) -> np.ndarray | None:
+        """Reads the weights of a shard's pairs, float32 `[N]`; None without any.
+
+        Raises:
+            InputError: The file is missing or damaged.
+        """
+        return self._array(number, _WEIGHTS, _WEIGHT_TYPE) if self.weighted else None
+
     def read(self, number: int) -> tuple[JoinedIds, JoinedIds]:
         """Reads the sources and the targets of a shard, counted from 0.
 
@@ -255,14 +276,15 @@ class Shards:
         for number in range(len(self._sums)):
             for name in _ARRAYS:
                 self._array(number, name)
+            self.read_weights(number)
 
-    def _array(self, number: int, name: str) -> np.ndarray:
+    def _array(self, number: int, name: str, kind: np.dtype | None = None) -> np.ndarray:
         path = self.folder / f"{number:05d}.{name}"
         content = _content(path)
         sizes, checksums = self._sums[number]
         if len(content) != sizes[name] or zlib.crc32(content) != checksums[name]:
             raise _damaged(path)
-        return np.frombuffer(content, self._type)
+        return np.frombuffer(content, kind or self._type)
 
 
 def _is_index(index: Any) -> bool:
@@ -280,9 +302,15 @@ def _is_index(index: Any) -> bool:
 
 def _is_shard(shard: Any, item_bytes: int) -> bool:
     pairs, sizes = shard["pairs_by_length"], shard["bytes"]
-    numbers = [*pairs, *(each[name] for name in _ARRAYS for each in (sizes, shard["crc32"]))]
-    return all(type(number) is int and number >= 0 for number in numbers) and all(
-        sizes[name] == item_bytes * sum(pairs) for name in _ARRAYS if name.endswith("lengths")
+    names = {*_ARRAYS, *sizes}
+    numbers = [*pairs, *(each[name] for name in names for each in (sizes, shard["crc32"]))]
+    return (
+        all(type(number) is int and number >= 0 for number in numbers)
+        and all(
+            sizes[name] == item_bytes * sum(pairs) for name in _ARRAYS if name.endswith("lengths")
+        )
+        and sizes.get(_WEIGHTS, _WEIGHT_TYPE.itemsize * sum(pairs))
+        == _WEIGHT_TYPE.itemsize * sum(pairs)
     )
 
 
@@ -354,6 +382,7 @@ class ShardedBatches(EpochBatches):
             "row_multiple": row_multiple,
         }
         self._copies = copies
+        self.weighted = shards.weighted
         self._steps = [self._count_steps(counts) for counts in shards.pairs_by_length]
         self.steps_per_epoch = sum(self._steps)
         self.batch_tokens = batch_tokens
@@ -383,6 +412,7 @@ class ShardedBatches(EpochBatches):
         seed = np.random.SeedSequence([self._seed, number]).generate_state(1, np.uint64)[0]
         return TokenBatches(
             *self._shards.read(number),
+            weights=self._shards.read_weights(number),
             seed=int(seed),
             copies=self._copies,
             special_ids=self._shards.special_ids,

@@ -66,6 +66,7 @@ class Tokenizer(BaseTokenizer):
         special_ids: The ids of the start, the end, padding, unknown characters and the mask.
         symbols: The id of each symbol, tags included, the mask not.
         tags: The symbols that only sources contain: a search for translations never writes them.
+        symbol_count: The number of symbols, the mask included.
         unwritten_ids: The ids that a search for translations never writes: those of the tags, the
             mask, and the symbols inside a word.
         characters: The known characters, in order, without those that only symbols contain; None if
@@ -114,8 +115,8 @@ class Tokenizer(BaseTokenizer):
         self.mask_token = None if self.special_ids.mask is None else MASK
         self.symbols = symbols
         self.tags = find_tags(model)
-        self._symbol_count = len(symbols) + (self.mask_token is not None)
-        self._symbols_end = self.vocabulary_size - self._symbol_count
+        self.symbol_count = len(symbols) + (self.mask_token is not None)
+        self._symbols_end = self.vocabulary_size - self.symbol_count
         if symbols:
             written = {i for symbol, i in symbols.items() if symbol not in self.tags}
             every = range(min(symbols.values()), self.vocabulary_size)
@@ -228,7 +229,7 @@ class Tokenizer(BaseTokenizer):
     @property
     def ordinary_ids(self) -> np.ndarray:
         """The ids of all pieces but the special ones and the symbols, ascending: int32 `[N]`."""
-        return self.special_ids.ordinary(self.vocabulary_size - 2 * self._symbol_count)
+        return self.special_ids.ordinary(self.vocabulary_size - 2 * self.symbol_count)
 
     def encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Turns texts `[B]` into ids, the end token included; runs in a graph.
@@ -239,7 +240,7 @@ class Tokenizer(BaseTokenizer):
         ids = self._graph.tokenize(texts)
         if self._kinds is not None:
             ids = self._look_up_runs(ids)
-        if self._symbol_count:
+        if self.symbol_count:
             ids = ids.with_flat_values(self.join_symbols(ids.flat_values))
         return ids
 
@@ -249,7 +250,7 @@ class Tokenizer(BaseTokenizer):
         `encode` returns such ids. Use it on those of the SentencePiece model itself.
         """
         where = np.where if isinstance(ids, np.ndarray) else tf.where
-        return where(ids >= self._symbols_end, ids - self._symbol_count, ids)
+        return where(ids >= self._symbols_end, ids - self.symbol_count, ids)
 
     def _look_up_runs(self, ids: tf.RaggedTensor) -> tf.RaggedTensor:
         """Makes one unknown token of each run of foreign pieces, and of each unlisted piece."""

@@ -14,6 +14,7 @@ from ktransformer.errors import InputError
 from ktransformer.exporting.matching import Outputs
 from ktransformer.scores import score_texts
 from ktransformer.tasks import SignatureCheck
+from ktransformer.tasks.inputs import UNBATCHED
 from ktransformer.verification.report import Result
 
 
@@ -73,10 +74,13 @@ class Export:
         size = self.description.batch_size
         if size is None:
             return self._model.run(signature, **inputs)
-        rows = max(len(values) for values in inputs.values() if values.ndim)
+        rows = max(len(v) for name, v in inputs.items() if v.ndim and name not in UNBATCHED)
         parts: list[dict[str, np.ndarray]] = []
         for start in range(0, rows, size):
-            chosen = {name: _rows(values, start, size) for name, values in inputs.items()}
+            chosen = {
+                name: values if name in UNBATCHED else _rows(values, start, size)
+                for name, values in inputs.items()
+            }
             found = self._model.run(signature, **chosen)
             parts.append({name: values[: rows - start] for name, values in found.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -126,6 +130,8 @@ class Runner:
         begin = time.perf_counter()
         outputs = self._run(inputs)
         self._seconds.append((time.perf_counter() - begin) / len(places))
+        if self.check.regroup is not None:
+            outputs = self.check.regroup(outputs)
         self._truncated += int(np.sum(outputs.get("truncated", 0)))
         if self.check.best_texts is not None:
             self._texts.update(zip(places, self.check.best_texts(outputs), strict=True))

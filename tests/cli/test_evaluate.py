@@ -2,6 +2,9 @@
 
 import json
 import re
+import sys
+
+import pytest
 
 from ktransformer.cli import main
 from tests.run_command import refusal
@@ -74,3 +77,75 @@ def test_an_empty_line_keeps_its_place(run_folder, tmp_path, capfd):
     sides = ["--source", tmp_path / "source", "--target", tmp_path / "target"]
     assert main(["score", str(run_folder), *map(str, sides)]) == 0
     assert len(capfd.readouterr().out.splitlines()) == 2
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Source, reference and the translations of two systems, as the options name them."""
+    references = [f"a man of {i} years sits on the grass" for i in range(12)]
+    texts = {
+        "source": references,
+        "reference": references,
+        "translations": [*references[:10], "a woman sits", "on grass"],
+        "against-translations": [text.replace("grass", "roof") for text in references],
+    }
+    for name, lines in texts.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    return [word for name in texts for word in (f"--{name}", str(tmp_path / name))]
+
+
+def test_evaluate_compares_the_translations_of_two_files(files, capfd):
+    assert main(["evaluate", *files, "--resamples", "100"]) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert 0 < result["ter"] < 20
+    for name in ("bleu", "chrf", "ter"):
+        found = result["against"][name]
+        assert found["score"] == result[name]
+        assert found["difference"] == pytest.approx(found["score"] - found["other"], abs=0.011)
+        assert 0 < found["p_value"] <= 1
+        low, high = found["interval"]
+        assert low <= found["score"] <= high
+        assert "seed:12345" in found["signature"]
+
+
+def test_evaluate_compares_a_model_with_another(run_folder, lite_file, data_folder, capfd):
+    sides = ["--source", data_folder / "test.source", "--reference", data_folder / "test.target"]
+    words = ["evaluate", run_folder, *sides, "--against", lite_file, "--resamples", "20"]
+    assert main([str(word) for word in words]) == 0
+    found = json.loads(capfd.readouterr().out)["against"]["chrf"]
+    assert found["score"] == found["other"] > 90
+
+
+def test_evaluate_takes_one_system_and_at_most_one_to_compare_with(run_folder, files, capsys):
+    assert "--translations" in refusal(capsys, "evaluate", *files[:4])
+    assert "--translations" in refusal(capsys, "evaluate", run_folder, *files)
+    assert "--against" in refusal(capsys, "evaluate", *files, "--against", run_folder)
+
+
+def test_without_comet_score_one_sentence_tells_where_to_get_it(files, capsys):
+    assert "unbabel-comet" in refusal(capsys, "evaluate", *files, "--comet", "no-such-program")
+
+
+def _comet_score(tmp_path, body):
+    """A program in place of comet-score, which needs an environment of gigabytes."""
+    path = tmp_path / "comet-score"
+    path.write_text(f"#!{sys.executable}\nimport sys\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_comet_is_that_of_comet_score_for_both_systems(files, tmp_path, capfd):
+    body = """names = sys.argv[sys.argv.index("-t") + 1 :]
+for i, name in enumerate(names):
+    assert len(open(name).readlines()) == 12
+    print(f"{name}\\tscore: {0.75 + i / 8:.4f}")"""
+    program = _comet_score(tmp_path, body)
+    assert main(["evaluate", *files, "--comet", str(program), "--resamples", "2"]) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert (result["comet"], result["comet_against"]) == (0.75, 0.875)
+
+
+def test_a_comet_model_that_is_missing_is_one_sentence(files, tmp_path, capsys):
+    program = _comet_score(tmp_path, "sys.exit(\"KeyError: 'x' not supported by COMET.\")")
+    words = ("evaluate", *files, "--comet", program, "--comet-model", "x")
+    assert "the model x: KeyError" in refusal(capsys, *words)

@@ -67,7 +67,9 @@ def test_translate_warns_of_no_character_where_all_are_known(run_folder, transla
 
 def test_translate_keeps_a_line_a_line_whatever_the_model_says(run_folder, translate, monkeypatch):
     said = Translation(["a\nb\r\nc"], [0.0], False)
-    monkeypatch.setattr(ModelEngine, "translate_n_best", lambda self, texts, n: [said] * len(texts))
+    monkeypatch.setattr(
+        ModelEngine, "translate_n_best", lambda self, texts, n_best: [said] * len(texts)
+    )
     _, output, _ = translate("one\ntwo\n", run_folder)
     assert output == "a b  c\na b  c\n"
 
@@ -140,3 +142,30 @@ def test_an_export_keeps_its_beam_size_and_length_penalty(lite_file, capsys):
     assert re.search("beam size.* 3.*5", message)
     message = refusal(capsys, "translate", lite_file, "--length-penalty", 0.5)
     assert re.search("length penalty.* 1.0.*0.5", message)
+
+
+def test_steering_takes_an_export_with_the_signature(saved_model, translate):
+    status, output, errors = translate("nine\n", saved_model, "--prefix", "9")
+    assert (status, output) == (2, "")
+    assert "--signatures serving_default controlled" in errors
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--top-k", 3], r"top_k.*temperature"),
+        (["--repetition-penalty", 0], r"repetition_penalty.*above 0.*0"),
+        (["--prefix", "9", "--n-best", 9], r"n_best.*3.*9"),
+    ],
+)
+def test_steering_out_of_range_is_one_sentence(run_folder, translate, options, words):
+    status, output, errors = translate("nine\n", run_folder, *options)
+    assert (status, output) == (2, "")
+    assert re.search(words, errors)
+    assert "Traceback" not in errors
+
+
+@pytest.mark.long
+def test_translate_begins_with_the_prefix(run_folder, translate):
+    _, output, _ = translate("four zero two\nnine\n", run_folder, "--prefix", "4 ")
+    assert [line[:2] for line in output.splitlines()] == ["4 ", "4 "]

@@ -54,7 +54,10 @@ OTHER_VALUES = {
     "freeze": ("encoder", "embeddings"),
     "lora_alpha": 16.0,
     "lora_layers": ("encoder",),
+    "clean": ("ratio", "digits"),
+    "copy": ("tags", "emoji"),
     "target_language": "por",
+    "tag": "2de",
 }
 
 NEEDED = {"source_vocabulary_size": {"shared_vocabulary": False}}  # By settings that need others.

@@ -83,3 +83,52 @@ def test_a_run_is_extended_fine_tuned_and_exported_by_the_command(run_folder, tm
     assert "pieces: " in capsys.readouterr().out
     assert LiteEngine(lite).translate(["elf", "zwölf", "elf one"]) == ["11", "12", "111"]
     assert "'elf'" in refusal(capsys, "extend", extended, *again, tmp_path / "again")
+
+
+@pytest.fixture(scope="module")
+def tagged(runs):
+    """The run with a symbol and a tag, then with a word, another symbol and another tag."""
+    first = extend_vocabulary(runs[0], symbols=["<x1>"], tags=["<2de>"])
+    return first, extend_vocabulary(first, ["onefour"], symbols=["<x2>"], tags=["<2fr>"])
+
+
+def test_symbols_are_added_and_other_texts_are_encoded_as_before(runs, tagged):
+    run, (first, second) = runs[0], tagged
+    size, end = run.tokenizer.vocabulary_size, run.tokenizer.special_ids.end
+    assert first.tokenizer.symbols == {"<x1>": size, "<2de>": size + 1}
+    names = ("<x1>", "<2de>", "<x2>", "<2fr>")
+    assert second.tokenizer.symbols == {name: size + 1 + i for i, name in enumerate(names)}
+    assert second.tokenizer.tags == second.config.data.tags == ("<2de>", "<2fr>")
+    assert second.config.data.symbols == ("<x1>", "<x2>")
+    assert second.config.data.vocabulary_size == second.model.vocabulary_size == size + 9
+    found = second.tokenizer.encode_lines(["<2fr> seven", "onefour", "seven<x1>"])
+    (seven,) = run.tokenizer.encode_lines(["seven"])
+    assert [ids.tolist() for ids in found] == [
+        [size + 4, *seven],
+        [size, end],
+        [*seven[:-1], size + 1, end],
+    ]
+
+
+def test_the_row_of_a_symbol_is_kept_or_the_mean_of_its_pieces_before(runs, tagged):
+    tables = [run.model.source_embedding.embeddings.numpy() for run in (runs[0], *tagged)]
+    size = runs[0].tokenizer.vocabulary_size
+    ids = runs[0].tokenizer.encode_lines(["<2de>"])[0][:-1]
+    np.testing.assert_allclose(tables[1][size + 1], tables[0][ids].mean(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(tables[2][size + 1 : size + 3], tables[1][size : size + 2])
+    for table in tables:
+        np.testing.assert_array_equal(table[:size], tables[0])
+    ids = tagged[0].tokenizer.encode_lines(["<2fr>"])[0][:-1]
+    np.testing.assert_allclose(tables[2][size + 4], tables[1][ids].mean(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("symbol", ["<2de>", "one", "a b"])
+def test_symbols_that_are_pieces_already_or_do_not_fit_are_refused(symbol, tagged):
+    with pytest.raises(InputError, match=symbol):
+        extend_vocabulary(tagged[0], symbols=[symbol])
+
+
+def test_a_run_is_extended_with_tags_by_the_command(run_folder, tmp_path):
+    line = ("extend", run_folder, "--tags", "<2de>", "--output", tmp_path / "run")
+    assert main([str(word) for word in line]) == 0
+    assert load_run(tmp_path / "run").tokenizer.tags == ("<2de>",)

@@ -9,7 +9,8 @@ import pytest
 
 from ktransformer.errors import InputError
 from ktransformer.fitting.training_text import InMemoryText, StreamedText
-from ktransformer.text import ParallelFiles, ParallelText, survey_files
+from ktransformer.text import PairFiles, ParallelFiles, ParallelText, survey_files
+from ktransformer.text.corpus import open_files
 from ktransformer.text.line_limits import LengthBound
 from tests.fitting.small_training import small
 from tests.small_run import number_pairs, write_pairs
@@ -91,3 +92,28 @@ def test_a_lone_word_of_the_greatest_length_still_fits():
     pairs = [*PAIRS, ("x" * 20, "y" * 20)]
     (tokenizer, _), _ = held(pairs, **SETTINGS)
     assert np.isin(["x", "y"], list(tokenizer.characters)).all()
+
+
+def test_a_text_is_cleaned_and_weighted_in_memory_as_it_is_streamed(tmp_path, caplog):
+    pairs = [*PAIRS, ("same", "same"), *PAIRS[:5]]
+    path = tmp_path / "text.tsv"
+    lines = [f"{source}\t{target}\t{i % 4}\n" for i, (source, target) in enumerate(pairs)]
+    path.write_text("".join(lines))
+    config = small(**SETTINGS, clean="identical,duplicates")
+    held_text = InMemoryText(open_files(PairFiles(path), max_pairs=1000), config)
+    files = StreamedText(PairFiles(path), config, tmp_path / "c", reuse=False)
+    found = []
+    for text in (held_text, files):
+        (tokenizer, _), batches = text.encode()
+        rows = [
+            (*(tokenizer.decode(ids).numpy()[0] for ids in (source[None], label[None])), weight)
+            for inputs, labels, weights in batches.epoch(0)
+            for source, label, weight in zip(inputs["source"], labels, weights, strict=True)
+            if weight
+        ]
+        found.append(sorted(rows))
+    assert found[0] == found[1]
+    assert {weight for *_, weight in found[0]} == {1, 2, 3}
+    assert files.dropped["weight 0"] == held_text.dropped["weight 0"] > 50
+    assert files.dropped["identical"] == held_text.dropped["identical"] <= 1
+    assert files.dropped["duplicates"] == held_text.dropped["duplicates"] >= 5

@@ -62,6 +62,23 @@ def test_two_devices_have_the_losses_of_one(runs):
 
 
 @pytest.mark.long
+def test_two_devices_have_the_losses_of_one_where_pairs_have_weights(tmp_path):
+    path = tmp_path / "text.tsv"
+    pairs = enumerate(number_pairs(120, seed=5))
+    path.write_text("".join(f"{a}\t{b}\t{(i % 5 + 1) / 50}\n" for i, (a, b) in pairs))
+    losses = []
+    for devices in (1, 2):
+        output = tmp_path / str(devices)
+        line = train_arguments(path, path, output, "--devices", str(devices))
+        line = ["train", "--pairs", str(path), *line[line.index("--output") :]]
+        line += [word for setting in (*SETTINGS, "epochs=2") for word in ("--set", setting)]
+        result = command(*line)
+        assert result.returncode == 0, result.stderr.decode()
+        losses.append(load_run(output).history["loss"])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+@pytest.mark.long
 def test_two_devices_train_the_model_of_one(runs):
     one, two = (logits(run.model) for run in runs)
     np.testing.assert_allclose(two, one, atol=1e-4)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -61,6 +62,21 @@ def test_a_training_that_was_cut_ends_as_if_it_had_not_been(cuts, settings, tmp_
 
 
 @pytest.mark.long
+@pytest.mark.long
+def test_a_weighted_training_that_was_cut_ends_as_if_it_had_not_been(tmp_path):
+    text = dataclasses.replace(TEXT, weights=[0.1, 1, 2] * 8)
+    config = small(**{**EVERY_UPDATE, "subword_alpha": 0.3, "epochs": 2})
+    whole = train(config, text, checkpoints=tmp_path / "whole")
+    cut = tmp_path / "cut"
+    with pytest.raises(CutError):
+        train(config, text, checkpoints=cut, callbacks=[CutAfter(2)])
+    with pytest.raises(InputError, match="other text"):
+        train(config, TEXT, checkpoints=cut, start=Resume())
+    run = train(config, text, checkpoints=cut, start=Resume())
+    assert_same(run.model.get_weights(), whole.model.get_weights())
+    assert run.history == whole.history
+
+
 def test_a_training_that_is_over_is_not_gone_on_with(tmp_path):
     config = small(**EVERY_UPDATE, learning_rate=1e-12, patience=1)
     first = train(config, TEXT, TEXT, checkpoints=tmp_path)

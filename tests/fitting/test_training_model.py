@@ -31,11 +31,23 @@ def test_it_trains_as_the_model_compiled_with_a_loss_does(options):
     np.testing.assert_allclose(lean(inputs), plain(inputs), atol=1e-3)
 
 
-def test_a_sample_weight_is_not_ignored():
-    training_model = compile_training_model(make_model(), CONFIG)
-    training_model.run_eagerly = True
-    with pytest.raises(ValueError, match=r"sample_weight.*compile_model"):
-        training_model.fit(*make_batch(), sample_weight=np.ones(4), verbose=0)
+def _fit(weights, compile_it=compile_training_model):
+    model = make_model(dropout=0.0)
+    trained = compile_it(model, CONFIG) or model
+    trained.fit(*make_batch(), sample_weight=weights, batch_size=4, epochs=2, verbose=0)
+    return array(model(make_batch()[0]))
+
+
+@pytest.mark.long
+def test_weights_of_rows_give_the_updates_of_the_model_compiled_with_a_loss():
+    weights = np.linspace(0.01, 0.2, len(make_batch()[1]))  # They sum to less than 1.
+    found = _fit(weights)
+    np.testing.assert_allclose(found, _fit(weights, compile_model), atol=1e-3)
+    assert np.abs(found - _fit(None)).max() > 1e-2
+
+
+def test_weights_of_1_change_no_bit():
+    np.testing.assert_array_equal(_fit(np.ones(len(make_batch()[1]))), _fit(None))
 
 
 @pytest.mark.parametrize(

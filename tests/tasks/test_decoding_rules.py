@@ -161,6 +161,7 @@ def test_settings_of_an_old_run_have_no_new_rules():
         ("min_length", 0),
         ("repetition_penalty", 0),
         ("no_repeat_ngram_size", -1),
+        ("max_repeats", -1),
         ("coverage_penalty", -0.1),
     ],
 )

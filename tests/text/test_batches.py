@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.text import END_ID, START_ID
+from ktransformer.text import END_ID, PAD_ID, START_ID
 from ktransformer.text.batches import TokenBatches
 from tests.text.batch_checks import assert_same_batches, pairs_of, without_padding
 
@@ -211,3 +211,27 @@ def test_sequences_that_are_no_ids_are_refused_with_what_was_got(ids):
 def test_lists_of_integers_are_ids_too():
     (batch,) = TokenBatches([[5, END_ID]], [[6, END_ID]], **OPTIONS).epoch(0)
     assert batch[1][0, :2].tolist() == [6, END_ID]
+
+
+def test_a_weight_goes_with_its_pair_and_rows_of_padding_have_none(pairs):
+    sources, targets = pairs
+    weights = np.arange(1, len(sources) + 1) / 4
+    of_pair = {}
+    for source, target, weight in zip(sources, targets, weights, strict=True):
+        of_pair.setdefault((tuple(source), tuple(target)), []).append(weight)
+    options = {"batch_tokens": 64, "max_length": 12, "row_multiple": 4, "copies": 2}
+    batches = TokenBatches(sources, targets, weights=weights, **options)
+    assert batches.weighted
+    for inputs, labels, found in batches.epoch(1):
+        assert found.dtype == "float32"
+        assert len(found) == len(labels)
+        for source, target, weight in zip(inputs["source"], labels, found, strict=True):
+            key = tuple(source[source != PAD_ID]), tuple(target[target != PAD_ID])
+            assert weight == 0 if not target.any() else weight in of_pair[key]
+    inputs, labels, found = next(iter(batches.dataset().take(1)))
+    assert found.shape == labels.shape[:1]
+
+
+def test_weights_of_another_number_are_an_input_error(pairs):
+    with pytest.raises(InputError, match=r"weights.*2"):
+        TokenBatches(*pairs, weights=[1, 1], batch_tokens=64, max_length=12)

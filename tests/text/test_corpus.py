@@ -3,7 +3,7 @@ import gzip
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.text import read_lines, read_parallel, read_tsv
+from ktransformer.text import PairFiles, read_lines, read_parallel, read_tsv
 
 
 def write(path, text):
@@ -144,6 +144,41 @@ def test_a_tsv_error_counts_the_lines_of_its_own_file(tmp_path):
     bad = write(tmp_path / "bad.tsv", "no tab\n")
     with pytest.raises(InputError, match=rf"{bad}, line 1, "):
         read_tsv([good, bad])
+
+
+def read_pairs(path):
+    (text,) = PairFiles(path).blocks(None)
+    return text
+
+
+def test_a_third_column_is_the_weight_of_the_pair(tmp_path):
+    text = read_pairs(write(tmp_path / "t.tsv", "a\tA\t0.5\nb\tB\nc\tC\t0\nd\tD\t2e3\n"))
+    assert (text.sources, text.targets) == (["a", "b", "d"], ["A", "B", "D"])
+    assert text.weights == [0.5, 1, 2000]
+    assert text.dropped == {"weight 0": 1}
+
+
+def test_weights_of_1_are_no_weights(tmp_path):
+    assert read_pairs(write(tmp_path / "t.tsv", "a\tA\t1\nb\tB\t1.0\nc\tC\n")).weights is None
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("no tab", "got 0 tabs"),
+        ("a\tb\t1\t", "got 3 tabs"),
+        ("a\tb\t", "weight.*''"),
+        ("a\tb\tmuch", "weight.*'much'"),
+        ("a\tb\t-1", "weight.*'-1'"),
+        ("a\tb\tnan", "weight.*'nan'"),
+        ("a\tb\tinf", "weight.*'inf'"),
+        ("a\tb\t1e-7", "weight.*'1e-7'"),
+    ],
+)
+def test_a_line_that_is_no_pair_with_a_weight_is_an_input_error(tmp_path, line, message):
+    file = write(tmp_path / "text.tsv", f"a\tA\t2\n{line}\n")
+    with pytest.raises(InputError, match=rf"{file}, line 2.*{message}"):
+        read_pairs(file)
 
 
 def test_files_are_paired_one_by_one(tmp_path):

@@ -1,6 +1,9 @@
 """Sentences of texts, in TensorFlow and LiteRT."""
 
+# ruff: noqa: RUF001
+
 import itertools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,15 +14,17 @@ import tensorflow_text
 from ai_edge_litert.interpreter import InterpreterWithCustomOps
 
 from ktransformer.text.code_points import to_bytes, to_code_points
+from ktransformer.text.sentence_words import LONGEST, hash_word, words_before, words_behind
 from ktransformer.text.sentences import find_sentences
 from tests.text.odd_texts import odd_texts
+from tests.text.sentence_cases import sentence_cases
 
 _Split = Callable[[list[str]], list[list[str]]]
 _ENGINES = ("TensorFlow", "LiteRT")
 
 
 class _Graph(tf.Module):
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "texts")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "texts")], autograph=False)
     def run(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         return find_sentences(to_code_points(to_bytes(texts)))._asdict()
 
@@ -43,7 +48,8 @@ def engines() -> dict[str, _Split]:
     ).get_signature_runner()
 
     def run(texts: list[str]) -> list[list[str]]:
-        return _cut(texts, graph.run(tf.constant([t.encode() for t in texts], tf.string)))
+        found = graph.run(tf.constant([t.encode() for t in texts], tf.string))
+        return _cut(texts, {name: values.numpy() for name, values in found.items()})
 
     def run_lite(texts: list[str]) -> list[list[str]]:
         return _cut(texts, runner(texts=np.array([t.encode() for t in texts], dtype=object)))
@@ -81,9 +87,72 @@ def test_litert_splits_odd_texts_as_tensorflow_does(engines: dict[str, _Split]) 
 
 
 def test_nothing_but_white_space_is_outside_of_sentences(engines: dict[str, _Split]) -> None:
-    for text in odd_texts(300):
-        rest = "".join(engines["TensorFlow"]([text])[0])
-        white = "\u200b\ufeff"
-        assert [c for c in rest if not c.isspace() and c not in white] == [
-            c for c in text if not c.isspace() and c not in white
-        ]
+    def visible(text: str) -> str:
+        return "".join(c for c in text if not c.isspace() and c not in "\u200b\ufeff")
+
+    texts = odd_texts(300)
+    found = engines["TensorFlow"](texts)
+    assert [visible("".join(each)) for each in found] == [visible(text) for text in texts]
+
+
+def test_litert_splits_the_hard_cases_as_tensorflow_does(engines: dict[str, _Split]) -> None:
+    texts = [case.text for case in sentence_cases()]
+    assert engines["LiteRT"](texts) == engines["TensorFlow"](texts)
+
+
+def test_nearly_all_hard_cases_are_right(split: _Split) -> None:
+    cases = sentence_cases()
+    found = split([case.text for case in cases])
+    wrong = [case.text for case, each in zip(cases, found, strict=True) if each != case.sentences]
+    assert len(cases) - len(wrong) >= 390, wrong
+
+
+def test_a_text_is_split_alike_alone_and_among_others(engines: dict[str, _Split]) -> None:
+    texts = [case.text for case in sentence_cases()][::9]
+    split = engines["TensorFlow"]
+    assert [split([text])[0] for text in texts] == split(texts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is Dr. Who.|She left.",
+        "z. B. Berlin.|Am 3. Mai.|Nr. 5 ist da.",
+        "J. K. Rowling came.|The U.S. Army left.",
+        "It costs 3.5 or 1.000.000.|See www.x.org or a.txt.|Good.",
+        "Wait... what?|Oh...|No!",
+        "«Да!» — сказал он.|Яблоки и т. д.|Он ушёл.",
+        "The end.[12]|He knew.²|In art. 5 it is [3].|So.",
+        "“Go!” she said.|(He went.)|Why?!|“So.”|Well.",
+    ],
+)
+def test_a_stop_that_is_no_end_divides_no_sentence(split: _Split, text: str) -> None:
+    assert split([text.replace("|", " ")]) == [text.split("|")]
+
+
+@pytest.mark.parametrize("text", ["你好。|“来吗？”她问。|好！", "नमस्ते।|हाँ।|ठीक", "ما؟|نعم۔|هو"])
+def test_wide_stops_need_no_space(split: _Split, text: str) -> None:
+    assert split([text.replace("|", "")]) == [text.split("|")]
+
+
+@pytest.mark.parametrize("words", [words_before(), words_behind()])
+def test_no_two_words_have_one_hash(words: dict[str, int]) -> None:
+    assert len({hash_word(word) for word in words}) == len(words)
+    assert len({hash_word(word[::-1]) for word in words}) == len(words)
+    assert max(map(len, words)) <= LONGEST
+
+
+def test_every_form_that_may_be_a_lone_initial_is_read_as_one(split: _Split) -> None:
+    assert split([f"{letter}. Maier kam." for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÜ"]) == [
+        [f"{letter}. Maier kam."] for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÜ"
+    ]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("text", ["Dr. Who came at 5 p.m. ", "a. ", "? ", "。", "x", ". "])
+def test_a_megabyte_is_split_in_seconds(split: _Split, text: str) -> None:
+    text *= 1_000_000 // len(text.encode())
+    begun = time.process_time()
+    found = split([text])
+    assert time.process_time() - begun < 20
+    assert "".join(found[0]).replace(" ", "") == text.replace(" ", "")

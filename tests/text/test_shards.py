@@ -11,6 +11,7 @@ import pytest
 import ktransformer
 from ktransformer.errors import InputError
 from ktransformer.text import (
+    PairFiles,
     ParallelFiles,
     ShardedBatches,
     Shards,
@@ -366,3 +367,31 @@ def test_text_is_not_encoded_into_a_folder_that_holds_something(tmp_path, tokeni
             tmp_path, tokenizer, files, pairs=len(PAIRS), shard_pairs=150, max_length=MAX_LENGTH
         )
     assert not (tmp_path / "victim").exists()
+
+
+def test_the_weights_of_pairs_go_with_them_into_the_shards(tmp_path, tokenizer):
+    path = tmp_path / "text.tsv"
+    # The weight tells the pair: its number, 1 to 1000.
+    lines = [f"{source}\t{target}\t{i}\n" for i, (source, target) in enumerate(PAIRS, start=1)]
+    path.write_text("".join(lines))
+    survey = survey_files(PairFiles(path), sample_pairs=10)
+    assert survey.weighted
+    shards = write(tmp_path / "shards", tokenizer, PairFiles(path), weighted=True)
+    shards.check()
+    batches = ShardedBatches(shards, **OPTIONS)
+    seen = []
+    for _, labels, weights in batches.epoch(0):
+        texts = tokenizer.decode(labels).numpy()
+        for text, weight in zip(texts, weights.tolist(), strict=True):
+            if weight:
+                seen.append(weight)
+                assert PAIRS[int(weight) - 1][1].encode() == text
+    assert len(seen) == len(set(seen)) == shards.pairs
+
+
+def test_surveys_tell_weights_apart(tmp_path):
+    digests = set()
+    for i, weight in enumerate((1, 2, 3)):
+        (tmp_path / f"{i}.tsv").write_text(f"a\tA\t{weight}\n")
+        digests.add(survey_files(PairFiles(tmp_path / f"{i}.tsv"), sample_pairs=1).digest)
+    assert len(digests) == 3

@@ -8,6 +8,7 @@ import tensorflow_text
 from ai_edge_litert.interpreter import InterpreterWithCustomOps
 
 from ktransformer.config import Config, DecodingConfig
+from ktransformer.conversion.huggingface import export_huggingface
 from ktransformer.errors import InputError
 from ktransformer.models import Transformer
 from ktransformer.tasks import Translator
@@ -193,18 +194,33 @@ def test_settings_that_name_no_symbols_are_refused(settings, rule):
         Config().replace(settings)
 
 
-@pytest.mark.parametrize("beam_size", [1, 3])
-def test_a_search_writes_symbols_but_no_tags(tokenizer, beam_size):
-    model = Transformer(
-        tokenizer.vocabulary_size, num_layers=1, d_model=16, num_heads=2, hidden_dim=16,
-        max_length=12, output_bias=True,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    """A model whose most probable pieces are those that no search writes, then `<x1>`."""
+    sizes = {"num_layers": 1, "d_model": 16, "num_heads": 2, "hidden_dim": 16, "max_length": 12}
+    model = Transformer(tokenizer.vocabulary_size, output_bias=True, **sizes)
     model.build()
     likely = np.zeros(tokenizer.vocabulary_size, np.float32)
     likely[tokenizer.symbols["<x1>"]] = 20
     likely[list(tokenizer.unwritten_ids)] = 40
     model.output_bias_weight.assign(likely)
+    return model
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_search_writes_symbols_but_no_tags(tokenizer, model, beam_size):
     decoding = DecodingConfig(beam_size=beam_size, max_target_length=4)
     translator = Translator(model, tokenizer, decoding)
     (text,) = texts_of(translator.translate_texts(["<2de> two"])["text"])
     assert text == "<x1> <x1> <x1>"
+    assert set(tokenizer.unwritten_ids) <= {*translator.describe(()).special_ids["suppressed"]}
+
+
+def test_a_hugging_face_folder_takes_no_symbols(tokenizer, model, tmp_path):
+    with pytest.raises(InputError, match="symbols"):
+        export_huggingface(Translator(model, tokenizer), tmp_path / "folder")
+
+
+def test_a_tag_and_a_target_language_do_not_go_together(tokenizer, model):
+    with pytest.raises(InputError, match=r"tag='2de'.*target_language='por'"):
+        Translator(model, tokenizer, DecodingConfig(tag="2de", target_language="por"))

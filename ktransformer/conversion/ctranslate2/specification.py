@@ -24,6 +24,7 @@ _POSITIONS = (Sinusoidal, Learned, Rotary, PositionEncoding)
 _SETTINGS = {
     "min_length": 1,
     "no_repeat_ngram_size": 0,
+    "max_repeats": 0,
     "coverage_penalty": 0.0,
     "early_stopping": True,
     "score_forced_end": True,
@@ -47,8 +48,9 @@ def find_obstacles(translator: Translator, problems: Problems) -> None:
         problems.add("a shortlist has no counterpart there")
     if translator.rules:
         problems.add(f"rules must be empty; got {translator.rules[0]!r}")
-    if translator.decoding.target_language is not None:
-        problems.add("target_language must be null, for there the texts begin with its token")
+    for name in ("tag", "target_language"):
+        if getattr(translator.decoding, name) is not None:
+            problems.add(f"{name} must be null, for there the texts begin with its token")
     for name, off in _SETTINGS.items():
         value = getattr(translator.decoding, name)
         if value != off:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow as tf
 
 from ktransformer.decoding.hypotheses import IMPOSSIBLE
@@ -110,6 +111,47 @@ class NoRepeatedNgrams(Rule):
             (tf.constant(1), context.written),
             shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None])),
         )[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class NoLoops(Rule):
+    """Excludes the token with which a run of tokens would stand too often in a row.
+
+    A model that loops writes the same few tokens until its limit. A forced prefix is searched, too.
+
+    Args:
+        copies: How often a run may stand in a row, at least 1.
+        longest: The tokens of the longest run that is looked for, at least 1.
+
+    Raises:
+        InputError: An argument is no integer or below 1.
+    """
+
+    copies: int
+    longest: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("copies", "longest"):
+            object.__setattr__(self, name, to_integer(name, getattr(self, name), least=1))
+
+    def apply(self, logits: tf.Tensor, context: Context, state: Any) -> tuple[tf.Tensor, Any]:
+        # `back` tokens ago, from 1; a run of `size` tokens goes on looping where each of the last
+        # `copies * size - 1` tokens equals the one `size` tokens before it.
+        back = tf.range(1, (self.copies + 1) * self.longest)
+        places = context.index - back
+        recent = tf.gather(context.ids, tf.maximum(places, 0), axis=1)
+        recent = tf.where(places >= 0, recent, -back)  # [N, W]; no two of the missing are equal.
+        sizes = np.arange(1, self.longest + 1)[:, None]
+        newest = np.arange(self.copies * self.longest - 1)
+        agrees = tf.expand_dims(recent[:, : newest.size], 1) == tf.gather(
+            recent, newest + sizes, axis=1
+        )  # [N, sizes, newest]
+        loops = tf.reduce_all(agrees | (newest >= self.copies * sizes - 1), axis=2)
+        next_tokens = recent[:, : self.longest]
+        excluded = mark_tokens(
+            tf.maximum(next_tokens, 0), loops & (next_tokens >= 0), logits.shape[-1]
+        )
+        return tf.where(excluded, IMPOSSIBLE, logits), state
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

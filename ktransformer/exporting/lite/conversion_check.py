@@ -27,6 +27,7 @@ _TOKENIZER_OPERATIONS = {
     "FastWordpieceTokenizeWithOffsets",
     "TFText>FastWordpieceDetokenize",
     "TFText>WhitespaceTokenizeWithOffsetsV2",
+    "TFText>ByteSplitByOffsets",
     "TFText>ByteSplitWithOffsets",
     "TFText>NgramsStringJoin",
 }
@@ -72,8 +73,8 @@ def check_conversion(
             raise InputError(f"The converted {name} does not run: {reason}") from error
         exact = quantization == "none"
         wrong = find_difference(
-            expected,
-            outputs,
+            task.by_choice(name, expected),
+            task.by_choice(name, outputs),
             _TOLERANCE if exact else _ROUGH_TOLERANCE,
             functools.partial(_search_wider, task, name, probe) if exact else None,
             ranked_by=task.RANKED_BY,

@@ -50,7 +50,7 @@ def export_lite(
         task: The task: a `Translator`, a `MaskFiller`, an `ImageClassifier`, or one of your own.
         path: The file to write.
         signatures: Which of the task's `LITE_SIGNATURES` go in; None for all but those
-            of `LITE_ON_REQUEST`.
+            of `LITE_ON_REQUEST` and, with a `batch_size`, those of `RAGGED`.
         quantization: How weights are stored: `"none"`, `"float16"` or `"dynamic_int8"`.
         batch_size: None for any number of inputs, texts of any length. A number fixes all shapes,
             for runtimes that cannot resize, such as LiteRT's in browsers.
@@ -70,10 +70,10 @@ def export_lite(
     """
     check_task(task)
     check_weights(task.model)
-    names = _names(task, signatures)
-    _check(quantization)
     if batch_size is not None:
         batch_size = to_integer("batch_size", batch_size, least=1)
+    names = _names(task, signatures, batch_size)
+    _check(quantization)
     path = Path(path)
     check_new_file(path, overwrite=overwrite)
     task = task.in_float32()
@@ -120,11 +120,12 @@ def _tokenizers_beside(
     return list(zip(paths, tokenizers, strict=False))
 
 
-def _names(task: Task, signatures: Sequence[str] | None) -> tuple[str, ...]:
+def _names(task: Task, signatures: Sequence[str] | None, batch_size: int | None) -> tuple[str, ...]:
     """Returns the signatures that were asked for, in the task's order."""
     known = task.LITE_SIGNATURES
     if signatures is None:
-        return tuple(name for name in known if name not in task.LITE_ON_REQUEST)
+        left_out = task.LITE_ON_REQUEST | (task.RAGGED if batch_size else frozenset())
+        return tuple(name for name in known if name not in left_out)
     unknown = [name for name in signatures if name not in known]
     if unknown or not signatures or isinstance(signatures, str):
         raise InputError(

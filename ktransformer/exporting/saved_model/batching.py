@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ktransformer.config import BatchingConfig
 from ktransformer.tasks.graph_function import graph_function
+from ktransformer.tasks.inputs import UNBATCHED
 
 _ANY_NUMBER = 2**30  # Of texts in one request: it is cut into batches and put together again.
 _QUEUED_BATCHES = 100_000  # Whoever serves bounds its callers; a full queue would be an error.
@@ -20,7 +21,8 @@ def takes_texts_alone(function: Any) -> bool:
 
 def is_texts(spec: tf.TensorSpec) -> bool:
     """Tells whether an input is strings `[B]`."""
-    return bool(spec.dtype == tf.string and spec.shape.rank == 1)
+    of_examples = spec.name not in UNBATCHED
+    return bool(of_examples and spec.dtype == tf.string and spec.shape.rank == 1)
 
 
 def _with_shape(output: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:

@@ -111,10 +111,14 @@ def _choose(task: Task, names: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _of_texts(task: Task, signatures: dict[str, Any]) -> dict[str, Any]:
-    """Returns the signatures that take texts alone; none without a tokenizer."""
+    """Returns the signatures from texts alone to outputs of each; none without a tokenizer."""
     if task.tokenizer is None:
         return {}
-    return {name: function for name, function in signatures.items() if takes_texts_alone(function)}
+    return {
+        name: function
+        for name, function in signatures.items()
+        if takes_texts_alone(function) and name not in task.RAGGED
+    }
 
 
 def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any]) -> None:

@@ -21,7 +21,8 @@ _OPERATIONS = """
     TensorListSetItem TensorListStack
     Assert Einsum IdentityN NoOp Placeholder ScatterNd TensorScatterUpdate
     Multinomial RandomStandardNormal RandomUniform RandomUniformInt TruncatedNormal
-    StaticRegexFullMatch StringJoin TFText>ByteSplitWithOffsets TFText>NgramsStringJoin
+    StaticRegexFullMatch StringJoin
+    TFText>ByteSplitByOffsets TFText>ByteSplitWithOffsets TFText>NgramsStringJoin
     SentencepieceDetokenizeOp SentencepieceOp SentencepieceTokenizeOp
     TFText>FastSentencepieceDetokenize TFText>FastSentencepieceTokenize
     FastBertNormalize FastWordpieceTokenizeWithOffsets

@@ -34,6 +34,9 @@ def test_only_builtin_operations_and_the_tokenizers_are_in_the_file(lite_file):
     assert custom_operations(lite_file.read_bytes()) == {
         "TFText>FastSentencepieceTokenize",
         "TFText>FastSentencepieceDetokenize",
+        "TFText>ByteSplitByOffsets",
+        "TFText>ByteSplitWithOffsets",
+        "TFText>NgramsStringJoin",
     }
 
 

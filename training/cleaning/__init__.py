@@ -1,0 +1,1 @@
+"""Measures the cleaning of training text."""
