@@ -10,6 +10,7 @@ import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.tasks.inputs import cut_texts, to_texts
+from ktransformer.text.line_limits import is_empty
 from ktransformer.text.token_spans import Span, find_spans, find_words
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Annotation:
 
 
 def annotate_texts(
-    engine: "Engine", sources: Sequence[str], targets: Sequence[str]
+    engine: "Engine", sources: Sequence[str], targets: Sequence[str], *, tag: str | None = None
 ) -> list[Annotation]:
     """Annotates translations at once, or in batches of the size that an export is fixed to.
 
@@ -88,6 +89,7 @@ def annotate_texts(
         engine: The engine; one with the signature `annotate`.
         sources: The source texts.
         targets: Their translations, as many.
+        tag: A symbol that the model reads before each source; None for none.
 
     Raises:
         InputError: The engine has no such signature, the numbers differ, or one is no string.
@@ -111,9 +113,10 @@ def annotate_texts(
     for start in range(0, len(pairs[0]), size):
         chosen = [texts[start : start + size] for texts in pairs]
         padding = [""] * (size - len(chosen[0]) if description.batch_size else 0)
+        read = [text if tag is None or is_empty(text) else f"{tag} {text}" for text in chosen[0]]
         source, target = (
             cut_texts([*texts, *padding], limit)
-            for texts, limit in zip(chosen, limits, strict=True)
+            for texts, limit in zip((read, chosen[1]), limits, strict=True)
         )
         outputs = engine.run_inputs("annotate", source=source, target=target)
         annotations += read_annotations(chosen[0], chosen[1], outputs)

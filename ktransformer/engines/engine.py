@@ -174,7 +174,7 @@ class Engine(abc.ABC):
 
     def annotate(self, sources: Sequence[str], targets: Sequence[str]) -> list[Annotation]:
         """Scores and aligns the tokens of translations; see `annotation.annotate_texts`."""
-        return annotate_texts(self, sources, targets)
+        return annotate_texts(self, sources, targets, tag=self._tag)
 
     def warmup(self) -> None:
         """Runs every signature of texts once, so that no user's request is the first."""

@@ -65,7 +65,7 @@ class GuidedTrainingModel(TrainingModel):
     ) -> Any:
         """Returns the loss of both parts, and updates the metrics.
 
-        `sample_weight` is of the tokens' losses alone.
+        Weights of the sentences do not change the alignment's part.
         """
         hidden, weights = y_pred
         loss = super().compute_loss(x, y, hidden, sample_weight, training)

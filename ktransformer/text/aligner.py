@@ -1,5 +1,6 @@
 """A statistical aligner of token ids: which source token each target token comes from."""
 
+import functools
 from collections.abc import Iterable
 from typing import Self
 
@@ -9,19 +10,21 @@ from ktransformer.errors import InputError
 from ktransformer.text.lexicon import TranslationTable, estimate_translations
 from ktransformer.text.special_ids import SpecialIds
 
-_NULL_SHARE, _SHARPNESS = 0.08, 4.0  # p0 and lambda of Dyer et al. 2013, as in fast_align.
+_NULL_SHARE = 0.08  # p0 of Dyer et al. 2013, as in fast_align.
+_SHARPNESS = (1e-3, 2.0, 4.0, 8.0)  # Values of lambda; the first favours no link.
 
 
 class Aligner:
     """Aligns pairs of ids by two lexicons, one a direction, that have to agree.
 
-    Each lexicon is IBM model 1 with a prior that favours links near the diagonal. A link's
+    Each lexicon is IBM model 1 with a prior that favours links near the diagonal, as far as the
+    text shows that. A link's
     probability is the product of its posteriors in both directions; the rest of a target token's
     probability is on the source's end token, which stands for no token. The end token of the target
     has no link.
 
     Args:
-        forward: The probability of a target id, given a source id.
+        forward: The probability of a target id, given a source id, with the prior of a link.
         backward: The other way round.
         special_ids: Those of the source and of the target.
 
@@ -65,9 +68,10 @@ class Aligner:
         if not words:
             raise InputError("There is no pair with a token on both sides.")
         source_size, target_size = vocabulary_sizes
+        priors = [functools.partial(_diagonal, sharpness=value) for value in _SHARPNESS]
         forward, backward = (
             estimate_translations(
-                each, size, null=special.pad, iterations=iterations, prior=_diagonal
+                each, size, null=special.pad, iterations=iterations, priors=priors
             )
             for each, size, special in (
                 (words, target_size, special_ids[0]),
@@ -117,7 +121,7 @@ def _posterior(
     """
     places = [np.maximum(np.cumsum(real, axis=1) - 1, 0) for real in (given_real, made_real)]
     lengths = [real.sum(axis=1)[:, None, None] for real in (given_real, made_real)]
-    prior = _diagonal(places[0][:, None], lengths[0], places[1][:, :, None], lengths[1])
+    prior = table.prior(places[0][:, None], lengths[0], places[1][:, :, None], lengths[1])
     joint = table.look_up(given[:, None], made[:, :, None]) * prior * given_real[:, None]
     total = joint.sum(axis=2, keepdims=True)
     total += _NULL_SHARE * table.look_up(np.array(null), made)[:, :, None]
@@ -126,13 +130,18 @@ def _posterior(
 
 
 def _diagonal(
-    place: np.ndarray, length: np.ndarray, target_place: np.ndarray, target_length: np.ndarray
+    place: np.ndarray,
+    length: np.ndarray,
+    target_place: np.ndarray,
+    target_length: np.ndarray,
+    *,
+    sharpness: float,
 ) -> np.ndarray:
     """Returns the prior of a link: the nearer to the diagonal, the greater; -1 is the null word."""
     at = (target_place + 0.5) / np.maximum(target_length, 1)
     distance = np.abs((place + 0.5) / np.maximum(length, 1) - at)
     # The sum over all places, as an integral.
-    sides = 2 - np.exp(-_SHARPNESS * at) - np.exp(-_SHARPNESS * (1 - at))
-    total = np.maximum(length, 1) * sides / _SHARPNESS
-    near: np.ndarray = (1 - _NULL_SHARE) * np.exp(-_SHARPNESS * distance) / total
+    sides = 2 - np.exp(-sharpness * at) - np.exp(-sharpness * (1 - at))
+    total = np.maximum(length, 1) * sides / sharpness
+    near: np.ndarray = (1 - _NULL_SHARE) * np.exp(-sharpness * distance) / total
     return np.where(place < 0, _NULL_SHARE, near)

@@ -113,6 +113,15 @@ def train_lexicon(
     )
 
 
+Prior = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""From the place in the source, from 0, the source's length, and those of the target, to a weight;
+the place of the null word is -1."""
+
+
+def _equal(place: np.ndarray, *_: np.ndarray) -> np.ndarray:
+    return np.ones(place.shape)
+
+
 @dataclasses.dataclass(frozen=True)
 class TranslationTable:
     """The probability of a target id, given a source id, for all that occur in one pair.
@@ -121,11 +130,13 @@ class TranslationTable:
         keys: Int64 `[E]`, ascending: source id * `vocabulary_size` + target id.
         probabilities: Float64 `[E]`, likewise; those of a source id add up to 1.
         vocabulary_size: The number of ids of the target.
+        prior: The prior of links that they were estimated with.
     """
 
     keys: np.ndarray
     probabilities: np.ndarray
     vocabulary_size: int
+    prior: Prior = _equal
 
     def look_up(self, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Returns the probabilities of target ids given source ids, which are broadcast; or 0."""
@@ -134,18 +145,13 @@ class TranslationTable:
         return np.where(self.keys[places] == keys, self.probabilities[places], 0.0)
 
 
-Prior = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""From the place in the source, from 0, the source's length, and those of the target, to a weight;
-the place of the null word is -1."""
-
-
 def estimate_translations(
     pairs: Sequence[Sequence[np.ndarray]],
     vocabulary_size: int,
     *,
     null: int,
     iterations: int = 5,
-    prior: Prior | None = None,
+    priors: Sequence[Prior] = (),
 ) -> TranslationTable:
     """Estimates translation probabilities by expectation maximisation.
 
@@ -153,26 +159,34 @@ def estimate_translations(
         pairs: Int arrays `[S]` and `[T]`, without special ids, at least one of each.
         vocabulary_size: The number of ids of the target.
         null: An id that is in no source; it stands for the words that a translation adds.
-        iterations: Iterations of expectation maximisation.
-        prior: Weights of the links of a target token; None for equal ones, IBM model 1.
+        iterations: Iterations of expectation maximisation, of IBM model 1.
+        priors: Weights of the links of a target token. The text is most probable under one of
+            them, with which as many iterations follow.
     """
     flat_sources, source_lengths = _join([np.append(null, pair[0]) for pair in pairs])
     flat_targets, target_lengths = _join([pair[1] for pair in pairs])
     source, place, token = _links(flat_sources, source_lengths, target_lengths)
     keys, entry = np.unique(source * vocabulary_size + flat_targets[token], return_inverse=True)
-    weights = None
-    if prior is not None:
-        starts = np.cumsum(target_lengths) - target_lengths
-        of_token = (
-            np.repeat(source_lengths - 1, target_lengths),
-            np.arange(len(flat_targets)) - np.repeat(starts, target_lengths),
-            np.repeat(target_lengths, target_lengths),
-        )
-        weights = prior(place - 1, *(each[token] for each in of_token))
-    probabilities = _expectation_maximisation(
-        entry, token, keys // vocabulary_size, iterations, weights
+    of_source = keys // vocabulary_size
+    probabilities = _expectation_maximisation(entry, token, of_source, iterations)
+    if not priors:
+        return TranslationTable(keys, probabilities, vocabulary_size)
+    starts = np.cumsum(target_lengths) - target_lengths
+    of_token = (
+        np.repeat(source_lengths - 1, target_lengths),
+        np.arange(len(flat_targets)) - np.repeat(starts, target_lengths),
+        np.repeat(target_lengths, target_lengths),
     )
-    return TranslationTable(keys, probabilities, vocabulary_size)
+    of_link = place - 1, *(each[token] for each in of_token)
+
+    def log_likelihood(prior: Prior) -> float:
+        return float(np.log(np.bincount(token, probabilities[entry] * prior(*of_link))).sum())
+
+    best = max(priors, key=log_likelihood)
+    probabilities = _expectation_maximisation(
+        entry, token, of_source, iterations, best(*of_link), probabilities
+    )
+    return TranslationTable(keys, probabilities, vocabulary_size, best)
 
 
 def _check_sides(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> None:
@@ -212,6 +226,7 @@ def _expectation_maximisation(
     of_source: np.ndarray,
     iterations: int,
     prior: np.ndarray | None = None,
+    start: np.ndarray | None = None,
 ) -> np.ndarray:
     """Estimates p(target | source) of every entry, a pair of ids that occurs in a sentence.
 
@@ -221,8 +236,9 @@ def _expectation_maximisation(
         of_source: The source id of each entry.
         iterations: Iterations of expectation maximisation.
         prior: The weight of each link; None for equal ones.
+        start: The probabilities to begin with; None for equal ones.
     """
-    probabilities = np.ones(len(of_source))  # Uniform at first.
+    probabilities = np.ones(len(of_source)) if start is None else start  # Uniform at first.
     for _ in range(iterations):
         weights = probabilities[entry] if prior is None else probabilities[entry] * prior
         weights /= np.bincount(token, weights)[token]
