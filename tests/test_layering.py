@@ -32,7 +32,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"runtime"},
         {"flatbuffers", "numpy", "sentencepiece", "tensorflow", "tensorflow_text"},
     ),
-    "decoding": (set(), {"tensorflow"}),
+    "decoding": (set(), {"numpy", "tensorflow"}),
     "saving": (
         {"config", "files", "models", "text"},
         {"h5py", "keras", "ml_dtypes", "numpy"},

@@ -17,7 +17,7 @@ def test_a_loop_ends_where_a_run_stands_too_often_in_a_row(translator):
     )
     assert "three three three three" in looping
     words = stopped.split()
-    assert stopped.startswith("three three")
+    assert "three three" in stopped
     for size in range(1, 9):
         runs = [words[i : i + size] for i in range(len(words) - size + 1)]
         assert not any(

@@ -83,7 +83,7 @@ def test_a_search_is_that_of_the_whole_vocabulary_with_the_rest_ruled_out(
             return logits - far.astype("float32"), state
 
     found = narrow.search(source)
-    limits = narrow._limits(source)
+    limits = narrow.find_limits(source)
     wanted = beam_search(OnlyTheChosen(model, source), limits, SEARCH_IDS, beam_size=3)
     np.testing.assert_array_equal(found.ids, wanted.ids)
     np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-4)
