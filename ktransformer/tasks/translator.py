@@ -349,7 +349,11 @@ class Translator(SearchTask):
                 yield piece[done:].decode(errors="surrogateescape")
 
     def count_tokens(self, texts: tf.Tensor) -> tf.Tensor:
-        """Counts the tokens of texts `[B]`, the end and the language token included."""
+        """Counts the tokens of texts `[B]`, the end and the language token included.
+
+        A span that `copy` takes out counts as what stands in its place.
+        """
+        texts, _ = self._take_out(texts)
         splits = tf.cast(self.tokenizer.encode(texts).row_splits, tf.int32)
         return splits[1:] - splits[:-1] + (0 if self._language is None else 1)
 

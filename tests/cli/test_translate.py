@@ -169,3 +169,21 @@ def test_steering_out_of_range_is_one_sentence(run_folder, translate, options, w
 def test_translate_begins_with_the_prefix(run_folder, translate):
     _, output, _ = translate("four zero two\nnine\n", run_folder, "--prefix", "4 ")
     assert [line[:2] for line in output.splitlines()] == ["4 ", "4 "]
+
+
+def test_translate_prints_a_document_with_all_that_is_between_its_sentences(run_folder, translate):
+    status, found, _ = translate("one two  \r\n\r\n\tthree \n\n", run_folder, "--document")
+    assert (status, found) == (0, "12  \r\n\r\n\t3 \n\n")
+
+
+def test_translate_reports_sentences_that_are_broken(run_folder, translate, caplog):
+    status, found, _ = translate("one two three " * 20, run_folder, "--document")
+    assert status == 0
+    assert found.endswith(" ")
+    assert re.search("24 tokens.*4 parts", caplog.text)
+
+
+def test_a_document_has_one_translation(run_folder, translate):
+    status, _, message = translate("one", run_folder, "--document", "--n-best", "2")
+    assert status == 2
+    assert re.search("--n-best.*2", message)

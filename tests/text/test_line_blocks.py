@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.text.line_blocks import read_blocks
+from ktransformer.text.line_blocks import read_blocks, read_byte_blocks
 
 
 @pytest.fixture
@@ -104,3 +104,24 @@ def test_a_byte_order_mark_at_the_start_of_a_stream_is_dropped(tmp_path):
 def test_a_stream_in_utf16_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"input, line 1, .*NUL"):
         read_file(tmp_path / "text", "one\ntwo\n".encode("utf-16-le"))
+
+
+def test_blocks_of_bytes_end_behind_lines_as_they_come(pipe):
+    reading, writing = pipe
+    blocks = read_byte_blocks(reading, "input")
+    os.write(writing, b"one\r\n\n\xff")
+    assert next(blocks) == b"one\r\n\n"
+    os.write(writing, b"\0two\nlast")
+    assert next(blocks) == b"\xff\0two\n"
+    os.close(writing)
+    assert list(blocks) == [b"last"]
+
+
+def test_blocks_of_bytes_are_bounded_unless_a_line_is_longer(tmp_path):
+    content = b"".join(b"%d" % i * 300 + b"\n" for i in range(1000))
+    (tmp_path / "input").write_bytes(content + b"x" * 200_000)
+    with (tmp_path / "input").open("rb") as file:
+        blocks = list(read_byte_blocks(file.fileno(), "input", max_bytes=1 << 16))
+    assert b"".join(blocks) == content + b"x" * 200_000
+    assert all(block.endswith(b"\n") for block in blocks[:-1])
+    assert max(map(len, blocks[:-1])) < 1 << 18

@@ -1,0 +1,149 @@
+"""Documents: translated sentence by sentence, with all that is between the sentences kept."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ktransformer.engines import ModelEngine, load_engine
+from ktransformer.errors import InputError
+from ktransformer.exporting.saved_model.export import _of_texts
+from ktransformer.tasks.document_outputs import by_document, by_sentence, split_lines
+from tests.small_run import number_pairs
+from tests.tasks.check_documents import count_equal
+from tests.tasks.random_documents import random_documents
+
+
+@pytest.fixture(scope="module", params=["run", "SavedModel", "tflite"])
+def engine(request):
+    """The small run in each form."""
+    if request.param == "run":
+        return ModelEngine(request.getfixturevalue("translator"))
+    name = "saved_model" if request.param == "SavedModel" else "lite_file"
+    return load_engine(request.getfixturevalue(name))
+
+
+def units(translator, text: str) -> list[str]:
+    """The sentences, and parts of sentences, that are translated by themselves."""
+    return [unit.decode() for unit in translator._find_units([text])["texts"].numpy()]
+
+
+def test_a_document_is_translated_as_its_sentences_are(engine):
+    sentences = [source + "." * (i % 2) for i, (source, _) in enumerate(number_pairs(30, seed=7))]
+    documents = random_documents(sentences, 20, seed=1, most=12)
+    assert count_equal(engine, sentences, documents) == (20, [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b" \t\r\n \n", b"\0\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\n\xe2\x82\n", "\u3000".encode()],
+)
+def test_a_document_without_a_sentence_comes_back(engine, text):
+    (found,) = engine.translate_document([text])
+    assert (found.text.encode(errors="surrogateescape"), found.sentences) == (text, [])
+
+
+def test_no_documents_give_none(engine):
+    assert engine.translate_document([]) == []
+
+
+def test_what_no_model_reads_stays_at_its_place(engine):
+    (found,) = engine.translate_document([b"\xef\xbb\xbfone two\0three\xff\x80 four\x07"])
+    one, three, four = engine.translate(["one two", "three", "four"])
+    assert found.text == f"\ufeff{one}\0{three}\udcff\udc80 {four}\x07"
+
+
+def test_the_sentences_of_a_document_are_found_by_their_bytes(engine):
+    text = "é one two.\r\n  three"
+    (found,) = engine.translate_document([text])
+    for sentence in found.sentences:
+        for start, part, whole in (
+            (sentence.source_start, sentence.source, text),
+            (sentence.target_start, sentence.text, found.text),
+        ):
+            assert whole.encode()[start:].startswith(part.encode())
+    assert [each.source for each in found.sentences] == ["é one two.", "three"]
+    assert found.text == "\r\n  ".join(each.text for each in found.sentences)
+
+
+def test_a_sentence_that_is_too_long_is_broken_and_not_cut(engine):
+    words = ["one", "two", "three", "four"] * 20  # 80 tokens; the model reads 23.
+    (found,) = engine.translate_document([" ".join(words) + "\nfive"])
+    *parts, last = found.sentences
+    assert " ".join(each.source for each in parts).split() == words
+    assert all(each.broken for each in parts)
+    assert (last.source, last.broken) == ("five", False)
+    assert found.text == " ".join(each.text for each in parts) + "\n" + last.text
+    assert not found.truncated
+    assert engine.translate([each.source for each in parts]) == [each.text for each in parts]
+
+
+def test_long_sentences_are_broken_at_clauses_first(translator):
+    clauses = [
+        "one two three four five six,",
+        "seven eight nine " * 4 + "zero;",
+        "one two \u2013 three",
+    ]
+    text = " ".join(clauses)
+    assert units(translator, text)[0] == clauses[0]
+    assert units(translator, "one two\uff0c" * 20) == ["one two\uff0c" * 5] * 4
+    assert units(translator, "one 1,000 " * 12)[0].endswith("1,000")
+
+
+def test_long_words_are_broken_anywhere_but_in_a_character(translator):
+    text = "e\u0301" * 40
+    found = units(translator, text)
+    assert "".join(found) == text
+    assert len(found) > 1
+    assert all(unit.startswith("e") for unit in found)
+
+
+def test_a_stream_gives_the_document_sentence_by_sentence(translator):
+    text = b"one two. three four!\r\n\r\n \xff five\n" * 3 + b"\t"
+    pieces = [*translator.stream(text)]
+    (whole,) = translator.translate_document([text])["text"].numpy()
+    assert len(pieces) == 10
+    assert "".join(pieces).encode(errors="surrogateescape") == whole
+
+
+def test_pieces_are_whole_lines():
+    text = b"one\ntwo\n\nthree four five\nsix"
+    assert [*split_lines(text, 8)] == [b"one\ntwo\n", b"\n", b"three four five\n", b"six"]
+
+
+def test_the_document_signature_has_no_fixed_batch_size(translator):
+    with pytest.raises(InputError, match="batch_size=2"):
+        translator.lite_signature("document", 2)
+
+
+def test_requests_of_documents_are_not_joined(translator):
+    names = _of_texts(translator, translator.saved_model_signatures())
+    assert "serving_default" in names
+    assert "document" not in names
+
+
+def test_outputs_of_documents_are_regrouped():
+    outputs = {
+        "text": np.array([b"<AB CD", b" ", b"E"], dtype=object),
+        "truncated": np.array([False, True, False]),
+        "source_starts": np.array([0, 4, 0]),
+        "source_ends": np.array([3, 8, 1]),
+        "target_starts": np.array([1, 4, 0]),
+        "target_ends": np.array([3, 6, 1]),
+        "scores": np.array([-1.0, -2.0, -4.0], np.float32),
+        "broken": np.array([True, True, False]),
+        "row_splits": np.array([0, 2, 2, 3]),
+    }
+    sentences, documents = by_sentence(outputs), by_document(outputs)
+    assert sentences["text"].tolist() == [b"AB", b"CD", b"E"]
+    assert sentences["kept"].tolist() == documents["kept"].tolist() == [b"< ", b" ", b""]
+    assert documents["score"].tolist() == [-3.0, 0.0, -4.0]
+    assert all(len(values) == 3 for values in documents.values())
+
+
+def test_a_translator_with_a_beam_finds_choices_for_documents(translator):
+    inputs = {"texts": tf.constant(["one two. three"])}
+    wider = translator.search_wider("document", inputs)
+    best = by_sentence(
+        {name: each.numpy() for name, each in translator.translate_document(**inputs).items()}
+    )
+    assert wider["text"].numpy()[:, 0].tolist() == best["text"].tolist()
