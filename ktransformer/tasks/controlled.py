@@ -334,7 +334,8 @@ def _collect(
     """Puts the prefixes before the ids, and the copies of a text in order of their scores."""
     found = translator.end_empty(request.source, found)
     pad = translator.target_tokenizer.special_ids.pad
-    ids = request.prefixes.join(found.ids, pad)
+    # What is behind the longest target is padding, for which there may be no position.
+    ids = request.prefixes.join(found.ids, pad)[:, :, : translator.max_target_length]
     k = copies * tf.shape(ids)[1]
     scores = tf.reshape(found.scores, [-1, k])
     ids = tf.reshape(ids, tf.stack([-1, k, tf.shape(ids)[2]]))
