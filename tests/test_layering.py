@@ -212,3 +212,14 @@ def test_no_program_changes_the_path_of_imports():
     programs = [*root.glob("training/**/*.py"), *root.glob("export/**/*.py")]
     assert [path for path in programs if "sys.path" in path.read_text(encoding="utf-8")] == []
     assert programs
+
+
+def test_imports_do_not_start_tensorflow():
+    # Once it runs, its devices and threads cannot be set any more.
+    code = (
+        "from tensorflow.python.eager import context\n"
+        "import ktransformer.conversion, ktransformer.engines, ktransformer.exporting\n"
+        "import ktransformer.fitting.run_folder, ktransformer.verification\n"
+        "print(context.context()._initialized)\n"
+    )
+    assert _run(code).strip() == "False"

@@ -1,21 +1,26 @@
 """The interface of everything that translates: strings in, strings out."""
 
 import abc
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ktransformer.engines.annotation import Annotation, annotate_texts
 from ktransformer.engines.task_model import TaskModel
+from ktransformer.engines.translations import (
+    DocumentTranslation,
+    TermTranslation,
+    Translation,
+    to_documents,
+    to_translations,
+)
 from ktransformer.errors import InputError
 from ktransformer.numbers import to_integer
 from ktransformer.tasks import TranslatorDescription
 from ktransformer.tasks.controls import Controls
-from ktransformer.tasks.document_outputs import encode_documents, slices_of, split_lines
+from ktransformer.tasks.document_outputs import encode_documents
 from ktransformer.tasks.inputs import to_texts
 from ktransformer.tasks.translator import TEXT_SIGNATURES, Translator
 from ktransformer.text.base_tokenizer import find_tag
@@ -25,86 +30,6 @@ from ktransformer.text.terms import check_terms
 # Takes a batch of UTF-8 and the place of its first text; returns a signature's outputs.
 _Run = Callable[[np.ndarray, int], dict[str, np.ndarray]]
 DOCUMENT = "document"
-_PIECE_BYTES = 1 << 13  # Of a document, about a hundred sentences.
-BATCH_CHARACTERS = 1 << 14  # 32 lines of 512 characters: the most of a batch of long lines.
-
-
-class Translation(NamedTuple):
-    """The translations of one text.
-
-    Attributes:
-        texts: The translations, best first.
-        scores: Their scores, log-probability / length ** length_penalty.
-        truncated: Whether the source was cut to the longest that the model reads.
-    """
-
-    texts: list[str]
-    scores: list[float]
-    truncated: bool
-
-    @property
-    def text(self) -> str:
-        """The best translation."""
-        return self.texts[0]
-
-
-class DocumentSentence(NamedTuple):
-    """A sentence of a document, or a part of one, and its translation.
-
-    Attributes:
-        source: The sentence.
-        text: Its translation.
-        source_start: Where it begins in the document, in bytes of UTF-8.
-        target_start: Where its translation begins in that of the document, likewise.
-        score: As of a `Translation`.
-        broken: Whether it is a part of a sentence that is longer than the model reads.
-    """
-
-    source: str
-    text: str
-    source_start: int
-    target_start: int
-    score: float
-    broken: bool
-
-
-class DocumentTranslation(NamedTuple):
-    """The translation of a document.
-
-    Attributes:
-        text: The translation. Bytes that are not UTF-8 are surrogates in it, as Python's error
-            handler `surrogateescape` makes them.
-        sentences: Its sentences, in order.
-        truncated: Whether something was cut off: a single character of more tokens than the model
-            reads.
-    """
-
-    text: str
-    sentences: list[DocumentSentence]
-    truncated: bool
-
-
-class TermTranslation(NamedTuple):
-    """The translation of one text with a terminology.
-
-    Attributes:
-        texts: The translation alone.
-        scores: Its score.
-        truncated: As of `Translation`.
-        terms_found: The different terms of the source.
-        terms_written: Those of them whose target terms are in the translation.
-    """
-
-    texts: list[str]
-    scores: list[float]
-    truncated: bool
-    terms_found: int
-    terms_written: int
-
-    @property
-    def text(self) -> str:
-        """The translation."""
-        return self.texts[0]
 
 
 class Engine(abc.ABC):
@@ -312,7 +237,7 @@ class Engine(abc.ABC):
             TermTranslation(*translation, int(found), int(written))
             for outputs, longer in self._run_batches(to_texts(texts), run)
             for translation, found, written in zip(
-                _translations(outputs, 1, longer),
+                to_translations(outputs, 1, longer),
                 outputs["terms_found"],
                 outputs["terms_written"],
                 strict=False,
@@ -330,7 +255,7 @@ class Engine(abc.ABC):
         return [
             translation
             for outputs, longer in self._run_batches(texts, run, tag)
-            for translation in _translations(outputs, n_best, longer)
+            for translation in to_translations(outputs, n_best, longer)
         ]
 
     def _run_batches(
@@ -373,7 +298,7 @@ class Engine(abc.ABC):
                 f"This export has no signature {DOCUMENT}, only {', '.join(self.signatures)}."
             )
         documents = encode_documents(to_texts(texts))
-        return _documents(documents, self.run(DOCUMENT, documents)) if len(documents) else []
+        return to_documents(documents, self.run(DOCUMENT, documents)) if len(documents) else []
 
     def find_signature(self, n_best: int = 1) -> str:
         """Returns the name of the signature that gives `n_best` translations of texts.
@@ -401,29 +326,6 @@ class Engine(abc.ABC):
         return self.description.signatures
 
 
-def _documents(sources: np.ndarray, outputs: dict[str, np.ndarray]) -> list[DocumentTranslation]:
-    places = outputs["row_splits"]
-    columns = (
-        [_to_string(each) for each in slices_of(sources, outputs, "source")],
-        [_to_string(each) for each in slices_of(outputs["text"], outputs, "target")],
-        *(
-            outputs[name].tolist()
-            for name in ("source_starts", "target_starts", "scores", "broken")
-        ),
-    )
-    sentences = [DocumentSentence(*each) for each in zip(*columns, strict=True)]
-    return [
-        DocumentTranslation(_to_string(text), sentences[start:end], bool(cut))
-        for text, start, end, cut in zip(
-            outputs["text"], places, places[1:], outputs["truncated"], strict=False
-        )
-    ]
-
-
-def _to_string(content: bytes) -> str:
-    return content.decode(errors="surrogateescape")
-
-
 def _read(text: str | bytes, max_length: int, tag: str | None) -> tuple[bytes, bool]:
     """Returns the part of a text that is read, in UTF-8, and whether the text is longer.
 
@@ -434,21 +336,6 @@ def _read(text: str | bytes, max_length: int, tag: str | None) -> tuple[bytes, b
         whole = f"{tag} {whole}"
     cut = cut_line(whole, max_length)
     return cut.encode(), cut is not whole
-
-
-def _translations(
-    outputs: dict[str, np.ndarray], n_best: int, longer: Sequence[bool]
-) -> list[Translation]:
-    """Returns the translations of the texts; `longer` tells which of them were cut before."""
-    rows = len(outputs["text"])
-    texts = outputs["text"].reshape(rows, -1)[:, :n_best]
-    scores = outputs["score"].reshape(rows, -1)[:, :n_best]
-    return [
-        Translation([text.decode() for text in row], values.tolist(), bool(cut) or before)
-        for row, values, cut, before in zip(
-            texts, scores, outputs["truncated"], longer, strict=False
-        )
-    ]
 
 
 class ModelEngine(Engine):
@@ -467,109 +354,3 @@ class ModelEngine(Engine):
 
     def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
         return self._model.run(signature, texts=texts, **others)
-
-
-def translate_lines(
-    engine: Engine, lines: Sequence[str], *, batch_size: int = 32, n_best: int = 1
-) -> list[Translation]:
-    """Translates lines in batches of like length, and gives them back in order.
-
-    Args:
-        engine: The engine.
-        lines: The texts.
-        batch_size: Texts translated at once.
-        n_best: Translations of each; at most the engine's beam size.
-
-    Returns:
-        The translations of each line.
-    """
-    (translations,) = translate_blocks(engine, [lines], batch_size=batch_size, n_best=n_best)
-    return translations
-
-
-def translate_blocks(
-    engine: Engine,
-    blocks: Iterable[Sequence[str]],
-    *,
-    batch_size: int = 32,
-    n_best: int = 1,
-    on_batch: Callable[[list[str]], object] = lambda texts: None,
-    translate: Callable[[list[str]], Sequence[Any]] | None = None,
-) -> Iterator[list[Any]]:
-    """Translates a stream of any length, of which it holds one block at a time.
-
-    Within a block, lines of like length go together and `engine.concurrency` batches run at the
-    same time. Neither changes the translation of a line, unless the export has a shortlist: a
-    batch has one for all its lines.
-
-    Args:
-        engine: The engine.
-        blocks: Lines that are there together. The larger a block, the more alike its batches.
-        batch_size: Texts in a batch, which also holds at most `BATCH_CHARACTERS`.
-        n_best: Translations of each; at most the engine's beam size.
-        on_batch: Called in this thread with the texts of each batch that is done.
-        translate: Translates a batch, such as `engine.translate_with_terms` with its terms, or
-            `engine.translate_controlled` with its options, where samples also depend on the
-            batches; None for `engine.translate_n_best`.
-
-    Yields:
-        For each block, the translations of each line.
-
-    Raises:
-        InputError: As `Engine.translate_n_best`, or `batch_size` is below 1; batches that have
-            not begun are dropped.
-    """
-    batch_size = to_integer("batch_size", batch_size, least=1)
-    translate = translate or functools.partial(engine.translate_n_best, n_best=n_best)
-    with ThreadPoolExecutor(engine.concurrency) as pool:
-        run = pool.map if engine.concurrency > 1 else map
-        for lines in map(to_texts, blocks):
-            # Longest first: at the end of a block no thread waits long for another.
-            batches = list(batches_by_length(lines, batch_size))[::-1]
-            texts = [[lines[i] for i in chosen] for chosen in batches]
-            found: dict[int, Any] = {}
-            results = run(translate, texts)
-            for chosen, batch, translations in zip(batches, texts, results, strict=True):
-                found.update(zip(chosen, translations, strict=True))
-                on_batch(batch)
-            yield [found[i] for i in range(len(lines))]
-
-
-def translate_pieces(
-    engine: Engine, blocks: Iterable[bytes]
-) -> Iterator[tuple[bytes, DocumentTranslation]]:
-    """Translates a document of any length, of which it holds one block at a time.
-
-    Args:
-        engine: The engine; it translates `engine.concurrency` pieces at the same time.
-        blocks: The document, cut behind line ends.
-
-    Yields:
-        Each piece of the document, of whole lines, with its translation.
-
-    Raises:
-        InputError: As `Engine.translate_document`.
-    """
-    with ThreadPoolExecutor(engine.concurrency) as pool:
-        run = pool.map if engine.concurrency > 1 else map
-        for block in blocks:
-            pieces = list(split_lines(block, _PIECE_BYTES))
-            found = run(lambda piece: engine.translate_document([piece])[0], pieces)
-            yield from zip(pieces, found, strict=True)
-
-
-def batches_by_length(lines: Sequence[str], batch_size: int) -> Iterator[list[int]]:
-    """Yields the places of lines of like length, shortest first.
-
-    A batch has `batch_size` lines, or fewer where these, padded to the longest of them, would have
-    more than `BATCH_CHARACTERS`; a longer line is a batch of its own.
-    """
-    chosen: list[int] = []
-    for i in sorted(range(len(lines)), key=lambda i: len(lines[i])):
-        full = (len(chosen) + 1) * len(lines[i]) > BATCH_CHARACTERS
-        if chosen and (full or len(chosen) == batch_size):
-            yield chosen
-            chosen = []
-        chosen.append(i)
-    if chosen:
-        yield chosen

@@ -133,7 +133,7 @@ def controlled(
         the prefix, best first; `truncated`, boolean `[B]`, whether the text or prefix was cut; and
         what `annotations.annotate` returns of the tokens, those of the prefix among them: `tokens`,
         `log_probability`, `alignment`, `[B, K, T]`, `weights`, `[B, K, T, S]`, and `source_tokens`,
-        `[B, S]`; T and S are 0 without `annotate`.
+        `[B, S]`; without `annotate` these are padding, with T and S of 1.
     """
     source, truncated = self._encode(texts)
     own, tokenizer = self.decoding, self.target_tokenizer
@@ -177,7 +177,10 @@ def controlled(
 def _annotate(
     translator: "Translator", wanted: tf.Tensor, source: tf.Tensor, ids: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """Annotates ids `[B, K, T]`, if that is wanted; T and S are 0 otherwise."""
+    """Annotates ids `[B, K, T]`, if that is wanted; otherwise T and S are 1.
+
+    LiteRT returns no strings `[B, K, 0]`.
+    """
 
     def annotated(source: tf.Tensor, ids: tf.Tensor) -> dict[str, tf.Tensor]:
         k = tf.shape(ids)[1]
@@ -193,11 +196,11 @@ def _annotate(
     def nothing() -> dict[str, tf.Tensor]:
         rows, k = tf.shape(ids)[0], tf.shape(ids)[1]
         return {
-            "tokens": tf.fill([rows, k, 0], ""),
-            "source_tokens": tf.fill([rows, 0], ""),
-            "log_probability": tf.zeros([rows, k, 0]),
-            "weights": tf.zeros([rows, k, 0, 0]),
-            "alignment": tf.zeros([rows, k, 0], tf.int32),
+            "tokens": tf.fill([rows, k, 1], ""),
+            "source_tokens": tf.fill([rows, 1], ""),
+            "log_probability": tf.zeros([rows, k, 1]),
+            "weights": tf.zeros([rows, k, 1, 1]),
+            "alignment": tf.zeros([rows, k, 1], tf.int32),
         }
 
     return tf.cond(wanted, lambda: annotated(source, ids), nothing)
@@ -331,7 +334,8 @@ def _collect(
     """Puts the prefixes before the ids, and the copies of a text in order of their scores."""
     found = translator.end_empty(request.source, found)
     pad = translator.target_tokenizer.special_ids.pad
-    ids = request.prefixes.join(found.ids, pad)
+    # What is behind the longest target is padding, for which there may be no position.
+    ids = request.prefixes.join(found.ids, pad)[:, :, : translator.max_target_length]
     k = copies * tf.shape(ids)[1]
     scores = tf.reshape(found.scores, [-1, k])
     ids = tf.reshape(ids, tf.stack([-1, k, tf.shape(ids)[2]]))

@@ -9,7 +9,7 @@ from ktransformer.text import BaseTokenizer
 from ktransformer.text.code_points import row_ids, to_bytes, to_texts
 from ktransformer.text.piece_model import SPACE
 
-_SPACES = tf.constant([9, 10, 13, 32])  # Bytes that end a word.
+_SPACES = (9, 10, 13, 32)  # Bytes that end a word.
 
 
 class Prefixes(NamedTuple):
@@ -48,7 +48,7 @@ def read_prefixes(tokenizer: BaseTokenizer, texts: tf.Tensor, limit: int) -> Pre
     found = to_bytes(texts)
     flat = tf.concat([[0], found.flat_values], axis=0)
     last = tf.gather(flat, found.row_splits[1:])
-    ends_word = tf.reduce_any(last[:, None] == _SPACES, axis=1) & (lengths > 0)
+    ends_word = tf.reduce_any(last[:, None] == tf.constant(_SPACES), axis=1) & (lengths > 0)
     return Prefixes(ids, lengths, ends_word & (found.row_lengths() > 0), truncated)
 
 

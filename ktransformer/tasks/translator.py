@@ -185,7 +185,7 @@ class Translator(SearchTask):
         *sorted(LITE_ON_REQUEST),
     )
     RAGGED = frozenset({"document"})
-    SAVED_MODEL_ON_REQUEST = frozenset({"controlled"})
+    SAVED_MODEL_ON_REQUEST = frozenset({"controlled", "terms"})
     OPTIONAL_FILES = (TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
     RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score", "ids": "score"}

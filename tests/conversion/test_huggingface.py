@@ -132,6 +132,7 @@ def test_another_kind_of_model_is_refused(tmp_path):
         export_huggingface(small_filler(), tmp_path / "model")
 
 
+@pytest.mark.long
 def test_verify_compares_the_folder_with_the_run(run_folder, data_folder, tmp_path, capsys):
     output = tmp_path / "model"
     export = ["export", run_folder, "--format", "huggingface", "--output", output]

@@ -316,6 +316,7 @@ def test_real_tokenizers_look_up_what_sentencepiece_segments():
             np.testing.assert_array_equal(lite["texts"], tokenizer.decode(dense))
 
 
+@pytest.mark.long
 def test_an_import_goes_to_ctranslate2(run_path, stored, tmp_path, capsys):
     # Two tokenizers of one table of ids, an output bias, and texts with a language token.
     output, source = tmp_path / "relu.ct2", tmp_path / "source"

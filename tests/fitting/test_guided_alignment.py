@@ -81,7 +81,7 @@ def shares(tmp_path_factory) -> dict[float, float]:
     """The share of right links on other text, by the weight of the alignment's loss."""
     text, other = reversed_text(150, seed=1), reversed_text(40, seed=2)
     sizes = {"num_layers": 2, "d_model": 32, "hidden_dim": 32, "num_heads": 2, "max_length": 16}
-    short = {"vocabulary_size": 30, "epochs": 25, "batch_tokens": 256, "bleu_sentences": 0}
+    short = {"vocabulary_size": 30, "epochs": 20, "batch_tokens": 256, "bleu_sentences": 0}
     found = {}
     for weight in (0.0, 0.5):
         config = Config().replace({**sizes, **short, "guided_alignment": weight})

@@ -73,14 +73,14 @@ def test_the_folder_is_held_until_the_run_is_saved(sides, tmp_path, monkeypatch)
 
 def test_a_training_that_was_cut_meanwhile_is_kept(sides, tmp_path, monkeypatch, capsys):
     kept = tmp_path / "run.checkpoints" / "training.npz"
-    open_parallel = training_of_runs.open_parallel
+    open_files = training_of_runs.open_files
 
     def read_slowly(*arguments, **options):
         kept.parent.mkdir()
         kept.touch()
-        return open_parallel(*arguments, **options)
+        return open_files(*arguments, **options)
 
-    monkeypatch.setattr(training_of_runs, "open_parallel", read_slowly)
+    monkeypatch.setattr(training_of_runs, "open_files", read_slowly)
     assert "go on with --resume" in refusal(capsys, *train_arguments(*sides, tmp_path / "run"))
     assert kept.exists()
 

@@ -208,6 +208,14 @@ def test_annotations_are_those_of_the_tokens_written(drawn):
     np.testing.assert_allclose(scores / counts, found["score"][0], atol=1e-5)
 
 
+def test_the_longest_translations_are_annotated(drawn):
+    found = drawn.translate_controlled(
+        ["seven seven seven one six"], prefix="two", min_length=30, annotate=True
+    )
+    assert found["tokens"].shape[2] == drawn.max_target_length
+    assert all(found["tokens"].numpy().flat)
+
+
 def test_an_engine_gives_alternatives_at_a_position(drawn):
     engine = ModelEngine(drawn)
     found = engine.alternatives("nine seven", "3 4 5", 2, n_best=3)

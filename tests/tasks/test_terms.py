@@ -15,7 +15,7 @@ from ktransformer.engines import (
     TermTranslation,
 )
 from ktransformer.errors import InputError
-from ktransformer.exporting import export_lite
+from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.tasks import Translator
 from ktransformer.verification import verify
 from tests.run_command import refusal
@@ -34,8 +34,10 @@ def terms_file(translator: Translator, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def engines(translator: Translator, saved_model: Path) -> list[Engine]:
-    return [ModelEngine(translator), SavedModelEngine(saved_model)]
+def engines(translator: Translator, tmp_path_factory: pytest.TempPathFactory) -> list[Engine]:
+    path = tmp_path_factory.mktemp("terms") / "model"
+    saved = export_saved_model(translator, path, signatures=("serving_default", "terms"))
+    return [ModelEngine(translator), SavedModelEngine(saved)]
 
 
 def assert_written(translator: Translator) -> None:
@@ -127,9 +129,10 @@ def test_verify_compares_the_signature(
     assert result.identical == 1
 
 
-def test_a_tflite_has_the_signature_on_request(lite_file: Path) -> None:
-    with pytest.raises(InputError, match="terms"):
-        LiteEngine(lite_file).translate_with_terms(["one"], TERMS)
+def test_an_export_has_the_signature_on_request(lite_file: Path, saved_model: Path) -> None:
+    for engine in LiteEngine(lite_file), SavedModelEngine(saved_model):
+        with pytest.raises(InputError, match="terms"):
+            engine.translate_with_terms(["one"], TERMS)
 
 
 def test_a_fixed_batch_has_no_terms(translator: Translator, tmp_path: Path) -> None:

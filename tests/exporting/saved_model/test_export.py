@@ -103,7 +103,8 @@ def test_a_subclass_of_the_model_exports(tmp_path):
     )
     model.build()
     translator = Translator(model, tokenizer)
-    folder = export_saved_model(translator, tmp_path / "model", signatures=["serving_default"])
+    names = ["serving_default", "beam", "score"]
+    folder = export_saved_model(translator, tmp_path / "model", signatures=names)
     texts = ["one two", "three"]
     expected = strings(translator.translate_texts(tf.constant(texts))["text"])
     assert in_a_fresh_process(folder, texts)["text"] == expected

@@ -1,0 +1,125 @@
+"""The translations of texts and documents, as engines return them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ktransformer.tasks.document_outputs import slices_of
+
+
+class Translation(NamedTuple):
+    """The translations of one text.
+
+    Attributes:
+        texts: The translations, best first.
+        scores: Their scores, log-probability / length ** length_penalty.
+        truncated: Whether the source was cut to the longest that the model reads.
+    """
+
+    texts: list[str]
+    scores: list[float]
+    truncated: bool
+
+    @property
+    def text(self) -> str:
+        """The best translation."""
+        return self.texts[0]
+
+
+class DocumentSentence(NamedTuple):
+    """A sentence of a document, or a part of one, and its translation.
+
+    Attributes:
+        source: The sentence.
+        text: Its translation.
+        source_start: Where it begins in the document, in bytes of UTF-8.
+        target_start: Where its translation begins in that of the document, likewise.
+        score: As of a `Translation`.
+        broken: Whether it is a part of a sentence that is longer than the model reads.
+    """
+
+    source: str
+    text: str
+    source_start: int
+    target_start: int
+    score: float
+    broken: bool
+
+
+class DocumentTranslation(NamedTuple):
+    """The translation of a document.
+
+    Attributes:
+        text: The translation. Bytes that are not UTF-8 are surrogates in it, as Python's error
+            handler `surrogateescape` makes them.
+        sentences: Its sentences, in order.
+        truncated: Whether something was cut off: a single character of more tokens than the model
+            reads.
+    """
+
+    text: str
+    sentences: list[DocumentSentence]
+    truncated: bool
+
+
+class TermTranslation(NamedTuple):
+    """The translation of one text with a terminology.
+
+    Attributes:
+        texts: The translation alone.
+        scores: Its score.
+        truncated: As of `Translation`.
+        terms_found: The different terms of the source.
+        terms_written: Those of them whose target terms are in the translation.
+    """
+
+    texts: list[str]
+    scores: list[float]
+    truncated: bool
+    terms_found: int
+    terms_written: int
+
+    @property
+    def text(self) -> str:
+        """The translation."""
+        return self.texts[0]
+
+
+def to_translations(
+    outputs: dict[str, np.ndarray], n_best: int, longer: Sequence[bool]
+) -> list[Translation]:
+    """Returns the translations of the texts; `longer` tells which of them were cut before."""
+    rows = len(outputs["text"])
+    texts = outputs["text"].reshape(rows, -1)[:, :n_best]
+    scores = outputs["score"].reshape(rows, -1)[:, :n_best]
+    return [
+        Translation([text.decode() for text in row], values.tolist(), bool(cut) or before)
+        for row, values, cut, before in zip(
+            texts, scores, outputs["truncated"], longer, strict=False
+        )
+    ]
+
+
+def to_documents(sources: np.ndarray, outputs: dict[str, np.ndarray]) -> list[DocumentTranslation]:
+    """Returns the translations of documents, of the outputs of `document`."""
+    places = outputs["row_splits"]
+    columns = (
+        [_to_string(each) for each in slices_of(sources, outputs, "source")],
+        [_to_string(each) for each in slices_of(outputs["text"], outputs, "target")],
+        *(
+            outputs[name].tolist()
+            for name in ("source_starts", "target_starts", "scores", "broken")
+        ),
+    )
+    sentences = [DocumentSentence(*each) for each in zip(*columns, strict=True)]
+    return [
+        DocumentTranslation(_to_string(text), sentences[start:end], bool(cut))
+        for text, start, end, cut in zip(
+            outputs["text"], places, places[1:], outputs["truncated"], strict=False
+        )
+    ]
+
+
+def _to_string(content: bytes) -> str:
+    return content.decode(errors="surrogateescape")
