@@ -15,7 +15,7 @@ from ktransformer.text.base_tokenizer import tensorflow_text
 REPLACEMENT = 0xFFFD
 """The code point of bytes that are not UTF-8."""
 _EMPTY = 256  # Place of the empty string behind those of the 256 bytes.
-_WIDTH, _ROUNDS = 64, 4  # A text has at most 64 ** 4 bytes, which is 16 MiB.
+_WIDTH, _ROUNDS = 128, 4  # A text has at most 128 ** 4 bytes, which is 256 MiB.
 
 
 class CodePoints(NamedTuple):
@@ -70,7 +70,7 @@ def to_code_points(text_bytes: tf.RaggedTensor) -> CodePoints:
 
 
 def to_texts(text_bytes: tf.RaggedTensor) -> tf.Tensor:
-    """Returns the texts `[B]` of bytes: ragged int32 `[B, (bytes)]`, at most 16 MiB each."""
+    """Returns the texts `[B]` of bytes: ragged int32 `[B, (bytes)]`, at most 256 MiB each."""
     table = tf.constant([bytes([i]) for i in range(_EMPTY)] + [b""])
     # One more text, which is empty: its string fills the places that a row leaves.
     splits = tf.concat([text_bytes.row_splits, text_bytes.row_splits[-1:]], axis=0)

@@ -105,14 +105,17 @@ def cut_long(
     """
     count = tf.shape(levels)[0]
     begun = tf.cumsum(count_at(parts.starts, count))
+    # One more part, for characters that have none before them: nothing is gathered from nothing.
+    starts, ends = (tf.concat([each, [0]], axis=0) for each in parts)
+    long = tf.concat([long, [False]], axis=0)
     own = tf.maximum(begun - 1, 0)  # [N], the part that begins last.
-    starts, ends = tf.gather(parts.starts, own), tf.gather(parts.ends, own)
+    starts, ends = tf.gather(starts, own), tf.gather(ends, own)
     places = tf.range(count)
     inner = (begun > 0) & (places > starts) & (places < ends) & tf.gather(long, own)
     distance = 2 * places - starts - ends  # From the middle, doubled. The later of two is worse.
     worse = 2 * tf.abs(distance) + tf.cast(distance > 0, tf.int32)
     worth = tf.where(inner, levels * _DISTANCES - worse, 0)
-    best = tf.math.unsorted_segment_max(worth, own, tf.shape(parts.starts)[0])
+    best = tf.math.unsorted_segment_max(worth, own, tf.shape(long)[0])
     chosen = inner & (worth == tf.gather(best, own))
     return cuts._replace(before=cuts.before | chosen), tf.reduce_any(chosen)
 

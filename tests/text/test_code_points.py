@@ -66,7 +66,7 @@ def run(request: pytest.FixtureRequest) -> _Run:
     return run_lite
 
 
-_LENGTHS = (0, 1, 3, 63, 64, 65, 200, 4097)
+_LENGTHS = (0, 1, 3, 127, 128, 129, 400, 16_385)
 
 
 def test_characters_are_those_of_python(run: _Run) -> None:
