@@ -1,5 +1,6 @@
 """Compares exports of any kind of model with the model: all run on the same examples."""
 
+import collections
 import dataclasses
 import statistics
 import time
@@ -178,10 +179,14 @@ def _group(
             )
         if not scored:
             check_demands(export.path, about, tolerances, scorable=gives_text)
+        seen: collections.Counter[str] = collections.Counter()
         for check in checks:
             function = getattr(check.function, "python_function", check.function)
             member = _Member(task, export, check, tolerances.of(about), is_first=check is checks[0])
-            key = check.signature, check.max_examples, function, member.is_first
+            # A signature may be compared with several sets of inputs.
+            number = seen[check.signature]
+            seen[check.signature] += 1
+            key = check.signature, number, check.max_examples, function, member.is_first
             groups.setdefault(key, []).append(member)
     return groups.values()
 

@@ -90,18 +90,18 @@ def test_long_sentences_are_broken_at_clauses_first(translator):
 
 
 def test_long_words_are_broken_anywhere_but_in_a_character(translator):
-    text = "e\u0301" * 40
+    text = "7\u0301" * 40
     found = units(translator, text)
     assert "".join(found) == text
     assert len(found) > 1
-    assert all(unit.startswith("e") for unit in found)
+    assert all(unit.startswith("7") for unit in found)
 
 
 def test_a_stream_gives_the_document_sentence_by_sentence(translator):
     text = b"one two. three four!\r\n\r\n \xff five\n" * 3 + b"\t"
     pieces = [*translator.stream(text)]
     (whole,) = translator.translate_document([text])["text"].numpy()
-    assert len(pieces) == 10
+    assert len(pieces) == 11  # Nine sentences, the end of their last line, and the line behind it.
     assert "".join(pieces).encode(errors="surrogateescape") == whole
 
 

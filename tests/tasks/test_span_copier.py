@@ -68,8 +68,10 @@ def test_exports_copy_what_the_translator_copies(form, copying, run_folder, tmp_
     engine = load_engine(path)
     assert engine.description.decoding.copy == ("tags", "placeholders", "unknown")
     expected = strings(copying.translate_texts(tf.constant(TEXTS))["text"])
-    assert [t.texts[0] for t in engine.translate(TEXTS)] == expected
-    assert main(["verify", str(path), "--run", str(run_folder)]) == 0
+    assert engine.translate(TEXTS) == expected
+    source = tmp_path / "source"
+    source.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    assert main(["verify", str(path), "--run", str(run_folder), "--source", str(source)]) == 0
 
 
 def _tokenizer(symbols=SYMBOLS) -> Tokenizer:
