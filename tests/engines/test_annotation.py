@@ -58,6 +58,7 @@ def test_a_tflite_annotates_as_the_run_does(lite_path, expected, translator):
             np.testing.assert_array_equal(found[name], tensor)
 
 
+@pytest.mark.long
 def test_verify_checks_the_signature(lite_path, run_folder, tmp_path):
     (tmp_path / "texts").write_text("four zero two\nnine\n")
     report = verify([lite_path], run_folder, tmp_path / "texts")

@@ -88,7 +88,7 @@ def test_scores_of_the_search_s_own_ids_add_up_to_its_log_probability(translator
         np.testing.assert_allclose(sums, best.log_probabilities[:, place], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [Doubled, Colder])
+@pytest.mark.parametrize("kind", [pytest.param(Doubled, marks=pytest.mark.long), Colder])
 def test_a_subclass_that_overrides_the_pass_is_scored_by_its_own(kind):
     translator = drawn_translator(num_layers=2)
     model = kind.from_config(translator.model.get_config())
