@@ -171,13 +171,13 @@ def test_translate_begins_with_the_prefix(run_folder, translate):
     assert [line[:2] for line in output.splitlines()] == ["4 ", "4 "]
 
 
-def test_translate_prints_a_document_with_all_that_is_between_its_sentences(run_folder, translate):
-    status, found, _ = translate("one two  \r\n\r\n\tthree \n\n", run_folder, "--document")
+def test_translate_prints_a_document_with_all_that_is_between_its_sentences(lite_file, translate):
+    status, found, _ = translate("one two  \r\n\r\n\tthree \n\n", lite_file, "--document")
     assert (status, found) == (0, "12  \r\n\r\n\t3 \n\n")
 
 
-def test_translate_reports_sentences_that_are_broken(run_folder, translate, caplog):
-    status, found, _ = translate("one two three " * 20, run_folder, "--document")
+def test_translate_reports_sentences_that_are_broken(lite_file, translate, caplog):
+    status, found, _ = translate("one two three " * 20, lite_file, "--document")
     assert status == 0
     assert found.endswith(" ")
     assert re.search("24 tokens.*4 parts", caplog.text)

@@ -8,6 +8,8 @@ from ktransformer.engines import ModelEngine, load_engine
 from ktransformer.errors import InputError
 from ktransformer.exporting.saved_model.export import _of_texts
 from ktransformer.tasks.document_outputs import by_document, by_sentence, split_lines
+from ktransformer.tasks.documents import translate_documents
+from ktransformer.text.code_points import to_bytes
 from tests.small_run import number_pairs
 from tests.tasks.check_documents import count_equal
 from tests.tasks.random_documents import random_documents
@@ -40,6 +42,46 @@ def test_a_document_is_translated_as_its_sentences_are(engine):
 def test_a_document_without_a_sentence_comes_back(engine, text):
     (found,) = engine.translate_document([text])
     assert (found.text.encode(errors="surrogateescape"), found.sentences) == (text, [])
+
+
+def identity(limit: int):
+    """A graph that translates documents with a model that changes nothing; a byte is a token."""
+
+    def count(texts: tf.Tensor) -> tf.Tensor:
+        return to_bytes(texts).row_lengths() + 1
+
+    def translate(texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        tokens = count(texts)
+        score = tf.cast(tokens, tf.float32)
+        return {"text": texts, "score": score, "truncated": tokens > limit}
+
+    return tf.function(
+        lambda texts: translate_documents(
+            texts, translate, count, max_tokens=limit, least_tokens=1
+        ),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
+    )
+
+
+def test_a_model_that_changes_nothing_gives_any_bytes_back():
+    rng, run = np.random.default_rng(1), identity(20)
+    parts = [b"a", b"B", b". ", b", ", b" ", b"\n", b"\r", b"\0", b"\xff", b"\xe3\x80\x82", b"9"]
+    for size in (0, 1, 30, 300, 3000):
+        documents = [b"".join(parts[i] for i in rng.integers(len(parts), size=size)) for _ in "abc"]
+        found = run(tf.constant(documents))
+        assert found["text"].numpy().tolist() == documents
+        assert found["scores"].numpy().max(initial=0) <= 20
+        assert not found["truncated"].numpy().any()
+
+
+@pytest.mark.long
+def test_ten_megabytes_of_one_line_come_back():
+    document = b"one two, three " * 200_000 + b"four" * 1_750_000
+    found = identity(100_000)(tf.constant([document]))
+    assert found["text"].numpy()[0] == document
+    assert found["broken"].numpy().all()
+    assert len(found["scores"]) > 100
 
 
 def test_no_documents_give_none(engine):
