@@ -40,4 +40,6 @@ from ktransformer.tasks.text_generator import (
     TextGeneratorDescription as TextGeneratorDescription,
 )
 from ktransformer.tasks.translator import Translator as Translator
-from ktransformer.tasks.translator import TranslatorDescription as TranslatorDescription
+from ktransformer.tasks.translator_description import (
+    TranslatorDescription as TranslatorDescription,
+)

@@ -1,4 +1,4 @@
-"""A translation token by token, while the model writes it."""
+"""Translations while the model writes them: a sentence of a document, or a token, at a time."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -8,11 +8,32 @@ import tensorflow as tf
 from ktransformer.decoding import Context, FirstTokens
 from ktransformer.decoding.hypotheses import number_positions, write_token
 from ktransformer.decoding.rule_set import RuleSet
+from ktransformer.tasks.document_outputs import encode_documents, split_lines
 from ktransformer.tasks.prefixes import Prefixes, begins_word, read_prefixes, restore_prefixes
 from ktransformer.tasks.written_texts import decode_n_best, lengths_of
 
 if TYPE_CHECKING:
     from ktransformer.tasks.translator import Translator
+
+
+_BYTES, _SENTENCES = 1 << 14, 4  # Taken at once by `stream_document`.
+
+
+def stream_document(translator: "Translator", text: str | bytes) -> Iterator[str]:
+    """Translates a document and yields it sentence by sentence; see `Translator.stream`."""
+    (whole,) = encode_documents([text])
+    for piece in split_lines(whole, _BYTES):
+        units = translator.find_units([piece])
+        done = 0
+        for first in range(0, len(units["texts"]), _SENTENCES):
+            chosen = slice(first, first + _SENTENCES)
+            found = translator.translate_texts(units["texts"][chosen])["text"].numpy()
+            starts, ends = (units[name][chosen].numpy() for name in ("starts", "ends"))
+            for start, end, translation in zip(starts, ends, found, strict=True):
+                yield (piece[done:start] + translation).decode(errors="surrogateescape")
+                done = end
+        if done < len(piece):
+            yield piece[done:].decode(errors="surrogateescape")
 
 
 def stream_tokens(translator: "Translator", text: str, *, prefix: str = "") -> Iterator[str]:

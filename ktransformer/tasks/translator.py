@@ -27,23 +27,19 @@ from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
 from ktransformer.tasks.annotations import alignment_heads, annotate
 from ktransformer.tasks.controlled import controlled
-from ktransformer.tasks.controls import STEERED, Controls
+from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.description import Description
 from ktransformer.tasks.document_outputs import (
-    by_document,
     by_sentence,
-    encode_documents,
-    slices_of,
-    split_lines,
 )
 from ktransformer.tasks.documents import find_units, translate_documents
 from ktransformer.tasks.graph_function import graph_function, graph_method
-from ktransformer.tasks.inputs import check_ids, cut_texts, to_tensor
+from ktransformer.tasks.inputs import check_ids, to_tensor
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
 from ktransformer.tasks.span_copier import SpanCopier
-from ktransformer.tasks.streaming import choose_next, stream_tokens
+from ktransformer.tasks.streaming import choose_next, stream_document, stream_tokens
 from ktransformer.tasks.task import (
     LiteSignature,
     SignatureCheck,
@@ -51,9 +47,10 @@ from ktransformer.tasks.task import (
     check_pieces,
     check_type,
 )
-from ktransformer.tasks.terms import TERM_BONUSES, example_terms, translate_with_terms
-from ktransformer.tasks.text_task import TextDescription
+from ktransformer.tasks.terms import TERM_BONUSES, translate_with_terms
 from ktransformer.tasks.transformer_search import TransformerSearch
+from ktransformer.tasks.translator_checks import adapt_checks, example_inputs, search_wider
+from ktransformer.tasks.translator_description import TranslatorDescription
 from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
 from ktransformer.tasks.written_texts import (
     cut_ids,
@@ -72,59 +69,12 @@ from ktransformer.text.code_points import to_bytes
 from ktransformer.text.copied_spans import CopiedSpans
 
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
-_STREAMED_BYTES, _STREAMED_SENTENCES = 1 << 14, 4  # Taken at once by `stream`.
 _IDS = tf.TensorSpec([None, None], tf.int32, "source")
 _NEWEST, _INDEX = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
 
 
 def _check_ids(translator: "Translator", name: str, ids: tf.Tensor) -> None:
     check_ids(name, ids.numpy(), translator.model)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TranslatorDescription(TextDescription):
-    """The metadata of an export of a translator.
-
-    Attributes:
-        source_vocabulary_size: The number of ids of the source; None if it shares those of the
-            target.
-        max_source_length: The longest source, in tokens, the end token included.
-        max_target_length: The longest target, likewise.
-        decoding: The settings of the search, as in the run's configuration.
-        shortlist: Pieces of the vocabulary that a batch is searched in; None for all of them.
-        special_ids: `start`, `end`, `pad`, and those that are `suppressed`.
-        target_tokenizer_sha256: Of the SentencePiece model that decodes the target; None if it is
-            the source's.
-        source_label: The language of the source, or any other name of it.
-        target_label: The same of the target.
-        characters: Those that its tokenizer knows; None where that cannot be told, as in exports
-            of versions that did not write it.
-        symbols: The ids of the symbols of its tokenizer, by symbol; see `Tokenizer.symbols`.
-    """
-
-    STATEFUL: ClassVar[frozenset[str]] = frozenset({"decode_step"})
-
-    kind: str = "translator"
-    max_source_length: int
-    max_target_length: int
-    decoding: DecodingConfig
-    special_ids: dict[str, Any]
-    target_tokenizer_sha256: str | None = None
-    source_label: str = ""
-    target_label: str = ""
-    source_vocabulary_size: int | None = None
-    shortlist: int | None = None
-    characters: str | None = None
-    symbols: dict[str, int] = dataclasses.field(default_factory=dict)
-
-    @property
-    def target_characters(self) -> str | None:
-        """The characters that the tokenizer of the target knows; None where they are not stored."""
-        return self.characters if self.target_tokenizer_sha256 is None else None
-
-    @property
-    def inexact(self) -> str:
-        return super().inexact or ("" if self.shortlist is None else "has a shortlist")
 
 
 @register_task
@@ -308,7 +258,8 @@ class Translator(SearchTask):
         )
 
     @graph_method(input_signature=[_TEXTS])
-    def _find_units(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+    def find_units(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Finds what is translated by itself in documents `[B]`: the fields of `Units`, by name."""
         units = find_units(
             texts,
             to_bytes(texts),
@@ -334,19 +285,7 @@ class Translator(SearchTask):
             What stands before a sentence, with its translation; at last what follows. All joined
             are the `text` that `translate_document` gives.
         """
-        (whole,) = encode_documents([text])
-        for piece in split_lines(whole, _STREAMED_BYTES):
-            units = self._find_units([piece])
-            done = 0
-            for first in range(0, len(units["texts"]), _STREAMED_SENTENCES):
-                chosen = slice(first, first + _STREAMED_SENTENCES)
-                found = self.translate_texts(units["texts"][chosen])["text"].numpy()
-                starts, ends = (units[name][chosen].numpy() for name in ("starts", "ends"))
-                for start, end, translation in zip(starts, ends, found, strict=True):
-                    yield (piece[done:start] + translation).decode(errors="surrogateescape")
-                    done = end
-            if done < len(piece):
-                yield piece[done:].decode(errors="surrogateescape")
+        return stream_document(self, text)
 
     def count_tokens(self, texts: tf.Tensor) -> tf.Tensor:
         """Counts the tokens of texts `[B]`, the end and the language token included.
@@ -695,18 +634,8 @@ class Translator(SearchTask):
         return by_sentence(outputs)
 
     def search_wider(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        if signature == "document":
-            found = self.translate_document(inputs["texts"])
-            sentences = slices_of(inputs["texts"].numpy(), found, "source")
-            return super().search_wider("serving_default", {"texts": tf.constant(sentences)})
-        wider = self.with_wider_beam()
-        if signature == "controlled":
-            more = {"n_best": tf.constant(wider.decoding.beam_size)}
-            return wider.controlled(**{**inputs, **more})
-        if signature != "ids":
-            return super().search_wider(signature, inputs)
-        best = wider.search(inputs["source"], n_best=wider.decoding.beam_size)
-        return {"ids": best.ids, "score": best.scores}
+        found = search_wider(self, signature, inputs)
+        return super().search_wider(signature, inputs) if found is None else found
 
     # Its folder.
 
@@ -736,28 +665,8 @@ class Translator(SearchTask):
         return {**super().settings_of(export), **{name: getattr(export, name) for name in lengths}}
 
     def signature_checks(self, export: Description, form: str) -> list[SignatureCheck]:
-        """Returns how `verify` compares an export.
-
-        `controlled` also runs with other options, and `annotate` compares the weights, not their
-        maxima.
-        """
-        own: dict[str, dict[str, Any]] = {
-            "document": {"regroup": by_document},
-            "annotate": {"function": self._annotate_without_choices},
-        }
-        checks = super().signature_checks(export, form)
-        checks = [check._replace(**own.get(check.signature, {})) for check in checks]
-
-        def steer(examples: Sequence[str]) -> dict[str, np.ndarray]:
-            return STEERED.to_inputs(cut_texts(examples, self.max_source_length))
-
-        steered = [
-            check._replace(prepare=steer) for check in checks if check.signature == "controlled"
-        ]
-        return [*checks, *steered]
-
-    def _annotate_without_choices(self, **texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {name: each for name, each in self.annotate(**texts).items() if name != "alignment"}
+        """Returns how `verify` compares an export; see `translator_checks.adapt_checks`."""
+        return adapt_checks(self, super().signature_checks(export, form))
 
     def example_inputs(
         self, signature: str, examples: Sequence[str], batch_size: int | None
@@ -766,17 +675,4 @@ class Translator(SearchTask):
 
         For `score` and `annotate`, each text stands as its own translation.
         """
-        if signature == "document":
-            return {"texts": encode_documents(examples)}
-        texts = cut_texts(examples, self.max_source_length)
-        if signature == "controlled":
-            return Controls().to_inputs(texts)
-        if signature == "terms":
-            return example_terms(self, texts)
-        if signature in ("score", "annotate"):
-            return {"source": texts, "target": texts}
-        if signature != "ids":
-            return {"texts": texts}
-        source = self.to_ids(texts).numpy()
-        missing = self.max_source_length - source.shape[1] if batch_size else 0
-        return {"source": np.pad(source, [(0, 0), (0, missing)], constant_values=self.model.pad_id)}
+        return example_inputs(self, signature, examples, batch_size)

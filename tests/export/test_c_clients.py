@@ -16,12 +16,7 @@ from tests.export.requirements import need, need_program
 pytestmark = pytest.mark.long
 
 SOURCES = Path(__file__).parents[2] / "export" / "c"
-OPERATIONS = (
-    Path(find_spec("tensorflow_text").origin).parent
-    / "python"
-    / "ops"
-    / "_fast_sentencepiece_tokenizer.so"
-)
+OPERATIONS = sorted((Path(find_spec("tensorflow_text").origin).parent / "python/ops").glob("*.so"))
 # As a user has it: no log level is set.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
 
@@ -70,7 +65,7 @@ def test_the_c_client_of_the_saved_model_says_what_the_model_says(
     saved_model_client, saved_model, translator
 ):
     lines = ["four zero two", "", "   ", "nine one", "one " * 60, "odd é", "seven six"]
-    result = run(saved_model_client, saved_model, OPERATIONS, text="\n".join(lines))
+    result = run(saved_model_client, saved_model, *OPERATIONS, text="\n".join(lines))
     assert (result.returncode, result.stderr) == (
         0,
         "saved_model: 1 lines were cut, for they were too long.\n",
@@ -82,7 +77,7 @@ def test_the_c_client_of_the_saved_model_says_what_the_model_says(
     ("arguments", "message"),
     [
         ([], "usage: saved_model"),
-        (["/nowhere", OPERATIONS], "cannot load the model /nowhere"),
+        (["/nowhere", *OPERATIONS], "cannot load the model /nowhere"),
         (["MODEL", "/nowhere.so"], "cannot load the library /nowhere.so"),
         (["MODEL"], "Op type not registered"),
     ],
