@@ -26,7 +26,7 @@ def engine(request):
 
 def units(translator, text: str) -> list[str]:
     """The sentences, and parts of sentences, that are translated by themselves."""
-    return [unit.decode() for unit in translator._find_units([text])["texts"].numpy()]
+    return [unit.decode() for unit in translator.find_units([text])["texts"].numpy()]
 
 
 def test_a_document_is_translated_as_its_sentences_are(engine):
