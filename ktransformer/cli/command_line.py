@@ -32,6 +32,7 @@ COMMANDS = (
     "extend",
     "export",
     "verify",
+    "serve",
 )
 _MODULES = {"import": "import_model"}  # A word of Python cannot be the name of a module.
 
