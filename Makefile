@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-long claims benchmark benchmark-decoding benchmark-serving lint clean
+.PHONY: demo test test-long claims benchmark benchmark-decoding benchmark-serving lint docs docs-serve clean
 
 demo: .venv/ready
 	$(BIN)/python -m training.dates.demo
@@ -42,6 +42,19 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation site, in site/; strict: a link that leads nowhere fails.
+MKDOCS := NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true PYTHONPATH=. .site/bin/mkdocs
+docs: .site/ready
+	$(MKDOCS) build --quiet
+
+docs-serve: .site/ready
+	$(MKDOCS) serve
+
+.site/ready: docs/requirements.txt
+	$(PYTHON) -m venv .site
+	.site/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,tensorboard]'
@@ -60,4 +73,4 @@ export/web/node_modules/ready: export/web/package-lock.json
 	cd export/web && npm ci --silent && touch node_modules/ready || echo "no page for browsers"
 
 clean:
-	rm -rf .venv .peers runs export/web/node_modules
+	rm -rf .venv .site .peers runs site export/web/node_modules
