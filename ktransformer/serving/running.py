@@ -1,6 +1,7 @@
 """Starts a server and ends it; the command's work."""
 
 import contextlib
+import csv
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ _PORTS = (  # Of the proxy itself: fixed ones would keep a second server from st
     "RAY_SERVE_HAPROXY_METRICS_PORT",
     "RAY_SERVE_HAPROXY_STATS_PORT",
 )
+_APPLICATION = "ktransformer"
 _UNAVAILABLE = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
     b"Connection: close\r\n\r\n"
@@ -79,11 +81,13 @@ def serve_models(
             specs, options, replicas=replicas, most_replicas=most_replicas
         )
         try:
-            serve.run(application, route_prefix="/")
+            serve.run(application, name=_APPLICATION, route_prefix="/")
         except RuntimeError as error:
             raise InputError(f"The server did not start: {first_line(error)}") from error
         on_ready(f"http://{host}:{port}")
         stop.wait()
+        if address is None:
+            _drain(folder, options.deadline)
 
 
 @contextlib.contextmanager
@@ -120,7 +124,10 @@ def _cluster(address: str | None, cores: int) -> Iterator[tuple[Any, Path]]:
             yield serve, Path(folder)
         finally:
             with quiet_stderr():
-                serve.shutdown()
+                if address is None:
+                    serve.shutdown()
+                else:  # The cluster's other applications go on.
+                    serve.delete(_APPLICATION)
                 ray.shutdown()
 
 
@@ -136,6 +143,34 @@ def _answer_with_retry(folder: Path) -> None:
         time.sleep(0.05)
     for path in found:
         path.write_bytes(_UNAVAILABLE)
+
+
+def _drain(folder: Path, seconds: float) -> None:
+    """Makes the proxy take no more connections, and waits until what it has taken is answered.
+
+    Args:
+        folder: That of the proxy.
+        seconds: The longest to wait.
+    """
+    end = time.monotonic() + seconds
+    for path in folder.glob("*/admin.sock"):
+        _tell_proxy(path, "shutdown frontend http_frontend")
+        while _requests_in(path) and time.monotonic() < end:
+            time.sleep(0.05)
+
+
+def _requests_in(path: Path) -> int:
+    """Returns the number of requests that wait for replicas."""
+    rows = csv.DictReader(_tell_proxy(path, "show stat").removeprefix("# ").splitlines())
+    return sum(int(row["scur"] or 0) for row in rows if row["svname"] == "BACKEND")
+
+
+def _tell_proxy(path: Path, command: str) -> str:
+    """Sends a command to HAProxy's own socket; returns its answer."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        connection.sendall(f"{command}\n".encode())
+        return connection.makefile(encoding="utf-8").read()
 
 
 def _check_port(host: str, port: int) -> None:

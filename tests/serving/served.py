@@ -1,6 +1,7 @@
 """The command `serve` in a process of its own, and callers that keep asking it."""
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -85,7 +86,7 @@ class Callers:
         while not self._stop.is_set():
             try:
                 answer = ask(f"{address}/translate", fields)
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
                 refused = isinstance(getattr(error, "reason", None), ConnectionRefusedError)
                 self.counts["refused" if refused else "broken"] += 1
                 time.sleep(0.05)
