@@ -19,7 +19,7 @@ from ktransformer.files import check_new_file, new_file
 from ktransformer.numbers import to_integer
 from ktransformer.saving.weights import check_weights
 from ktransformer.tasks import LiteSignature, Task
-from ktransformer.tasks.graph_function import graph_function
+from ktransformer.tasks.graph_function import graph_function, inlined
 from ktransformer.tasks.task import check_task
 from ktransformer.text import BaseTokenizer
 
@@ -159,7 +159,7 @@ def _trace(task: Task, chosen: dict[str, LiteSignature]) -> dict[str, Any]:
 
     def traced(function: Callable[..., Any], inputs: dict[str, tf.TensorSpec]) -> Any:
         def frozen(**tensors: tf.Tensor) -> Any:
-            with keras.StatelessScope(state_mapping=constants):
+            with keras.StatelessScope(state_mapping=constants), inlined():
                 return getattr(function, "python_function", function)(**tensors)
 
         return graph_function(frozen).get_concrete_function(**inputs)
