@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
+import gc
 import shutil
 import signal
 from collections.abc import Callable
@@ -33,6 +34,8 @@ _LONGEST = (
     "test_streaming.py",
     "test_export.py",
     "test_quantization.py",
+    "test_translators.py",
+    "test_other_tasks.py",
 )
 
 
@@ -44,6 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """Leaves what was imported out of every later garbage collection: it is never garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def make_once(path: Path, make: Callable[[], None]) -> Path:
@@ -139,6 +148,26 @@ def lite_file(run_folder: Path) -> Path:
         assert main([*arguments, *labels]) == 0
 
     return make_once(output, make)
+
+
+@pytest.fixture(scope="session")
+def ids_file(run_folder: Path, translator) -> Path:
+    """The small run as a .tflite that takes no text; its tokenizer lies beside it."""
+    from ktransformer.exporting import export_lite
+
+    output = run_folder.parent / "ids.tflite"
+
+    def make() -> None:
+        export_lite(translator, output, signatures=["ids", "encode", "decode_step"])
+
+    return make_once(output, make)
+
+
+@pytest.fixture
+def ids_copy(ids_file: Path, tmp_path: Path) -> Path:
+    """A copy of `ids_file`, with a copy of its tokenizer beside it, that a test may damage."""
+    shutil.copy(f"{ids_file}.tokenizer.model", tmp_path)
+    return Path(shutil.copy(ids_file, tmp_path))
 
 
 @pytest.fixture

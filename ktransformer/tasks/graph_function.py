@@ -1,9 +1,11 @@
 """Functions that TensorFlow traces into graphs as they are written."""
 
+import contextlib
+import contextvars
 import functools
 import inspect
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +17,23 @@ from ktransformer.tasks.inputs import check_batch, to_tensor
 # exports without it, too.
 graph_function = functools.partial(tf.function, autograph=False)
 
+_INLINED = contextvars.ContextVar("graph methods are inlined", default=False)
+
+
+@contextlib.contextmanager
+def inlined() -> Iterator[None]:
+    """Graph methods called within it are traced again, as a part of the graph that is traced.
+
+    Otherwise a graph that calls another one's method calls its graph, which is traced once. Needed
+    where the variables have been replaced, as in a `keras.StatelessScope`.
+    """
+    token = _INLINED.set(True)
+    try:
+        yield
+    finally:
+        _INLINED.reset(token)
+
+
 # Called with the object, an argument's name and its tensor, which is not symbolic; raises.
 InputCheck = Callable[[Any, str, tf.Tensor], None]
 
@@ -25,7 +44,7 @@ class GraphMethod:
     A `tf.function` keeps its lock when its arguments do not fit its signature, and every other
     thread that calls it then waits for ever (TensorFlow 2.21); and it holds its object weakly.
     This one turns its arguments into tensors first, raises if one does not fit, and keeps the
-    object alive. Called on tensors of another graph, it becomes part of that graph.
+    object alive. Called on tensors of another graph, that graph calls it; see `inlined`.
 
     Args:
         method: Takes the object and a tensor for each of the signature's.
@@ -83,7 +102,7 @@ class BoundGraphMethod:
             for name, tensor in zip(names, tensors, strict=True):
                 if not tf.is_symbolic_tensor(tensor):
                     method.check(self._instance, name, tensor)
-        return self.function(*tensors)
+        return (self.python_function if _INLINED.get() else self.function)(*tensors)
 
     @property
     def input_signature(self) -> tuple[tf.TensorSpec, ...]:

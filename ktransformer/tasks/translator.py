@@ -241,7 +241,10 @@ class Translator(SearchTask):
             length ** length_penalty, lowered by the coverage penalty, if there is one;
             `truncated`, boolean `[B]`, whether the text was cut.
         """
-        return first_best(self._translate_n_best(texts, n_best=1))
+        texts, copied = self._take_out(texts)
+        source, truncated = self._encode(texts)
+        outputs = self._to_texts(Hypotheses(**self._find_best(source)), copied)
+        return {**first_best(outputs), "truncated": truncated}
 
     @graph_method(input_signature=[_TEXTS])
     def translate_document(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -251,7 +254,7 @@ class Translator(SearchTask):
         """
         return translate_documents(
             texts,
-            self.translate_texts.python_function,
+            self.translate_texts,
             self.count_tokens,
             max_tokens=self.max_source_length,
             least_tokens=self._least_tokens,
@@ -304,7 +307,10 @@ class Translator(SearchTask):
             `text`, string `[B, K]`, and `score`, float32 `[B, K]`, best first; `truncated`,
             boolean `[B]`.
         """
-        return self._translate_n_best(texts, n_best=self.decoding.beam_size)
+        texts, copied = self._take_out(texts)
+        source, truncated = self._encode(texts)
+        outputs = self._to_texts(self.search(source, self.decoding.beam_size), copied)
+        return {**outputs, "truncated": truncated}
 
     @graph_method(
         input_signature=[
@@ -448,11 +454,6 @@ class Translator(SearchTask):
     def _encode(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return self.tokenizer.encode_dense(texts, self.max_source_length, language=self._language)
 
-    def _translate_n_best(self, texts: tf.Tensor, n_best: int) -> dict[str, tf.Tensor]:
-        texts, copied = self._take_out(texts)
-        source, truncated = self._encode(texts)
-        return {**self._to_texts(self.search(source, n_best), copied), "truncated": truncated}
-
     def _take_out(self, texts: tf.Tensor) -> tuple[tf.Tensor, CopiedSpans | None]:
         """Takes out what `copy` names; `_to_texts` puts it back."""
         return (texts, None) if self.copier is None else self.copier.take_out(texts)
@@ -477,11 +478,11 @@ class Translator(SearchTask):
             `ids`, int32 `[B, T]`, ended and padded; `score`, float32 `[B]`; `truncated`, int32
             `[B]`, 1 where the source was cut: not every runtime takes booleans.
         """
-        best = self.search(self._cut(source))
+        best = self._find_best(self._cut(source))
         truncated = tf.cast(
             lengths_of(source, self.model.pad_id) > self.max_source_length, tf.int32
         )
-        return {"ids": best.ids[:, 0], "score": best.scores[:, 0], "truncated": truncated}
+        return {"ids": best["ids"][:, 0], "score": best["scores"][:, 0], "truncated": truncated}
 
     @graph_method(input_signature=[_IDS], check=_check_ids)
     def encode(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -570,6 +571,11 @@ class Translator(SearchTask):
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
         return self.end_empty(source, best)
+
+    @graph_method(input_signature=[_IDS])
+    def _find_best(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Runs `search` for one hypothesis: a graph that several signatures share."""
+        return self.search(source)._asdict()
 
     def special_search_ids(self) -> SpecialIds:
         """Returns the special ids of a search in the whole vocabulary."""

@@ -25,7 +25,7 @@ def test_export_does_not_replace_a_file_unless_told(run_folder, tmp_path, capsys
     export = ["export", run_folder, "--format", "tflite", "--output", output]
     assert str(output) in refusal(capsys, *export)
     assert output.read_text() == "precious"
-    assert main([*map(str, export), "--overwrite", "--signatures", "ids"]) == 0
+    assert main([*map(str, export), "--overwrite", "--signatures", "encode"]) == 0
     assert output.read_bytes()[4:8] == b"TFL3"
 
 
@@ -126,7 +126,7 @@ def test_the_path_of_an_export_is_printed_whatever_its_name_is(run_folder, tmp_p
         "--format",
         "tflite",
         "--signatures",
-        "ids",
+        "encode",
         "--output",
         os.fsdecode(name),
     )

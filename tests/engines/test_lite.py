@@ -67,10 +67,16 @@ def test_a_file_of_a_fixed_batch_takes_any_number_of_texts(translator, tmp_path)
         assert (other.texts, other.truncated) == (line.texts, line.truncated)
 
 
-@pytest.mark.parametrize("batch_size", [None, pytest.param(3, marks=pytest.mark.long)])
-def test_a_file_of_ids_translates_with_the_tokenizer_beside_it(translator, tmp_path, batch_size):
-    path = tmp_path / "ids.tflite"
-    engine = LiteEngine(export_lite(translator, path, signatures=["ids"], batch_size=batch_size))
+@pytest.fixture
+def fixed_ids_file(translator, tmp_path):
+    return export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"], batch_size=3)
+
+
+@pytest.mark.parametrize(
+    "file", ["ids_file", pytest.param("fixed_ids_file", marks=pytest.mark.long)]
+)
+def test_a_file_of_ids_translates_with_the_tokenizer_beside_it(translator, request, file):
+    engine = LiteEngine(request.getfixturevalue(file))
     expected = ModelEngine(translator).translate_n_best(TEXTS)
     for line, other in zip(expected, engine.translate_n_best(TEXTS), strict=True):
         assert (other.texts, other.truncated) == (line.texts, line.truncated)
@@ -78,19 +84,17 @@ def test_a_file_of_ids_translates_with_the_tokenizer_beside_it(translator, tmp_p
         engine.translate_n_best(TEXTS, n_best=2)
 
 
-def test_a_file_of_ids_without_its_tokenizer_says_what_it_lacks(translator, tmp_path):
-    path = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
-    tokenizer_beside(path).unlink()
+def test_a_file_of_ids_without_its_tokenizer_says_what_it_lacks(ids_copy):
+    tokenizer_beside(ids_copy).unlink()
     with pytest.raises(InputError, match=r"ids\.tflite\.tokenizer\.model"):
-        LiteEngine(path).translate(["one"])
+        LiteEngine(ids_copy).translate(["one"])
 
 
 @pytest.mark.long
-def test_another_tokenizer_beside_a_file_of_ids_is_found_out(translator, tmp_path):
-    path = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
-    Tokenizer.train(["one two three", "1 2 3"], 30).save(tokenizer_beside(path))
+def test_another_tokenizer_beside_a_file_of_ids_is_found_out(ids_copy):
+    Tokenizer.train(["one two three", "1 2 3"], 30).save(tokenizer_beside(ids_copy))
     with pytest.raises(InputError, match="tokenizer"):
-        LiteEngine(path)
+        LiteEngine(ids_copy)
 
 
 def test_a_file_with_changed_bytes_is_refused_or_runs(lite_file, tmp_path):

@@ -10,7 +10,6 @@ import pytest
 import sentencepiece
 
 from ktransformer.engines import ModelEngine
-from ktransformer.exporting import export_lite
 from tests.export.requirements import need, need_program
 
 pytestmark = pytest.mark.long
@@ -96,11 +95,6 @@ def test_a_log_level_of_zero_shows_what_tensorflow_logs(saved_model_client):
         [saved_model_client], capture_output=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}
     )
     assert len(shown.stderr.splitlines()) > 1
-
-
-@pytest.fixture(scope="module")
-def ids_file(translator, tmp_path_factory):
-    return export_lite(translator, tmp_path_factory.mktemp("ids") / "m.tflite", signatures=["ids"])
 
 
 def test_the_c_client_of_the_tflite_says_what_the_model_says(lite_client, ids_file, translator):

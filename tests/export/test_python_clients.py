@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from ktransformer.engines import ModelEngine
-from ktransformer.exporting import export_lite
 
 pytestmark = pytest.mark.long
 
@@ -40,18 +39,15 @@ def test_the_client_of_the_tflite_says_what_the_model_says(lite_file, translator
     assert result.stderr == ""
 
 
-def test_the_client_of_ids_says_what_the_model_says(translator, tmp_path):
-    file = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
-    result = run("lite_ids_client.py", file, text="\n".join(LINES))
+def test_the_client_of_ids_says_what_the_model_says(ids_file, translator):
+    result = run("lite_ids_client.py", ids_file, text="\n".join(LINES))
     assert result.stdout.split("\n")[:-1] == ModelEngine(translator).translate(LINES)
     assert result.stderr == ""
 
 
 @pytest.mark.parametrize("client", ["client.py", "lite_client.py", "lite_ids_client.py"])
-def test_bytes_that_are_no_utf8_are_translated_somehow(client, saved_model, lite_file, translator):
-    ids = lite_file.with_name("bytes.tflite")
-    export_lite(translator, ids, signatures=["ids"], overwrite=True)
-    model = {"client.py": saved_model, "lite_client.py": lite_file}.get(client, ids)
+def test_bytes_that_are_no_utf8_are_translated_somehow(client, saved_model, lite_file, ids_file):
+    model = {"client.py": saved_model, "lite_client.py": lite_file}.get(client, ids_file)
     result = subprocess.run(
         [sys.executable, PROGRAMS / client, model],
         input=b"\xff\xfe\nnine\n",
@@ -62,9 +58,8 @@ def test_bytes_that_are_no_utf8_are_translated_somehow(client, saved_model, lite
     assert result.stdout.splitlines()[1] == b"9"
 
 
-def test_a_file_without_the_signature_is_said_in_a_sentence(translator, tmp_path):
-    file = export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"])
-    result = run("lite_client.py", file)
+def test_a_file_without_the_signature_is_said_in_a_sentence(ids_file):
+    result = run("lite_client.py", ids_file)
     assert (result.returncode, "Traceback" in result.stderr) == (2, False)
 
 

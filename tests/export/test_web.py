@@ -55,8 +55,7 @@ def test_the_page_says_what_the_model_says(check, translator, tmp_path, quantiza
 
 
 @pytest.mark.long
-def test_a_model_without_fixed_shapes_is_said_to_be_unfit(check, translator, tmp_path):
-    file = export_lite(translator, tmp_path / "open.tflite", signatures=["ids"])
-    result = check(file, f"{file}.tokenizer.model", text="one\n")
+def test_a_model_without_fixed_shapes_is_said_to_be_unfit(check, ids_file):
+    result = check(ids_file, f"{ids_file}.tokenizer.model", text="one\n")
     assert result.returncode == 2
     assert "has no signature from source [1, S] to ids, S being a fixed length." in result.stderr

@@ -62,7 +62,6 @@ def test_a_training_that_was_cut_ends_as_if_it_had_not_been(cuts, settings, tmp_
 
 
 @pytest.mark.long
-@pytest.mark.long
 def test_a_weighted_training_that_was_cut_ends_as_if_it_had_not_been(tmp_path):
     text = dataclasses.replace(TEXT, weights=[0.1, 1, 2] * 8)
     config = small(**{**EVERY_UPDATE, "subword_alpha": 0.3, "epochs": 2})

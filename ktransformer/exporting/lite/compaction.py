@@ -4,6 +4,7 @@ The signatures of a translator repeat each other: the same encoder, the same loo
 equal tables may be one table that several places point to.
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,27 @@ def compact(model: Any) -> None:
         graph.tensors = [_once(tensor, seen) for tensor in graph.tensors]
         graph.operators = [_once(operator, seen) for operator in graph.operators]
     model.subgraphs = [_once(graph, seen) for graph in model.subgraphs]
+
+
+def share_constants(model: Any) -> None:
+    """Lets all tensors of equal constants share the first one's buffer; the others become empty.
+
+    Args:
+        model: The unpacked model; changed in place.
+    """
+    first: dict[bytes, int] = {}
+    places = []
+    for number, buffer in enumerate(model.buffers):
+        filled = buffer.data is not None and len(buffer.data)
+        key = hashlib.sha256(buffer.data).digest() if filled else b""
+        places.append(first.setdefault(key, number) if filled else number)
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.buffer = places[tensor.buffer]
+    kept = {*places, *(entry.buffer for entry in model.metadata or [])}
+    for number, buffer in enumerate(model.buffers):
+        if number not in kept:
+            buffer.data = None
 
 
 def _drop_empty_buffers(model: Any) -> None:

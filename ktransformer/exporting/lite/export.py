@@ -7,9 +7,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.lite.python.convert import convert_saved_model
 
 from ktransformer.errors import InputError, did_you_mean, first_line
-from ktransformer.exporting.lite.compaction import compact
+from ktransformer.exporting.lite.compaction import compact, share_constants
 from ktransformer.exporting.lite.conversion_check import check_conversion
 from ktransformer.exporting.lite.model_file import pack, seal_file, set_metadata, unpack
 from ktransformer.exporting.lite.quantization import to_float16, to_int8
@@ -18,7 +19,7 @@ from ktransformer.files import check_new_file, new_file
 from ktransformer.numbers import to_integer
 from ktransformer.saving.weights import check_weights
 from ktransformer.tasks import LiteSignature, Task
-from ktransformer.tasks.graph_function import graph_function
+from ktransformer.tasks.graph_function import graph_function, inlined
 from ktransformer.tasks.task import check_task
 from ktransformer.text import BaseTokenizer
 
@@ -86,7 +87,7 @@ def export_lite(
     task.check_before_export()
     description = task.describe(names, batch_size=batch_size, quantization=quantization, **labels)
     functions = _trace(task, chosen)
-    model = unpack(_convert(functions))
+    model = _convert(functions)
     set_metadata(model, description.to_json())
     if quantization != "none":  # Else the tensors keep their names, which profilers show.
         QUANTIZATIONS[quantization](model)
@@ -158,7 +159,7 @@ def _trace(task: Task, chosen: dict[str, LiteSignature]) -> dict[str, Any]:
 
     def traced(function: Callable[..., Any], inputs: dict[str, tf.TensorSpec]) -> Any:
         def frozen(**tensors: tf.Tensor) -> Any:
-            with keras.StatelessScope(state_mapping=constants):
+            with keras.StatelessScope(state_mapping=constants), inlined():
                 return getattr(function, "python_function", function)(**tensors)
 
         return graph_function(frozen).get_concrete_function(**inputs)
@@ -168,16 +169,29 @@ def _trace(task: Task, chosen: dict[str, LiteSignature]) -> dict[str, Any]:
     }
 
 
-def _convert(functions: dict[str, Any]) -> bytes:
-    """Converts traced signatures, in float32; only builtin and custom operations, no Flex."""
+def _convert(functions: dict[str, Any]) -> Any:
+    """Converts traced signatures, in float32; returns the unpacked model.
+
+    `tf.lite.TFLiteConverter` reads the SavedModel three times, for checks and for debugging, and
+    unpacks and packs the model twice, which takes longer than the conversion. This calls the same
+    converter with the same options, once.
+    """
     module = tf.Module()
     module.functions = functions
     with tempfile.TemporaryDirectory() as folder:
         write_saved_model(module, Path(folder), functions)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
-        converter.allow_custom_ops = True  # tensorflow-text's; the check refuses others.
         try:
-            content: bytes = converter.convert()
+            content: bytes = convert_saved_model(
+                saved_model_dir=folder,
+                saved_model_version=1,  # Of the format.
+                saved_model_tags={tf.saved_model.SERVING},
+                saved_model_exported_names=list(functions),
+                target_ops={tf.lite.OpsSet.TFLITE_BUILTINS},  # No Flex.
+                allow_custom_ops=True,  # tensorflow-text's; the check refuses others.
+                enable_composite_direct_lowering=True,
+            )
         except Exception as error:  # ConverterError, or an exception of MLIR.
             raise InputError(f"LiteRT cannot express this model: {first_line(error)}") from error
-    return content
+    model = unpack(content)
+    share_constants(model)
+    return model
