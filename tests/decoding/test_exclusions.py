@@ -27,7 +27,7 @@ def excluded(rule, ids, index, logits=None, state=(), started=0):
         written=tf.broadcast_to(tf.range(length) < index, ids.shape),
         counts=tf.fill([rows], index - started),
         limits=tf.fill([rows], length),
-        special=SpecialIds(0, 1, 2),
+        special=SpecialIds(start=0, end=SIZE - 1, pad=2),
     )
     logits = tf.zeros([rows, SIZE]) if logits is None else tf.constant(logits, tf.float32)
     return rule.apply(logits, context, state)[0].numpy() < -1e8

@@ -8,7 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.decoding.hypotheses import IMPOSSIBLE
-from ktransformer.decoding.rules.rule import Context, Rule, checked
+from ktransformer.decoding.rules.rule import (
+    Context,
+    Rule,
+    TokenExclusion,
+    checked,
+    mark_tokens,
+)
 from ktransformer.numbers import to_integer
 
 
@@ -114,10 +120,11 @@ class NoRepeatedNgrams(Rule):
 
 
 @dataclasses.dataclass(frozen=True)
-class NoLoops(Rule):
+class NoLoops(TokenExclusion):
     """Excludes the token with which a run of tokens would stand too often in a row.
 
     A model that loops writes the same few tokens until its limit. A forced prefix is searched, too.
+    The end token is never excluded.
 
     Args:
         copies: How often a run may stand in a row, at least 1.
@@ -134,7 +141,7 @@ class NoLoops(Rule):
         for name in ("copies", "longest"):
             object.__setattr__(self, name, to_integer(name, getattr(self, name), least=1))
 
-    def apply(self, logits: tf.Tensor, context: Context, state: Any) -> tuple[tf.Tensor, Any]:
+    def find_excluded(self, context: Context) -> tf.Tensor:
         # `back` tokens ago, from 1; a run of `size` tokens goes on looping where each of the last
         # `copies * size - 1` tokens equals the one `size` tokens before it.
         back = tf.range(1, (self.copies + 1) * self.longest)
@@ -147,11 +154,9 @@ class NoLoops(Rule):
             recent, newest + sizes, axis=1
         )  # [N, sizes, newest]
         loops = tf.reduce_all(agrees | (newest >= self.copies * sizes - 1), axis=2)
-        next_tokens = recent[:, : self.longest]
-        excluded = mark_tokens(
-            tf.maximum(next_tokens, 0), loops & (next_tokens >= 0), logits.shape[-1]
-        )
-        return tf.where(excluded, IMPOSSIBLE, logits), state
+        next_tokens = recent[:, : self.longest]  # Those with which the runs would go on.
+        excluded = loops & (next_tokens >= 0) & (next_tokens != context.special.end)
+        return tf.where(excluded, next_tokens, -1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -241,12 +246,3 @@ class NthFirstToken(Rule):
         is_token = tf.one_hot(token, size, on_value=True, off_value=False)
         restricted = tf.expand_dims((context.counts == 0) & (state >= 0), 1)
         return tf.where(restricted & ~is_token, IMPOSSIBLE, logits), state
-
-
-def mark_tokens(ids: tf.Tensor, chosen: tf.Tensor, vocabulary_size: int) -> tf.Tensor:
-    """Marks the tokens that occur at chosen positions: `[N, T]`, `[N, T]` -> boolean `[N, V]`."""
-    rows = tf.shape(ids)[0]
-    row = tf.zeros_like(ids) + tf.expand_dims(tf.range(rows), 1)
-    places = tf.reshape(tf.stack([row, ids], axis=2), [-1, 2])  # [N * T, 2]
-    hits = tf.reshape(tf.cast(chosen, tf.int32), [-1])
-    return tf.scatter_nd(places, hits, tf.stack([rows, vocabulary_size])) > 0
