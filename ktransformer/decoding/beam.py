@@ -173,13 +173,17 @@ def _expand(
     if rules.changes_logits:
         step = _expand_by_rules(index, beams, logits, rules)
     else:
+        excluded = None
+        if rules.excludes:
+            states = tf.nest.map_structure(_flat, beams.rule_states)
+            excluded = rules.find_excluded(_see(index, beams, rules), states)
         found = find_candidates(
             logits,
             beams.live_totals,
             2 * beam_size,
             rules.special,
             at_limit=index >= beams.limits - 1,
-            excluded=rules.find_excluded(_see(index, beams, rules)) if rules.excludes else None,
+            excluded=excluded,
         )
         own = found.totals if _is_kept(beams.live_own) else ()
         step = _Step(found, own, beams.rule_states)

@@ -107,13 +107,16 @@ def _choose(
 ) -> tuple[tf.Tensor, tf.Tensor, Any]:
     """Chooses tokens `[B]`; returns them, the totals with them and the rules' next states."""
     if not rules.changes_logits:
+        excluded = None
+        if rules.excludes:
+            excluded = rules.find_excluded(_see(index, texts, rules), texts.rule_states)
         best = find_candidates(
             logits,
             texts.totals[:, None],
             1,
             rules.special,
             at_limit=index >= texts.limits - 1,
-            excluded=rules.find_excluded(_see(index, texts, rules)) if rules.excludes else None,
+            excluded=excluded,
         )
         return best.tokens[:, 0], best.totals[:, 0], texts.rule_states
     changed, states = rules.apply(logits, _see(index, texts, rules), texts.rule_states)

@@ -43,8 +43,8 @@ class RuleSet:
 
     Attributes:
         special: The special ids; `suppressed` has those of the rules, too.
-        changes_logits: Whether `apply` is needed at all; otherwise `find_excluded` says it all.
-        excludes: Whether `find_excluded` is needed at all.
+        changes_logits: Whether `apply` is needed at all.
+        excludes: Whether `find_excluded` is needed in its place.
         ranks: Whether hypotheses are ranked by more than the model's log-probability and a length
             penalty.
         scores_attention: Whether `score_attention` is needed at all.
@@ -80,13 +80,10 @@ class RuleSet:
         if len(prefixes) > 1:
             raise InputError(f"rules must hold at most one ForcedPrefix; got {len(prefixes)}.")
         self._prefix = prefixes[0] if prefixes else None
-        self._excluding = [
-            rule
-            for rule in self._changing
-            if isinstance(rule, TokenExclusion) and type(rule).apply is TokenExclusion.apply
-        ]
-        self.changes_logits = len(self._changing) > len(self._excluding)
-        self.excludes = bool(self._excluding)
+        self.changes_logits = any(
+            type(rule).apply is not TokenExclusion.apply for rule in self._changing
+        )
+        self.excludes = bool(self._changing) and not self.changes_logits
         self.scores_attention = bool(self._attending)
         self.ranks = self.changes_logits or len(self._scoring) > 1 or self.scores_attention
 
@@ -123,9 +120,14 @@ class RuleSet:
         forced = tf.where(is_end, logits, IMPOSSIBLE)
         return tf.where(only_end, forced, changed), tuple(next_states)
 
-    def find_excluded(self, context: Context) -> tf.Tensor:
-        """Returns the tokens that each hypothesis excludes: int32 `[N, E]`, -1 for none."""
-        return tf.concat([rule.find_excluded(context) for rule in self._excluding], axis=1)
+    def find_excluded(self, context: Context, states: Any) -> tf.Tensor:
+        """Returns the tokens that a `TokenExclusion` excludes: int32 `[N, E]`, -1 for none."""
+        found = [
+            rule.find_excluded(context, state)
+            for rule, state in zip(self._changing, states, strict=True)
+            if isinstance(rule, TokenExclusion)
+        ]
+        return tf.concat(found, axis=1)
 
     def score(self, totals: tf.Tensor, lengths: tf.Tensor, attention_scores: Any = ()) -> tf.Tensor:
         """Turns log-probabilities into scores; adds what `score_attention` returned, if given."""

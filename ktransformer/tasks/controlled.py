@@ -15,6 +15,7 @@ from ktransformer.decoding import (
     Hypotheses,
     LengthPenalty,
     MinimumLength,
+    NoLoops,
     NoRepeatedNgrams,
     NthFirstToken,
     RepetitionPenalty,
@@ -25,6 +26,7 @@ from ktransformer.decoding import (
 )
 from ktransformer.tasks import annotations
 from ktransformer.tasks.controls import MOST_DRAWN
+from ktransformer.tasks.decoding_rules import to_rules
 from ktransformer.tasks.graph_function import graph_method
 from ktransformer.tasks.prefixes import Prefixes, begins_word, read_prefixes, restore_prefixes
 from ktransformer.tasks.transformer_search import TransformerSearch
@@ -246,7 +248,7 @@ def _changes_nothing(translator: "Translator", request: _Request) -> tf.Tensor:
 
 def _search(translator: "Translator", request: _Request) -> tuple[tf.Tensor, tf.Tensor]:
     """Searches as `serving_default` does: ids `[B, K, T]` and scores `[B, K]`."""
-    rules = translator.find_rules()
+    rules = translator.find_rules(source=request.source)
     penalty = LengthPenalty(request.length_penalty)
     best = translator.search(
         request.source,
@@ -315,10 +317,12 @@ def _limits(translator: "Translator", request: _Request) -> tf.Tensor:
 
 def _rules(translator: "Translator", request: _Request) -> tuple[Rule, ...]:
     prefixes, tokenizer = request.prefixes, translator.target_tokenizer
+    own = to_rules(translator.decoding, request.source, translator.model.pad_id)
     return (
         LengthPenalty(request.length_penalty),
         RepetitionPenalty(request.repetition_penalty),
         NoRepeatedNgrams(request.no_repeat_ngram_size),
+        *(rule for rule in own if isinstance(rule, NoLoops)),
         MinimumLength(request.min_length),
         Coverage(request.coverage_penalty),
         request.words,

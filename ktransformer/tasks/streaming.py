@@ -58,7 +58,7 @@ def stream_tokens(translator: "Translator", text: str, *, prefix: str = "") -> I
     written = int(prefixes.lengths[0])
     state = dict(translator.encode(source))
     limit = tf.minimum(state.pop("limits"), translator.max_target_length - written)
-    rule_states = _rules(translator, prefixes).start(tf.constant(1))
+    rule_states = _rules(translator, prefixes, source).start(tf.constant(1))
     newest = tf.constant([special.start])
     ids = tf.fill([1, translator.max_target_length], special.pad)
     for index in range(written + max(int(limit[0]), 1)):
@@ -115,6 +115,9 @@ def choose_next(
     return tf.argmax(logits, axis=1, output_type=tf.int32), cache, rule_states
 
 
-def _rules(translator: "Translator", prefixes: Prefixes) -> RuleSet:
+def _rules(
+    translator: "Translator", prefixes: Prefixes, source: tf.Tensor | None = None
+) -> RuleSet:
     first = FirstTokens(tf.constant(begins_word(translator.target_tokenizer)), prefixes.ends_word)
-    return RuleSet((*translator.find_rules(), first), translator.special_search_ids())
+    rules = (*translator.find_rules(source=source), first)
+    return RuleSet(rules, translator.special_search_ids())

@@ -107,7 +107,7 @@ def _search(
         tokenizer.special_ids,
         translator.decoding,
         n_best=1,
-        rules=(*translator.find_rules(), rule),
+        rules=(*translator.find_rules(source=source), rule),
         unwritten=tokenizer.unwritten_ids,
     )
     ids, scores = best.ids[:, 0], best.scores[:, 0]

@@ -28,6 +28,7 @@ from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
 from ktransformer.tasks.annotations import alignment_heads, annotate
 from ktransformer.tasks.controlled import controlled
 from ktransformer.tasks.controls import Controls
+from ktransformer.tasks.decoding_rules import to_rules
 from ktransformer.tasks.description import Description
 from ktransformer.tasks.document_outputs import (
     by_sentence,
@@ -405,7 +406,7 @@ class Translator(SearchTask):
             self.special_search_ids(),
             seed=seed,
             score_forced_end=self.decoding.score_forced_end,
-            rules=(*self.find_rules(decoding), *options),
+            rules=(*self.find_rules(decoding, source), *options),
         )
         outputs = self._to_texts(self.end_empty(source, drawn), copied)
         return {name: values[:, 0] for name, values in outputs.items()}
@@ -563,13 +564,22 @@ class Translator(SearchTask):
             (self.shortlist or self.target_tokenizer).special_ids,
             self.decoding,
             n_best=n_best,
-            rules=self.find_rules() if rules is None else rules,
+            rules=self.find_rules(source=source) if rules is None else rules,
             # A shortlist has no such ids: no training text has them in its targets.
             unwritten=self.target_tokenizer.unwritten_ids if chosen is None else (),
         )
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
         return self.end_empty(source, best)
+
+    def find_rules(self, decoding: Any = None, source: tf.Tensor | None = None) -> tuple[Rule, ...]:
+        """Returns the rules of the settings, or of other settings, and those of the translator.
+
+        Args:
+            decoding: Other settings; None for the translator's.
+            source: Int32 `[B, S]`, the ids of a search, for `max_repeats`; see `to_rules`.
+        """
+        return (*to_rules(decoding or self.decoding, source, self.model.pad_id), *self.rules)
 
     def special_search_ids(self) -> SpecialIds:
         """Returns the special ids of a search in the whole vocabulary."""

@@ -106,18 +106,18 @@ class Rule:
 
 
 class TokenExclusion(Rule):
-    """A rule that excludes a few tokens, whatever their logits; it keeps no state.
+    """A rule that excludes a few tokens, whatever their logits; its state does not change.
 
     A search without a rule of another kind drops these tokens among its candidates, which costs
-    far less than a pass over all logits. A subclass overrides `find_excluded` alone.
+    far less than a pass over all logits. A subclass overrides `find_excluded`, and not `apply`.
     """
 
-    def find_excluded(self, context: Context) -> tf.Tensor:
+    def find_excluded(self, context: Context, state: Any) -> tf.Tensor:
         """Returns the excluded ids, never the end token's: int32 `[N, E]`, -1 for none."""
         raise NotImplementedError
 
     def apply(self, logits: tf.Tensor, context: Context, state: Any) -> tuple[tf.Tensor, Any]:
-        ids = self.find_excluded(context)
+        ids = self.find_excluded(context, state)
         excluded = mark_tokens(tf.maximum(ids, 0), ids >= 0, logits.shape[-1])
         return tf.where(excluded, IMPOSSIBLE, logits), state
 
