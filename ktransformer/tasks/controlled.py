@@ -111,7 +111,8 @@ def controlled(
     Args:
         self: The translator.
         texts: The texts.
-        prefix: The beginning of each translation, string `[B]`; `""` for none.
+        prefix: The beginning of each translation, string `[B]`; `""` for none. What the setting
+            `copy` puts back may get into it.
         suppress: Words that are not to be written, string `[n]`; `""` is none.
         n_best: K, the number of translations of each text: of a search at most the beam size, of
             sampling and of alternatives at most 64; below 1 for 1.
@@ -137,6 +138,7 @@ def controlled(
         `log_probability`, `alignment`, `[B, K, T]`, `weights`, `[B, K, T, S]`, and `source_tokens`,
         `[B, S]`; without `annotate` these are padding, with T and S of 1.
     """
+    texts, copied = self._take_out(texts)
     source, truncated = self._encode(texts)
     own, tokenizer = self.decoding, self.target_tokenizer
     prefixes = read_prefixes(tokenizer, prefix, self.max_target_length)
@@ -169,7 +171,7 @@ def controlled(
     )
     found = restore_prefixes(tokenizer, decode_n_best(tokenizer, ids), prefix, prefixes)
     return {
-        "text": found,
+        "text": self._put_back(found, copied),
         "score": scores,
         "truncated": truncated | prefixes.truncated,
         **_annotate(self, annotate > 0, source, ids),

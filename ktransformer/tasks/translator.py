@@ -422,10 +422,12 @@ class Translator(SearchTask):
             See `controlled`.
 
         Raises:
-            InputError: An option is of another type or out of its range.
+            InputError: An option is of another type or out of its range, or a prefix is given and
+                the translator copies spans.
         """
         controls = Controls(**options)
         controls.check_n_best(self.decoding.beam_size)
+        controls.check_copy(self.decoding.copy)
         given = to_tensor("texts", texts, _TEXTS).numpy()
         outputs: dict[str, tf.Tensor] = self.controlled(**controls.to_inputs(given))
         return outputs
@@ -455,14 +457,18 @@ class Translator(SearchTask):
         return {**self._to_texts(self.search(source, n_best), copied), "truncated": truncated}
 
     def _take_out(self, texts: tf.Tensor) -> tuple[tf.Tensor, CopiedSpans | None]:
-        """Takes out what `copy` names; `_to_texts` puts it back."""
+        """Takes out what `copy` names; `_put_back` puts it back."""
         return (texts, None) if self.copier is None else self.copier.take_out(texts)
 
     def _to_texts(self, best: Hypotheses, copied: CopiedSpans | None) -> dict[str, tf.Tensor]:
         texts = decode_n_best(self.target_tokenizer, best.ids)
-        if self.copier is not None and copied is not None:
-            texts = self.copier.put_back(texts, copied)
-        return {"text": texts, "score": best.scores}
+        return {"text": self._put_back(texts, copied), "score": best.scores}
+
+    def _put_back(self, texts: tf.Tensor, copied: CopiedSpans | None) -> tf.Tensor:
+        """Puts back what `_take_out` took out of B texts: string `[B, K]`, alike."""
+        if self.copier is None or copied is None:
+            return texts
+        return self.copier.put_back(texts, copied)
 
     @graph_method(input_signature=[_IDS], check=_check_ids)
     def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
