@@ -1,17 +1,19 @@
 """Measures what steering costs: requests, and the settings that end loops.
 
     python -m training.translation.steering RUN SOURCE REFERENCE [--lines N] [--rounds 5]
-        [--beam-size K] [--saved-model]
+        [--beam-size K] [--saved-model] [--only WORD ...]
 
 prints a table: for `serving_default`, `controlled` without options and with one, and each setting,
 how many translations change, BLEU, the seconds of CPU on one thread, and their ratio to those of
 `serving_default`. Batches have 32 lines of like length. Each round runs all ways once, one after
 the other, after a first round that traces and is not counted; the seconds are medians over the
-rounds. Figures: docs/steering.md.
+rounds, of which there may be none. `--only` measures the ways whose names have one of the words.
+Figures: docs/steering.md.
 """
 
 import argparse
 import functools
+import math
 import statistics
 import tempfile
 import time
@@ -66,13 +68,17 @@ def measure(
         for name, way in ways.items():
             seconds[name].append(way()[1])
     first = next(iter(ways))
+    medians = {
+        name: statistics.median(each) if each else math.nan for name, each in seconds.items()
+    }
     print("| | changed | BLEU | seconds | ratio |\n| --- | --- | --- | --- | --- |")
     for name, found in texts.items():
         changed = sum(a != b for a, b in zip(found, texts[first], strict=True))
         bleu = sacrebleu.corpus_bleu(found, [references]).score
-        median = statistics.median(seconds[name])
-        ratio = median / statistics.median(seconds[first])
-        print(f"| {name} | {changed} | {bleu:.2f} | {median:.2f} | {ratio:.3f} |", flush=True)
+        ratio = medians[name] / medians[first]
+        print(
+            f"| {name} | {changed} | {bleu:.2f} | {medians[name]:.2f} | {ratio:.3f} |", flush=True
+        )
 
 
 def main() -> None:
@@ -85,6 +91,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--beam-size", type=int, default=None)
     parser.add_argument("--saved-model", action="store_true")
+    parser.add_argument("--only", nargs="*", default=[""])
     options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -98,16 +105,24 @@ def main() -> None:
         def folder_of(name: str) -> Path | None:
             return Path(folder, name) if options.saved_model else None
 
+        def is_wanted(name: str) -> bool:
+            return any(word in name for word in options.only)
+
         plain = open_engine(translator, folder_of("plain"), controlled=True)
+        ways: dict[str, functools.partial[tuple[list[str], float]]]
         ways = {"`serving_default`": functools.partial(translate, plain, lines)}
         for request in _REQUESTS:
             name = f"`controlled`, {request or 'no options'}"
-            ways[name] = functools.partial(translate, plain, lines, request)
+            if is_wanted(name):
+                ways[name] = functools.partial(translate, plain, lines, request)
         for number, settings in enumerate(_SETTINGS):
             ((name, value),) = settings.items()
+            name = f"`{name}: {value}`"
+            if not is_wanted(name):
+                continue
             other = translator.with_settings(**settings)
             engine = open_engine(other, folder_of(str(number)), controlled=False)
-            ways[f"`{name}: {value}`"] = functools.partial(translate, engine, lines)
+            ways[name] = functools.partial(translate, engine, lines)
         measure(ways, references, options.rounds)
 
 
