@@ -60,6 +60,8 @@ def stream_tokens(translator: "Translator", text: str, *, prefix: str = "") -> I
     yield prefix
     texts, copied = translator._take_out(tf.constant([text]))
     has_spans = copied is not None and int(copied.row_splits[-1]) > 0
+    if translator.copier is not None and not (has_spans or translator.copier.has_symbols):
+        copied = None  # Nothing to put back, and no symbol that the model might make up.
     shown = tf.constant([[prefix]])
     for shown in _stream_values(translator, texts, prefix):
         if not has_spans:
