@@ -12,7 +12,7 @@ from ktransformer.fitting.start import FRESH
 from ktransformer.saving.run import load_run
 from tests.small_translator import drawn_translator, strings, with_decoding
 
-DEFAULT = FRESH.configure(Config()).decoding.max_repeats
+DEFAULT = 3
 TEXTS = ["four zero two", "nine seven", "one one one one one six"]
 
 
@@ -39,7 +39,7 @@ def most_repeats(text):
     return most
 
 
-def test_the_default_of_a_training_ends_a_loop(translator, stopping):
+def test_the_setting_ends_a_loop(translator, stopping):
     looping, stopped = (
         strings(each.translate_texts(TEXTS[:2])["text"]) for each in (translator, stopping)
     )
@@ -62,8 +62,8 @@ def test_a_request_keeps_to_the_setting(stopping):
     assert [most_repeats(text) > DEFAULT for (text,) in found] == [False, False, True]
 
 
-def test_a_training_writes_the_default_and_a_run_without_it_has_no_rule(run_folder):
-    assert load_run(run_folder).config.decoding.max_repeats == DEFAULT == 3
+def test_a_training_writes_that_there_is_no_rule_unless_it_is_set(run_folder):
+    assert load_run(run_folder).config.decoding.max_repeats == 0
     assert not Config.from_dict({"decoding": {}}).decoding.max_repeats
     kept = dataclasses.replace(Config().decoding, max_repeats=0)
     assert FRESH.configure(Config(decoding=kept)).decoding.max_repeats == 0
