@@ -254,9 +254,9 @@ class SearchConfig:
     2019); 1 for no penalty."""
     no_repeat_ngram_size: int = 0
     """No text contains twice the same run of so many tokens; 0 for no rule."""
-    max_repeats: int = 0
-    """No run of up to 8 tokens stands more often than this in a row, which ends loops; 0 for no
-    rule."""
+    max_repeats: int | None = None
+    """No run of up to 8 tokens stands more often than this in a row, which ends loops, unless one
+    does in the source; 0 or null for no rule."""
 
     def __post_init__(self) -> None:
         check_integers(self)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import safetensors.numpy
 
+from ktransformer.conversion.dropped_rules import without_loop_rule
 from ktransformer.conversion.importing import import_published
 from ktransformer.conversion.problems import Problems
 from ktransformer.errors import InputError
@@ -51,7 +52,7 @@ _FORM = {
     "epsilon": 1e-5,
 }
 # Settings of a search that `generate` lacks, or under which it ranks otherwise.
-_SETTINGS = {"repetition_penalty": 1.0, "coverage_penalty": 0.0, "max_repeats": 0}
+_SETTINGS = {"repetition_penalty": 1.0, "coverage_penalty": 0.0}
 _TOLERANCE = 1e-4  # Of logits, as a share of the greatest.
 
 
@@ -90,6 +91,7 @@ def export_huggingface(
         raise InputError(
             f"Only a translator is written for Hugging Face; this is {with_article(task.kind)}."
         )
+    task = without_loop_rule(task, "Hugging Face")
     problems = Problems()
     _find_obstacles(task, problems)
     problems.raise_if_any("This translator", "be a Marian model")

@@ -61,7 +61,7 @@ class OnnxModel(ConvertedModel):
             self._target.special_ids,
             decoding,
             n_best=n_best,
-            rules=to_rules(decoding),
+            rules=to_rules(decoding, tf.constant(source), self._target.special_ids.pad),
             unwritten=self._target.unwritten_ids,
         )
         best = end_empty(tf.constant(source), best, self._target.special_ids, self._language)

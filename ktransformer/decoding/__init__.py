@@ -22,6 +22,7 @@ from ktransformer.decoding.rules import Rule as Rule
 from ktransformer.decoding.rules import SuppressedIds as SuppressedIds
 from ktransformer.decoding.rules import SuppressedSequences as SuppressedSequences
 from ktransformer.decoding.rules import Temperature as Temperature
+from ktransformer.decoding.rules import TokenExclusion as TokenExclusion
 from ktransformer.decoding.rules import TopK as TopK
 from ktransformer.decoding.rules import TopP as TopP
 from ktransformer.decoding.sampling import sample as sample

@@ -173,11 +173,20 @@ def _expand(
     if rules.changes_logits:
         step = _expand_by_rules(index, beams, logits, rules)
     else:
-        at_limit = index >= beams.limits - 1
+        excluded = None
+        if rules.excludes:
+            states = tf.nest.map_structure(_flat, beams.rule_states)
+            excluded = rules.find_excluded(_see(index, beams, rules), states)
         found = find_candidates(
-            logits, beams.live_totals, 2 * beam_size, rules.special, at_limit=at_limit
+            logits,
+            beams.live_totals,
+            2 * beam_size,
+            rules.special,
+            at_limit=index >= beams.limits - 1,
+            excluded=excluded,
         )
-        step = _Step(found, found.totals if _is_kept(beams.live_own) else (), ())
+        own = found.totals if _is_kept(beams.live_own) else ()
+        step = _Step(found, own, beams.rule_states)
     if beams.prefix:
         step = _force(beams, step, *beams.prefix.at(index))
     if not score_forced_end:
@@ -192,23 +201,8 @@ def _expand(
 def _expand_by_rules(index: tf.Tensor, beams: _Beams, logits: tf.Tensor, rules: RuleSet) -> _Step:
     """Finds the continuations that are best after the rules, and their own log-probabilities."""
     beam_size, size = beams.live_totals.shape[1], logits.shape[-1]
-
-    def flat(tensor: tf.Tensor) -> tf.Tensor:  # [B, K, ...] -> [B * K, ...]
-        return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
-
-    def spread(tensor: tf.Tensor) -> tf.Tensor:  # [B, ...] -> [B * K, ...]
-        return flat(tf.repeat(tf.expand_dims(tensor, 1), beam_size, axis=1))
-
-    started = beams.prefix.lengths if beams.prefix else tf.zeros_like(beams.limits)
-    context = Context(
-        index=index,
-        ids=flat(beams.live_ids),
-        written=spread(beams.positions < index),
-        counts=spread(index - started),
-        limits=spread(beams.limits - started),
-        special=rules.special,
-    )
-    states = tf.nest.map_structure(flat, beams.rule_states)
+    context = _see(index, beams, rules)
+    states = tf.nest.map_structure(_flat, beams.rule_states)
     changed, states = rules.apply(logits, context, states)
     norms = ranking_norms(changed, logits)
     # The rules have excluded the suppressed ids and forced the end at the limit.
@@ -224,6 +218,29 @@ def _expand_by_rules(index: tf.Tensor, beams: _Beams, logits: tf.Tensor, rules: 
         return tf.ensure_shape(tf.reshape(after, tf.shape(before)), before.shape)
 
     return _Step(found, own, tf.nest.map_structure(by_sentence, beams.rule_states, states))
+
+
+def _see(index: tf.Tensor, beams: _Beams, rules: RuleSet) -> Context:
+    """Returns the live hypotheses as rules see them."""
+    beam_size = beams.live_totals.shape[1]
+
+    def spread(tensor: tf.Tensor) -> tf.Tensor:  # [B, ...] -> [B * K, ...]
+        return _flat(tf.repeat(tf.expand_dims(tensor, 1), beam_size, axis=1))
+
+    started = beams.prefix.lengths if beams.prefix else tf.zeros_like(beams.limits)
+    return Context(
+        index=index,
+        ids=_flat(beams.live_ids),
+        written=spread(beams.positions < index),
+        counts=spread(index - started),
+        limits=spread(beams.limits - started),
+        special=rules.special,
+    )
+
+
+def _flat(tensor: tf.Tensor) -> tf.Tensor:
+    """Joins the first two axes: `[B, K, ...] -> [B * K, ...]`."""
+    return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
 
 
 def _force(beams: _Beams, step: _Step, forced: tf.Tensor, tokens: Any) -> _Step:

@@ -43,6 +43,7 @@ def find_candidates(
     *,
     at_limit: tf.Tensor | None = None,
     norms: tf.Tensor | None = None,
+    excluded: tf.Tensor | None = None,
 ) -> Candidates:
     """Finds the `count` best continuations of each sentence.
 
@@ -55,6 +56,8 @@ def find_candidates(
             not among the best; None for nowhere.
         norms: Float32 `[B * K]`, log-probabilities are logits minus these; None for the
             logarithms of the sums of exponentials.
+        excluded: Int32 `[B * K, E]`, further ids that are no candidates of a hypothesis, -1 for
+            none; None for E = 0.
 
     Returns:
         `Candidates`; an impossible one has a total of `IMPOSSIBLE`.
@@ -67,7 +70,9 @@ def find_candidates(
         bases = totals - _norms(logits, maxima)  # [B, K]
     else:
         bases = totals - tf.reshape(norms, [-1, beam_size])
-    found = _best(blocks, bases, count, special)
+    if excluded is not None:
+        excluded = tf.reshape(excluded, [-1, beam_size, excluded.shape[1]])
+    found = _best(blocks, bases, count, special, excluded)
     if at_limit is None:
         return found._replace(totals=tf.maximum(found.totals, IMPOSSIBLE))
     ends = bases + tf.reshape(logits[:, special.end], [-1, beam_size])  # [B, K]
@@ -81,12 +86,19 @@ def find_candidates(
     )
 
 
-def _best(blocks: _Blocks, bases: tf.Tensor, count: int, special: SpecialIds) -> Candidates:
+def _best(
+    blocks: _Blocks,
+    bases: tf.Tensor,
+    count: int,
+    special: SpecialIds,
+    excluded: tf.Tensor | None,
+) -> Candidates:
     """Finds the best of all tokens; `bases` `[B, K]` is what is added to a hypothesis' logits."""
     beam_size, every, size = bases.shape[1], blocks.maxima.shape[1], blocks.values.shape[2]
     number = every // beam_size
-    with_suppressed = len({i // size for i in special.suppressed})
-    keep = min(count + beam_size * with_suppressed, every)
+    most_excluded = 0 if excluded is None else excluded.shape[2]
+    with_hidden = len({i // size for i in special.suppressed}) + most_excluded
+    keep = min(count + beam_size * with_hidden, every)
 
     maxima = tf.reshape(blocks.maxima, [-1, beam_size, number]) + tf.expand_dims(bases, 2)
     _, best = tf.math.top_k(tf.reshape(maxima, [-1, every]), keep)  # [B, keep]
@@ -95,17 +107,29 @@ def _best(blocks: _Blocks, bases: tf.Tensor, count: int, special: SpecialIds) ->
     values = tf.gather(blocks.values, best, batch_dims=1)  # [B, keep, size]
     values = values + tf.expand_dims(tf.gather(bases, parents, batch_dims=1), 2)
 
-    more = min(count + beam_size * len(special.suppressed), keep * size)
+    most_hidden = len(special.suppressed) + most_excluded  # Of a hypothesis.
+    more = min(count + beam_size * most_hidden, keep * size)
     found, places = tf.math.top_k(tf.reshape(values, [-1, keep * size]), more)  # [B, more]
     tokens = tf.gather(block, places // size, batch_dims=1) * size + places % size
     parents = tf.gather(parents, places // size, batch_dims=1)
-    if special.suppressed:
-        suppressed = tf.constant(special.suppressed, tf.int32)
-        hidden = tf.reduce_any(tf.expand_dims(tokens, 2) == suppressed, axis=2)
+    if most_hidden:
+        hidden = _find_hidden(tokens, parents, special, excluded)
         found, order = tf.math.top_k(tf.where(hidden, IMPOSSIBLE, found), count)
         tokens = tf.gather(tokens, order, batch_dims=1)
         parents = tf.gather(parents, order, batch_dims=1)
     return Candidates(found, tokens, parents)
+
+
+def _find_hidden(
+    tokens: tf.Tensor, parents: tf.Tensor, special: SpecialIds, excluded: tf.Tensor | None
+) -> tf.Tensor:
+    """Tells which tokens `[B, C]` of hypotheses `[B, C]` are suppressed or excluded."""
+    hidden = tf.constant(special.suppressed, tf.int32, shape=[len(special.suppressed)])
+    found = tf.reduce_any(tf.expand_dims(tokens, 2) == hidden, axis=2)
+    if excluded is None:
+        return found
+    own = tf.gather(excluded, parents, batch_dims=1)  # [B, C, E]
+    return found | tf.reduce_any(tf.expand_dims(tokens, 2) == own, axis=2)
 
 
 def _cut(logits: tf.Tensor, beam_size: int) -> _Blocks:

@@ -107,11 +107,28 @@ def _choose(
 ) -> tuple[tf.Tensor, tf.Tensor, Any]:
     """Chooses tokens `[B]`; returns them, the totals with them and the rules' next states."""
     if not rules.changes_logits:
-        at_limit = index >= texts.limits - 1
-        best = find_candidates(logits, texts.totals[:, None], 1, rules.special, at_limit=at_limit)
+        excluded = None
+        if rules.excludes:
+            excluded = rules.find_excluded(_see(index, texts, rules), texts.rule_states)
+        best = find_candidates(
+            logits,
+            texts.totals[:, None],
+            1,
+            rules.special,
+            at_limit=index >= texts.limits - 1,
+            excluded=excluded,
+        )
         return best.tokens[:, 0], best.totals[:, 0], texts.rule_states
+    changed, states = rules.apply(logits, _see(index, texts, rules), texts.rule_states)
+    chosen = tf.argmax(changed, axis=1, output_type=tf.int32)
+    gained = tf.gather(logits, chosen, batch_dims=1) - log_norms(logits)
+    return chosen, texts.totals + gained, states
+
+
+def _see(index: tf.Tensor, texts: _Texts, rules: RuleSet) -> Context:
+    """Returns the hypotheses as rules see them."""
     started = texts.prefix.lengths if texts.prefix else 0
-    context = Context(
+    return Context(
         index=index,
         ids=texts.ids,
         written=texts.positions < index,
@@ -119,10 +136,6 @@ def _choose(
         limits=texts.limits - started,
         special=rules.special,
     )
-    changed, states = rules.apply(logits, context, texts.rule_states)
-    chosen = tf.argmax(changed, axis=1, output_type=tf.int32)
-    gained = tf.gather(logits, chosen, batch_dims=1) - log_norms(logits)
-    return chosen, texts.totals + gained, states
 
 
 def _start(limits: tf.Tensor, special: SpecialIds, rules: RuleSet) -> _Texts:

@@ -6,7 +6,14 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from ktransformer.decoding.hypotheses import IMPOSSIBLE, SpecialIds, number_positions
-from ktransformer.decoding.rules import Context, ForcedPrefix, LengthPenalty, Rule, SuppressedIds
+from ktransformer.decoding.rules import (
+    Context,
+    ForcedPrefix,
+    LengthPenalty,
+    Rule,
+    SuppressedIds,
+    TokenExclusion,
+)
 from ktransformer.errors import InputError
 
 _EXCLUDED = IMPOSSIBLE / 2  # A logit up to this excludes its token.
@@ -27,7 +34,8 @@ class Prefix(NamedTuple):
 class RuleSet:
     """Applies rules in their order, and keeps apart those that a search handles itself.
 
-    Suppressed ids alone change no logits: `find_candidates` skips them among the best few.
+    Suppressed ids and the tokens of a `TokenExclusion` alone change no logits: `find_candidates`
+    skips them among the best few.
 
     Args:
         rules: The rules.
@@ -36,6 +44,7 @@ class RuleSet:
     Attributes:
         special: The special ids; `suppressed` has those of the rules, too.
         changes_logits: Whether `apply` is needed at all.
+        excludes: Whether `find_excluded` is needed in its place.
         ranks: Whether hypotheses are ranked by more than the model's log-probability and a length
             penalty.
         scores_attention: Whether `score_attention` is needed at all.
@@ -71,7 +80,10 @@ class RuleSet:
         if len(prefixes) > 1:
             raise InputError(f"rules must hold at most one ForcedPrefix; got {len(prefixes)}.")
         self._prefix = prefixes[0] if prefixes else None
-        self.changes_logits = bool(self._changing)
+        self.changes_logits = any(
+            type(rule).apply is not TokenExclusion.apply for rule in self._changing
+        )
+        self.excludes = bool(self._changing) and not self.changes_logits
         self.scores_attention = bool(self._attending)
         self.ranks = self.changes_logits or len(self._scoring) > 1 or self.scores_attention
 
@@ -107,6 +119,15 @@ class RuleSet:
         only_end = tf.expand_dims((context.counts + 1 >= context.limits) | nothing_left, 1)
         forced = tf.where(is_end, logits, IMPOSSIBLE)
         return tf.where(only_end, forced, changed), tuple(next_states)
+
+    def find_excluded(self, context: Context, states: Any) -> tf.Tensor:
+        """Returns the tokens that a `TokenExclusion` excludes: int32 `[N, E]`, -1 for none."""
+        found = [
+            rule.find_excluded(context, state)
+            for rule, state in zip(self._changing, states, strict=True)
+            if isinstance(rule, TokenExclusion)
+        ]
+        return tf.concat(found, axis=1)
 
     def score(self, totals: tf.Tensor, lengths: tf.Tensor, attention_scores: Any = ()) -> tf.Tensor:
         """Turns log-probabilities into scores; adds what `score_attention` returned, if given."""

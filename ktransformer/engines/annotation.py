@@ -96,7 +96,7 @@ def annotate_texts(
         TypeError: `sources` or `targets` is a single string.
     """
     description = engine.description
-    pairs = [_to_strings(texts) for texts in (sources, targets)]
+    pairs = [to_strings(texts) for texts in (sources, targets)]
     if len(pairs[0]) != len(pairs[1]):
         raise InputError(
             "sources and targets must be as many; "
@@ -123,7 +123,8 @@ def annotate_texts(
     return annotations
 
 
-def _to_strings(texts: Sequence[str]) -> list[str]:
+def to_strings(texts: Sequence[str]) -> list[str]:
+    """Returns texts as strings; bytes that are not UTF-8 become replacement characters."""
     given: list[str | bytes] = [*to_texts(texts)]
     return [text if isinstance(text, str) else text.decode(errors="replace") for text in given]
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ktransformer.engines.annotation import Annotation, annotate_texts
+from ktransformer.engines.annotation import Annotation, annotate_texts, to_strings
 from ktransformer.engines.task_model import TaskModel
 from ktransformer.engines.translations import (
     DocumentTranslation,
     TermTranslation,
     Translation,
+    to_annotated,
     to_documents,
     to_translations,
 )
@@ -165,16 +166,19 @@ class Engine(abc.ABC):
 
         Args:
             texts: As for `translate_n_best`.
-            **options: Fields of `tasks.Controls`.
+            **options: Fields of `tasks.Controls`. With `annotate=True` each translation has its
+                `annotations`.
 
         Raises:
-            InputError: An option is out of its range, the export has no signature `controlled`, or
+            InputError: An option is out of its range, a prefix is given and the model copies spans,
+                the export has no signature `controlled`, or
                 one of `texts` is no string.
             TypeError: `texts` is a single string, or there is no such option.
         """
         given = to_texts(texts)
         controls = Controls(**options)
         controls.check_n_best(self.description.decoding.beam_size)
+        controls.check_copy(self.description.decoding.copy)
         if "controlled" not in self.signatures:
             raise InputError(
                 "Other options of the search take an export with the signature controlled, which "
@@ -188,7 +192,14 @@ class Engine(abc.ABC):
             chosen += [""] * (len(batch) - len(chosen))
             return self.run("controlled", **controls.to_inputs(batch, chosen))
 
-        return self._translate(given, controls.n_best, run)
+        if not controls.annotate:
+            return self._translate(given, controls.n_best, run)
+        sources = iter(to_strings(given))
+        return [
+            translation
+            for outputs, longer in self._run_batches(given, run)
+            for translation in to_annotated([next(sources) for _ in longer], outputs, longer)
+        ]
 
     def alternatives(
         self, text: str, translation: str, position: int, n_best: int = 5
@@ -239,7 +250,7 @@ class Engine(abc.ABC):
             return self.run("terms", batch, **inputs)
 
         return [
-            TermTranslation(*translation, int(found), int(written))
+            TermTranslation(*translation[:3], int(found), int(written))
             for outputs, longer in self._run_batches(to_texts(texts), run)
             for translation, found, written in zip(
                 to_translations(outputs, 1, longer),

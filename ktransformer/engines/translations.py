@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ktransformer.engines.annotation import Annotation, read_annotations
 from ktransformer.tasks.document_outputs import slices_of
 
 
@@ -15,11 +16,14 @@ class Translation(NamedTuple):
         texts: The translations, best first.
         scores: Their scores, log-probability / length ** length_penalty.
         truncated: Whether the source was cut to the longest that the model reads.
+        annotations: The tokens of each translation, those of a prefix among them, with their scores
+            and their alignment, if asked for; else none.
     """
 
     texts: list[str]
     scores: list[float]
     truncated: bool
+    annotations: tuple[Annotation, ...] = ()
 
     @property
     def text(self) -> str:
@@ -99,6 +103,31 @@ def to_translations(
             texts, scores, outputs["truncated"], longer, strict=False
         )
     ]
+
+
+def to_annotated(
+    sources: Sequence[str], outputs: dict[str, np.ndarray], longer: Sequence[bool]
+) -> list[Translation]:
+    """Returns the translations of the texts with their annotations, of the outputs of `controlled`.
+
+    Args:
+        sources: The texts.
+        outputs: The outputs, with `annotate`.
+        longer: Which of the texts were cut before.
+    """
+    k = outputs["text"].shape[1]
+    found = to_translations(outputs, k, longer)
+    annotated = []
+    for row, (source, translation) in enumerate(zip(sources, found, strict=True)):
+        own = {
+            name: outputs[name][row]
+            for name in ("tokens", "log_probability", "alignment", "weights")
+        }
+        for name in ("source_tokens", "truncated"):
+            own[name] = np.repeat(outputs[name][row][None], k, axis=0)
+        annotations = read_annotations([source] * k, translation.texts, own)
+        annotated.append(translation._replace(annotations=tuple(annotations)))
+    return annotated
 
 
 def to_documents(sources: np.ndarray, outputs: dict[str, np.ndarray]) -> list[DocumentTranslation]:

@@ -4,7 +4,7 @@ import dataclasses
 
 from ktransformer.config import Config, DataConfig, TrainingConfig
 from ktransformer.errors import InputError
-from ktransformer.fitting.defaults import choose_tuning
+from ktransformer.fitting.defaults import MAX_REPEATS, choose_tuning
 from ktransformer.fitting.vocabulary import Tokenizers
 from ktransformer.models import Transformer
 from ktransformer.saving.run import Run, make_model
@@ -30,8 +30,10 @@ class Fresh:
     tokenizers = None
 
     def configure(self, config: Config) -> Config:
-        """Returns the settings as they are."""
-        return config
+        """Returns the settings with a `max_repeats` that is null set to its default."""
+        if config.decoding.max_repeats is not None:
+            return config
+        return config.replace({"max_repeats": MAX_REPEATS})
 
     def make_model(self, config: Config, tokenizers: Tokenizers) -> Transformer:
         """Creates the model with random weights."""

@@ -15,6 +15,7 @@ from ktransformer.decoding import (
     Hypotheses,
     LengthPenalty,
     MinimumLength,
+    NoLoops,
     NoRepeatedNgrams,
     NthFirstToken,
     RepetitionPenalty,
@@ -25,6 +26,7 @@ from ktransformer.decoding import (
 )
 from ktransformer.tasks import annotations
 from ktransformer.tasks.controls import MOST_DRAWN
+from ktransformer.tasks.decoding_rules import to_rules
 from ktransformer.tasks.graph_function import graph_method
 from ktransformer.tasks.prefixes import Prefixes, begins_word, read_prefixes, restore_prefixes
 from ktransformer.tasks.transformer_search import TransformerSearch
@@ -109,7 +111,8 @@ def controlled(
     Args:
         self: The translator.
         texts: The texts.
-        prefix: The beginning of each translation, string `[B]`; `""` for none.
+        prefix: The beginning of each translation, string `[B]`; `""` for none. What the setting
+            `copy` puts back may get into it.
         suppress: Words that are not to be written, string `[n]`; `""` is none.
         n_best: K, the number of translations of each text: of a search at most the beam size, of
             sampling and of alternatives at most 64; below 1 for 1.
@@ -135,6 +138,7 @@ def controlled(
         `log_probability`, `alignment`, `[B, K, T]`, `weights`, `[B, K, T, S]`, and `source_tokens`,
         `[B, S]`; without `annotate` these are padding, with T and S of 1.
     """
+    texts, copied = self._take_out(texts)
     source, truncated = self._encode(texts)
     own, tokenizer = self.decoding, self.target_tokenizer
     prefixes = read_prefixes(tokenizer, prefix, self.max_target_length)
@@ -167,7 +171,7 @@ def controlled(
     )
     found = restore_prefixes(tokenizer, decode_n_best(tokenizer, ids), prefix, prefixes)
     return {
-        "text": found,
+        "text": self._put_back(found, copied),
         "score": scores,
         "truncated": truncated | prefixes.truncated,
         **_annotate(self, annotate > 0, source, ids),
@@ -246,7 +250,7 @@ def _changes_nothing(translator: "Translator", request: _Request) -> tf.Tensor:
 
 def _search(translator: "Translator", request: _Request) -> tuple[tf.Tensor, tf.Tensor]:
     """Searches as `serving_default` does: ids `[B, K, T]` and scores `[B, K]`."""
-    rules = translator.find_rules()
+    rules = translator.find_rules(source=request.source)
     penalty = LengthPenalty(request.length_penalty)
     best = translator.search(
         request.source,
@@ -315,10 +319,12 @@ def _limits(translator: "Translator", request: _Request) -> tf.Tensor:
 
 def _rules(translator: "Translator", request: _Request) -> tuple[Rule, ...]:
     prefixes, tokenizer = request.prefixes, translator.target_tokenizer
+    own = to_rules(translator.decoding, request.source, translator.model.pad_id)
     return (
         LengthPenalty(request.length_penalty),
         RepetitionPenalty(request.repetition_penalty),
         NoRepeatedNgrams(request.no_repeat_ngram_size),
+        *(rule for rule in own if isinstance(rule, NoLoops)),
         MinimumLength(request.min_length),
         Coverage(request.coverage_penalty),
         request.words,

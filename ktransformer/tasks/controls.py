@@ -129,6 +129,22 @@ class Controls:
             limit = "" if wide else ", the beam size"
             raise InputError(f"n_best must be at most {most}{limit}; got {self.n_best}.")
 
+    def check_copy(self, copy: Sequence[str]) -> None:
+        """Checks that no prefix is given to a model that copies spans.
+
+        Args:
+            copy: The setting `copy` of the model.
+
+        Raises:
+            InputError: One is.
+        """
+        prefixes = [self.prefix] if isinstance(self.prefix, (str, bytes)) else self.prefix
+        if copy and any(prefixes):
+            raise InputError(
+                "A prefix must be empty where the model copies spans, which might have to go into "
+                f"it; got copy={','.join(copy)}. A run opened with copy=() takes one."
+            )
+
     def to_inputs(
         self, texts: np.ndarray, prefixes: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:

@@ -39,6 +39,11 @@ class SpanCopier:
             also=self._symbols,
         )
 
+    @property
+    def has_symbols(self) -> bool:
+        """Whether symbols stand for the spans in what the model reads and writes."""
+        return bool(self._symbols)
+
     def take_out(self, texts: tf.Tensor) -> tuple[tf.Tensor, CopiedSpans]:
         """Returns texts `[B]` as the model reads them, and their spans."""
         return take_out(self._finder, texts, self._symbols)
@@ -51,7 +56,7 @@ class SpanCopier:
             self._finder,
             tf.reshape(texts, [-1]),
             copied.repeat(shape[1]),
-            has_symbols=bool(self._symbols),
+            has_symbols=self.has_symbols,
         )
         return tf.reshape(restored, shape)
 

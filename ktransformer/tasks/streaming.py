@@ -8,6 +8,7 @@ import tensorflow as tf
 from ktransformer.decoding import Context, FirstTokens
 from ktransformer.decoding.hypotheses import number_positions, write_token
 from ktransformer.decoding.rule_set import RuleSet
+from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.document_outputs import encode_documents, split_lines
 from ktransformer.tasks.prefixes import Prefixes, begins_word, read_prefixes, restore_prefixes
 from ktransformer.tasks.written_texts import decode_n_best, lengths_of
@@ -41,6 +42,9 @@ def stream_tokens(translator: "Translator", text: str, *, prefix: str = "") -> I
 
     The rules of the translator's settings apply; a coverage penalty changes no greedy search.
 
+    A text with spans that the setting `copy` names comes in one piece: they are put back at the
+    end, when all words are there.
+
     Args:
         translator: The translator; a shortlist of it is not used.
         text: The text.
@@ -48,9 +52,32 @@ def stream_tokens(translator: "Translator", text: str, *, prefix: str = "") -> I
 
     Yields:
         The translation so far: first the prefix, last the translation of greedy search.
+
+    Raises:
+        InputError: A prefix is given and the translator copies spans.
     """
+    Controls(prefix=prefix).check_copy(translator.decoding.copy)
     yield prefix
-    source, given = translator.to_ids([text]), tf.constant([prefix])
+    texts, copied = translator._take_out(tf.constant([text]))
+    has_spans = copied is not None and int(copied.row_splits[-1]) > 0
+    if translator.copier is not None and not (has_spans or translator.copier.has_symbols):
+        copied = None  # Nothing to put back, and no symbol that the model might make up.
+    shown = tf.constant([[prefix]])
+    for shown in _stream_values(translator, texts, prefix):
+        if not has_spans:
+            yield _to_string(translator._put_back(shown, copied))
+    if has_spans:
+        yield _to_string(translator._put_back(shown, copied))
+
+
+def _to_string(texts: tf.Tensor) -> str:
+    """Returns the one text of a tensor `[1, 1]`."""
+    return bytes(texts.numpy()[0, 0]).decode(errors="replace")
+
+
+def _stream_values(translator: "Translator", texts: tf.Tensor, prefix: str) -> Iterator[tf.Tensor]:
+    """Yields the translation of a text `[1]` after each token: string `[1, 1]`."""
+    source, given = translator.to_ids(texts), tf.constant([prefix])
     if int(lengths_of(source, translator.model.pad_id)[0]) - translator.has_language <= 1:
         return  # A text of nothing.
     tokenizer, special = translator.target_tokenizer, translator.special_search_ids()
@@ -58,7 +85,7 @@ def stream_tokens(translator: "Translator", text: str, *, prefix: str = "") -> I
     written = int(prefixes.lengths[0])
     state = dict(translator.encode(source))
     limit = tf.minimum(state.pop("limits"), translator.max_target_length - written)
-    rule_states = _rules(translator, prefixes).start(tf.constant(1))
+    rule_states = _rules(translator, prefixes, source).start(tf.constant(1))
     newest = tf.constant([special.start])
     ids = tf.fill([1, translator.max_target_length], special.pad)
     for index in range(written + max(int(limit[0]), 1)):
@@ -72,8 +99,7 @@ def stream_tokens(translator: "Translator", text: str, *, prefix: str = "") -> I
         ids = write_token(ids, number_positions(1, ids.shape[1]), tf.constant(index), newest)
         if index >= written:
             found = decode_n_best(tokenizer, tf.expand_dims(ids, 1))
-            shown = restore_prefixes(tokenizer, found, given, prefixes).numpy()[0, 0]
-            yield shown.decode(errors="replace")
+            yield restore_prefixes(tokenizer, found, given, prefixes)
 
 
 def choose_next(
@@ -115,6 +141,9 @@ def choose_next(
     return tf.argmax(logits, axis=1, output_type=tf.int32), cache, rule_states
 
 
-def _rules(translator: "Translator", prefixes: Prefixes) -> RuleSet:
+def _rules(
+    translator: "Translator", prefixes: Prefixes, source: tf.Tensor | None = None
+) -> RuleSet:
     first = FirstTokens(tf.constant(begins_word(translator.target_tokenizer)), prefixes.ends_word)
-    return RuleSet((*translator.find_rules(), first), translator.special_search_ids())
+    rules = (*translator.find_rules(source=source), first)
+    return RuleSet(rules, translator.special_search_ids())

@@ -53,6 +53,7 @@ def translate_with_terms(
     Source terms are found as `find_phrases` says. A translation that lacks target terms of those
     that are there is searched anew, so that it has them (see `RequiredPhrases`): once with each of
     the `term_bonuses`, of which the best result counts. All others are those of `translate_texts`.
+    Spans that the setting `copy` names hold no terms, and are put back at the end.
     A source term that is empty is nowhere; a target term that is no text of the tokenizer is not
     asked for. There may be no terms, n = 0.
 
@@ -61,6 +62,7 @@ def translate_with_terms(
         `translate_texts`; `terms_found`, int32 `[B]`, the different terms of the source;
         `terms_written`, int32 `[B]`, those of them whose target terms the translation has.
     """
+    texts, copied = self._take_out(texts)
     source, truncated = self._encode(texts)
     sources, targets = _to_points(source_terms, rows=1), _to_points(target_terms, rows=1)
     found = find_phrases(_to_points(texts), sources)  # [B, n + 1]
@@ -76,8 +78,9 @@ def translate_with_terms(
 
     best = _Found(*tf.cond(tf.reduce_any(lacking), search_again, lambda: first))
     written = found & _find_written(self, best.ids, targets)
+    found_texts = tf.expand_dims(self.target_tokenizer.decode(best.ids), 1)
     return {
-        "text": self.target_tokenizer.decode(best.ids),
+        "text": self._put_back(found_texts, copied)[:, 0],
         "score": best.scores,
         "truncated": truncated,
         "terms_found": _count(found),
@@ -107,7 +110,7 @@ def _search(
         tokenizer.special_ids,
         translator.decoding,
         n_best=1,
-        rules=(*translator.find_rules(), rule),
+        rules=(*translator.find_rules(source=source), rule),
         unwritten=tokenizer.unwritten_ids,
     )
     ids, scores = best.ids[:, 0], best.scores[:, 0]

@@ -28,6 +28,7 @@ from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
 from ktransformer.tasks.annotations import alignment_heads, annotate
 from ktransformer.tasks.controlled import controlled
 from ktransformer.tasks.controls import Controls
+from ktransformer.tasks.decoding_rules import to_rules
 from ktransformer.tasks.description import Description
 from ktransformer.tasks.document_outputs import (
     by_sentence,
@@ -411,7 +412,7 @@ class Translator(SearchTask):
             self.special_search_ids(),
             seed=seed,
             score_forced_end=self.decoding.score_forced_end,
-            rules=(*self.find_rules(decoding), *options),
+            rules=(*self.find_rules(decoding, source), *options),
         )
         outputs = self._to_texts(self.end_empty(source, drawn), copied)
         return {name: values[:, 0] for name, values in outputs.items()}
@@ -427,10 +428,12 @@ class Translator(SearchTask):
             See `controlled`.
 
         Raises:
-            InputError: An option is of another type or out of its range.
+            InputError: An option is of another type or out of its range, or a prefix is given and
+                the translator copies spans.
         """
         controls = Controls(**options)
         controls.check_n_best(self.decoding.beam_size)
+        controls.check_copy(self.decoding.copy)
         given = to_tensor("texts", texts, _TEXTS).numpy()
         outputs: dict[str, tf.Tensor] = self.controlled(**controls.to_inputs(given))
         return outputs
@@ -455,14 +458,18 @@ class Translator(SearchTask):
         return self.tokenizer.encode_dense(texts, self.max_source_length, language=self._language)
 
     def _take_out(self, texts: tf.Tensor) -> tuple[tf.Tensor, CopiedSpans | None]:
-        """Takes out what `copy` names; `_to_texts` puts it back."""
+        """Takes out what `copy` names; `_put_back` puts it back."""
         return (texts, None) if self.copier is None else self.copier.take_out(texts)
 
     def _to_texts(self, best: Hypotheses, copied: CopiedSpans | None) -> dict[str, tf.Tensor]:
         texts = decode_n_best(self.target_tokenizer, best.ids)
-        if self.copier is not None and copied is not None:
-            texts = self.copier.put_back(texts, copied)
-        return {"text": texts, "score": best.scores}
+        return {"text": self._put_back(texts, copied), "score": best.scores}
+
+    def _put_back(self, texts: tf.Tensor, copied: CopiedSpans | None) -> tf.Tensor:
+        """Puts back what `_take_out` took out of B texts: string `[B, K]`, alike."""
+        if self.copier is None or copied is None:
+            return texts
+        return self.copier.put_back(texts, copied)
 
     @graph_method(input_signature=[_IDS], check=_check_ids)
     def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -564,7 +571,7 @@ class Translator(SearchTask):
             (self.shortlist or self.target_tokenizer).special_ids,
             self.decoding,
             n_best=n_best,
-            rules=self.find_rules() if rules is None else rules,
+            rules=self.find_rules(source=source) if rules is None else rules,
             # A shortlist has no such ids: no training text has them in its targets.
             unwritten=self.target_tokenizer.unwritten_ids if chosen is None else (),
         )
@@ -576,6 +583,15 @@ class Translator(SearchTask):
     def _find_best(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
         """Runs `search` for one hypothesis: a graph that several signatures share."""
         return self.search(source)._asdict()
+
+    def find_rules(self, decoding: Any = None, source: tf.Tensor | None = None) -> tuple[Rule, ...]:
+        """Returns the rules of the settings, or of other settings, and those of the translator.
+
+        Args:
+            decoding: Other settings; None for the translator's.
+            source: Int32 `[B, S]`, the ids of a search, for `max_repeats`; see `to_rules`.
+        """
+        return (*to_rules(decoding or self.decoding, source, self.model.pad_id), *self.rules)
 
     def special_search_ids(self) -> SpecialIds:
         """Returns the special ids of a search in the whole vocabulary."""

@@ -11,7 +11,7 @@ from ktransformer.cli import main
 from ktransformer.config import DecodingConfig
 from ktransformer.conversion.ctranslate2 import CTranslate2Model, export_ctranslate2
 from ktransformer.conversion.ctranslate2 import export as export_module
-from ktransformer.engines import CTranslate2Engine, load_engine
+from ktransformer.engines import CTranslate2Engine, ModelEngine, load_engine
 from ktransformer.errors import InputError
 from ktransformer.models import Transformer
 from tests.run_command import refusal
@@ -78,9 +78,11 @@ def test_another_kind_of_model_is_refused(tmp_path):
         export_ctranslate2(small_filler(), tmp_path / "model")
 
 
-def test_the_folder_gives_the_texts_and_scores_of_the_run(folder, run_folder):
+def test_the_folder_gives_the_texts_and_scores_of_the_run_without_max_repeats(folder, translator):
     texts = [*TEXTS, *(source for source, _ in number_pairs(100, seed=5))]
-    ours, theirs = load_engine(run_folder), load_engine(folder, concurrency=2)
+    ours = ModelEngine(translator.with_settings(max_repeats=0))
+    theirs = load_engine(folder, concurrency=2)
+    assert theirs.description.decoding.max_repeats == 0
     assert type(theirs) is CTranslate2Engine
     expected, got = ours.translate_n_best(texts, n_best=2), theirs.translate_n_best(texts, n_best=2)
     for line, other in zip(expected, got, strict=True):

@@ -11,6 +11,7 @@ import safetensors.numpy
 from ktransformer.cli import main
 from ktransformer.config import DecodingConfig
 from ktransformer.conversion import import_published
+from ktransformer.conversion.dropped_rules import without_loop_rule
 from ktransformer.conversion.huggingface import export_huggingface
 from ktransformer.errors import InputError
 from tests.run_command import refusal
@@ -29,6 +30,14 @@ def folder(tmp_path_factory):
         DecodingConfig(beam_size=3, length_penalty=0.6), output_bias=True, activation="silu"
     )
     return export_huggingface(translator, path, source_label="en", target_label="de"), translator
+
+
+def test_the_rule_against_loops_is_left_out_with_a_warning(folder, caplog):
+    _, translator = folder
+    found = without_loop_rule(translator.with_settings(max_repeats=3), "Hugging Face")
+    assert found.decoding == dataclasses.replace(translator.decoding, max_repeats=0)
+    assert "Hugging Face has no max_repeats" in caplog.text
+    assert without_loop_rule(translator, "Hugging Face") is translator
 
 
 def test_the_ids_are_those_of_other_marian_folders(folder):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from ktransformer.decoding import ForcedPrefix, SuppressedIds, beam_search
-from ktransformer.engines import ModelEngine, open_model
+from ktransformer.engines import ModelEngine, load_engine, open_model
 from ktransformer.errors import InputError
 from ktransformer.exporting import export_lite, export_saved_model
 from ktransformer.tasks.controls import Controls
@@ -208,6 +208,28 @@ def test_annotations_are_those_of_the_tokens_written(drawn):
     np.testing.assert_allclose(scores / counts, found["score"][0], atol=1e-5)
 
 
+def test_an_engine_returns_annotations(drawn):
+    options = {"prefix": "two  ", "n_best": 2, "annotate": True}
+    texts = ["nine seven", "one"]
+    expected = drawn.translate_controlled(texts, **options)
+    found = ModelEngine(drawn).translate_controlled(texts, **options)
+    for row, translation in enumerate(found):
+        assert len(translation.annotations) == 2
+        for k, annotation in enumerate(translation.annotations):
+            assert (annotation.source, annotation.target) == (texts[row], translation.texts[k])
+            assert annotation.tokens[-1] == "</s>"
+            length = len(annotation.tokens)
+            scores = expected["log_probability"][row, k]
+            assert annotation.scores == scores[:length].numpy().tolist()
+            assert not scores[length:].numpy().any()
+            size = (length, len(annotation.source_tokens))
+            weights = expected["weights"][row, k, : size[0], : size[1]]
+            np.testing.assert_array_equal(annotation.weights, weights)
+            targets = annotation.target.split()
+            assert {j for _, j in annotation.words} <= set(range(len(targets)))
+    assert ModelEngine(drawn).translate_controlled(texts)[0].annotations == ()
+
+
 def test_the_longest_translations_are_annotated(drawn):
     found = drawn.translate_controlled(
         ["seven seven seven one six"], prefix="two", min_length=30, annotate=True
@@ -269,6 +291,16 @@ def test_exports_do_what_the_model_does(drawn, exports):
             np.testing.assert_array_equal(found["truncated"], expected["truncated"])
             np.testing.assert_array_equal(found["tokens"], expected["tokens"])
             np.testing.assert_allclose(found["weights"], expected["weights"], atol=1e-4)
+    options = {"n_best": 2, "annotate": True, "prefix": "3 "}
+    first, *others = [
+        engine.translate_controlled(TEXTS, **options)
+        for engine in (ModelEngine(drawn), *map(load_engine, exports))
+    ]
+    for other in others:
+        for one, same in zip(first, other, strict=True):
+            for annotation, expected in zip(one.annotations, same.annotations, strict=True):
+                assert (annotation.tokens, annotation.target) == (expected.tokens, expected.target)
+                np.testing.assert_allclose(annotation.scores, expected.scores, atol=1e-4)
 
 
 @pytest.mark.long

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from ktransformer.config import CHOICES, DecodingConfig
-from ktransformer.engines import load_engine
+from ktransformer.engines import ModelEngine, load_engine
 from ktransformer.errors import InputError
 from ktransformer.fitting.extending import extend_vocabulary
 from ktransformer.saving.run import load_run
@@ -53,6 +53,42 @@ def test_every_hypothesis_and_sample_keeps_the_spans(copying):
     beam = strings(copying.beam(tf.constant(TEXTS))["text"])
     assert all(text.count("<b>") == 1 for text in beam[0])
     assert all(text.count("👍") == 1 for text in strings(copying.sample(TEXTS[1:2] * 3)["text"]))
+
+
+@pytest.mark.long
+def test_requests_and_terms_keep_the_spans(copying):
+    plain = strings(copying.translate_texts(TEXTS)["text"])
+    found = copying.translate_controlled(TEXTS, n_best=3)
+    assert [text[0] for text in strings(found["text"])] == plain
+    for options in ({"repetition_penalty": 1.01, "n_best": 2}, {"temperature": 1.0}):
+        found = strings(copying.translate_controlled(TEXTS, **options)["text"])
+        assert all(text.count("<b>") == text.count("</b>") == 1 for text in found[0])
+        assert all(text.count("{x}") == text.count("👍") == 1 for text in found[1])
+    terms = copying.translate_with_terms(TEXTS, ["two", "zero", "x"], ["2 2", "0", "3"])
+    assert [text.count("<b>") for text in strings(terms["text"])] == [1, 0, 0, 0, 0]
+    assert strings(terms["text"])[1:4] == plain[1:4]
+    assert terms["terms_found"].numpy().tolist() == [2, 0, 0, 0, 1]
+    assert "2 2" in strings(terms["text"])[4]
+
+
+def test_a_stream_gives_a_text_with_spans_at_its_end_and_others_token_by_token(translator):
+    greedy = with_decoding(translator, beam_size=1, copy=("tags", "unknown"))
+    values = [[*greedy.stream_tokens(text)] for text in TEXTS]
+    assert [each[0] for each in values] == [""] * len(TEXTS)
+    assert [each[-1] for each in values] == strings(greedy.translate_texts(TEXTS)["text"])
+    assert [len(each) for each in values] == [2, 2, 1, 2, 3]
+
+
+def test_a_prefix_is_refused_where_spans_might_have_to_go_into_it(copying):
+    sentence = r"prefix must be empty.*copy=tags,placeholders,unknown"
+    for request in (
+        lambda: copying.translate_controlled(["two"], prefix="3"),
+        lambda: ModelEngine(copying).translate_controlled(["two"], prefix=["3"]),
+        lambda: ModelEngine(copying).alternatives("two", "2 3", 1),
+        lambda: [*copying.stream_tokens("two", prefix="3")],
+    ):
+        with pytest.raises(InputError, match=sentence):
+            request()
 
 
 @pytest.mark.long

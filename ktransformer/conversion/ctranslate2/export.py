@@ -11,6 +11,7 @@ from ktransformer.conversion.converted_model import DESCRIPTION, TARGET_TOKENIZE
 from ktransformer.conversion.ctranslate2.library import import_ctranslate2
 from ktransformer.conversion.ctranslate2.model import QUANTIZATIONS, WEIGHTS, open_translator
 from ktransformer.conversion.ctranslate2.specification import find_obstacles, make_spec
+from ktransformer.conversion.dropped_rules import without_loop_rule
 from ktransformer.conversion.problems import Problems
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_folder, new_folder
@@ -86,6 +87,7 @@ def export_ctranslate2(
         raise InputError(
             f"Only a translator is written for CTranslate2; this is {with_article(task.kind)}."
         )
+    task = without_loop_rule(task, "CTranslate2")
     problems = Problems()
     find_obstacles(task, problems)
     problems.raise_if_any("This translator", "be expressed in CTranslate2")

@@ -24,7 +24,6 @@ _POSITIONS = (Sinusoidal, Learned, Rotary, PositionEncoding)
 _SETTINGS = {
     "min_length": 1,
     "no_repeat_ngram_size": 0,
-    "max_repeats": 0,
     "coverage_penalty": 0.0,
     "early_stopping": True,
     "score_forced_end": True,

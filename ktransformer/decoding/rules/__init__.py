@@ -18,3 +18,4 @@ from ktransformer.decoding.rules.penalties import RepetitionPenalty as Repetitio
 from ktransformer.decoding.rules.phrases import RequiredPhrases as RequiredPhrases
 from ktransformer.decoding.rules.rule import Context as Context
 from ktransformer.decoding.rules.rule import Rule as Rule
+from ktransformer.decoding.rules.rule import TokenExclusion as TokenExclusion

@@ -8,7 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.decoding.hypotheses import IMPOSSIBLE
-from ktransformer.decoding.rules.rule import Context, Rule, checked
+from ktransformer.decoding.rules.rule import (
+    Context,
+    Rule,
+    TokenExclusion,
+    checked,
+    mark_tokens,
+)
 from ktransformer.numbers import to_integer
 
 
@@ -113,28 +119,34 @@ class NoRepeatedNgrams(Rule):
         )[1]
 
 
-@dataclasses.dataclass(frozen=True)
-class NoLoops(Rule):
+@dataclasses.dataclass(frozen=True, eq=False)
+class NoLoops(TokenExclusion):
     """Excludes the token with which a run of tokens would stand too often in a row.
 
     A model that loops writes the same few tokens until its limit. A forced prefix is searched, too.
+    The end token is never excluded.
 
     Args:
         copies: How often a run may stand in a row, at least 1.
         longest: The tokens of the longest run that is looked for, at least 1.
+        exempt: Boolean `[B]`, the sentences that the rule is not for; None for none.
 
     Raises:
-        InputError: An argument is no integer or below 1.
+        InputError: `copies` or `longest` is no integer or below 1.
     """
 
     copies: int
     longest: int = 8
+    exempt: tf.Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("copies", "longest"):
             object.__setattr__(self, name, to_integer(name, getattr(self, name), least=1))
 
-    def apply(self, logits: tf.Tensor, context: Context, state: Any) -> tuple[tf.Tensor, Any]:
+    def start(self, rows: tf.Tensor) -> Any:
+        return () if self.exempt is None else self.exempt
+
+    def find_excluded(self, context: Context, state: Any) -> tf.Tensor:
         # `back` tokens ago, from 1; a run of `size` tokens goes on looping where each of the last
         # `copies * size - 1` tokens equals the one `size` tokens before it.
         back = tf.range(1, (self.copies + 1) * self.longest)
@@ -147,11 +159,23 @@ class NoLoops(Rule):
             recent, newest + sizes, axis=1
         )  # [N, sizes, newest]
         loops = tf.reduce_all(agrees | (newest >= self.copies * sizes - 1), axis=2)
-        next_tokens = recent[:, : self.longest]
-        excluded = mark_tokens(
-            tf.maximum(next_tokens, 0), loops & (next_tokens >= 0), logits.shape[-1]
-        )
-        return tf.where(excluded, IMPOSSIBLE, logits), state
+        next_tokens = recent[:, : self.longest]  # Those with which the runs would go on.
+        excluded = loops & (next_tokens >= 0) & (next_tokens != context.special.end)
+        if tf.is_tensor(state):
+            excluded = excluded & ~tf.expand_dims(state, 1)
+        return tf.where(excluded, next_tokens, -1)
+
+    def find_repeating(self, ids: tf.Tensor, pad: int) -> tf.Tensor:
+        """Tells which of the padded ids `[B, S]` have a run too often in a row: boolean `[B]`."""
+        # So that there are as many tokens as the longest runs take.
+        ids = tf.pad(ids, [[0, 0], [0, (self.copies + 1) * self.longest]], constant_values=pad)
+        found = []
+        for size in range(1, self.longest + 1):
+            same = (ids[:, size:] == ids[:, :-size]) & (ids[:, size:] != pad)
+            count = tf.pad(tf.cumsum(tf.cast(same, tf.int32), axis=1), [[0, 0], [1, 0]])
+            needed = self.copies * size
+            found.append(tf.reduce_any(count[:, needed:] - count[:, :-needed] == needed, axis=1))
+        return tf.reduce_any(tf.stack(found, axis=1), axis=1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -241,12 +265,3 @@ class NthFirstToken(Rule):
         is_token = tf.one_hot(token, size, on_value=True, off_value=False)
         restricted = tf.expand_dims((context.counts == 0) & (state >= 0), 1)
         return tf.where(restricted & ~is_token, IMPOSSIBLE, logits), state
-
-
-def mark_tokens(ids: tf.Tensor, chosen: tf.Tensor, vocabulary_size: int) -> tf.Tensor:
-    """Marks the tokens that occur at chosen positions: `[N, T]`, `[N, T]` -> boolean `[N, V]`."""
-    rows = tf.shape(ids)[0]
-    row = tf.zeros_like(ids) + tf.expand_dims(tf.range(rows), 1)
-    places = tf.reshape(tf.stack([row, ids], axis=2), [-1, 2])  # [N * T, 2]
-    hits = tf.reshape(tf.cast(chosen, tf.int32), [-1])
-    return tf.scatter_nd(places, hits, tf.stack([rows, vocabulary_size])) > 0

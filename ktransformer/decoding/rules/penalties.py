@@ -5,8 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ktransformer.decoding.rules.exclusions import mark_tokens
-from ktransformer.decoding.rules.rule import Context, Rule, checked
+from ktransformer.decoding.rules.rule import Context, Rule, checked, mark_tokens
 
 _LEAST_ATTENTION = 1e-9  # Its logarithm is finite.
 

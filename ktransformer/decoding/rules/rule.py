@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ktransformer.decoding.hypotheses import SpecialIds
+from ktransformer.decoding.hypotheses import IMPOSSIBLE, SpecialIds
 from ktransformer.errors import InputError
 from ktransformer.numbers import to_float, to_integer
 
@@ -103,6 +103,32 @@ class Rule:
             Float32 `[...]`, at most 0: beam search takes 0 for what is not finished.
         """
         return tf.zeros(tf.shape(attention)[:-1])
+
+
+class TokenExclusion(Rule):
+    """A rule that excludes a few tokens, whatever their logits; its state does not change.
+
+    A search without a rule of another kind drops these tokens among its candidates, which costs
+    far less than a pass over all logits. A subclass overrides `find_excluded`, and not `apply`.
+    """
+
+    def find_excluded(self, context: Context, state: Any) -> tf.Tensor:
+        """Returns the excluded ids, never the end token's: int32 `[N, E]`, -1 for none."""
+        raise NotImplementedError
+
+    def apply(self, logits: tf.Tensor, context: Context, state: Any) -> tuple[tf.Tensor, Any]:
+        ids = self.find_excluded(context, state)
+        excluded = mark_tokens(tf.maximum(ids, 0), ids >= 0, logits.shape[-1])
+        return tf.where(excluded, IMPOSSIBLE, logits), state
+
+
+def mark_tokens(ids: tf.Tensor, chosen: tf.Tensor, vocabulary_size: int) -> tf.Tensor:
+    """Marks the tokens that occur at chosen positions: `[N, T]`, `[N, T]` -> boolean `[N, V]`."""
+    rows = tf.shape(ids)[0]
+    row = tf.zeros_like(ids) + tf.expand_dims(tf.range(rows), 1)
+    places = tf.reshape(tf.stack([row, ids], axis=2), [-1, 2])  # [N * T, 2]
+    hits = tf.reshape(tf.cast(chosen, tf.int32), [-1])
+    return tf.scatter_nd(places, hits, tf.stack([rows, vocabulary_size])) > 0
 
 
 def checked(
