@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-long claims benchmark benchmark-decoding lint clean
+.PHONY: demo test test-long claims benchmark benchmark-decoding benchmark-serving lint clean
 
 demo: .venv/ready
 	$(BIN)/python -m training.dates.demo
@@ -26,6 +26,12 @@ claims: .venv/ready
 benchmark-decoding: .venv/ready .peers/vt/ready .peers/vk/ready
 	$(BIN)/python -m export.benchmark.decoding $(if $(DATA),--data $(DATA)) $(if $(RUN),--run $(RUN)) $(OPTIONS)
 
+# Half an hour: our server against the bare engine and CTranslate2 behind FastAPI. RUN=RUN of a trained
+# model, SOURCE=FILE of texts, OPTIONS="..." as its --help says.
+benchmark-serving: .venv/ready .peers/vs/ready
+	$(BIN)/python -m export.benchmark.serving.measure $(RUN) --source $(SOURCE) \
+		--output export/benchmark/serving/results.md $(OPTIONS)
+
 # An hour and 24 GB: our training against PyTorch, Hugging Face and Keras' own
 # attention, in the same environments. DATA=FOLDER of Multi30k, OPTIONS="..." as its --help says.
 benchmark: .venv/ready .peers/vt/ready .peers/vk/ready
@@ -43,6 +49,7 @@ lint: .venv/ready
 
 .peers/vt/ready: export/benchmark/requirements-torch.txt
 .peers/vk/ready: export/benchmark/requirements-tensorflow.txt
+.peers/vs/ready: export/benchmark/requirements-serving.txt
 .peers/%/ready:
 	$(PYTHON) -m venv .peers/$*
 	.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<

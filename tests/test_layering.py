@@ -93,6 +93,10 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"keras", "numpy", "tensorflow"},
     ),
+    "serving": (
+        {"engines", "runtime", "tasks"},
+        {"babel", "fastapi", "numpy", "pydantic", "ray", "starlette"},
+    ),
     "cli": (
         {
             "comet",
@@ -106,6 +110,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "runtime",
             "saving",
             "scores",
+            "serving",
             "tasks",
             "text",
             "verification",
