@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from ktransformer.cli.annotations import add_annotations, annotate_lines
 from ktransformer.cli.controls import add_controls, find_controls
-from ktransformer.cli.engine import add_engine, open_engine, warn_of_texts
+from ktransformer.cli.documents import (
+    add_documents,
+    check_options,
+    find_document_options,
+    open_terms,
+)
+from ktransformer.cli.engine import add_engine, open_engine
 from ktransformer.cli.options import positive
 from ktransformer.cli.progress import Progress
-from ktransformer.errors import InputError
+from ktransformer.cli.text_warnings import TextWarnings
 
 if TYPE_CHECKING:
     from ktransformer.engines import Engine
@@ -32,12 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_controls(parser)
     add_annotations(parser)
-    parser.add_argument(
-        "--document",
-        action="store_true",
-        help="take stdin for one document: translate it sentence by sentence, and print all that "
-        "is between the sentences as it is",
-    )
+    add_documents(parser)
     parser.add_argument(
         "--terms",
         metavar="FILE.tsv",
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints the translations of each line, in the order of the lines, or of a document."""
+    check_options(options)
     if options.document:
         _run_document(options)
     else:
@@ -57,96 +59,74 @@ def run(options: argparse.Namespace) -> None:
 def _run_document(options: argparse.Namespace) -> None:
     from ktransformer.engines import translate_pieces
     from ktransformer.text.line_blocks import read_byte_blocks
-    from ktransformer.text.unknown_characters import UnknownCharacters
 
-    if options.n_best != 1:
-        raise InputError(f"--n-best must be 1 with --document; got {options.n_best}.")
-    others = {name: getattr(options, name) for name in ("terms", "alignment", "token_scores")}
-    others = {**others, **(find_controls(options) or {})}
-    for name in (name for name, value in others.items() if value):
-        raise InputError(f"--{name.replace('_', '-')} does not go with --document.")
     engine = open_engine(options)
+    given = find_document_options(engine, options)
     descriptor = sys.stdin.fileno()
     progress = Progress(sys.stderr, _bytes_left(descriptor))
-    unknown = UnknownCharacters(engine.description.characters, engine.description.symbols)
-    broken = 0
-    for piece, found in translate_pieces(engine, read_byte_blocks(descriptor, "standard input")):
+    warnings = TextWarnings(engine)
+    blocks = read_byte_blocks(descriptor, "standard input")
+    for piece, found in translate_pieces(engine, blocks, **given):
         sys.stdout.buffer.write(found.text.encode(errors="surrogateescape"))
         sys.stdout.flush()
-        unknown.add([each.source for each in found.sentences])
-        broken += sum(each.broken for each in found.sentences)
+        warnings.add([each.source for each in found.sentences], [found])
         progress.add(piece.decode(errors="replace").splitlines())
     progress.finish()
-    warn_of_texts(engine, 0, unknown)
-    if broken:
-        _log.warning(
-            "Sentences of more than %s tokens were broken into %s parts.",
-            engine.description.max_source_length,
-            broken,
-        )
+    warnings.log()
 
 
 def _run_lines(options: argparse.Namespace) -> None:
-    from ktransformer.engines import TermTranslation, translate_blocks
+    from ktransformer.engines import translate_blocks
     from ktransformer.text.line_blocks import read_blocks
-    from ktransformer.text.unknown_characters import UnknownCharacters
+    from ktransformer.text.several_sentences import SeveralSentences
 
     engine = open_engine(options)
     translate = _find_translation(engine, options)
     descriptor = sys.stdin.fileno()
     progress = Progress(sys.stderr, _bytes_left(descriptor))
-    truncated = missing = 0
-    unknown = UnknownCharacters(engine.description.characters, engine.description.symbols)
+    warnings, several = TextWarnings(engine), SeveralSentences()
     read: list[str] = []  # The lines of the block that is being translated.
     for translations in translate_blocks(
         engine,
-        _keep(unknown.watch(read_blocks(descriptor, "standard input")), read),
+        _keep(read_blocks(descriptor, "standard input"), read),
         batch_size=options.batch_size,
         n_best=options.n_best,
         on_batch=progress.add,
         translate=translate,
     ):
-        truncated += sum(translation.truncated for translation in translations)
-        missing += sum(
-            each.terms_found - each.terms_written
-            for each in translations
-            if isinstance(each, TermTranslation)
-        )
         texts = [_on_one_line(text) for each in translations for text in each.texts]
         sources = [line for line, each in zip(read, translations, strict=True) for _ in each.texts]
         for line in annotate_lines(engine, options, sources, texts):
             print(line)
         sys.stdout.flush()
+        warnings.add(read, translations)
+        if not options.sentences:
+            several.add(read)
     progress.finish()
-    warn_of_texts(engine, truncated, unknown)
-    if missing:
-        _log.warning("%s terms of the source are not in the translations.", missing)
+    warnings.log()
+    if several.count():
+        _log.warning(
+            "%s lines hold several sentences, of which a model of single sentences may leave some "
+            "out: --sentences translates each by itself.",
+            several.count(),
+        )
 
 
 def _find_translation(engine: "Engine", options: argparse.Namespace) -> Callable[[list[str]], Any]:
     """Returns the translation of a batch; raises before anything is read."""
-    controls = find_controls(options)
+    if options.sentences:
+        given = find_document_options(engine, options)
+        return functools.partial(engine.translate_document, **given)
     if options.terms is not None:
-        if controls is not None:
-            raise InputError("--terms does not go with options of the search.")
-        return _with_terms(engine, options)
+        terms = open_terms(engine, options)
+        engine.translate_with_terms([], terms)
+        return functools.partial(engine.translate_with_terms, terms=terms)
+    controls = find_controls(options)
     if controls is None:
         engine.find_signature(options.n_best)
         return functools.partial(engine.translate_n_best, n_best=options.n_best)
     engine.translate_controlled([], n_best=options.n_best, **controls)
     return functools.partial(engine.translate_controlled, n_best=options.n_best, **controls)
-
-
-def _with_terms(engine: "Engine", options: argparse.Namespace) -> Callable[[list[str]], Any]:
-    """Returns the translation of a batch with the terminology of a file."""
-    from ktransformer.text.terms import check_terms, read_terms
-
-    if options.n_best > 1:
-        raise InputError(f"--n-best must be 1 with --terms; got {options.n_best}.")
-    terms = read_terms(options.terms)
-    check_terms(terms, characters=engine.description.target_characters, origin=options.terms)
-    engine.translate_with_terms([], terms)
-    return functools.partial(engine.translate_with_terms, terms=terms)
 
 
 def _keep(blocks: Iterable[Sequence[str]], read: list[str]) -> Iterator[Sequence[str]]:

@@ -55,6 +55,11 @@ class ConvertedModel(OpenedExport, abc.ABC):
             self._target = load_tokenizer(self.path / TARGET_TOKENIZER)
         self._language = prefix_id(self._source, self.description.decoding)
 
+    @property
+    def tokenizer(self) -> BaseTokenizer:
+        """The tokenizer of the source."""
+        return self._source
+
     def inputs(self, signature: str) -> list[str]:
         """Returns the names of a signature's inputs."""
         self._check_signature(signature)

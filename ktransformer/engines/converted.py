@@ -7,6 +7,7 @@ import numpy as np
 from ktransformer.conversion.converted_model import ConvertedModel
 from ktransformer.conversion.ctranslate2 import CTranslate2Model
 from ktransformer.conversion.onnx_model import OnnxModel
+from ktransformer.engines.documents import find_with_tokenizer
 from ktransformer.engines.engine import Engine
 from ktransformer.exporting.pickling import OpenedExport
 from ktransformer.numbers import to_integer
@@ -22,11 +23,17 @@ class ConvertedEngine(OpenedExport, Engine):
 
     def __init__(self, model: ConvertedModel, *, replicas: int = 1) -> None:
         super().__init__(model.description, model.path)
-        self._model = model
+        self._model: ConvertedModel = model
         self.concurrency = to_integer("replicas", replicas)
 
     def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
         return self._model.run(signature, texts=texts, **others)
+
+    def find_sentences(
+        self, documents: np.ndarray, *, reserved: int = 0, copied: bool = True
+    ) -> dict[str, np.ndarray]:
+        """Finds the sentences of documents; see `Engine`."""
+        return find_with_tokenizer(documents, self._model.tokenizer, self.description, reserved)
 
 
 class CTranslate2Engine(ConvertedEngine):

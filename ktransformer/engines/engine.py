@@ -1,13 +1,15 @@
 """The interface of everything that translates: strings in, strings out."""
 
 import abc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ktransformer.engines import requests
 from ktransformer.engines.annotation import Annotation, annotate_texts, to_strings
+from ktransformer.engines.documents import to_controls, translate_in_place
 from ktransformer.engines.task_model import TaskModel
 from ktransformer.engines.translations import (
     DocumentTranslation,
@@ -15,22 +17,20 @@ from ktransformer.engines.translations import (
     Translation,
     to_annotated,
     to_documents,
+    to_term_translations,
     to_translations,
 )
 from ktransformer.errors import InputError
 from ktransformer.numbers import to_integer
 from ktransformer.tasks import TranslatorDescription
 from ktransformer.tasks.controls import Controls
-from ktransformer.tasks.document_outputs import encode_documents
+from ktransformer.tasks.document_outputs import encode_documents, sentences_inputs
 from ktransformer.tasks.inputs import to_texts
 from ktransformer.tasks.translator import TEXT_SIGNATURES, Translator
 from ktransformer.text.base_tokenizer import find_tag
 from ktransformer.text.line_limits import cut_line, is_empty
-from ktransformer.text.terms import check_terms
 
-# Takes a batch of UTF-8 and the place of its first text; returns a signature's outputs.
-_Run = Callable[[np.ndarray, int], dict[str, np.ndarray]]
-DOCUMENT = "document"
+DOCUMENT, SENTENCES = "document", "sentences"
 
 
 class Engine(abc.ABC):
@@ -158,8 +158,8 @@ class Engine(abc.ABC):
         """
         given = to_texts(texts)
         symbol = self._tag if tag is None else self._find_tag(tag)
-        signature = self.find_signature(n_best)
-        return self._translate(given, n_best, lambda batch, _: self.run(signature, batch), symbol)
+        run = requests.plain(self, n_best)
+        return self._translate(given, n_best, run, symbol)
 
     def translate_controlled(self, texts: Sequence[str], **options: Any) -> list[Translation]:
         """Translates texts as a request asks: with a prefix, by other rules, or by sampling.
@@ -177,21 +177,7 @@ class Engine(abc.ABC):
         """
         given = to_texts(texts)
         controls = Controls(**options)
-        controls.check_n_best(self.description.decoding.beam_size)
-        controls.check_copy(self.description.decoding.copy)
-        if "controlled" not in self.signatures:
-            raise InputError(
-                "Other options of the search take an export with the signature controlled, which "
-                "export --signatures serving_default controlled writes; this one has "
-                f"{', '.join(self.signatures)}."
-            )
-        prefixes = controls.prefixes(len(given))
-
-        def run(batch: np.ndarray, start: int) -> dict[str, np.ndarray]:
-            chosen = prefixes[start : start + len(batch)]
-            chosen += [""] * (len(batch) - len(chosen))
-            return self.run("controlled", **controls.to_inputs(batch, chosen))
-
+        run = requests.steered(self, controls, len(given))
         if not controls.annotate:
             return self._translate(given, controls.n_best, run)
         sources = iter(to_strings(given))
@@ -223,7 +209,7 @@ class Engine(abc.ABC):
         return found
 
     def translate_with_terms(
-        self, texts: Sequence[str], terms: Mapping[str, str] | Iterable[tuple[str, str]]
+        self, texts: Sequence[str], terms: requests.Terms
     ) -> list[TermTranslation]:
         """Translates texts with a terminology; see `Translator.translate_with_terms`.
 
@@ -235,36 +221,18 @@ class Engine(abc.ABC):
             InputError: There is no signature `terms`, or one of `terms` is none; see
                 `ktransformer.text.terms.check_terms`.
         """
-        if "terms" not in self.signatures:
-            raise InputError(
-                f"This export has no signature terms, only {', '.join(self.signatures)}."
-            )
-        characters = self.description.target_characters
-        columns = zip(*check_terms(terms, characters=characters), strict=True)
-        inputs = {
-            name: np.array([term.encode() for term in next(columns, ())], dtype=object)
-            for name in ("source_terms", "target_terms")
-        }
-
-        def run(batch: np.ndarray, _: int) -> dict[str, np.ndarray]:
-            return self.run("terms", batch, **inputs)
-
+        run = requests.with_terms(self, terms)
         return [
-            TermTranslation(*translation[:3], int(found), int(written))
+            translation
             for outputs, longer in self._run_batches(to_texts(texts), run)
-            for translation, found, written in zip(
-                to_translations(outputs, 1, longer),
-                outputs["terms_found"],
-                outputs["terms_written"],
-                strict=False,
-            )
+            for translation in to_term_translations(outputs, longer)
         ]
 
     def _translate(
         self,
         texts: Sequence[str | bytes],
         n_best: int,
-        run: _Run,
+        run: requests.Run,
         tag: str | None = None,
     ) -> list[Translation]:
         """Runs texts in batches, and returns `n_best` translations of each."""
@@ -275,46 +243,96 @@ class Engine(abc.ABC):
         ]
 
     def _run_batches(
-        self, texts: Sequence[str | bytes], run: _Run, tag: str | None = None
+        self,
+        texts: Sequence[str | bytes],
+        run: requests.Run,
+        tag: str | None = None,
+        *,
+        whole: bool = False,
     ) -> Iterator[tuple[dict[str, np.ndarray], list[bool]]]:
         """Runs texts in batches of the size that the export is fixed to, if it is.
 
-        A symbol, `tag` or that of `set_tag`, is put before each.
+        A symbol, `tag` or that of `set_tag`, is put before each. Texts that are known to fit are
+        read `whole`.
 
         Yields:
             The outputs of each batch, and which of its texts are longer than what is read.
         """
         tag = tag or self._tag
         size = self.description.batch_size or max(len(texts), 1)
+        limit = None if whole else self.description.max_source_length
         for start in range(0, len(texts), size):
             chosen = texts[start : start + size]
             padding = [b""] * (size - len(chosen)) if self.description.batch_size else []
-            read = [_read(text, self.description.max_source_length, tag) for text in chosen]
+            read = [_read(text, limit, tag) for text in chosen]
             batch = np.array([*(content for content, _ in read), *padding], dtype=object)
             yield run(batch, start), [longer for _, longer in read]
 
-    def translate_document(self, texts: Sequence[str | bytes]) -> list[DocumentTranslation]:
+    def translate_document(
+        self,
+        texts: Sequence[str | bytes],
+        *,
+        tag: str | None = None,
+        terms: requests.Terms | None = None,
+        **controls: Any,
+    ) -> list[DocumentTranslation]:
         """Translates documents sentence by sentence, and keeps all that is between them.
 
         Args:
             texts: The documents, of any length; see `documents.translate_documents`.
+            tag: A symbol to put before each sentence; see `translate_n_best`.
+            terms: A terminology for each sentence; see `translate_with_terms`.
+            **controls: Options of the search for each sentence, as for `translate_controlled`, but
+                none that is for a single translation: `prefix`, `n_best`, `alternatives`.
 
         Raises:
-            InputError: The export has no signature `document`, a tag is set, or one of `texts` is
-                no string.
-            TypeError: `texts` is a single string.
+            InputError: `terms` come with `controls`, one of these is out of its range or for a
+                single translation, a signature is missing, or one of `texts` is no string.
+            TypeError: `texts` is a single string, or there is no such option.
         """
-        if self._tag is not None:
-            raise InputError(
-                "The sentences of a document take the tag that the model itself puts before them "
-                f"(its setting tag); got {self._tag}."
-            )
-        if DOCUMENT not in self.signatures:
-            raise InputError(
-                f"This export has no signature {DOCUMENT}, only {', '.join(self.signatures)}."
-            )
         documents = encode_documents(to_texts(texts))
-        return to_documents(documents, self.run(DOCUMENT, documents)) if len(documents) else []
+        symbol = self._tag if tag is None else self._find_tag(tag)
+        has_own_way = symbol is not None or terms is not None or bool(controls)
+        if not has_own_way and DOCUMENT in self.signatures:
+            return to_documents(documents, self.run(DOCUMENT, documents)) if len(documents) else []
+        if terms is not None and controls:
+            raise InputError("terms do not go with options of the search.")
+        read = _read_best if terms is None else to_term_translations
+        if terms is not None:
+            run = requests.with_terms(self, terms)
+        elif controls:
+            run = requests.steered(self, to_controls(controls), 0)
+        else:
+            run = requests.plain(self)
+
+        def translate(sentences: list[bytes]) -> list[Translation | TermTranslation]:
+            batches = self._run_batches(sentences, run, symbol, whole=True)
+            return [each for outputs, longer in batches for each in read(outputs, longer)]
+
+        found = self.find_sentences(
+            documents, reserved=int(symbol is not None), copied=terms is None and not controls
+        )
+        return to_documents(documents, translate_in_place(documents, found, translate))
+
+    def find_sentences(
+        self, documents: np.ndarray, *, reserved: int = 0, copied: bool = True
+    ) -> dict[str, np.ndarray]:
+        """Finds the sentences of documents, as the signature `sentences` returns them.
+
+        Args:
+            documents: Bytes `[B]`.
+            reserved: See `Translator.find_sentences`.
+            copied: Likewise.
+
+        Raises:
+            InputError: The export has no such signature.
+        """
+        if SENTENCES not in self.signatures:
+            raise InputError(
+                f"The sentences of documents are found by the signature {SENTENCES}, which this "
+                f"export lacks: it has {', '.join(self.signatures)}."
+            )
+        return self.run(SENTENCES, **sentences_inputs(documents, reserved=reserved, copied=copied))
 
     def find_signature(self, n_best: int = 1) -> str:
         """Returns the name of the signature that gives `n_best` translations of texts.
@@ -342,15 +360,19 @@ class Engine(abc.ABC):
         return self.description.signatures
 
 
-def _read(text: str | bytes, max_length: int, tag: str | None) -> tuple[bytes, bool]:
+def _read_best(outputs: dict[str, np.ndarray], longer: Sequence[bool]) -> list[Translation]:
+    return to_translations(outputs, 1, longer)
+
+
+def _read(text: str | bytes, max_length: int | None, tag: str | None) -> tuple[bytes, bool]:
     """Returns the part of a text that is read, in UTF-8, and whether the text is longer.
 
-    A `tag` is put before it, unless it is empty.
+    A `tag` is put before it, unless it is empty. Without a `max_length` all of it is read.
     """
     whole = text if isinstance(text, str) else text.decode(errors="replace")
     if tag is not None and not is_empty(whole):
         whole = f"{tag} {whole}"
-    cut = cut_line(whole, max_length)
+    cut = whole if max_length is None else cut_line(whole, max_length)
     return cut.encode(), cut is not whole
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from ktransformer.engines.documents import find_with_tokenizer
 from ktransformer.engines.engine import DOCUMENT, Engine
 from ktransformer.errors import InputError
 from ktransformer.exporting.lite.export import target_tokenizer_beside, tokenizer_beside
@@ -98,6 +99,14 @@ class LiteEngine(OpenedExport, Engine):
         if self._tokenizers is not None and signature == "serving_default":
             return self._run_ids(*self._tokenizers, texts)
         return self._model.run(signature, texts=texts, **others)
+
+    def find_sentences(
+        self, documents: np.ndarray, *, reserved: int = 0, copied: bool = True
+    ) -> dict[str, np.ndarray]:
+        """Finds the sentences of documents; see `Engine`."""
+        if self._tokenizers is None:
+            return super().find_sentences(documents, reserved=reserved, copied=copied)
+        return find_with_tokenizer(documents, self._tokenizers[0], self.description, reserved)
 
     def _run_ids(
         self, tokenizer: BaseTokenizer, target_tokenizer: BaseTokenizer, texts: np.ndarray

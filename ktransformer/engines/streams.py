@@ -82,13 +82,14 @@ def translate_blocks(
 
 
 def translate_pieces(
-    engine: Engine, blocks: Iterable[bytes]
+    engine: Engine, blocks: Iterable[bytes], **options: Any
 ) -> Iterator[tuple[bytes, DocumentTranslation]]:
     """Translates a document of any length, of which it holds one block at a time.
 
     Args:
         engine: The engine; it translates `engine.concurrency` pieces at the same time.
         blocks: The document, cut behind line ends.
+        **options: As for `Engine.translate_document`: a tag, terms, or options of the search.
 
     Yields:
         Each piece of the document, of whole lines, with its translation.
@@ -100,7 +101,7 @@ def translate_pieces(
         run = pool.map if engine.concurrency > 1 else map
         for block in blocks:
             pieces = list(split_lines(block, _PIECE_BYTES))
-            found = run(lambda piece: engine.translate_document([piece])[0], pieces)
+            found = run(lambda piece: engine.translate_document([piece], **options)[0], pieces)
             yield from zip(pieces, found, strict=True)
 
 

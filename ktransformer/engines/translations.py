@@ -60,11 +60,20 @@ class DocumentTranslation(NamedTuple):
         sentences: Its sentences, in order.
         truncated: Whether something was cut off: a single character of more tokens than the model
             reads.
+        terms_found: With a terminology, the different terms of each sentence, added up.
+        terms_written: Those of them whose target terms are in the sentence's translation.
     """
 
     text: str
     sentences: list[DocumentSentence]
     truncated: bool
+    terms_found: int = 0
+    terms_written: int = 0
+
+    @property
+    def texts(self) -> list[str]:
+        """The translation alone, as of a `Translation`."""
+        return [self.text]
 
 
 class TermTranslation(NamedTuple):
@@ -130,9 +139,28 @@ def to_annotated(
     return annotated
 
 
+def to_term_translations(
+    outputs: dict[str, np.ndarray], longer: Sequence[bool]
+) -> list[TermTranslation]:
+    """Returns the translations of the texts with a terminology; see `to_translations`."""
+    return [
+        TermTranslation(*translation[:3], int(found), int(written))
+        for translation, found, written in zip(
+            to_translations(outputs, 1, longer),
+            outputs["terms_found"],
+            outputs["terms_written"],
+            strict=False,
+        )
+    ]
+
+
 def to_documents(sources: np.ndarray, outputs: dict[str, np.ndarray]) -> list[DocumentTranslation]:
-    """Returns the translations of documents, of the outputs of `document`."""
+    """Returns the translations of documents, of the outputs of `document`.
+
+    With a terminology, these have `terms_found` and `terms_written`, int32 `[M]`, too.
+    """
     places = outputs["row_splits"]
+    terms = [outputs[name] for name in ("terms_found", "terms_written") if name in outputs]
     columns = (
         [_to_string(each) for each in slices_of(sources, outputs, "source")],
         [_to_string(each) for each in slices_of(outputs["text"], outputs, "target")],
@@ -143,7 +171,12 @@ def to_documents(sources: np.ndarray, outputs: dict[str, np.ndarray]) -> list[Do
     )
     sentences = [DocumentSentence(*each) for each in zip(*columns, strict=True)]
     return [
-        DocumentTranslation(_to_string(text), sentences[start:end], bool(cut))
+        DocumentTranslation(
+            _to_string(text),
+            sentences[start:end],
+            bool(cut),
+            *(int(counts[start:end].sum()) for counts in terms),
+        )
         for text, start, end, cut in zip(
             outputs["text"], places, places[1:], outputs["truncated"], strict=False
         )

@@ -13,6 +13,17 @@ def encode_documents(texts: Sequence[str | bytes]) -> np.ndarray:
     )
 
 
+def sentences_inputs(
+    documents: np.ndarray, *, reserved: int = 0, copied: bool = True
+) -> dict[str, np.ndarray]:
+    """Returns the inputs of the signature `sentences`; see `Translator.find_sentences`."""
+    numbers = {"reserved": reserved, "copied": copied}
+    return {
+        "texts": documents,
+        **{name: np.array(each, np.int32) for name, each in numbers.items()},
+    }
+
+
 def slices_of(documents: np.ndarray, outputs: Any, side: str) -> list[bytes]:
     """Returns the sentences `[M]` of documents `[B]`.
 
@@ -43,17 +54,24 @@ def by_document(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     The offsets of a document are one string of bytes.
     """
-    places = outputs["row_splits"][1:-1]
-    packed = {
-        name: [part.tobytes() for part in np.split(outputs[name], places)]
-        for name in ("source_starts", "source_ends", "broken")
-    }
+    scores = np.split(outputs["scores"], outputs["row_splits"][1:-1])
+    same = ("source_starts", "source_ends", "broken", "row_splits")
     return {
         "text": outputs["text"],
-        "score": np.array([part.sum() for part in np.split(outputs["scores"], places)], np.float32),
+        "score": np.array([part.sum() for part in scores], np.float32),
         "kept": _kept(outputs),
         "truncated": outputs["truncated"],
-        **{name: np.array(parts, dtype=object) for name, parts in packed.items()},
+        **places_by_document({name: outputs[name] for name in same}),
+    }
+
+
+def places_by_document(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns outputs of `locate_sentences` as `[B]` each: one string of bytes a document."""
+    places = outputs["row_splits"][1:-1]
+    return {
+        name: np.array([part.tobytes() for part in np.split(values, places)], dtype=object)
+        for name, values in outputs.items()
+        if name != "row_splits"
     }
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from ktransformer.text import BaseTokenizer
 from ktransformer.text.code_points import (
     CodePoints,
     count_at,
@@ -79,17 +80,61 @@ def translate_documents(
     target, scores, truncated = _translate_units(units, translate)
     replaced = _replace(source, units, target)
     rows = row_ids(units.row_splits)
-    first = tf.gather(source.row_splits, rows)
     target_first = tf.gather(replaced.text.row_splits, rows)
     cut = tf.gather(rows, tf.where(truncated)[:, 0])
     return {
         "text": to_texts(replaced.text),
         "truncated": count_at(cut, tf.shape(documents)[0]) > 0,
-        "source_starts": units.starts - first,
-        "source_ends": units.ends - first,
         "target_starts": replaced.starts - target_first,
         "target_ends": replaced.ends - target_first,
         "scores": scores,
+        **_places(source, units),
+    }
+
+
+def locate_sentences(
+    documents: tf.Tensor,
+    count_tokens: Callable[[tf.Tensor], tf.Tensor],
+    *,
+    max_tokens: int | tf.Tensor,
+    least_tokens: int,
+) -> Outputs:
+    """Finds the sentences that `translate_documents` translates, and translates none.
+
+    Args:
+        documents: String `[B]`.
+        count_tokens: See `translate_documents`.
+        max_tokens: Likewise; may be a scalar tensor.
+        least_tokens: Likewise.
+
+    Returns:
+        `source_starts`, `source_ends`, `broken` and `row_splits` as of `translate_documents`, and
+        `tokens`, int32 `[M]`.
+    """
+    source = to_bytes(documents)
+    units = find_units(
+        documents, source, count_tokens, max_tokens=max_tokens, least_tokens=least_tokens
+    )
+    return {"tokens": units.tokens, **_places(source, units)}
+
+
+def count_pieces(tokenizer: BaseTokenizer, texts: tf.Tensor, language: int | None) -> tf.Tensor:
+    """Counts the tokens of texts `[N]`, with the end token and that of a language: int32 `[N]`."""
+    splits = tf.cast(tokenizer.encode(texts).row_splits, tf.int32)
+    return splits[1:] - splits[:-1] + least_tokens(language) - 1
+
+
+def least_tokens(language: int | None) -> int:
+    """Returns the tokens of an empty text: the end token and that of a language, if any."""
+    return 1 if language is None else 2
+
+
+def _places(source: tf.RaggedTensor, units: Units) -> Outputs:
+    """Returns where the units are in their documents."""
+    first = tf.gather(source.row_splits, row_ids(units.row_splits))
+    return {
+        "source_starts": units.starts - first,
+        "source_ends": units.ends - first,
         "broken": units.broken,
         "row_splits": units.row_splits,
     }
@@ -100,7 +145,7 @@ def find_units(
     source: tf.RaggedTensor,
     count_tokens: Callable[[tf.Tensor], tf.Tensor],
     *,
-    max_tokens: int,
+    max_tokens: int | tf.Tensor,
     least_tokens: int,
 ) -> Units:
     """Finds the sentences of documents `[B]` and cuts those that are too long.

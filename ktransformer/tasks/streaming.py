@@ -24,13 +24,16 @@ def stream_document(translator: "Translator", text: str | bytes) -> Iterator[str
     """Translates a document and yields it sentence by sentence; see `Translator.stream`."""
     (whole,) = encode_documents([text])
     for piece in split_lines(whole, _BYTES):
-        units = translator.find_units([piece])
+        found = translator.find_sentences([piece], 0, 1)
+        places = [
+            *zip(*(found[f"source_{end}"].numpy() for end in ("starts", "ends")), strict=True)
+        ]
         done = 0
-        for first in range(0, len(units["texts"]), _SENTENCES):
-            chosen = slice(first, first + _SENTENCES)
-            found = translator.translate_texts(units["texts"][chosen])["text"].numpy()
-            starts, ends = (units[name][chosen].numpy() for name in ("starts", "ends"))
-            for start, end, translation in zip(starts, ends, found, strict=True):
+        for first in range(0, len(places), _SENTENCES):
+            chosen = places[first : first + _SENTENCES]
+            sentences = tf.constant([piece[start:end] for start, end in chosen])
+            translations = translator.translate_texts(sentences)["text"].numpy()
+            for (start, end), translation in zip(chosen, translations, strict=True):
                 yield (piece[done:start] + translation).decode(errors="surrogateescape")
                 done = end
         if done < len(piece):

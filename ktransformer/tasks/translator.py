@@ -33,7 +33,12 @@ from ktransformer.tasks.description import Description
 from ktransformer.tasks.document_outputs import (
     by_sentence,
 )
-from ktransformer.tasks.documents import find_units, translate_documents
+from ktransformer.tasks.documents import (
+    count_pieces,
+    least_tokens,
+    locate_sentences,
+    translate_documents,
+)
 from ktransformer.tasks.graph_function import graph_function, graph_method
 from ktransformer.tasks.inputs import check_ids, to_tensor
 from ktransformer.tasks.registry import register_task
@@ -66,7 +71,6 @@ from ktransformer.tasks.written_texts import (
     start_labels,
 )
 from ktransformer.text import BaseTokenizer, load_tokenizer
-from ktransformer.text.code_points import to_bytes
 from ktransformer.text.copied_spans import CopiedSpans
 
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
@@ -133,9 +137,10 @@ class Translator(SearchTask):
         "encode",
         "decode_step",
         "document",
+        "sentences",
         *sorted(LITE_ON_REQUEST),
     )
-    RAGGED = frozenset({"document"})
+    RAGGED = frozenset({"document", "sentences"})
     SAVED_MODEL_ON_REQUEST = frozenset({"controlled", "terms"})
     OPTIONAL_FILES = (TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
@@ -258,25 +263,45 @@ class Translator(SearchTask):
             self.translate_texts,
             self.count_tokens,
             max_tokens=self.max_source_length,
-            least_tokens=self._least_tokens,
+            least_tokens=least_tokens(self._language),
         )
 
-    @graph_method(input_signature=[_TEXTS])
-    def find_units(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Finds what is translated by itself in documents `[B]`: the fields of `Units`, by name."""
-        units = find_units(
+    @graph_method(
+        input_signature=[
+            _TEXTS,
+            tf.TensorSpec([], tf.int32, "reserved"),
+            tf.TensorSpec([], tf.int32, "copied"),
+        ]
+    )
+    def find_sentences(
+        self, texts: tf.Tensor, reserved: tf.Tensor, copied: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Finds what is translated by itself in documents `[B]`, for any way to translate it.
+
+        Args:
+            texts: The documents.
+            reserved: The tokens that each sentence leaves free, such as that of a tag before it.
+            copied: 1 where what `copy` names counts as what stands in its place, as
+                `translate_texts` reads it; 0 where it is read as it is, as by
+                `translate_with_terms` and `controlled`. The same without `copy`.
+
+        Returns:
+            See `documents.locate_sentences`. With 0 and 1 these are the sentences that
+            `translate_document` translates.
+        """
+
+        def count(parts: tf.Tensor) -> tf.Tensor:
+            as_read = count_pieces(self.tokenizer, parts, self._language)
+            return tf.where(
+                copied > 0, self.count_tokens(parts) if self.copier else as_read, as_read
+            )
+
+        return locate_sentences(
             texts,
-            to_bytes(texts),
-            self.count_tokens,
-            max_tokens=self.max_source_length,
-            least_tokens=self._least_tokens,
+            count,
+            max_tokens=self.max_source_length - reserved,
+            least_tokens=least_tokens(self._language),
         )
-        return units._asdict()
-
-    @property
-    def _least_tokens(self) -> int:
-        """The tokens of an empty text."""
-        return 1 if self._language is None else 2
 
     def stream(self, text: str | bytes) -> Iterator[str]:
         """Translates a document and yields its translation piece by piece, a sentence each.
@@ -297,8 +322,7 @@ class Translator(SearchTask):
         A span that `copy` takes out counts as what stands in its place.
         """
         texts, _ = self._take_out(texts)
-        splits = tf.cast(self.tokenizer.encode(texts).row_splits, tf.int32)
-        return splits[1:] - splits[:-1] + (0 if self._language is None else 1)
+        return count_pieces(self.tokenizer, texts, self._language)
 
     @graph_method(input_signature=[_TEXTS])
     def beam(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -620,6 +644,7 @@ class Translator(SearchTask):
             "score": self.score,
             "ids": self.ids,
             "document": self.translate_document,
+            "sentences": self.find_sentences,
             "annotate": self.annotate,
             "controlled": self.controlled,
             "terms": self.translate_with_terms,

@@ -8,7 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.tasks.controls import STEERED, Controls
-from ktransformer.tasks.document_outputs import by_document, encode_documents, slices_of
+from ktransformer.tasks.document_outputs import (
+    by_document,
+    encode_documents,
+    places_by_document,
+    sentences_inputs,
+    slices_of,
+)
 from ktransformer.tasks.inputs import cut_texts
 from ktransformer.tasks.task import SignatureCheck
 from ktransformer.tasks.terms import example_terms
@@ -22,8 +28,8 @@ def adapt_checks(
 ) -> list[SignatureCheck]:
     """Adapts the checks of any task that searches to the signatures of a translator.
 
-    `document` compares whole documents; `annotate` the weights, not their maxima; `controlled` is
-    run once more, with options.
+    `document` and `sentences` compare whole documents; `annotate` the weights, not their maxima;
+    `controlled` is run once more, with options.
     """
 
     def steer(examples: Sequence[str]) -> dict[str, np.ndarray]:
@@ -31,6 +37,7 @@ def adapt_checks(
 
     own: dict[str, dict[str, Any]] = {
         "document": {"regroup": by_document},
+        "sentences": {"regroup": places_by_document, "best_texts": None},
         "annotate": {"function": functools.partial(_annotate_without_choices, translator)},
     }
     steered = [check._replace(prepare=steer) for check in checks if check.signature == "controlled"]
@@ -46,8 +53,9 @@ def example_inputs(
     translator: "Translator", signature: str, examples: Sequence[str], batch_size: int | None
 ) -> dict[str, np.ndarray]:
     """Returns the inputs of one of a translator's signatures; see `SearchTask.example_inputs`."""
-    if signature == "document":
-        return {"texts": encode_documents(examples)}
+    if signature in ("document", "sentences"):
+        documents = encode_documents(examples)
+        return {"texts": documents} if signature == "document" else sentences_inputs(documents)
     texts = cut_texts(examples, translator.max_source_length)
     if signature == "controlled":
         return Controls().to_inputs(texts)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.tasks.controls import Controls
+from ktransformer.tasks.document_outputs import sentences_inputs
 from ktransformer.tasks.graph_function import graph_function
 from ktransformer.tasks.search_task import TEXT_SIGNATURES
 from ktransformer.tasks.task import LiteSignature
@@ -35,6 +36,9 @@ def lite_signature(translator: "Translator", name: str, batch_size: int | None) 
     if name in (*TEXT_SIGNATURES, "document"):
         texts = translator.tokenizer.decode(source)
         return translator.text_signature(name, batch_size, {"texts": texts})
+    if name == "sentences":
+        texts = translator.tokenizer.decode(source)
+        return translator.text_signature(name, batch_size, sentences_inputs(texts.numpy()))
     if name == "annotate":
         return translator.text_signature(
             name,

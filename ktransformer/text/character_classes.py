@@ -98,6 +98,12 @@ def character_classes(points: tf.Tensor) -> tf.Tensor:
     return tf.where(points < _END, found, CharacterClass.IDEOGRAPH)
 
 
+def sentence_marks() -> str:
+    """Returns the characters without which no sentence ends inside a text."""
+    kinds = ("STOP", "ELLIPSIS", "EXCLAMATION", "WIDE_STOP", "LINE_BREAK")
+    return "".join(_OF_CHARACTERS[CharacterClass[kind]] for kind in kinds)
+
+
 def is_one_of(classes: tf.Tensor, *kinds: CharacterClass) -> tf.Tensor:
     """Returns where a character is of one of these classes: int32 -> bool, of the same shape."""
     return tf.gather(tf.constant([kind in kinds for kind in CharacterClass]), classes)

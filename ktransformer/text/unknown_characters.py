@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 
 from ktransformer.text.line_limits import normalize_line
 
@@ -38,12 +38,6 @@ class UnknownCharacters:
             unknown = set(normal) - self._known
             self.counts.update(character for character in normal if character in unknown)
             self.texts += bool(unknown)
-
-    def watch(self, blocks: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
-        """Yields the blocks unchanged, and counts in each."""
-        for block in blocks:
-            self.add(block)
-            yield block
 
     def __str__(self) -> str:
         """Returns a sentence with the counts and the most frequent characters."""

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ktransformer.engines import ModelEngine, Translation
+from ktransformer.engines import ModelEngine, Translation, load_engine
 from tests.run_command import command, refusal
 
 
@@ -187,3 +187,50 @@ def test_a_document_has_one_translation(run_folder, translate):
     status, _, message = translate("one", run_folder, "--document", "--n-best", "2")
     assert status == 2
     assert re.search("--n-best.*2", message)
+
+
+def test_each_line_is_translated_sentence_by_sentence(lite_file, translate, caplog):
+    text = "one two. three!\n\n  four\t\none " + "two three " * 20 + "\n"
+    status, found, _ = translate(text, lite_file, "--sentences", "--batch-size", 2)
+    engine = load_engine(lite_file)
+    expected = [each.text for each in engine.translate_document(text.splitlines())]
+    assert (status, found.splitlines()) == (0, expected)
+    assert re.search("24 tokens.* parts", caplog.text)
+    assert "hold several sentences" not in caplog.text
+
+
+def test_lines_of_several_sentences_are_warned_of(run_folder, translate, caplog):
+    translate("one. two. three\nfour\nfive! Six\nseven.\n", run_folder)
+    (warning,) = [line for line in caplog.messages if "several sentences" in line]
+    assert warning.startswith("2 lines ")
+    assert "--sentences" in warning
+
+
+def test_lines_of_one_sentence_give_no_such_warning(run_folder, translate, caplog):
+    translate("one two.\nfour 3.5\n\n", run_folder)
+    assert "several sentences" not in caplog.text
+
+
+def test_documents_take_a_terminology(run_folder, translate, tmp_path):
+    (tmp_path / "terms.tsv").write_text("two\tseven\n")
+    options = ["--sentences", "--terms", tmp_path / "terms.tsv"]
+    status, found, _ = translate("one. two\nnine\n", run_folder, *options)
+    assert (status, found.count("\n"), "seven" in found) == (0, 2, True)
+    assert found.endswith("\n9\n")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["--sentences", "--document"])
+def test_documents_take_options_of_the_search(mode, run_folder, translate):
+    status, found, _ = translate("nine\n", run_folder, mode, "--suppress", "9")
+    assert (status, "9" in found, found[-1:]) == (0, False, "\n")
+
+
+@pytest.mark.parametrize("mode", ["--sentences", "--document"])
+@pytest.mark.parametrize(
+    "options", [["--alignment"], ["--token-scores"], ["--prefix", "9"], ["--alternatives"]]
+)
+def test_options_of_one_sentence_do_not_go_with_documents(mode, options, run_folder, translate):
+    status, found, errors = translate("one\n", run_folder, mode, *options)
+    assert (status, found) == (2, "")
+    assert f"ktransformer: {options[0]} does not go with {mode}" in errors

@@ -90,6 +90,15 @@ def test_the_folder_gives_the_texts_and_scores_of_the_run_without_max_repeats(fo
         assert other.scores == pytest.approx(line.scores, abs=1e-3)
 
 
+def test_the_folder_translates_documents_as_the_run_does(folder, run_folder):
+    document = "one two. four!\r\n\n  " + "nine three " * 20
+    expected, found = (
+        [each.text for each in load_engine(path).translate_document([document, "", "seven"])]
+        for path in (run_folder, folder)
+    )
+    assert found == expected
+
+
 def test_a_repetition_penalty_gives_the_same_texts_and_scores(translator, tmp_path):
     penalized = with_decoding(translator, repetition_penalty=3.0)
     path = export_ctranslate2(penalized, tmp_path / "model")

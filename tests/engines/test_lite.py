@@ -80,6 +80,12 @@ def test_a_file_of_ids_translates_with_the_tokenizer_beside_it(translator, reque
     expected = ModelEngine(translator).translate_n_best(TEXTS)
     for line, other in zip(expected, engine.translate_n_best(TEXTS), strict=True):
         assert (other.texts, other.truncated) == (line.texts, line.truncated)
+    documents = ["one two.\n four", "nine"]
+    expected, found = (
+        [each.text for each in one.translate_document(documents)]
+        for one in (ModelEngine(translator), engine)
+    )
+    assert found == expected
     with pytest.raises(InputError, match=r"signature.*beam"):
         engine.translate_n_best(TEXTS, n_best=2)
 
@@ -182,7 +188,7 @@ def test_the_file_says_what_it_is(lite_file, translator):
     assert about.decoding == translator.decoding
     assert about.vocabulary_size == translator.tokenizer.vocabulary_size
     assert about.quantization == "none"
-    names = ("serving_default", "beam", "ids", "encode", "decode_step", "document")
+    names = ("serving_default", "beam", "ids", "encode", "decode_step", "document", "sentences")
     assert about.signatures == names
 
 

@@ -5,9 +5,16 @@ import pytest
 import tensorflow as tf
 
 from ktransformer.engines import ModelEngine, load_engine
+from ktransformer.engines.documents import translate_in_place
 from ktransformer.errors import InputError
 from ktransformer.exporting.saved_model.export import _of_texts
-from ktransformer.tasks.document_outputs import by_document, by_sentence, split_lines
+from ktransformer.tasks.document_outputs import (
+    by_document,
+    by_sentence,
+    encode_documents,
+    slices_of,
+    split_lines,
+)
 from ktransformer.tasks.documents import translate_documents
 from ktransformer.text.code_points import to_bytes
 from tests.small_run import number_pairs
@@ -26,13 +33,37 @@ def engine(request):
 
 def units(translator, text: str) -> list[str]:
     """The sentences, and parts of sentences, that are translated by themselves."""
-    return [unit.decode() for unit in translator.find_units([text])["texts"].numpy()]
+    documents = encode_documents([text])
+    found = translator.find_sentences(documents, 0, 1)
+    return [unit.decode() for unit in slices_of(documents, found, "source")]
 
 
 def test_a_document_is_translated_as_its_sentences_are(engine):
     sentences = [source + "." * (i % 2) for i, (source, _) in enumerate(number_pairs(30, seed=7))]
     documents = random_documents(sentences, 20, seed=1, most=12)
     assert count_equal(engine, sentences, documents) == (20, [])
+
+
+def test_sentences_are_put_into_their_places_as_the_signature_does(engine):
+    sentences = [source + "." * (i % 2) for i, (source, _) in enumerate(number_pairs(30, seed=7))]
+    drawn = [each.join(sentences) for each in random_documents(sentences, 20, seed=3, most=12)]
+    odd = [
+        b"",
+        b" \n",
+        b"\0one\xff\x80 two\x07 \r\n",
+        "one, two " * 40,
+        "7\u0301" * 40,
+        " three. Four!",
+    ]
+    documents = encode_documents([*drawn, *odd])
+    expected = engine.run("document", documents)
+    found = translate_in_place(
+        documents, engine.find_sentences(documents), lambda batch: engine.translate_n_best(batch)
+    )
+    assert found.keys() - {"tokens"} == expected.keys()
+    np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-5)
+    for name in expected.keys() - {"scores"}:
+        assert found[name].tolist() == expected[name].tolist(), name
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def terms_file(translator: Translator, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="module")
 def engines(translator: Translator, tmp_path_factory: pytest.TempPathFactory) -> list[Engine]:
     path = tmp_path_factory.mktemp("terms") / "model"
-    saved = export_saved_model(translator, path, signatures=("serving_default", "terms"))
+    names = ("serving_default", "sentences", "terms")
+    saved = export_saved_model(translator, path, signatures=names)
     return [ModelEngine(translator), SavedModelEngine(saved)]
 
 
@@ -112,6 +113,13 @@ def test_a_tflite_writes_the_same(engines: list[Engine], terms_file: Path) -> No
         assert_same(
             engines[0].translate_with_terms(TEXTS, terms), engine.translate_with_terms(TEXTS, terms)
         )
+
+
+def test_documents_take_a_terminology(engines: list[Engine]) -> None:
+    document = "Two four zero one.\n\n  nine two nine! one"
+    expected, found = [engine.translate_document([document], terms=TERMS) for engine in engines]
+    assert (found[0].terms_found, found[0].terms_written) == (4, 4)
+    assert [each[0] for each in found] == [each[0] for each in expected]
 
 
 def test_no_terms_are_as_good_as_no_terminology(engines: list[Engine]) -> None:

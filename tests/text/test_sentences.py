@@ -16,6 +16,7 @@ from ai_edge_litert.interpreter import InterpreterWithCustomOps
 from ktransformer.text.code_points import to_bytes, to_code_points
 from ktransformer.text.sentence_words import LONGEST, hash_word, words_before, words_behind
 from ktransformer.text.sentences import find_sentences
+from ktransformer.text.several_sentences import SeveralSentences
 from tests.text.odd_texts import odd_texts
 from tests.text.sentence_cases import sentence_cases
 
@@ -156,3 +157,21 @@ def test_a_megabyte_is_split_in_seconds(split: _Split, text: str) -> None:
     found = split([text])
     assert time.process_time() - begun < 20
     assert "".join(found[0]).replace(" ", "") == text.replace(" ", "")
+
+
+def test_lines_of_several_sentences_are_counted(engines: dict[str, _Split]) -> None:
+    lines = [case.text for case in sentence_cases()] + odd_texts()
+    wanted = sum(len(sentences) > 1 for sentences in engines["TensorFlow"](lines))
+    counted = SeveralSentences()
+    for start in range(0, len(lines), 100):
+        counted.add(lines[start : start + 100])
+    assert counted.count() == wanted > 200
+    counted.add(["One. Two.", "one"])
+    assert counted.count() == wanted + 1
+
+
+def test_long_lines_are_read_at_their_starts_and_few_are_held() -> None:
+    counted = SeveralSentences()
+    counted.add(["a " * 3000 + ". B c."] + ["One two. Three." + " four" * 1000] * 80)
+    assert counted._held < 1 << 18
+    assert counted.count() == 80

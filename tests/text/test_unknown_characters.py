@@ -1,5 +1,3 @@
-import pytest
-
 from ktransformer.text import Tokenizer
 from ktransformer.text.unknown_characters import UnknownCharacters
 
@@ -26,10 +24,3 @@ def test_a_tokenizer_that_does_not_tell_has_no_unknown_characters():
     unknown = UnknownCharacters(None)
     unknown.add(["жж"])
     assert unknown.texts == 0
-
-
-@pytest.mark.parametrize("blocks", [[], [["one"], ["жж", "two"]]])
-def test_blocks_pass_unchanged(blocks):
-    unknown = UnknownCharacters("entow")
-    assert list(unknown.watch(blocks)) == blocks
-    assert unknown.texts == len(blocks[1:])

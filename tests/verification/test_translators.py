@@ -53,6 +53,8 @@ def test_faithful_exports_hold_the_tolerances(report):
         ("ids", "tflite"),
         ("document", "SavedModel"),
         ("document", "tflite"),
+        ("sentences", "SavedModel"),
+        ("sentences", "tflite"),
         ("annotate", "SavedModel"),
         ("score", "SavedModel"),
     ]
