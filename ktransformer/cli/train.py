@@ -9,6 +9,7 @@ from ktransformer.cli.clean import add_text, open_text
 from ktransformer.cli.options import HelpFormatter, positive
 from ktransformer.config import CHOICES, Config, read_settings, split_settings
 from ktransformer.errors import InputError, did_you_mean
+from ktransformer.runtime.backend import chosen_backend
 
 HELP = "train a model on parallel text"
 _log = logging.getLogger(__name__)
@@ -77,10 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices",
         type=positive,
-        default=1,
         metavar="N",
-        help="devices that share every batch: the first N GPUs, or, where TensorFlow sees none, N "
-        "parts of the CPU, for a trial, at most as many as it has cores, or 2",
+        help="devices that share every batch: the first N GPUs, or, where there is none, N parts "
+        "of the CPU, for a trial, on TensorFlow at most as many as it has cores, or 2 (default: "
+        "1, or all devices of all processes of a training on JAX)",
     )
     parser.add_argument(
         "--preset",
@@ -121,9 +122,14 @@ def _choices(name: str, value: object) -> str:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Trains a model and writes its run."""
-    from ktransformer.conversion import open_run
-    from ktransformer.fitting.replicas import mirrored_strategy
+    """Trains a model and writes its run, together with other processes if there are any."""
+    from ktransformer.fitting.processes import join_processes
+
+    with join_processes():  # Before the run of --from starts the devices.
+        _train(options)
+
+
+def _train(options: argparse.Namespace) -> None:
     from ktransformer.fitting.run_folder import train_run
     from ktransformer.fitting.start import FRESH, Fresh, FromRun
 
@@ -137,9 +143,7 @@ def run(options: argparse.Namespace) -> None:
     if options.base is None:
         config = Config().replace(settings)
     else:
-        if options.devices > 1:
-            mirrored_strategy(options.devices)  # The run starts TensorFlow, on its devices.
-        beginning = FromRun(open_run(options.base))
+        beginning = FromRun(_open_base(options))
         config = beginning.default_config().replace(settings)
     output = train_run(
         config,
@@ -154,6 +158,20 @@ def run(options: argparse.Namespace) -> None:
         adapter=options.adapter,
     )
     _log.info("Wrote %s.", output)
+
+
+def _open_base(options: argparse.Namespace) -> Any:
+    """Opens the run to start from; on JAX without TensorFlow."""
+    if chosen_backend() == "jax":
+        from ktransformer.saving.run import load_run
+
+        return load_run(options.base)
+    from ktransformer.conversion import open_run
+    from ktransformer.fitting.replicas import mirrored_strategy
+
+    if options.devices is not None and options.devices > 1:
+        mirrored_strategy(options.devices)  # The run starts TensorFlow, on its devices.
+    return open_run(options.base)
 
 
 def _take_pair(
