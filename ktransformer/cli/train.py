@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import functools
 import logging
+from pathlib import Path
 from typing import Any
 
 from ktransformer.cli.clean import add_text, open_text
@@ -10,6 +12,7 @@ from ktransformer.cli.options import HelpFormatter, positive
 from ktransformer.config import CHOICES, Config, read_settings, split_settings
 from ktransformer.errors import InputError, did_you_mean
 from ktransformer.runtime.backend import chosen_backend
+from ktransformer.runtime.noise import without_packages
 
 HELP = "train a model on parallel text"
 _log = logging.getLogger(__name__)
@@ -84,6 +87,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "1, or all devices of all processes of a training on JAX)",
     )
     parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="on JAX: train in workers of the Ray cluster at that address, auto for the one that "
+        "runs here, local to start one; lost workers start again from the last state",
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="with --ray: the number of workers, each with a GPU, or a CPU where the cluster has "
+        "too few GPUs (default: 1)",
+    )
+    parser.add_argument(
         "--preset",
         metavar="NAME",
         help="tiny, base or big (default: tiny, or as the RUN of --from)",
@@ -123,6 +139,42 @@ def _choices(name: str, value: object) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Trains a model and writes its run, together with other processes if there are any."""
+    if options.ray is None and options.workers is not None:
+        raise InputError("--workers needs --ray ADDRESS; got it alone.")
+    if options.ray is None:
+        _train_here(options)
+        return
+    if chosen_backend() != "jax":
+        raise InputError("--ray trains on JAX: set the environment variable KERAS_BACKEND=jax.")
+    if options.devices is not None:
+        raise InputError("--devices must be left out with --ray: workers train on all they have.")
+    from ktransformer.fitting.on_ray import train_on_ray
+
+    output = Path(options.output)
+    train_on_ray(
+        functools.partial(_train_in_worker, options),
+        address=options.ray,
+        workers=options.workers or 1,
+        scratch=output.with_name(f"{output.name}.ray"),
+    )
+
+
+def _train_in_worker(options: argparse.Namespace, restarted: bool) -> None:
+    """Trains in a worker of Ray; after a restart from the state that was left."""
+    from ktransformer.cli.progress import log_to_stderr
+
+    log_to_stderr()
+    output = Path(options.output)
+    kept = output.with_name(f"{output.name}.checkpoints")
+    if restarted and output.exists() and not kept.exists():
+        return  # The workers were lost after the run had been written.
+    settings = {**vars(options), "resume": options.resume or restarted}
+    # As in `command_line`: a process of its own uses TensorFlow.
+    with without_packages("sklearn", "matplotlib", "tensorflow", "tensorflow_text"):
+        _train_here(argparse.Namespace(**settings))
+
+
+def _train_here(options: argparse.Namespace) -> None:
     from ktransformer.fitting.processes import join_processes
 
     with join_processes():  # Before the run of --from starts the devices.

@@ -20,10 +20,9 @@ import keras
 import numpy as np
 
 from ktransformer.errors import InputError
+from ktransformer.runtime.process_environment import ADDRESSES, COUNT, INDEX
 
 T = TypeVar("T")
-_COUNT, _INDEX = "KERAS_DISTRIBUTION_NUM_PROCESSES", "KERAS_DISTRIBUTION_PROCESS_ID"
-_ADDRESSES = "KERAS_DISTRIBUTION_JOB_ADDRESSES"
 _KEY_BYTES = 32
 _CPU_DEVICES = "xla_force_host_platform_device_count"  # The older way to divide a CPU.
 _END = b""  # The message of a process that is done.
@@ -105,7 +104,7 @@ def join_processes() -> Iterator[None]:
     Raises:
         InputError: The environment does not name them as it must, or the backend is not JAX.
     """
-    if _COUNT not in os.environ:
+    if COUNT not in os.environ:
         yield
         return
     index, count, address = _read_environment()
@@ -132,17 +131,17 @@ def _read_environment() -> tuple[int, int, str]:
     """Returns the number of this process, how many there are, and the address of the first."""
     if keras.backend.backend() != "jax":
         raise InputError(
-            f"Several processes train on JAX alone: set KERAS_BACKEND=jax for {_COUNT}."
+            f"Several processes train on JAX alone: set KERAS_BACKEND=jax for {COUNT}."
         )
-    words = {name: os.environ.get(name, "") for name in (_INDEX, _COUNT, _ADDRESSES)}
+    words = {name: os.environ.get(name, "") for name in (INDEX, COUNT, ADDRESSES)}
     try:
-        index, count = int(words[_INDEX]), int(words[_COUNT])
+        index, count = int(words[INDEX]), int(words[COUNT])
     except ValueError:
         index, count = 0, 0
-    address = words[_ADDRESSES].split(",")[0]
+    address = words[ADDRESSES].split(",")[0]
     if not 0 <= index < count or not address.rpartition(":")[0]:
         raise InputError(
-            f"{_INDEX} must be from 0 to below {_COUNT}, and {_ADDRESSES} the first process's "
+            f"{INDEX} must be from 0 to below {COUNT}, and {ADDRESSES} the first process's "
             f"host:port; got {', '.join(f'{name}={word}' for name, word in words.items())}."
         )
     return index, count, address
