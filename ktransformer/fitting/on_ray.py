@@ -12,7 +12,7 @@ from ktransformer.errors import InputError
 from ktransformer.runtime.process_environment import process_environment
 
 _BEFORE_KERAS = {"KERAS_BACKEND": "jax"}
-_PASSED_ON = ("JAX_PLATFORMS", "XLA_FLAGS", "PYTHONPATH", "TF_CPP_MIN_LOG_LEVEL")
+_PASSED_ON = ("JAX_", "XLA_", "NCCL_", "PYTHONPATH", "TF_CPP_MIN_LOG_LEVEL")  # Begins of names.
 
 
 class _Story:
@@ -81,7 +81,9 @@ def train_on_ray(
         _check_resources(ray.cluster_resources(), workers)
         gpus = ray.cluster_resources().get("GPU", 0) >= workers
         story = ray.remote(num_cpus=0)(_Story).remote()
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment = {
+            name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)
+        }
         trainer = JaxTrainer(
             _work,
             train_loop_config={"train": train, "story": story, "folder": os.getcwd()},
@@ -134,15 +136,17 @@ def _work(settings: dict[str, Any]) -> None:
     rank, count = context.get_world_rank(), context.get_world_size()
     told = None
     if rank == 0:
-        told = _free_address(ray.util.get_node_ip_address()), ray.get(story.begin.remote())
-    address, earlier = broadcast_from_rank_zero(told)
+        address = _free_address(ray.util.get_node_ip_address())
+        told = address, ray.get(story.begin.remote()), ray.get(story.refusal.remote())
+    address, earlier, refusal = broadcast_from_rank_zero(told)
+    if refusal is not None:  # Of one worker, while the others trained.
+        return
     os.chdir(settings["folder"])
     os.environ.update(process_environment(rank, count, address))
     try:
         settings["train"](earlier > 0)
     except InputError as error:
-        if rank == 0:
-            ray.get(story.refuse.remote(str(error)))
+        ray.get(story.refuse.remote(str(error)))
 
 
 def _free_address(host: str) -> str:

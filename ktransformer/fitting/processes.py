@@ -10,6 +10,7 @@ import contextlib
 import os
 import pickle
 import queue
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ class _Processes:
     def __init__(self, index: int, count: int, connections: dict[int, Connection]) -> None:
         self.index, self.count = index, count
         self.failed_together = False
+        self._leaving = False
         self._connections = connections
         self._received: queue.Queue[bytes] = queue.Queue()
         self._threads = [
@@ -69,11 +71,23 @@ class _Processes:
         for thread in self._threads:
             thread.join()
 
+    def abandon(self) -> None:
+        """Closes the connections, so that the others end."""
+        self._leaving = True
+        for connection in self._connections.values():
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(fileno=os.dup(connection.fileno())) as s,
+            ):
+                s.shutdown(socket.SHUT_RDWR)  # Wakes the thread that waits, as close would not.
+
     def _listen(self, number: int, connection: Connection) -> None:
         while True:
             try:
                 content = connection.recv_bytes()
             except (EOFError, OSError):
+                if self._leaving:
+                    return
                 _leave(
                     f"ktransformer: Process {number} of the training has ended, so process "
                     f"{self.index} ends, too; --resume goes on from the state that was written.\n"
@@ -118,8 +132,8 @@ def join_processes() -> Iterator[None]:
         yield
     except BaseException:
         if not processes.failed_together:
-            # JAX would wait for the others when this process ends, and they for it.
-            atexit.register(_leave, "")
+            processes.abandon()
+            atexit.register(_leave, "")  # JAX would wait for the others.
             raise
         processes.close()
         raise

@@ -20,7 +20,12 @@ from tests.fitting.small_fit import Losses, fit_ids
 
 folder, plain, rest = Path(sys.argv[1]), Losses(), Losses()
 results = {"plain": fit_ids(folder / "plain", [plain], dropout=0), "losses": plain.losses}
+pairs = {"rdrop_alpha": 2.0, "accumulate_batches": 2, "bucket_step": 16, "batch_tokens": 128}
+one, two = Losses(), Losses()
+fit_ids(folder / "one", [one], dropout=0.2, **pairs)
 keras.distribution.set_distribution(keras.distribution.DataParallel())
+fit_ids(folder / "two", [two], dropout=0.2, **pairs)
+results["r-drop"] = one.losses, two.losses
 assert count_devices() == 2
 whole = Losses()
 settings = {"dropout": 0.3, "optimizer": "muon", "bucket_step": 16}  # One shape, to compile less.
@@ -62,6 +67,12 @@ def test_jax_has_the_losses_of_tensorflow(on_jax, tmp_path):
     np.testing.assert_allclose(on_jax[1]["losses"], here.losses, rtol=1e-5)
     for name, values in history.items():
         np.testing.assert_allclose(on_jax[1]["plain"][name], values, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.long
+def test_two_jax_devices_have_the_r_drop_losses_of_one(on_jax):
+    one, two = on_jax[1]["r-drop"]
+    np.testing.assert_allclose(two, one, rtol=1e-5)
 
 
 @pytest.mark.long
