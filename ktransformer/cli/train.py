@@ -87,6 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "1, or all devices of all processes of a training on JAX)",
     )
     parser.add_argument(
+        "--shard-weights",
+        action="store_true",
+        help="on JAX: each of the N devices keeps a part of the weights and of the optimizer, for "
+        "a model that no device has room for (default: all of them)",
+    )
+    parser.add_argument(
         "--ray",
         metavar="ADDRESS",
         help="on JAX: train in workers of the Ray cluster at that address, auto for the one that "
@@ -204,6 +210,7 @@ def _train(options: argparse.Namespace) -> None:
         validation=files["validation_"],
         mix=files["mix_"],
         devices=options.devices,
+        shard_weights=options.shard_weights,
         beginning=beginning,
         resume=options.resume,
         overwrite=options.overwrite,

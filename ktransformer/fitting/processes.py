@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from ktransformer.errors import InputError
+from ktransformer.fitting.sharding import ShardedDataParallel
 from ktransformer.runtime.process_environment import ADDRESSES, COUNT, INDEX
 
 T = TypeVar("T")
@@ -231,19 +232,25 @@ def own_rows(batch: tuple[Any, ...]) -> tuple[Any, ...]:
     return own
 
 
-def data_parallel(devices: int | None) -> contextlib.AbstractContextManager[Any]:
+def data_parallel(
+    devices: int | None, *, shard_weights: bool = False
+) -> contextlib.AbstractContextManager[Any]:
     """Returns a scope in which devices of JAX share every batch.
 
     Args:
         devices: The first so many of this process's devices, 1 for None; without a GPU or another
             accelerator these are parts of the CPU, for a trial. With several processes None, for
             all devices of all of them.
+        shard_weights: Whether each device keeps only a part of the weights.
 
     Raises:
-        InputError: There are fewer devices, or a number with several processes.
+        InputError: There are fewer devices, or several processes and a number of devices or
+            `shard_weights`.
     """
     import jax
 
+    if shard_weights and _joined:
+        raise InputError("--shard-weights trains in one process alone, on its devices.")
     wanted = devices or 1
     if _joined:
         wanted = jax.device_count()
@@ -263,5 +270,7 @@ def data_parallel(devices: int | None) -> contextlib.AbstractContextManager[Any]
     # Each process feeds its own rows.
     names = [f"{device.platform}:{device.id}" for device in chosen]
     parallel = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
+    if shard_weights:
+        parallel = ShardedDataParallel(names)
     scope: contextlib.AbstractContextManager[Any] = parallel.scope()
     return scope

@@ -39,6 +39,7 @@ def train_run(
     validation: tuple[Paths, Paths] | None = None,
     mix: tuple[Paths, Paths] | None = None,
     devices: int | None = None,
+    shard_weights: bool = False,
     beginning: Fresh | FromRun = FRESH,
     resume: bool = False,
     overwrite: bool = False,
@@ -56,6 +57,7 @@ def train_run(
         validation: Files of source and of target text to validate on.
         mix: Files of source and of target text to mix in, see `train`.
         devices: How many devices share every batch; None for one, or for all of all processes.
+        shard_weights: Whether each device keeps only a part of the weights; on JAX.
         beginning: Fresh weights and tokenizers, or those of a run.
         resume: Whether to continue the training of which `OUTPUT.checkpoints` keeps the state.
         overwrite: Whether to replace a run at `output` and, without `resume`, the kept state of
@@ -79,7 +81,7 @@ def train_run(
             config = add_tags(config, tagged, beginning.tokenizers)
         read = functools.partial(_read_texts, text, validation, mix, config.data)
         start = Resume(beginning) if resume else beginning
-        scope = _share_devices(devices)
+        scope = _share_devices(devices, shard_weights)
         saved = False
         try:
             locked = agree(
@@ -129,10 +131,14 @@ def _check_places(
     return output, checkpoints
 
 
-def _share_devices(devices: int | None) -> contextlib.AbstractContextManager[Any]:
+def _share_devices(
+    devices: int | None, shard_weights: bool
+) -> contextlib.AbstractContextManager[Any]:
     """Returns the scope in which devices share every batch."""
     if keras.backend.backend() != "tensorflow":
-        return data_parallel(devices)
+        return data_parallel(devices, shard_weights=shard_weights)
+    if shard_weights:
+        raise InputError("--shard-weights needs JAX: set KERAS_BACKEND=jax in the environment.")
     if devices is None or devices == 1:
         return contextlib.nullcontext()
     from ktransformer.fitting.replicas import mirrored_strategy

@@ -54,7 +54,8 @@ def train(
     """Trains a Transformer on parallel text.
 
     In the scope of a `tf.distribute.MirroredStrategy` its replicas share the rows of every batch.
-    The updates equal those of a single device up to rounding, except that dropout differs.
+    The updates equal those of a single device up to rounding, except that dropout differs. On JAX
+    the devices of a `data_parallel` scope do so, and the processes that `join_processes` joined.
 
     Args:
         config: The settings.
