@@ -65,7 +65,7 @@ def train_on_ray(
     """
     try:
         import ray
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
         from ray.train.v2.api.exceptions import TrainingFailedError
         from ray.train.v2.jax import JaxTrainer
         from ray.train.v2.jax.config import JaxConfig
@@ -80,7 +80,7 @@ def train_on_ray(
     try:
         _check_resources(ray.cluster_resources(), workers)
         gpus = ray.cluster_resources().get("GPU", 0) >= workers
-        story = ray.remote(num_cpus=0)(_Story).remote()
+        story: Any = ray.remote(num_cpus=0)(_Story).remote()
         environment = {
             name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)
         }
