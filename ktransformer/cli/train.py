@@ -156,12 +156,11 @@ def run(options: argparse.Namespace) -> None:
         raise InputError("--devices must be left out with --ray: workers train on all they have.")
     from ktransformer.fitting.on_ray import train_on_ray
 
-    output = Path(options.output)
     train_on_ray(
         functools.partial(_train_in_worker, options),
         address=options.ray,
         workers=options.workers or 1,
-        scratch=output.with_name(f"{output.name}.ray"),
+        folder=Path(options.output).absolute().parent,
     )
 
 
@@ -222,8 +221,10 @@ def _train(options: argparse.Namespace) -> None:
 def _open_base(options: argparse.Namespace) -> Any:
     """Opens the run to start from; on JAX without TensorFlow."""
     if chosen_backend() == "jax":
+        from ktransformer.fitting.processes import data_parallel
         from ktransformer.saving.run import load_run
 
+        data_parallel(options.devices)  # The run starts JAX, on its devices.
         return load_run(options.base)
     from ktransformer.conversion import open_run
     from ktransformer.fitting.replicas import mirrored_strategy

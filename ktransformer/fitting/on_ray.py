@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def train_on_ray(
     *,
     address: str,
     workers: int,
-    scratch: str | Path,
+    folder: str | Path,
     max_failures: int = 100,
 ) -> None:
     """Runs a training on JAX in worker processes of a Ray cluster.
@@ -56,7 +57,8 @@ def train_on_ray(
         address: The cluster's address, `auto` for the one that runs on this machine, or `local` to
             start one for this training alone.
         workers: The number of workers, at least 1.
-        scratch: A new folder that all workers see, for Ray's own files; removed at the end.
+        folder: A folder that all workers see; Ray's own files are in a new one within it, which is
+            removed at the end.
         max_failures: How often workers may be lost.
 
     Raises:
@@ -74,9 +76,11 @@ def train_on_ray(
     started = not ray.is_initialized()
     if started:
         try:
-            ray.init(address=address, log_to_driver=True)
+            ray.init(address=address)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"There is no Ray cluster at {address}: {error}") from error
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    scratch = tempfile.mkdtemp(prefix=".ray.", dir=folder)
     try:
         _check_resources(ray.cluster_resources(), workers)
         gpus = ray.cluster_resources().get("GPU", 0) >= workers
@@ -96,7 +100,7 @@ def train_on_ray(
             ),
             run_config=RunConfig(
                 name="training",
-                storage_path=str(Path(scratch).absolute()),
+                storage_path=scratch,
                 failure_config=FailureConfig(max_failures=max_failures),
                 worker_runtime_env={"env_vars": {**environment, **_BEFORE_KERAS}},
             ),

@@ -252,6 +252,8 @@ def data_parallel(
     if shard_weights and _joined:
         raise InputError("--shard-weights trains in one process alone, on its devices.")
     wanted = devices or 1
+    if shard_weights and wanted == 1:
+        raise InputError(f"--shard-weights needs --devices N above 1; got {devices}.")
     if _joined:
         wanted = jax.device_count()
         if devices not in (None, wanted):
