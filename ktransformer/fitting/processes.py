@@ -146,7 +146,7 @@ def _read_environment() -> tuple[int, int, str]:
     """Returns the number of this process, how many there are, and the address of the first."""
     if keras.backend.backend() != "jax":
         raise InputError(
-            f"Several processes train on JAX alone: set KERAS_BACKEND=jax for {COUNT}."
+            f"{COUNT} asks for several processes, which train on JAX alone: set KERAS_BACKEND=jax."
         )
     words = {name: os.environ.get(name, "") for name in (INDEX, COUNT, ADDRESSES)}
     try:
