@@ -71,6 +71,7 @@ def train_on_ray(
         from ray.train.v2.api.exceptions import TrainingFailedError
         from ray.train.v2.jax import JaxTrainer
         from ray.train.v2.jax.config import JaxConfig
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
     except ImportError as error:
         raise InputError("--ray needs Ray: pip install 'ktransformer[ray]'.") from error
     started = not ray.is_initialized()
@@ -84,7 +85,9 @@ def train_on_ray(
     try:
         _check_resources(ray.cluster_resources(), workers)
         gpus = ray.cluster_resources().get("GPU", 0) >= workers
-        story: Any = ray.remote(num_cpus=0)(_Story).remote()
+        # On the driver's node: another one may be lost.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        story: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Story).remote()
         environment = {
             name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)
         }

@@ -73,7 +73,7 @@ def test_a_training_on_ray_of_which_a_worker_is_killed_ends_as_if_none_had_been(
 
 @pytest.mark.long
 def test_workers_and_nodes_killed_at_ten_random_moments_change_nothing(folder):
-    options = "--set", "epochs=80", "--set", "bleu_sentences=0", "--overwrite"
+    options = "--set", "epochs=60", "--set", "bleu_sentences=0", "--overwrite"
     finish(start(folder, "whole", *options, processes=2))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
