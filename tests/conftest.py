@@ -29,7 +29,7 @@ _LONGEST = (
     "test_dates.py",
     "test_claims.py",
     "test_replicas.py",
-    "test_translation_on_jax.py",
+    "test_train_command_on_jax.py",
     "test_training.py",
     "test_streaming.py",
     "test_export.py",

@@ -91,7 +91,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "tasks",
             "text",
         },
-        {"keras", "numpy", "tensorflow"},
+        {"jax", "keras", "numpy", "ray", "tensorflow"},
     ),
     "serving": (
         {"engines", "runtime", "tasks"},

@@ -95,6 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.command == "train" and chosen_backend() == "jax":
+        # Keras imports TensorFlow if it is installed; a process of its own uses it.
+        with without_packages("sklearn", "matplotlib", "tensorflow", "tensorflow_text"):
+            status: int = options.run_command(options) or 0
+        return status
     if chosen_backend() != "tensorflow":
         raise InputError(backend_message("the command"))
     # Keras imports these if they are installed, for wrappers and plots: a third of the start.
@@ -104,7 +109,7 @@ def _run(options: argparse.Namespace) -> int:
         import ktransformer.tasks  # noqa: F401
     start_litert()
     try:
-        status: int = options.run_command(options) or 0
+        status = options.run_command(options) or 0
     except tf.errors.ResourceExhaustedError as error:
         raise MemoryError(first_line(error)) from error
     sys.stdout.flush()

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     from ktransformer.fitting.extending import extend_vocabulary
     from ktransformer.saving.run import check_run_path, load_run, save_run
     from ktransformer.text import read_lines
-    from ktransformer.text.copied_spans import SYMBOLS
+    from ktransformer.text.span_symbols import SYMBOLS
 
     output = resolve(options.output)
     check_run_path(output, overwrite=options.overwrite)

@@ -2,13 +2,17 @@
 
 import argparse
 import dataclasses
+import functools
 import logging
+from pathlib import Path
 from typing import Any
 
 from ktransformer.cli.clean import add_text, open_text
 from ktransformer.cli.options import HelpFormatter, positive
 from ktransformer.config import CHOICES, Config, read_settings, split_settings
 from ktransformer.errors import InputError, did_you_mean
+from ktransformer.runtime.backend import chosen_backend
+from ktransformer.runtime.noise import without_packages
 
 HELP = "train a model on parallel text"
 _log = logging.getLogger(__name__)
@@ -77,10 +81,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices",
         type=positive,
-        default=1,
         metavar="N",
-        help="devices that share every batch: the first N GPUs, or, where TensorFlow sees none, N "
-        "parts of the CPU, for a trial, at most as many as it has cores, or 2",
+        help="devices that share every batch: the first N GPUs, or, where there is none, N parts "
+        "of the CPU, for a trial, on TensorFlow at most as many as it has cores, or 2 (default: "
+        "1, or all devices of all processes of a training on JAX)",
+    )
+    parser.add_argument(
+        "--shard-weights",
+        action="store_true",
+        help="on JAX: each of the N devices keeps a part of the weights and of the optimizer, for "
+        "a model that no device has room for (default: all of them)",
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="on JAX: train in workers of the Ray cluster at that address, auto for the one that "
+        "runs here, local to start one; lost workers start again from the last state",
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="with --ray: the number of workers, each with a GPU, or a CPU where the cluster has "
+        "too few GPUs (default: 1)",
     )
     parser.add_argument(
         "--preset",
@@ -121,9 +144,49 @@ def _choices(name: str, value: object) -> str:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Trains a model and writes its run."""
-    from ktransformer.conversion import open_run
-    from ktransformer.fitting.replicas import mirrored_strategy
+    """Trains a model and writes its run, together with other processes if there are any."""
+    if options.ray is None and options.workers is not None:
+        raise InputError("--workers needs --ray ADDRESS; got it alone.")
+    if options.ray is None:
+        _train_here(options)
+        return
+    if chosen_backend() != "jax":
+        raise InputError("--ray trains on JAX: set the environment variable KERAS_BACKEND=jax.")
+    if options.devices is not None:
+        raise InputError("--devices must be left out with --ray: workers train on all they have.")
+    from ktransformer.fitting.on_ray import train_on_ray
+
+    train_on_ray(
+        functools.partial(_train_in_worker, options),
+        address=options.ray,
+        workers=options.workers or 1,
+        folder=Path(options.output).absolute().parent,
+    )
+
+
+def _train_in_worker(options: argparse.Namespace, restarted: bool) -> None:
+    """Trains in a worker of Ray; after a restart from the state that was left."""
+    from ktransformer.cli.progress import log_to_stderr
+
+    log_to_stderr()
+    output = Path(options.output)
+    kept = output.with_name(f"{output.name}.checkpoints")
+    if restarted and output.exists() and not kept.exists():
+        return  # The workers were lost after the run had been written.
+    settings = {**vars(options), "resume": options.resume or restarted}
+    # As in `command_line`: a process of its own uses TensorFlow.
+    with without_packages("sklearn", "matplotlib", "tensorflow", "tensorflow_text"):
+        _train_here(argparse.Namespace(**settings))
+
+
+def _train_here(options: argparse.Namespace) -> None:
+    from ktransformer.fitting.processes import join_processes
+
+    with join_processes():  # Before the run of --from starts the devices.
+        _train(options)
+
+
+def _train(options: argparse.Namespace) -> None:
     from ktransformer.fitting.run_folder import train_run
     from ktransformer.fitting.start import FRESH, Fresh, FromRun
 
@@ -137,9 +200,7 @@ def run(options: argparse.Namespace) -> None:
     if options.base is None:
         config = Config().replace(settings)
     else:
-        if options.devices > 1:
-            mirrored_strategy(options.devices)  # The run starts TensorFlow, on its devices.
-        beginning = FromRun(open_run(options.base))
+        beginning = FromRun(_open_base(options))
         config = beginning.default_config().replace(settings)
     output = train_run(
         config,
@@ -148,12 +209,29 @@ def run(options: argparse.Namespace) -> None:
         validation=files["validation_"],
         mix=files["mix_"],
         devices=options.devices,
+        shard_weights=options.shard_weights,
         beginning=beginning,
         resume=options.resume,
         overwrite=options.overwrite,
         adapter=options.adapter,
     )
     _log.info("Wrote %s.", output)
+
+
+def _open_base(options: argparse.Namespace) -> Any:
+    """Opens the run to start from; on JAX without TensorFlow."""
+    if chosen_backend() == "jax":
+        from ktransformer.fitting.processes import data_parallel
+        from ktransformer.saving.run import load_run
+
+        data_parallel(options.devices)  # The run starts JAX, on its devices.
+        return load_run(options.base)
+    from ktransformer.conversion import open_run
+    from ktransformer.fitting.replicas import mirrored_strategy
+
+    if options.devices is not None and options.devices > 1:
+        mirrored_strategy(options.devices)  # The run starts TensorFlow, on its devices.
+    return open_run(options.base)
 
 
 def _take_pair(

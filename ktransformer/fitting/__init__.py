@@ -1,6 +1,7 @@
 """Training: the loop, its start and its state, from batches of ids or from parallel text to a run.
 
-`fit_model`, which trains on batches of ids, needs no TensorFlow and runs on JAX as well.
+On JAX `train` makes the batches in another process, on TensorFlow; `fit_model`, which trains on
+batches of ids, needs no TensorFlow.
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     )
     from ktransformer.fitting.from_batches import FitResult, fit_model, open_state
     from ktransformer.fitting.loop import Batches, StopAtNaN, fit
+    from ktransformer.fitting.processes import data_parallel, join_processes
     from ktransformer.fitting.replicas import mirrored_strategy
+    from ktransformer.fitting.sharding import ShardedDataParallel
     from ktransformer.fitting.start import Fresh, FromRun, Resume
     from ktransformer.fitting.state import TrainingState
     from ktransformer.fitting.training import train
@@ -37,6 +40,7 @@ __all__ = [
     "LastCheckpoints",
     "LockedFolder",
     "Resume",
+    "ShardedDataParallel",
     "StopAtNaN",
     "TrainingModel",
     "TrainingState",
@@ -46,8 +50,10 @@ __all__ = [
     "compile_model",
     "compile_training_model",
     "count_devices",
+    "data_parallel",
     "fit",
     "fit_model",
+    "join_processes",
     "lock_checkpoints",
     "mirrored_strategy",
     "open_state",
@@ -77,7 +83,10 @@ __getattr__ = lazy_names(
         "Batches": "loop",
         "StopAtNaN": "loop",
         "fit": "loop",
+        "data_parallel": "processes",
+        "join_processes": "processes",
         "mirrored_strategy": "replicas",
+        "ShardedDataParallel": "sharding",
         "Fresh": "start",
         "FromRun": "start",
         "Resume": "start",

@@ -10,6 +10,7 @@ import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.fitting.loop import Batches, feed
+from ktransformer.fitting.processes import agree, process_index
 from ktransformer.fitting.state import History
 from ktransformer.saving.array_file import check_arrays, read_arrays, write_arrays
 
@@ -43,10 +44,14 @@ class LastCheckpoints(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Deletes the weights of the epoch that is no longer among the last few."""
+        if process_index():
+            return
         self.path(epoch - self.keep).unlink(missing_ok=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes this epoch's weights."""
+        if process_index():
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         write_arrays(self.path(epoch + 1), self.model.get_weights())
 
@@ -98,13 +103,17 @@ def average_checkpoints(model: keras.Model, paths: Sequence[str | Path]) -> None
     """
     if not paths:
         raise ValueError("paths must name at least one checkpoint; got none.")
+    model.set_weights(agree(lambda: _average(model, paths)))
+
+
+def _average(model: keras.Model, paths: Sequence[str | Path]) -> list[np.ndarray]:
     sums = [np.zeros(weight.shape, "float64") for weight in model.weights]
     for path in paths:
         arrays = read_arrays(Path(path), WEIGHTS)
         check_arrays(Path(path), model.weights, arrays)
         for total, array in zip(sums, arrays, strict=True):
             total += array
-    model.set_weights([total / len(paths) for total in sums])
+    return [total / len(paths) for total in sums]
 
 
 def epochs_after_best(history: Mapping[str, list[float]]) -> int:

@@ -27,19 +27,19 @@ def compile_model(
             `fitting.defaults`, and a cosine schedule needs it.
 
     Raises:
-        InputError: Several devices share a batch, and `config` has R-Drop or accumulates batches;
-            several replicas of a strategy share a batch, and the model computes in float16 or the
-            optimizer is Muon; the strategy has several workers; or more batches are accumulated
-            than the training has.
+        InputError: Several replicas of a strategy share a batch, and `config` has R-Drop or
+            accumulates batches, the model computes in float16 or the optimizer is Muon; the
+            strategy has several workers; or more batches are accumulated than the training has.
         ValueError: The schedule needs `steps_per_epoch`.
     """
-    several = count_devices() > 1
-    if several and (config.rdrop_alpha or config.accumulate_batches > 1):
-        raise InputError("rdrop_alpha and accumulate_batches train on one device alone.")
     loss, adam = SmoothedCrossEntropy, keras.optimizers.Adam
-    if several and keras.backend.backend() == "tensorflow":
+    if count_devices() > 1 and keras.backend.backend() == "tensorflow":
         from ktransformer.fitting import replicas
 
+        if config.rdrop_alpha or config.accumulate_batches > 1:
+            raise InputError(
+                "rdrop_alpha and accumulate_batches train on one TensorFlow device alone; use JAX."
+            )
         replicas.check_dtype(model)
         if config.optimizer == "muon":  # Null is not: `can_use_muon`.
             raise InputError("muon trains on one TensorFlow device alone; use adam, or JAX.")

@@ -67,6 +67,13 @@ def record_chosen(state: TrainingState, chosen: Mapping[str, Any]) -> None:
     _check_equal(state, before, chosen, free | _nulls(chosen))
 
 
+def digests_of(tokenizers: tuple[Any, Any]) -> dict[str, str]:
+    """Returns the SHA-256 of the tokenizer, and that of the target's if it is another."""
+    source, target = tokenizers
+    digests = {"tokenizer": source.sha256}
+    return digests if target is source else {**digests, "target_tokenizer": target.sha256}
+
+
 def _compared(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for section in _COMPARED for name, value in sections[section].items()}
 

@@ -17,6 +17,7 @@ from ktransformer.fitting.defaults import Fit
 from ktransformer.fitting.fingerprint import check_fingerprint, record_chosen
 from ktransformer.fitting.loop import Batches, fit
 from ktransformer.fitting.planning import plan_training
+from ktransformer.fitting.processes import agree
 from ktransformer.fitting.state import History, TrainingState
 from ktransformer.saving.adapter import Adapter
 from ktransformer.saving.weights import digest_weights
@@ -64,7 +65,7 @@ def open_state(
         minutes=config.training.checkpoint_minutes,
         fingerprint={"config": config.to_dict(), "devices": count_devices(), **fingerprint},
     )
-    if resume and state.path.is_file():
+    if resume and agree(state.path.is_file):
         state.read()
         check_fingerprint(state)
         _log.info("Going on after update %s.", f"{state.update:,}")
@@ -133,7 +134,7 @@ def fit_model(
     last = len(state.history["loss"])
     if patience:
         last -= epochs_after_best(state.history)
-    paths = keeper.last(chosen.average_checkpoints, last)
+    paths = agree(lambda: keeper.last(chosen.average_checkpoints, last))
     final = copy_model(model, options)
     scores = final_model(
         training_model, model, final, paths, state.history, validation, callbacks, epoch=last
@@ -159,4 +160,4 @@ def _check_kept(
         )
     if patience and epoch:
         end = epoch - epochs_after_best(state.history)
-    keeper.check(model, chosen.average_checkpoints, epoch=epoch, end=max(end, 1))
+    agree(lambda: keeper.check(model, chosen.average_checkpoints, epoch=epoch, end=max(end, 1)))

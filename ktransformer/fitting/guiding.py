@@ -2,21 +2,24 @@
 
 import logging
 import time
+from typing import TYPE_CHECKING
 
 import keras
 
 from ktransformer.config import Config
 from ktransformer.fitting.compiling import guided_heads
-from ktransformer.fitting.vocabulary import Tokenizers
 from ktransformer.text.aligned_batches import AlignedBatches, pairs_of
 from ktransformer.text.aligner import Aligner
 from ktransformer.text.batches import EpochBatches
+
+if TYPE_CHECKING:
+    from ktransformer.fitting.vocabulary import Tokenizers
 
 _log = logging.getLogger(__name__)
 _PAIRS = 100_000  # From which the aligner learns.
 
 
-def train_aligner(batches: EpochBatches, tokenizers: Tokenizers) -> Aligner:
+def train_aligner(batches: EpochBatches, tokenizers: "Tokenizers") -> Aligner:
     """Learns an aligner from the first pairs of a text; the same batches give the same one."""
     start = time.perf_counter()
     source, target = tokenizers
@@ -30,7 +33,7 @@ def train_aligner(batches: EpochBatches, tokenizers: Tokenizers) -> Aligner:
 
 
 def guide(
-    batches: EpochBatches, validation: EpochBatches | None, tokenizers: Tokenizers
+    batches: EpochBatches, validation: EpochBatches | None, tokenizers: "Tokenizers"
 ) -> tuple[AlignedBatches, AlignedBatches | None]:
     """Returns batches with the alignments of an aligner that is learned from the first ones."""
     aligner = train_aligner(batches, tokenizers)

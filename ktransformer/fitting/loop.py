@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from ktransformer.errors import InputError
+from ktransformer.fitting.processes import own_rows
 from ktransformer.fitting.reporting import ReportProgress
 from ktransformer.fitting.state import History, TrainingState, not_finite
 
@@ -80,7 +81,7 @@ def fit(
         InputError: The state is of another model, the loss becomes NaN, or the batches end with an
             `InputError`.
     """
-    state.restore(model, lambda: next(batches.epoch(0)))
+    state.restore(model, lambda: own_rows(next(batches.epoch(0))))
     if model.built and not model.optimizer.built:  # TensorFlow would trace the first update twice.
         model.optimizer.build(model.trainable_variables)
     steps = batches.steps_per_epoch
@@ -159,8 +160,8 @@ class _IndexedBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         if index != self._next:
             self._stream = self._batches.stream(self._first_update + index)
         self._next = index + 1
-        return next(self._stream)
+        return own_rows(next(self._stream))

@@ -3,14 +3,16 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ktransformer.config import Config
 from ktransformer.config.yaml_file import read_yaml
 from ktransformer.errors import InputError, brief, did_you_mean
-from ktransformer.fitting.vocabulary import Tokenizers
 from ktransformer.text import PairFiles, ParallelFiles, ParallelText, read_parallel
 from ktransformer.text.corpus import interleave, open_files
+
+if TYPE_CHECKING:
+    from ktransformer.fitting.vocabulary import Tokenizers
 
 _FILES = ("source", "target", "pairs", "validation_source", "validation_target")
 _KEYS = (*_FILES, "weight", "tag")
@@ -130,7 +132,7 @@ def _files(name: str, value: Any) -> tuple[str, ...]:
     return tuple(files)
 
 
-def add_tags(config: Config, corpora: Sequence[Corpus], tokenizers: Tokenizers | None) -> Config:
+def add_tags(config: Config, corpora: Sequence[Corpus], tokenizers: "Tokenizers | None") -> Config:
     """Adds the tags of corpora to the settings.
 
     Args:

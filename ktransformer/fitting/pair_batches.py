@@ -7,13 +7,12 @@ import numpy as np
 
 from ktransformer.config import Config
 from ktransformer.errors import InputError
-from ktransformer.fitting.compiling import count_devices
 from ktransformer.fitting.defaults import choose_batch_tokens
 from ktransformer.fitting.vocabulary import Tokenizers
 from ktransformer.text import ParallelText, SubwordSampler, TokenBatches
 from ktransformer.text.cleaning import Cleaning, describe_counts
-from ktransformer.text.copied_spans import SYMBOLS
 from ktransformer.text.line_limits import LengthBound
+from ktransformer.text.span_symbols import SYMBOLS
 from ktransformer.text.symbol_inserter import SymbolInserter
 
 _log = logging.getLogger(__name__)
@@ -28,6 +27,7 @@ def make_batches(
     *,
     shuffle: bool,
     samplers: tuple[SubwordSampler, SubwordSampler] | None = None,
+    devices: int = 1,
 ) -> TokenBatches:
     """Encodes text in memory and logs which pairs are left out.
 
@@ -38,6 +38,7 @@ def make_batches(
         config: The settings; a null `batch_tokens` is chosen from the text.
         shuffle: Whether each epoch has another order.
         samplers: For subword sampling, of the sources and of the targets.
+        devices: How many devices share every batch.
 
     Raises:
         InputError: No pair is short enough, or a tokenizer lacks the symbols of `copy_share`.
@@ -65,7 +66,7 @@ def make_batches(
         samplers=samplers,
         inserter=inserter,
         copies=config.training.copies,
-        row_multiple=count_devices(),
+        row_multiple=devices,
         special_ids=tokenizers[1].special_ids,
         weights=text.weights,
     )

@@ -1,12 +1,15 @@
 """Trains on files of parallel text and writes the run's folder."""
 
 import contextlib
+import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ktransformer.config import Config
+import keras
+
+from ktransformer.config import Config, DataConfig
 from ktransformer.errors import InputError
 from ktransformer.files import check_new_file, resolve
 from ktransformer.fitting.folder import (
@@ -16,9 +19,9 @@ from ktransformer.fitting.folder import (
     remove_checkpoints,
 )
 from ktransformer.fitting.mixture import Corpus, Mixture, add_tags, open_corpora
-from ktransformer.fitting.replicas import mirrored_strategy
+from ktransformer.fitting.processes import agree, data_parallel, join_processes, process_index
 from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume
-from ktransformer.fitting.training import train
+from ktransformer.fitting.training import add_mix, train_on
 from ktransformer.saving.adapter import save_adapter
 from ktransformer.saving.run import check_run_path, is_run, save_run
 from ktransformer.text import ParallelFiles, ParallelText, open_parallel, read_parallel
@@ -35,7 +38,8 @@ def train_run(
     *,
     validation: tuple[Paths, Paths] | None = None,
     mix: tuple[Paths, Paths] | None = None,
-    devices: int = 1,
+    devices: int | None = None,
+    shard_weights: bool = False,
     beginning: Fresh | FromRun = FRESH,
     resume: bool = False,
     overwrite: bool = False,
@@ -52,7 +56,8 @@ def train_run(
         output: The run's folder.
         validation: Files of source and of target text to validate on.
         mix: Files of source and of target text to mix in, see `train`.
-        devices: How many devices share every batch.
+        devices: How many devices share every batch; None for one, or for all of all processes.
+        shard_weights: Whether each device keeps only a part of the weights; on JAX.
         beginning: Fresh weights and tokenizers, or those of a run.
         resume: Whether to continue the training of which `OUTPUT.checkpoints` keeps the state.
         overwrite: Whether to replace a run at `output` and, without `resume`, the kept state of
@@ -66,6 +71,47 @@ def train_run(
         InputError: `output` may not be written, a state is kept that is neither resumed nor
             overwritten, or as `train`.
     """
+    with join_processes(), contextlib.ExitStack() as stack:
+        output, checkpoints = agree(
+            lambda: _check_places(Path(output), config, resume, overwrite, adapter)
+        )
+        corpora = () if isinstance(text, ParallelFiles) else text
+        tagged = [corpus for corpus in corpora if isinstance(corpus, Corpus)]
+        if tagged:
+            config = add_tags(config, tagged, beginning.tokenizers)
+        read = functools.partial(_read_texts, text, validation, mix, config.data)
+        start = Resume(beginning) if resume else beginning
+        scope = _share_devices(devices, shard_weights)
+        saved = False
+        try:
+            locked = agree(
+                lambda: stack.enter_context(
+                    lock_checkpoints(checkpoints, unused=not (resume or overwrite))
+                )
+            )
+            with scope:
+                run = train_on(read, config, checkpoints=locked, start=start)
+            if process_index() == 0:
+                save_run(run, output, overwrite=overwrite)
+                if adapter is not None and run.adapter is not None:
+                    save_adapter(run.adapter, adapter, overwrite=overwrite)
+                saved = True
+                remove_checkpoints(checkpoints)
+        except (KeyboardInterrupt, InputError, OSError) as error:
+            if checkpoints.is_dir() and not (saved or isinstance(error, InputError)):
+                _log.info("The training's state is in %s; --resume goes on from it.", checkpoints)
+            raise
+    return output
+
+
+def _check_places(
+    output: Path, config: Config, resume: bool, overwrite: bool, adapter: str | Path | None
+) -> tuple[Path, Path]:
+    """Returns the run's folder and the training's, after all checks that need no text.
+
+    Raises:
+        InputError: See `train_run`.
+    """
     output = resolve(output)
     if resume and is_run(output) and not overwrite:
         raise InputError(
@@ -78,40 +124,48 @@ def train_run(
     if adapter is not None:
         check_new_file(adapter, overwrite=overwrite)
     checkpoints = resolve(output.with_name(f"{output.name}.checkpoints"))
-    begins = not (resume or overwrite)
-    if begins:
+    if not (resume or overwrite):
         check_unused(checkpoints)
     elif not resume:
         check_removable(checkpoints)
-    scope: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if devices > 1:
-        scope = mirrored_strategy(devices).scope()
-    max_pairs = config.data.shard_pairs
-    training: ParallelText | ParallelFiles | Mixture
+    return output, checkpoints
+
+
+def _share_devices(
+    devices: int | None, shard_weights: bool
+) -> contextlib.AbstractContextManager[Any]:
+    """Returns the scope in which devices share every batch."""
+    if keras.backend.backend() != "tensorflow":
+        return data_parallel(devices, shard_weights=shard_weights)
+    if shard_weights:
+        raise InputError("--shard-weights needs JAX: set KERAS_BACKEND=jax in the environment.")
+    if devices is None or devices == 1:
+        return contextlib.nullcontext()
+    from ktransformer.fitting.replicas import mirrored_strategy
+
+    scope: contextlib.AbstractContextManager[Any] = mirrored_strategy(devices).scope()
+    return scope
+
+
+def _read_texts(
+    text: tuple[Paths, Paths] | ParallelFiles | Sequence[Corpus],
+    validation: tuple[Paths, Paths] | None,
+    mix: tuple[Paths, Paths] | None,
+    data: DataConfig,
+) -> tuple[Mixture, ParallelText | None]:
+    """Reads the texts of a training; long ones stay on disk.
+
+    Raises:
+        InputError: A file cannot be read, or there is a mixture and `mix`.
+    """
+    max_pairs = data.shard_pairs
     validating = None if validation is None else read_parallel(*validation)
     if isinstance(text, ParallelFiles):
-        training = open_files(text, max_pairs=max_pairs)
+        mixture = Mixture([open_files(text, max_pairs=max_pairs)])
     elif corpora := [corpus for corpus in text if isinstance(corpus, Corpus)]:
-        config = add_tags(config, corpora, beginning.tokenizers)
-        training, validating = open_corpora(corpora, max_pairs=max_pairs)
+        mixture, validating = open_corpora(corpora, max_pairs=max_pairs)
     else:
-        training = open_parallel(*text, max_pairs=max_pairs)
-    mixing = None if mix is None else open_parallel(*mix, max_pairs=max_pairs)
-    saved = False
-    try:
-        with lock_checkpoints(checkpoints, unused=begins) as locked:
-            start = Resume(beginning) if resume else beginning
-            with scope:
-                run = train(
-                    config, training, validating, checkpoints=locked, start=start, mix=mixing
-                )
-            save_run(run, output, overwrite=overwrite)
-            if adapter is not None and run.adapter is not None:
-                save_adapter(run.adapter, adapter, overwrite=overwrite)
-            saved = True
-            remove_checkpoints(checkpoints)
-    except (KeyboardInterrupt, InputError, OSError) as error:
-        if checkpoints.is_dir() and not (saved or isinstance(error, InputError)):
-            _log.info("The training's state is in %s; --resume goes on from it.", checkpoints)
-        raise
-    return output
+        mixture = Mixture([open_parallel(*text, max_pairs=max_pairs)])
+    if mix is not None:
+        mixture = add_mix(mixture, open_parallel(*mix, max_pairs=max_pairs), data)
+    return mixture, validating

@@ -1,14 +1,17 @@
 """The starting point of a training: fresh weights, a run, or the state of one that was cut."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from ktransformer.config import Config, DataConfig, TrainingConfig
 from ktransformer.errors import InputError
 from ktransformer.fitting.defaults import MAX_REPEATS, choose_tuning
-from ktransformer.fitting.vocabulary import Tokenizers
 from ktransformer.models import Transformer
 from ktransformer.saving.run import Run, make_model
 from ktransformer.saving.weights import digest_weights
+
+if TYPE_CHECKING:
+    from ktransformer.fitting.vocabulary import Tokenizers
 
 # Settings of the model that do not change its weights or its outputs after training.
 _TRAINING_ONLY = {"dropout", "attention_dropout", "hidden_dropout", "remat", "dtype"}
@@ -35,7 +38,7 @@ class Fresh:
             return config
         return config.replace({"max_repeats": MAX_REPEATS})
 
-    def make_model(self, config: Config, tokenizers: Tokenizers) -> Transformer:
+    def make_model(self, config: Config, tokenizers: tuple[Any, Any]) -> Transformer:
         """Creates the model with random weights."""
         source, target = (each.vocabulary_size for each in tokenizers)
         own = None if config.data.shared_vocabulary else source
@@ -63,7 +66,7 @@ class FromRun:
     run: Run
 
     @property
-    def tokenizers(self) -> Tokenizers:
+    def tokenizers(self) -> "Tokenizers":
         """The run's tokenizers, of the source and of the target."""
         return self.run.tokenizer, self.run.target_tokenizer or self.run.tokenizer
 
@@ -99,7 +102,7 @@ class FromRun:
         d_model = self.run.model.d_model
         return dataclasses.replace(config, training=choose_tuning(config.training, d_model))
 
-    def make_model(self, config: Config, tokenizers: Tokenizers) -> Transformer:
+    def make_model(self, config: Config, tokenizers: tuple[Any, Any]) -> Transformer:
         """Creates a copy of the run's model with the training's dropout, `remat` and `dtype`."""
         settings, options = self.run.model.get_config(), dataclasses.asdict(config.model)
         changes = {name: options[name] for name in _TRAINING_ONLY & settings.keys()}

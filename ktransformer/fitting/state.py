@@ -12,6 +12,7 @@ import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.fitting.environment import describe_environment, differences
+from ktransformer.fitting.processes import agree, process_index
 from ktransformer.saving.array_file import check_arrays, read_arrays, write_arrays
 
 _log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class TrainingState(keras.callbacks.Callback):
         Raises:
             InputError: The file is damaged, or of a newer version.
         """
-        head, *arrays = read_arrays(self.path, "the whole state of a training")
+        head, *arrays = agree(lambda: read_arrays(self.path, "the whole state of a training"))
         saved = _read_head(head, len(arrays), self.path)
         self.saved_fingerprint = saved["about"]
         self.update, self.history = saved["update"], saved["history"]
@@ -153,9 +154,11 @@ class TrainingState(keras.callbacks.Callback):
             "history": self.history,
             "variables": len(variables),
         }
+        self._written = time.monotonic()
+        if process_index():  # All processes have all variables; the first one writes them.
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(self.path, [np.frombuffer(json.dumps(head).encode(), "uint8"), *arrays])
-        self._written = time.monotonic()
 
 
 def not_finite(update: int) -> InputError:

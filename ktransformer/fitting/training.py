@@ -1,23 +1,23 @@
 """Training: from parallel text and a configuration to a run."""
 
-import collections
+import contextlib
 import dataclasses
+import functools
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from ktransformer.config import Config, DataConfig, ModelConfig, TrainingConfig
+from ktransformer.config import Config, DataConfig, ModelConfig
 from ktransformer.errors import InputError, first_line
 from ktransformer.files import check_folder
 from ktransformer.fitting.adapting import adapt
-from ktransformer.fitting.bleu import BleuCallback
-from ktransformer.fitting.compiling import compile_training_model
-from ktransformer.fitting.fingerprint import CHOSEN_FOR_TEXT, record_chosen
+from ktransformer.fitting.compiling import compile_training_model, count_devices
+from ktransformer.fitting.fingerprint import CHOSEN_FOR_TEXT, digests_of, record_chosen
 from ktransformer.fitting.folder import (
     LockedFolder,
     check_removable,
@@ -25,23 +25,17 @@ from ktransformer.fitting.folder import (
     remove_state,
 )
 from ktransformer.fitting.from_batches import fit_model, open_state
-from ktransformer.fitting.guiding import guide, with_alignment
+from ktransformer.fitting.guiding import with_alignment
 from ktransformer.fitting.mixture import Mixture
-from ktransformer.fitting.pair_batches import make_batches
+from ktransformer.fitting.processes import agree, process_count
 from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume, Start
-from ktransformer.fitting.training_text import (
-    InMemoryText,
-    MixedText,
-    StreamedText,
-    digest_text,
-    digests_of,
-    mix_batches,
-)
+from ktransformer.fitting.tensorflow_process import DistantData, open_data
 from ktransformer.saving.run import Run, make_model
-from ktransformer.tasks import Translator
-from ktransformer.tasks.span_copier import COPIED_BY_DEFAULT
 from ktransformer.text import ParallelFiles, ParallelText
-from ktransformer.text.batches import EpochBatches
+from ktransformer.text.span_symbols import COPIED_BY_DEFAULT
+
+if TYPE_CHECKING:
+    from ktransformer.fitting.training_data import Texts, TrainingData
 
 _log = logging.getLogger(__name__)
 _MANY = 10**6  # Batches of an epoch whose number is not known yet.
@@ -60,7 +54,8 @@ def train(
     """Trains a Transformer on parallel text.
 
     In the scope of a `tf.distribute.MirroredStrategy` its replicas share the rows of every batch.
-    The updates equal those of a single device up to rounding, except that dropout differs.
+    The updates equal those of a single device up to rounding, except that dropout differs. On JAX
+    the devices of a `data_parallel` scope do so, and the processes that `join_processes` joined.
 
     Args:
         config: The settings.
@@ -95,25 +90,53 @@ def train(
         tuned = train(config, text, checkpoints="runs/tuned.checkpoints", start=FromRun(run))
         ```
     """
-    if not isinstance(text, Mixture):
-        share = config.data.mix_share
-        text = Mixture([text]) if mix is None else Mixture([text, mix], [1 - share, share])
-    elif mix is not None:
+    mixture = text if isinstance(text, Mixture) else Mixture([text])
+    if mix is not None:
+        mixture = add_mix(mixture, mix, config.data)
+    read = functools.partial(_texts, mixture, validation)
+    with contextlib.ExitStack() as stack:
+        locked = agree(lambda: stack.enter_context(lock_checkpoints(checkpoints)))
+        return train_on(read, config, checkpoints=locked, start=start, callbacks=callbacks)
+
+
+def add_mix(mixture: Mixture, mix: ParallelText | ParallelFiles, data: DataConfig) -> Mixture:
+    """Returns a text with another one mixed in, `mix_share` of the batches.
+
+    Raises:
+        InputError: There are several texts, or weights.
+    """
+    if len(mixture.texts) > 1 or mixture.weights is not None:
         raise InputError("mix must be None with a Mixture, which has all texts; got another text.")
-    with lock_checkpoints(checkpoints) as folder:
-        return _train(config, text, validation, folder.path, start, callbacks)
+    return Mixture([*mixture.texts, mix], [1 - data.mix_share, data.mix_share])
 
 
-def _train(
+def _texts(mixture: Mixture, validation: ParallelText | None) -> "Texts":
+    return mixture, validation
+
+
+def train_on(
+    read: "Callable[[], Texts]",
     config: Config,
-    mixture: Mixture,
-    validation: ParallelText | None,
-    folder: Path,
-    start: Start,
-    callbacks: Sequence[keras.callbacks.Callback],
+    *,
+    checkpoints: LockedFolder,
+    start: Start = FRESH,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
-    if validation is None and config.training.patience is not None:
-        raise InputError("patience needs validation text to watch; got none.")
+    """Trains as `train` does, on texts that are read where they are encoded.
+
+    On JAX that is another process, see `tensorflow_process`.
+
+    Args:
+        read: Returns the training texts and the pairs to validate on, or None; can be pickled.
+        config: As `train`.
+        checkpoints: The locked folder.
+        start: As `train`.
+        callbacks: As `train`.
+
+    Raises:
+        InputError: As `train`.
+    """
+    folder = checkpoints.path
     resume = isinstance(start, Resume)
     beginning: Fresh | FromRun = start.beginning if isinstance(start, Resume) else start
     config = beginning.configure(config)
@@ -124,100 +147,77 @@ def _train(
         )
     _check(config)
     if not resume:
-        check_removable(folder)
+        agree(lambda: check_removable(folder))
     keras.utils.set_random_seed(config.training.seed)
-    training: InMemoryText | StreamedText
-    text, *others = mixture.texts
-    if isinstance(text, ParallelFiles):
-        training = StreamedText(text, config, folder, reuse=resume)
-    else:
-        training = InMemoryText(text, config)
-    mixed = [MixedText(other, config) for other in others]
-    fingerprint = {
-        **training.fingerprint,
-        "validation": validation and digest_text(validation),
-        "mix": ",".join(each.fingerprint for each in mixed) or None,
-        "weights": mixture.weights and list(mixture.weights),
-        "start": beginning.fingerprint(),
-    }
-    state = open_state(folder, config, fingerprint, resume=resume)
-    given = config.data
-    batches: EpochBatches
-    tokenizers, batches = training.encode(beginning.tokenizers, [each.text for each in mixed])
-    config, (source, target) = training.config, tokenizers
-    _log_choice(given, config.data)
-    if mixed:
-        batches = mix_batches(batches, mixed, tokenizers, config, mixture.weights)
-    for name, digest in digests_of(tokenizers).items():
-        state.record_fingerprint(name, digest)
-    record_chosen(state, {name: getattr(config.data, name) for name in CHOSEN_FOR_TEXT})
-    validation_batches: EpochBatches | None = None
-    if validation is not None:
-        validation_batches = make_batches(
-            "Validation text", tokenizers, validation, config, shuffle=False
+    with _open_data(read, config, folder, reuse=resume) as data:
+        fingerprint, dropped = data.describe()
+        fingerprint = {**fingerprint, "start": beginning.fingerprint()}
+        state = open_state(folder, config, fingerprint, resume=resume)
+        encoded = data.encode(beginning.tokenizers)
+        config, tokenizers = encoded.config, encoded.tokenizers
+        for name, digest in digests_of(tokenizers).items():
+            state.record_fingerprint(name, digest)
+        record_chosen(state, {name: getattr(config.data, name) for name in CHOSEN_FOR_TEXT})
+        model = beginning.make_model(config, tokenizers)
+        own = [data.bleu_callback(model)]
+        if config.training.tensorboard:
+            own.append(keras.callbacks.TensorBoard(config.training.tensorboard))
+        if not resume:
+            # Of an earlier training; from here on nothing else is refused.
+            agree(lambda: remove_state(folder))
+        result = fit_model(
+            model,
+            config.training,
+            encoded.batches,
+            encoded.validation,
+            state=state,
+            callbacks=[*filter(None, own), *callbacks],
         )
-    if config.training.guided_alignment:
-        batches, validation_batches = guide(batches, validation_batches, tokenizers)
-    model = beginning.make_model(config, tokenizers)
-    if config.decoding.tag is not None:
-        source.tag_id(config.decoding.tag)  # Raises now, not when the run is opened.
-    # The texts of a training have their tags.
-    greedy = dataclasses.replace(config.decoding, beam_size=1, tag=None)
-    translator = Translator(model, source, greedy, target_tokenizer=target)
-    if not resume:
-        remove_state(folder)  # Of an earlier training; from here on nothing else is refused.
-    result = fit_model(
-        model,
-        config.training,
-        batches,
-        validation_batches,
-        state=state,
-        callbacks=[*_callbacks(config.training, translator, validation), *callbacks],
-    )
     config = dataclasses.replace(config, training=result.training)
     if config.data.copy_share and not config.decoding.copy:
         config = config.replace({"copy": (*COPIED_BY_DEFAULT, "unknown")})
     if config.training.guided_alignment:
         config = with_alignment(config, model)
+    source, target = tokenizers
     other = None if target is source else target
-    history = result.history | _dropped(training, *mixed)
-    return Run(config, source, result.model, history, other, result.adapter)
+    return Run(config, source, result.model, result.history | dropped, other, result.adapter)
 
 
-def _dropped(*texts: InMemoryText | StreamedText | MixedText) -> dict[str, list[float]]:
-    """Returns the number of pairs that cleaning dropped, of all texts, as a part of the history."""
-    counts: collections.Counter[str] = collections.Counter()
-    for text in texts:
-        for reason, count in text.dropped.items():
-            counts[f"dropped_{reason.replace(' ', '_')}"] += count
-    return {name: [float(count)] for name, count in counts.items()}
+def _open_data(
+    read: "Callable[[], Texts]", config: Config, folder: Path, *, reuse: bool
+) -> "contextlib.AbstractContextManager[TrainingData | DistantData]":
+    """Opens the data of a training where TensorFlow may run."""
+    if keras.backend.backend() == "tensorflow":
+        from ktransformer.fitting.training_data import TrainingData
+
+        data = TrainingData(read, config, folder, reuse=reuse, devices=count_devices())
+        return contextlib.nullcontext(data)
+    return open_data(read, config, folder, reuse=reuse, devices=count_devices())
 
 
 def _check(config: Config) -> None:
     """Creates, compiles and calls a small model, to report bad settings before encoding text."""
     config.decoding.check_lengths(config.model.max_length)
+    if config.training.tensorboard and keras.backend.backend() != "tensorflow":
+        raise InputError(
+            "tensorboard needs the training on TensorFlow, which writes its files; got "
+            f"tensorboard={config.training.tensorboard!r} on {keras.backend.backend()}."
+        )
     if config.training.tensorboard and "://" not in config.training.tensorboard:
         check_folder(config.training.tensorboard)
     own = None if config.data.shared_vocabulary else 8
     model = make_model(config, 8, source_vocabulary_size=own)
     adapt(model, config.training)
     compile_training_model(model, config.training, steps_per_epoch=_MANY)
-    _check_call(model, config.model)
-
-
-def _log_choice(before: DataConfig, chosen: DataConfig) -> None:
-    """Logs the settings of the data that were null and have been chosen."""
-    values = dataclasses.asdict(chosen).items()
-    words = [f"{name}={value}" for name, value in values if getattr(before, name) != value]
-    if words:
-        _log.info("Chosen for the size of the text: %s.", ", ".join(words))
+    if process_count() == 1:  # Several devices of several processes take no small batch.
+        _check_call(model, config.model)
 
 
 def _check_call(model: keras.Model, options: ModelConfig) -> None:
     ids = np.array([[4, 3]])  # No longer than the shortest `max_length`.
     try:
         model({"source": ids, "target": ids})
-    except (ValueError, TypeError, tf.errors.OpError) as error:
+    except _call_errors() as error:
         changed = ", ".join(
             f"{name}={value!r}"
             for name, value in dataclasses.asdict(options).items()
@@ -229,15 +229,10 @@ def _check_call(model: keras.Model, options: ModelConfig) -> None:
         raise InputError(f"A model with {changed} cannot be called: {reason}") from error
 
 
-def _callbacks(
-    options: TrainingConfig, translator: Translator, validation: ParallelText | None
-) -> list[keras.callbacks.Callback]:
-    callbacks: list[keras.callbacks.Callback] = []
-    if validation is not None and options.bleu_sentences:
-        chosen = slice(0, options.bleu_sentences)
-        callbacks.append(
-            BleuCallback(translator, validation.sources[chosen], validation.targets[chosen])
-        )
-    if options.tensorboard:
-        callbacks.append(keras.callbacks.TensorBoard(options.tensorboard))
-    return callbacks
+def _call_errors() -> tuple[type[Exception], ...]:
+    """Returns the errors of a call with settings that do not go together."""
+    if keras.backend.backend() != "tensorflow":
+        return ValueError, TypeError
+    import tensorflow as tf
+
+    return ValueError, TypeError, tf.errors.OpError

@@ -13,8 +13,8 @@ import numpy as np
 from ktransformer.config import Config
 from ktransformer.errors import InputError
 from ktransformer.files import new_folder
-from ktransformer.fitting.compiling import count_devices
 from ktransformer.fitting.defaults import choose_batch_tokens
+from ktransformer.fitting.fingerprint import digests_of
 from ktransformer.fitting.folder import SHARDS, remove_shards
 from ktransformer.fitting.pair_batches import (
     cleaning_of,
@@ -24,7 +24,7 @@ from ktransformer.fitting.pair_batches import (
     make_batches,
 )
 from ktransformer.fitting.vocabulary import Tokenizers, choose_vocabulary, train_tokenizers
-from ktransformer.tasks.span_copier import COPIED_BY_DEFAULT, use_symbols
+from ktransformer.tasks.span_copier import use_symbols
 from ktransformer.text import (
     MixedBatches,
     ParallelFiles,
@@ -38,6 +38,7 @@ from ktransformer.text import (
 )
 from ktransformer.text.batches import EpochBatches
 from ktransformer.text.corpus import interleave
+from ktransformer.text.span_symbols import COPIED_BY_DEFAULT
 
 _log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 10.0
@@ -49,6 +50,7 @@ class InMemoryText:
     Args:
         text: The pairs.
         config: The settings.
+        devices: How many devices share every batch.
 
     Attributes:
         fingerprint: The digest of the text, by name.
@@ -56,7 +58,7 @@ class InMemoryText:
         config: `config`; after `encode` with the settings that were chosen from the text.
     """
 
-    def __init__(self, text: ParallelText, config: Config) -> None:
+    def __init__(self, text: ParallelText, config: Config, *, devices: int = 1) -> None:
         if config.data.clean:
             text = text.cleaned(cleaning_of(config))
         log_dropped("Training text", text.dropped)
@@ -66,6 +68,7 @@ class InMemoryText:
             sources, targets = use_symbols(COPIED_BY_DEFAULT, text.sources, text.targets)
             text = dataclasses.replace(text, sources=sources, targets=targets)
         self._text, self.config = text.leave_out(length_bound(config)), config
+        self._devices = devices
 
     def encode(
         self, tokenizers: Tokenizers | None = None, others: Sequence[ParallelText] = ()
@@ -84,7 +87,7 @@ class InMemoryText:
             every = interleave([text, *others]) if others else text
             self.config = choose_vocabulary(self.config, every, len(every))
             tokenizers = train_tokenizers(every, self.config)
-        batches = _batches("Training text", tokenizers, text, self.config)
+        batches = _batches("Training text", tokenizers, text, self.config, self._devices)
         self.config = self.config.replace({"batch_tokens": batches.batch_tokens})
         return tokenizers, batches
 
@@ -100,6 +103,7 @@ class StreamedText:
         checkpoints: Folder of the training; the encoded text is written there.
         reuse: Whether to reuse encoded text that is there, whole and of the same text and
             settings.
+        devices: How many devices share every batch.
 
     Attributes:
         fingerprint: The digest of the text and the size of its shards, by name.
@@ -112,7 +116,13 @@ class StreamedText:
     """
 
     def __init__(
-        self, files: ParallelFiles, config: Config, checkpoints: Path, *, reuse: bool
+        self,
+        files: ParallelFiles,
+        config: Config,
+        checkpoints: Path,
+        *,
+        reuse: bool,
+        devices: int = 1,
     ) -> None:
         data = config.data
         for name in ("subword_alpha", "copy_share"):
@@ -124,7 +134,7 @@ class StreamedText:
         if data.clean:
             files = files.cleaned(cleaning_of(config))
         self._files, self.config = files, config
-        self._checkpoints, self._reuse = checkpoints, reuse
+        self._checkpoints, self._reuse, self._devices = checkpoints, reuse, devices
         self._survey = survey_files(
             files, sample_pairs=data.shard_pairs, bound=length_bound(config)
         )
@@ -186,7 +196,7 @@ class StreamedText:
             bucket_step=config.data.bucket_step,
             seed=config.training.seed,
             copies=config.training.copies,
-            row_multiple=count_devices(),
+            row_multiple=self._devices,
         )
         self.config = config.replace({"batch_tokens": batches.batch_tokens})
         return shards.tokenizers(), batches
@@ -253,6 +263,8 @@ def mix_batches(
     tokenizers: Tokenizers,
     config: Config,
     weights: Sequence[float] | None,
+    *,
+    devices: int = 1,
 ) -> MixedBatches:
     """Makes batches of a mixture; see `MixedBatches`.
 
@@ -262,6 +274,7 @@ def mix_batches(
         tokenizers: Those of the source and of the target.
         config: The settings.
         weights: Those of all texts.
+        devices: How many devices share every batch.
 
     Raises:
         InputError: No pair of a text is short enough.
@@ -270,7 +283,7 @@ def mix_batches(
     texts = [
         batches,
         *(
-            _batches(name, tokenizers, other.text, config)
+            _batches(name, tokenizers, other.text, config, devices)
             for name, other in zip(names, others, strict=True)
         ),
     ]
@@ -283,7 +296,9 @@ def mix_batches(
     return mixed
 
 
-def _batches(name: str, tokenizers: Tokenizers, text: ParallelText, config: Config) -> TokenBatches:
+def _batches(
+    name: str, tokenizers: Tokenizers, text: ParallelText, config: Config, devices: int
+) -> TokenBatches:
     """Encodes a text in memory, with a sampler of segmentations where one is asked for."""
     samplers, alpha = None, config.data.subword_alpha
     if alpha is not None:
@@ -292,14 +307,9 @@ def _batches(name: str, tokenizers: Tokenizers, text: ParallelText, config: Conf
             for tokenizer, side in zip(tokenizers, (text.sources, text.targets), strict=True)
         )
         samplers = source, target
-    return make_batches(name, tokenizers, text, config, shuffle=True, samplers=samplers)
-
-
-def digests_of(tokenizers: Tokenizers) -> dict[str, str]:
-    """Returns the SHA-256 of the tokenizer, and that of the target's if it is another."""
-    source, target = tokenizers
-    digests = {"tokenizer": source.sha256}
-    return digests if target is source else {**digests, "target_tokenizer": target.sha256}
+    return make_batches(
+        name, tokenizers, text, config, shuffle=True, samplers=samplers, devices=devices
+    )
 
 
 def digest_text(text: ParallelText) -> str:

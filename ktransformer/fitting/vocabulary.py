@@ -8,7 +8,7 @@ from ktransformer.config import Config, DataConfig
 from ktransformer.errors import InputError
 from ktransformer.fitting.defaults import choose_vocabulary_size
 from ktransformer.text import ParallelText, Tokenizer
-from ktransformer.text.copied_spans import SYMBOLS
+from ktransformer.text.span_symbols import SYMBOLS
 
 _log = logging.getLogger(__name__)
 _SMALL_SHARE = 0.5  # Of the requested vocabulary: fewer pieces cause a warning.

@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
+
 from ktransformer.config import Config
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_folder, new_folder
@@ -17,6 +19,7 @@ from ktransformer.saving.folder import (
 )
 from ktransformer.saving.weights import check_weights
 from ktransformer.text.special_ids import PAD_ID
+from ktransformer.text.stored_tokenizer import StoredTokenizer
 
 if TYPE_CHECKING:
     from ktransformer.saving.adapter import Adapter
@@ -154,7 +157,6 @@ def load_run(path: str | Path, *, check: bool = True, adapter: str | Path | None
             the configuration of a training; or the adapter is of other weights.
     """
     from ktransformer.saving.adapter import merge_adapter
-    from ktransformer.text import Tokenizer
 
     folder = open_folder(path, check=check)
     if folder.kind != RUN_KIND or "model" not in folder.config:
@@ -164,8 +166,9 @@ def load_run(path: str | Path, *, check: bool = True, adapter: str | Path | None
         )
     folder.check_files((TOKENIZER,), (TARGET_TOKENIZER,), check=check)
     config = Config.from_dict(folder.config)
-    tokenizer, target_path = Tokenizer.load(folder.path / TOKENIZER), folder.path / TARGET_TOKENIZER
-    target_tokenizer = Tokenizer.load(target_path) if target_path.is_file() else None
+    target_path = folder.path / TARGET_TOKENIZER
+    tokenizer = _load_tokenizer(folder.path / TOKENIZER)
+    target_tokenizer = _load_tokenizer(target_path) if target_path.is_file() else None
     model = folder.load_model(
         lambda found: check_model_of_run(found, folder.config, tokenizer, target_tokenizer)
     )
@@ -174,6 +177,15 @@ def load_run(path: str | Path, *, check: bool = True, adapter: str | Path | None
     if adapter is not None:
         merge_adapter(model, adapter)
     return Run(config, tokenizer, model, folder.history, target_tokenizer)
+
+
+def _load_tokenizer(path: Path) -> Any:
+    """Reads a tokenizer; on JAX one that is only passed on, for which TensorFlow is not needed."""
+    if keras.backend.backend() != "tensorflow":
+        return StoredTokenizer.load(path)
+    from ktransformer.text import Tokenizer
+
+    return Tokenizer.load(path)
 
 
 def check_model_of_run(

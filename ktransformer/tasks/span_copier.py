@@ -7,12 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.text import BaseTokenizer
-from ktransformer.text.copied_spans import SYMBOLS, CopiedSpans, take_out
+from ktransformer.text.copied_spans import CopiedSpans, take_out
 from ktransformer.text.restored_spans import restore
+from ktransformer.text.span_symbols import SYMBOLS
 from ktransformer.text.spans import SpanFinder
 
-COPIED_BY_DEFAULT = ("tags", "placeholders", "urls", "emails", "code", "emoji")
-"""What a training with symbols for spans makes the model copy; `unknown` comes on top."""
 _SYMBOL = re.compile("<c([0-9])>")
 
 

@@ -125,8 +125,6 @@ class TokenBatches(EpochBatches):
             counts them once.
         row_multiple: The number of rows of every batch is a multiple of this, for devices that
             share a batch: rows of padding are added. The pairs of a batch stay the same.
-        share: `(index, count)`, to keep only the rows of process `index`, from 0, of `count`
-            processes; `count` divides `row_multiple`.
         special_ids: The target tokenizer's `special_ids`; the padding is that of both sides.
         weights: The weight of each pair in the loss, above 0; None for 1.
 
@@ -149,7 +147,6 @@ class TokenBatches(EpochBatches):
         inserter: "SymbolInserter | None" = None,
         copies: int = 1,
         row_multiple: int = 1,
-        share: tuple[int, int] = (0, 1),
         special_ids: SpecialIds = DEFAULT_SPECIAL_IDS,
         weights: Sequence[float] | np.ndarray | None = None,
     ) -> None:
@@ -168,7 +165,7 @@ class TokenBatches(EpochBatches):
         self._sides = _join(sources), _join(targets)
         self._samplers, self._inserter, self._seed, self._copies = samplers, inserter, seed, copies
         self._draws = samplers is not None or inserter is not None
-        self._max_length, self._step, self._share = max_length, bucket_step, share
+        self._max_length, self._step = max_length, bucket_step
         self._special_ids = special_ids
         self._weights = None if weights is None else np.asarray(weights, "float32")
         self.weighted = weights is not None
@@ -222,16 +219,14 @@ class TokenBatches(EpochBatches):
         target = np.concatenate([start, labels[:, :-1]], axis=1)
         # A row of padding has no start token.
         target = np.where(labels == pad_id, pad_id, target).astype("int32")
-        index, count = self._share
-        own = slice(index * slot.size // count, (index + 1) * slot.size // count)
         source, target, labels = (
-            np.tile(ids[own], (self._copies, 1)) for ids in (source, target, labels)
+            np.tile(ids, (self._copies, 1)) for ids in (source, target, labels)
         )
         inputs = {"source": source, "target": target}
         if self._weights is None:
             return inputs, labels
         weights = np.pad(self._weights[slot.rows], (0, slot.size - len(slot.rows)))
-        return inputs, labels, np.tile(weights[own], self._copies)
+        return inputs, labels, np.tile(weights, self._copies)
 
 
 def with_weights(batch: Batch) -> Batch:

@@ -18,8 +18,6 @@ from ktransformer.text.scan import last_true, next_true, places_of, shift
 from ktransformer.text.spans import SpanFinder, Spans, with_edges
 from ktransformer.text.tag_pairs import pair_tags
 
-SYMBOLS = tuple(f"<c{i}>" for i in range(10))
-"""What stands for the spans of a text, in order of appearance; the eleventh is the first again."""
 EDGE, SPACE, WORD, UNSPACED, OPENS, CLOSES = range(6)
 """Kinds of characters, for the spaces between them."""
 FAR, TOUCHES, SPACED = range(3)

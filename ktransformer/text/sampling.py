@@ -1,13 +1,16 @@
 """Subword sampling: every epoch trains on new segmentations of a text."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.text.buckets import JoinedIds
 from ktransformer.text.piece_model import find_unlisted, open_processor
-from ktransformer.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from ktransformer.text.tokenizer import Tokenizer
 
 
 class SubwordSampler:
@@ -38,7 +41,7 @@ class SubwordSampler:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, lines: Sequence[str], *, alpha: float, best: int = 64
+        self, tokenizer: "Tokenizer", lines: Sequence[str], *, alpha: float, best: int = 64
     ) -> None:
         if not alpha > 0 or best < 1:
             raise InputError(

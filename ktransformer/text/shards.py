@@ -6,10 +6,9 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.text.batches import Batch, EpochBatches, TokenBatches
@@ -17,7 +16,9 @@ from ktransformer.text.buckets import Buckets, JoinedIds
 from ktransformer.text.corpus import ParallelFiles
 from ktransformer.text.line_limits import LengthBound, cut_line
 from ktransformer.text.special_ids import SpecialIds
-from ktransformer.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from ktransformer.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 _INDEX, _TOKENIZER, _TARGET_TOKENIZER = "index.json", "tokenizer.model", "target_tokenizer.model"
@@ -63,7 +64,7 @@ class _ShardFiles:
 
 def write_shards(
     folder: str | Path,
-    tokenizer: Tokenizer,
+    tokenizer: "Tokenizer",
     files: ParallelFiles,
     *,
     pairs: int,
@@ -72,7 +73,7 @@ def write_shards(
     bound: LengthBound | None = None,
     about: dict[str, Any] | None = None,
     on_block: Callable[[int], None] = lambda done: None,
-    target_tokenizer: Tokenizer | None = None,
+    target_tokenizer: "Tokenizer | None" = None,
     weighted: bool = False,
 ) -> None:
     """Encodes parallel text and deals its pairs out to shards, in constant memory.
@@ -153,7 +154,9 @@ def write_shards(
     (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
 
 
-def _encode(tokenizer: Tokenizer, lines: list[str], max_length: int) -> JoinedIds:
+def _encode(tokenizer: "Tokenizer", lines: list[str], max_length: int) -> JoinedIds:
+    import tensorflow as tf
+
     lines = [cut_line(line, max_length) for line in lines]
     ragged = tokenizer.encode(tf.constant(lines, tf.string))
     return JoinedIds(ragged.flat_values.numpy(), ragged.row_splits.numpy())
@@ -225,7 +228,7 @@ class Shards:
         """The total number of tokens of the longer sides of all pairs."""
         return int(sum(counts @ np.arange(len(counts)) for counts in self.pairs_by_length))
 
-    def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
+    def tokenizers(self) -> "tuple[Tokenizer, Tokenizer]":
         """Reads the tokenizers of the source and of the target, which may be one.
 
         Raises:
@@ -236,7 +239,9 @@ class Shards:
             return source, source
         return source, self._read_tokenizer(_TARGET_TOKENIZER, self._target_tokenizer)
 
-    def _read_tokenizer(self, name: str, digest: str) -> Tokenizer:
+    def _read_tokenizer(self, name: str, digest: str) -> "Tokenizer":
+        from ktransformer.text.tokenizer import Tokenizer
+
         model = _content(self.folder / name)
         if hashlib.sha256(model).hexdigest() != digest:
             raise _damaged(self.folder / name)

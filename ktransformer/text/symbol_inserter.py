@@ -1,15 +1,18 @@
 """Puts the symbols of copied spans into training pairs, at places that correspond."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.text.buckets import JoinedIds
-from ktransformer.text.copied_spans import SYMBOLS
 from ktransformer.text.lexicon import train_lexicon
 from ktransformer.text.piece_model import SPACE
-from ktransformer.text.tokenizer import Tokenizer
+from ktransformer.text.span_symbols import SYMBOLS
+
+if TYPE_CHECKING:
+    from ktransformer.text.tokenizer import Tokenizer
 
 _LEXICON_PAIRS = 10_000  # Pairs that the lexicon is learnt from.
 _BEST = 2  # Translations of a piece that count as aligned.
@@ -43,7 +46,7 @@ class SymbolInserter:
 
     def __init__(
         self,
-        tokenizers: tuple[Tokenizer, Tokenizer],
+        tokenizers: "tuple[Tokenizer, Tokenizer]",
         sources: Sequence[np.ndarray],
         targets: Sequence[np.ndarray],
         share: float,
@@ -155,8 +158,8 @@ class SymbolInserter:
 
 
 def _likely(
-    source: Tokenizer,
-    target: Tokenizer,
+    source: "Tokenizer",
+    target: "Tokenizer",
     sources: Sequence[np.ndarray],
     targets: Sequence[np.ndarray],
 ) -> np.ndarray:
@@ -173,7 +176,7 @@ def _likely(
     ).translations
 
 
-def _kinds_of_pieces(tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+def _kinds_of_pieces(tokenizer: "Tokenizer") -> tuple[np.ndarray, np.ndarray]:
     """Returns which pieces begin a word, and which continue one: boolean `[V]` each."""
     pieces = tokenizer.pieces(range(tokenizer.vocabulary_size))
     ordinary = np.isin(np.arange(len(pieces)), tokenizer.ordinary_ids)

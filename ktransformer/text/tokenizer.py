@@ -20,9 +20,6 @@ from ktransformer.text.piece_model import (
     decoding_model,
     find_foreign,
     find_languages,
-    find_line_end,
-    find_symbols,
-    find_tags,
     find_unlisted,
     known_characters,
     lite_obstacle,
@@ -30,7 +27,8 @@ from ktransformer.text.piece_model import (
     remove_pieces_with,
 )
 from ktransformer.text.piece_table import renumber_pieces
-from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID, SpecialIds
+from ktransformer.text.special_ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from ktransformer.text.stored_tokenizer import StoredTokenizer
 
 # What SentencePiece leaves out is longer, unless it is told so; then the model says it, too.
 _SENTENCE_BYTES = 4192
@@ -94,27 +92,11 @@ class Tokenizer(BaseTokenizer):
 
     def __init__(self, model: bytes) -> None:
         super().__init__(name="tokenizer")
-        processor = open_processor(model)
-        broken = find_line_end(model)
-        if broken is not None:
-            raise InputError(
-                "No piece of a tokenizer may hold a line end, for a text is one line; "
-                f"got {processor.id_to_piece(broken)!r}, id {broken}."
-            )
-        self.model = model
-        unlisted = find_unlisted(model)
-        self.vocabulary_size: int = processor.vocab_size() if unlisted is None else unlisted
-        symbols = find_symbols(model)
-        self.special_ids = SpecialIds(
-            start=processor.bos_id(),
-            end=processor.eos_id(),
-            pad=processor.pad_id(),
-            unknown=processor.unk_id(),
-            mask=symbols.pop(MASK, None),
-        ).checked(self.vocabulary_size)
+        stored = StoredTokenizer(model)
+        self.model, self.vocabulary_size = model, stored.vocabulary_size
+        self.special_ids, self.tags = stored.special_ids, stored.tags
         self.mask_token = None if self.special_ids.mask is None else MASK
-        self.symbols = symbols
-        self.tags = find_tags(model)
+        self.symbols = symbols = stored.symbols
         self.symbol_count = len(symbols) + (self.mask_token is not None)
         self._symbols_end = self.vocabulary_size - self.symbol_count
         if symbols:
@@ -134,8 +116,9 @@ class Tokenizer(BaseTokenizer):
         if foreign:
             self._decoder = form(decoding_model(model), add_eos=True)
         self._kinds = None
+        unlisted = find_unlisted(model)
         if unlisted is not None:
-            kinds = np.full(processor.vocab_size(), _LISTED, np.int32)
+            kinds = np.full(open_processor(model).vocab_size(), _LISTED, np.int32)
             kinds[unlisted:] = _UNLISTED
             kinds[[*foreign, self.special_ids.unknown] if foreign else []] = _FOREIGN
             self._kinds = kinds

@@ -42,10 +42,11 @@ def fit_ids(
         return TokenBatches(
             ids,
             ids[::-1],
-            batch_tokens=112,
+            batch_tokens=config.data.batch_tokens,
             max_length=16,
             bucket_step=config.data.bucket_step,
             shuffle=shuffle,
+            copies=config.training.copies,
             row_multiple=count_devices(),
         )
 

@@ -73,14 +73,14 @@ def test_the_folder_is_held_until_the_run_is_saved(sides, tmp_path, monkeypatch)
 
 def test_a_training_that_was_cut_meanwhile_is_kept(sides, tmp_path, monkeypatch, capsys):
     kept = tmp_path / "run.checkpoints" / "training.npz"
-    open_files = training_of_runs.open_files
+    lock = training_of_runs.lock_checkpoints
 
-    def read_slowly(*arguments, **options):
+    def lock_late(*arguments, **options):
         kept.parent.mkdir()
         kept.touch()
-        return open_files(*arguments, **options)
+        return lock(*arguments, **options)
 
-    monkeypatch.setattr(training_of_runs, "open_files", read_slowly)
+    monkeypatch.setattr(training_of_runs, "lock_checkpoints", lock_late)
     assert "go on with --resume" in refusal(capsys, *train_arguments(*sides, tmp_path / "run"))
     assert kept.exists()
 
@@ -139,10 +139,10 @@ def saving(monkeypatch):
     """Trains nothing, keeps a state, and calls what is appended in the place of saving."""
     calls = []
 
-    def train(config, text, validation, *, checkpoints, **others):
+    def train(read, config, *, checkpoints, **others):
         np.savez(checkpoints.path / "training.npz", np.arange(3))
 
-    monkeypatch.setattr(training_of_runs, "train", train)
+    monkeypatch.setattr(training_of_runs, "train_on", train)
     monkeypatch.setattr(training_of_runs, "save_run", lambda *arguments, **options: calls[0]())
     return calls
 

@@ -16,11 +16,29 @@ sys.modules["tensorflow"] = sys.modules["tensorflow_text"] = None
 from pathlib import Path
 import keras
 from ktransformer.fitting import count_devices
+from ktransformer.fitting.sharding import ShardedDataParallel
 from tests.fitting.small_fit import Losses, fit_ids
 
 folder, plain, rest = Path(sys.argv[1]), Losses(), Losses()
 results = {"plain": fit_ids(folder / "plain", [plain], dropout=0), "losses": plain.losses}
+pairs = {"rdrop_alpha": 2.0, "accumulate_batches": 2, "bucket_step": 16, "batch_tokens": 128}
+one, two = Losses(), Losses()
+fit_ids(folder / "one", [one], dropout=0.2, **pairs)
 keras.distribution.set_distribution(keras.distribution.DataParallel())
+fit_ids(folder / "two", [two], dropout=0.2, **pairs)
+results["r-drop"] = one.losses, two.losses
+
+class Bytes(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        shards = [variable.value.addressable_shards for variable in variables]
+        self.bytes = [sum(each[i].data.nbytes for each in shards) for i in range(2)]
+        self.whole = sum(variable.value.nbytes for variable in variables)
+
+sharded, kept = Losses(), Bytes()
+with ShardedDataParallel(["cpu:0", "cpu:1"]).scope():
+    fit_ids(folder / "sharded", [sharded, kept], dropout=0.2, **pairs)
+results["sharded"], results["bytes"] = sharded.losses, [kept.whole, *kept.bytes]
 assert count_devices() == 2
 whole = Losses()
 settings = {"dropout": 0.3, "optimizer": "muon", "bucket_step": 16}  # One shape, to compile less.
@@ -62,6 +80,19 @@ def test_jax_has_the_losses_of_tensorflow(on_jax, tmp_path):
     np.testing.assert_allclose(on_jax[1]["losses"], here.losses, rtol=1e-5)
     for name, values in history.items():
         np.testing.assert_allclose(on_jax[1]["plain"][name], values, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.long
+def test_devices_that_share_the_weights_have_the_losses_of_one_and_half_of_the_bytes(on_jax):
+    np.testing.assert_allclose(on_jax[1]["sharded"], on_jax[1]["r-drop"][0], rtol=1e-5)
+    whole, *devices = on_jax[1]["bytes"]
+    assert max(devices) < 0.6 * whole, on_jax[1]["bytes"]
+
+
+@pytest.mark.long
+def test_two_jax_devices_have_the_r_drop_losses_of_one(on_jax):
+    one, two = on_jax[1]["r-drop"]
+    np.testing.assert_allclose(two, one, rtol=1e-5)
 
 
 @pytest.mark.long

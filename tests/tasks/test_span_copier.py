@@ -15,7 +15,7 @@ from ktransformer.tasks import Translator
 from ktransformer.tasks.span_copier import use_symbols
 from ktransformer.text import Tokenizer
 from ktransformer.text.buckets import JoinedIds
-from ktransformer.text.copied_spans import SYMBOLS
+from ktransformer.text.span_symbols import SYMBOLS
 from ktransformer.text.spans import KINDS
 from ktransformer.text.symbol_inserter import SymbolInserter
 from tests.small_run import number_pairs

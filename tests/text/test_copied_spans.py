@@ -11,8 +11,9 @@ from ai_edge_litert.interpreter import InterpreterWithCustomOps
 
 from ktransformer.errors import InputError
 from ktransformer.text.code_points import to_bytes, to_code_points
-from ktransformer.text.copied_spans import SYMBOLS, take_out
+from ktransformer.text.copied_spans import take_out
 from ktransformer.text.restored_spans import restore
+from ktransformer.text.span_symbols import SYMBOLS
 from ktransformer.text.spans import KINDS, SpanFinder
 
 _KNOWN = "".join(map(chr, range(32, 127))) + "äöüßÄÖÜ"

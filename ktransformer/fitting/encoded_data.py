@@ -1,0 +1,24 @@
+"""The encoded text of a training; read without TensorFlow."""
+
+import dataclasses
+from typing import Any
+
+from ktransformer.config import Config
+from ktransformer.text.batches import EpochBatches
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedData:
+    """Text as a training reads it.
+
+    Attributes:
+        config: The settings, those of the data chosen from the text where they were null.
+        tokenizers: Those of the source and of the target: one object twice for a shared vocabulary.
+        batches: The training batches.
+        validation: The validation batches, or None.
+    """
+
+    config: Config
+    tokenizers: tuple[Any, Any]
+    batches: EpochBatches
+    validation: EpochBatches | None

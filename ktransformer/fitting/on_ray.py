@@ -1,0 +1,162 @@
+"""A training on the workers of a Ray cluster, which Ray Train restarts from the last state."""
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ktransformer.errors import InputError
+from ktransformer.runtime.process_environment import process_environment
+
+_BEFORE_KERAS = {"KERAS_BACKEND": "jax"}
+_PASSED_ON = ("JAX_", "XLA_", "NCCL_", "PYTHONPATH", "TF_CPP_MIN_LOG_LEVEL")  # Begins of names.
+
+
+class _Story:
+    """What the driver learns of the workers, and they of those before them; a Ray actor."""
+
+    def __init__(self) -> None:
+        self._starts = 0
+        self._refusal: str | None = None
+
+    def begin(self) -> int:
+        """Counts a start of the training; returns how many there were before."""
+        self._starts += 1
+        return self._starts - 1
+
+    def refuse(self, sentence: str) -> None:
+        """Records an error of the user's input, with which no restart would help."""
+        self._refusal = sentence
+
+    def refusal(self) -> str | None:
+        """Returns that error."""
+        return self._refusal
+
+
+def train_on_ray(
+    train: Callable[[bool], None],
+    *,
+    address: str,
+    workers: int,
+    folder: str | Path,
+    max_failures: int = 100,
+) -> None:
+    """Runs a training on JAX in worker processes of a Ray cluster.
+
+    All workers see the files of the training under the same paths: one machine, or a shared folder.
+    If a worker or a node is lost, Ray Train starts all workers anew, and they go on from the last
+    state. Where the cluster has GPUs each worker gets one, else a CPU.
+
+    Args:
+        train: Called in every worker with whether an earlier start may have left a state; it trains
+            with the processes that the environment names. Can be pickled.
+        address: The cluster's address, `auto` for the one that runs on this machine, or `local` to
+            start one for this training alone.
+        workers: The number of workers, at least 1.
+        folder: A folder that all workers see; Ray's own files are in a new one within it, which is
+            removed at the end.
+        max_failures: How often workers may be lost.
+
+    Raises:
+        InputError: Ray is not installed, there is no such cluster, it has too few CPUs or GPUs,
+            `train` raises an `InputError`, or workers are lost too often.
+    """
+    try:
+        import ray
+        from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.v2.api.exceptions import TrainingFailedError
+        from ray.train.v2.jax import JaxTrainer
+        from ray.train.v2.jax.config import JaxConfig
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    except ImportError as error:
+        raise InputError("--ray needs Ray: pip install 'ktransformer[ray]'.") from error
+    started = not ray.is_initialized()
+    if started:
+        try:
+            ray.init(address=address)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"There is no Ray cluster at {address}: {error}") from error
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    scratch = tempfile.mkdtemp(prefix=".ray.", dir=folder)
+    try:
+        _check_resources(ray.cluster_resources(), workers)
+        gpus = ray.cluster_resources().get("GPU", 0) >= workers
+        # On the driver's node: another one may be lost.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        story: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Story).remote()
+        environment = {
+            name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)
+        }
+        trainer = JaxTrainer(
+            _work,
+            train_loop_config={"train": train, "story": story, "folder": os.getcwd()},
+            # The training joins its processes itself.
+            jax_config=JaxConfig(use_tpu=False, use_gpu=False),
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu=gpus,
+                resources_per_worker={"GPU": 1} if gpus else {"CPU": 1},
+            ),
+            run_config=RunConfig(
+                name="training",
+                storage_path=scratch,
+                failure_config=FailureConfig(max_failures=max_failures),
+                worker_runtime_env={"env_vars": {**environment, **_BEFORE_KERAS}},
+            ),
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            raise InputError(
+                f"Workers of the training were lost more than {max_failures} times, or failed; "
+                "their log says why. --resume goes on from the last state."
+            ) from error
+        refusal = ray.get(story.refusal.remote())
+        if refusal is not None:
+            raise InputError(refusal)
+    finally:
+        if started:
+            ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_resources(resources: dict[str, float], workers: int) -> None:
+    available = max(resources.get("CPU", 0), resources.get("GPU", 0))
+    if available < workers:
+        raise InputError(
+            f"--workers must be at most the CPUs or GPUs of the cluster, {available:.0f} here; got "
+            f"{workers}."
+        )
+
+
+def _work(settings: dict[str, Any]) -> None:
+    """Trains in one worker."""
+    import ray
+    from ray.train import get_context
+    from ray.train.collective import broadcast_from_rank_zero
+
+    story, context = settings["story"], get_context()
+    rank, count = context.get_world_rank(), context.get_world_size()
+    told = None
+    if rank == 0:
+        address = _free_address(ray.util.get_node_ip_address())
+        told = address, ray.get(story.begin.remote()), ray.get(story.refusal.remote())
+    address, earlier, refusal = broadcast_from_rank_zero(told)
+    if refusal is not None:  # Of one worker, while the others trained.
+        return
+    os.chdir(settings["folder"])
+    os.environ.update(process_environment(rank, count, address))
+    try:
+        settings["train"](earlier > 0)
+    except InputError as error:
+        ray.get(story.refuse.remote(str(error)))
+
+
+def _free_address(host: str) -> str:
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("", 0))
+        return f"{host}:{free.getsockname()[1]}"
