@@ -1,7 +1,6 @@
-"""`ktransformer translate`: translates stdin to stdout."""
+"""`ktransformer translate`: translates stdin to stdout, or files to files."""
 
 import argparse
-import functools
 import logging
 import os
 import stat
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ktransformer.cli.annotations import add_annotations, annotate_lines
 from ktransformer.cli.controls import add_controls, find_controls
+from ktransformer.cli.corpus import add_corpus, run_corpus
 from ktransformer.cli.engine import add_engine, open_engine, warn_of_texts
 from ktransformer.cli.options import positive
 from ktransformer.cli.progress import Progress
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-HELP = "translate stdin to stdout, line by line"
+HELP = "translate stdin to stdout, line by line, or files to files"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a terminology: on each line a source term, a tab and the target term to be written "
         "for it",
     )
+    add_corpus(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the translations of each line, in the order of the lines, or of a document."""
+    """Prints the translations of each line, in order, or of a document; or translates files."""
+    if run_corpus(options):
+        return
     if options.document:
         _run_document(options)
     else:
@@ -87,6 +90,7 @@ def _run_document(options: argparse.Namespace) -> None:
 
 
 def _run_lines(options: argparse.Namespace) -> None:
+    from ktransformer.corpora.lines import on_one_line
     from ktransformer.engines import TermTranslation, translate_blocks
     from ktransformer.text.line_blocks import read_blocks
     from ktransformer.text.unknown_characters import UnknownCharacters
@@ -112,7 +116,7 @@ def _run_lines(options: argparse.Namespace) -> None:
             for each in translations
             if isinstance(each, TermTranslation)
         )
-        texts = [_on_one_line(text) for each in translations for text in each.texts]
+        texts = [on_one_line(text) for each in translations for text in each.texts]
         sources = [line for line, each in zip(read, translations, strict=True) for _ in each.texts]
         for line in annotate_lines(engine, options, sources, texts):
             print(line)
@@ -125,28 +129,26 @@ def _run_lines(options: argparse.Namespace) -> None:
 
 def _find_translation(engine: "Engine", options: argparse.Namespace) -> Callable[[list[str]], Any]:
     """Returns the translation of a batch; raises before anything is read."""
+    from ktransformer.corpora.job import find_translation
+
     controls = find_controls(options)
     if options.terms is not None:
         if controls is not None:
             raise InputError("--terms does not go with options of the search.")
         return _with_terms(engine, options)
-    if controls is None:
-        engine.find_signature(options.n_best)
-        return functools.partial(engine.translate_n_best, n_best=options.n_best)
-    engine.translate_controlled([], n_best=options.n_best, **controls)
-    return functools.partial(engine.translate_controlled, n_best=options.n_best, **controls)
+    return find_translation(engine, n_best=options.n_best, controls=controls)
 
 
 def _with_terms(engine: "Engine", options: argparse.Namespace) -> Callable[[list[str]], Any]:
     """Returns the translation of a batch with the terminology of a file."""
+    from ktransformer.corpora.job import find_translation
     from ktransformer.text.terms import check_terms, read_terms
 
     if options.n_best > 1:
         raise InputError(f"--n-best must be 1 with --terms; got {options.n_best}.")
     terms = read_terms(options.terms)
     check_terms(terms, characters=engine.description.target_characters, origin=options.terms)
-    engine.translate_with_terms([], terms)
-    return functools.partial(engine.translate_with_terms, terms=terms)
+    return find_translation(engine, terms=terms)
 
 
 def _keep(blocks: Iterable[Sequence[str]], read: list[str]) -> Iterator[Sequence[str]]:
@@ -154,11 +156,6 @@ def _keep(blocks: Iterable[Sequence[str]], read: list[str]) -> Iterator[Sequence
     for block in blocks:
         read[:] = block
         yield block
-
-
-def _on_one_line(text: str) -> str:
-    """Replaces line breaks, which a model with byte pieces may give, by spaces."""
-    return text.replace("\n", " ").replace("\r", " ")
 
 
 def _bytes_left(descriptor: int) -> int | None:

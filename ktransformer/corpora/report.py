@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from ktransformer.text.unknown_characters import UnknownCharacters
+
 
 @dataclasses.dataclass
 class Report:
@@ -12,7 +14,7 @@ class Report:
 
     Attributes:
         texts: Texts that were translated; of a text's documents, its lines.
-        truncated: Texts that were cut to the longest that the model reads.
+        truncated: Texts that were cut to the most tokens that the model reads.
         missing_terms: Terms of the sources that are not in their translations.
         broken: Parts of sentences of documents that were too long for the model.
         unknown_texts: Texts with characters that the tokenizer does not know.
@@ -29,6 +31,26 @@ class Report:
     def fields(self) -> dict[str, Any]:
         """Returns the counts by name."""
         return dataclasses.asdict(self)
+
+    def warnings(self) -> list[str]:
+        """Returns a sentence for each count that a user should know of."""
+        sentences = []
+        if self.truncated:
+            sentences.append(f"{self.truncated} texts were cut to the most tokens of the model.")
+        if self.broken:
+            sentences.append(
+                f"Sentences of more tokens than the model reads were broken into {self.broken} "
+                "parts."
+            )
+        if self.missing_terms:
+            sentences.append(
+                f"{self.missing_terms} terms of the source are not in the translations."
+            )
+        if self.unknown_texts:
+            unknown = UnknownCharacters(None)
+            unknown.texts, unknown.counts = self.unknown_texts, Counter(self.unknown)
+            sentences.append(str(unknown))
+        return sentences
 
 
 def total(reports: Iterable[Report]) -> Report:
