@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -98,6 +100,15 @@ def test_a_cluster_gives_the_bytes_of_a_single_process(nodes, lite_file, tmp_pat
 def test_killed_processes_and_nodes_change_no_byte(nodes, lite_file, inputs, tmp_path):
     texts_at_kills, killed = [], []
 
+    def kill_one():
+        """Waits until a process translates, and kills it."""
+        while not (found := nodes.translating()):
+            time.sleep(0.005)
+        os.kill(found[0], signal.SIGKILL)
+        killed.append(found[0])
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+
     def on_progress(progress):
         """Kills a process after a quarter of the texts, a node after a half and three quarters."""
         if progress.texts < (len(texts_at_kills) + 1) * progress.total / 4:
@@ -106,14 +117,14 @@ def test_killed_processes_and_nodes_change_no_byte(nodes, lite_file, inputs, tmp
             return
         texts_at_kills.append(progress.texts)
         if len(texts_at_kills) == 1:
-            killed.extend(nodes.translating()[:1])
-            os.kill(killed[0], signal.SIGKILL)
+            killer.start()
         else:
             nodes.replace_one()
 
     report = translate(
         lite_file, inputs, tmp_path / "ray", ray=nodes.cluster.address, on_progress=on_progress
     )
+    killer.join(1)
     assert len(killed) == 1
     assert len(texts_at_kills) == 3
     assert report == translate(lite_file, inputs, tmp_path / "single")
