@@ -7,12 +7,14 @@ them; so does a Ray cluster on this machine (a head without a CPU, two nodes of 
 which a node is killed and replaced twice, at a third and at two thirds of the shards; and one and
 two workers translate a tenth each. Every output is compared with the single process's, byte by
 byte. Printed are the lines a second of the second half of the shards (so that no worker still opens
-its model), and the peaks of resident memory of the driver and of the largest worker.
+its model), the peaks of resident memory of the driver and of the largest worker, and the driver's
+processor time. The run `check` times the driver's check of the input alone.
 """
 
 import argparse
 import dataclasses
 import filecmp
+import os
 import random
 import subprocess
 import sys
@@ -23,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from export.benchmark.machine import describe
+from ktransformer.corpora.formats import open_format
+from ktransformer.corpora.job import Job
 from ktransformer.text import read_lines
 
 _POLL_SECONDS = 0.2
 _TITLE = b"ray::run_shard"  # What Ray calls a process while it translates a shard.
-RUNS = ("single", "tenth", "one", "two", "killed")
+RUNS = ("check", "single", "tenth", "one", "two", "killed")
 
 
 @dataclasses.dataclass
@@ -39,12 +43,14 @@ class Run:
         rate: Lines a second in the second half of the shards.
         driver_mb: Peak of the command's resident memory, in MiB.
         worker_mb: That of the largest process of Ray that translated; 0 without Ray.
+        driver_seconds: Processor time of the command.
     """
 
     seconds: float = 0.0
     rate: float = 0.0
     driver_mb: float = 0.0
     worker_mb: float = 0.0
+    driver_seconds: float = 0.0
 
 
 def main() -> None:
@@ -59,10 +65,16 @@ def main() -> None:
     options = parser.parse_args()
     whole, tenth = make_corpora(options)
     print(describe())
-    print("| run | lines | seconds | lines a second | driver, MiB | worker, MiB | same bytes |")
-    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    print(
+        "| run | lines | seconds | lines a second | driver, MiB | worker, MiB | driver, CPU s | "
+        "same bytes |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in options.runs:
         source, lines = (tenth, options.lines // 10) if name in _TENTHS else (whole, options.lines)
+        if name == "check":
+            print(f"| check | {lines} | | {check_rate(options, source, lines):.0f} | | | | |")
+            continue
         if name in ("single", "tenth"):
             run = watch(options, name, source, lines, [])
         else:
@@ -73,7 +85,7 @@ def main() -> None:
         same = filecmp.cmp(reference, options.work / name / source.name, shallow=False)
         print(
             f"| {name} | {lines} | {run.seconds:.0f} | {run.rate:.0f} | {run.driver_mb:.0f} | "
-            f"{run.worker_mb:.0f} | {'yes' if same else 'NO'} |",
+            f"{run.worker_mb:.0f} | {run.driver_seconds:.1f} | {'yes' if same else 'NO'} |",
             flush=True,
         )
 
@@ -119,6 +131,7 @@ def watch(
         process = subprocess.Popen(line, stderr=log)
         while process.poll() is None:
             run.driver_mb = max(run.driver_mb, peak_mb(process.pid))
+            run.driver_seconds = max(run.driver_seconds, cpu_seconds(process.pid))
             run.worker_mb = max(run.worker_mb, *map(peak_mb, translating()), 0.0)
             done = sum(path.is_file() for path in output.glob(".translation/parts/*/*"))
             if done > seen[-1][1]:
@@ -133,6 +146,16 @@ def watch(
         (start, first), (end, last) = half[0], half[-1]
         run.rate = (last - first) / total * lines / (end - start)
     return run
+
+
+def check_rate(options: argparse.Namespace, source: Path, lines: int) -> float:
+    """Returns the lines a second at which the input is checked and cut into shards."""
+    reader = open_format(Job(options.model, shard_bytes=options.shard_bytes))
+    start = time.perf_counter()
+    checked = sum(shard.count for shard in reader.survey(str(source)))
+    if checked != lines:
+        sys.exit(f"{checked} of {lines} lines were checked.")
+    return lines / (time.perf_counter() - start)
 
 
 def translating() -> Iterator[int]:
@@ -153,6 +176,15 @@ def peak_mb(pid: int) -> float:
         return 0.0
     found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(found[0]) / 1024 if found else 0.0
+
+
+def cpu_seconds(pid: int) -> float:
+    """Returns the processor time of a process; 0 for one that has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Nodes:

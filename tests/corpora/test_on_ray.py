@@ -145,6 +145,7 @@ def test_what_is_wrong_in_a_worker_is_one_sentence(nodes, lite_file, inputs, tmp
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.long
 def test_a_killed_driver_goes_on(nodes, lite_file, tmp_path):
     source = write_lines(tmp_path / "a.txt", number_lines(40_000))
     output = tmp_path / "out"
@@ -164,6 +165,7 @@ def test_a_killed_driver_goes_on(nodes, lite_file, tmp_path):
     assert files_of(output) == files_of(tmp_path / "whole")
 
 
+@pytest.mark.long
 def test_a_cluster_of_ones_own_ends_with_the_command(lite_file, inputs, tmp_path):
     line = corpus_command(lite_file, inputs, tmp_path / "ray", "--ray", "--workers", 2)
     result = subprocess.run(
@@ -189,6 +191,7 @@ def test_a_missing_ray_is_said_in_a_sentence(lite_file, inputs, tmp_path, monkey
         translate(lite_file, inputs, tmp_path / "out", ray="local")
 
 
+@pytest.mark.long
 def test_the_command_needs_no_ray_without_the_option(lite_file, inputs, tmp_path):
     code = (
         "import sys; sys.modules['ray'] = None\n"

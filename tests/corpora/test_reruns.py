@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import resource
 import subprocess
 
 import pytest
@@ -58,6 +59,7 @@ def test_only_what_has_changed_is_translated_again(lite_file, inputs, tmp_path):
     assert files_of(output)["more.txt"] == b"12\n"
 
 
+@pytest.mark.long
 def test_a_killed_command_goes_on_and_keeps_its_parts(lite_file, tmp_path):
     source = write_lines(tmp_path / "a.txt", number_lines(40_000))
     output = tmp_path / "out"
@@ -114,6 +116,20 @@ def _interrupt_at(texts):
             raise KeyboardInterrupt
 
     return on_progress
+
+
+def test_a_full_disk_leaves_what_is_done(lite_file, inputs, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))  # A larger file fails so.
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            translate(lite_file, inputs, tmp_path / "out", n_best=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files_of(tmp_path / "out") == {}
+    translate(lite_file, inputs, tmp_path / "out", n_best=3)
+    translate(lite_file, inputs, tmp_path / "whole", n_best=3)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
 
 def test_two_processes_do_not_write_one_output(lite_file, inputs, tmp_path):
