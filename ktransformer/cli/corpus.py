@@ -1,6 +1,7 @@
 """The files of `translate --input ... --output`: whole corpora, in this process or on Ray."""
 
 import argparse
+import contextlib
 import logging
 import sys
 from typing import TYPE_CHECKING
@@ -92,28 +93,29 @@ def _translate(options: argparse.Namespace) -> None:
 
     more = {} if options.shard_bytes is None else {"shard_bytes": options.shard_bytes}
     reporter = _Reporter()
-    report = translate_corpus(
-        options.model,
-        options.input,
-        options.output,
-        ray=options.ray,
-        workers=options.workers if options.ray is not None else options.threads,
-        format=options.format,
-        field=options.field,
-        output_field=options.output_field,
-        on_progress=reporter,
-        adapter=options.adapter,
-        beam_size=options.beam_size,
-        length_penalty=options.length_penalty,
-        copy=options.copy,
-        tag=options.tag,
-        n_best=options.n_best,
-        batch_size=options.batch_size,
-        document=options.document,
-        terms=None if options.terms is None else read_terms(options.terms),
-        controls=find_controls(options),
-        **more,
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints there what its nodes report.
+        report = translate_corpus(
+            options.model,
+            options.input,
+            options.output,
+            ray=options.ray,
+            workers=options.workers if options.ray is not None else options.threads,
+            format=options.format,
+            field=options.field,
+            output_field=options.output_field,
+            on_progress=reporter,
+            adapter=options.adapter,
+            beam_size=options.beam_size,
+            length_penalty=options.length_penalty,
+            copy=options.copy,
+            tag=options.tag,
+            n_best=options.n_best,
+            batch_size=options.batch_size,
+            document=options.document,
+            terms=None if options.terms is None else read_terms(options.terms),
+            controls=find_controls(options),
+            **more,
+        )
     reporter.finish()
     for warning in report.warnings():
         _log.warning("%s", warning)
