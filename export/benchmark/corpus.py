@@ -16,6 +16,7 @@ import dataclasses
 import filecmp
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -44,6 +45,8 @@ class Run:
         driver_mb: Peak of the command's resident memory, in MiB.
         worker_mb: That of the largest process of Ray that translated; 0 without Ray.
         driver_seconds: Processor time of the command.
+        per_cpu: Lines for each second of processor time of the workers, in the second half; 0
+            without Ray.
     """
 
     seconds: float = 0.0
@@ -51,6 +54,7 @@ class Run:
     driver_mb: float = 0.0
     worker_mb: float = 0.0
     driver_seconds: float = 0.0
+    per_cpu: float = 0.0
 
 
 def main() -> None:
@@ -66,14 +70,14 @@ def main() -> None:
     whole, tenth = make_corpora(options)
     print(describe())
     print(
-        "| run | lines | seconds | lines a second | driver, MiB | worker, MiB | driver, CPU s | "
-        "same bytes |"
+        "| run | lines | seconds | lines a second | lines a worker's CPU second | driver, MiB | "
+        "worker, MiB | driver, CPU s | same bytes |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in options.runs:
         source, lines = (tenth, options.lines // 10) if name in _TENTHS else (whole, options.lines)
         if name == "check":
-            print(f"| check | {lines} | | {check_rate(options, source, lines):.0f} | | | | |")
+            print(f"| check | {lines} | | {check_rate(options, source, lines):.0f} | | | | | |")
             continue
         if name in ("single", "tenth"):
             run = watch(options, name, source, lines, [])
@@ -84,7 +88,8 @@ def main() -> None:
         reference = options.work / ("tenth" if name in _TENTHS else "single") / source.name
         same = filecmp.cmp(reference, options.work / name / source.name, shallow=False)
         print(
-            f"| {name} | {lines} | {run.seconds:.0f} | {run.rate:.0f} | {run.driver_mb:.0f} | "
+            f"| {name} | {lines} | {run.seconds:.0f} | {run.rate:.0f} | {run.per_cpu:.0f} | "
+            f"{run.driver_mb:.0f} | "
             f"{run.worker_mb:.0f} | {run.driver_seconds:.1f} | {'yes' if same else 'NO'} |",
             flush=True,
         )
@@ -126,16 +131,20 @@ def watch(
     line += ["--input", str(source), "--output", str(output)]
     line += ["--shard-bytes", str(options.shard_bytes)]
     total = -(-source.stat().st_size // options.shard_bytes)
-    run, seen = Run(), [(time.monotonic(), 0)]
+    shutil.rmtree(output, ignore_errors=True)  # Of an earlier run, which would be taken for ours.
+    run, seen = Run(), [(time.monotonic(), 0, 0.0)]
+    cpu: dict[int, float] = {}  # Of each worker, as it was last seen.
     with (options.work / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(line, stderr=log)
         while process.poll() is None:
             run.driver_mb = max(run.driver_mb, peak_mb(process.pid))
             run.driver_seconds = max(run.driver_seconds, cpu_seconds(process.pid))
-            run.worker_mb = max(run.worker_mb, *map(peak_mb, translating()), 0.0)
+            for pid in translating():
+                run.worker_mb = max(run.worker_mb, peak_mb(pid))
+                cpu[pid] = max(cpu.get(pid, 0.0), cpu_seconds(pid))
             done = sum(path.is_file() for path in output.glob(".translation/parts/*/*"))
             if done > seen[-1][1]:
-                seen.append((time.monotonic(), done))
+                seen.append((time.monotonic(), done, sum(cpu.values())))
                 on_shard(done, total)
             time.sleep(_POLL_SECONDS)
     run.seconds = time.monotonic() - seen[0][0]
@@ -143,8 +152,9 @@ def watch(
         sys.exit((options.work / f"{name}.log").read_text(encoding="utf-8"))
     half = [sample for sample in seen if sample[1] >= total / 2]
     if len(half) > 1:
-        (start, first), (end, last) = half[0], half[-1]
+        (start, first, used), (end, last, used_at_end) = half[0], half[-1]
         run.rate = (last - first) / total * lines / (end - start)
+        run.per_cpu = (last - first) / total * lines / (used_at_end - used) if cpu else 0.0
     return run
 
 
