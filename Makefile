@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-long claims benchmark benchmark-decoding lint clean
+.PHONY: demo test test-long claims benchmark benchmark-decoding benchmark-serving lint docs docs-serve clean
 
 demo: .venv/ready
 	$(BIN)/python -m training.dates.demo
@@ -26,6 +26,12 @@ claims: .venv/ready
 benchmark-decoding: .venv/ready .peers/vt/ready .peers/vk/ready
 	$(BIN)/python -m export.benchmark.decoding $(if $(DATA),--data $(DATA)) $(if $(RUN),--run $(RUN)) $(OPTIONS)
 
+# Half an hour: our server against the bare engine and CTranslate2 behind FastAPI. RUN=RUN of a trained
+# model, SOURCE=FILE of texts, OPTIONS="..." as its --help says.
+benchmark-serving: .venv/ready .peers/vs/ready
+	$(BIN)/python -m export.benchmark.serving.measure $(RUN) --source $(SOURCE) \
+		--output export/benchmark/serving/results.md $(OPTIONS)
+
 # An hour and 24 GB: our training against PyTorch, Hugging Face and Keras' own
 # attention, in the same environments. DATA=FOLDER of Multi30k, OPTIONS="..." as its --help says.
 benchmark: .venv/ready .peers/vt/ready .peers/vk/ready
@@ -36,6 +42,19 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation site, in site/; strict: a link that leads nowhere fails.
+MKDOCS := NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true PYTHONPATH=. .site/bin/mkdocs
+docs: .site/ready
+	$(MKDOCS) build --quiet
+
+docs-serve: .site/ready
+	$(MKDOCS) serve
+
+.site/ready: docs/requirements.txt
+	$(PYTHON) -m venv .site
+	.site/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,tensorboard]'
@@ -43,6 +62,7 @@ lint: .venv/ready
 
 .peers/vt/ready: export/benchmark/requirements-torch.txt
 .peers/vk/ready: export/benchmark/requirements-tensorflow.txt
+.peers/vs/ready: export/benchmark/requirements-serving.txt
 .peers/%/ready:
 	$(PYTHON) -m venv .peers/$*
 	.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
@@ -53,4 +73,4 @@ export/web/node_modules/ready: export/web/package-lock.json
 	cd export/web && npm ci --silent && touch node_modules/ready || echo "no page for browsers"
 
 clean:
-	rm -rf .venv .peers runs export/web/node_modules
+	rm -rf .venv .site .peers runs site export/web/node_modules

@@ -97,6 +97,10 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"keras", "numpy", "tensorflow"},
     ),
+    "serving": (
+        {"engines", "runtime", "tasks"},
+        {"babel", "fastapi", "numpy", "pydantic", "ray", "starlette"},
+    ),
     "cli": (
         {
             "comet",
@@ -111,6 +115,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "runtime",
             "saving",
             "scores",
+            "serving",
             "tasks",
             "text",
             "verification",

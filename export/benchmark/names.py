@@ -18,5 +18,6 @@ else:  # Until commit 8663278.
     from ktransformer.allocator import keep_freed_memory as keep_freed_memory
     from ktransformer.lite import export_lite as export_lite
     from ktransformer.run import load_run as load_run
+
     from ktransformer.serving import Translator as Translator
     from ktransformer.serving import export_saved_model as export_saved_model

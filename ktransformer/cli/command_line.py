@@ -32,6 +32,7 @@ COMMANDS = (
     "extend",
     "export",
     "verify",
+    "serve",
 )
 _MODULES = {"import": "import_model"}  # A word of Python cannot be the name of a module.
 
@@ -97,7 +98,7 @@ def _run(options: argparse.Namespace) -> int:
     if chosen_backend() != "tensorflow":
         raise InputError(backend_message("the command"))
     # Keras imports these if they are installed, for wrappers and plots: a third of the start.
-    with quiet_stderr(), without_packages("sklearn", "matplotlib"):
+    with quiet_stderr(), without_packages("sklearn", "matplotlib", "pandas", "pyarrow"):
         import tensorflow as tf
 
         import ktransformer.tasks  # noqa: F401

@@ -97,6 +97,11 @@ class Engine(abc.ABC):
         outputs: dict[str, np.ndarray] = self._model.run(signature, **inputs)
         return outputs
 
+    def inputs(self, signature: str) -> list[str]:
+        """Returns the names of a signature's inputs."""
+        names: list[str] = self._model.inputs(signature)
+        return names
+
     def annotate(self, sources: Sequence[str], targets: Sequence[str]) -> list[Annotation]:
         """Scores and aligns the tokens of translations; see `annotation.annotate_texts`."""
         return annotate_texts(self, sources, targets, tag=self._tag)

@@ -20,6 +20,7 @@ _NOISE = re.compile(
     rb"|WARNING: All log messages before absl::InitializeLog\(\)"
     rb"|To enable the following instructions: "
     rb"|INFO: Created TensorFlow Lite XNNPACK delegate"
+    rb"|\x1b\[33m\(raylet\)"
 )
 _one_at_a_time = threading.RLock()
 _called: list[bool] = []

@@ -17,6 +17,10 @@ import numpy as np
 from ktransformer.lite import LiteModel, export_lite
 from ktransformer.run import Run, load_run, make_model, save_run
 from ktransformer.servables import save_servable
+
+from ktransformer.config import Config
+from ktransformer.files import new_folder
+from ktransformer.models import MaskedLanguageModel, VisionTransformer
 from ktransformer.serving import (
     ImageClassifier,
     MaskFiller,
@@ -24,10 +28,6 @@ from ktransformer.serving import (
     Translator,
     export_saved_model,
 )
-
-from ktransformer.config import Config
-from ktransformer.files import new_folder
-from ktransformer.models import MaskedLanguageModel, VisionTransformer
 from ktransformer.text import Tokenizer
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -1,0 +1,1 @@
+"""A server's speed, against the bare engine and another server."""

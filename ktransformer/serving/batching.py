@@ -1,0 +1,183 @@
+"""Joins what many requests wait for into batches, in the order in which it came."""
+
+import asyncio
+import collections
+import dataclasses
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+_LOOK_AHEAD = 64  # Items of other kinds, or too large, that a batch looks past.
+
+# Runs a batch of items of one kind: (kind, items) -> as many results.
+RunBatch = Callable[[Hashable, list[Any]], Sequence[Any]]
+
+
+class TooBusyError(RuntimeError):
+    """So much is waiting already that a request was not taken."""
+
+
+class DeadlineError(RuntimeError):
+    """An item waited until its deadline."""
+
+
+@dataclasses.dataclass(eq=False)
+class _Waiting:
+    """An item that waits for a batch."""
+
+    kind: Hashable
+    item: Any
+    size: int
+    deadline: float
+    came: float
+    result: asyncio.Future[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchReport:
+    """What a batch was.
+
+    Attributes:
+        kind: The kind of its items.
+        items: How many.
+        size: Their size together.
+        waited: Seconds that each item waited.
+        took: Seconds that the batch ran.
+    """
+
+    kind: Hashable
+    items: int
+    size: int
+    waited: list[float]
+    took: float
+
+
+class Batcher:
+    """Runs items in batches, in threads of its own, as soon as one is free.
+
+    A batch has the item that has waited longest, and as many of the same kind behind it as fit.
+    Nothing waits for a batch to become full: while all threads are busy the next batch grows.
+
+    Args:
+        run: Runs a batch; called in `concurrency` threads at a time.
+        concurrency: Batches at a time, at least 1.
+        max_size: The most size of a batch's items together. An item that is larger is a batch of
+            its own.
+        max_waiting: The most size of all that waits.
+        on_batch: Told of each batch that ran, in the event loop.
+    """
+
+    def __init__(
+        self,
+        run: RunBatch,
+        *,
+        concurrency: int,
+        max_size: int,
+        max_waiting: int,
+        on_batch: Callable[[BatchReport], object] = lambda report: None,
+    ) -> None:
+        self._run = run
+        self._free = concurrency
+        self._max_size = max_size
+        self._max_waiting = max_waiting
+        self._on_batch = on_batch
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="batch")
+        self._waiting: collections.deque[_Waiting] = collections.deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self.waiting_size = 0
+
+    def check_room(self, size: int) -> None:
+        """Checks that a request of this size may submit its items now; any may if nothing waits.
+
+        Raises:
+            TooBusyError: Too much waits already.
+        """
+        if self._waiting and self.waiting_size + size > self._max_waiting:
+            raise TooBusyError
+
+    async def submit(self, kind: Hashable, item: Any, size: int, deadline: float) -> Any:
+        """Runs an item in a batch with others of its kind.
+
+        Args:
+            kind: What its batch is to be run as.
+            item: The item.
+            size: Its size, such as a number of tokens.
+            deadline: When its result is of no use any more, by `time.monotonic`.
+
+        Raises:
+            DeadlineError: The deadline came first.
+        """
+        now = time.monotonic()
+        result = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(kind, item, size, deadline, now, result))
+        self.waiting_size += size
+        self._start()
+        try:
+            return await asyncio.wait_for(result, max(deadline - now, 0))
+        except TimeoutError:
+            raise DeadlineError from None
+
+    def _start(self) -> None:
+        """Starts batches while there is a free thread and something waits."""
+        while self._free and (batch := self._take()):
+            self._free -= 1
+            task = asyncio.get_running_loop().create_task(self._run_batch(batch))
+            self._running.add(task)  # The loop itself keeps no reference.
+            task.add_done_callback(self._running.discard)
+
+    def _take(self) -> list[_Waiting]:
+        """Takes the items of the next batch; those whose callers have gone are dropped."""
+        batch: list[_Waiting] = []
+        others: list[_Waiting] = []
+        size = 0
+        while self._waiting and len(others) < _LOOK_AHEAD and size < self._max_size:
+            each = self._waiting.popleft()
+            if each.result.done():
+                self.waiting_size -= each.size
+            elif batch and (each.kind != batch[0].kind or size + each.size > self._max_size):
+                others.append(each)
+            else:
+                batch.append(each)
+                size += each.size
+                self.waiting_size -= each.size
+        self._waiting.extendleft(reversed(others))
+        return batch
+
+    async def _run_batch(self, batch: list[_Waiting]) -> None:
+        started = time.monotonic()
+        for each, result in zip(batch, await self._find_results(batch), strict=True):
+            if each.result.done():  # Its caller has gone.
+                continue
+            if isinstance(result, Exception):
+                each.result.set_exception(result)
+            else:
+                each.result.set_result(result)
+        self._free += 1
+        self._start()
+        self._on_batch(
+            BatchReport(
+                batch[0].kind,
+                len(batch),
+                sum(each.size for each in batch),
+                [started - each.came for each in batch],
+                time.monotonic() - started,
+            )
+        )
+
+    async def _find_results(self, batch: list[_Waiting]) -> Sequence[Any]:
+        """Runs a batch; where it fails, its items one by one, so that one fails alone."""
+        items = [each.item for each in batch]
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._pool, self._run, batch[0].kind, items
+            )
+        except Exception as error:
+            if len(batch) == 1:
+                return [error]
+        return [result for each in batch for result in await self._find_results([each])]
+
+    async def drain(self) -> None:
+        """Waits until nothing runs or waits."""
+        while self._running:
+            await asyncio.gather(*self._running)

@@ -1,0 +1,136 @@
+import asyncio
+import threading
+import time
+
+import pytest
+
+from ktransformer.serving.batching import Batcher, DeadlineError, TooBusyError
+
+
+class Recorder:
+    """A function of batches that waits for a gate and notes what it was called with."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.batches = []
+
+    def __call__(self, kind, items):
+        self.gate.wait(10)
+        self.batches.append((kind, list(items)))
+        if "bad" in items:
+            raise ValueError("bad")
+        return [item.upper() for item in items]
+
+
+def run(work, recorder, **options):
+    """Runs `work(batcher)` in an event loop."""
+    options = {"concurrency": 1, "max_size": 4, "max_waiting": 100, **options}
+
+    async def main():
+        batcher = Batcher(recorder, **options)
+        try:
+            return await work(batcher)
+        finally:
+            recorder.gate.set()
+            await batcher.drain()
+
+    return asyncio.run(main())
+
+
+def later(seconds=10.0):
+    return time.monotonic() + seconds
+
+
+async def submit_all(batcher, recorder, items, sizes=None):
+    """Submits items, of kinds by their first letter, while the first keeps the thread busy."""
+    tasks = [
+        asyncio.ensure_future(batcher.submit(item[0], item, size, later()))
+        for item, size in zip(items, sizes or [1] * len(items), strict=True)
+    ]
+    await asyncio.sleep(0.05)
+    recorder.gate.set()
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_what_waits_is_joined_by_kind_in_order():
+    recorder = Recorder()
+    items = ["a0", "a1", "b1", "a2", "b2", "a3"]
+    assert run(lambda b: submit_all(b, recorder, items), recorder) == [i.upper() for i in items]
+    assert recorder.batches == [("a", ["a0"]), ("a", ["a1", "a2", "a3"]), ("b", ["b1", "b2"])]
+
+
+def test_a_batch_has_at_most_the_size_and_a_larger_item_is_alone():
+    recorder = Recorder()
+    items, sizes = ["a0", "a1", "a2", "a3", "a4"], [1, 3, 9, 1, 1]
+    run(lambda b: submit_all(b, recorder, items, sizes), recorder)
+    assert [batch for _, batch in recorder.batches] == [["a0"], ["a1", "a3"], ["a2"], ["a4"]]
+
+
+def test_as_many_batches_run_as_there_are_threads():
+    recorder = Recorder()
+
+    async def work(batcher):
+        tasks = [asyncio.ensure_future(batcher.submit(n, "a", 1, later())) for n in range(5)]
+        await asyncio.sleep(0.05)
+        running = len(batcher._running)
+        recorder.gate.set()
+        await asyncio.gather(*tasks)
+        return running
+
+    assert run(work, recorder, concurrency=3) == 3
+
+
+def test_an_item_that_fails_fails_alone():
+    recorder = Recorder()
+
+    async def work(batcher):
+        names = ["a0", "a1", "bad", "a2"]
+        tasks = [asyncio.ensure_future(batcher.submit("a", n, 1, later())) for n in names]
+        await asyncio.sleep(0.05)
+        recorder.gate.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    *good, last = run(work, recorder)
+    assert (good[0], good[1], last) == ("A0", "A1", "A2")
+    assert isinstance(good[2], ValueError)
+
+
+def test_an_item_whose_deadline_comes_is_dropped():
+    recorder = Recorder()
+
+    async def work(batcher):
+        first = asyncio.ensure_future(batcher.submit("a", "a0", 1, later()))
+        await asyncio.sleep(0)
+        with pytest.raises(DeadlineError):
+            await batcher.submit("a", "late", 1, later(0.05))
+        recorder.gate.set()
+        done = await first
+        await batcher.drain()
+        return done, batcher.waiting_size
+
+    assert run(work, recorder) == ("A0", 0)
+    assert recorder.batches == [("a", ["a0"])]
+
+
+def test_room_is_for_what_waits_and_for_one_request_of_any_size():
+    recorder = Recorder()
+
+    async def work(batcher):
+        batcher.check_room(1000)  # Nothing waits.
+        tasks = [asyncio.ensure_future(batcher.submit("a", "a", 3, later())) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        batcher.check_room(4)  # One runs, two wait.
+        with pytest.raises(TooBusyError):
+            batcher.check_room(5)
+        recorder.gate.set()
+        await asyncio.gather(*tasks)
+
+    run(work, recorder, max_waiting=10)
+
+
+def test_batches_are_reported():
+    recorder, reports = Recorder(), []
+    items, sizes = ["a0", "a1", "a2"], [1, 2, 2]
+    run(lambda b: submit_all(b, recorder, items, sizes), recorder, on_batch=reports.append)
+    assert [(r.kind, r.items, r.size) for r in reports] == [("a", 1, 1), ("a", 2, 4)]
+    assert all(waited >= 0.04 for waited in reports[1].waited)
