@@ -71,6 +71,10 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"config", "conversion", "exporting", "runtime", "saving", "tasks", "text"},
         {"numpy", "tensorflow"},
     ),
+    "corpora": (
+        {"engines", "files", "runtime", "tasks", "text"},
+        {"pyarrow", "ray"},
+    ),
     "verification": (
         {"engines", "exporting", "files", "runtime", "scores", "tasks", "text"},
         {"numpy", "tensorflow"},
@@ -102,6 +106,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "comet",
             "config",
             "conversion",
+            "corpora",
             "engines",
             "exporting",
             "files",

@@ -30,6 +30,7 @@ PACKAGES = {
     "conversion": ["conversion"],
     "verification": ["verification"],
     "serving": ["serving"],
+    "corpora": ["corpora"],
 }
 
 

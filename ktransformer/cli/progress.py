@@ -32,6 +32,7 @@ class Progress:
     Args:
         stream: The stream to report to.
         total_bytes: The bytes of all lines; None if unknown.
+        whole: What the total is called.
         interval_seconds: The least time between two reports; None for 0.2 on a terminal, else 10.
     """
 
@@ -40,9 +41,11 @@ class Progress:
         stream: TextIO,
         total_bytes: int | None = None,
         *,
+        whole: str = "the file",
         interval_seconds: float | None = None,
     ) -> None:
         self.stream = stream
+        self.whole = whole
         self.total_bytes = total_bytes
         self.in_place = stream.isatty()
         default = _TERMINAL_SECONDS if self.in_place else _LOG_SECONDS
@@ -52,9 +55,13 @@ class Progress:
 
     def add(self, lines: Iterable[str]) -> None:
         """Counts lines, each with its line break, and reports them when it is time."""
-        for line in lines:
-            self.lines += 1
-            self.bytes += len(line.encode()) + 1
+        sizes = [len(line.encode()) + 1 for line in lines]
+        self.count(len(sizes), sum(sizes))
+
+    def count(self, lines: int, size: int) -> None:
+        """Counts lines of some bytes together, or of any other unit of the total; likewise."""
+        self.lines += lines
+        self.bytes += size
         if time.monotonic() - self._reported >= self.interval_seconds:
             self._reported = time.monotonic()
             self._write(f"{self._describe()}{self._share()}", "" if self.in_place else "\n")
@@ -70,7 +77,7 @@ class Progress:
     def _share(self) -> str:
         if not self.total_bytes:
             return ""
-        return f", {min(self.bytes / self.total_bytes, 1):.1%} of the file"
+        return f", {min(self.bytes / self.total_bytes, 1):.1%} of {self.whole}"
 
     def _write(self, text: str, end: str) -> None:
         begin = "\r\x1b[K" if self.in_place else ""  # Overwrites the last report.

@@ -1,4 +1,4 @@
-"""`ktransformer translate`: translates stdin to stdout."""
+"""`ktransformer translate`: translates stdin to stdout, or files to files."""
 
 import argparse
 import functools
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ktransformer.cli.annotations import add_annotations, annotate_lines
 from ktransformer.cli.controls import add_controls, find_controls
+from ktransformer.cli.corpus import add_corpus, run_corpus
 from ktransformer.cli.documents import (
     add_documents,
     check_options,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-HELP = "translate stdin to stdout, line by line"
+HELP = "translate stdin to stdout, line by line, or files to files"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,11 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a terminology: on each line a source term, a tab and the target term to be written "
         "for it",
     )
+    add_corpus(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the translations of each line, in the order of the lines, or of a document."""
+    """Prints the translations of each line, in order, or of a document; or translates files."""
     check_options(options)
+    if run_corpus(options):
+        return
     if options.document:
         _run_document(options)
     else:
@@ -76,6 +80,7 @@ def _run_document(options: argparse.Namespace) -> None:
 
 
 def _run_lines(options: argparse.Namespace) -> None:
+    from ktransformer.corpora.lines import on_one_line
     from ktransformer.engines import translate_blocks
     from ktransformer.text.line_blocks import read_blocks
     from ktransformer.text.several_sentences import SeveralSentences
@@ -94,7 +99,7 @@ def _run_lines(options: argparse.Namespace) -> None:
         on_batch=progress.add,
         translate=translate,
     ):
-        texts = [_on_one_line(text) for each in translations for text in each.texts]
+        texts = [on_one_line(text) for each in translations for text in each.texts]
         sources = [line for line, each in zip(read, translations, strict=True) for _ in each.texts]
         for line in annotate_lines(engine, options, sources, texts):
             print(line)
@@ -114,19 +119,14 @@ def _run_lines(options: argparse.Namespace) -> None:
 
 def _find_translation(engine: "Engine", options: argparse.Namespace) -> Callable[[list[str]], Any]:
     """Returns the translation of a batch; raises before anything is read."""
+    from ktransformer.corpora.job import find_translation
+
     if options.sentences:
         given = find_document_options(engine, options)
         return functools.partial(engine.translate_document, **given)
-    if options.terms is not None:
-        terms = open_terms(engine, options)
-        engine.translate_with_terms([], terms)
-        return functools.partial(engine.translate_with_terms, terms=terms)
+    terms = None if options.terms is None else open_terms(engine, options)
     controls = find_controls(options)
-    if controls is None:
-        engine.find_signature(options.n_best)
-        return functools.partial(engine.translate_n_best, n_best=options.n_best)
-    engine.translate_controlled([], n_best=options.n_best, **controls)
-    return functools.partial(engine.translate_controlled, n_best=options.n_best, **controls)
+    return find_translation(engine, n_best=options.n_best, terms=terms, controls=controls)
 
 
 def _keep(blocks: Iterable[Sequence[str]], read: list[str]) -> Iterator[Sequence[str]]:
@@ -134,11 +134,6 @@ def _keep(blocks: Iterable[Sequence[str]], read: list[str]) -> Iterator[Sequence
     for block in blocks:
         read[:] = block
         yield block
-
-
-def _on_one_line(text: str) -> str:
-    """Replaces line breaks, which a model with byte pieces may give, by spaces."""
-    return text.replace("\n", " ").replace("\r", " ")
 
 
 def _bytes_left(descriptor: int) -> int | None:
