@@ -142,7 +142,7 @@ def watch(
             for pid in translating():
                 run.worker_mb = max(run.worker_mb, peak_mb(pid))
                 cpu[pid] = max(cpu.get(pid, 0.0), cpu_seconds(pid))
-            done = sum(path.is_file() for path in output.glob(".translation/parts/*/*"))
+            done = count_parts(output)
             if done > seen[-1][1]:
                 seen.append((time.monotonic(), done, sum(cpu.values())))
                 on_shard(done, total)
@@ -156,6 +156,13 @@ def watch(
         run.rate = (last - first) / total * lines / (end - start)
         run.per_cpu = (last - first) / total * lines / (used_at_end - used) if cpu else 0.0
     return run
+
+
+def count_parts(output: Path) -> int:
+    """Returns how many shards are done of an output that is not whole."""
+    # `os.walk` passes over folders that are just removed; hidden ones hold what is being written.
+    walked = os.walk(output / ".translation" / "parts")
+    return sum(len(files) for folder, _, files in walked if not Path(folder).name.startswith("."))
 
 
 def check_rate(options: argparse.Namespace, source: Path, lines: int) -> float:
