@@ -29,6 +29,7 @@ PACKAGES = {
     "engines": ["engines"],
     "conversion": ["conversion"],
     "verification": ["verification"],
+    "corpora": ["corpora"],
     "serving": ["serving"],
     "corpora": ["corpora"],
 }

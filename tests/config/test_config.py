@@ -38,6 +38,7 @@ OTHER_VALUES = {
     "positions": "learned",
     "dtype": "mixed_bfloat16",
     "clip_norm": 1.5,
+    "max_repeats": 3,
     "patience": 7,
     "tensorboard": "logs",
     "symbols": ("<x1>", "<x2>"),
