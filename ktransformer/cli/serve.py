@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ktransformer.serving import ModelSpec
 
 HELP = "serve translators over HTTP"
-_LABELLED = re.compile(r"([A-Za-z_]+)-([A-Za-z_]+)(?::([^=/]+))?=(.+)", re.DOTALL)
+_LABELLED = re.compile(r"(\w+)-(\w+)(?::([^=/]+))?=(.+)", re.DOTALL)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"highest is served; {A_PROGRAM}",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=positive, default=8000, help="port")
+    parser.add_argument("--port", type=positive, default=8000, metavar="N", help="port")
     parser.add_argument("--ray", metavar="ADDRESS", help="a Ray cluster to run on, such as auto")
     parser.add_argument(
         "--replicas", type=positive, default=1, metavar="N", help="processes with all models each"
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
     from ktransformer.serving import ServingOptions, read_api_keys, serve_models
 
     limits = ServingOptions(
-        threads=options.threads or available_cores(),
+        threads=options.threads or (1 if options.ray else available_cores()),
         batch_tokens=options.batch_tokens,
         waiting_tokens=options.waiting_tokens,
         deadline=options.deadline,

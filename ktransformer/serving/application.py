@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
@@ -56,6 +57,7 @@ def make_app(
     for kind in (InputError, HttpError, TooBusyError, DeadlineError, Exception):
         app.add_exception_handler(kind, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(RequestValidationError, _answer_wrong_path)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page() -> str:
@@ -119,6 +121,12 @@ async def _answer_error(request: Request, error: Exception) -> JSONResponse:
     if not known:
         _log.exception("A request to %s failed.", request.url.path, exc_info=error)
     return to_response(error)
+
+
+async def _answer_wrong_path(request: Request, error: Any) -> JSONResponse:
+    """Answers for a part of a path that is no number, where one belongs."""
+    first = error.errors()[0]
+    return to_response(HttpError(400, f"{first['loc'][-1]}: {first['msg']}."))
 
 
 async def _answer_http(request: Request, error: Any) -> JSONResponse:

@@ -4,7 +4,7 @@ import asyncio
 import collections
 import dataclasses
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +12,22 @@ _LOOK_AHEAD = 64  # Items of other kinds, or too large, that a batch looks past.
 
 # Runs a batch of items of one kind: (kind, items) -> as many results.
 RunBatch = Callable[[Hashable, list[Any]], Sequence[Any]]
+
+
+async def run_all(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Runs coroutines at once, and returns their results; where one fails, the others end."""
+    tasks = [asyncio.ensure_future(each) for each in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await end_all(tasks)
+
+
+async def end_all(tasks: Sequence["asyncio.Future[Any]"]) -> None:
+    """Cancels tasks that run, and waits until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class TooBusyError(RuntimeError):
@@ -29,9 +45,9 @@ class _Waiting:
     kind: Hashable
     item: Any
     size: int
-    deadline: float
     came: float
     result: asyncio.Future[Any]
+    waits: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,13 +126,16 @@ class Batcher:
         """
         now = time.monotonic()
         result = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(kind, item, size, deadline, now, result))
+        waiting = _Waiting(kind, item, size, now, result)
+        self._waiting.append(waiting)
         self.waiting_size += size
         self._start()
         try:
             return await asyncio.wait_for(result, max(deadline - now, 0))
         except TimeoutError:
             raise DeadlineError from None
+        finally:
+            self._leave(waiting)
 
     def _start(self) -> None:
         """Starts batches while there is a free thread and something waits."""
@@ -134,27 +153,36 @@ class Batcher:
         while self._waiting and len(others) < _LOOK_AHEAD and size < self._max_size:
             each = self._waiting.popleft()
             if each.result.done():
-                self.waiting_size -= each.size
-            elif batch and (each.kind != batch[0].kind or size + each.size > self._max_size):
+                continue
+            if batch and (each.kind != batch[0].kind or size + each.size > self._max_size):
                 others.append(each)
             else:
                 batch.append(each)
                 size += each.size
-                self.waiting_size -= each.size
+                self._leave(each)
         self._waiting.extendleft(reversed(others))
         return batch
 
+    def _leave(self, waiting: _Waiting) -> None:
+        """Counts an item no more among those that wait; it runs, or its caller has gone."""
+        if waiting.waits:
+            waiting.waits = False
+            self.waiting_size -= waiting.size
+
     async def _run_batch(self, batch: list[_Waiting]) -> None:
         started = time.monotonic()
-        for each, result in zip(batch, await self._find_results(batch), strict=True):
+        try:
+            results = await self._find_results(batch)
+        finally:
+            self._free += 1
+            self._start()
+        for each, result in zip(batch, results, strict=True):
             if each.result.done():  # Its caller has gone.
                 continue
             if isinstance(result, Exception):
                 each.result.set_exception(result)
             else:
                 each.result.set_result(result)
-        self._free += 1
-        self._start()
         self._on_batch(
             BatchReport(
                 batch[0].kind,
@@ -169,9 +197,12 @@ class Batcher:
         """Runs a batch; where it fails, its items one by one, so that one fails alone."""
         items = [each.item for each in batch]
         try:
-            return await asyncio.get_running_loop().run_in_executor(
+            results = await asyncio.get_running_loop().run_in_executor(
                 self._pool, self._run, batch[0].kind, items
             )
+            if len(results) != len(items):
+                raise ValueError(f"A batch of {len(items)} items gave {len(results)} results.")
+            return results
         except Exception as error:
             if len(batch) == 1:
                 return [error]

@@ -15,8 +15,11 @@ from ktransformer.serving.model import ModelSpec
 from ktransformer.serving.options import ServingOptions
 from ktransformer.serving.server import ModelServer
 
+_MOST_REQUESTS = 1 << 16  # The limit on waiting tokens comes first, and answers with 429.
+_GRACE_SECONDS = 10
 
-@serve.deployment(max_ongoing_requests=1024, graceful_shutdown_timeout_s=60)
+
+@serve.deployment(max_ongoing_requests=_MOST_REQUESTS)
 @serve.ingress()
 class Translators:
     """A replica: opens and warms up all models before it takes a request.
@@ -67,7 +70,10 @@ def build_application(
                 "target_ongoing_requests": 16 * options.threads,
             }
         }
-    cores = {"ray_actor_options": {"num_cpus": options.threads}}
+    others = {
+        "ray_actor_options": {"num_cpus": options.threads},
+        "graceful_shutdown_timeout_s": options.deadline + _GRACE_SECONDS,
+    }
     absolute = [dataclasses.replace(spec, path=spec.path.resolve()) for spec in specs]
     translators: Any = Translators  # Ray's decorators hide its type.
-    return translators.options(**{**scaling, **cores, **deployment}).bind(absolute, options)
+    return translators.options(**{**scaling, **others, **deployment}).bind(absolute, options)

@@ -1,95 +1,95 @@
 """Translates the text of HTML, and leaves its markup as it is."""
 
+import asyncio
 import html
-import itertools
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from html.parser import HTMLParser
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 _KEPT = frozenset({"code", "kbd", "pre", "samp", "script", "style", "textarea", "var"})
+_RAW = frozenset({"script", "style", "textarea"})  # Their content is no markup.
 _EMPTY = frozenset(  # Elements without an end.
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 )
+_ENDED_BY_NEXT = frozenset({"dd", "dt", "li", "option", "p", "td", "th", "tr"})
 _INLINE = frozenset(  # Elements within a sentence.
     {"a", "abbr", "b", "bdi", "bdo", "br", "cite", "data", "del", "dfn", "em", "font", "i", "ins"}
     | {"mark", "q", "s", "small", "span", "strong", "sub", "sup", "time", "u", "wbr"}
 )
-
-
-class _Splitter(HTMLParser):
-    """Finds where the text and the markup of HTML begin; `places` has (offset, is text) pairs.
-
-    The parser tells of each piece in turn, not how it was written: that is read between two places.
-    """
-
-    def __init__(self, content: str, inline: frozenset[str]) -> None:
-        super().__init__(convert_charrefs=False)
-        self.places: list[tuple[int, bool]] = []
-        self._inline = inline
-        self._kept: list[str] = []  # The open elements whose text is not translated.
-        ends = [place + 1 for place, character in enumerate(content) if character == "\n"]
-        self._lines = [0, *ends]
-        self.feed(content)
-        self.close()
-
-    def _note(self, *, is_text: bool) -> None:
-        line, column = self.getpos()
-        self.places.append((self._lines[line - 1] + column, is_text and not self._kept))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if (tag in _KEPT or ("translate", "no") in attrs) and tag not in _EMPTY:
-            self._kept.append(tag)
-        elif self._kept and tag == self._kept[-1]:
-            self._kept.append(tag)  # Its end is not that of the one around it.
-        self._note(is_text=tag in self._inline)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._note(is_text=tag in self._inline)
-
-    def handle_endtag(self, tag: str) -> None:
-        self._note(is_text=tag in self._inline)
-        if self._kept and self._kept[-1] == tag:
-            self._kept.pop()
-
-    def handle_data(self, data: str) -> None:
-        self._note(is_text=True)
-
-    def handle_entityref(self, name: str) -> None:
-        self._note(is_text=True)
-
-    def handle_charref(self, name: str) -> None:
-        self._note(is_text=True)
-
-    def handle_comment(self, data: str) -> None:
-        self._note(is_text=False)
-
-    def handle_decl(self, decl: str) -> None:
-        self._note(is_text=False)
-
-    def unknown_decl(self, data: str) -> None:
-        self._note(is_text=False)
-
-    def handle_pi(self, data: str) -> None:
-        self._note(is_text=False)
+# A tag ends before the next "<", so that each character is read a few times at most.
+_TAG = re.compile(r"""</?+([a-zA-Z][^\s/<>]*+)([^<>"']*+(?:(?:"[^"<]*+"|'[^'<]*+')[^<>"']*+)*+)>""")
+_NOT_TRANSLATED = re.compile(r"""\stranslate\s*=\s*["']?no\b""", re.IGNORECASE)
+_LINE_BREAK = re.compile(r"[ \t]*[\r\n]\s*")
+_EDGES = re.compile(r"(\s*)(.*?)(\s*)", re.DOTALL)
 
 
 def split_html(content: str, *, keep_inline: bool) -> list[str]:
     """Splits HTML into what stays, at even places, and text, at odd ones.
 
-    Text of elements such as `code`, and of those with `translate="no"`, stays.
+    Text of elements such as `code`, and of those with `translate="no"`, stays. A tag, comment or
+    declaration that is never closed is text, and so is a tag with a `<` in it.
 
     Args:
-        content: The HTML, of a page or of a part of one; a tag that is never closed is text.
+        content: The HTML, of a page or of a part of one.
         keep_inline: Whether tags within a sentence, such as `b`, are part of the text, for a model
             that copies them; else they cut it.
     """
-    places = _Splitter(content, _INLINE if keep_inline else frozenset()).places
     parts = [""]
-    for (start, is_text), (end, _) in itertools.pairwise([*places, (len(content), False)]):
+    kept: list[str] = []  # The elements that are open from one whose text is not translated on.
+    for piece, tag in _pieces(content):
+        is_end = piece.startswith("</")
+        if kept and is_end:
+            _close(kept, tag)
+        elif kept and tag == kept[0] and tag in _ENDED_BY_NEXT:
+            kept.clear()
+        is_text = not kept and (tag in _INLINE if tag and keep_inline else not tag)
+        if tag and not is_end and tag not in _EMPTY and not piece.endswith("/>"):
+            is_text &= not (begins := tag in _KEPT or bool(_NOT_TRANSLATED.search(piece)))
+            if kept or begins:
+                kept.append(tag)
         if is_text == len(parts) % 2:  # It is of the other kind than the last part.
             parts.append("")
-        parts[-1] += content[start:end]
+        parts[-1] += piece
     return parts
+
+
+def _close(kept: list[str], tag: str) -> None:
+    """Closes an element: one of those that are open, or else one around them, which ends all."""
+    if tag in kept:
+        del kept[len(kept) - 1 - kept[::-1].index(tag) :]
+    else:
+        kept.clear()
+
+
+def _pieces(content: str) -> Iterator[tuple[str, str]]:
+    """Yields pieces of HTML, each with its tag's name: "!" for a comment, "" for text."""
+    closed = {"<!--": "-->", "<![CDATA[": "]]>", "<!": ">", "<?": ">"}
+    start = place = 0
+    while (place := content.find("<", place)) >= 0:
+        opening = next((each for each in closed if content.startswith(each, place)), None)
+        if opening is not None:
+            last = content.find(closed[opening], place + len(opening))
+            end, name = last + len(closed[opening]), "!"
+            if last < 0:
+                del closed[opening]  # Nor is any later one closed.
+                place += 1
+                continue
+        elif found := _TAG.match(content, place):
+            end, name = found.end(), found[1].lower()
+        else:
+            place += 1
+            continue
+        if start < place:
+            yield content[start:place], ""
+        yield content[place:end], name
+        if name in _RAW and not content.startswith("</", place):
+            raw = re.compile(rf"</{name}\b", re.IGNORECASE).search(content, end)
+            last = raw.start() if raw else len(content)
+            if end < last:
+                yield content[end:last], "!"
+            end = last
+        start = place = end
+    if start < len(content):
+        yield content[start:], ""
 
 
 async def translate_html(
@@ -100,25 +100,41 @@ async def translate_html(
 ) -> str:
     """Translates HTML.
 
+    A line break in text is a space, as browsers read it. Where a model did not copy the tags of a
+    text as they are, the text is translated between its tags.
+
     Args:
         content: The HTML.
         translate: Translates texts.
         copies_tags: Whether `translate` keeps tags.
     """
-    parts = split_html(content, keep_inline=copies_tags)
+    parts = await asyncio.to_thread(split_html, content, keep_inline=copies_tags)
     places = [i for i in range(1, len(parts), 2) if parts[i].strip()]
-    texts = [_unescape(parts[i], copies_tags) for i in places]
-    for place, text in zip(places, await translate(texts), strict=True):
-        parts[place] = text if copies_tags else html.escape(text, quote=False)
+    edges = [_EDGES.fullmatch(parts[i]) for i in places]
+    found = [(each[1], _LINE_BREAK.sub(" ", each[2]), each[3]) for each in edges if each]
+    texts = [_unescape(text, copies_tags) for _, text, _ in found]
+    translations = await translate(texts)
+    for place, (before, text, after), new in zip(places, found, translations, strict=True):
+        if not copies_tags:
+            new = html.escape(new, quote=False)
+        elif _tags(new) != _tags(text):
+            new = await translate_html(text, translate, copies_tags=False)
+        parts[place] = f"{before}{new}{after}"
     return "".join(parts)
 
 
+def _tags(text: str) -> list[str]:
+    """Returns what a browser may read as markup, sorted."""
+    return sorted(re.findall(r"<[^>]*>?", text))
+
+
 def _unescape(text: str, has_tags: bool) -> str:
-    """Returns text without entities; beside tags, those of `<`, `>` and `&` stay."""
+    """Returns text without entities; beside tags, those with a `<`, `>` or `&` stay."""
     if not has_tags:
         return html.unescape(text)
-    return re.sub(
-        r"&#?\w+;",
-        lambda found: found[0] if html.unescape(found[0]) in "<>&" else html.unescape(found[0]),
-        text,
-    )
+
+    def read(found: re.Match[str]) -> str:
+        character = html.unescape(found[0])
+        return found[0] if set(character) & set("<>&") else character
+
+    return re.sub(r"&#?\w+;?", read, text)

@@ -1,8 +1,8 @@
 """The endpoints of LibreTranslate's API, which its clients speak, and a stream beside them."""
 
-import asyncio
 import dataclasses
 import json
+import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -11,8 +11,7 @@ import pydantic
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from ktransformer.errors import InputError
-from ktransformer.serving.batching import DeadlineError
+from ktransformer.serving.batching import DeadlineError, run_all
 from ktransformer.serving.html import translate_html
 from ktransformer.serving.http_requests import (
     HttpError,
@@ -26,6 +25,7 @@ from ktransformer.serving.model import OpenModel, deadline_in
 from ktransformer.serving.server import ModelServer
 from ktransformer.serving.translated import TranslatedText
 
+_log = logging.getLogger("ray.serve")
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 
 router = APIRouter(tags=["LibreTranslate"])
@@ -102,7 +102,8 @@ async def translate(request: Request, server: Server) -> JSONResponse:
     model.check_room(texts)
     deadline = deadline_in(server.options.deadline)
     if asked.format == "html":
-        found = await asyncio.gather(*(_translate_html(model, text, deadline) for text in texts))
+        most = server.options.request_texts
+        found = await run_all(_translate_html(model, text, most, deadline) for text in texts)
         columns: dict[str, list[Any]] = {"translatedText": found}
     else:
         results = await _translate_all(model, texts, deadline, asked.alternatives)
@@ -135,7 +136,9 @@ async def _events(model: OpenModel, text: str, deadline: float) -> AsyncIterator
         async for part in model.stream(text, deadline=deadline):
             truncated |= part.truncated
             yield _event("translation", {"translatedText": part.text})
-    except (InputError, DeadlineError) as error:
+    except Exception as error:
+        if not isinstance(error, DeadlineError):
+            _log.exception("A stream failed.")
         yield _event("error", json.loads(bytes(to_response(error).body)))
     else:
         yield _event("end", {"truncated": truncated})
@@ -154,7 +157,7 @@ async def align(request: Request, server: Server) -> JSONResponse:
     """
     asked = await _read(request, server, AlignRequest)
     model = server.find(asked.source, asked.target).current
-    model.check_room([asked.q])
+    model.check_room([asked.q, asked.translation])
     found = await model.annotate(
         asked.q, asked.translation, deadline=deadline_in(server.options.deadline)
     )
@@ -181,15 +184,15 @@ async def languages(server: Server) -> list[dict[str, Any]]:
 
 
 @router.get("/health")
-async def health(server: Server) -> dict[str, str]:
+async def health() -> dict[str, str]:
     """Tells that the models are open."""
-    return {"status": "ok" if server.models else "starting"}
+    return {"status": "ok"}
 
 
 def language_name(code: str) -> str:
     """Returns the English name of a language, or the code itself where it is none."""
     try:
-        return babel.Locale.parse(code, sep="-").get_display_name("en") or code
+        return babel.Locale.parse(code.replace("-", "_")).get_display_name("en") or code
     except (ValueError, babel.UnknownLocaleError):
         return code
 
@@ -213,13 +216,14 @@ def _find_model(server: ModelServer, asked: TranslateRequest, texts: Sequence[st
 async def _translate_all(
     model: OpenModel, texts: Sequence[str], deadline: float, alternatives: int = 0
 ) -> list[TranslatedText]:
-    return await asyncio.gather(
-        *(model.translate(text, alternatives=alternatives, deadline=deadline) for text in texts)
+    return await run_all(
+        model.translate(text, alternatives=alternatives, deadline=deadline) for text in texts
     )
 
 
-async def _translate_html(model: OpenModel, content: str, deadline: float) -> str:
+async def _translate_html(model: OpenModel, content: str, most: int, deadline: float) -> str:
     async def translate(texts: Sequence[str]) -> list[str]:
+        check_count(texts, most)
         return [each.text for each in await _translate_all(model, texts, deadline)]
 
     copies_tags = "tags" in model.engine.description.decoding.copy

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Hashable, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from ktransformer.engines import Engine, load_engine
 from ktransformer.errors import InputError
-from ktransformer.serving.batching import Batcher, BatchReport
+from ktransformer.serving.batching import Batcher, BatchReport, end_all, run_all
 from ktransformer.serving.observer import Observer
 from ktransformer.serving.options import ServingOptions
 from ktransformer.serving.translated import (
@@ -23,6 +24,7 @@ from ktransformer.serving.translated import (
 )
 from ktransformer.serving.versions import Version, find_versions
 from ktransformer.tasks.document_outputs import split_lines
+from ktransformer.text.base_tokenizer import find_tag
 
 _log = logging.getLogger("ray.serve")  # Ray writes it, as JSON, beside its own.
 _PIECE_BYTES = 1 << 12  # Of a long text: some fifty sentences, which others may run between.
@@ -76,6 +78,8 @@ class OpenModel:
         self.engine: Engine = load_engine(
             version.path, tag=spec.tag, threads=1, concurrency=options.threads
         )
+        symbols = self.engine.description.symbols
+        self._tag = None if spec.tag is None else find_tag(spec.tag, symbols)
         self.engine.warmup()
         self._batcher = Batcher(
             self._run,
@@ -128,8 +132,8 @@ class OpenModel:
         if alternatives == 0:
             return found
         kind = ("beam", alternatives + 1)
-        translations = await asyncio.gather(
-            *(self._submit(kind, each.source, deadline) for each in found.sentences)
+        translations = await run_all(
+            self._submit(kind, each.source, deadline) for each in found.sentences
         )
         return with_alternatives(found, translations, alternatives + 1)
 
@@ -148,8 +152,7 @@ class OpenModel:
                 yield found[-1]
             self._report_text(join(found))
         finally:
-            for task in tasks:
-                task.cancel()
+            await end_all(tasks)
 
     async def annotate(self, source: str, target: str, *, deadline: float) -> Any:
         """Scores and aligns the tokens of a sentence's translation; see `Engine.annotate`."""
@@ -185,7 +188,20 @@ class OpenModel:
         name, argument = kind
         if name == "beam":
             return self.engine.translate_n_best(items, argument)
-        return run_signature(self.engine, argument, items)
+        return run_signature(self.engine, argument, [self._with_tag(each) for each in items])
+
+    def _with_tag(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Returns the inputs of a signature with the model's tag before each of its `texts`."""
+        texts = inputs.get("texts")
+        if self._tag is None or not isinstance(texts, list):
+            return inputs
+        tag = f"{self._tag} ".encode()
+        tagged = [tag + text if isinstance(text, bytes) else text for text in texts]
+        return {**inputs, "texts": tagged}
+
+    async def drain(self) -> None:
+        """Waits until nothing runs or waits."""
+        await self._batcher.drain()
 
     def _report_text(self, found: TranslatedText) -> None:
         self._observer.add_texts(self.spec.name, [found])
@@ -194,10 +210,6 @@ class OpenModel:
 
     def _report(self, report: BatchReport) -> None:
         self._observer.add_batch(self.spec.name, report, self._batcher.waiting_size)
-
-    async def drain(self) -> None:
-        """Waits until nothing runs or waits."""
-        await self._batcher.drain()
 
 
 class ServedModel:
@@ -225,8 +237,11 @@ class ServedModel:
         self.spec = spec
         self._options = options
         self._observer = observer
-        self._refused: set[Version] = set()
-        self.current = OpenModel(spec, find_versions(spec.path)[0], options, observer)
+        self._refused: set[tuple[Version, float]] = set()  # Those that could not be opened.
+        opened = self._open_newest(find_versions(spec.path))
+        if opened is None:  # Says why.
+            opened = OpenModel(spec, find_versions(spec.path)[0], options, observer)
+        self.current: OpenModel = opened
 
     async def reload(self) -> bool:
         """Opens the highest version, if it is a new one, and serves it; the old one finishes.
@@ -237,19 +252,38 @@ class ServedModel:
         Returns:
             Whether another version is served now.
         """
-        try:
-            newest = find_versions(self.spec.path)[0]
-            if newest.number == self.current.version:
-                return False
-            opened = await asyncio.to_thread(
-                OpenModel, self.spec, newest, self._options, self._observer
-            )
-        except (InputError, OSError) as error:
-            _log.warning("%s stays at version %s: %s", self.spec.name, self.current.version, error)
+        versions = [
+            version
+            for version in find_versions(self.spec.path)
+            if version.number > self.current.version
+        ]
+        opened = await asyncio.to_thread(self._open_newest, versions)
+        if opened is None:
             return False
-        self.current = opened  # Requests that have the old one keep it until they are done.
-        _log.info("%s is at version %s now.", self.spec.name, newest.number)
+        old, self.current = self.current, opened  # Requests that have the old one keep it.
+        _log.info("%s is at version %s now.", self.spec.name, opened.version)
+        await old.drain()
+        del old
+        await asyncio.to_thread(gc.collect)  # Its interpreters are in cycles.
         return True
+
+    def _open_newest(self, versions: Sequence[Version]) -> OpenModel | None:
+        """Opens the first version that can be opened; None if there is none.
+
+        One that cannot is tried again only when it has changed, such as a file that is copied.
+        """
+        for version in versions:
+            attempt = (version, version.path.stat().st_mtime)
+            if attempt in self._refused:
+                continue
+            try:
+                return OpenModel(self.spec, version, self._options, self._observer)
+            except (InputError, OSError) as error:
+                self._refused.add(attempt)
+                _log.warning(
+                    "Version %s of %s is not served: %s", version.number, self.spec.name, error
+                )
+        return None
 
 
 def count_tokens(text: Any) -> int:

@@ -14,8 +14,7 @@ class ServingOptions:
 
     Attributes:
         threads: Batches that a replica runs at the same time, on a thread each.
-        batch_tokens: The most tokens of a batch, padding included. A token is taken for four bytes
-            of UTF-8.
+        batch_tokens: The most tokens of a batch's texts. A token is taken for four bytes of UTF-8.
         waiting_tokens: The most tokens that wait in a replica; a request that finds more is
             answered with 429.
         deadline: Seconds that a request may wait and run; then it is answered with 503.

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -32,6 +33,7 @@ _UNAVAILABLE = (
     b'{"error":"No replica answers; try again."}'
 )
 _PROXY_SECONDS = 60
+_LOOK_SECONDS = 0.5
 _DRAIN_SECONDS = 2  # A replica that ends takes requests so long after the proxy was told.
 
 
@@ -63,7 +65,10 @@ def serve_models(
         InputError: The port is taken, a model cannot be opened, or the cluster cannot be reached.
     """
     check_specs(specs)
-    _check_port(host, port)
+    if most_replicas is not None and most_replicas < replicas:
+        raise InputError(f"There are to be {replicas} replicas, and {most_replicas} at most.")
+    if address is None:
+        _check_port(host, port)
     cores = max(replicas, most_replicas or 0) * options.threads
     with _cluster(address, cores) as (serve, folder):
         from ktransformer.serving.deployment import build_application
@@ -76,7 +81,8 @@ def serve_models(
             logging_config={"encoding": "JSON", "log_level": "INFO"},
         )
         if address is None:
-            _answer_with_retry(folder)
+            _wait_for_proxy(folder)
+        _answer_with_retry(folder)
         application = build_application(
             specs, options, replicas=replicas, most_replicas=most_replicas
         )
@@ -85,9 +91,9 @@ def serve_models(
         except RuntimeError as error:
             raise InputError(f"The server did not start: {first_line(error)}") from error
         on_ready(f"http://{host}:{port}")
-        stop.wait()
-        if address is None:
-            _drain(folder, options.deadline)
+        while not stop.wait(_LOOK_SECONDS):
+            _answer_with_retry(folder)  # A new proxy has written Ray's own answer.
+        _drain(folder, options.deadline)
 
 
 @contextlib.contextmanager
@@ -104,6 +110,10 @@ def _cluster(address: str | None, cores: int) -> Iterator[tuple[Any, Path]]:
     with tempfile.TemporaryDirectory(prefix="ktransformer-") as folder:
         if address is None:
             os.environ.update(_proxy_settings(Path(folder)))
+            if "ray.serve" in sys.modules:
+                raise RuntimeError(
+                    "serve_models sets Ray's proxy up, before ray.serve is imported."
+                )
         # Imported here, since Ray reads the proxy's settings when it is imported.
         import ray
         from ray import serve
@@ -131,18 +141,22 @@ def _cluster(address: str | None, cores: int) -> Iterator[tuple[Any, Path]]:
                 ray.shutdown()
 
 
-def _answer_with_retry(folder: Path) -> None:
-    """Makes the proxy answer with 503 where no replica does; Ray would have it answer with 500.
-
-    It reads the answer anew when the first replica is there.
-    """
+def _wait_for_proxy(folder: Path) -> None:
     end = time.monotonic() + _PROXY_SECONDS
-    while not (found := [*folder.glob("*/500.http")]):
+    while not any(folder.glob("*/500.http")):
         if time.monotonic() > end:
             raise InputError(f"Ray's proxy did not start within {_PROXY_SECONDS} seconds.")
         time.sleep(0.05)
-    for path in found:
-        path.write_bytes(_UNAVAILABLE)
+
+
+def _answer_with_retry(folder: Path) -> None:
+    """Makes the proxy answer with 503 where no replica does; Ray would have it answer with 500.
+
+    It reads the answer anew whenever a replica comes or goes.
+    """
+    for path in folder.glob("*/500.http"):
+        if path.read_bytes() != _UNAVAILABLE:
+            path.write_bytes(_UNAVAILABLE)
 
 
 def _drain(folder: Path, seconds: float) -> None:
@@ -154,9 +168,10 @@ def _drain(folder: Path, seconds: float) -> None:
     """
     end = time.monotonic() + seconds
     for path in folder.glob("*/admin.sock"):
-        _tell_proxy(path, "shutdown frontend http_frontend")
-        while _requests_in(path) and time.monotonic() < end:
-            time.sleep(0.05)
+        with contextlib.suppress(OSError):  # The socket of a proxy that was killed.
+            _tell_proxy(path, "shutdown frontend http_frontend")
+            while _requests_in(path) and time.monotonic() < end:
+                time.sleep(0.05)
 
 
 def _requests_in(path: Path) -> int:
@@ -168,23 +183,28 @@ def _requests_in(path: Path) -> int:
 def _tell_proxy(path: Path, command: str) -> str:
     """Sends a command to HAProxy's own socket; returns its answer."""
     with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_PROXY_SECONDS)
         connection.connect(str(path))
         connection.sendall(f"{command}\n".encode())
         return connection.makefile(encoding="utf-8").read()
 
 
 def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port)).close()
-    except OSError as error:
-        reason = error.strerror or error
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(f"The server cannot listen on {host}:{port}: {reason}.") from error
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+def _free_ports(count: int) -> list[int]:
+    """Returns so many ports that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [server.getsockname()[1] for server in servers]
 
 
 def _proxy_settings(folder: Path) -> dict[str, str]:
@@ -204,5 +224,5 @@ def _proxy_settings(folder: Path) -> dict[str, str]:
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "5",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(_DRAIN_SECONDS),
-        **{name: str(_free_port()) for name in _PORTS},
+        **dict(zip(_PORTS, map(str, _free_ports(len(_PORTS))), strict=True)),
     }

@@ -1,12 +1,15 @@
 """All models of a server, found by their languages or their names."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 from ktransformer.errors import InputError
 from ktransformer.serving.model import ModelSpec, ServedModel
 from ktransformer.serving.observer import Observer
 from ktransformer.serving.options import ServingOptions
+
+_log = logging.getLogger("ray.serve")
 
 
 class ModelServer:
@@ -70,7 +73,10 @@ class ModelServer:
         """Looks for newer versions until it is cancelled."""
         while True:
             await asyncio.sleep(self.options.reload_every)
-            await self.reload()
+            try:
+                await self.reload()
+            except Exception:  # Of whatever kind: the versions that are open are served on.
+                _log.exception("Looking for new versions failed.")
 
     async def drain(self) -> None:
         """Waits until nothing runs or waits."""

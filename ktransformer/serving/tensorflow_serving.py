@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,18 @@ from ktransformer.serving.libretranslate import Server
 from ktransformer.serving.model import OpenModel, deadline_in, texts_of
 from ktransformer.serving.server import ModelServer
 
+_MAX_DEPTH = 8  # Of lists; inputs have four axes at most.
+
 router = APIRouter(prefix="/v1/models", tags=["TensorFlow Serving"])
 
 
 @router.get("/{name}")
 @router.get("/{name}/versions/{version}")
-async def status(name: str, server: Server, version: int | None = None) -> dict[str, Any]:
+async def status(
+    name: str, request: Request, server: Server, version: int | None = None
+) -> dict[str, Any]:
     """Tells which version of a model is served."""
+    check_key(request, server.options.api_keys)
     model = _find(server, name, version)
     state = {
         "version": str(model.version),
@@ -38,8 +44,11 @@ async def status(name: str, server: Server, version: int | None = None) -> dict[
 
 @router.get("/{name}/metadata")
 @router.get("/{name}/versions/{version}/metadata")
-async def metadata(name: str, server: Server, version: int | None = None) -> dict[str, Any]:
+async def metadata(
+    name: str, request: Request, server: Server, version: int | None = None
+) -> dict[str, Any]:
     """Tells a model's signatures and their inputs."""
+    check_key(request, server.options.api_keys)
     model = _find(server, name, version)
     signatures = {
         signature: {
@@ -65,8 +74,8 @@ async def predict(
     `serving_default` is run. Text is a string, bytes are `{"b64": ...}`. The answer has
     `predictions`, a row for each instance, or `outputs`, columns.
     """
-    fields = parse_json_object(await read_body(request, server.options.request_bytes))
     check_key(request, server.options.api_keys)
+    fields = parse_json_object(await read_body(request, server.options.request_bytes))
     model = _find(server, name, version)
     signature = to_text("signature_name", fields.get("signature_name", "serving_default"))
     if signature not in model.signatures:
@@ -111,7 +120,8 @@ def _read_inputs(fields: dict[str, Any], names: list[str]) -> tuple[dict[str, An
         columns = fields["inputs"]
         if not isinstance(columns, dict) or "b64" in columns:
             columns = {names[0]: columns}
-        return {str(key): _to_bytes(value) for key, value in columns.items()}, False
+        _check_names(columns.keys(), names)
+        return {key: _to_bytes(value) for key, value in columns.items()}, False
     rows = fields["instances"]
     if not isinstance(rows, list) or not rows:
         raise HttpError(400, "instances must be a list with at least one row.")
@@ -119,17 +129,31 @@ def _read_inputs(fields: dict[str, Any], names: list[str]) -> tuple[dict[str, An
     keys = named[0].keys()
     if any(row.keys() != keys for row in named):
         raise HttpError(400, "All instances must have the same inputs.")
-    return {str(key): [_to_bytes(row[key]) for row in named] for key in keys}, True
+    _check_names(keys, names)
+    return {key: [_to_bytes(row[key], 1) for row in named] for key in keys}, True
 
 
-def _to_bytes(value: Any) -> Any:
+def _check_names(given: Iterable[str], names: list[str]) -> None:
+    """Checks the names of inputs.
+
+    Raises:
+        HttpError: They are not those of the signature.
+    """
+    if set(given) != set(names):
+        raise HttpError(400, f"The signature takes {', '.join(names)}; got {', '.join(given)}.")
+
+
+def _to_bytes(value: Any, depth: int = 0) -> Any:
     """Turns the texts of nested lists into bytes.
 
     Raises:
-        HttpError: Base64 is damaged.
+        HttpError: Base64 is damaged, or the lists are deeper than any input, at which TensorFlow
+            would end the process.
     """
+    if depth > _MAX_DEPTH:
+        raise HttpError(400, "The inputs are nested too deeply.")
     if isinstance(value, list):
-        return [_to_bytes(each) for each in value]
+        return [_to_bytes(each, depth + 1) for each in value]
     if isinstance(value, dict) and value.keys() == {"b64"}:
         try:
             return base64.b64decode(value["b64"], validate=True)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -34,16 +35,21 @@ def served(*arguments: object, port: int | None = None) -> Iterator[tuple[subpro
         "--port",
         str(port),
     ]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        ready = process.stdout.readline()
-        assert ready == f"Serving on http://127.0.0.1:{port}\n", process.communicate()[1]
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=120)
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(line, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            ready = process.stdout.readline()
+            errors.seek(0)
+            assert ready == f"Serving on http://127.0.0.1:{port}\n", errors.read()
+            yield process, f"http://127.0.0.1:{port}"
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(timeout=120)
+        assert process.returncode == 0
 
 
 def children(process: subprocess.Popen, name: str) -> list[int]:

@@ -1,4 +1,5 @@
 import base64
+import json
 import shutil
 import threading
 import time
@@ -116,7 +117,7 @@ def test_a_long_text_is_streamed_in_order(address, engine):
     names = [name for name, _ in events]
     assert names == ["event: translation"] * (len(names) - 1) + ["event: end"]
     assert len(names) > 2
-    parts = [eval(data.removeprefix("data: "))["translatedText"] for _, data in events[:-1]]
+    parts = [json.loads(data.removeprefix("data: "))["translatedText"] for _, data in events[:-1]]
     assert "".join(parts) == engine.translate_document([text])[0].text
 
 
@@ -125,7 +126,7 @@ def test_requests_that_come_together_share_batches(server, address):
     ask_together(address, 40, q="nine")
     batches = [report.items for report in server.observer.batches]
     assert sum(batches) == 40
-    assert len(batches) < 30
+    assert max(batches) > 1
 
 
 def test_what_is_done_is_told_to_the_observer(server, address):
@@ -212,6 +213,8 @@ def test_models_tell_their_version_and_signatures(address):
         (PREDICT, {"instances": []}, 400, "at least one row"),
         (PREDICT, {"instances": [{"texts": "a"}, {"text": "b"}]}, 400, "the same inputs"),
         (PREDICT, {"instances": [{"words": "a"}]}, 400, "takes texts; got words"),
+        (PREDICT, {"inputs": {"texts": ["a"], "self": "b"}}, 400, "takes texts; got texts, self"),
+        (PREDICT, b'{"inputs": ' + b"[" * 300 + b'"a"' + b"]" * 300 + b"}", 400, "too deeply"),
         (PREDICT, {"instances": [[1]]}, 400, "texts must be"),
         (PREDICT, {"inputs": 5}, 400, "texts must be"),
         (PREDICT, {"instances": [{"b64": "%"}]}, 400, "Base64"),
@@ -219,6 +222,7 @@ def test_models_tell_their_version_and_signatures(address):
         (PREDICT, {"signature_name": "document", "instances": ["a", "b"]}, 400, "take inputs"),
         ("/v1/models/fr-de:predict", {"instances": ["a"]}, 404, "no model fr-de"),
         ("/v1/models/en-de/versions/7", None, 404, "there is no 7"),
+        ("/v1/models/en-de/versions/abc", None, 400, "version: "),
     ],
 )
 def test_a_wrong_request_gets_one_sentence(address, lite_file, path, content, status, sentence):
@@ -248,6 +252,10 @@ def test_a_key_is_asked_for(spec, tmp_path):
         assert translate(address, q="one", api_key="second").status == 200
         body = {"instances": ["one"]}
         assert ask(address + PREDICT, body).status == 403
+        for path in ("", "/metadata", "/versions/1", "/versions/1/metadata"):
+            assert ask(f"{address}/v1/models/en-de{path}").status == 403
+        for path in ("/", "/languages", "/health", "/openapi.json"):
+            assert ask(address + path).status == 200
         assert ask(address + PREDICT, body, Authorization="Bearer first").status == 200
         assert ask(address + PREDICT, body, X_API_Key="first").status == 200
         form = urllib.parse.urlencode({"q": "one", "source": "en", "target": "de"}).encode()
@@ -335,6 +343,7 @@ def test_the_next_number_of_a_folder_is_served_without_a_failed_request(lite_fil
         (tmp_path / "2.tflite").write_bytes(lite_file.read_bytes()[:5000])  # Still being copied.
         time.sleep(0.5)
         assert ask(f"{address}/v1/models/en-de").json["model_version_status"][0]["version"] == "1"
+        (tmp_path / "3.tflite").write_bytes(b"no model")
         shutil.copy(lite_file, tmp_path / "part")
         (tmp_path / "part").rename(tmp_path / "2.tflite")
         deadline = time.monotonic() + 30
@@ -345,6 +354,16 @@ def test_the_next_number_of_a_folder_is_served_without_a_failed_request(lite_fil
         asking.join()
     assert set(statuses) == {200}
     assert len(statuses) > 5
+
+
+def test_a_version_that_cannot_be_opened_keeps_no_server_from_starting(lite_file, tmp_path):
+    shutil.copy(lite_file, tmp_path / "1.tflite")
+    (tmp_path / "2.tflite").write_bytes(b"no model")
+    server = ModelServer([ModelSpec(tmp_path, "en", "de")], ServingOptions())
+    assert server.models["en-de"].current.version == 1
+    (tmp_path / "1.tflite").unlink()
+    with pytest.raises(InputError, match="2.tflite"):
+        ModelServer([ModelSpec(tmp_path, "en", "de")], ServingOptions())
 
 
 def test_two_models_of_the_same_languages_are_refused(spec):

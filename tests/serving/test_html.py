@@ -1,15 +1,23 @@
 import asyncio
+import random
+import re
+import time
 
 import pytest
 
 from ktransformer.serving.html import split_html, translate_html
 
 
+def _shout(found):
+    """A letter as a capital; tags and entities as they are."""
+    return found[1] or found[0].upper()
+
+
 def shouted(content, *, copies_tags=False):
     """Translates HTML by a model that writes capitals, and tags as they are if it copies them."""
 
     async def translate(texts):
-        return [text if copies_tags else text.upper() for text in texts]
+        return [re.sub(r"(<[^>]*>|&\w+;)|\w", _shout, text) for text in texts]
 
     return asyncio.run(translate_html(content, translate, copies_tags=copies_tags))
 
@@ -29,12 +37,35 @@ def shouted(content, *, copies_tags=False):
         "</p></code>text",
         "&amp without an end &",
         "<!-- never closed <p>x",
+        "&a",
+        "</>abc",
+        "<![x",
+        "<a title='x",
     ],
 )
 @pytest.mark.parametrize("keep_inline", [False, True])
 def test_the_parts_make_the_page(content, keep_inline):
     parts = split_html(content, keep_inline=keep_inline)
     assert "".join(parts) == content
+
+
+def test_nothing_of_any_page_is_lost():
+    generator = random.Random(1)
+    letters = ["<", ">", "/", "!", "--", "&", ";", "'", '"', "=", " ", "\n", "a", "b", "p", "li"]
+    letters += ["code", "script", "translate=no", "[CDATA[", "]]", "?", "é"]
+    for _ in range(20_000):
+        content = "".join(generator.choices(letters, k=generator.randint(1, 12)))
+        for keep_inline in (False, True):
+            assert "".join(split_html(content, keep_inline=keep_inline)) == content
+
+
+@pytest.mark.parametrize(
+    "piece", ["<a ", "<!--", "<", "<b>a", '<a "', "<script>", "&lt;", "<![CDATA["]
+)
+def test_a_hostile_page_takes_no_longer_than_another(piece):
+    started = time.process_time()
+    split_html(piece * (300_000 // len(piece)), keep_inline=True)
+    assert time.process_time() - started < 3
 
 
 def test_text_is_translated_and_markup_stays():
@@ -55,10 +86,35 @@ def test_entities_are_read_as_characters_and_written_again():
     assert shouted("<p>&eacute; &lt; &quot;&amp</p>") == '<p>É &lt; "&amp;</p>'
 
 
+def test_what_is_not_translated_ends_with_its_element_or_the_one_around_it():
+    page = '<ul><li translate="NO">one<li>two</ul><p>three<p translate=no>four<p>five'
+    assert shouted(page) == (
+        '<ul><li translate="NO">one<li>TWO</ul><p>THREE<p translate=no>four<p>FIVE'
+    )
+    assert shouted("<div><pre>one<b>two</div>three") == "<div><pre>one<b>two</div>THREE"
+
+
+def test_a_line_break_in_text_is_a_space():
+    assert shouted("<p>\n  one\n  two\n</p>") == "<p>\n  ONE TWO\n</p>"
+
+
 def test_a_model_that_copies_tags_reads_whole_sentences():
     assert split_html("<p>one <b>two</b> three</p>", keep_inline=True) == [
         "<p>", "one <b>two</b> three", "</p>"
     ]  # fmt: skip
-    assert shouted("<p>one <b>t</b> &lt; &eacute;</p>", copies_tags=True) == (
-        "<p>one <b>t</b> &lt; é</p>"
+    assert shouted("<p>one <b>two</b> &lt; &eacute;</p>", copies_tags=True) == (
+        "<p>ONE <b>TWO</b> &lt; É</p>"
     )
+
+
+def test_text_never_becomes_a_tag():
+    page = "<p>one &ltx; onfocus=alert(1)&gt; &lt;script&gt;</p>"
+    for copies_tags in (False, True):
+        inner = shouted(page, copies_tags=copies_tags).removeprefix("<p>").removesuffix("</p>")
+        assert "<" not in inner
+
+    async def decode(texts):  # A model that writes tags of its own.
+        return [text.replace("&lt;", "<").replace("&gt;", ">") for text in texts]
+
+    written = asyncio.run(translate_html(page, decode, copies_tags=True))
+    assert "<script>" not in written

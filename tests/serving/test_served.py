@@ -106,7 +106,9 @@ def test_the_server_comes_back_when_all_replicas_and_the_proxy_are_killed(model,
         assert found.status in (200, 503)  # It waits for the next replica, or tells to try again.
         assert found.status == 200 or found.headers["Retry-After"]
         wait_for(answers)
-        for proxy in children(process, "bin/haproxy"):
+        proxies = children(process, "bin/haproxy")
+        assert proxies
+        for proxy in proxies:
             kill(proxy)
         wait_for(answers)
 

@@ -25,10 +25,16 @@ async def call(url: str, callers: int, seconds: float, texts: list[str]) -> dict
             fields = {"q": texts[place % len(texts)], "source": "en", "target": "de"}
             place += callers
             started = time.monotonic()
-            async with session.post(f"{url}/translate", json=fields) as answer:
-                await answer.read()
-                failed += answer.status != 200
-            waits.append(time.monotonic() - started)
+            try:
+                async with session.post(f"{url}/translate", json=fields) as answer:
+                    await answer.read()
+                    right = answer.status == 200
+            except (aiohttp.ClientError, TimeoutError):
+                right = False
+            if right:
+                waits.append(time.monotonic() - started)
+            else:
+                failed += 1
 
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=120)

@@ -28,7 +28,6 @@ PEER = Path(".peers/vs/bin/python")
 BARE = "the bare engine (.tflite), no HTTP"
 OURS = "`ktransformer serve`, .tflite"
 OUR_SAVED_MODEL = "`ktransformer serve`, SavedModel"
-JOINED = "`ktransformer serve`, SavedModel with in-graph batching"
 CTRANSLATE2 = "CTranslate2 behind FastAPI"
 Rows = dict[str, dict[int, list[dict[str, float]]]]  # By server and number of callers, the rounds.
 
@@ -43,9 +42,6 @@ def main() -> int:
         servers = {
             OURS: serve_ours(folder / "model.tflite"),
             OUR_SAVED_MODEL: serve_ours(export(options, folder, "saved_model")),
-            JOINED: serve_ours(
-                export(options, folder, "saved_model", "joined", "--batch-requests", "32")
-            ),
             CTRANSLATE2: serve_peer(
                 export(options, folder, "ctranslate2"), options.run, options.beam_size
             ),
@@ -64,7 +60,7 @@ def main() -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Makes the parser of the command line."""
-    names = [OURS, OUR_SAVED_MODEL, JOINED, CTRANSLATE2]
+    names = [OURS, OUR_SAVED_MODEL, CTRANSLATE2]
     parser = argparse.ArgumentParser(description="Measure servers of one model.")
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--source", type=Path, required=True, metavar="FILE")
@@ -148,7 +144,7 @@ def run_bare(engine: object, texts: list[str], seconds: float) -> dict[str, floa
     """Translates texts in a loop, in batches of like length."""
     started, count = time.monotonic(), 0
     while (took := time.monotonic() - started) < seconds:
-        count += len(translate_lines(engine, texts[:200]))
+        count += len(translate_lines(engine, texts))
     return {"rate": count / took}
 
 
