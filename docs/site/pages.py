@@ -31,7 +31,6 @@ PACKAGES = {
     "verification": ["verification"],
     "corpora": ["corpora"],
     "serving": ["serving"],
-    "corpora": ["corpora"],
 }
 
 

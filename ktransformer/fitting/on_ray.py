@@ -87,7 +87,8 @@ def train_on_ray(
         gpus = ray.cluster_resources().get("GPU", 0) >= workers
         # On the driver's node: another one may be lost.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        story: Any = ray.remote(_Story).options(num_cpus=0, scheduling_strategy=here).remote()
+        kind: Any = ray.remote(_Story)
+        story = kind.options(num_cpus=0, scheduling_strategy=here).remote()
         environment = {
             name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)
         }

@@ -173,7 +173,7 @@ def test_options_that_do_not_go_together_are_refused(lite_file, tmp_path, capsys
         ([*files, "--workers", 2], "--workers goes with --ray"),
         ([*files, "--alignment"], "--alignment does not go with --input"),
         ([*files, "--field", "q"], "field goes with jsonl and parquet"),
-        ([*files, "--document", "--n-best", 2], "A document takes no n_best"),
+        ([*files, "--document", "--n-best", 2], "--n-best must be 1 with --document"),
         ([*files, "--n-best", 9], "n_best must be .* at most the beam size, 3; got 9"),
         (["--input", source, other, "--output", tmp_path / "out"], "have one name"),
         (["--input", source, jsonl, "--output", tmp_path / "out"], "must have one format"),

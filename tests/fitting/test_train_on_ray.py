@@ -1,7 +1,6 @@
 """`ktransformer train --ray`: two workers, one of which is killed."""
 
 import os
-import random
 import signal
 import subprocess
 import time
@@ -9,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray.cluster_utils import Cluster
 
 from tests.fitting.on_jax import assert_same_runs, finish, start
 from tests.run_command import refusal
@@ -69,31 +67,6 @@ def test_a_training_on_ray_of_which_a_worker_is_killed_ends_as_if_none_had_been(
     assert "Going on after update" in error
     assert_same_runs(folder / "whole", folder / "ray")
     assert not [*folder.glob(".ray.*")]
-
-
-@pytest.mark.long
-def test_workers_and_nodes_killed_at_ten_random_moments_change_nothing(folder):
-    options = "--set", "epochs=60", "--set", "bleu_sentences=0", "--overwrite"
-    finish(start(folder, "whole", *options, processes=2))
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    try:
-        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-        address = cluster.address
-        (driver,) = start(folder, "ray", *options, "--ray", address, "--workers", "2")
-        moments, workers = random.Random(0), set()
-        for number in range(10):
-            workers = wait_for_start(folder, driver, os.getpid(), workers)
-            time.sleep(moments.uniform(0, 0.7))
-            if number % 3 == 2:
-                cluster.remove_node(nodes.pop(0), allow_graceful=False)
-                nodes.append(cluster.add_node(num_cpus=1))
-            else:
-                os.kill(moments.choice(sorted(workers)), signal.SIGKILL)
-        (error,) = finish([driver])
-    finally:
-        cluster.shutdown()
-    assert error.count("Going on after update") >= 10
-    assert_same_runs(folder / "whole", folder / "ray")
 
 
 @pytest.mark.parametrize(

@@ -362,7 +362,7 @@ def test_a_version_that_cannot_be_opened_keeps_no_server_from_starting(lite_file
     server = ModelServer([ModelSpec(tmp_path, "en", "de")], ServingOptions())
     assert server.models["en-de"].current.version == 1
     (tmp_path / "1.tflite").unlink()
-    with pytest.raises(InputError, match="2.tflite"):
+    with pytest.raises(InputError, match=r"2\.tflite"):
         ModelServer([ModelSpec(tmp_path, "en", "de")], ServingOptions())
 
 
