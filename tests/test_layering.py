@@ -98,7 +98,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"jax", "keras", "numpy", "ray", "tensorflow"},
     ),
     "serving": (
-        {"engines", "runtime", "tasks"},
+        {"engines", "runtime", "tasks", "text"},
         {"babel", "fastapi", "numpy", "pydantic", "ray", "starlette"},
     ),
     "cli": (

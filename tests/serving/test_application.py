@@ -39,7 +39,7 @@ def spec(lite_file):
 
 @pytest.fixture(scope="module")
 def server(spec):
-    return ModelServer([spec], ServingOptions(threads=2, request_bytes=20_000), Notes())
+    return ModelServer([spec], ServingOptions(threads=2, request_bytes=20_000))
 
 
 @pytest.fixture(scope="module")
@@ -121,24 +121,36 @@ def test_a_long_text_is_streamed_in_order(address, engine):
     assert "".join(parts) == engine.translate_document([text])[0].text
 
 
-def test_requests_that_come_together_share_batches(server, address):
-    server.observer.batches.clear()
+@pytest.fixture
+def observed(spec):
+    """What a server of its own tells, and its address."""
+    notes = Notes()
+    with running(ModelServer([spec], ServingOptions(), notes)) as found:
+        yield notes, found
+
+
+def wait_for(condition):
+    """Waits for what a server tells after it has answered."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_requests_that_come_together_share_batches(observed):
+    notes, address = observed
     ask_together(address, 40, q="nine")
-    batches = [report.items for report in server.observer.batches]
-    assert sum(batches) == 40
-    assert max(batches) > 1
+    wait_for(lambda: sum(report.items for report in notes.batches) == 40)
+    assert max(report.items for report in notes.batches) > 1
 
 
-def test_what_is_done_is_told_to_the_observer(server, address):
-    server.observer.requests.clear()
-    server.observer.texts.clear()
+def test_what_is_done_is_told_to_the_observer(observed):
+    notes, address = observed
     translate(address, q=["one", "two"])
     ask(f"{address}/nowhere/at/all")
-    deadline = time.monotonic() + 5
-    while len(server.observer.requests) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert sorted(server.observer.requests) == [("/translate", 200), ("unknown", 404)]
-    assert [each.source for each in server.observer.texts] == ["one", "two"]
+    wait_for(lambda: len(notes.requests) == 2)
+    assert sorted(notes.requests) == [("/translate", 200), ("unknown", 404)]
+    assert [each.source for each in notes.texts] == ["one", "two"]
 
 
 @pytest.mark.parametrize("asked", [False, True])
