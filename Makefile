@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-long claims benchmark benchmark-decoding benchmark-serving lint docs docs-serve clean
+.PHONY: demo test test-long claims benchmark benchmark-decoding benchmark-serving gpu lint docs docs-serve clean
 
 demo: .venv/ready
 	$(BIN)/python -m training.dates.demo
@@ -31,6 +31,15 @@ benchmark-decoding: .venv/ready .peers/vt/ready .peers/vk/ready
 benchmark-serving: .venv/ready .peers/vs/ready
 	$(BIN)/python -m export.benchmark.serving.measure $(RUN) --source $(SOURCE) \
 		--output export/benchmark/serving/results.md $(OPTIONS)
+
+# Packs what a GPU is to train and measure into runs/gpu, and does so where GPU_PYTHON has JAX with a
+# GPU; else take the folder to such a machine: training/gpu/README.md. DATA=FOLDER of Multi30k.
+GPU_PYTHON ?= python3
+gpu: .venv/ready
+	$(BIN)/python -m training.gpu.pack $(DATA) --output runs/gpu $(OPTIONS)
+	@cd runs/gpu && if $(GPU_PYTHON) -c "import jax; assert jax.default_backend() == 'gpu'" 2> /dev/null; \
+	then PYTHONPATH=packages $(GPU_PYTHON) -m training.gpu.run . --output out; \
+	else echo "$(GPU_PYTHON) has no JAX with a GPU: take runs/gpu to a machine that has."; fi
 
 # An hour and 24 GB: our training against PyTorch, Hugging Face and Keras' own
 # attention, in the same environments. DATA=FOLDER of Multi30k, OPTIONS="..." as its --help says.

@@ -1,0 +1,1 @@
+"""What needs a GPU, for a machine that has JAX and nothing else."""
