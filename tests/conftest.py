@@ -4,10 +4,12 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
+import contextlib
+import ctypes
 import gc
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,15 @@ def pytest_collection_finish() -> None:
     """Leaves what was imported out of every later garbage collection: it is never garbage."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _give_memory_back() -> Iterator[None]:
+    """Gives what a file's tests have freed back to the system, behind each file."""
+    yield
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # Not Linux.
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def make_once(path: Path, make: Callable[[], None]) -> Path:
