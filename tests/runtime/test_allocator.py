@@ -56,8 +56,9 @@ def test_a_step_finds_its_memory_where_the_last_one_left_it():
 
 
 @pytest.mark.long
-def test_the_training_command_keeps_it():
-    line = ["train", "--source", "/nowhere", "--target", "/nowhere", "--output", "/nowhere/run"]
+def test_the_training_command_keeps_it(tmp_path):
+    absent = str(tmp_path / "absent")
+    line = ["train", "--source", absent, "--target", absent, "--output", str(tmp_path / "run")]
     code = f"from ktransformer.cli import main\nassert main({line}) == 2\n"
     assert float(run(code + _FAULTS)[-1]) < 500
 

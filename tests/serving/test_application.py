@@ -1,5 +1,6 @@
 import base64
 import json
+import logging
 import shutil
 import threading
 import time
@@ -155,11 +156,14 @@ def test_what_is_done_is_told_to_the_observer(observed):
 
 @pytest.mark.parametrize("asked", [False, True])
 def test_texts_are_logged_only_if_that_is_asked_for(spec, caplog, asked):
+    log = logging.getLogger("ray.serve")  # Ray, once it runs, gives it handlers of its own.
+    log.addHandler(caplog.handler)
     with (
         running(ModelServer([spec], ServingOptions(log_texts=asked))) as address,
-        caplog.at_level(0),
+        caplog.at_level(logging.INFO, log.name),
     ):
         assert translate(address, q="seven three").status == 200
+    log.removeHandler(caplog.handler)
     logged = [vars(record) for record in caplog.records]
     assert any(fields.get("source") == "seven three" for fields in logged) is asked
     assert ("seven three" in str(logged)) is asked
