@@ -51,8 +51,9 @@ def loops(tokens, copies, longest):
 @pytest.mark.parametrize(("copies", "longest"), [(1, 1), (1, 3), (2, 3), (3, 8)])
 def test_no_run_stands_more_often_in_a_row(copies, longest):
     ids = np.random.default_rng(0).integers(0, 2, (200, 30))
-    ids[:20], ids[20:40] = 0, np.resize([0, 1, 1], 30)
-    for index in (0, 1, 2, 5, 12, 29):
+    for row, run in enumerate([[0], [0, 1, 1], [0, 0, 0, 1], [0, 1, 0, 1, 0, 0, 0], [0] * 7 + [1]]):
+        ids[row] = np.resize(run, 30)
+    for index in range(30):
         expected = [
             [loops([*row[:index], token], copies, longest) for token in range(SIZE)] for row in ids
         ]

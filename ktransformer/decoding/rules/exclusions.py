@@ -1,6 +1,7 @@
 """Rules that exclude tokens."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -147,23 +148,40 @@ class NoLoops(TokenExclusion):
         return () if self.exempt is None else self.exempt
 
     def find_excluded(self, context: Context, state: Any) -> tf.Tensor:
-        # `back` tokens ago, from 1; a run of `size` tokens goes on looping where each of the last
-        # `copies * size - 1` tokens equals the one `size` tokens before it.
-        back = tf.range(1, (self.copies + 1) * self.longest)
-        places = context.index - back
-        recent = tf.gather(context.ids, tf.maximum(places, 0), axis=1)
-        recent = tf.where(places >= 0, recent, -back)  # [N, W]; no two of the missing are equal.
-        sizes = np.arange(1, self.longest + 1)[:, None]
+        # A run of `size` tokens goes on looping where each of the last `copies * size - 1` tokens
+        # equals the one `size` tokens before it.
+        sizes = np.arange(1, self.longest + 1)
         newest = np.arange(self.copies * self.longest - 1)
+        back = 1 + np.arange((self.copies + 1) * self.longest - 1)
+        recent = tf.gather(context.ids, tf.maximum(context.index - back, 0), axis=1)  # [N, W]
         agrees = tf.expand_dims(recent[:, : newest.size], 1) == tf.gather(
-            recent, newest + sizes, axis=1
+            recent, newest + sizes[:, None], axis=1
         )  # [N, sizes, newest]
-        loops = tf.reduce_all(agrees | (newest >= self.copies * sizes - 1), axis=2)
+        loops = tf.reduce_all(agrees | (newest >= self.copies * sizes[:, None] - 1), axis=2)
+        loops = loops & (context.index >= (self.copies + 1) * sizes - 1)  # So many are there.
         next_tokens = recent[:, : self.longest]  # Those with which the runs would go on.
-        excluded = loops & (next_tokens >= 0) & (next_tokens != context.special.end)
+        excluded = loops & (next_tokens != context.special.end)
         if tf.is_tensor(state):
             excluded = excluded & ~tf.expand_dims(state, 1)
-        return tf.where(excluded, next_tokens, -1)
+        tokens = tf.where(excluded, next_tokens, -1)
+        return tf.stack(
+            [tf.reduce_max(tokens[:, group[0] - 1 : group[-1]], axis=1) for group in self._groups()],
+            axis=1,
+        )
+
+    def _groups(self) -> list[list[int]]:
+        """Returns groups of the sizes; runs of one group that loop at once go on with one token.
+
+        Tokens of which the last p + q - gcd(p, q) repeat by p and by q also repeat by gcd(p, q)
+        (Fine and Wilf 1965, theorem 1), and the last `(copies + 1) * p - 1` do where p loops.
+        """
+        groups: list[list[int]] = []
+        for q in range(1, self.longest + 1):
+            if groups and all(q < self.copies * p + math.gcd(p, q) for p in groups[-1]):
+                groups[-1].append(q)
+            else:
+                groups.append([q])
+        return groups
 
     def find_repeating(self, ids: tf.Tensor, pad: int) -> tf.Tensor:
         """Tells which of the padded ids `[B, S]` have a run too often in a row: boolean `[B]`."""
