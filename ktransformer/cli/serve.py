@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ktransformer.cli.options import A_PROGRAM, count, positive
 from ktransformer.errors import InputError
+from ktransformer.serving.options import ServingOptions, read_api_keys
 
 if TYPE_CHECKING:
     from ktransformer.serving import ModelSpec
@@ -40,28 +41,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="CPU threads of a replica (default: all cores)",
     )
-    limits = parser.add_argument_group("limits")
+    limits, usual = parser.add_argument_group("limits"), ServingOptions()
     limits.add_argument(
-        "--batch-tokens", type=positive, default=1024, metavar="N", help="tokens of a batch"
+        "--batch-tokens",
+        type=positive,
+        default=usual.batch_tokens,
+        metavar="N",
+        help="tokens of a batch",
     )
     limits.add_argument(
         "--waiting-tokens",
         type=positive,
-        default=65_536,
+        default=usual.waiting_tokens,
         metavar="N",
         help="tokens that may wait; a request beyond is answered with 429",
     )
     limits.add_argument(
-        "--deadline", type=float, default=60.0, metavar="S", help="seconds of a request, then 503"
+        "--deadline",
+        type=float,
+        default=usual.deadline,
+        metavar="S",
+        help="seconds of a request, then 503",
     )
     limits.add_argument(
-        "--request-bytes", type=positive, default=1 << 20, metavar="N", help="bytes of a request"
+        "--request-bytes",
+        type=positive,
+        default=usual.request_bytes,
+        metavar="N",
+        help="bytes of a request",
     )
     limits.add_argument(
-        "--request-texts", type=positive, default=1024, metavar="N", help="texts of a request"
+        "--request-texts",
+        type=positive,
+        default=usual.request_texts,
+        metavar="N",
+        help="texts of a request",
     )
     limits.add_argument(
-        "--alternatives", type=count, default=16, metavar="N", help="alternatives of a text"
+        "--alternatives",
+        type=count,
+        default=usual.alternatives,
+        metavar="N",
+        help="alternatives of a text",
     )
     parser.add_argument(
         "--api-keys", metavar="FILE", help="API keys, one a line; a request needs one of them"
@@ -83,7 +104,7 @@ def run(options: argparse.Namespace) -> None:
     if importlib.util.find_spec("ray") is None:
         raise InputError('serve needs Ray: pip install "ktransformer[ray]".')
     from ktransformer.engines import available_cores
-    from ktransformer.serving import ServingOptions, read_api_keys, serve_models
+    from ktransformer.serving import serve_models
 
     limits = ServingOptions(
         threads=options.threads or (1 if options.ray else available_cores()),

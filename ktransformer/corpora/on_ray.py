@@ -19,6 +19,7 @@ from ktransformer.corpora.report import Report
 from ktransformer.corpora.shards import Shard
 from ktransformer.corpora.worker import ShardTranslator
 from ktransformer.errors import InputError, first_line
+from ktransformer.runtime.ray_cluster import join_cluster
 from ktransformer.runtime.threads import available_cores, set_threads
 
 MAX_RETRIES = 10
@@ -144,14 +145,11 @@ def joined_cluster(address: str, workers: int | None = None) -> Iterator[None]:
     if ray.is_initialized():  # By the program that calls us, which also ends it.
         yield
         return
-    options: dict[str, Any] = {"address": address}
+    options: dict[str, Any] = {}
     if address == "local":
         options |= {"num_cpus": workers or available_cores(), "include_dashboard": False}
         options["object_store_memory"] = _STORE_BYTES
-    try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"Cannot join Ray at {address}: {first_line(error)}") from error
+    join_cluster(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ktransformer.errors import InputError
 from ktransformer.runtime.process_environment import process_environment
+from ktransformer.runtime.ray_cluster import join_cluster
 
 _BEFORE_KERAS = {"KERAS_BACKEND": "jax"}
 _PASSED_ON = ("JAX_", "XLA_", "NCCL_", "PYTHONPATH", "TF_CPP_MIN_LOG_LEVEL")  # Begins of names.
@@ -76,10 +77,7 @@ def train_on_ray(
         raise InputError("--ray needs Ray: pip install 'ktransformer[ray]'.") from error
     started = not ray.is_initialized()
     if started:
-        try:
-            ray.init(address=address)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(f"There is no Ray cluster at {address}: {error}") from error
+        join_cluster(address)
     Path(folder).mkdir(parents=True, exist_ok=True)
     scratch = tempfile.mkdtemp(prefix=".ray.", dir=folder)
     try:

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,7 +46,7 @@ def make_app(
         reloading.cancel()
         await server.drain()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # Its page of the API loads nothing from elsewhere.
         title="ktransformer",
         version=__version__,
         description='Translates texts of any length. Errors are `{"error": SENTENCE}`.',

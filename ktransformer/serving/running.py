@@ -16,6 +16,7 @@ from typing import Any
 
 from ktransformer.errors import InputError, first_line
 from ktransformer.runtime.noise import quiet_stderr
+from ktransformer.runtime.ray_cluster import join_cluster
 from ktransformer.serving.model import ModelSpec
 from ktransformer.serving.options import ServingOptions
 from ktransformer.serving.server import check_specs
@@ -120,16 +121,13 @@ def _cluster(address: str | None, cores: int) -> Iterator[tuple[Any, Path]]:
 
         for name in ("ray", "ray.serve"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        try:
-            ray.init(
-                address=address or "local",
-                num_cpus=None if address else cores,
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError(f"The Ray cluster cannot be used: {first_line(error)}") from error
+        join_cluster(
+            address or "local",
+            num_cpus=None if address else cores,
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
         try:
             yield serve, Path(folder)
         finally:

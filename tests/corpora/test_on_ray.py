@@ -178,9 +178,10 @@ def test_a_cluster_of_ones_own_ends_with_the_command(lite_file, inputs, tmp_path
     assert files_of(tmp_path / "ray") == files_of(tmp_path / "single")
 
 
-def test_a_cluster_that_is_not_there_is_named(lite_file, inputs, tmp_path):
-    with pytest.raises(InputError, match="Cannot join Ray at somewhere: "):
-        translate(lite_file, inputs, tmp_path / "out", ray="somewhere")
+@pytest.mark.parametrize("address", ["somewhere", "127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_is_named(address, lite_file, inputs, tmp_path):
+    with pytest.raises(InputError, match=f"Cannot join Ray at {address}: "):
+        translate(lite_file, inputs, tmp_path / "out", ray=address)
 
 
 def test_a_missing_ray_is_said_in_a_sentence(lite_file, inputs, tmp_path, monkeypatch):

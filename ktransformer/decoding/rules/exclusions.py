@@ -165,7 +165,10 @@ class NoLoops(TokenExclusion):
             excluded = excluded & ~tf.expand_dims(state, 1)
         tokens = tf.where(excluded, next_tokens, -1)
         return tf.stack(
-            [tf.reduce_max(tokens[:, group[0] - 1 : group[-1]], axis=1) for group in self._groups()],
+            [
+                tf.reduce_max(tokens[:, group[0] - 1 : group[-1]], axis=1)
+                for group in self._groups()
+            ],
             axis=1,
         )
 
