@@ -1,6 +1,7 @@
 """The command `serve`, on Ray, with callers that keep asking while things are killed."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -58,6 +59,9 @@ def test_the_page_translates_and_aligns_by_keyboard_on_two_screens(model, tmp_pa
         assert found["translation"] == load_engine(model).translate_document([TEXT])[0].text
         assert found["alternatives"] == 2
         assert len(found["lit"]) >= 2
+        files = re.findall(r'(?:src|href)="(.+?)"', ask(f"{address}/docs").body.decode())
+        assert len(files) > 2  # Nothing of the page of the API is loaded from elsewhere.
+        assert [ask(address + file).status for file in files] == [200] * len(files)
         problems = ("tooWide", "elsewhere", "errors", "unnamed")
         assert not [found[each] for each in problems if found[each]]
 
