@@ -256,7 +256,7 @@ class SearchConfig:
     """No text contains twice the same run of so many tokens; 0 for no rule."""
     max_repeats: int | None = None
     """No run of up to 8 tokens stands more often than this in a row, which ends loops, unless one
-    does in the source; 0 or null for no rule."""
+    does in the source; 0 for no rule. Null in a training: 3, or more where its text has more."""
 
     def __post_init__(self) -> None:
         check_integers(self)

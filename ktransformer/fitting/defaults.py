@@ -9,7 +9,7 @@
 | `optimizer`, `schedule`, `learning_rate` | muon, cosine and 0.004, times the root of 128 / `d_model` for a wider model; where one of the three is set, what is not is adam, inverse_square_root and 0.002, and adam where several TensorFlow devices share a batch |
 | `warmup_steps` | a tenth of all updates, at most 1,000 |
 | `average_checkpoints` | a tenth of the epochs, at most 5 |
-| `max_repeats` | 0 |
+| `max_repeats` | 3, or what the targets of the training need: `repeats.choose_max_repeats` |
 
 Settings that are not null stay as they are, except that a warm-up of more than a quarter of all
 updates is cut to that, with a warning. Measured in training/defaults/README.md. A training that
@@ -32,8 +32,6 @@ _AVERAGED_SHARE, _MOST_AVERAGED = 0.1, 5
 _PEAK, _PEAK_WIDTH = 0.004, 128
 _FIXED = ("adam", "inverse_square_root", 0.002)
 _TUNED_EPOCHS, _TUNED_PEAK, _TUNED_LORA_PEAK = 5, 0.001, 0.004
-MAX_REPEATS = 0
-"""The rule of `max_repeats` in a training from the start: none; docs/steering.md says why."""
 _FIXED_EPOCHS = 20  # For `compile_model` without `steps_per_epoch`.
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ktransformer.config import Config, DataConfig, TrainingConfig
 from ktransformer.errors import InputError
-from ktransformer.fitting.defaults import MAX_REPEATS, choose_tuning
+from ktransformer.fitting.defaults import choose_tuning
 from ktransformer.models import Transformer
 from ktransformer.saving.run import Run, make_model
 from ktransformer.saving.weights import digest_weights
@@ -33,10 +33,8 @@ class Fresh:
     tokenizers = None
 
     def configure(self, config: Config) -> Config:
-        """Returns the settings with a `max_repeats` that is null set to its default."""
-        if config.decoding.max_repeats is not None:
-            return config
-        return config.replace({"max_repeats": MAX_REPEATS})
+        """Returns the settings as they are."""
+        return config
 
     def make_model(self, config: Config, tokenizers: tuple[Any, Any]) -> Transformer:
         """Creates the model with random weights."""
@@ -74,11 +72,15 @@ class FromRun:
         """Returns the defaults of a training that starts from the run.
 
         The settings of model, tokenizer and decoding are the run's; those of the batches and of the
-        training are the defaults, so that `configure` chooses what is null.
+        training are the defaults, so that `configure` chooses what is null. A run with a rule
+        against loops gets one for the new text.
         """
         data = {name: getattr(self.run.config.data, name) for name in _OF_TOKENIZER}
+        repeats = None if self.run.config.decoding.max_repeats else 0
         return dataclasses.replace(
-            self.run.config, data=DataConfig(**data), training=TrainingConfig()
+            self.run.config.replace({"max_repeats": repeats}),
+            data=DataConfig(**data),
+            training=TrainingConfig(),
         )
 
     def configure(self, config: Config) -> Config:

@@ -22,6 +22,7 @@ from ktransformer.fitting.encoded_data import EncodedData
 from ktransformer.fitting.guiding import guide
 from ktransformer.fitting.mixture import Mixture
 from ktransformer.fitting.pair_batches import make_batches
+from ktransformer.fitting.repeats import choose_max_repeats
 from ktransformer.fitting.training_text import (
     InMemoryText,
     MixedText,
@@ -124,6 +125,10 @@ class TrainingData:
             )
         if config.training.guided_alignment:
             batches, validation = guide(batches, validation, found)
+        if config.decoding.max_repeats is None:
+            repeats = choose_max_repeats(batches, found[1].special_ids.pad)
+            config = config.replace({"max_repeats": repeats})
+            _log.info("Chosen for the text: max_repeats=%s.", repeats)
         if config.decoding.tag is not None:
             found[0].tag_id(config.decoding.tag)  # Raises now, not when the run is opened.
         self._encoded = EncodedData(config, found, batches, validation)

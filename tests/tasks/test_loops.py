@@ -1,15 +1,15 @@
 """A model that repeats a token until its limit, and the setting that stops it."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from ktransformer.config import Config
 from ktransformer.engines import load_engine
 from ktransformer.exporting import export_lite, export_saved_model
-from ktransformer.fitting.start import FRESH
+from ktransformer.fitting.repeats import choose_max_repeats
+from ktransformer.fitting.start import FromRun
 from ktransformer.saving.run import load_run
+from ktransformer.text import TokenBatches
 from tests.small_translator import drawn_translator, strings, with_decoding
 
 DEFAULT = 3
@@ -39,7 +39,7 @@ def most_repeats(text):
     return most
 
 
-def test_the_setting_ends_a_loop(translator, stopping):
+def test_the_default_of_a_training_ends_a_loop(translator, stopping):
     looping, stopped = (
         strings(each.translate_texts(TEXTS[:2])["text"]) for each in (translator, stopping)
     )
@@ -62,11 +62,28 @@ def test_a_request_keeps_to_the_setting(stopping):
     assert [most_repeats(text) > DEFAULT for (text,) in found] == [False, False, True]
 
 
-def test_a_training_writes_that_there_is_no_rule_unless_it_is_set(run_folder):
-    assert load_run(run_folder).config.decoding.max_repeats == 0
+def test_a_training_chooses_the_setting(run_folder):
+    run = load_run(run_folder)
+    assert run.config.decoding.max_repeats == 4  # As some of its numbers repeat a digit.
+    assert FromRun(run).default_config().decoding.max_repeats is None
     assert not Config.from_dict({"decoding": {}}).decoding.max_repeats
-    kept = dataclasses.replace(Config().decoding, max_repeats=0)
-    assert FRESH.configure(Config(decoding=kept)).decoding.max_repeats == 0
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        ([[5, 6, 5, 6, 7]], 3),
+        ([[5, 6], [9, 8, *[7] * 6]], 6),  # As 1,000,000 repeats its zeros.
+        ([[9, *[5, 6, 7] * 4, 5, 6]], 4),
+        ([[*[7] * 6], *[[5, 6]] * 9_999], 3),  # One in 10,000.
+        ([[*[7] * 6], [*[7] * 5], *[[5, 6]] * 9_998], 5),
+        ([[*[7] * 17]], 0),
+    ],
+)
+def test_the_choice_fits_the_targets(targets, expected):
+    ids = [np.array([*target, 1]) for target in targets]
+    batches = TokenBatches(ids, ids, batch_tokens=512, max_length=32)
+    assert choose_max_repeats(batches, pad=0) == expected
 
 
 @pytest.mark.long
