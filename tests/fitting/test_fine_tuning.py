@@ -1,5 +1,7 @@
 """A training from a run: its defaults, frozen parts, LoRA and its adapter."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -58,7 +60,8 @@ def tuned(run, tmp_path_factory):
 def test_the_default_settings_are_the_runs_with_a_fresh_schedule(run):
     start = FromRun(run)
     config = start.default_config()
-    assert (config.model, config.decoding) == (run.config.model, run.config.decoding)
+    assert config.model == run.config.model
+    assert config.decoding == dataclasses.replace(run.config.decoding, max_repeats=None)
     assert config.data.vocabulary_size == 30
     assert config.data.batch_tokens is None
     chosen = start.configure(config).training
