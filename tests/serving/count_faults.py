@@ -1,17 +1,22 @@
 """Counts what callers get while parts of a server are killed, and prints a table.
 
     python -m tests.serving.count_faults MODEL.tflite TEXT [--callers 16] [--seconds 10]
+        [--disk FOLDER]
 
 Each row is a server of two replicas with callers that keep asking: for some seconds before the
-fault, and after it until a request is answered and some seconds more.
+fault, and after it until a request is answered and some seconds more. The node that is killed is
+one of two of a cluster, with one of the replicas. FOLDER is a small file system: Ray's files are
+there, and what is left of it is filled.
 """
 
 import argparse
+import contextlib
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ktransformer.engines import load_engine
@@ -27,6 +32,14 @@ def kill_all(process: subprocess.Popen, name: str, count: int | None = None) -> 
         kill(number)
 
 
+def fill(folder: Path) -> None:
+    """Fills a file system to the last byte."""
+    with contextlib.suppress(OSError), (folder / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 16))
+
+
+NODE, DISK = "SIGKILL of one of two nodes", "a full disk"
 FAULTS: dict[str, Callable[[subprocess.Popen], object]] = {
     "nothing": lambda process: None,
     "SIGKILL of one of two replicas": lambda process: kill_all(process, "ServeReplica", 1),
@@ -35,6 +48,31 @@ FAULTS: dict[str, Callable[[subprocess.Popen], object]] = {
     "SIGKILL of Serve's controller": lambda process: kill_all(process, "ServeController"),
     "SIGTERM of the command": lambda process: process.send_signal(signal.SIGTERM),
 }
+
+
+@contextlib.contextmanager
+def prepared(
+    name: str, options: argparse.Namespace
+) -> Iterator[tuple[list[object], Callable[[subprocess.Popen], object]]]:
+    """Yields further arguments of the server, and what does the fault."""
+    if name == DISK:
+        os.environ["RAY_TMPDIR"] = str(options.disk)
+        yield [], lambda process: fill(options.disk)
+        (options.disk / "filler").unlink()
+    elif name == NODE:
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        node = cluster.add_node(num_cpus=1)
+        try:
+            yield (
+                ["--ray", cluster.address],
+                lambda process: cluster.remove_node(node, allow_graceful=False),
+            )
+        finally:
+            cluster.shutdown()
+    else:
+        yield [], FAULTS[name]
 
 
 def answers(address: str, text: str) -> bool:
@@ -51,13 +89,14 @@ def count(name: str, options: argparse.Namespace, expected: str) -> str:
     """Returns a row of the table."""
     arguments = (f"en-de={options.model}", "--replicas", 2, "--threads", 1)
     with (
-        served(*arguments) as (process, address),
+        prepared(name, options) as (more, fault),
+        served(*arguments, *more) as (process, address),
         Callers(address, options.callers, options.text, expected) as callers,
     ):
         time.sleep(options.seconds)
         before = callers.counts.total()
         started = time.monotonic()
-        FAULTS[name](process)
+        fault(process)
         if name.startswith("SIGTERM"):
             process.wait(120)
         else:
@@ -77,8 +116,12 @@ def main() -> int:
     parser.add_argument("text", metavar="TEXT")
     parser.add_argument("--callers", type=int, default=16, metavar="N")
     parser.add_argument("--seconds", type=float, default=10, metavar="S")
-    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS), metavar="NAME")
+    parser.add_argument("--disk", type=Path, metavar="FOLDER")
+    names = [*FAULTS, NODE, DISK]
+    parser.add_argument("--faults", nargs="+", choices=names, default=names, metavar="NAME")
     options = parser.parse_args()
+    if options.disk is None:
+        options.faults = [name for name in options.faults if name != DISK]
     expected = load_engine(options.model).translate_document([options.text])[0].text
     print("| fault | requests before | answered with 200 | others | seconds until an answer |")
     print("| --- | --- | --- | --- | --- |")
