@@ -26,7 +26,7 @@ def plain(engine: "Engine", n_best: int = 1) -> Run:
 
 
 def steered(engine: "Engine", controls: Controls, count: int) -> Run:
-    """Returns the search that `controls` ask for.
+    """Returns the search that `controls` ask for; the plain one where they ask for nothing.
 
     Args:
         engine: The engine.
@@ -45,6 +45,8 @@ def steered(engine: "Engine", controls: Controls, count: int) -> Run:
             "export --signatures serving_default controlled writes; this one has "
             f"{', '.join(engine.signatures)}."
         )
+    if controls == Controls():
+        return plain(engine)
     prefixes = controls.prefixes(count)
 
     def run(batch: np.ndarray, start: int) -> dict[str, np.ndarray]:

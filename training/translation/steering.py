@@ -3,11 +3,12 @@
     python -m training.translation.steering RUN SOURCE REFERENCE [--lines N] [--rounds 5]
         [--beam-size K] [--saved-model] [--only WORD ...]
 
-prints a table: for `serving_default`, `controlled` without options and with one, and each setting,
-how many translations change, BLEU, the seconds of CPU on one thread, and their ratio to those of
-`serving_default`. Batches have 32 lines of like length. Each round runs all ways once, one after
-the other, after a first round that traces and is not counted; the seconds are medians over the
-rounds, of which there may be none. `--only` measures the ways whose names have one of the words.
+prints a table: for `serving_default`, a request without options, one whose option needs no rule,
+one with a rule, and each setting, how many translations change, BLEU, the seconds of CPU on one
+thread, and their ratio to those of `serving_default`. Batches have 32 lines of like length. Each
+round runs all ways once, one after the other, after a first round that traces and is not counted;
+the seconds are medians over the rounds, of which there may be none. `--only` measures the ways
+whose names have one of the words.
 Figures: docs/steering.md.
 """
 
@@ -36,7 +37,11 @@ _SETTINGS: tuple[dict[str, Any], ...] = (
     {"no_repeat_ngram_size": 3},
     {"no_repeat_ngram_size": 4},
 )
-_REQUESTS: tuple[dict[str, Any], ...] = ({}, {"repetition_penalty": 1.0001})
+_REQUESTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"length_penalty": 1.0},
+    {"repetition_penalty": 1.0001},
+)
 
 
 def translate(
