@@ -93,6 +93,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a model that no device has room for (default: all of them)",
     )
     parser.add_argument(
+        "--tensor-parallel",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="on JAX: groups of N of the devices divide the work on each row of a batch, with a "
+        "part of the weights on each device",
+    )
+    parser.add_argument(
         "--ray",
         metavar="ADDRESS",
         help="on JAX: train in workers of the Ray cluster at that address, auto for the one that "
@@ -210,6 +218,7 @@ def _train(options: argparse.Namespace) -> None:
         mix=files["mix_"],
         devices=options.devices,
         shard_weights=options.shard_weights,
+        tensor_parallel=options.tensor_parallel,
         beginning=beginning,
         resume=options.resume,
         overwrite=options.overwrite,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ktransformer.fitting.loop import Batches, StopAtNaN, fit
     from ktransformer.fitting.processes import data_parallel, join_processes
     from ktransformer.fitting.replicas import mirrored_strategy
-    from ktransformer.fitting.sharding import ShardedDataParallel
+    from ktransformer.fitting.sharding import ShardedDataParallel, TensorParallel
     from ktransformer.fitting.start import Fresh, FromRun, Resume
     from ktransformer.fitting.state import TrainingState
     from ktransformer.fitting.training import train
@@ -42,6 +42,7 @@ __all__ = [
     "Resume",
     "ShardedDataParallel",
     "StopAtNaN",
+    "TensorParallel",
     "TrainingModel",
     "TrainingState",
     "average_checkpoints",
@@ -87,6 +88,7 @@ __getattr__ = lazy_names(
         "join_processes": "processes",
         "mirrored_strategy": "replicas",
         "ShardedDataParallel": "sharding",
+        "TensorParallel": "sharding",
         "Fresh": "start",
         "FromRun": "start",
         "Resume": "start",

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.fitting.sharding import ShardedDataParallel
+from ktransformer.fitting.sharding import ShardedDataParallel, TensorParallel
 from ktransformer.runtime.process_environment import ADDRESSES, COUNT, INDEX
 
 T = TypeVar("T")
@@ -233,7 +233,7 @@ def own_rows(batch: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def data_parallel(
-    devices: int | None, *, shard_weights: bool = False
+    devices: int | None, *, shard_weights: bool = False, tensor_parallel: int = 1
 ) -> contextlib.AbstractContextManager[Any]:
     """Returns a scope in which devices of JAX share every batch.
 
@@ -242,18 +242,24 @@ def data_parallel(
             accelerator these are parts of the CPU, for a trial. With several processes None, for
             all devices of all of them.
         shard_weights: Whether each device keeps only a part of the weights.
+        tensor_parallel: So many devices divide the work on each row among them, each with a part
+            of the weights; see `TensorParallel`.
 
     Raises:
-        InputError: There are fewer devices, or several processes and a number of devices or
-            `shard_weights`.
+        InputError: There are fewer devices, or several processes and a number of devices,
+            `shard_weights` or `tensor_parallel`; or these two together.
     """
     import jax
 
-    if shard_weights and _joined:
-        raise InputError("--shard-weights trains in one process alone, on its devices.")
+    divided = shard_weights or tensor_parallel > 1
+    option = "--shard-weights" if shard_weights else "--tensor-parallel"
+    if shard_weights and tensor_parallel > 1:
+        raise InputError("--shard-weights and --tensor-parallel both divide the weights: give one.")
+    if divided and _joined:
+        raise InputError(f"{option} trains in one process alone, on its devices.")
     wanted = devices or 1
-    if shard_weights and wanted == 1:
-        raise InputError(f"--shard-weights needs --devices N above 1; got {devices}.")
+    if divided and wanted == 1:
+        raise InputError(f"{option} needs --devices N above 1; got {devices}.")
     if _joined:
         wanted = jax.device_count()
         if devices not in (None, wanted):
@@ -271,8 +277,11 @@ def data_parallel(
         return contextlib.nullcontext()
     # Each process feeds its own rows.
     names = [f"{device.platform}:{device.id}" for device in chosen]
+    parallel: keras.distribution.Distribution
     parallel = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
     if shard_weights:
         parallel = ShardedDataParallel(names)
+    if tensor_parallel > 1:
+        parallel = TensorParallel(names, tensor_parallel)
     scope: contextlib.AbstractContextManager[Any] = parallel.scope()
     return scope

@@ -40,6 +40,7 @@ def train_run(
     mix: tuple[Paths, Paths] | None = None,
     devices: int | None = None,
     shard_weights: bool = False,
+    tensor_parallel: int = 1,
     beginning: Fresh | FromRun = FRESH,
     resume: bool = False,
     overwrite: bool = False,
@@ -58,6 +59,7 @@ def train_run(
         mix: Files of source and of target text to mix in, see `train`.
         devices: How many devices share every batch; None for one, or for all of all processes.
         shard_weights: Whether each device keeps only a part of the weights; on JAX.
+        tensor_parallel: So many devices divide the work on each row among them; on JAX.
         beginning: Fresh weights and tokenizers, or those of a run.
         resume: Whether to continue the training of which `OUTPUT.checkpoints` keeps the state.
         overwrite: Whether to replace a run at `output` and, without `resume`, the kept state of
@@ -81,7 +83,7 @@ def train_run(
             config = add_tags(config, tagged, beginning.tokenizers)
         read = functools.partial(_read_texts, text, validation, mix, config.data)
         start = Resume(beginning) if resume else beginning
-        scope = _share_devices(devices, shard_weights)
+        scope = _share_devices(devices, shard_weights, tensor_parallel)
         saved = False
         try:
             locked = agree(
@@ -132,13 +134,14 @@ def _check_places(
 
 
 def _share_devices(
-    devices: int | None, shard_weights: bool
+    devices: int | None, shard_weights: bool, tensor_parallel: int
 ) -> contextlib.AbstractContextManager[Any]:
     """Returns the scope in which devices share every batch."""
     if keras.backend.backend() != "tensorflow":
-        return data_parallel(devices, shard_weights=shard_weights)
-    if shard_weights:
-        raise InputError("--shard-weights needs JAX: set KERAS_BACKEND=jax in the environment.")
+        return data_parallel(devices, shard_weights=shard_weights, tensor_parallel=tensor_parallel)
+    if shard_weights or tensor_parallel > 1:
+        option = "--shard-weights" if shard_weights else "--tensor-parallel"
+        raise InputError(f"{option} needs JAX: set KERAS_BACKEND=jax in the environment.")
     if devices is None or devices == 1:
         return contextlib.nullcontext()
     from ktransformer.fitting.replicas import mirrored_strategy

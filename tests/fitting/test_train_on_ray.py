@@ -75,6 +75,7 @@ def test_a_training_on_ray_of_which_a_worker_is_killed_ends_as_if_none_had_been(
         (["--workers", "2"], "--workers needs --ray ADDRESS"),
         (["--ray", "auto"], "set the environment variable KERAS_BACKEND=jax"),
         (["--shard-weights"], "--shard-weights needs JAX"),
+        (["--tensor-parallel", "2"], "--tensor-parallel needs JAX"),
     ],
 )
 def test_what_ray_does_not_train_is_refused(options, sentence, tmp_path, capsys):

@@ -16,7 +16,7 @@ sys.modules["tensorflow"] = sys.modules["tensorflow_text"] = None
 from pathlib import Path
 import keras
 from ktransformer.fitting import count_devices
-from ktransformer.fitting.sharding import ShardedDataParallel
+from ktransformer.fitting.sharding import ShardedDataParallel, TensorParallel
 from tests.fitting.small_fit import Losses, fit_ids
 
 folder, plain, rest = Path(sys.argv[1]), Losses(), Losses()
@@ -24,7 +24,7 @@ results = {"plain": fit_ids(folder / "plain", [plain], dropout=0), "losses": pla
 pairs = {"rdrop_alpha": 2.0, "accumulate_batches": 2, "bucket_step": 16, "batch_tokens": 128}
 one, two = Losses(), Losses()
 fit_ids(folder / "one", [one], dropout=0.2, **pairs)
-keras.distribution.set_distribution(keras.distribution.DataParallel())
+keras.distribution.set_distribution(keras.distribution.DataParallel(devices=["cpu:0", "cpu:1"]))
 fit_ids(folder / "two", [two], dropout=0.2, **pairs)
 results["r-drop"] = one.losses, two.losses
 
@@ -32,13 +32,17 @@ class Bytes(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         variables = [*self.model.variables, *self.model.optimizer.variables]
         shards = [variable.value.addressable_shards for variable in variables]
-        self.bytes = [sum(each[i].data.nbytes for each in shards) for i in range(2)]
+        self.bytes = [sum(each[i].data.nbytes for each in shards) for i in range(count_devices())]
         self.whole = sum(variable.value.nbytes for variable in variables)
 
 sharded, kept = Losses(), Bytes()
 with ShardedDataParallel(["cpu:0", "cpu:1"]).scope():
     fit_ids(folder / "sharded", [sharded, kept], dropout=0.2, **pairs)
 results["sharded"], results["bytes"] = sharded.losses, [kept.whole, *kept.bytes]
+grid, kept = Losses(), Bytes()
+with TensorParallel([f"cpu:{i}" for i in range(4)], parts=2).scope():
+    fit_ids(folder / "grid", [grid, kept], dropout=0.2, **pairs)
+results["grid"], results["grid bytes"] = grid.losses, [kept.whole, *kept.bytes]
 assert count_devices() == 2
 whole = Losses()
 settings = {"dropout": 0.3, "optimizer": "muon", "bucket_step": 16}  # One shape, to compile less.
@@ -63,7 +67,7 @@ def on_jax(tmp_path_factory):
             "PYTHONPATH": os.pathsep.join(sys.path),
             "KERAS_BACKEND": "jax",
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
         },
         capture_output=True,
         text=True,
@@ -87,6 +91,14 @@ def test_devices_that_share_the_weights_have_the_losses_of_one_and_half_of_the_b
     np.testing.assert_allclose(on_jax[1]["sharded"], on_jax[1]["r-drop"][0], rtol=1e-5)
     whole, *devices = on_jax[1]["bytes"]
     assert max(devices) < 0.6 * whole, on_jax[1]["bytes"]
+
+
+@pytest.mark.long
+def test_a_grid_of_devices_has_the_losses_of_one_and_half_of_the_bytes_on_each(on_jax):
+    np.testing.assert_allclose(on_jax[1]["grid"], on_jax[1]["r-drop"][0], rtol=1e-5)
+    whole, *devices = on_jax[1]["grid bytes"]
+    assert len(devices) == 4
+    assert max(devices) < 0.6 * whole, on_jax[1]["grid bytes"]
 
 
 @pytest.mark.long
