@@ -19,6 +19,7 @@ _EVERYWHERE = {"errors", "lazy", "numbers", "_version"}
 _PARTS: dict[str, tuple[set[str], set[str]]] = {
     **{name: (set(), set()) for name in ("__init__", *_EVERYWHERE)},
     "files": (set(), set()),
+    "drawing": (set(), {"matplotlib", "numpy"}),
     "runtime": (set(), {"ai_edge_litert", "flatbuffers", "numpy", "tensorflow"}),
     "config": (set(), {"yaml"}),
     "scores": (set(), {"sacrebleu"}),
@@ -34,7 +35,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "decoding": (set(), {"numpy", "tensorflow"}),
     "saving": (
-        {"config", "files", "models", "text"},
+        {"config", "drawing", "files", "models", "text"},
         {"h5py", "keras", "ml_dtypes", "numpy"},
     ),
     "tasks": (
@@ -68,7 +69,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"keras", "ml_dtypes", "numpy", "safetensors", "tensorflow"},
     ),
     "engines": (
-        {"config", "conversion", "exporting", "runtime", "saving", "tasks", "text"},
+        {"config", "conversion", "drawing", "exporting", "runtime", "saving", "tasks", "text"},
         {"numpy", "tensorflow"},
     ),
     "corpora": (
@@ -97,6 +98,10 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"jax", "keras", "numpy", "ray", "tensorflow"},
     ),
+    "inspection": (
+        {"config", "conversion", "exporting", "files", "fitting", "saving", "tasks", "text"},
+        set(),
+    ),
     "serving": (
         {"engines", "runtime", "tasks", "text"},
         {"babel", "fastapi", "numpy", "pydantic", "ray", "starlette"},
@@ -111,6 +116,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "exporting",
             "files",
             "fitting",
+            "inspection",
             "models",
             "runtime",
             "saving",
@@ -120,7 +126,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "text",
             "verification",
         },
-        {"tensorflow"},
+        {"shtab", "tensorflow"},
     ),
     "__main__": ({"cli"}, set()),
 }

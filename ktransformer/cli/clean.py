@@ -5,11 +5,11 @@ import contextlib
 import json
 from typing import Any
 
-from ktransformer.cli.options import HelpFormatter
 from ktransformer.config import CLEANING_RULES, Config, DataConfig
 from ktransformer.errors import InputError
 
 HELP = "leave out pairs of parallel text that are hardly translations"
+EXAMPLE = "ktransformer clean --source train.en --target train.de --output cleaned"
 _SETTINGS = ("clean_ratio", "clean_script", "clean_digits")
 
 
@@ -25,7 +25,6 @@ def add_text(parser: argparse.ArgumentParser) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.formatter_class = HelpFormatter
     add_text(parser)
     parser.add_argument(
         "--rules",

@@ -9,43 +9,54 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import ModuleType
 
 from ktransformer._version import __version__
-from ktransformer.cli.options import HelpFormatter, Parser
+from ktransformer.cli.completion import add_completion
+from ktransformer.cli.options import HelpFormatter, Parser, indent
 from ktransformer.cli.progress import log_to_stderr
 from ktransformer.errors import InputError, first_line, printable
 from ktransformer.runtime.allocator import keep_freed_memory
 from ktransformer.runtime.backend import backend_message, chosen_backend
 from ktransformer.runtime.noise import quiet_stderr, set_log_level, start_litert, without_packages
 
-# Each is a module of this package with HELP, add_arguments(parser) and run(options).
-COMMANDS = (
-    "import",
-    "clean",
-    "train",
-    "translate",
-    "evaluate",
-    "score",
-    "distill",
-    "prune",
-    "extend",
-    "export",
-    "verify",
-    "serve",
-)
+# Each is a module of this package with HELP, EXAMPLE, add_arguments(parser) and run(options).
+GROUPS = {
+    "make a model": ("clean", "train", "import", "distill", "prune", "extend"),
+    "use it": ("info", "translate", "evaluate", "score", "serve"),
+    "take it elsewhere": ("export", "verify"),
+}
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 _MODULES = {"import": "import_model"}  # A word of Python cannot be the name of a module.
+_EXAMPLE = """\
+from your text to a served translator:
+  ktransformer train --source train.en --target train.de --output runs/en-de
+  echo 'A dog runs.' | ktransformer translate runs/en-de
+  ktransformer export runs/en-de --format tflite --output en-de.tflite
+  ktransformer serve en-de=en-de.tflite
+
+ktransformer COMMAND --help shows the options of a command, their defaults and an example."""
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Makes the parser of all commands; options have `command` and `run_command`."""
+    modules = {
+        name: importlib.import_module(f"ktransformer.cli.{_MODULES.get(name, name)}")
+        for name in COMMANDS
+    }
     parser = Parser(
-        prog="ktransformer", description="Train, use and export text-to-text Transformers."
+        prog="ktransformer",
+        usage="ktransformer [--help] [--version] [--print-completion SHELL] COMMAND ...",
+        description="Train, use and export text-to-text Transformers.",
+        epilog=f"{_list_commands(modules)}\n{_EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ktransformer {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        module = importlib.import_module(f"ktransformer.cli.{_MODULES.get(name, name)}")
+    add_completion(parser)
+    # The epilog lists them in groups, which argparse does not.
+    commands = parser.add_subparsers(metavar="COMMAND", help=argparse.SUPPRESS)
+    for name, module in modules.items():
         command = commands.add_parser(
             name,
             help=module.HELP,
@@ -53,8 +64,17 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=HelpFormatter,
         )
         module.add_arguments(command)
+        command.epilog = f"{command.epilog or ''}\n\nexample:\n{indent(module.EXAMPLE)}".strip()
         command.set_defaults(command=name, run_command=module.run)
     return parser
+
+
+def _list_commands(modules: Mapping[str, ModuleType]) -> str:
+    width = max(map(len, modules))
+    return "\n".join(
+        f"{group}:\n" + "".join(f"  {name:{width}}  {modules[name].HELP}\n" for name in names)
+        for group, names in GROUPS.items()
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,10 +84,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line; None for the process's own.
 
     Returns:
-        The exit status: 0; 1 where `verify` finds too great a difference; 2 for an error that the
-        user can fix; 130 after Ctrl-C.
+        The exit status: 0, also where no command is given, which prints the help; 1 where `verify`
+        finds too great a difference; 2 for an error that the user can fix; 130 after Ctrl-C.
     """
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if not hasattr(options, "command"):
+        parser.print_help()
+        return 0
     set_log_level()
     if options.command == "train":
         keep_freed_memory()
@@ -97,7 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.command == "train" and chosen_backend() == "jax":
         # Keras imports TensorFlow if it is installed; a process of its own uses it.
-        with without_packages("sklearn", "matplotlib", "tensorflow", "tensorflow_text"):
+        with without_packages("tensorflow", "tensorflow_text"):
+            with without_packages("sklearn", "matplotlib"):
+                importlib.import_module("keras")
             status: int = options.run_command(options) or 0
         return status
     if chosen_backend() != "tensorflow":

@@ -9,6 +9,7 @@ from ktransformer.cli.options import positive
 from ktransformer.cli.progress import Progress
 
 HELP = "write the text that a student of a model is trained on"
+EXAMPLE = "ktransformer distill runs/en-de --source train.en --target train.de --output distilled"
 _log = logging.getLogger(__name__)
 _BLOCK_PAIRS = 10_000  # Translated before any of them is written.
 

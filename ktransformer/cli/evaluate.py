@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 HELP = "translate a file and print its BLEU, chrF and TER"
+EXAMPLE = "ktransformer evaluate runs/en-de --source test.en --reference test.de"
 
 # Those of sacreBLEU that need no further package.
 _TOKENIZERS = ("13a", "char", "intl", "none", "zh")

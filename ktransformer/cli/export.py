@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ktransformer.tasks import Task
 
 HELP = "write a model that needs no ktransformer"
+EXAMPLE = """\
+ktransformer export runs/en-de --output exports/en-de
+ktransformer export runs/en-de --format tflite --quantize dynamic_int8 --output en-de.tflite"""
 _SHORTLIST_PAIRS = 50_000  # Of 30 tokens a side they take 3.3 GB.
 _SHORTLIST_PIECES = 1000
 # Options that are settings of a kind of model; each kind knows its own.

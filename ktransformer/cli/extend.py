@@ -4,6 +4,7 @@ import argparse
 import logging
 
 HELP = "add words and symbols to a run's vocabulary, to be fine-tuned"
+EXAMPLE = 'ktransformer extend runs/en-de --tags "<2de>" "<2fr>" --output runs/en-many'
 _log = logging.getLogger(__name__)
 
 

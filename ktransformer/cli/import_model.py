@@ -4,6 +4,7 @@ import argparse
 import logging
 
 HELP = "turn a published model into a run"
+EXAMPLE = "ktransformer import opus-mt-de-en --output runs/de-en"
 _log = logging.getLogger(__name__)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import textwrap
 from typing import NoReturn
 
 from ktransformer.config import DecodingConfig
@@ -18,8 +19,13 @@ class Parser(argparse.ArgumentParser):
         super().error("\n".join(map(printable, message.split("\n"))))
 
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults, except None, False and what is empty."""
+def indent(text: str) -> str:
+    """Indents each line by two spaces."""
+    return textwrap.indent(text, "  ")
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the defaults, except None, False and what is empty; keeps the lines of the epilog."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return super()._get_help_string(action) if action.default else action.help

@@ -6,6 +6,7 @@ import logging
 from ktransformer.cli.options import positive
 
 HELP = "cut a run's vocabulary to what a corpus needs"
+EXAMPLE = "ktransformer prune runs/de-en --corpus own.de own.en --output runs/de-en-small"
 _log = logging.getLogger(__name__)
 
 

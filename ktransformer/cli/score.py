@@ -6,6 +6,7 @@ import logging
 from ktransformer.cli.options import add_batch_size
 
 HELP = "print each pair's log-probability and its number of tokens"
+EXAMPLE = "ktransformer score runs/en-de --source test.en --target test.de"
 _log = logging.getLogger(__name__)
 
 

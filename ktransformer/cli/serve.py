@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ktransformer.serving import ModelSpec
 
 HELP = "serve translators over HTTP"
+EXAMPLE = """\
+ktransformer serve en-de=en-de.tflite --port 8000
+curl localhost:8000/translate -d q='A dog runs.' -d source=en -d target=de"""
 _LABELLED = re.compile(r"(\w+)-(\w+)(?::([^=/]+))?=(.+)", re.DOTALL)
 
 

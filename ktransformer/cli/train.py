@@ -3,18 +3,23 @@
 import argparse
 import dataclasses
 import functools
+import importlib
 import logging
 from pathlib import Path
 from typing import Any
 
 from ktransformer.cli.clean import add_text, open_text
-from ktransformer.cli.options import HelpFormatter, positive
+from ktransformer.cli.options import positive
 from ktransformer.config import CHOICES, Config, read_settings, split_settings
 from ktransformer.errors import InputError, did_you_mean
 from ktransformer.runtime.backend import chosen_backend
 from ktransformer.runtime.noise import without_packages
 
 HELP = "train a model on parallel text"
+EXAMPLE = """\
+ktransformer train --source train.en --target train.de \\
+  --validation-source valid.en --validation-target valid.de --output runs/en-de
+ktransformer train --from runs/en-de --pairs own.tsv --set epochs=2 --output runs/tuned"""
 _log = logging.getLogger(__name__)
 
 _AFTER_THE_SETTINGS = """
@@ -31,13 +36,8 @@ memory that does not grow with it. The tokenizer is then trained on a sample of 
 and subword_alpha is refused."""
 
 
-class _Formatter(HelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the settings."""
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.formatter_class = _Formatter
     parser.epilog = _describe_settings()
     add_text(parser)
     for name, text in (
@@ -183,7 +183,9 @@ def _train_in_worker(options: argparse.Namespace, restarted: bool) -> None:
         return  # The workers were lost after the run had been written.
     settings = {**vars(options), "resume": options.resume or restarted}
     # As in `command_line`: a process of its own uses TensorFlow.
-    with without_packages("sklearn", "matplotlib", "tensorflow", "tensorflow_text"):
+    with without_packages("tensorflow", "tensorflow_text"):
+        with without_packages("sklearn", "matplotlib"):
+            importlib.import_module("keras")
         _train_here(argparse.Namespace(**settings))
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 HELP = "translate stdin to stdout, line by line, or files to files"
+EXAMPLE = """\
+echo 'A dog runs.' | ktransformer translate runs/en-de
+ktransformer translate en-de.tflite --beam-size 4 < texts.en > texts.de"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ from ktransformer.cli.options import A_PROGRAM, add_batch_size, add_threads, cou
 from ktransformer.errors import InputError
 
 HELP = "compare exports with the model that they were made from"
+EXAMPLE = "ktransformer verify exports/en-de en-de.tflite --run runs/en-de --source test.en"
 _TOLERANCES = {
     "min_identical": "least share of identical texts or classes (default in float32: 0.999)",
     "max_score_difference": "greatest difference of their scores (default in float32: 0.001)",

@@ -16,9 +16,15 @@ class EncodedData:
         tokenizers: Those of the source and of the target: one object twice for a shared vocabulary.
         batches: The training batches.
         validation: The validation batches, or None.
+        facts: What a model card says of the text, by name.
+        scored: What the scores of an epoch are computed on, in words; None where there are none.
+        signature: sacreBLEU's signature of BLEU; None likewise.
     """
 
     config: Config
     tokenizers: tuple[Any, Any]
     batches: EpochBatches
     validation: EpochBatches | None
+    facts: dict[str, str] = dataclasses.field(default_factory=dict)
+    scored: str | None = None
+    signature: str | None = None

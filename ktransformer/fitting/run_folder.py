@@ -1,6 +1,7 @@
 """Trains on files of parallel text and writes the run's folder."""
 
 import contextlib
+import dataclasses
 import functools
 import logging
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from ktransformer.fitting.processes import agree, data_parallel, join_processes,
 from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume
 from ktransformer.fitting.training import add_mix, train_on
 from ktransformer.saving.adapter import save_adapter
-from ktransformer.saving.run import check_run_path, is_run, save_run
+from ktransformer.saving.run import Run, check_run_path, is_run, save_run
 from ktransformer.text import ParallelFiles, ParallelText, open_parallel, read_parallel
 from ktransformer.text.corpus import open_files
 
@@ -94,7 +95,7 @@ def train_run(
             with scope:
                 run = train_on(read, config, checkpoints=locked, start=start)
             if process_index() == 0:
-                save_run(run, output, overwrite=overwrite)
+                save_run(_with_files(run, text), output, overwrite=overwrite)
                 if adapter is not None and run.adapter is not None:
                     save_adapter(run.adapter, adapter, overwrite=overwrite)
                 saved = True
@@ -104,6 +105,22 @@ def train_run(
                 _log.info("The training's state is in %s; --resume goes on from it.", checkpoints)
             raise
     return output
+
+
+def _with_files(run: Run, text: tuple[Paths, Paths] | ParallelFiles | Sequence[Corpus]) -> Run:
+    """Returns a run whose origin names the files of its training text, without their folders."""
+    if run.origin is None:
+        return run
+    sides: list[Paths] = []
+    for each in [text] if isinstance(text, ParallelFiles) else text:
+        files = each.files() if isinstance(each, Corpus) else each
+        if isinstance(files, ParallelFiles):
+            sides += [files.source_paths, files.target_paths]
+        else:
+            sides.append(files)
+    names = dict.fromkeys(Path(path).name for paths in sides for path in paths)
+    data = {"files": ", ".join(names), **run.origin.data}
+    return dataclasses.replace(run, origin=dataclasses.replace(run.origin, data=data))
 
 
 def _check_places(

@@ -42,6 +42,10 @@ class Fresh:
         own = None if config.data.shared_vocabulary else source
         return make_model(config, target, source_vocabulary_size=own)
 
+    def describe(self) -> str:
+        """Returns the start in words, for a model card."""
+        return "random weights"
+
     def fingerprint(self) -> str | None:
         """Returns None: the seed is among the settings."""
         return None
@@ -112,6 +116,10 @@ class FromRun:
         model.build()
         model.set_weights(self.run.model.get_weights())
         return model
+
+    def describe(self) -> str:
+        """Returns the start in words, for a model card."""
+        return f"a trained run, whose weights have the SHA-256 `{self.fingerprint()}`"
 
     def fingerprint(self) -> str:
         """Returns the SHA-256 of the weights, in hexadecimal."""

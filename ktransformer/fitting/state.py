@@ -38,6 +38,8 @@ class TrainingState(keras.callbacks.Callback):
         history: The metrics of each finished epoch.
         saved_fingerprint: The fingerprint in the file that was read; empty if none was.
         saved_environment: What `describe_environment` returned then; empty if unknown.
+        environment: What it returns now.
+        seconds: The time that the training took until the last write, earlier parts included.
     """
 
     def __init__(
@@ -55,10 +57,11 @@ class TrainingState(keras.callbacks.Callback):
         self.history: History = {}
         self.saved_fingerprint: dict[str, Any] = {}
         self.saved_environment: dict[str, Any] = {}
-        self._environment = describe_environment()
+        self.environment = describe_environment()
         self._variables: list[np.ndarray] = []  # Read, not yet assigned to the model.
         self._metrics: list[np.ndarray] = []  # Likewise, of an epoch that was cut.
-        self._written = time.monotonic()
+        self._written = self._counted = time.monotonic()
+        self.seconds = 0.0
 
     def read(self) -> dict[str, Any]:
         """Reads the file, so that `fit` continues from it.
@@ -70,13 +73,14 @@ class TrainingState(keras.callbacks.Callback):
             InputError: The file is damaged, or of a newer version.
         """
         head, *arrays = agree(lambda: read_arrays(self.path, "the whole state of a training"))
-        saved = _read_head(head, len(arrays), self.path)
+        saved = read_head(head, len(arrays), self.path)
         self.saved_fingerprint = saved["about"]
         self.update, self.history = saved["update"], saved["history"]
         self.saved_environment = saved.get("environment", {})
+        self.seconds = float(saved.get("seconds", 0.0))
         self._variables = arrays[: saved["variables"]]
         self._metrics = arrays[saved["variables"] :]
-        different = differences(self.saved_environment, self._environment)
+        different = differences(self.saved_environment, self.environment)
         if different:
             _log.warning(
                 "The training resumes in another environment (%s): it may not equal an "
@@ -146,10 +150,13 @@ class TrainingState(keras.callbacks.Callback):
         arrays = [keras.ops.convert_to_numpy(v) for v in [*variables, *metrics]]
         if not all(np.isfinite(array).all() for array in arrays):
             raise not_finite(self.update)
+        now = time.monotonic()
+        self.seconds, self._counted = self.seconds + now - self._counted, now
         head = {
             "format_version": FORMAT_VERSION,
             "about": self.fingerprint,
-            "environment": self._environment,
+            "environment": self.environment,
+            "seconds": self.seconds,
             "update": self.update,
             "history": self.history,
             "variables": len(variables),
@@ -179,7 +186,7 @@ def _assign(variables: Sequence[Any], arrays: Sequence[np.ndarray]) -> None:
         variable.assign(array)
 
 
-def _read_head(array: np.ndarray, arrays: int, path: Path) -> dict[str, Any]:
+def read_head(array: np.ndarray, arrays: int, path: Path) -> dict[str, Any]:
     """Reads the head of a state.
 
     Args:
@@ -188,8 +195,8 @@ def _read_head(array: np.ndarray, arrays: int, path: Path) -> dict[str, Any]:
         path: The file, for errors.
 
     Returns:
-        `about` (the fingerprint), `update`, `history` and `variables`, checked, and `environment`,
-        which older states lack.
+        `about` (the fingerprint), `update`, `history` and `variables`, checked, and `environment`
+        and `seconds`, which older states lack.
 
     Raises:
         InputError: The head is damaged, or of a newer version.
@@ -206,6 +213,7 @@ def _read_head(array: np.ndarray, arrays: int, path: Path) -> dict[str, Any]:
     if not (
         isinstance(head.get("about"), dict)
         and isinstance(head.get("environment", {}), dict)
+        and isinstance(head.get("seconds", 0.0), (int, float))
         and _is_number(head.get("update"))
         and _is_number(head.get("variables"))
         and head["variables"] <= arrays

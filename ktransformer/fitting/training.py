@@ -30,6 +30,7 @@ from ktransformer.fitting.mixture import Mixture
 from ktransformer.fitting.processes import agree, process_count
 from ktransformer.fitting.start import FRESH, Fresh, FromRun, Resume, Start
 from ktransformer.fitting.tensorflow_process import DistantData, open_data
+from ktransformer.saving.card import Origin
 from ktransformer.saving.run import Run, make_model
 from ktransformer.text import ParallelFiles, ParallelText
 from ktransformer.text.span_symbols import COPIED_BY_DEFAULT
@@ -180,7 +181,17 @@ def train_on(
         config = with_alignment(config, model)
     source, target = tokenizers
     other = None if target is source else target
-    return Run(config, source, result.model, result.history | dropped, other, result.adapter)
+    origin = Origin(
+        encoded.facts,
+        state.seconds,
+        "{processor}, {cores} cores, {backend}".format(**state.environment),
+        beginning.describe(),
+        encoded.scored,
+        encoded.signature,
+    )
+    return Run(
+        config, source, result.model, result.history | dropped, other, result.adapter, origin
+    )
 
 
 def _open_data(

@@ -31,6 +31,7 @@ from ktransformer.fitting.training_text import (
     mix_batches,
 )
 from ktransformer.fitting.vocabulary import Tokenizers
+from ktransformer.scores import score_texts
 from ktransformer.tasks import Translator
 from ktransformer.text import ParallelFiles, ParallelText, Tokenizer
 from ktransformer.text.batches import EpochBatches
@@ -131,8 +132,31 @@ class TrainingData:
             _log.info("Chosen for the text: max_repeats=%s.", repeats)
         if config.decoding.tag is not None:
             found[0].tag_id(config.decoding.tag)  # Raises now, not when the run is opened.
-        self._encoded = EncodedData(config, found, batches, validation)
+        self._encoded = EncodedData(
+            config, found, batches, validation, self._facts(batches), **self._scoring(config)
+        )
         return self._encoded
+
+    def _facts(self, batches: EpochBatches) -> dict[str, str]:
+        counts = [self._text.pairs, *(len(each.text) for each in self._mixed)]
+        facts = {
+            "training pairs": " + ".join(f"{count:,}" for count in counts),
+            "tokens of an epoch": f"{batches.tokens:,}, of the longer side of each pair",
+            "left out, being too long": f"{batches.too_long:,} pairs",
+            "SHA-256 of the training text": f"`{self.fingerprint['text']}`",
+        }
+        if self._validation is not None:
+            facts["validation pairs"] = f"{len(self._validation):,}"
+        return facts
+
+    def _scoring(self, config: Config) -> dict[str, str]:
+        if self._validation is None or not config.training.bleu_sentences:
+            return {}
+        count = min(config.training.bleu_sentences, len(self._validation))
+        return {
+            "scored": f"greedy translations of the first {count:,} validation pairs",
+            "signature": score_texts(["a"], ["a"]).signature,
+        }
 
     def encode_stored(
         self, tokenizers: tuple[StoredTokenizer, StoredTokenizer] | None

@@ -70,6 +70,11 @@ class InMemoryText:
         self._text, self.config = text.leave_out(length_bound(config)), config
         self._devices = devices
 
+    @property
+    def pairs(self) -> int:
+        """The number of pairs that are not surely too long."""
+        return len(self._text)
+
     def encode(
         self, tokenizers: Tokenizers | None = None, others: Sequence[ParallelText] = ()
     ) -> tuple[Tokenizers, TokenBatches]:
@@ -144,6 +149,11 @@ class StreamedText:
             "text": self._survey.digest,
             "shard_pairs": data.shard_pairs,
         }
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs, before those that are too long are left out."""
+        return self._survey.pairs
 
     def encode(
         self, tokenizers: Tokenizers | None = None, others: Sequence[ParallelText] = ()

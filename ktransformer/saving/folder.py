@@ -51,6 +51,7 @@ class ModelFolder:
         config: The configuration of the kind; `{}` for a folder that stores none.
         history: The metrics of each epoch, `{"loss": [...], ...}`; `{}` where they are unknown.
         checksums: The SHA-256 of each file; None for an old folder without them.
+        version: The version of ktransformer that wrote it; None for a folder without description.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class ModelFolder:
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     checksums: dict[str, str] | None = None
+    version: str | None = None
 
     def check_files(
         self, names: Iterable[str], optional: Iterable[str] = (), *, check: bool = True
@@ -171,6 +173,7 @@ def _read(folder: Path, name: str, *, check: bool) -> ModelFolder:
         config=fields["config"] if "config" in names else {},
         history=history,
         checksums=fields["files"] if "files" in names else None,
+        version=fields["ktransformer"],
     )
 
 

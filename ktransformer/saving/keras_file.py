@@ -81,6 +81,31 @@ def load_model(
     return model
 
 
+def describe_model(path: str | Path) -> dict[str, Any]:
+    """Reads what a `.keras` file says of its model, without building it.
+
+    Returns:
+        `class`, its name; `config`, the model's configuration; `parameters`, the number of weights.
+
+    Raises:
+        InputError: It is missing or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            fields = parse_json(_read_config(archive), f"{path}: {_CONFIG}")
+            weights = WeightsFile(_read_member(archive, _WEIGHTS))
+        weights.close()
+        return {
+            "class": str(fields["class_name"]),
+            "config": dict(fields["config"]),
+            "parameters": weights.size,
+        }
+    except InputError:
+        raise
+    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} does not hold a model: {_reason(error)}") from error
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deep."

@@ -1,15 +1,18 @@
 """A run: the folder of a trained `Transformer`, with the configuration of its training."""
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 
 from ktransformer.config import Config
+from ktransformer.drawing import can_draw, draw_curves, missing_sentence
 from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_folder, new_folder
 from ktransformer.models import Transformer
+from ktransformer.saving.card import Origin, write_card
 from ktransformer.saving.folder import (
     DESCRIPTION,
     MODEL,
@@ -25,11 +28,16 @@ if TYPE_CHECKING:
     from ktransformer.saving.adapter import Adapter
     from ktransformer.text import Tokenizer
 
+_log = logging.getLogger(__name__)
 RUN_KIND = "translator"
 TOKENIZER, TARGET_TOKENIZER = "tokenizer.model", "target_tokenizer.model"
 # Settings of a model that do not change the translations of a trained one.
 _FOR_TRAINING = {"dropout", "attention_dropout", "hidden_dropout", "remat"}
-_FILES = (r"(model|run)\.json", r"(target_)?tokenizer\.model", r"model\.keras")
+CARD, CURVES = "card.md", "curves.png"
+_FILES = (
+    *(r"(model|run)\.json", r"(target_)?tokenizer\.model", r"model\.keras"),
+    *(r"card\.md", r"curves\.png"),
+)
 
 
 class _RunFolder(FolderKind):
@@ -54,6 +62,8 @@ class Run:
         target_tokenizer: The tokenizer of the target, if it is another.
         adapter: With `lora_rank`, what the training learned, which the model's weights contain;
             `save_adapter` writes it, `save_run` does not.
+        origin: How it was trained, for the card; None where that is not known, as of a run that
+            was opened.
     """
 
     config: Config
@@ -62,6 +72,7 @@ class Run:
     history: dict[str, list[float]]
     target_tokenizer: "Tokenizer | None" = None
     adapter: "Adapter | None" = None
+    origin: Origin | None = None
 
 
 def make_model(
@@ -100,6 +111,9 @@ def make_model(
 def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
     """Writes a run's folder, whole or not at all; `ktransformer.tasks.load` opens it, too.
 
+    The folder also gets a model card, `card.md`, and, where a metric has several epochs and
+    Matplotlib is installed, `curves.png`; nothing reads these two.
+
     Args:
         run: The run.
         path: The folder to make.
@@ -121,6 +135,17 @@ def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
             tokenizer.save(folder / name)
         run.model.save(folder / MODEL)
         write_description(folder, RUN_KIND, tuple(tokenizers), config=config, history=run.history)
+        (folder / CARD).write_text(write_card(run, Path(path).name), encoding="utf-8")
+        _write_curves(run.history, folder / CURVES)
+
+
+def _write_curves(history: dict[str, list[float]], path: Path) -> None:
+    if len(history.get("loss", ())) < 2:
+        return
+    if not can_draw():
+        _log.info("%s", missing_sentence(CURVES))
+        return
+    path.write_bytes(draw_curves(history))
 
 
 def check_run_path(path: str | Path, *, overwrite: bool = False) -> None:

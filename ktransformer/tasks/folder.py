@@ -9,6 +9,7 @@ from ktransformer.errors import InputError
 from ktransformer.files import FolderKind, check_new_file, new_folder
 from ktransformer.saving.adapter import merge_adapter
 from ktransformer.saving.folder import DESCRIPTION, MODEL, open_folder, write_description
+from ktransformer.saving.run import CARD, CURVES
 from ktransformer.saving.weights import check_weights
 from ktransformer.tasks.registry import find_task, find_task_of_model, with_article
 from ktransformer.tasks.task import Task, check_task
@@ -81,7 +82,8 @@ def folder_kind(task: type[Task]) -> FolderKind:
 def folder_files(task: type[Task]) -> tuple[str, ...]:
     """Returns the files of a kind's folder as patterns, for a `FolderKind` that holds more."""
     return tuple(
-        re.escape(name) for name in (DESCRIPTION, MODEL, *task.FILES, *task.OPTIONAL_FILES)
+        re.escape(name)
+        for name in (DESCRIPTION, MODEL, CARD, CURVES, *task.FILES, *task.OPTIONAL_FILES)
     )
 
 

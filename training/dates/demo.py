@@ -21,15 +21,15 @@ ktransformer.quiet()  # Before TensorFlow is imported.
 
 from ktransformer.cli.progress import log_to_stderr
 from ktransformer.config import Config, read_settings
-from ktransformer.engines import LiteEngine, ModelEngine, translate_lines
+from ktransformer.engines import LiteEngine, ModelEngine, draw_attention, translate_lines
 from ktransformer.exporting import export_lite, export_saved_model
+from ktransformer.files import new_file
 from ktransformer.fitting import remove_checkpoints, train
 from ktransformer.runtime.allocator import keep_freed_memory
 from ktransformer.saving.run import check_run_path, save_run
 from ktransformer.tasks import Translator
 from ktransformer.text import ParallelText, read_parallel
 from training.dates import data
-from training.dates.attention import draw_attention
 from training.programs import exit_status
 
 HERE = Path(__file__).parent
@@ -96,7 +96,8 @@ def demo(options: argparse.Namespace) -> float:
     export(translator, shown, translate(translator, shown), beside(output, "export"))
     export_one_file(translator, test.sources, outputs, Path(f"{output}.tflite"))
     picture = beside(output, "attention.png")
-    draw_attention(translator, shown[0], picture)
+    with new_file(picture) as temporary:
+        temporary.write_bytes(draw_attention(translator, shown[0]))
     print(f"What the decoder looks at: {picture}")
 
     score = sum(map(str.__eq__, outputs, test.targets)) / len(outputs)

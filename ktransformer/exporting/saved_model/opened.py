@@ -29,11 +29,11 @@ def numbers_taken(path: Path) -> list[int]:
 
 def is_saved_model(path: str | Path) -> bool:
     """Tells whether a path looks like a SavedModel, or like a folder of numbered ones."""
-    return _find(Path(path)) is not None
+    return saved_model_folder(Path(path)) is not None
 
 
-def _find(path: Path) -> Path | None:
-    """Returns the folder of the SavedModel itself: of numbered ones the highest."""
+def saved_model_folder(path: Path) -> Path | None:
+    """Returns the folder of the SavedModel itself: of numbered ones the highest; None for none."""
     if (path / _GRAPH).is_file():
         return path
     numbered = (path / str(number) for number in sorted(numbers_taken(path), reverse=True))
@@ -69,7 +69,7 @@ class SavedModel(OpenedExport):
         *,
         check: bool = True,
     ) -> None:
-        self.path = _find(Path(path)) or Path(path)
+        self.path = saved_model_folder(Path(path)) or Path(path)
         if not (self.path / DESCRIPTION).is_file():
             raise InputError(f"{self.path} is not a SavedModel that ktransformer wrote.")
         content, _ = read_json(self.path / DESCRIPTION)

@@ -1,0 +1,45 @@
+"""Matplotlib, which is optional, and the look that all pictures share."""
+
+import importlib.util
+import io
+from typing import Any
+
+from ktransformer.errors import InputError
+
+INK, MUTED, GRID = "#1f2933", "#616e7c", "#e4e7eb"
+COLORS = ("#0b6e99", "#c05621", "#2f855a", "#805ad5")
+
+
+def can_draw() -> bool:
+    """Returns whether Matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def missing_sentence(what: str) -> str:
+    """Returns the sentence that says what is missing without Matplotlib, and how to get it."""
+    return f'{what} needs Matplotlib: pip install "ktransformer[plots]".'
+
+
+def new_figure(width: float, height: float, what: str) -> Any:
+    """Creates a figure without a display.
+
+    Args:
+        width: In inches.
+        height: Likewise.
+        what: What is drawn, for the message: "curves.png".
+
+    Raises:
+        InputError: Matplotlib is not installed.
+    """
+    if not can_draw():
+        raise InputError(missing_sentence(what))
+    from matplotlib.figure import Figure  # Not pyplot, which keeps figures and picks a display.
+
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def to_png(figure: Any, dpi: int = 120) -> bytes:
+    """Returns a figure as the content of a PNG file."""
+    content = io.BytesIO()
+    figure.savefig(content, dpi=dpi, format="png")
+    return content.getvalue()
