@@ -21,6 +21,7 @@ EXPERIMENTS = (
     "complexity",
     "three_attentions",
     "two_masks",
+    "position_embeddings",
 )
 """Names of modules of this package, ordered by `NUMBER`."""
 
