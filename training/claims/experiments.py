@@ -22,6 +22,10 @@ EXPERIMENTS = (
     "three_attentions",
     "two_masks",
     "position_embeddings",
+    "class_token",
+    "patch_size",
+    "inductive_bias",
+    "attention_distance",
 )
 """Names of modules of this package, ordered by `NUMBER`."""
 

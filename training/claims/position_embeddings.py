@@ -138,7 +138,7 @@ def example_maps(cosines: np.ndarray) -> list[list[float]]:
 
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
-    """Draws the accuracies, the similarity against distance, and the similarities of nine patches."""
+    """Draws accuracies, similarity against distance, and the similarities of nine patches."""
     figure, (shares, curves, maps) = figures.panels(3, height=3.9)
     names = ["digits,\nwith", "digits,\nwithout", "textures,\nwith", "textures,\nwithout"]
     runs = [[run["accuracy"] for run in runs] for runs in measurements["accuracy"].values()]
@@ -170,7 +170,7 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     maps.grid(visible=False)
     maps.spines[:].set_visible(False)
     figures.label(
-        maps, "nine positions with all others, seed 1", f"each map: {side} × {side} positions", ""
+        maps, "nine positions with all others, seed 1", f"each map: {side} x {side} positions", ""
     )
     bar = figure.colorbar(image, ax=maps, shrink=0.75)
     bar.set_label("cosine", fontsize=9, color=figures.MUTED)
@@ -236,7 +236,7 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         ),
         measured=(
             f"Vision Transformers of {settings['num_layers']} layers, width {settings['d_model']}, "
-            f"on images of {settings['image_size']} pixels in {side} × {side} patches: "
+            f"on images of {settings['image_size']} pixels in {side} x {side} patches: "
             "handwritten digits, and textures (stripes, checks and dots with a random offset). "
             "With learned position embeddings; without, by a subclass of the patch embedding that "
             "adds zeros; and with them, on digits whose patches are shuffled, in one order for all "
