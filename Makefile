@@ -17,7 +17,7 @@ test: .venv/ready export/web/node_modules/ready
 test-long: .venv/ready export/web/node_modules/ready
 	$(PYTEST) -m long
 
-# A quarter of an hour: eleven experiments, from which docs/claims.md is written.
+# About half an hour: sixteen experiments, from which docs/claims.md is written.
 claims: .venv/ready
 	$(BIN)/python -m training.claims.run
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("babel")
+pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
 

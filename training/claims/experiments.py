@@ -9,7 +9,7 @@ functions: `measure(settings) -> dict` (slow; `measure.py` saves the result as J
 import importlib
 from types import ModuleType
 
-EXPERIMENTS = (
+TEXT = (
     "residuals",
     "normalization",
     "learning_rates",
@@ -22,7 +22,16 @@ EXPERIMENTS = (
     "three_attentions",
     "two_masks",
 )
-"""Names of modules of this package, ordered by `NUMBER`."""
+"""Experiments on text: names of modules of this package, ordered by `NUMBER`."""
+IMAGES = (
+    "position_embeddings",
+    "class_token",
+    "patch_size",
+    "inductive_bias",
+    "attention_distance",
+)
+"""Experiments on images, with higher numbers."""
+EXPERIMENTS = TEXT + IMAGES
 
 
 def load(name: str) -> ModuleType:

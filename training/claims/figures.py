@@ -96,3 +96,22 @@ def save(figure: Figure, path: str | Path) -> None:
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
             path, format="png", optimize=True
         )
+
+
+def ranges(axis: Axes, names: Sequence[str], runs: Sequence[Sequence[float]], index: int) -> None:
+    """Draws named values as bars: the mean over seeds, and their range as a black line.
+
+    Args:
+        axis: The panel; the names stand on its y-axis, the first one on top.
+        names: N names.
+        runs: Values `[N, seeds]`.
+        index: Index of the colour.
+    """
+    values = np.asarray(runs, float)
+    means = values.mean(axis=1)
+    spread = np.stack([means - values.min(axis=1), values.max(axis=1) - means])
+    places = range(len(names))
+    axis.barh(places, means, xerr=spread, color=COLORS[index % len(COLORS)], alpha=0.85, height=0.6)
+    axis.set_yticks(places, names)
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)

@@ -73,6 +73,8 @@ class Trainer:
         split: Training examples.
         batch_size: Examples per batch.
         clip_norm: Maximum norm of the whole gradient; None for no clipping.
+        loss_function: Takes labels and logits, returns the mean loss; None for the cross-entropy
+            of tokens, which ignores padding.
     """
 
     def __init__(
@@ -82,11 +84,12 @@ class Trainer:
         *,
         batch_size: int,
         clip_norm: float | None = None,
+        loss_function: Callable[[Any, Any], Any] | None = None,
     ) -> None:
         self.model = build(make_model(), split)
         self._make_model, self._split, self._batch_size = make_model, split, batch_size
         self._optimizer = _optimizer(clip_norm)
-        self._step = _training_step(self.model, self._optimizer)
+        self._step = _training_step(self.model, self._optimizer, loss_function)
         self._fresh = [variable.numpy() for variable in self._optimizer.variables]
         self._evaluate_batch = _compile_evaluation(self.model)
 
@@ -98,17 +101,23 @@ class Trainer:
             variable.assign(value)
         return self.model
 
-    def fit(self, *, steps: int, learning_rate: Any, seed: int) -> list[float]:
-        """Restarts from `seed` and trains; see the function `fit` for arguments and result."""
+    def fit(
+        self, *, steps: int, learning_rate: Any, seed: int, split: Split | None = None
+    ) -> list[float]:
+        """Restarts from `seed` and trains; see `train` and the function `fit`."""
         self.restart(seed)
-        return self.train(steps=steps, learning_rate=learning_rate, seed=seed)
+        return self.train(steps=steps, learning_rate=learning_rate, seed=seed, split=split)
 
-    def train(self, *, steps: int, learning_rate: Any, seed: Any) -> list[float]:
+    def train(
+        self, *, steps: int, learning_rate: Any, seed: Any, split: Split | None = None
+    ) -> list[float]:
         """Continues the training; see the function `fit` for arguments and result.
 
-        Each part of one training needs its own `seed`, or the parts draw the same batches.
+        Each part of one training needs its own `seed`, or the parts draw the same batches. `split`
+        replaces the training examples.
         """
-        return _train(self._step, self._split, steps, self._batch_size, learning_rate, seed)
+        split = self._split if split is None else split
+        return _train(self._step, split, steps, self._batch_size, learning_rate, seed)
 
     def evaluate(self, split: Split) -> Evaluation:
         """Evaluates the model with its current weights; see the function `evaluate`."""
@@ -135,10 +144,12 @@ def _train(
     return losses
 
 
-def _training_step(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Any:
+def _training_step(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, loss_function: Any = None
+) -> Any:
     """Compiles one update, which takes a learning rate and returns the loss before the update."""
     optimizer.build(model.trainable_variables)
-    loss_function = SmoothedCrossEntropy(label_smoothing=0.0)
+    loss_function = loss_function or SmoothedCrossEntropy(label_smoothing=0.0)
 
     @tf.function(reduce_retracing=True)
     def step(inputs: Any, labels: Any, rate: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Runs the experiments on the eleven claims and writes docs/claims.md.
+"""Runs the experiments on the claims and writes docs/claims.md.
 
     make claims
 
