@@ -4,8 +4,9 @@ BIN := .venv/bin
 
 .PHONY: demo test test-long claims benchmark benchmark-decoding benchmark-serving gpu lint docs docs-serve clean
 
-demo: .venv/ready
-	$(BIN)/python -m training.dates.demo
+# Four minutes on two cores, of which half installs TensorFlow; no tests' packages are needed.
+demo: .venv/demo
+	@$(BIN)/python -m training.dates.demo
 
 PYTEST := TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -61,12 +62,21 @@ docs-serve: .site/ready
 
 .site/ready: docs/requirements.txt
 	$(PYTHON) -m venv .site
-	.site/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	.site/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
 	touch $@
 
-.venv/ready: setup.cfg pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,tensorboard]'
+# -qq leaves out pip's warnings, which tell of its own settings; an error is still printed. What is
+# imported is compiled then: of TensorFlow's files that are few.
+PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check
+
+.venv/demo: setup.cfg pyproject.toml
+	@echo "Making .venv with TensorFlow, 1.7 GB: one to three minutes without a word."
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --editable '.[dates]'
+	@touch $@
+
+.venv/ready: .venv/demo
+	$(PIP) --editable '.[test,lint]'
 	touch $@
 
 .peers/vt/ready: export/benchmark/requirements-torch.txt
