@@ -66,7 +66,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "tasks",
             "text",
         },
-        {"keras", "ml_dtypes", "numpy", "safetensors", "tensorflow"},
+        {"huggingface_hub", "keras", "ml_dtypes", "numpy", "safetensors", "tensorflow"},
     ),
     "engines": (
         {"config", "conversion", "drawing", "exporting", "runtime", "saving", "tasks", "text"},
