@@ -83,6 +83,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "fitting": (
         {
             "config",
+            "drawing",
             "engines",
             "files",
             "layers",

@@ -20,7 +20,7 @@ from ktransformer.text import load_tokenizer
 def load(
     path: str | Path, *, check: bool = True, adapter: str | Path | None = None, **settings: Any
 ) -> Any:
-    """Opens anything: a run, a published model, an export, a tokenizer, a `.keras` file, an adapter.
+    """Opens anything: a run, a published model, an export, a tokenizer, an adapter, a model's file.
 
     Args:
         path: The folder or file; or `hf://OWNER/NAME` for a published model on a hub.

@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.errors import InputError
-from ktransformer.models import PRESETS
 from ktransformer.runtime.backend import backend_message
 from ktransformer.tasks.description import Description
 from ktransformer.text import BaseTokenizer
@@ -167,15 +166,17 @@ class Task(tf.Module, abc.ABC):
             Translator.from_preset("tiny", tokenizer=Tokenizer.train(texts, 8000))
             ```
         """
-        if preset in PRESETS:
+        presets = getattr(getattr(cls, "model_class", None), "presets", {})
+        if preset in presets:
             if tokenizer is None:
                 raise InputError(
-                    f"The preset {preset!r} has random weights and no tokenizer: pass tokenizer=."
+                    f"The preset {preset!r} has random weights and no tokenizer: pass tokenizer=, "
+                    f"or make a {cls.__name__} of {cls.model_class.__name__}.from_preset(...)."
                 )
-            model = cls.model_class.from_preset(preset, tokenizer.vocabulary_size, **settings)
-            return cls(model, tokenizer)
+            maker: Any = cls.model_class
+            return cls(maker.from_preset(preset, tokenizer.vocabulary_size, **settings), tokenizer)
         if tokenizer is not None:
-            raise InputError(f"tokenizer goes with a preset, {', '.join(PRESETS)}; got {preset}.")
+            raise InputError(f"tokenizer goes with the name of a preset; got {preset}.")
         # Opening lies above the tasks; the package's own `load` is the way for everyone.
         task = importlib.import_module("ktransformer").load(preset, **settings)
         if not isinstance(task, cls):
