@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-long claims benchmark benchmark-decoding benchmark-serving gpu lint docs docs-serve clean
+.PHONY: demo test test-long claims benchmark benchmark-decoding benchmark-serving gpu lint docs docs-serve dist clean
 
 # Four minutes on two cores, of which half installs TensorFlow; no tests' packages are needed.
 demo: .venv/demo
@@ -60,6 +60,16 @@ docs: .site/ready
 docs-serve: .site/ready
 	$(MKDOCS) serve
 
+# The wheel and the source distribution, in dist/, checked as the package index would.
+dist: .dist/ready
+	.dist/bin/python -m build
+	.dist/bin/twine check --strict dist/*
+
+.dist/ready: setup.cfg
+	$(PYTHON) -m venv .dist
+	.dist/bin/python -m pip install -qq --disable-pip-version-check 'build>=1.2' 'twine>=6'
+	touch $@
+
 .site/ready: docs/requirements.txt
 	$(PYTHON) -m venv .site
 	.site/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
@@ -92,4 +102,4 @@ export/web/node_modules/ready: export/web/package-lock.json
 	cd export/web && npm ci --silent && touch node_modules/ready || echo "no page for browsers"
 
 clean:
-	rm -rf .venv .site .peers runs site export/web/node_modules
+	rm -rf .venv .site .dist .peers build dist runs site export/web/node_modules

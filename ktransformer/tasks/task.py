@@ -173,8 +173,11 @@ class Task(tf.Module, abc.ABC):
                     f"The preset {preset!r} has random weights and no tokenizer: pass tokenizer=, "
                     f"or make a {cls.__name__} of {cls.model_class.__name__}.from_preset(...)."
                 )
-            maker: Any = cls.model_class
-            return cls(maker.from_preset(preset, tokenizer.vocabulary_size, **settings), tokenizer)
+            model_class: Any = cls.model_class  # A kind's own constructors name what they take.
+            task_class: Any = cls
+            model = model_class.from_preset(preset, tokenizer.vocabulary_size, **settings)
+            made: Self = task_class(model, tokenizer)
+            return made
         if tokenizer is not None:
             raise InputError(f"tokenizer goes with the name of a preset; got {preset}.")
         # Opening lies above the tasks; the package's own `load` is the way for everyone.

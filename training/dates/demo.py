@@ -11,6 +11,7 @@ Score: exact match 1.000 on the 1,000 held-out dates.
 """
 
 import argparse
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,8 @@ What to try next, from here; a server needs Ray, which the third line installs:
 
 def main() -> int:
     keep_freed_memory()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # In a pipe its lines keep their place.
     options = parse_arguments()
     log_to_stderr()
     return exit_status("demo", lambda: check_score(demo(options)))
