@@ -2,10 +2,11 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-long claims benchmark benchmark-decoding benchmark-serving gpu lint docs docs-serve clean
+.PHONY: demo test test-long claims benchmark benchmark-decoding benchmark-serving gpu lint docs docs-serve dist clean
 
-demo: .venv/ready
-	$(BIN)/python -m training.dates.demo
+# Four minutes on two cores, of which half installs TensorFlow; no tests' packages are needed.
+demo: .venv/demo
+	@$(BIN)/python -m training.dates.demo
 
 PYTEST := TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -59,14 +60,33 @@ docs: .site/ready
 docs-serve: .site/ready
 	$(MKDOCS) serve
 
-.site/ready: docs/requirements.txt
-	$(PYTHON) -m venv .site
-	.site/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+# The wheel and the source distribution, in dist/, checked as the package index would.
+dist: .dist/ready
+	.dist/bin/python -m build
+	.dist/bin/twine check --strict dist/*
+
+.dist/ready: setup.cfg
+	$(PYTHON) -m venv .dist
+	.dist/bin/python -m pip install -qq --disable-pip-version-check 'build>=1.2' 'twine>=6'
 	touch $@
 
-.venv/ready: setup.cfg pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,tensorboard]'
+.site/ready: docs/requirements.txt
+	$(PYTHON) -m venv .site
+	.site/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
+	touch $@
+
+# -qq leaves out pip's warnings, which tell of its own settings; an error is still printed. What is
+# imported is compiled then: of TensorFlow's files that are few.
+PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check
+
+.venv/demo: setup.cfg pyproject.toml
+	@echo "Making .venv with TensorFlow, 1.7 GB: one to three minutes without a word."
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --editable '.[dates]'
+	@touch $@
+
+.venv/ready: .venv/demo
+	$(PIP) --editable '.[test,lint]'
 	touch $@
 
 .peers/vt/ready: export/benchmark/requirements-torch.txt
@@ -82,4 +102,4 @@ export/web/node_modules/ready: export/web/package-lock.json
 	cd export/web && npm ci --silent && touch node_modules/ready || echo "no page for browsers"
 
 clean:
-	rm -rf .venv .site .peers runs site export/web/node_modules
+	rm -rf .venv .site .dist .peers build dist runs site export/web/node_modules

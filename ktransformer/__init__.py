@@ -41,7 +41,7 @@ def quiet() -> None:
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        return importlib.import_module("ktransformer.conversion").load
+        return importlib.import_module("ktransformer.engines").load
     if name in _SUBMODULES:
         return importlib.import_module(f"ktransformer.{name}")
     raise AttributeError(f"module 'ktransformer' has no attribute {name!r}")

@@ -301,7 +301,7 @@ def _is_keras(path: Path) -> bool:
 
 
 def _is_tokenizer(path: Path) -> bool:
-    if path.stat().st_size > _MAX_TOKENIZER:
+    if not 0 < path.stat().st_size <= _MAX_TOKENIZER:
         return False
     try:
         load_tokenizer(path)

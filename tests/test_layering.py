@@ -66,7 +66,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
             "tasks",
             "text",
         },
-        {"keras", "ml_dtypes", "numpy", "safetensors", "tensorflow"},
+        {"huggingface_hub", "keras", "ml_dtypes", "numpy", "safetensors", "tensorflow"},
     ),
     "engines": (
         {"config", "conversion", "drawing", "exporting", "runtime", "saving", "tasks", "text"},
@@ -83,6 +83,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "fitting": (
         {
             "config",
+            "drawing",
             "engines",
             "files",
             "layers",

@@ -13,7 +13,7 @@ EXAMPLE = "ktransformer clean --source train.en --target train.de --output clean
 _SETTINGS = ("clean_ratio", "clean_script", "clean_digits")
 
 
-def add_text(parser: argparse.ArgumentParser) -> None:
+def add_text(parser: argparse._ActionsContainer) -> None:
     """Adds the options for files of pairs: `--source` and `--target`, or `--pairs`."""
     for name, text in (
         ("--source", "source text, a line each; .gz is unpacked; several files follow on"),

@@ -55,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ktransformer {__version__}")
     add_completion(parser)
     # The epilog lists them in groups, which argparse does not.
-    commands = parser.add_subparsers(metavar="COMMAND", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(metavar="COMMAND", help=argparse.SUPPRESS, prog="ktransformer")
     for name, module in modules.items():
         command = commands.add_parser(
             name,

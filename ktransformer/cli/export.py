@@ -60,15 +60,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="replace an output that is there, which a SavedModel never does (default: refuse)",
     )
     add_adapter(parser)
-    add_decoding(parser)
+    search = parser.add_argument_group("search")
+    add_decoding(search)
     for name, meaning in _SWITCHES.items():
-        parser.add_argument(
+        search.add_argument(
             f"--{name.replace('_', '-')}",
             action=argparse.BooleanOptionalAction,
             help=f"{meaning} (default: the run's own)",
         )
     for side in ("source", "target"):
-        parser.add_argument(
+        search.add_argument(
             f"--max-{side}-length",
             type=positive,
             metavar="N",
@@ -81,8 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="TEXT",
             help=f"the language of the {side}, or any other name of it, for the description",
         )
-    add_tag(parser)
-    parser.add_argument(
+    add_tag(search)
+    search.add_argument(
         "--target-language",
         metavar="CODE",
         help="the language to translate into, of a model with language tokens such as >>por<<: por "
@@ -115,27 +116,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fix all shapes of a .tflite to so many texts, for runtimes that cannot resize "
         "(default: any number)",
     )
-    parser.add_argument(
+    requests = parser.add_argument_group("concurrent requests, of a SavedModel")
+    requests.add_argument(
         "--batch-requests",
         type=positive,
         metavar="N",
         help="let a SavedModel join the texts of concurrent requests, at most N in a batch "
         "(default: every request by itself)",
     )
-    parser.add_argument(
+    requests.add_argument(
         "--batch-timeout-ms",
         type=float,
         metavar="MS",
         help="with --batch-requests: how long a batch waits to be filled (default: "
         f"{BatchingConfig().timeout_ms:g})",
     )
-    parser.add_argument(
+    requests.add_argument(
         "--batch-threads",
         type=positive,
         metavar="N",
         help=f"with --batch-requests: batches run at a time (default: {BatchingConfig().threads})",
     )
-    parser.add_argument(
+    shortlist = parser.add_argument_group("shortlist")
+    shortlist.add_argument(
         "--shortlist",
         nargs=2,
         metavar=("SOURCE", "TARGET"),
@@ -144,7 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"{_SHORTLIST_PAIRS:,} pairs are drawn, which take 3.3 GB of memory if they have 30 tokens "
         "a side (default: search in all)",
     )
-    parser.add_argument(
+    shortlist.add_argument(
         "--shortlist-size",
         type=positive,
         metavar="C",

@@ -67,7 +67,7 @@ def _real_number(word: str, least: float, rule: str) -> float:
     return value
 
 
-def add_decoding(parser: argparse.ArgumentParser) -> None:
+def add_decoding(parser: argparse._ActionsContainer) -> None:
     """Adds `--beam-size`, `--length-penalty` and `--copy`."""
     parser.add_argument(
         "--beam-size",
@@ -92,7 +92,7 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_tag(parser: argparse.ArgumentParser) -> None:
+def add_tag(parser: argparse._ActionsContainer) -> None:
     """Adds `--tag`."""
     parser.add_argument(
         "--tag",

@@ -39,46 +39,49 @@ and subword_alpha is refused."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.epilog = _describe_settings()
-    add_text(parser)
+    text_group = parser.add_argument_group("text")
+    add_text(text_group)
     for name, text in (
         ("--validation-source", "source text to validate on"),
         ("--validation-target", "its translation"),
         ("--mix-source", "source text to mix in, mix_share of every epoch's batches"),
         ("--mix-target", "its translation"),
     ):
-        parser.add_argument(name, nargs="+", action="extend", metavar="FILE", help=text)
-    parser.add_argument(
+        text_group.add_argument(name, nargs="+", action="extend", metavar="FILE", help=text)
+    text_group.add_argument(
         "--data",
         metavar="FILE",
         help="instead of these, several corpora in YAML, each with a weight and a tag; see "
         "docs/mixtures.md",
     )
-    parser.add_argument("--output", required=True, metavar="RUN", help="folder to write")
-    parser.add_argument(
+    run_group = parser.add_argument_group("run")
+    run_group.add_argument("--output", required=True, metavar="RUN", help="folder to write")
+    run_group.add_argument(
         "--from",
         dest="base",
         metavar="RUN",
         help="fine-tune that RUN: its weights, tokenizers and settings of model, tokenizer and "
         "decoding, with a fresh schedule (default: train from nothing)",
     )
-    parser.add_argument(
+    run_group.add_argument(
         "--adapter",
         metavar="FILE",
         help="with --from and lora_rank: a file for the adapter alone, beside the whole RUN",
     )
-    parser.add_argument(
+    run_group.add_argument(
         "--overwrite",
         action="store_true",
         help="replace what is to be written, and the kept state of a training of it that was cut "
         "(default: refuse)",
     )
-    parser.add_argument(
+    run_group.add_argument(
         "--resume",
         action="store_true",
         help="continue a training of the same RUN, data and settings that was cut; it ends as if "
         "it had not been, to the bit (default: refuse if there is one)",
     )
-    parser.add_argument(
+    devices_group = parser.add_argument_group("devices")
+    devices_group.add_argument(
         "--devices",
         type=positive,
         metavar="N",
@@ -86,13 +89,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of the CPU, for a trial, on TensorFlow at most as many as it has cores, or 2 (default: "
         "1, or all devices of all processes of a training on JAX)",
     )
-    parser.add_argument(
+    devices_group.add_argument(
         "--shard-weights",
         action="store_true",
         help="on JAX: each of the N devices keeps a part of the weights and of the optimizer, for "
         "a model that no device has room for (default: all of them)",
     )
-    parser.add_argument(
+    devices_group.add_argument(
         "--tensor-parallel",
         type=positive,
         default=1,
@@ -100,26 +103,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="on JAX: groups of N of the devices divide the work on each row of a batch, with a "
         "part of the weights on each device",
     )
-    parser.add_argument(
+    devices_group.add_argument(
         "--ray",
         metavar="ADDRESS",
         help="on JAX: train in workers of the Ray cluster at that address, auto for the one that "
         "runs here, local to start one; lost workers start again from the last state",
     )
-    parser.add_argument(
+    devices_group.add_argument(
         "--workers",
         type=positive,
         metavar="N",
         help="with --ray: the number of workers, each with a GPU, or a CPU where the cluster has "
         "too few GPUs (default: 1)",
     )
-    parser.add_argument(
+    settings_group = parser.add_argument_group("settings")
+    settings_group.add_argument(
         "--preset",
         metavar="NAME",
         help="tiny, base or big (default: tiny, or as the RUN of --from)",
     )
-    parser.add_argument("--config", metavar="FILE", help="settings in YAML, over the preset")
-    parser.add_argument(
+    settings_group.add_argument(
+        "--config", metavar="FILE", help="settings in YAML, over the preset"
+    )
+    settings_group.add_argument(
         "--set",
         action="append",
         default=[],

@@ -189,7 +189,8 @@ class TrainingConfig:
     bleu_sentences: int = 200
     """Validation sentences that are translated greedily after each epoch; 0 for none."""
     tensorboard: str | None = None
-    """Folder for TensorBoard's logs; null for none."""
+    """Folder for TensorBoard's logs: curves, learning rate, gradient norm, speed, and after each
+    epoch ten validation texts translated, with their attention; null for none."""
     freeze: tuple[str, ...] = ()
     """Parts of the model whose weights do not change: embeddings, encoder, decoder, ...; see
     docs/fine-tuning.md."""

@@ -5,11 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from ktransformer.drawing.canvas import INK, MUTED, new_figure, to_png
+from ktransformer.drawing.canvas import INK, MUTED, new_figure, plain_text, to_png
 
 
 def draw_weights(
-    weights: Any, sources: Sequence[str], targets: Sequence[str], *, title: str, legend: str
+    weights: Any,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    *,
+    title: str,
+    legend: str,
+    dpi: int = 150,
 ) -> bytes:
     """Draws attention weights, two heads in a row.
 
@@ -19,6 +25,7 @@ def draw_weights(
         targets: The T pieces that attend.
         title: Stands above the panels.
         legend: What the weights are, for the colour bar.
+        dpi: Pixels of an inch.
 
     Returns:
         The content of a PNG file.
@@ -27,6 +34,13 @@ def draw_weights(
         InputError: Matplotlib is not installed.
     """
     weights = np.asarray(weights)
+    with plain_text("A picture of the attention"):
+        return to_png(_draw(weights, sources, targets, title, legend), dpi)
+
+
+def _draw(
+    weights: np.ndarray, sources: Sequence[str], targets: Sequence[str], title: str, legend: str
+) -> Any:
     rows = -(-len(weights) // 2)
     width, height = max(9.0, 0.9 + 0.8 * len(sources)), 1.3 + rows * (0.9 + 0.27 * len(targets))
     figure = new_figure(width, height, "A picture of the attention")
@@ -56,4 +70,4 @@ def draw_weights(
     bar.set_label(legend, fontsize=10, color=MUTED)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=9, labelcolor=MUTED)
-    return to_png(figure, dpi=150)
+    return figure

@@ -1,7 +1,10 @@
 """Matplotlib, which is optional, and the look that all pictures share."""
 
+import contextlib
 import importlib.util
 import io
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from ktransformer.errors import InputError
@@ -18,6 +21,22 @@ def can_draw() -> bool:
 def missing_sentence(what: str) -> str:
     """Returns the sentence that says what is missing without Matplotlib, and how to get it."""
     return f'{what} needs Matplotlib: pip install "ktransformer[plots]".'
+
+
+@contextlib.contextmanager
+def plain_text(what: str) -> Iterator[None]:
+    """Takes texts as they are, with `$`, and warns of no letter that the font lacks.
+
+    Raises:
+        InputError: Matplotlib is not installed; `what` was to be drawn.
+    """
+    if not can_draw():
+        raise InputError(missing_sentence(what))
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
 
 
 def new_figure(width: float, height: float, what: str) -> Any:

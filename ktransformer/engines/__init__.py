@@ -2,6 +2,7 @@
 
 from ktransformer.runtime import supported_backend as supported_backend  # isort: skip
 from ktransformer.engines.annotation import Annotation as Annotation
+from ktransformer.engines.anything import load as load
 from ktransformer.engines.attention import draw_attention as draw_attention
 from ktransformer.engines.converted import CTranslate2Engine as CTranslate2Engine
 from ktransformer.engines.converted import OnnxEngine as OnnxEngine

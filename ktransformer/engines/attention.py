@@ -8,7 +8,7 @@ from ktransformer.tasks import Translator
 from ktransformer.text import BaseTokenizer
 
 
-def draw_attention(translator: Translator, text: str) -> bytes:
+def draw_attention(translator: Translator, text: str, *, dpi: int = 150) -> bytes:
     """Translates a text and draws the cross-attention of the last decoder block.
 
     Row t of a head's panel belongs to the prediction of target piece t.
@@ -16,6 +16,7 @@ def draw_attention(translator: Translator, text: str) -> bytes:
     Args:
         translator: The translator to look into.
         text: What to translate; the picture's font has to know its letters.
+        dpi: Pixels of an inch; a piece of the source has 0.8 inches.
 
     Returns:
         The content of a PNG file.
@@ -41,6 +42,7 @@ def draw_attention(translator: Translator, text: str) -> bytes:
         _names(translator.target_tokenizer, target),
         title=f"{text}  →  {translator.target_tokenizer.decode(target)[0].numpy().decode()}",
         legend="cross-attention, last decoder block",
+        dpi=dpi,
     )
 
 

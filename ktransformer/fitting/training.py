@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -37,6 +37,7 @@ from ktransformer.text.span_symbols import COPIED_BY_DEFAULT
 
 if TYPE_CHECKING:
     from ktransformer.fitting.training_data import Texts, TrainingData
+    from ktransformer.text.batches import EpochBatches
 
 _log = logging.getLogger(__name__)
 _MANY = 10**6  # Batches of an epoch whose number is not known yet.
@@ -160,9 +161,10 @@ def train_on(
             state.record_fingerprint(name, digest)
         record_chosen(state, {name: getattr(config.data, name) for name in CHOSEN_FOR_TEXT})
         model = beginning.make_model(config, tokenizers)
-        own = [data.bleu_callback(model)]
+        bleu = data.bleu_callback(model)
+        own: list[keras.callbacks.Callback] = [] if bleu is None else [bleu]
         if config.training.tensorboard:
-            own.append(keras.callbacks.TensorBoard(config.training.tensorboard))
+            own += _boards(config.training.tensorboard, encoded.batches, bleu)
         if not resume:
             # Of an earlier training; from here on nothing else is refused.
             agree(lambda: remove_state(folder))
@@ -172,7 +174,7 @@ def train_on(
             encoded.batches,
             encoded.validation,
             state=state,
-            callbacks=[*filter(None, own), *callbacks],
+            callbacks=[*own, *callbacks],
         )
     config = dataclasses.replace(config, training=result.training)
     if config.data.copy_share and not config.decoding.copy:
@@ -192,6 +194,23 @@ def train_on(
     return Run(
         config, source, result.model, result.history | dropped, other, result.adapter, origin
     )
+
+
+def _boards(folder: str, batches: "EpochBatches", bleu: Any) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks that write TensorBoard's logs; `bleu` has the texts, or is None."""
+    from ktransformer.fitting.board import TEXTS, TrainingBoard
+
+    shown = (
+        {}
+        if bleu is None
+        else {
+            "translator": bleu.engine.translator,
+            "sources": bleu.sources[:TEXTS],
+            "references": bleu.references[:TEXTS],
+        }
+    )
+    tokens = batches.tokens / batches.steps_per_epoch
+    return [keras.callbacks.TensorBoard(folder), TrainingBoard(folder, tokens, **shown)]
 
 
 def _open_data(

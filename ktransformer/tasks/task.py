@@ -1,6 +1,7 @@
 """The base class of every kind of model: from its user's data to its user's answer."""
 
 import abc
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -137,6 +138,54 @@ class Task(tf.Module, abc.ABC):
     def pad_id(self) -> int:
         """The padding of outputs that are ids."""
         return getattr(self.model, "pad_id", 0)
+
+    @classmethod
+    def from_preset(
+        cls, preset: str | Path, *, tokenizer: BaseTokenizer | None = None, **settings: Any
+    ) -> Self:
+        """Opens a trained task, or creates one with random weights.
+
+        Args:
+            preset: The path of a folder of a trained or published model; `hf://OWNER/NAME`, a
+                published model on a hub, which needs the extra `hub`; or one of the model's own
+                presets, such as `tiny`, for random weights. A folder of that name is `./tiny`.
+            tokenizer: With the name of a preset: the task's tokenizer.
+            **settings: Settings of the kind, such as `beam_size`; with the name of a preset,
+                settings of the model, such as `max_length`.
+
+        Returns:
+            A task of this class.
+
+        Raises:
+            InputError: There is no such folder, it holds another kind of model, the hub cannot be
+                reached, or `tokenizer` is missing or superfluous.
+
+        Example:
+            ```python
+            Translator.from_preset("runs/en-de", beam_size=1)
+            Translator.from_preset("tiny", tokenizer=Tokenizer.train(texts, 8000))
+            ```
+        """
+        presets = getattr(getattr(cls, "model_class", None), "presets", {})
+        if preset in presets:
+            if tokenizer is None:
+                raise InputError(
+                    f"The preset {preset!r} has random weights and no tokenizer: pass tokenizer=, "
+                    f"or make a {cls.__name__} of {cls.model_class.__name__}.from_preset(...)."
+                )
+            model_class: Any = cls.model_class  # A kind's own constructors name what they take.
+            task_class: Any = cls
+            model = model_class.from_preset(preset, tokenizer.vocabulary_size, **settings)
+            made: Self = task_class(model, tokenizer)
+            return made
+        if tokenizer is not None:
+            raise InputError(f"tokenizer goes with the name of a preset; got {preset}.")
+        # Opening lies above the tasks; the package's own `load` is the way for everyone.
+        task = importlib.import_module("ktransformer").load(preset, **settings)
+        if not isinstance(task, cls):
+            kind = getattr(task, "kind", type(task).__name__)
+            raise InputError(f"{preset} is of the kind {kind}, not {cls.__name__}.")
+        return task
 
     # The signatures of its exports.
 

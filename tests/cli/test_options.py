@@ -1,6 +1,8 @@
 """The options of the commands, and their help."""
 
 import dataclasses
+import importlib.util
+import shlex
 import subprocess
 import sys
 
@@ -29,6 +31,40 @@ def test_help_shows_what_a_setting_may_be_where_it_is_one_of_several_words(capsy
         (line,) = [line for line in settings.splitlines() if line.startswith(f"    {name} = ")]
         assert line.endswith(f"  ({', '.join(choices)})")
     assert "    norm_first = false  (true, false)\n" in settings
+
+
+def test_every_command_has_an_example_that_its_options_take(capsys):
+    for name in COMMANDS:
+        with pytest.raises(SystemExit, match="0"):
+            main([name, "--help"])
+        example = capsys.readouterr().out.split("\nexample:\n")[1].replace("\\\n", "")
+        lines = [line for line in example.splitlines() if f"ktransformer {name} " in line]
+        assert lines, name
+        for line in lines:
+            words = shlex.split(line.split(f"ktransformer {name} ")[1].split(" < ")[0])
+            assert make_parser().parse_args([name, *words]).command == name
+
+
+def test_the_command_alone_shows_all_commands_and_where_to_start(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+    assert "ktransformer train --source" in shown
+
+
+def test_a_shell_completes_commands_and_options(capsys):
+    if importlib.util.find_spec("shtab") is None:
+        with pytest.raises(SystemExit, match="2"):
+            main(["--print-completion", "bash"])
+        assert "ktransformer[completion]" in capsys.readouterr().err
+        return
+    with pytest.raises(SystemExit, match="0"):
+        main(["--print-completion", "bash"])
+    script = capsys.readouterr().out
+    checked = "compgen() { :; }; complete() { :; }\n" + script
+    assert subprocess.run(["bash", "-n"], input=checked, text=True, check=True).returncode == 0
+    assert "translate" in script
+    assert "--beam-size" in script
 
 
 def test_help_answers_without_tensorflow():

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.util import event_pb2
 
 from ktransformer.config import Config
 from ktransformer.errors import InputError
@@ -15,6 +16,7 @@ from ktransformer.fitting import (
     open_state,
     train,
 )
+from ktransformer.fitting.board import keep_gradient_norm
 from ktransformer.layers import EncoderBlock, MultiHeadSelfAttention
 from ktransformer.losses import RDrop, SmoothedCrossEntropy
 from ktransformer.models import Transformer
@@ -224,9 +226,39 @@ def test_patience_needs_validation_text(tmp_path):
         train(small(patience=1), TEXT, checkpoints=tmp_path / "c")
 
 
-def test_tensorboard_logs_are_written(tmp_path):
-    train(small(tensorboard=str(tmp_path / "logs")), TEXT, checkpoints=tmp_path / "c")
-    assert list((tmp_path / "logs").rglob("events.out.tfevents*"))
+def test_tensorboard_shows_speed_gradients_translations_and_their_attention(tmp_path):
+    text = ParallelText(["one two"] * 200, ["1 2"] * 200, empty=0)
+    valid = ParallelText(["one two", "$two | one"], ["1 2", "2 1"], empty=0)
+    config = small(tensorboard=str(tmp_path / "logs"), bleu_sentences=2)
+    train(config, text, valid, checkpoints=tmp_path / "c")
+    seen = {
+        value.tag: value.tensor
+        for file in (tmp_path / "logs").rglob("events.out.tfevents*")
+        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+        for value in event_pb2.Event.FromString(record).summary.value
+    }
+    assert {"epoch_loss", "epoch_learning_rate", "attention/01", "attention/02"} <= seen.keys()
+    assert {"learning_rate", "tokens_per_second"} <= seen.keys()
+    assert tf.make_ndarray(seen["gradient_norm"]) > 0
+    table = tf.make_ndarray(seen["translations"]).item().decode()
+    first, second = table.splitlines()[2:]
+    assert first.startswith("| one two | ")
+    assert first.endswith(" | 1 2 |")
+    assert second.startswith("| $two \\| one | ")
+
+
+def test_the_gradient_norm_is_that_before_clipping_and_changes_no_update():
+    def fit(keep: bool) -> tuple[list[np.ndarray], float]:
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
+        model.set_weights([np.array([[1.0], [2.0]])])
+        model.compile(keras.optimizers.SGD(0.1, global_clipnorm=0.5), "mse")
+        norm = keep_gradient_norm(model.optimizer) if keep else 0.0
+        model.fit(np.array([[3.0, 4.0]]), np.array([[1.0]]), verbose=0)
+        return model.get_weights(), float(keras.ops.convert_to_numpy(norm))
+
+    (with_norm, norm), (without, _) = fit(True), fit(False)
+    np.testing.assert_array_equal(with_norm, without)
+    assert norm == pytest.approx(2 * (3 + 8 - 1) * 5)  # 2 * error * |inputs|.
 
 
 @pytest.mark.parametrize(
