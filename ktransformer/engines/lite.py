@@ -32,9 +32,9 @@ class LiteEngine(OpenedExport, Engine):
     runs `ids`, with the tokenizer that lies beside the file, and without TensorFlow where
     `ProcessorTokenizer` can open that tokenizer.
 
-    A batch runs in parts of like length and at most 32 hypotheses. Without `threads` and
-    `replicas` the engine chooses its interpreters from the model's size and the cores, and these
-    share the parts; see docs/decoding.md. No choice changes a translation.
+    A batch runs in parts of like length. Without `threads` and `replicas` the engine chooses its
+    interpreters from the model's size and the cores, and these share the parts; see
+    docs/decoding.md. No choice changes a translation.
 
     Attributes:
         plan: The interpreters, as chosen or given; `str` says it in words.
@@ -53,7 +53,7 @@ class LiteEngine(OpenedExport, Engine):
     Example:
         ```python
         engine = LiteEngine("model.tflite")
-        print(engine.plan)  # 2 interpreters, threads: 1, 1, which share each batch
+        print(engine.plan)  # 2 interpreters, threads: 1, 1; parts of at most 32 hypotheses; ...
         engine.translate(["Two dogs are running."])
         ```
     """
@@ -83,7 +83,7 @@ class LiteEngine(OpenedExport, Engine):
 
     @property
     def plan(self) -> LitePlan:
-        """The interpreters, their threads, and whether they share a batch."""
+        """The interpreters, their threads, and which batches they share."""
         plan: LitePlan = self._model.plan
         return plan
 
@@ -156,8 +156,10 @@ class LiteEngine(OpenedExport, Engine):
         # All texts of a batch have one shortlist, so they stay together.
         if about.batch_size is not None or about.shortlist is not None or len(lengths) < 2:
             return run_part(np.arange(len(lengths)))
-        replicas = self.plan.replicas if self.plan.shared else 1
-        parts = split_texts(lengths, about.decoding.beam_size, replicas)
+        beam_size, plan = about.decoding.beam_size, self.plan
+        shared = plan.shared_from is not None and len(lengths) * beam_size >= plan.shared_from
+        replicas = plan.replicas if shared else 1
+        parts = split_texts(lengths, max(plan.most // beam_size, 1), replicas)
         run = self._pool.map if replicas > 1 and len(parts) > 1 else map
         return merge_outputs(parts, list(run(run_part, parts)))
 
@@ -173,6 +175,35 @@ class LiteEngine(OpenedExport, Engine):
         if isinstance(tokenizer, ProcessorTokenizer):
             tokenizer = _load_graph_tokenizer(tokenizer_beside(self.path or ""))
         return find_with_tokenizer(documents, tokenizer, self.description, reserved)
+
+    def translate_ids(self, sources: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Translates ids, for a caller with a tokenizer of its own; in parts, as texts.
+
+        Args:
+            sources: The ids of each text, the end token included; at least one text.
+
+        Returns:
+            The ids of each translation, the end token and padding included.
+
+        Raises:
+            InputError: There is no signature `ids`, or an id is outside of the vocabulary.
+        """
+        pad = self.description.special_ids["pad"]
+        rows = [np.asarray(each, np.int32) for each in sources]
+        longest = (
+            None if self.description.batch_size is None else self.description.max_source_length
+        )
+
+        def run_part(places: np.ndarray) -> Outputs:
+            outputs = self._model.run(
+                "ids", source=_padded([rows[i] for i in places], pad, longest)
+            )
+            found = np.empty(len(places), dtype=object)
+            found[:] = outputs["ids"].tolist()
+            return {"ids": found}
+
+        translated: list[list[int]] = self._run_parts([*map(len, rows)], run_part)["ids"].tolist()
+        return translated
 
     def _run_ids(self, texts: np.ndarray) -> Outputs:
         assert self._tokenizers is not None

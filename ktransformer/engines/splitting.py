@@ -4,18 +4,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-HYPOTHESES = 32
-"""The most hypotheses of a part: with more, a step's logits leave the processor's cache."""
 LEAST_TEXTS = 4
 """The fewest texts of a part on an interpreter of its own: fewer do not repay its steps."""
 
 
-def split_texts(lengths: Sequence[int], beam_size: int, replicas: int = 1) -> list[np.ndarray]:
+def split_texts(lengths: Sequence[int], most: int, replicas: int = 1) -> list[np.ndarray]:
     """Chooses the parts of a batch, from its lengths alone: equal batches have equal parts.
 
     Args:
         lengths: The length of each text, in tokens or bytes.
-        beam_size: The hypotheses of each text.
+        most: About the most texts of a part; parts of short texts may have more.
         replicas: Interpreters that share the batch; 1 where the parts run one by one.
 
     Returns:
@@ -23,7 +21,7 @@ def split_texts(lengths: Sequence[int], beam_size: int, replicas: int = 1) -> li
         cost about the same: those of longer texts have fewer.
     """
     count = len(lengths)
-    parts = -(-count // max(HYPOTHESES // beam_size, 1))
+    parts = -(-count // most)
     shares = min(replicas, count // LEAST_TEXTS)
     if shares > 1:
         parts = -(-parts // shares) * shares  # No interpreter is idle while another has two.

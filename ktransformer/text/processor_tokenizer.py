@@ -74,10 +74,13 @@ class ProcessorTokenizer(StoredTokenizer):
         return rows, cut
 
     def decode_rows(self, rows: Iterable[Sequence[int]]) -> list[bytes]:
-        """Decodes rows of ids, as `Tokenizer.decode` does; returns UTF-8."""
-        decoded = []
+        """Decodes rows of ids, as `Tokenizer.decode` does; returns UTF-8.
+
+        An id behind the last piece is written as the unknown piece.
+        """
+        decoded, count = [], len(self._texts)
         for row in rows:
-            texts = [self._texts[i] for i in row]
+            texts = [self._texts[i] if i < count else _UNKNOWN_TEXT for i in row]
             if texts:
                 texts[0] = texts[0].removeprefix(" ")
             decoded.append("".join(texts).encode())

@@ -81,7 +81,7 @@ class LiteModel(OpenedExport):
         # The first that is idle is the next: where one batch runs at a time, only one takes memory.
         self._turns = Turns(self._replicas)
         # Where replicas are chosen, the others are opened when they are first used.
-        for replica in self._replicas[: 1 if self.plan.shared else None]:
+        for replica in self._replicas[: None if self.plan.shared_from is None else 1]:
             replica.open()
         self._specs = {
             name: {key: _spec(details) for key, details in runner.get_input_details().items()}
@@ -150,7 +150,7 @@ class _Replica:
         self._path, self._signatures = path, signatures
         self._threads, self._custom = threads, custom
         self._runners: dict[str, Any] | None = None
-        self._ran: set[str] = set()
+        self._runs = 0
 
     def open(self) -> dict[str, Any]:
         """Returns the runners, by signature, which keep the interpreter alive.
@@ -171,8 +171,8 @@ class _Replica:
     def run(self, signature: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs a signature."""
         outputs: dict[str, np.ndarray] = self.open()[signature](**arrays)
-        if signature not in self._ran:  # Its weights are packed now.
-            self._ran.add(signature)
+        self._runs += 1
+        if self._runs.bit_count() == 1:  # After 1, 2, 4, 8 ... runs: loops pack weights later.
             release_file_pages(self._path)
         return outputs
 
