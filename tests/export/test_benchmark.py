@@ -102,6 +102,10 @@ def test_a_missing_environment_is_said_in_a_sentence(tmp_path):
     assert "make benchmark-decoding" in result.stderr
 
 
+LITE = [f"lite-float32{way}" for way in ("-product", "", "-split", "-2x1")]
+ENGINES_OF_OURS = ["saved-model", *LITE]
+
+
 @pytest.fixture(scope="module")
 def work(run_folder, data_folder, tmp_path_factory):
     """The benchmark of the small run, our engines alone; the folder of what it found."""
@@ -131,7 +135,7 @@ def test_our_engines_produce_the_tokens_of_the_model(work, translator, data_fold
     expected = int(tf.math.count_nonzero(found))
     rows = json.loads((work / "results.json").read_text())["rows"]
     assert {row["engine"]: row["tokens"] for row in rows} == dict.fromkeys(
-        ["saved-model", "lite-float32", "lite-float32-split", "lite-float32-2x1"], expected
+        ENGINES_OF_OURS, expected
     )
 
 

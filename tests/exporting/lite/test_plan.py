@@ -38,8 +38,8 @@ def test_what_is_given_is_kept(file):
     assert choose_plan(path, "none", threads=3).threads == (3,)
     assert choose_plan(path, "none", threads=1, replicas=2).threads == (1, 1)
     assert choose_plan(path, "none", replicas=2).threads == (1, 1)
-    assert choose_plan(file(240, 4), "none", replicas=2).threads == (2, 2)
     assert choose_plan(path, "none", shared=False).threads == (1,)
+    assert choose_plan(file(240, 4), "none", replicas=2).threads == (2, 2)
 
 
 def test_it_says_what_was_chosen(file):
