@@ -10,12 +10,15 @@ def lazy_names(package: str, owners: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: The package's `__name__`.
-        owners: Public name to the module of the package that defines it.
+        owners: Public name to the module of the package that defines it, or to the full name of
+            one of another package.
     """
 
     def get_name(name: str) -> Any:
         if name not in owners:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{owners[name]}"), name)
+        owner = owners[name]
+        module = owner if owner.startswith("ktransformer.") else f"{package}.{owner}"
+        return getattr(importlib.import_module(module), name)
 
     return get_name

@@ -4,7 +4,8 @@
 
 FOLDER holds Multi30k; `--help` lists the options. Results as they come go to stderr; what a whole
 run gives is written to `results.md` beside this file, and `results.json` of the work folder. The
-last line on stdout is the verdict.
+last lines on stdout are the verdicts: for the fastest of our exports in each cell, then for the
+SavedModel, the .tflite as the product runs it, and int8 each.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from export.benchmark.needs import check_data, check_environments
 from export.benchmark.processes import EngineProcess
 from export.benchmark.records import command_of, save, say
 from export.benchmark.registry import ENGINES, EngineSpec
-from export.benchmark.results import page, verdict
+from export.benchmark.results import page, product_verdicts, verdict
 from export.benchmark.sampling import Effort
 from ktransformer.errors import InputError
 from ktransformer.runtime.noise import quiet_stderr
@@ -56,6 +57,8 @@ def run(options: argparse.Namespace) -> None:
     if options.run is not None:
         print(verdict(rows, [TRAINED]))
     print(verdict(rows, MODELS))
+    measured = [model for model in ("T", TRAINED, "B") if model in models_of(options)]
+    print(product_verdicts(rows, measured))
 
 
 def parse_arguments() -> argparse.Namespace:

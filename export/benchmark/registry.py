@@ -59,6 +59,9 @@ def _lite(weights: str) -> dict[str, EngineSpec]:
     each = {"weights": weights, "threads": 1}
     pair = {**each, "interpreters": 2}
     return {
+        f"lite-{weights}-product": EngineSpec(
+            f"{title}, as LiteEngine runs it", ".venv", "lite_engine", {"weights": weights}
+        ),
         f"lite-{weights}": EngineSpec(
             f"{title}, 2 threads", ".venv", "lite", {"weights": weights, "threads": THREADS}
         ),
@@ -105,11 +108,17 @@ ENGINES: dict[str, EngineSpec] = {
 
 # What a cell's ratios compare: the fastest of the first names with the fastest of the others.
 # One batch at a time, as many threads on both sides; int8 in whatever mode is each one's best.
+# The first `PRODUCT` of them are of one export each, as a user gets it.
+PRODUCT = 3
+_BEST_INT8 = ("ct2-int8-2x1", "ct2-int8-1t")
 RATIOS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "CTranslate2, SavedModel": (("saved-model",), (BASE,)),
+    "CTranslate2, .tflite": (("lite-float32-product",), (BASE,)),
+    "CTranslate2, .tflite int8 to int8": (("lite-int8-product",), _BEST_INT8),
     "CTranslate2 float32": (("saved-model", "lite-float32", "lite-float32-split"), (BASE,)),
     "CTranslate2 int8": (
         ("lite-int8", "lite-int8-split", "lite-int8-2x1"),
-        ("ct2-int8-2x1", "ct2-int8-1t"),
+        _BEST_INT8,
     ),
     "Hugging Face": (("saved-model", "lite-float32", "lite-float32-split"), ("hf",)),
     "KerasHub XLA": (("saved-model", "lite-float32", "lite-float32-split"), ("kerashub-xla",)),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from export.benchmark.measuring import Cell
-from export.benchmark.registry import BASE, ENGINES, RATIOS
+from export.benchmark.registry import BASE, ENGINES, PRODUCT, RATIOS
 from export.benchmark.tables import table
 
 Row = dict[str, Any]
@@ -46,6 +46,11 @@ def verdict(rows: Sequence[Row], models: Sequence[str], peer: str = "CTranslate2
         found = worst(rows, model, peer)
         parts.append(f"{model} {found[0]:.2f} ({found[1]})" if found else f"{model} not measured")
     return f"worst ratio to {peer}: {', '.join(parts)}"
+
+
+def product_verdicts(rows: Sequence[Row], models: Sequence[str]) -> str:
+    """Says in a line for each of our exports, as the product runs it, where it is worst."""
+    return "\n".join(verdict(rows, models, peer) for peer in [*RATIOS][:PRODUCT])
 
 
 def page(rows: Sequence[Row], about: dict[str, Any]) -> str:

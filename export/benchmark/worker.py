@@ -3,7 +3,8 @@
     python -m export.benchmark.worker ENGINE FOLDER BEAM OPTIONS
 
 A request is a line of JSON, the arguments of `measure`; a reply is a line of JSON behind `@@`.
-This is the process that is measured: it imports the engine's own packages, and never ktransformer.
+This is the process that is measured: it imports the engine's own packages, and never ktransformer,
+but for the engine that measures ktransformer's own, which does without TensorFlow.
 """
 
 import json
@@ -16,6 +17,8 @@ from export.benchmark.engine_server import serve
 from export.benchmark.meter import CpuMeter, memory
 from export.benchmark.workload import Ids, Workload
 
+OF_THE_PRODUCT = "lite_engine"
+
 
 def main() -> int:
     """Serves the engine that the arguments name."""
@@ -25,7 +28,7 @@ def main() -> int:
         f"export.benchmark.engines.{name}",
         lambda module: module.Engine(work, int(beam), **json.loads(options)),
         lambda engine, **request: measure(engine, work, **request),
-        without="ktransformer",
+        without="tensorflow" if name == OF_THE_PRODUCT else "ktransformer",
     )
 
 

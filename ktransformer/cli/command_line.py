@@ -21,7 +21,8 @@ from ktransformer.runtime.allocator import keep_freed_memory
 from ktransformer.runtime.backend import backend_message, chosen_backend
 from ktransformer.runtime.noise import quiet_stderr, set_log_level, start_litert, without_packages
 
-# Each is a module of this package with HELP, EXAMPLE, add_arguments(parser) and run(options).
+# Each is a module of this package with HELP, EXAMPLE, add_arguments(parser) and run(options);
+# one that may run without TensorFlow also has needs_tensorflow(options).
 GROUPS = {
     "make a model": ("clean", "train", "import", "distill", "prune", "extend"),
     "use it": ("info", "translate", "evaluate", "score", "serve"),
@@ -66,6 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
         module.add_arguments(command)
         command.epilog = f"{command.epilog or ''}\n\nexample:\n{indent(module.EXAMPLE)}".strip()
         command.set_defaults(command=name, run_command=module.run)
+        command.set_defaults(needs_tensorflow=getattr(module, "needs_tensorflow", lambda _: True))
     return parser
 
 
@@ -128,16 +130,22 @@ def _run(options: argparse.Namespace) -> int:
         return status
     if chosen_backend() != "tensorflow":
         raise InputError(backend_message("the command"))
+    if not options.needs_tensorflow(options):
+        return _run_command(options)
     # Keras imports these if they are installed, for wrappers and plots: a third of the start.
     with quiet_stderr(), without_packages("sklearn", "matplotlib", "pandas", "pyarrow"):
         import tensorflow as tf
 
-        import ktransformer.tasks  # noqa: F401
-    start_litert()
+        import ktransformer.tasks.translator  # noqa: F401
     try:
-        status = options.run_command(options) or 0
+        return _run_command(options)
     except tf.errors.ResourceExhaustedError as error:
         raise MemoryError(first_line(error)) from error
+
+
+def _run_command(options: argparse.Namespace) -> int:
+    start_litert()
+    status: int = options.run_command(options) or 0
     sys.stdout.flush()
     return status
 

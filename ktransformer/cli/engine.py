@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import logging
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from ktransformer.cli.options import (
@@ -39,22 +41,26 @@ def add_engine(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
 def open_engine(options: argparse.Namespace, other: str | None = None) -> "Engine":
     """Opens the model, or an `other` one, which has no adapter.
 
-    The engine runs several batches at once, each on one thread.
+    The engine runs several batches at once, each on one thread; of a .tflite without `--threads`
+    it chooses by itself.
     """
     from ktransformer.engines import available_cores, load_engine
     from ktransformer.runtime.threads import set_threads
 
-    with contextlib.suppress(RuntimeError):  # TensorFlow already runs, with threads of its own.
-        set_threads(1)
+    if "tensorflow" in sys.modules:
+        with contextlib.suppress(RuntimeError):  # It already runs, with threads of its own.
+            set_threads(1)
+    path = other or options.model
+    chosen = options.threads is None and os.path.isfile(path)
     return load_engine(
-        other or options.model,
+        path,
         adapter=None if other else options.adapter,
         beam_size=options.beam_size,
         length_penalty=options.length_penalty,
         copy=options.copy,
         tag=options.tag,
-        threads=1,
-        concurrency=options.threads or available_cores(),
+        threads=None if chosen else 1,
+        concurrency=None if chosen else options.threads or available_cores(),
     )
 
 

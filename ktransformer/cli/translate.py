@@ -52,6 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_corpus(parser)
 
 
+def needs_tensorflow(options: argparse.Namespace) -> bool:
+    """Tells whether the command imports TensorFlow; lines through a .tflite of ids may not."""
+    by_sentence = options.document or options.sentences
+    if by_sentence or options.input is not None or not os.path.isfile(options.model):
+        return True
+    from ktransformer.engines.lite import needs_tensorflow as file_needs_tensorflow
+
+    return file_needs_tensorflow(options.model)
+
+
 def run(options: argparse.Namespace) -> None:
     """Prints the translations of each line, in order, or of a document; or translates files."""
     check_options(options)
@@ -114,9 +124,10 @@ def _run_lines(options: argparse.Namespace) -> None:
     warnings.log()
     if several.count():
         _log.warning(
-            "%s lines hold several sentences, of which a model of single sentences may leave some "
+            "%s lines %s several sentences, of which a model of single sentences may leave some "
             "out: --sentences translates each by itself.",
             several.count(),
+            "hold" if several.exact else "seem to hold",
         )
 
 

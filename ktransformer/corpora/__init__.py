@@ -1,5 +1,24 @@
 """Translates whole corpora, file by file, in one process or on a Ray cluster."""
 
-from ktransformer.corpora.report import Report as Report
-from ktransformer.corpora.translating import Progress as Progress
-from ktransformer.corpora.translating import translate_corpus as translate_corpus
+from typing import TYPE_CHECKING
+
+from ktransformer.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ktransformer.corpora.report import Report
+    from ktransformer.corpora.translating import Progress, translate_corpus
+
+__all__ = [
+    "Progress",
+    "Report",
+    "translate_corpus",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Report": "report",
+        "Progress": "translating",
+        "translate_corpus": "translating",
+    },
+)

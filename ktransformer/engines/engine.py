@@ -9,8 +9,6 @@ import numpy as np
 
 from ktransformer.engines import requests
 from ktransformer.engines.annotation import Annotation, annotate_texts, to_strings
-from ktransformer.engines.documents import to_controls, translate_in_place
-from ktransformer.engines.task_model import TaskModel
 from ktransformer.engines.translations import (
     DocumentTranslation,
     TermTranslation,
@@ -22,13 +20,12 @@ from ktransformer.engines.translations import (
 )
 from ktransformer.errors import InputError
 from ktransformer.numbers import to_integer
-from ktransformer.tasks import TranslatorDescription
-from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.document_outputs import encode_documents, sentences_inputs
 from ktransformer.tasks.inputs import to_texts
-from ktransformer.tasks.translator import TEXT_SIGNATURES, Translator
-from ktransformer.text.base_tokenizer import find_tag
+from ktransformer.tasks.text_signatures import TEXT_SIGNATURES as TEXT_SIGNATURES
+from ktransformer.tasks.translator_description import TranslatorDescription
 from ktransformer.text.line_limits import cut_line, is_empty
+from ktransformer.text.tags import find_tag
 
 DOCUMENT, SENTENCES = "document", "sentences"
 
@@ -175,6 +172,8 @@ class Engine(abc.ABC):
                 one of `texts` is no string.
             TypeError: `texts` is a single string, or there is no such option.
         """
+        from ktransformer.tasks.controls import Controls  # It needs TensorFlow.
+
         given = to_texts(texts)
         controls = Controls(**options)
         run = requests.steered(self, controls, len(given))
@@ -290,6 +289,8 @@ class Engine(abc.ABC):
                 single translation, a signature is missing, or one of `texts` is no string.
             TypeError: `texts` is a single string, or there is no such option.
         """
+        from ktransformer.engines.documents import to_controls, translate_in_place
+
         documents = encode_documents(to_texts(texts))
         symbol = self._tag if tag is None else self._find_tag(tag)
         has_own_way = symbol is not None or terms is not None or bool(controls)
@@ -374,21 +375,3 @@ def _read(text: str | bytes, max_length: int | None, tag: str | None) -> tuple[b
         whole = f"{tag} {whole}"
     cut = whole if max_length is None else cut_line(whole, max_length)
     return cut.encode(), cut is not whole
-
-
-class ModelEngine(Engine):
-    """Runs a translator of this process: a run's, or one of a model in training.
-
-    Args:
-        translator: The translator.
-    """
-
-    kind = TaskModel.kind
-
-    def __init__(self, translator: Translator) -> None:
-        self._model = TaskModel(translator)
-        super().__init__(self._model.description)
-        self.translator = translator
-
-    def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
-        return self._model.run(signature, texts=texts, **others)

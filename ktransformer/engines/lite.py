@@ -1,34 +1,49 @@
 """Translates with a .tflite."""
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
-from ktransformer.engines.documents import find_with_tokenizer
-from ktransformer.engines.engine import DOCUMENT, Engine
+from ktransformer.engines.engine import DOCUMENT, TEXT_SIGNATURES, Engine
+from ktransformer.engines.splitting import merge_outputs, split_texts
 from ktransformer.errors import InputError
-from ktransformer.exporting.lite.export import target_tokenizer_beside, tokenizer_beside
+from ktransformer.exporting.lite.companions import target_tokenizer_beside, tokenizer_beside
 from ktransformer.exporting.lite.model import LiteModel
+from ktransformer.exporting.lite.model_file import read_custom_operations, read_metadata
+from ktransformer.exporting.lite.plan import LitePlan
 from ktransformer.exporting.pickling import OpenedExport
-from ktransformer.numbers import to_integer
-from ktransformer.tasks import TEXT_SIGNATURES, TranslatorDescription
-from ktransformer.tasks.inputs import to_tensor
-from ktransformer.text import BaseTokenizer, load_tokenizer
+from ktransformer.files.checksums import parse_json
+from ktransformer.tasks.translator_description import TranslatorDescription
+from ktransformer.text.processor_tokenizer import ProcessorTokenizer
+
+if TYPE_CHECKING:
+    from ktransformer.text import BaseTokenizer
+
+Outputs = dict[str, np.ndarray]
 
 
 class LiteEngine(OpenedExport, Engine):
     """Translates with a .tflite that `export_lite` wrote.
 
-    The graph is the file's; this only calls LiteRT's interpreter, with tensorflow-text's
-    operations registered. Of a file that takes no text it runs `ids`, with the
-    tokenizer that lies beside the file.
+    The graph is the file's; this only calls LiteRT's interpreter. Of a file that takes no text it
+    runs `ids`, with the tokenizer that lies beside the file, and without TensorFlow where
+    `ProcessorTokenizer` can open that tokenizer.
+
+    A batch runs in parts of like length. Without `threads` and `replicas` the engine chooses its
+    interpreters from the model's size and the cores, and these share the parts; see
+    docs/decoding.md. No choice changes a translation.
+
+    Attributes:
+        plan: The interpreters, as chosen or given; `str` says it in words.
 
     Args:
         path: The file.
-        threads: CPU threads of each interpreter, at least 1.
+        threads: CPU threads of each interpreter, at least 1; None to choose.
         replicas: Interpreters, at least 1, which `translate_blocks` and `translate_lines` keep
-            busy with a batch each. For many texts, two of one thread are faster than one of two.
+            busy with a batch each; None to choose, or 1 where `threads` is given.
         check: Whether the file is compared with its checksum.
 
     Raises:
@@ -37,23 +52,44 @@ class LiteEngine(OpenedExport, Engine):
 
     Example:
         ```python
-        LiteEngine("model.tflite", threads=2).translate(["Two dogs are running."])
+        engine = LiteEngine("model.tflite")
+        print(engine.plan)  # 2 interpreters, threads: 1, 1; parts of at most 32 hypotheses; ...
+        engine.translate(["Two dogs are running."])
         ```
     """
 
     kind = "tflite"
 
     def __init__(
-        self, path: str | Path, *, threads: int = 1, replicas: int = 1, check: bool = True
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        replicas: int | None = None,
+        check: bool = True,
     ) -> None:
         self._model = LiteModel(
-            path, TranslatorDescription, threads=threads, replicas=replicas, check=check
+            path,
+            TranslatorDescription,
+            threads=threads,
+            replicas=replicas,
+            shared=True,
+            check=check,
         )
         super().__init__(self._model.description, Path(path))
-        self.concurrency = to_integer("replicas", replicas)
+        self.concurrency = self.plan.replicas
+        self._pool = ThreadPoolExecutor(self.plan.replicas)  # Starts a thread when it needs one.
         self._tokenizers = self._load_tokenizers()
 
-    def _load_tokenizers(self) -> tuple[BaseTokenizer, BaseTokenizer] | None:
+    @property
+    def plan(self) -> LitePlan:
+        """The interpreters, their threads, and which batches they share."""
+        plan: LitePlan = self._model.plan
+        return plan
+
+    def _load_tokenizers(
+        self,
+    ) -> "tuple[ProcessorTokenizer | BaseTokenizer, ProcessorTokenizer | BaseTokenizer] | None":
         """Opens the tokenizers, of the source and the target, of a file that takes ids alone."""
         names = self.description.signatures
         beside = tokenizer_beside(self.path or "")
@@ -65,10 +101,10 @@ class LiteEngine(OpenedExport, Engine):
             return source, source
         return source, self._load(target_tokenizer_beside(self.path or ""), digest)
 
-    def _load(self, path: Path, digest: str) -> BaseTokenizer:
+    def _load(self, path: Path, digest: str) -> "ProcessorTokenizer | BaseTokenizer":
         if not path.is_file():
             raise InputError(f"{path} is missing, a tokenizer of {self.path}.")
-        tokenizer = load_tokenizer(path)
+        tokenizer = ProcessorTokenizer.open(path.read_bytes()) or _load_graph_tokenizer(path)
         if tokenizer.sha256 != digest:
             raise InputError(f"{path} is not the tokenizer of {self.path}.")
         return tokenizer
@@ -95,28 +131,166 @@ class LiteEngine(OpenedExport, Engine):
             self._model.warmup(["ids"])
             super().warmup()  # The tokenizer's part.
 
-    def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> Outputs:
         if self._tokenizers is not None and signature == "serving_default":
-            return self._run_ids(*self._tokenizers, texts)
-        return self._model.run(signature, texts=texts, **others)
+            return self._run_ids(texts)
+        if others or signature not in TEXT_SIGNATURES or not _is_list(texts):
+            return self._model.run(signature, texts=texts, **others)
+
+        def run_part(places: np.ndarray) -> Outputs:
+            found: Outputs = self._model.run(signature, texts=texts[places])
+            return found
+
+        return self._run_parts([len(text) for text in texts], run_part)
+
+    def _run_parts(
+        self, lengths: Sequence[int], run_part: Callable[[np.ndarray], Outputs]
+    ) -> Outputs:
+        """Runs a batch in parts, at the same time where interpreters share it.
+
+        Args:
+            lengths: Of each text, in tokens or bytes.
+            run_part: Takes the places of a part's texts; returns its outputs.
+        """
+        about = self.description
+        # All texts of a batch have one shortlist, so they stay together.
+        if about.batch_size is not None or about.shortlist is not None or len(lengths) < 2:
+            return run_part(np.arange(len(lengths)))
+        beam_size, plan = about.decoding.beam_size, self.plan
+        shared = plan.shared_from is not None and len(lengths) * beam_size >= plan.shared_from
+        replicas = plan.replicas if shared else 1
+        parts = split_texts(lengths, max(plan.most // beam_size, 1), replicas)
+        run = self._pool.map if replicas > 1 and len(parts) > 1 else map
+        return merge_outputs(parts, list(run(run_part, parts)))
 
     def find_sentences(
         self, documents: np.ndarray, *, reserved: int = 0, copied: bool = True
-    ) -> dict[str, np.ndarray]:
+    ) -> Outputs:
         """Finds the sentences of documents; see `Engine`."""
         if self._tokenizers is None:
             return super().find_sentences(documents, reserved=reserved, copied=copied)
-        return find_with_tokenizer(documents, self._tokenizers[0], self.description, reserved)
+        from ktransformer.engines.documents import find_with_tokenizer
 
-    def _run_ids(
-        self, tokenizer: BaseTokenizer, target_tokenizer: BaseTokenizer, texts: np.ndarray
-    ) -> dict[str, np.ndarray]:
+        tokenizer = self._tokenizers[0]
+        if isinstance(tokenizer, ProcessorTokenizer):
+            tokenizer = _load_graph_tokenizer(tokenizer_beside(self.path or ""))
+        return find_with_tokenizer(documents, tokenizer, self.description, reserved)
+
+    def translate_ids(self, sources: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Translates ids, for a caller with a tokenizer of its own; in parts, as texts.
+
+        Args:
+            sources: The ids of each text, the end token included; at least one text.
+
+        Returns:
+            The ids of each translation, the end token and padding included.
+
+        Raises:
+            InputError: There is no signature `ids`, or an id is outside of the vocabulary.
+        """
+        pad = self.description.special_ids["pad"]
+        rows = [np.asarray(each, np.int32) for each in sources]
+        longest = (
+            None if self.description.batch_size is None else self.description.max_source_length
+        )
+
+        def run_part(places: np.ndarray) -> Outputs:
+            outputs = self._model.run(
+                "ids", source=_padded([rows[i] for i in places], pad, longest)
+            )
+            found = np.empty(len(places), dtype=object)
+            found[:] = outputs["ids"].tolist()
+            return {"ids": found}
+
+        translated: list[list[int]] = self._run_parts([*map(len, rows)], run_part)["ids"].tolist()
+        return translated
+
+    def _run_ids(self, texts: np.ndarray) -> Outputs:
+        assert self._tokenizers is not None
+        source, target = self._tokenizers
         limit = self.description.max_source_length
-        texts = to_tensor("texts", texts, tf.TensorSpec([None], tf.string))
-        ids, truncated = tokenizer.encode_dense(texts, limit)
-        if self.description.batch_size is not None:
-            missing = [[0, 0], [0, limit - ids.shape[1]]]
-            ids = tf.pad(ids, missing, constant_values=tokenizer.special_ids.pad)
-        outputs = self._model.run("ids", source=ids.numpy())
-        text = target_tokenizer.decode(tf.constant(outputs["ids"])).numpy()
-        return {"text": text, "score": outputs["score"], "truncated": truncated.numpy()}
+        if isinstance(source, ProcessorTokenizer) and _is_list(texts):
+            rows, truncated = source.encode_texts(texts.tolist(), limit)
+            pad = source.special_ids.pad
+        else:
+            rows, truncated, pad = _encode_in_graph(source, texts, limit)
+        longest = None if self.description.batch_size is None else limit
+
+        def run_part(places: np.ndarray) -> Outputs:
+            chosen = [rows[place] for place in places]
+            outputs = self._model.run("ids", source=_padded(chosen, pad, longest))
+            text = _decode(target, outputs["ids"])
+            return {"text": text, "score": outputs["score"], "truncated": truncated[places]}
+
+        return self._run_parts([len(row) for row in rows], run_part)
+
+
+def needs_tensorflow(path: str | Path) -> bool:
+    """Tells whether an engine of a .tflite imports TensorFlow; True for a file that is none."""
+    try:
+        about = parse_json(read_metadata(path), path)
+        if about.get("kind") != TranslatorDescription.kind or read_custom_operations(path):
+            return True
+        beside = [tokenizer_beside(path)]
+        if about.get("target_tokenizer_sha256") is not None:
+            beside.append(target_tokenizer_beside(path))
+        return not all(
+            each.is_file() and ProcessorTokenizer.open(each.read_bytes()) for each in beside
+        )
+    except (InputError, ValueError):
+        return True
+
+
+def _is_list(texts: object) -> bool:
+    """Tells whether texts are an array `[B]` of bytes, of at least one."""
+    return (
+        isinstance(texts, np.ndarray)
+        and texts.ndim == 1
+        and len(texts) > 0
+        and all(isinstance(text, bytes) for text in texts)
+    )
+
+
+def _padded(rows: Sequence[np.ndarray], pad: int, length: int | None) -> np.ndarray:
+    """Returns ids `[B, S]`; S is the longest of the rows, or `length`."""
+    ids = np.full((len(rows), length or max(map(len, rows), default=1)), pad, np.int32)
+    for row, values in zip(ids, rows, strict=True):
+        row[: len(values)] = values
+    return ids
+
+
+def _decode(tokenizer: "ProcessorTokenizer | BaseTokenizer", ids: np.ndarray) -> np.ndarray:
+    """Returns the texts `[B]` of ids `[B, T]`."""
+    if isinstance(tokenizer, ProcessorTokenizer):
+        texts = np.empty(len(ids), dtype=object)
+        texts[:] = tokenizer.decode_rows(ids.tolist())
+        return texts
+    import tensorflow as tf
+
+    decoded: np.ndarray = tokenizer.decode(tf.constant(ids)).numpy()
+    return decoded
+
+
+def _encode_in_graph(
+    tokenizer: "ProcessorTokenizer | BaseTokenizer", texts: np.ndarray, limit: int
+) -> tuple[list[np.ndarray], np.ndarray, int]:
+    """Returns the ids of each text, which texts were cut, and the padding."""
+    import tensorflow as tf
+
+    from ktransformer.tasks.inputs import to_tensor
+
+    tensor = to_tensor("texts", texts, tf.TensorSpec([None], tf.string))
+    if isinstance(tokenizer, ProcessorTokenizer):  # It takes no other array or list.
+        rows, truncated = tokenizer.encode_texts(tensor.numpy().tolist(), limit)
+        return rows, truncated, tokenizer.special_ids.pad
+    ids, truncated = (each.numpy() for each in tokenizer.encode_dense(tensor, limit))
+    end, pad = tokenizer.special_ids.end, tokenizer.special_ids.pad
+    lengths = ids.shape[1] - (ids[:, ::-1] == end).argmax(axis=1)
+    return [row[:length] for row, length in zip(ids, lengths, strict=True)], truncated, pad
+
+
+def _load_graph_tokenizer(path: Path) -> "BaseTokenizer":
+    """Opens a tokenizer of any kind, in TensorFlow."""
+    from ktransformer.text import load_tokenizer
+
+    return load_tokenizer(path)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.tasks.controls import Controls
 from ktransformer.text.terms import check_terms
 
 if TYPE_CHECKING:
     from ktransformer.engines.engine import Engine
+    from ktransformer.tasks.controls import Controls
 
 Run = Callable[[np.ndarray, int], dict[str, np.ndarray]]
 """Takes a batch of UTF-8 and the place of its first text; returns a signature's outputs."""
@@ -25,7 +25,7 @@ def plain(engine: "Engine", n_best: int = 1) -> Run:
     return lambda batch, _: engine.run(signature, batch)
 
 
-def steered(engine: "Engine", controls: Controls, count: int) -> Run:
+def steered(engine: "Engine", controls: "Controls", count: int) -> Run:
     """Returns the search that `controls` ask for; the plain one where they ask for nothing.
 
     Args:
@@ -45,7 +45,7 @@ def steered(engine: "Engine", controls: Controls, count: int) -> Run:
             "export --signatures serving_default controlled writes; this one has "
             f"{', '.join(engine.signatures)}."
         )
-    if controls == Controls():
+    if controls == type(controls)():
         return plain(engine)
     prefixes = controls.prefixes(count)
 

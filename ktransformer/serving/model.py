@@ -24,7 +24,7 @@ from ktransformer.serving.translated import (
 )
 from ktransformer.serving.versions import Version, find_versions
 from ktransformer.tasks.document_outputs import split_lines
-from ktransformer.text.base_tokenizer import find_tag
+from ktransformer.text.tags import find_tag
 
 _log = logging.getLogger("ray.serve")  # Ray writes it, as JSON, beside its own.
 _PIECE_BYTES = 1 << 12  # Of a long text: some fifty sentences, which others may run between.

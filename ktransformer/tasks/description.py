@@ -89,10 +89,12 @@ class Description:
             raise damaged from error
         if not isinstance(kind, str):
             raise damaged
-        task = registered_tasks().get(kind)
-        if cls is not Description and not (task and issubclass(task.description_class, cls)):
-            raise InputError(f"{origin} is {with_article(kind)}, not {with_article(cls.kind)}.")
-        described = find_task(kind, origin).description_class
+        described: type[Description] = cls
+        if cls is Description or kind != cls.kind:  # Else no task, nor TensorFlow, is imported.
+            task = registered_tasks().get(kind)
+            if cls is not Description and not (task and issubclass(task.description_class, cls)):
+                raise InputError(f"{origin} is {with_article(kind)}, not {with_article(cls.kind)}.")
+            described = find_task(kind, origin).description_class
         if version not in _READABLE:
             raise InputError(
                 f"{origin} was written by ktransformer {writer}, in another format than this "

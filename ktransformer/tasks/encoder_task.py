@@ -12,7 +12,8 @@ from ktransformer.numbers import to_integer
 from ktransformer.tasks.description import Description
 from ktransformer.tasks.inputs import cut_texts
 from ktransformer.tasks.task import LiteSignature, SignatureCheck, check_padding, check_pieces
-from ktransformer.tasks.text_task import TextDescription, TextTask
+from ktransformer.tasks.text_description import TextDescription
+from ktransformer.tasks.text_task import TextTask
 from ktransformer.tasks.written_texts import spread_ids
 from ktransformer.text import BaseTokenizer
 

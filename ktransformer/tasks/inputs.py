@@ -1,14 +1,17 @@
 """Arguments of graphs, turned into tensors and checked before TensorFlow sees them."""
 
 import reprlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
-import tensorflow as tf
 
 from ktransformer.errors import InputError
 from ktransformer.text.line_limits import cut_line
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _OF_IDS = (
     "source",
@@ -17,6 +20,29 @@ _OF_IDS = (
 )  # The inputs of signatures that are ids, where they are integers.
 UNBATCHED = frozenset({"source_terms", "suppress", "target_terms"})
 """The inputs with an axis that is not that of the batch: they are for all of its texts."""
+
+
+class ArraySpec(NamedTuple):
+    """An input of a .tflite, whose lengths LiteRT itself checks.
+
+    Attributes:
+        rank: The number of its axes.
+        dtype: Its type; `bytes` for texts.
+    """
+
+    rank: int
+    dtype: np.dtype
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether its elements are texts."""
+        return self.dtype.kind == "S"
+
+    def to_tensor_spec(self) -> "tf.TensorSpec":
+        """Returns the same as TensorFlow has it."""
+        import tensorflow as tf
+
+        return tf.TensorSpec([None] * self.rank, tf.string if self.takes_text else self.dtype)
 
 
 def to_texts(texts: Any) -> list[str]:
@@ -33,7 +59,7 @@ def to_texts(texts: Any) -> list[str]:
     if isinstance(texts, (str, bytes, Mapping)) or not isinstance(texts, Iterable):
         got = "one string" if isinstance(texts, (str, bytes)) else reprlib.repr(texts)
         raise TypeError(f"texts must be a list of strings; got {got}.")
-    if isinstance(texts, tf.Tensor):
+    if _is_tensor(texts):
         texts = texts.numpy()
     found = list(texts)
     for i, text in enumerate(found):
@@ -42,6 +68,12 @@ def to_texts(texts: Any) -> list[str]:
         if isinstance(text, str) and not text.isascii():
             _check_unicode(i, text)
     return found
+
+
+def _is_tensor(value: Any) -> "TypeGuard[tf.Tensor]":
+    """Tells whether a value is a tensor, which there are none of before TensorFlow is imported."""
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and isinstance(value, tensorflow.Tensor)
 
 
 def _check_unicode(place: int, text: str) -> None:
@@ -54,8 +86,8 @@ def _check_unicode(place: int, text: str) -> None:
 
 
 def to_tensors(
-    signature: str, specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any]
-) -> dict[str, tf.Tensor]:
+    signature: str, specs: Mapping[str, "tf.TensorSpec"], inputs: Mapping[str, Any]
+) -> "dict[str, tf.Tensor]":
     """Turns the inputs of a signature into tensors, in the signature's order; see `to_tensor`.
 
     Raises:
@@ -66,7 +98,7 @@ def to_tensors(
 
 
 def to_arrays(
-    signature: str, specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any]
+    signature: str, specs: Mapping[str, ArraySpec], inputs: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """Turns the inputs of a signature into NumPy arrays; arrays that fit are not copied.
 
@@ -77,22 +109,20 @@ def to_arrays(
     return {name: _to_array(name, value, specs[name]) for name, value in inputs.items()}
 
 
-def _to_array(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
-    if isinstance(value, np.ndarray) and value.ndim == spec.shape.rank and _fits(value, spec.dtype):
+def _to_array(name: str, value: Any, spec: ArraySpec) -> np.ndarray:
+    if isinstance(value, np.ndarray) and value.ndim == spec.rank and _fits(value, spec):
         return value
-    return np.asarray(to_tensor(name, value, spec))
+    return np.asarray(to_tensor(name, value, spec.to_tensor_spec()))
 
 
-def _fits(array: np.ndarray, dtype: tf.DType) -> bool:
-    """Tells whether an array has the type of such a tensor as an array: texts are bytes."""
+def _fits(array: np.ndarray, spec: ArraySpec) -> bool:
+    """Tells whether an array has an input's type; texts are objects, each of bytes."""
     if array.dtype.kind == "O":
-        return bool(dtype == tf.string and all(isinstance(each, bytes) for each in array.flat))
-    return bool(array.dtype == dtype.as_numpy_dtype)
+        return spec.takes_text and all(isinstance(each, bytes) for each in array.flat)
+    return bool(array.dtype == spec.dtype)
 
 
-def _check_names(
-    signature: str, specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any]
-) -> None:
+def _check_names(signature: str, specs: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
     if inputs.keys() != specs.keys():
         raise InputError(
             f"The signature {signature} takes {', '.join(sorted(specs))}; "
@@ -100,7 +130,7 @@ def _check_names(
         )
 
 
-def to_tensor(name: str, value: Any, spec: tf.TensorSpec) -> tf.Tensor:
+def to_tensor(name: str, value: Any, spec: "tf.TensorSpec") -> "tf.Tensor":
     """Turns an argument into the tensor that a graph takes.
 
     Args:
@@ -116,6 +146,8 @@ def to_tensor(name: str, value: Any, spec: tf.TensorSpec) -> tf.Tensor:
     Raises:
         InputError: The argument is something else.
     """
+    import tensorflow as tf
+
     try:
         tensor = _convert(value, spec)
     except (TypeError, ValueError, OverflowError, tf.errors.OpError):
@@ -125,7 +157,7 @@ def to_tensor(name: str, value: Any, spec: tf.TensorSpec) -> tf.Tensor:
     return tensor
 
 
-def check_batch(tensors: Mapping[str, tf.Tensor]) -> None:
+def check_batch(tensors: Mapping[str, "tf.Tensor"]) -> None:
     """Checks that tensors `[B, ...]` have one B, as far as it is known: TensorFlow may repeat one.
 
     Those of `UNBATCHED` have a number of their own, which is one, too.
@@ -164,16 +196,18 @@ def check_ids(name: str, ids: np.ndarray, sizes: Any) -> None:
 
 
 def check_inputs_ids(
-    specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, Any], description: Any
+    specs: Mapping[str, "tf.TensorSpec | ArraySpec"], inputs: Mapping[str, Any], description: Any
 ) -> None:
     """Checks the ids among an export's inputs, if its kind has any; see `check_ids`."""
     for name in _OF_IDS if hasattr(description, "vocabulary_size") else ():
-        if name in inputs and specs[name].dtype == tf.int32:
+        if name in inputs and specs[name].dtype == np.int32:
             check_ids(name, np.asarray(inputs[name]), description)
 
 
-def _convert(value: Any, spec: tf.TensorSpec) -> tf.Tensor | None:
+def _convert(value: Any, spec: "tf.TensorSpec") -> "tf.Tensor | None":
     """Returns a tensor of the spec's type, or None where the elements are of another."""
+    import tensorflow as tf
+
     if isinstance(value, tf.Variable):
         value = tf.convert_to_tensor(value)
     elif not isinstance(value, tf.Tensor):
@@ -189,15 +223,19 @@ def _convert(value: Any, spec: tf.TensorSpec) -> tf.Tensor | None:
     return tf.cast(value, spec.dtype) if value.dtype.is_integer and spec.dtype.is_integer else None
 
 
-def _empty(shape: tf.TensorShape, spec: tf.TensorSpec) -> tf.Tensor:
+def _empty(shape: "tf.TensorShape", spec: "tf.TensorSpec") -> "tf.Tensor":
     """Makes a tensor without elements; a flat one is an empty batch of any rank."""
+    import tensorflow as tf
+
     if shape.rank == 1 and spec.shape.rank:
         return tf.zeros([0, *(size or 1 for size in spec.shape[1:])], spec.dtype)
     return tf.zeros(shape, spec.dtype)
 
 
-def _from_array(array: np.ndarray, dtype: tf.DType) -> tf.Tensor | None:
+def _from_array(array: np.ndarray, dtype: "tf.DType") -> "tf.Tensor | None":
     """Makes a tensor of numbers, if the type can hold them; booleans are none."""
+    import tensorflow as tf
+
     kinds = "iu" if dtype.is_integer else "iuf" if dtype.is_floating else ""
     if array.dtype.kind not in kinds:
         return None
@@ -207,18 +245,18 @@ def _from_array(array: np.ndarray, dtype: tf.DType) -> tf.Tensor | None:
     return tf.constant(array.astype(dtype.as_numpy_dtype))
 
 
-def _expected(spec: tf.TensorSpec) -> str:
+def _expected(spec: "tf.TensorSpec") -> str:
     if spec.shape.rank == 0:
-        return f"one {'string' if spec.dtype == tf.string else spec.dtype.name}"
+        return f"one {spec.dtype.name}"
     axes = ["B" if i == 0 else "N" for i in range(spec.shape.rank or 0)]
     sizes = [str(size or axis) for size, axis in zip(spec.shape, axes, strict=True)]
-    elements = "strings" if spec.dtype == tf.string else spec.dtype.name
+    elements = "strings" if spec.dtype.name == "string" else spec.dtype.name
     return f"a list, array or tensor of {elements} [{', '.join(sizes)}]"
 
 
 def _shown(value: Any) -> str:
     """Writes an argument in at most a line: arrays and tensors by type and shape."""
-    if isinstance(value, (tf.Tensor, np.ndarray)):
+    if isinstance(value, np.ndarray) or _is_tensor(value):
         name = value.dtype.name
         return f"{name} [{', '.join(str(size) for size in value.shape)}]"
     return reprlib.repr(value)

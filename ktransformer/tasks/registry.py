@@ -1,5 +1,6 @@
 """The registry of the kinds of model: by name, and by the class of the model."""
 
+import importlib
 from typing import TYPE_CHECKING, TypeVar
 
 from ktransformer.errors import InputError
@@ -12,6 +13,15 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="type[Task]")
 
 _TASKS: dict[str, "type[Task]"] = {}
+_OWN_MODULES = (
+    "id_generator",
+    "image_classifier",
+    "mask_filler",
+    "text_classifier",
+    "text_embedder",
+    "text_generator",
+    "translator",
+)
 
 
 def register_task(task: T) -> T:
@@ -47,7 +57,9 @@ def register_task(task: T) -> T:
 
 
 def registered_tasks() -> "dict[str, type[Task]]":
-    """Returns all kinds, by name."""
+    """Returns all kinds, by name; imports the modules of the package's own."""
+    for name in _OWN_MODULES:
+        importlib.import_module(f"ktransformer.tasks.{name}")
     return dict(_TASKS)
 
 
@@ -61,17 +73,18 @@ def find_task(kind: str, origin: object) -> "type[Task]":
     Raises:
         InputError: The kind is not registered.
     """
-    if kind not in _TASKS:
+    tasks = registered_tasks()
+    if kind not in tasks:
         raise InputError(
             f"{origin} is {with_article(kind)}, a kind that is not registered: import the module "
-            f"that registers it; known are {', '.join(_TASKS)}."
+            f"that registers it; known are {', '.join(tasks)}."
         )
-    return _TASKS[kind]
+    return tasks[kind]
 
 
 def find_task_of_model(model: "keras.Model") -> "type[Task] | None":
     """Returns the task for a model, by its class or the nearest base of it; None for none."""
-    tasks = {task.model_class: task for task in _TASKS.values()}
+    tasks = {task.model_class: task for task in registered_tasks().values()}
     return next((tasks[base] for base in type(model).__mro__ if base in tasks), None)
 
 

@@ -18,10 +18,10 @@ from ktransformer.tasks.decoding_rules import to_rules
 from ktransformer.tasks.description import Description
 from ktransformer.tasks.shortlist import Shortlist
 from ktransformer.tasks.task import SignatureCheck
+from ktransformer.tasks.text_signatures import TEXT_SIGNATURES as TEXT_SIGNATURES
 from ktransformer.tasks.text_task import TextTask
 from ktransformer.text import BaseTokenizer
 
-TEXT_SIGNATURES = ("serving_default", "beam")
 _FEW = 100  # Examples that all signatures but the first are compared on.
 
 

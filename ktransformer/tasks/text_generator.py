@@ -16,7 +16,7 @@ from ktransformer.tasks.graph_function import graph_method
 from ktransformer.tasks.inputs import cut_texts, to_tensor
 from ktransformer.tasks.registry import register_task
 from ktransformer.tasks.task import LiteSignature, check_padding, check_pieces
-from ktransformer.tasks.text_task import TextDescription
+from ktransformer.tasks.text_description import TextDescription
 from ktransformer.tasks.transformer_search import DecoderSearch
 from ktransformer.tasks.written_texts import (
     decode_n_best,

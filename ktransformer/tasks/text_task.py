@@ -1,6 +1,5 @@
 """The common part of the tasks that read text: tokenizer, folder, description and examples."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -8,25 +7,9 @@ from typing import Any, ClassVar, Self
 import keras
 import tensorflow as tf
 
-from ktransformer.tasks.description import Description
 from ktransformer.tasks.inputs import UNBATCHED
 from ktransformer.tasks.task import LiteSignature, Task, check_type
 from ktransformer.text import BaseTokenizer, load_tokenizer, read_lines
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TextDescription(Description):
-    """The metadata of an export that reads text.
-
-    Attributes:
-        vocabulary_size: V, the number of ids.
-        tokenizer_sha256: Of the file of the tokenizer that encodes the texts.
-        tokenizer: The kind of its tokenizer; see `ktransformer.text.register_tokenizer`.
-    """
-
-    vocabulary_size: int
-    tokenizer_sha256: str
-    tokenizer: str = "sentencepiece"
 
 
 class TextTask(Task):

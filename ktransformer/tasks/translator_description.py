@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from ktransformer.config import DecodingConfig
-from ktransformer.tasks.text_task import TextDescription
+from ktransformer.tasks.text_description import TextDescription
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

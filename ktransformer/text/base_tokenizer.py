@@ -14,6 +14,7 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.text.line_limits import check_lines, cut_line
 from ktransformer.text.special_ids import SpecialIds
+from ktransformer.text.tags import find_tag
 
 try:
     import tensorflow_text as tensorflow_text
@@ -156,24 +157,6 @@ class BaseTokenizer(tf.Module, abc.ABC):
             ragged = self.encode(tf.constant(lines[i : i + 10_000]))
             encoded += np.split(ragged.flat_values.numpy(), ragged.row_splits.numpy()[1:-1])
         return encoded
-
-
-def find_tag(tag: str, symbols: Iterable[str]) -> str:
-    """Returns the symbol that a tag names: `<2de>` for `"2de"` or `"<2de>"`.
-
-    Args:
-        tag: The name.
-        symbols: The symbols of a model.
-
-    Raises:
-        InputError: None of them has this name.
-    """
-    symbols = tuple(symbols)
-    for symbol in (tag, f"<{tag}>"):
-        if symbol in symbols:
-            return symbol
-    known = f"one of {', '.join(symbols)}" if symbols else "null for a model without symbols"
-    raise InputError(f"tag must be {known}; got {tag!r}.")
 
 
 T = TypeVar("T", bound=type[BaseTokenizer])

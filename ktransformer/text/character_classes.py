@@ -5,9 +5,12 @@
 import enum
 import functools
 import unicodedata
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _PAGE = 256
 _END = 0x20000  # The planes behind hold ideographs, and nothing else that occurs in text.
@@ -89,8 +92,10 @@ def _pages() -> tuple[np.ndarray, np.ndarray]:
     return page_of.reshape(-1).astype(np.int32), pages.reshape(-1)
 
 
-def character_classes(points: tf.Tensor) -> tf.Tensor:
+def character_classes(points: "tf.Tensor") -> "tf.Tensor":
     """Returns the `CharacterClass` of each code point: int32 `[N]` -> int32 `[N]`."""
+    import tensorflow as tf
+
     page_of, pages = _pages()
     low = tf.minimum(points, _END - 1)
     page = tf.gather(tf.constant(page_of), low // _PAGE)
@@ -104,12 +109,16 @@ def sentence_marks() -> str:
     return "".join(_OF_CHARACTERS[CharacterClass[kind]] for kind in kinds)
 
 
-def is_one_of(classes: tf.Tensor, *kinds: CharacterClass) -> tf.Tensor:
+def is_one_of(classes: "tf.Tensor", *kinds: CharacterClass) -> "tf.Tensor":
     """Returns where a character is of one of these classes: int32 -> bool, of the same shape."""
+    import tensorflow as tf
+
     return tf.gather(tf.constant([kind in kinds for kind in CharacterClass]), classes)
 
 
-def is_any_of(points: tf.Tensor, characters: str) -> tf.Tensor:
+def is_any_of(points: "tf.Tensor", characters: str) -> "tf.Tensor":
     """Returns where a code point is one of these characters: int32 -> bool, of the same shape."""
+    import tensorflow as tf
+
     found = tf.equal(tf.expand_dims(points, -1), tf.constant([ord(each) for each in characters]))
     return tf.reduce_any(found, axis=-1)

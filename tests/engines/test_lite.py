@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from ktransformer.engines import LiteEngine, ModelEngine, load_engine, translate_blocks
 from ktransformer.errors import InputError
@@ -38,6 +39,46 @@ def test_the_number_of_replicas_changes_no_translation(lite_file):
         for n in (1, 2, 3)
     )
     assert others == [expected, expected]
+
+
+@pytest.mark.parametrize("name", ["lite_file", "ids_file"])
+def test_what_the_engine_chooses_changes_no_translation(request, monkeypatch, name):
+    monkeypatch.setattr("ktransformer.exporting.lite.plan.available_cores", lambda: 2)
+    file = request.getfixturevalue(name)
+    lines = [*TEXTS, *(source for source, _ in number_pairs(40, seed=9))]
+    chosen, single = LiteEngine(file), LiteEngine(file, threads=1)
+    assert (chosen.plan.threads, chosen.concurrency) == ((1, 1), 2)
+    expected = [single.translate_n_best([line])[0] for line in lines]
+    for engine in chosen, single:
+        found = engine.translate_n_best(lines)
+        assert [each.texts for each in found] == [each.texts for each in expected]
+        assert [each.truncated for each in found] == [each.truncated for each in expected]
+        scores = [[each.scores[0] for each in one] for one in (found, expected)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+def test_ids_are_translated_as_texts_are(ids_file):
+    engine = LiteEngine(ids_file)
+    tokenizer = Tokenizer.load(tokenizer_beside(ids_file))
+    found = engine.translate_ids(tokenizer.encode_lines(TEXTS))
+    ids = tf.ragged.constant(found, dtype=tf.int32)
+    assert [text.decode() for text in tokenizer.decode(ids).numpy()] == engine.translate(TEXTS)
+
+
+def test_a_file_of_ids_translates_lines_without_tensorflow(ids_file):
+    program = (
+        "import sys\n"
+        "from ktransformer.cli import main\n"
+        "status = main(['translate', sys.argv[1]])\n"
+        "heavy = {'tensorflow', 'tensorflow_text', 'keras'} & set(sys.modules)\n"
+        "print(f'{status} {sorted(heavy)}', file=sys.stderr)\n"
+    )
+    lines = "four zero two\nnine. It is one.\n"
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(ids_file)], input=lines, capture_output=True, text=True
+    )
+    assert result.stderr.splitlines()[-1] == "0 []", result.stderr
+    assert result.stdout.splitlines() == LiteEngine(ids_file).translate(lines.splitlines())
 
 
 def test_memory_does_not_grow_with_the_length_of_the_stream(lite_file):

@@ -51,6 +51,20 @@ def test_the_verdict_is_the_better_export_in_the_worst_cell():
     )
 
 
+def test_each_export_has_a_verdict_as_the_product_runs_it():
+    rows = [
+        row("saved-model", 1, 1, 100),
+        row("lite-float32-product", 1, 1, 300),
+        row("lite-float32-split", 1, 1, 900),  # Only this program splits so.
+        row("ct2-float32", 1, 1, 200),
+    ]
+    assert results.product_verdicts(rows, ["T"]).splitlines() == [
+        "worst ratio to CTranslate2, SavedModel: T 0.50 (greedy batch 1)",
+        "worst ratio to CTranslate2, .tflite: T 1.50 (greedy batch 1)",
+        "worst ratio to CTranslate2, .tflite int8 to int8: T not measured",
+    ]
+
+
 def test_the_page_is_only_replaced_where_all_was_measured():
     cells = [(beam, batch) for beam in decoding.BEAMS for batch in decoding.BATCHES]
     names = [name for name, engine in decoding.ENGINES.items() if engine.default]
@@ -88,13 +102,23 @@ def test_a_missing_environment_is_said_in_a_sentence(tmp_path):
     assert "make benchmark-decoding" in result.stderr
 
 
+LITE = [f"lite-float32{way}" for way in ("-product", "", "-split", "-2x1")]
+ENGINES_OF_OURS = ["saved-model", *LITE]
+
+
 @pytest.fixture(scope="module")
 def work(run_folder, data_folder, tmp_path_factory):
     """The benchmark of the small run, our engines alone; the folder of what it found."""
     data, work = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("work")
     (data / "test_2016_flickr.en").write_bytes((data_folder / "test.source").read_bytes())
     options = ["--data", data, "--run", run_folder, "--work", work, "--models"]
-    engines = ["lite-float32", "lite-float32-split", "lite-float32-2x1", "saved-model"]
+    engines = [
+        "lite-float32-product",
+        "lite-float32",
+        "lite-float32-split",
+        "lite-float32-2x1",
+        "saved-model",
+    ]
     effort = ["--beams", 1, "--batches", 4, "--sentences", 60, "--rounds", 1, "--seconds", 0]
     result = benchmark(*options, "--engines", *engines, *effort)
     assert result.returncode == 0, result.stderr
@@ -111,7 +135,7 @@ def test_our_engines_produce_the_tokens_of_the_model(work, translator, data_fold
     expected = int(tf.math.count_nonzero(found))
     rows = json.loads((work / "results.json").read_text())["rows"]
     assert {row["engine"]: row["tokens"] for row in rows} == dict.fromkeys(
-        ["saved-model", "lite-float32", "lite-float32-split", "lite-float32-2x1"], expected
+        ENGINES_OF_OURS, expected
     )
 
 

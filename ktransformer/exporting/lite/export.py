@@ -11,6 +11,7 @@ from tensorflow.lite.python.convert import convert_saved_model
 
 from ktransformer.errors import InputError, did_you_mean, first_line
 from ktransformer.exporting.lite.compaction import compact, share_constants
+from ktransformer.exporting.lite.companions import target_tokenizer_beside, tokenizer_beside
 from ktransformer.exporting.lite.conversion_check import check_conversion
 from ktransformer.exporting.lite.model_file import pack, seal_file, set_metadata, unpack
 from ktransformer.exporting.lite.quantization import to_float16, to_int8
@@ -102,16 +103,6 @@ def export_lite(
             with new_file(name, overwrite=overwrite) as new:
                 tokenizer.save(new)
     return path
-
-
-def tokenizer_beside(path: str | Path) -> Path:
-    """Returns the path of the tokenizer that goes with a file that takes no text."""
-    return Path(f"{path}.tokenizer.model")
-
-
-def target_tokenizer_beside(path: str | Path) -> Path:
-    """Returns the path of the target's tokenizer, where it is another."""
-    return Path(f"{path}.target_tokenizer.model")
 
 
 def _tokenizers_beside(

@@ -1,41 +1,50 @@
 """A .tflite that is opened and runs."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_text
-from ai_edge_litert.interpreter import InterpreterWithCustomOps
+from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 
 from ktransformer.errors import InputError
-from ktransformer.exporting.lite.model_file import check_file, read_metadata
+from ktransformer.exporting.lite.file_pages import release_file_pages
+from ktransformer.exporting.lite.model_file import (
+    check_file,
+    read_custom_operations,
+    read_metadata,
+)
+from ktransformer.exporting.lite.plan import LitePlan, choose_plan
 from ktransformer.exporting.lite.turns import Turns
 from ktransformer.exporting.pickling import OpenedExport
-from ktransformer.numbers import to_integer
-from ktransformer.tasks import Description
-from ktransformer.tasks.inputs import check_inputs_ids, to_arrays
+from ktransformer.tasks.description import Description
+from ktransformer.tasks.inputs import ArraySpec, check_inputs_ids, to_arrays
+
+_log = logging.getLogger(__name__)
 
 
 class LiteModel(OpenedExport):
     """A .tflite that `export_lite` wrote, opened.
 
-    The graph is the file's; this only calls LiteRT's interpreter, with tensorflow-text's
-    operations registered. `run` may be called from as many threads as it has replicas at once;
-    further ones wait for their turn, first come, first served.
+    The graph is the file's; this only calls LiteRT's interpreter. Only a file with
+    tensorflow-text's operations imports TensorFlow, which registers them. `run` may be called from
+    as many threads as it has replicas at once; further ones wait for their turn, first come, first
+    served.
 
     Attributes:
         kind: Its form, `tflite`.
         path: The file.
         description: Its description.
+        plan: The interpreters and their threads, as chosen or given.
 
     Args:
         path: The file.
         described: The class of its description; `Description` for any kind of model.
-        threads: CPU threads of each interpreter, at least 1.
-        replicas: Interpreters of the file, at least 1. Its pages are read once for all of them;
-            each has its own activations and its own copy of the weights, packed for its kernels.
+        threads: CPU threads of each interpreter, at least 1; None to choose by the model's size.
+        replicas: Interpreters of the file, at least 1; None to choose. Each has its own
+            activations and its own copy of the weights, packed for its kernels.
+        shared: Whether the caller splits batches, so that more than one interpreter may be chosen.
         check: Whether the file is compared with its checksum. LiteRT trusts a file: a damaged one
             may end the process or give other outputs.
 
@@ -51,43 +60,39 @@ class LiteModel(OpenedExport):
         path: str | Path,
         described: type[Description] = Description,
         *,
-        threads: int = 1,
-        replicas: int = 1,
+        threads: int | None = None,
+        replicas: int | None = None,
+        shared: bool = False,
         check: bool = True,
     ) -> None:
-        threads = to_integer("threads", threads, least=1)
-        replicas = to_integer("replicas", replicas, least=1)
         self.path = Path(path)
         self.description: Any = described.from_json(read_metadata(path), path)
         if check and self.description.has_checksums:
             check_file(path)
-        self._replicas = [self._open_runners(threads) for _ in range(replicas)]
-        # The last one used is the next: where one batch runs at a time, only one takes memory.
+        self.plan: LitePlan = choose_plan(
+            path, self.description.quantization, threads=threads, replicas=replicas, shared=shared
+        )
+        _log.debug("%s: %s.", self.path, self.plan)
+        self._custom = bool(read_custom_operations(path))
+        names = self.description.signatures
+        self._replicas = [
+            _Replica(self.path, names, each, custom=self._custom) for each in self.plan.threads
+        ]
+        # The first that is idle is the next: where one batch runs at a time, only one takes memory.
         self._turns = Turns(self._replicas)
+        # Where replicas are chosen, the others are opened when they are first used.
+        for replica in self._replicas[: None if self.plan.shared_from is None else 1]:
+            replica.open()
         self._specs = {
             name: {key: _spec(details) for key, details in runner.get_input_details().items()}
-            for name, runner in self._replicas[0].items()
+            for name, runner in self._replicas[0].open().items()
         }
-
-    def _open_runners(self, threads: int) -> dict[str, Any]:
-        """Opens an interpreter; its runners, by signature, keep it alive."""
-        try:
-            interpreter = InterpreterWithCustomOps(
-                model_path=str(self.path),
-                custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS,
-                num_threads=threads,
-            )
-            return {
-                name: interpreter.get_signature_runner(name) for name in self.description.signatures
-            }
-        except (ValueError, RuntimeError) as error:
-            raise InputError(f"{self.path} is a .tflite file, but a damaged one.") from error
 
     def inputs(self, signature: str) -> list[str]:
         """Returns the names of a signature's inputs."""
         return sorted(self._inputs(signature))
 
-    def _inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
+    def _inputs(self, signature: str) -> dict[str, ArraySpec]:
         """Returns the inputs of a signature."""
         if signature not in self._specs:
             known = ", ".join(self._specs)
@@ -104,8 +109,8 @@ class LiteModel(OpenedExport):
         arrays = to_arrays(signature, specs, inputs)
         check_inputs_ids(specs, arrays, self.description)
         try:
-            with self._turns.take() as runners:
-                outputs: dict[str, np.ndarray] = runners[signature](**arrays)
+            with self._turns.take() as replica:
+                outputs = replica.run(signature, arrays)
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"LiteRT cannot run {self.path}: {reason}") from error
@@ -122,17 +127,70 @@ class LiteModel(OpenedExport):
             signatures: The names of those to run, as far as the file has them; None for all.
         """
         stateful = self.description.STATEFUL
-        for runners in self._replicas:
-            for name, runner in runners.items():
+        for replica in self._replicas:
+            for name, runner in replica.open().items():
                 if name not in stateful and (signatures is None or name in signatures):
                     details = runner.get_input_details()
-                    runner(**{key: _smallest(each) for key, each in details.items()})
+                    replica.run(name, {key: _smallest(each) for key, each in details.items()})
 
 
-def _spec(details: dict[str, Any]) -> tf.TensorSpec:
+class _Replica:
+    """One interpreter, opened when it is first used; for one thread at a time.
+
+    Args:
+        path: The file.
+        signatures: The names of its signatures.
+        threads: CPU threads.
+        custom: Whether it has tensorflow-text's operations.
+    """
+
+    def __init__(
+        self, path: Path, signatures: Sequence[str], threads: int, *, custom: bool
+    ) -> None:
+        self._path, self._signatures = path, signatures
+        self._threads, self._custom = threads, custom
+        self._runners: dict[str, Any] | None = None
+        self._runs = 0
+
+    def open(self) -> dict[str, Any]:
+        """Returns the runners, by signature, which keep the interpreter alive.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        if self._runners is None:
+            try:
+                opened = self._interpreter()
+                self._runners = {
+                    name: opened.get_signature_runner(name) for name in self._signatures
+                }
+            except (ValueError, RuntimeError) as error:
+                raise InputError(f"{self._path} is a .tflite file, but a damaged one.") from error
+        return self._runners
+
+    def run(self, signature: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs a signature."""
+        outputs: dict[str, np.ndarray] = self.open()[signature](**arrays)
+        self._runs += 1
+        if self._runs.bit_count() == 1:  # After 1, 2, 4, 8 ... runs: loops pack weights later.
+            release_file_pages(self._path)
+        return outputs
+
+    def _interpreter(self) -> Any:
+        if not self._custom:
+            return Interpreter(model_path=str(self._path), num_threads=self._threads)
+        import tensorflow_text
+
+        return InterpreterWithCustomOps(
+            model_path=str(self._path),
+            custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS,
+            num_threads=self._threads,
+        )
+
+
+def _spec(details: dict[str, Any]) -> ArraySpec:
     """Returns the type and rank of an input; LiteRT itself says which lengths it can take."""
-    rank, dtype = len(details["shape_signature"]), details["dtype"]
-    return tf.TensorSpec([None] * rank, tf.string if dtype is np.bytes_ else dtype)
+    return ArraySpec(len(details["shape_signature"]), np.dtype(details["dtype"]))
 
 
 def _smallest(details: dict[str, Any]) -> np.ndarray:

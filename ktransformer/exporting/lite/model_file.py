@@ -127,7 +127,20 @@ def _find_metadata(content: Any, origin: object) -> tuple[int, int]:
     raise InputError(f"{origin} is a .tflite file, but not one that ktransformer wrote.")
 
 
-def custom_operations(content: bytes) -> set[str]:
+def read_custom_operations(path: str | Path) -> set[str]:
+    """Returns the names of a file's operations that are not LiteRT's own.
+
+    Raises:
+        InputError: There is no such file, or it is damaged.
+    """
+    with _mapped(path) as content:
+        try:
+            return custom_operations(content)
+        except (struct.error, IndexError, ValueError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} is a .tflite file, but a damaged one.") from error
+
+
+def custom_operations(content: Any) -> set[str]:
     """Returns the names of the operations that are not LiteRT's own."""
     model = schema.Model.GetRootAsModel(content, 0)
     codes = (model.OperatorCodes(i) for i in range(model.OperatorCodesLength()))

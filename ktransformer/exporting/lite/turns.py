@@ -1,6 +1,7 @@
 """Things that many threads share, one thread at a time each: first come, first served."""
 
 import contextlib
+import heapq
 import queue
 import threading
 from collections import deque
@@ -14,8 +15,8 @@ class Turns(Generic[T]):
     """Lends things to threads in the order in which these ask.
 
     With R things, a thread waits at most until those that asked before it are done, of which R run
-    at a time: no thread can ask again and be served before it. Of things that lie idle, the one
-    that was used last is lent first, so that a single thread always has the same.
+    at a time: no thread can ask again and be served before it. Of things that lie idle, the first
+    is lent, so that a single thread always has the same.
 
     Args:
         things: The things to lend.
@@ -23,8 +24,9 @@ class Turns(Generic[T]):
 
     def __init__(self, things: Iterable[T]) -> None:
         self._lock = threading.Lock()
-        self._idle = list(things)  # Empty wherever a thread waits.
-        self._waiting: deque[queue.SimpleQueue[T]] = deque()
+        self._things = list(things)
+        self._idle = list(range(len(self._things)))  # A heap; empty wherever a thread waits.
+        self._waiting: deque[queue.SimpleQueue[int]] = deque()
 
     @property
     def waiting(self) -> int:
@@ -34,17 +36,17 @@ class Turns(Generic[T]):
     @contextlib.contextmanager
     def take(self) -> Iterator[T]:
         """Lends one of the things to a block, which waits for its turn."""
-        thing = self._take()
+        number = self._take()
         try:
-            yield thing
+            yield self._things[number]
         finally:
-            self._give(thing)
+            self._give(number)
 
-    def _take(self) -> T:
+    def _take(self) -> int:
         with self._lock:
             if self._idle:
-                return self._idle.pop()
-            place: queue.SimpleQueue[T] = queue.SimpleQueue()
+                return heapq.heappop(self._idle)
+            place: queue.SimpleQueue[int] = queue.SimpleQueue()
             self._waiting.append(place)
         try:
             return place.get()
@@ -52,16 +54,16 @@ class Turns(Generic[T]):
             self._leave(place)
             raise
 
-    def _leave(self, place: queue.SimpleQueue[T]) -> None:
+    def _leave(self, place: queue.SimpleQueue[int]) -> None:
         with self._lock:
             if place in self._waiting:
                 self._waiting.remove(place)
                 return
         self._give(place.get_nowait())
 
-    def _give(self, thing: T) -> None:
+    def _give(self, number: int) -> None:
         with self._lock:
             if self._waiting:
-                self._waiting.popleft().put(thing)
+                self._waiting.popleft().put(number)
             else:
-                self._idle.append(thing)
+                heapq.heappush(self._idle, number)

@@ -50,13 +50,16 @@ def test_a_thread_that_asks_again_comes_after_those_that_wait():
     assert served == ["other", "again"]
 
 
-def test_the_one_that_was_used_last_is_the_next():
+def test_the_first_that_is_idle_is_the_next():
     turns = Turns(["first", "second", "third"])
-    with turns.take() as one, turns.take() as other:
-        assert one != other
+    with turns.take() as one:
+        with turns.take() as other:
+            assert (one, other) == ("first", "second")
+        with turns.take() as used:
+            assert used == "second"
     for _ in range(3):
         with turns.take() as used:
-            assert used == one  # It was given back last.
+            assert used == "first"
 
 
 def test_an_interrupted_thread_leaves_its_place_to_the_next(monkeypatch):
