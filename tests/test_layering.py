@@ -20,7 +20,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     **{name: (set(), set()) for name in ("__init__", *_EVERYWHERE)},
     "files": (set(), set()),
     "drawing": (set(), {"matplotlib", "numpy"}),
-    "runtime": (set(), {"ai_edge_litert", "flatbuffers", "numpy", "tensorflow"}),
+    "runtime": (set(), {"ai_edge_litert", "flatbuffers", "numpy", "ray", "tensorflow"}),
     "config": (set(), {"yaml"}),
     "scores": (set(), {"sacrebleu"}),
     "comet": (set(), set()),
@@ -69,7 +69,17 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
         {"huggingface_hub", "keras", "ml_dtypes", "numpy", "safetensors", "tensorflow"},
     ),
     "engines": (
-        {"config", "conversion", "drawing", "exporting", "runtime", "saving", "tasks", "text"},
+        {
+            "config",
+            "conversion",
+            "drawing",
+            "exporting",
+            "files",
+            "runtime",
+            "saving",
+            "tasks",
+            "text",
+        },
         {"numpy", "tensorflow"},
     ),
     "corpora": (
@@ -105,7 +115,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "serving": (
         {"engines", "runtime", "tasks", "text"},
-        {"babel", "fastapi", "numpy", "pydantic", "ray", "starlette"},
+        {"babel", "fastapi", "fastapi_offline", "numpy", "pydantic", "ray", "starlette"},
     ),
     "cli": (
         {
