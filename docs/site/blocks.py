@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 
 _FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```\n?", re.DOTALL | re.MULTILINE)
-_CONTINUES = re.compile(r"^This page continues \[[^\]]+\]\(([\w./-]+\.md)\)", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +36,3 @@ def split_page(markdown: str) -> Iterator[Part]:
         yield Part(found[1] or "text", found[2], line)
         end = found.end()
     yield Part("", markdown[end:], markdown.count("\n", 0, end) + 1)
-
-
-def find_predecessor(markdown: str) -> str | None:
-    """Returns the path of the page in whose folder this one goes on, relative to this one's."""
-    found = _CONTINUES.search(markdown)
-    return found[1] if found else None

@@ -32,7 +32,17 @@ def on_page_markdown(markdown: str, *, page: Any, files: Any, **others: Any) -> 
         relative = posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".")
         return f"{picture}[{text}]({relative}{hash_sign}{anchor})"
 
-    return _outside_code(markdown, rewrite)
+    return _outside_code(_link_notebook(markdown, page.file.src_uri, known), rewrite)
+
+
+def _link_notebook(markdown: str, uri: str, known: set[str]) -> str:
+    """Adds a link to a tutorial's notebook below its title."""
+    notebook = f"{uri.removesuffix('.md')}.ipynb"
+    if notebook not in known:
+        return markdown
+    title, rest = markdown.split("\n", 1)
+    name = posixpath.basename(notebook)
+    return f"{title}\n\n[This page as a notebook]({name}){{ .md-button download }}\n{rest}"
 
 
 def _outside_code(markdown: str, rewrite: Any) -> str:

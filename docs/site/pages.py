@@ -10,12 +10,15 @@ from pathlib import Path
 
 import griffe
 import mkdocs_gen_files
+import nbformat
+from blocks import split_page
 
 from ktransformer.cli.command_line import make_parser
 from ktransformer.config import Config
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ("*.png", "*.svg")
+_PYTHON = {"display_name": "Python 3", "language": "python", "name": "python3"}
 # The names that each page of the reference has: those that its package makes public.
 PACKAGES = {
     "layers": ["layers"],
@@ -51,6 +54,40 @@ def copy_pages() -> None:
             for path in sorted((ROOT / folder).rglob(pattern)):
                 if "node_modules" not in path.parts:
                     write(str(path.relative_to(ROOT)), path.read_bytes())
+
+
+def write_notebooks() -> None:
+    """Makes a notebook of each tutorial: its blocks that run are cells, all else is prose."""
+    for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")):
+        if path.name != "README.md":
+            notebook = make_notebook(path.read_text(encoding="utf-8"))
+            write(f"tutorials/{path.stem}.ipynb", nbformat.writes(notebook))
+
+
+def make_notebook(markdown: str) -> nbformat.NotebookNode:
+    """Returns the notebook of a tutorial."""
+    cells, prose = [], ""
+
+    def end_prose() -> None:
+        if prose.strip():
+            cells.append(nbformat.v4.new_markdown_cell(prose.strip()))
+
+    for part in split_page(markdown):
+        if part.language in ("python", "sh"):
+            end_prose()
+            prose = ""
+            start = "%%bash -eu\n" if part.language == "sh" else ""
+            cells.append(nbformat.v4.new_code_cell(start + part.text.rstrip()))
+        elif part.language == "output":  # The cell itself prints it.
+            continue
+        elif part.language:
+            prose += f"```{part.language}\n{part.text}```\n"
+        else:
+            prose += part.text
+    end_prose()
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"  # Else it is random, and no build is like another.
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": _PYTHON})
 
 
 def write_commands() -> None:
@@ -131,6 +168,7 @@ def _public_names(part: griffe.Module) -> list[str]:
 package = griffe.load("ktransformer", search_paths=[ROOT], resolve_aliases=True)
 assert isinstance(package, griffe.Module)
 copy_pages()
+write_notebooks()
 write_commands()
 write_settings(package)
 write_reference(package)
