@@ -12,8 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 RUN_PAGE = ROOT / "docs" / "site" / "run_page.py"
-TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 README = ROOT / "README.md"
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("[!R]*.md"))  # README.md lists them.
+FIRST = ROOT / "docs" / "tutorials" / "first-translator.md"
 
 
 def predecessor(page: Path) -> Path | None:
@@ -34,8 +35,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]
         if page in folders:
             return folders[page]
         folder = tmp_path_factory.mktemp("pages") / page.stem
-        before = predecessor(page)
-        if before:
+        if page == README:  # It names the files of the first tutorial.
+            shutil.copytree(
+                run(FIRST), folder, ignore=shutil.ignore_patterns("runs", "model", "*.tflite")
+            )
+        elif before := predecessor(page):
             shutil.copytree(run(before), folder)
         else:
             folder.mkdir()
@@ -59,7 +63,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]
 @pytest.mark.long
 @pytest.mark.parametrize("page", [README, *TUTORIALS], ids=lambda page: page.stem)
 def test_a_page_runs_from_top_to_bottom_and_prints_what_it_shows(page, finished):
-    assert any(finished(page).iterdir())
+    finished(page)
 
 
 def test_a_page_that_shows_what_its_code_does_not_print_fails(tmp_path):

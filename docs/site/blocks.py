@@ -1,8 +1,8 @@
 """Splits a page into prose and blocks of code, for its test and its notebook.
 
-A block marked `sh` runs in a shell, one marked `python` in a namespace that the page's blocks share.
-One marked `output` is what the block before it prints, with `...` for what differs from run to run.
-Blocks of other languages are shown and not run.
+A block marked `sh` runs in a shell, one marked `python` in a namespace that the page's blocks
+share. One marked `output` is what the block before it prints, with `...` for what differs from run
+to run. Blocks of other languages are shown and not run.
 """
 
 import dataclasses
