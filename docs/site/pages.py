@@ -116,6 +116,8 @@ def write_settings(library: griffe.Module) -> None:
         "",
         "`train --set NAME=VALUE`, or a line in a section of a YAML file.",
         "",
+        '<div class="settings" markdown>',
+        "",
     ]
     for section in dataclasses.fields(Config):
         described = library[f"config.sections.{type(getattr(Config(), section.name)).__name__}"]
@@ -124,7 +126,7 @@ def write_settings(library: griffe.Module) -> None:
             about = described.all_members[name].docstring.value
             lines.append(f"| `{name}` | `{_in_yaml(value)}` | {_in_a_cell(about)} |")
         lines.append("")
-    write("reference/settings.md", "\n".join(lines))
+    write("reference/settings.md", "\n".join([*lines, "</div>", ""]))
 
 
 def _in_yaml(value: object) -> str:
