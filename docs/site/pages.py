@@ -11,7 +11,9 @@ from pathlib import Path
 import griffe
 import mkdocs_gen_files
 import nbformat
+import yaml
 from blocks import split_page
+from course import split_course
 
 from ktransformer.cli.command_line import make_parser
 from ktransformer.config import Config
@@ -88,6 +90,14 @@ def make_notebook(markdown: str) -> nbformat.NotebookNode:
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number}"  # Else it is random, and no build is like another.
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": _PYTHON})
+
+
+def write_course() -> None:
+    """Writes the claims as a course: a page for each."""
+    text = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    course = yaml.safe_load((ROOT / "docs" / "claims" / "course.yaml").read_text(encoding="utf-8"))
+    for path, page in split_course(text, course).items():
+        write(path, page)
 
 
 def write_commands() -> None:
@@ -171,6 +181,7 @@ package = griffe.load("ktransformer", search_paths=[ROOT], resolve_aliases=True)
 assert isinstance(package, griffe.Module)
 copy_pages()
 write_notebooks()
+write_course()
 write_commands()
 write_settings(package)
 write_reference(package)
