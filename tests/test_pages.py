@@ -1,8 +1,10 @@
 """The README and the tutorials are run, block by block, each in a folder of its own."""
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,16 +46,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]
         else:
             folder.mkdir()
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        result = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, RUN_PAGE, page],
             cwd=folder,
             env={**os.environ, "PATH": path, "KTRANSFORMER": str(ROOT)},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
-            check=False,
+            start_new_session=True,
         )
-        assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
+        try:
+            printed, _ = process.communicate(timeout=900)
+        finally:  # A page that fails may leave a server behind.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode == 0, printed
         folders[page] = folder
         return folder
 

@@ -50,7 +50,7 @@ def split_course(markdown: str, course: Mapping[str, Mapping[str, Any]]) -> dict
     overview, *sections = _SECTION.split(markdown)
     names = name_claims(markdown)
     overview = _ANCHOR.sub(lambda found: f"(claims/{names[found[1]]}.md)", overview)
-    pages = {"claims.md": overview.replace("Every\nsection states", "Its page\nstates")}
+    pages = {"claims.md": overview.replace("Every\nsection states", "Each has\na page that states")}
     for name, section in zip(names.values(), sections, strict=True):
         settings = ", ".join(
             f"{key}={_in_python(value)}" for key, value in course[name]["settings"].items()
