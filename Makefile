@@ -53,7 +53,7 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 # The documentation site, in site/; strict: a link that leads nowhere fails.
-MKDOCS := NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true PYTHONPATH=. .site/bin/mkdocs
+MKDOCS := NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true PYTHONPATH=.:docs/site .site/bin/mkdocs
 docs: .site/ready
 	$(MKDOCS) build --quiet
 

@@ -26,7 +26,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _LONGEST = (
     "test_resuming.py",
     "test_killed_trainings.py",
-    "test_readme.py",
+    "test_pages.py",
     "test_train.py",
     "test_dates.py",
     "test_claims.py",

@@ -6,12 +6,16 @@ site, such as a program, is no link there.
 
 import posixpath
 import re
+from pathlib import Path
 from typing import Any
+
+from course import name_claims
 
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 _CODE = re.compile(r"^(```|~~~).*?^\1|^(?: {4}|\t).*?$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 _ALSO = ("training/", "export/")
 _ROOT_PAGES = {"README.md": "index.md"}
+_CLAIMS = name_claims(Path(__file__).parents[1].joinpath("claims.md").read_text(encoding="utf-8"))
 
 
 def on_page_markdown(markdown: str, *, page: Any, files: Any, **others: Any) -> str:
@@ -29,10 +33,22 @@ def on_page_markdown(markdown: str, *, page: Any, files: Any, **others: Any) -> 
         )
         if uri is None:
             return text
+        if uri == "claims.md" and anchor:  # A page of its own in the site.
+            uri, hash_sign, anchor = f"claims/{_CLAIMS[anchor.split('-')[0]]}.md", "", ""
         relative = posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".")
         return f"{picture}[{text}]({relative}{hash_sign}{anchor})"
 
-    return _outside_code(markdown, rewrite)
+    return _outside_code(_link_notebook(markdown, page.file.src_uri, known), rewrite)
+
+
+def _link_notebook(markdown: str, uri: str, known: set[str]) -> str:
+    """Adds a link to a tutorial's notebook below its title."""
+    notebook = f"{uri.removesuffix('.md')}.ipynb"
+    if notebook not in known:
+        return markdown
+    title, rest = markdown.split("\n", 1)
+    name = posixpath.basename(notebook)
+    return f"{title}\n\n[This page as a notebook]({name}){{ .md-button download }}\n{rest}"
 
 
 def _outside_code(markdown: str, rewrite: Any) -> str:

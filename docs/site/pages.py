@@ -10,12 +10,17 @@ from pathlib import Path
 
 import griffe
 import mkdocs_gen_files
+import nbformat
+import yaml
+from blocks import split_page
+from course import split_course
 
 from ktransformer.cli.command_line import make_parser
 from ktransformer.config import Config
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ("*.png", "*.svg")
+_PYTHON = {"display_name": "Python 3", "language": "python", "name": "python3"}
 # The names that each page of the reference has: those that its package makes public.
 PACKAGES = {
     "layers": ["layers"],
@@ -53,6 +58,48 @@ def copy_pages() -> None:
                     write(str(path.relative_to(ROOT)), path.read_bytes())
 
 
+def write_notebooks() -> None:
+    """Makes a notebook of each tutorial: its blocks that run are cells, all else is prose."""
+    for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")):
+        if path.name != "README.md":
+            notebook = make_notebook(path.read_text(encoding="utf-8"))
+            write(f"tutorials/{path.stem}.ipynb", nbformat.writes(notebook))
+
+
+def make_notebook(markdown: str) -> nbformat.NotebookNode:
+    """Returns the notebook of a tutorial."""
+    cells, prose = [], ""
+
+    def end_prose() -> None:
+        if prose.strip():
+            cells.append(nbformat.v4.new_markdown_cell(prose.strip()))
+
+    for part in split_page(markdown):
+        if part.language in ("python", "sh"):
+            end_prose()
+            prose = ""
+            start = "%%bash -eu\n" if part.language == "sh" else ""
+            cells.append(nbformat.v4.new_code_cell(start + part.text.rstrip()))
+        elif part.language == "output":  # The cell itself prints it.
+            continue
+        elif part.language:
+            prose += f"```{part.language}\n{part.text}```\n"
+        else:
+            prose += part.text
+    end_prose()
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"  # Else it is random, and no build is like another.
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": _PYTHON})
+
+
+def write_course() -> None:
+    """Writes the claims as a course: a page for each."""
+    text = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    course = yaml.safe_load((ROOT / "docs" / "claims" / "course.yaml").read_text(encoding="utf-8"))
+    for path, page in split_course(text, course).items():
+        write(path, page)
+
+
 def write_commands() -> None:
     """Writes what each command's `--help` says."""
     parser = make_parser()
@@ -79,6 +126,8 @@ def write_settings(library: griffe.Module) -> None:
         "",
         "`train --set NAME=VALUE`, or a line in a section of a YAML file.",
         "",
+        '<div class="settings" markdown>',
+        "",
     ]
     for section in dataclasses.fields(Config):
         described = library[f"config.sections.{type(getattr(Config(), section.name)).__name__}"]
@@ -87,7 +136,7 @@ def write_settings(library: griffe.Module) -> None:
             about = described.all_members[name].docstring.value
             lines.append(f"| `{name}` | `{_in_yaml(value)}` | {_in_a_cell(about)} |")
         lines.append("")
-    write("reference/settings.md", "\n".join(lines))
+    write("reference/settings.md", "\n".join([*lines, "</div>", ""]))
 
 
 def _in_yaml(value: object) -> str:
@@ -131,6 +180,8 @@ def _public_names(part: griffe.Module) -> list[str]:
 package = griffe.load("ktransformer", search_paths=[ROOT], resolve_aliases=True)
 assert isinstance(package, griffe.Module)
 copy_pages()
+write_notebooks()
+write_course()
 write_commands()
 write_settings(package)
 write_reference(package)

@@ -11,6 +11,7 @@ import time
 import keras
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("babel")
 pytest.importorskip("sklearn")
@@ -65,6 +66,17 @@ def test_an_experiment_has_a_slug_a_number_and_at_least_three_seeds(name):
 def test_the_experiments_are_in_the_order_of_their_numbers():
     numbers = [experiments.load(name).NUMBER for name in experiments.EXPERIMENTS]
     assert numbers == sorted(set(numbers))
+
+
+def test_the_course_changes_settings_that_its_experiment_has():
+    text = (ROOT / "docs" / "claims" / "course.yaml").read_text(encoding="utf-8")
+    course = yaml.safe_load(text)
+    assert set(course) == set(experiments.EXPERIMENTS)
+    for name, entry in course.items():
+        fields = {field.name for field in dataclasses.fields(experiments.load(name).Settings)}
+        changed = re.findall(r"`(\w+)=", entry["change"])
+        assert changed
+        assert set(entry["settings"]) | set(changed) <= fields
 
 
 @pytest.mark.long
