@@ -97,7 +97,7 @@ def attention_distances(model: VisionTransformer, images: np.ndarray) -> list[li
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
     """Draws the distance of every head against depth, and the mean before and after training."""
-    figure, axes = figures.panels(2, height=4.0)
+    figure, axes = figures.panels(1, rows=2, height=3.4)
     layers = np.arange(measurements["settings"]["num_layers"]) + 1
     for axis, task in zip(axes, TASKS, strict=True):
         runs = measurements["runs"][task]

@@ -139,7 +139,7 @@ def example_maps(cosines: np.ndarray) -> list[list[float]]:
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
     """Draws accuracies, similarity against distance, and the similarities of nine patches."""
-    figure, (shares, curves, maps) = figures.panels(3, height=3.9)
+    figure, (shares, curves, maps) = figures.panels(1, rows=3, height=3.2)
     names = ["digits,\nwith", "digits,\nwithout", "textures,\nwith", "textures,\nwithout"]
     runs = [[run["accuracy"] for run in runs] for runs in measurements["accuracy"].values()]
     names.insert(2, "digits, one\nshuffle, with")
