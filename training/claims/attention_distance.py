@@ -196,8 +196,8 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         outcome=(
             "With equal weights the distance would be "
             f"{measurements['uniform']:.2f} pixels. Before training it changes by {before:+.2f} "
-            f"pixels per layer. After training the head that is farthest from equal weights differs "
-            f"by {far:.2f} pixels. The mean distance of the first and of the last "
+            f"pixels per layer. After training the distance of a head differs from that by {far:.2f} "
+            "pixels at most. The mean distance of the first and of the last "
             "layer, the growth per layer, and how far the heads of these two layers are apart, in "
             "pixels:\n\n"
             + table(
