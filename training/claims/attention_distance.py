@@ -196,10 +196,9 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         outcome=(
             "With equal weights the distance would be "
             f"{measurements['uniform']:.2f} pixels. Before training it changes by {before:+.2f} "
-            f"pixels per layer. After training the distance of a head differs from that by {far:.2f} "
-            "pixels at most. The mean distance of the first and of the last "
-            "layer, the growth per layer, and how far the heads of these two layers are apart, in "
-            "pixels:\n\n"
+            "pixels per layer. After training no head is farther from equal weights than "
+            f"{far:.2f} pixels. The mean distance of the first and of the last layer, the growth "
+            "per layer, and how far the heads of these two layers are apart, in pixels:\n\n"
             + table(
                 ["images", "first", "last", "per layer", "apart, first", "apart, last", "accuracy"],
                 rows,
