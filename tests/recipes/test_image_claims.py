@@ -155,7 +155,7 @@ def patch_measurements(digits, shapes, wrong=0):
             (0.5, 0.6, 0.7, 0.8),
             0,
             "holds only when",
-            "at no size with digits",
+            "not at all with digits",
         ),
         ((0.5, 0.4, 0.7, 0.6), (0.5, 0.5, 0.7, 0.8), 0, "does not hold", ""),
     ],

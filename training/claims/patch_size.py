@@ -193,12 +193,12 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     else:
         verdict = "holds only when"
         limits = " and ".join(
-            f"{size} pixels with {task}" if size else f"at no size with {task}"
+            f"down to {size} pixels with {task}" if size else f"not at all with {task}"
             for task, size in useful.items()
         )
         condition = (
             "the images need the detail: at an equal number of updates a gain from halving is "
-            f"shown down to {limits}"
+            f"shown {limits}"
         )
     times = seconds_per_update(measurements).mean(axis=1)
     rows = [
