@@ -155,7 +155,7 @@ def patch_measurements(digits, shapes, wrong=0):
             (0.5, 0.6, 0.7, 0.8),
             0,
             "holds only when",
-            "at no size with digits",
+            "not at all with digits",
         ),
         ((0.5, 0.4, 0.7, 0.6), (0.5, 0.5, 0.7, 0.8), 0, "does not hold", ""),
     ],
@@ -204,9 +204,9 @@ def test_a_cnn_has_more_bias_if_it_needs_less_and_bears_shifts(
 @pytest.mark.parametrize(
     ("growth", "verdict"),
     [
-        ({"digits": 0.2, "shapes": 0.2}, "holds"),
-        ({"digits": 0.2, "shapes": -0.2}, "holds only when"),
-        ({"digits": 0.0, "shapes": -0.2}, "does not hold"),
+        ({"digits": 0.6, "shapes": 0.6}, "holds"),
+        ({"digits": 0.6, "shapes": -0.6}, "holds only when"),
+        ({"digits": 0.3, "shapes": -0.6}, "does not hold"),  # Less than a tenth of 5 pixels.
     ],
 )
 def test_attention_distance_grows_if_the_mean_of_the_heads_does(growth, verdict):

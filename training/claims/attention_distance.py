@@ -26,7 +26,8 @@ class Settings:
     d_model: int = 32
     steps: int = 300
     batch_size: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
+    """The better one of claim 13."""
     examples: int = 100
     """Test images whose attention is averaged."""
 
@@ -97,7 +98,7 @@ def attention_distances(model: VisionTransformer, images: np.ndarray) -> list[li
 
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
     """Draws the distance of every head against depth, and the mean before and after training."""
-    figure, axes = figures.panels(2, height=4.0)
+    figure, axes = figures.panels(1, rows=2, height=3.4)
     layers = np.arange(measurements["settings"]["num_layers"]) + 1
     for axis, task in zip(axes, TASKS, strict=True):
         runs = measurements["runs"][task]
@@ -139,9 +140,10 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     """Judges the growth of the mean attention distance with depth, after training.
 
     The distance grows on a task if the growth per layer, the mean over the seeds, is more than two
-    standard errors, and the last layer's mean distance is above the first's in every seed. The
-    claim holds if it grows on both tasks, holds only on one if it grows there, and otherwise does
-    not hold.
+    standard errors, and in every seed the last layer's mean distance is above the first's by a
+    tenth of the distance of equal weights or more: training is to change where heads look, not the
+    second decimal. The claim holds if it grows on both tasks, holds only on one if it grows there,
+    and otherwise does not hold.
     """
     settings = measurements["settings"]
     ends = {
@@ -152,7 +154,8 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     grown = [
         task
         for task in TASKS
-        if vision.significant(growth[task]) and (ends[task][:, 1] > ends[task][:, 0]).all()
+        if vision.significant(growth[task])
+        and (np.diff(ends[task]) >= measurements["uniform"] / 10).all()
     ]
     condition = ""
     if len(grown) == 1:
@@ -169,6 +172,11 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         first, last = ends[task].mean(axis=0)
         rows.append([task, f"{first:.2f}", f"{last:.2f}", f"{growth[task].mean():+.2f}"])
         rows[-1] += [f"{spread[0]:.2f}", f"{spread[-1]:.2f}", f"{share:.1%}"]
+    far = max(
+        np.abs(np.array(run["after"]) - measurements["uniform"]).max()
+        for runs in measurements["runs"].values()
+        for run in runs
+    )
     before = np.mean([slopes(measurements, task, "before") for task in TASKS])
     side = settings["image_size"] // settings["patch_size"]
     return Finding(
@@ -188,9 +196,9 @@ def conclude(measurements: dict[str, Any]) -> Finding:
         outcome=(
             "With equal weights the distance would be "
             f"{measurements['uniform']:.2f} pixels. Before training it changes by {before:+.2f} "
-            "pixels per layer. After training, the mean distance of the first and of the last "
-            "layer, the growth per layer, and how far the heads of these two layers are apart, in "
-            "pixels:\n\n"
+            "pixels per layer. After training no head is farther from equal weights than "
+            f"{far:.2f} pixels. The mean distance of the first and of the last layer, the growth "
+            "per layer, and how far the heads of these two layers are apart, in pixels:\n\n"
             + table(
                 ["images", "first", "last", "per layer", "apart, first", "apart, last", "accuracy"],
                 rows,

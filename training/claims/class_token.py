@@ -28,7 +28,7 @@ class Settings:
     batch_size: int = 32
 
 
-QUICK = Settings(seeds=(1,), learning_rates=(1e-3, 1e-2), num_layers=1, d_model=8, steps=2)
+QUICK = Settings(seeds=(1,), learning_rates=(1e-3,), num_layers=1, d_model=8, steps=2)
 
 TASKS = ("digits", "shapes")
 POOLINGS = ("class_token", "mean")
@@ -71,7 +71,7 @@ def best(measurements: dict[str, Any], task: str, pooling: str) -> np.ndarray:
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
     """Draws the accuracy of both poolings against the learning rate, a panel per task."""
     rates = measurements["settings"]["learning_rates"]
-    figure, axes = figures.panels(2, height=3.7)
+    figure, axes = figures.panels(1, rows=2, height=3.0)
     for axis, task in zip(axes, TASKS, strict=True):
         for index, pooling in enumerate(POOLINGS):
             runs = np.array(measurements["runs"][f"{task}, {pooling}"]).T

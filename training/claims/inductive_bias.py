@@ -149,7 +149,7 @@ def moved_accuracies(
 def draw(measurements: dict[str, Any], path: str | Path) -> None:
     """Draws accuracy against the number of training images, and against the shift."""
     settings = measurements["settings"]
-    figure, (counts, moved) = figures.panels(2, height=4.0)
+    figure, (counts, moved) = figures.panels(1, rows=2, height=3.4)
     for index, (name, runs) in enumerate(measurements["counts"].items()):
         figures.band(counts, settings["counts"], runs, name, index)
     counts.set_xscale("log")
@@ -253,7 +253,7 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             "it must learn from images, through its position embeddings. So its missing knowledge "
             "can be given as data: the same digits, moved at random, teach it what the CNN has "
             "built in. More freedom is a disadvantage with few images and may be an advantage "
-            "with very many: Dosovitskiy et al. are behind ResNets with 10 million images and "
+            "with very many: Dosovitskiy et al. are behind ResNets with 9 million images and "
             "ahead with 300 million. A small CNN with a dense layer on all places instead of the "
             "mean would also depend on the place; and strong augmentation, as of DeiT, narrows the "
             "difference without more images."

@@ -67,7 +67,7 @@ def _train(settings: Settings, name: str, patch_size: int) -> tuple[int, list[di
     model = trainer.model
     spec = tf.TensorSpec((1, (settings.image_size // patch_size) ** 2, settings.d_model))
     counted = multiply_adds(tf.function(lambda vectors: model.encoder(vectors)), spec)
-    trainer.fit(steps=1, learning_rate=0.0, seed=0)  # Compiles outside the time.
+    trainer.train(steps=1, learning_rate=0.0, seed=0)  # Compiles outside the time.
     runs = []
     for seed in settings.seeds:
         trainer.restart(seed)
@@ -120,16 +120,15 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
     """Draws the cost and the accuracy by patch size, and the accuracy against the arithmetic."""
     settings = measurements["settings"]
     sizes, updates = settings["patch_sizes"], np.array(settings["checkpoints"])
-    figure, axes = figures.panels(2, rows=2, height=3.6)
+    figure, axes = figures.panels(1, rows=4, height=2.9)
     cost, shares = axes[:2]
     counted = np.array(measurements["counted"])
     times = seconds_per_update(measurements).T
     figures.band(cost, sizes, [counted / counted[0]], "multiply-adds, counted", 0)
     figures.band(cost, sizes, times / times[:, :1], "processor time of an update", 1)
-    cost.set_yscale("log")
-    figures.label(
-        cost, "cost", "patch size, pixels", f"multiple of that of {sizes[0]}-pixel patches"
-    )
+    cost.set_yscale("log", base=4)
+    cost.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
+    figures.label(cost, "cost", "patch size, pixels", f"multiple of {sizes[0]}-pixel patches")
     for index, task in enumerate(TASKS):
         figures.band(shares, sizes, final(measurements, task).T, task, index)
     figures.label(
@@ -147,6 +146,7 @@ def draw(measurements: dict[str, Any], path: str | Path) -> None:
             runs = [run["accuracy"] for run in measurements["runs"][task][index]]
             figures.band(axis, spent, runs, f"{size} pixels", index)
         axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
         figures.label(
             axis,
             f"{task}, at equal arithmetic",
@@ -193,12 +193,12 @@ def conclude(measurements: dict[str, Any]) -> Finding:
     else:
         verdict = "holds only when"
         limits = " and ".join(
-            f"{size} pixels with {task}" if size else f"at no size with {task}"
+            f"down to {size} pixels with {task}" if size else f"not at all with {task}"
             for task, size in useful.items()
         )
         condition = (
             "the images need the detail: at an equal number of updates a gain from halving is "
-            f"shown down to {limits}"
+            f"shown {limits}"
         )
     times = seconds_per_update(measurements).mean(axis=1)
     rows = [
