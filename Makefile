@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test test-long claims benchmark benchmark-decoding benchmark-serving gpu lint docs docs-serve dist clean
 
-# Four minutes on two cores, of which half installs TensorFlow; no tests' packages are needed.
+# Four minutes of CPU, the environment included, which has none of the tests' packages.
 demo: .venv/demo
 	@$(BIN)/python -m training.dates.demo
 

@@ -76,10 +76,10 @@ def _describe_model(run: "Run") -> str:
 
 def _describe_data(run: "Run") -> str:
     facts = {} if run.origin is None else dict(run.origin.data)
-    for name, (count, *_) in run.history.items():
-        if name.startswith("dropped_"):
+    for name, counts in run.history.items():
+        if name.startswith("dropped_") and counts:
             reason = name.removeprefix("dropped_").replace("_", " ")
-            facts[f"left out by cleaning ({reason})"] = f"{count:,.0f} pairs"
+            facts[f"left out by cleaning ({reason})"] = f"{counts[0]:,.0f} pairs"
     return _list(facts) or _UNKNOWN
 
 
@@ -104,7 +104,7 @@ def final_scores(history: Mapping[str, list[float]]) -> dict[str, float]:
     found = {}
     for name in _SCORES:
         values = history.get(f"final_val_{name}") or history.get(f"val_{name}")
-        if values:
+        if values and values[-1] is not None:  # A score that is not finite is stored as null.
             found[name] = values[-1]
     return found
 
