@@ -57,7 +57,9 @@ def needs_tensorflow(options: argparse.Namespace) -> bool:
     by_sentence = options.document or options.sentences
     if by_sentence or options.input is not None or not os.path.isfile(options.model):
         return True
-    from ktransformer.engines.lite import needs_tensorflow as file_needs_tensorflow
+    from ktransformer.exporting.lite.dependencies import (
+        needs_tensorflow as file_needs_tensorflow,
+    )
 
     return file_needs_tensorflow(options.model)
 

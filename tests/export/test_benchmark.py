@@ -112,13 +112,7 @@ def work(run_folder, data_folder, tmp_path_factory):
     data, work = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("work")
     (data / "test_2016_flickr.en").write_bytes((data_folder / "test.source").read_bytes())
     options = ["--data", data, "--run", run_folder, "--work", work, "--models"]
-    engines = [
-        "lite-float32-product",
-        "lite-float32",
-        "lite-float32-split",
-        "lite-float32-2x1",
-        "saved-model",
-    ]
+    engines = ENGINES_OF_OURS
     effort = ["--beams", 1, "--batches", 4, "--sentences", 60, "--rounds", 1, "--seconds", 0]
     result = benchmark(*options, "--engines", *engines, *effort)
     assert result.returncode == 0, result.stderr
