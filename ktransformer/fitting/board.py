@@ -85,7 +85,7 @@ class TrainingBoard(keras.callbacks.Callback):
         sources, references = zip(*self._texts, strict=True)
         found = self._translator.translate_texts(tf.constant(sources))["text"].numpy()
         rows = [
-            " | ".join(map(_in_a_cell, ("", source, text.decode(), reference, "")))
+            f"| {' | '.join(map(_in_a_cell, (source, text.decode(), reference)))} |"
             for source, text, reference in zip(sources, found, references, strict=True)
         ]
         table = "\n".join(["| source | translation | reference |", "| --- | --- | --- |", *rows])
