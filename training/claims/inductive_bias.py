@@ -259,9 +259,9 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             "can be given as data, the same digits moved at random; but they are a harder task, "
             "which takes more updates. More freedom is a disadvantage with few images and may be "
             "an advantage with very many: Dosovitskiy et al. are behind ResNets with 9 million "
-            "images and ahead with 300 million. A small CNN with a dense layer on all places instead of the "
-            "mean would also depend on the place; and strong augmentation, as of DeiT, narrows the "
-            "difference without more images."
+            "images and ahead with 300 million. A small CNN with a dense layer on all places "
+            "instead of the mean would also depend on the place; and strong augmentation, as of "
+            "DeiT, narrows the difference without more images."
         ),
         alt=(
             "Two panels: the accuracy of both models against the number of training images; and "
