@@ -34,6 +34,7 @@ PACKAGES = {
     "engines": ["engines"],
     "conversion": ["conversion"],
     "verification": ["verification"],
+    "inspection": ["inspection", "drawing"],
     "corpora": ["corpora"],
     "serving": ["serving"],
 }

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=_FORMATS,
         default="saved_model",
-        help="what to write; export/README.md says what each can express",
+        help="what to write; docs/how-to/other-formats.md says what each can express",
     )
     parser.add_argument(
         "--output",

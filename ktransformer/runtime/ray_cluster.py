@@ -26,8 +26,9 @@ def join_cluster(address: str, **options: Any) -> None:
     _check_that_something_listens(address)
     try:
         ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"Cannot join Ray at {address}: {first_line(error)}") from error
+    except Exception as error:  # Ray raises plain ones where a node does not start in time.
+        what = "start Ray" if address == "local" else f"join Ray at {address}"
+        raise InputError(f"Cannot {what}: {first_line(error)}") from error
 
 
 def _check_that_something_listens(address: str) -> None:
