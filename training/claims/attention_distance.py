@@ -195,8 +195,8 @@ def conclude(measurements: dict[str, Any]) -> Finding:
             f"of {settings['image_size']} pixels in {side} x {side} patches, {settings['steps']} "
             f"updates, {len(settings['seeds'])} seeds. The attention distance of a head: the "
             "distance from a patch to the patches that it attends to, in pixels, weighted by the "
-            f"attention, the mean over all patches of {settings['examples']} test images. It grows if "
-            "the last layer's is above the first's by a tenth of the distance of equal weights."
+            f"attention, the mean over all patches of {settings['examples']} test images. It grows "
+            "if the last layer's is above the first's by a tenth of the distance of equal weights."
         ),
         outcome=(
             "With equal weights the distance would be "
