@@ -12,7 +12,7 @@ from ktransformer.conversion import PublishedFolder, is_published, registered_fa
 from ktransformer.conversion.converted_model import DESCRIPTION as EXPORTED
 from ktransformer.conversion.ctranslate2 import is_ctranslate2
 from ktransformer.conversion.onnx_model import is_onnx
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, printable
 from ktransformer.exporting.lite.model_file import check_file, read_metadata
 from ktransformer.exporting.saved_model.opened import is_saved_model, saved_model_folder
 from ktransformer.files import readable_size, size_on_disk
@@ -23,7 +23,7 @@ from ktransformer.saving.adapter import load_adapter
 from ktransformer.saving.array_file import is_array_file, read_arrays
 from ktransformer.saving.card import changed_settings, final_scores
 from ktransformer.saving.folder import is_model_folder, open_folder
-from ktransformer.saving.keras_file import describe_model
+from ktransformer.saving.keras_file import describe_model, is_keras_file
 from ktransformer.saving.run import CARD, RUN_KIND
 from ktransformer.tasks import Description
 from ktransformer.tasks.registry import find_task
@@ -96,7 +96,9 @@ def _word(value: Any) -> str:
         return ", ".join(map(_word, value))
     if isinstance(value, float):
         return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return (
+        f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else printable(value)
+    )
 
 
 def _without_empty(facts: Facts) -> Facts:
@@ -209,10 +211,11 @@ def _describe_published(path: Path, check: bool) -> Facts:
     folder = PublishedFolder(path)
     family = folder.config.get("model_type")
     known = registered_families()
+    opens = isinstance(family, str) and family in known
     return {
         "form": "published model",
         "family": family,
-        "opens": "yes" if family in known else f"no: of the families, {', '.join(known)} do",
+        "opens": "yes" if opens else f"no: of the families, {', '.join(known)} do",
         "parameters": folder.tensors.num_parameters,
         "sizes": {
             k: v for k, v in folder.config.items() if type(v) is int and "_token_id" not in k
@@ -229,6 +232,8 @@ def _describe_state(path: Path, check: bool) -> Facts:
     head, *arrays = read_arrays(path, "the whole state of a training")
     state = read_head(head, len(arrays), path)
     config = state["about"].get("config")
+    if config is not None and not isinstance(config, dict):
+        raise InputError(f"{path} is not the whole state of a training.")
     return {
         "form": "state of a training",
         "goes_on_with": "train --resume",
@@ -296,10 +301,6 @@ def _is_lite(path: Path) -> bool:
         return file.read(8)[4:] == b"TFL3"
 
 
-def _is_keras(path: Path) -> bool:
-    return zipfile.is_zipfile(path) and "config.json" in zipfile.ZipFile(path).namelist()
-
-
 def _is_tokenizer(path: Path) -> bool:
     if not 0 < path.stat().st_size <= _MAX_TOKENIZER:
         return False
@@ -321,7 +322,7 @@ _FOLDERS: tuple[_Describer, ...] = (
 )
 _FILES: tuple[_Describer, ...] = (
     (_is_lite, _describe_lite),
-    (_is_keras, _describe_keras),
+    (is_keras_file, _describe_keras),
     (lambda path: zipfile.is_zipfile(path) and is_array_file(path), _describe_arrays),
     (_is_tokenizer, _describe_tokenizer),
 )

@@ -36,7 +36,7 @@ _PARTS: dict[str, tuple[set[str], set[str]]] = {
     "decoding": (set(), {"numpy", "tensorflow"}),
     "saving": (
         {"config", "drawing", "files", "models", "text"},
-        {"h5py", "keras", "ml_dtypes", "numpy"},
+        {"h5py", "keras", "ml_dtypes", "numpy", "yaml"},
     ),
     "tasks": (
         {"config", "decoding", "files", "losses", "models", "runtime", "saving", "text"},

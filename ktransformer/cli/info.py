@@ -30,4 +30,4 @@ def run(options: argparse.Namespace) -> None:
     from ktransformer.inspection import inspect, to_text
 
     facts = inspect(options.path, check=not options.no_check)
-    print(json.dumps(facts, ensure_ascii=False) if options.json else to_text(facts))
+    print(json.dumps(facts) if options.json else to_text(facts))

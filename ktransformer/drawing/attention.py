@@ -7,6 +7,8 @@ import numpy as np
 
 from ktransformer.drawing.canvas import INK, MUTED, new_figure, plain_text, to_png
 
+_MOST = 64  # Pieces of a side: more are too small to read, and take gigabytes.
+
 
 def draw_weights(
     weights: Any,
@@ -22,7 +24,7 @@ def draw_weights(
     Args:
         weights: `[H, T, S]`, in [0, 1].
         sources: The S pieces that are attended to.
-        targets: The T pieces that attend.
+        targets: The T pieces that attend. Of each side the first 64 are drawn.
         title: Stands above the panels.
         legend: What the weights are, for the colour bar.
         dpi: Pixels of an inch.
@@ -33,7 +35,8 @@ def draw_weights(
     Raises:
         InputError: Matplotlib is not installed.
     """
-    weights = np.asarray(weights)
+    sources, targets = sources[:_MOST], targets[:_MOST]
+    weights = np.asarray(weights)[:, : len(targets), : len(sources)]
     with plain_text("A picture of the attention"):
         return to_png(_draw(weights, sources, targets, title, legend), dpi)
 

@@ -13,8 +13,10 @@ from ktransformer.errors import InputError
 from ktransformer.exporting import is_saved_model
 from ktransformer.saving.adapter import load_adapter
 from ktransformer.saving.folder import is_model_folder
-from ktransformer.saving.keras_file import load_model
+from ktransformer.saving.keras_file import is_keras_file, load_model
 from ktransformer.text import load_tokenizer
+
+_MOST_BYTES = 256 << 20  # Of a tokenizer.
 
 
 def load(
@@ -55,11 +57,13 @@ def load(
     if not path.is_file():
         return conversion.load(path, check=check, adapter=adapter, **settings)
     _check_nothing_given(path, given)
-    if not zipfile.is_zipfile(path):
-        return load_tokenizer(path)
-    with zipfile.ZipFile(path) as archive:
-        is_keras = "config.json" in archive.namelist()
-    return load_model(path) if is_keras else load_adapter(path)
+    if is_keras_file(path):
+        return load_model(path)
+    if zipfile.is_zipfile(path):
+        return load_adapter(path)
+    if path.stat().st_size > _MOST_BYTES:
+        raise InputError(f"{path} is nothing that ktransformer writes.")
+    return load_tokenizer(path)
 
 
 def _open_export(path: Path, check: bool, given: dict[str, Any]) -> Any:

@@ -75,9 +75,12 @@ class LiteEngine(OpenedExport, Engine):
             check=check,
         )
         super().__init__(self._model.description, Path(path))
-        self.concurrency = self.plan.replicas
+        # A second heavy interpreter is for batches that the first alone would be slow at.
+        heavy = self.plan.shared_from is not None and self.plan.shared_from > self.plan.most
+        self.concurrency = 1 if heavy else self.plan.replicas
         self._pool = ThreadPoolExecutor(self.plan.replicas)  # Starts a thread when it needs one.
         self._tokenizers = self._load_tokenizers()
+        self._graph_tokenizer: BaseTokenizer | None = None  # Of the source, for documents.
 
     @property
     def plan(self) -> LitePlan:
@@ -171,7 +174,11 @@ class LiteEngine(OpenedExport, Engine):
 
         tokenizer = self._tokenizers[0]
         if isinstance(tokenizer, ProcessorTokenizer):
-            tokenizer = _load_graph_tokenizer(tokenizer_beside(self.path or ""))
+            if self._graph_tokenizer is None:
+                from ktransformer.text import Tokenizer
+
+                self._graph_tokenizer = Tokenizer(tokenizer.model)
+            tokenizer = self._graph_tokenizer
         return find_with_tokenizer(documents, tokenizer, self.description, reserved)
 
     def translate_ids(self, sources: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ktransformer.errors import InputError
+from ktransformer.tasks.text_signatures import TEXT_SIGNATURES
 from ktransformer.text.terms import check_terms
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def steered(engine: "Engine", controls: "Controls", count: int) -> Run:
             "export --signatures serving_default controlled writes; this one has "
             f"{', '.join(engine.signatures)}."
         )
-    if controls == type(controls)():
+    if controls == type(controls)() and set(TEXT_SIGNATURES) & set(engine.signatures):
         return plain(engine)
     prefixes = controls.prefixes(count)
 

@@ -153,8 +153,12 @@ def final_model(
         The scores of its weights, to add to the history.
     """
     average_checkpoints(final, paths)
-    if validation is None or len(paths) == 1:
+    if validation is None:
         return {}
+    if len(paths) == 1:  # Of the best epoch, with `patience`; else its scores are the last ones.
+        names = [name for name in history if name.startswith("val_")]
+        is_last = epoch == len(history["loss"])
+        return {} if is_last else {f"final_{name}": [history[name][epoch - 1]] for name in names}
     model.set_weights(final.get_weights())
     average = _evaluate(training_model, validation, callbacks, epoch)
     last = {name: history[name][epoch - 1] for name in average if name in history}

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ktransformer.drawing import can_draw, missing_sentence
 from ktransformer.engines import draw_attention
+from ktransformer.errors import first_line
 from ktransformer.tasks import Translator
 
 _log = logging.getLogger(__name__)
@@ -93,7 +94,11 @@ class TrainingBoard(keras.callbacks.Callback):
             tf.summary.text("translations", table)
             if can_draw():
                 for number, source in enumerate(sources, start=1):
-                    picture = draw_attention(self._translator, source, dpi=_DPI)
+                    try:
+                        picture = draw_attention(self._translator, source, dpi=_DPI)
+                    except Exception as error:  # Of Matplotlib: the training goes on.
+                        _log.warning("The attention is not drawn: %s", first_line(error))
+                        break
                     tf.summary.image(f"attention/{number:02}", tf.io.decode_png(picture)[None])
         self._writer.flush()
 
@@ -112,6 +117,7 @@ def keep_gradient_norm(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
         replicas the mean. It is no variable of the optimizer, so that its state stays the same.
     """
     norm = keras.Variable(0.0, dtype="float32", trainable=False, aggregation="mean")
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # Of one that scales the loss.
     apply = optimizer.apply
 
     def measured(grads: Any, trainable_variables: Any = None) -> Any:

@@ -213,7 +213,7 @@ def read_head(array: np.ndarray, arrays: int, path: Path) -> dict[str, Any]:
     if not (
         isinstance(head.get("about"), dict)
         and isinstance(head.get("environment", {}), dict)
-        and isinstance(head.get("seconds", 0.0), (int, float))
+        and _is_time(head.get("seconds", 0.0))
         and _is_number(head.get("update"))
         and _is_number(head.get("variables"))
         and head["variables"] <= arrays
@@ -225,6 +225,10 @@ def read_head(array: np.ndarray, arrays: int, path: Path) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     return type(value) is int and value >= 0
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value < 1e12
 
 
 def _is_history(value: Any) -> bool:

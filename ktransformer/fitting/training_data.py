@@ -124,12 +124,12 @@ class TrainingData:
                 shuffle=False,
                 devices=self._devices,
             )
-        if config.training.guided_alignment:
-            batches, validation = guide(batches, validation, found)
         if config.decoding.max_repeats is None:
             repeats = choose_max_repeats(batches, found[1].special_ids.pad)
             config = config.replace({"max_repeats": repeats})
             _log.info("Chosen for the text: max_repeats=%s.", repeats)
+        if config.training.guided_alignment:
+            batches, validation = guide(batches, validation, found)
         if config.decoding.tag is not None:
             found[0].tag_id(config.decoding.tag)  # Raises now, not when the run is opened.
         self._encoded = EncodedData(
@@ -140,9 +140,8 @@ class TrainingData:
     def _facts(self, batches: EpochBatches) -> dict[str, str]:
         counts = [self._text.pairs, *(len(each.text) for each in self._mixed)]
         facts = {
-            "training pairs": " + ".join(f"{count:,}" for count in counts),
+            "pairs": " + ".join(f"{count:,}" for count in counts) + ", those too long included",
             "tokens of an epoch": f"{batches.tokens:,}, of the longer side of each pair",
-            "left out, being too long": f"{batches.too_long:,} pairs",
             "SHA-256 of the training text": f"`{self.fingerprint['text']}`",
         }
         if self._validation is not None:

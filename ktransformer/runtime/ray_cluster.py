@@ -1,6 +1,5 @@
 """Joins a Ray cluster, or says why not."""
 
-import contextlib
 import socket
 from typing import Any
 
@@ -37,7 +36,7 @@ def _check_that_something_listens(address: str) -> None:
     if not host or "/" in host or not port.isdecimal():  # Ray says what it thinks of the others.
         return
     try:
-        with contextlib.closing(socket.create_connection((host, int(port)), _ANSWER_SECONDS)):
-            pass
-    except (OSError, OverflowError) as error:
+        answer = socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS)
+        answer.close()
+    except (OSError, OverflowError, UnicodeError) as error:
         raise InputError(f"Cannot join Ray at {address}: {first_line(error)}") from error

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from ktransformer._version import __version__
 from ktransformer.config import Config
 
@@ -17,6 +19,7 @@ _SCORES = {  # The metrics of validation text, and how a reader knows them.
     "perplexity": "perplexity",
     "accuracy": "token accuracy",
 }
+_NOT_SETTINGS = {"tensorboard"}  # A folder of the machine.
 _UNKNOWN = "Not known: the folder was not written by the training itself."
 
 
@@ -86,10 +89,12 @@ def _describe_data(run: "Run") -> str:
 def _describe_scores(run: "Run") -> str:
     scores = final_scores(run.history)
     if not scores:
-        return "None: the training had no validation text."
+        return _UNKNOWN if run.origin is None else "None: the training had no validation text."
     rows = [f"| {_SCORES[name]} | {value:.4g} |" for name, value in scores.items()]
     text = "\n".join(["| validation | |", "| --- | --- |", *rows])
     origin = run.origin
+    if origin is None:
+        text += "\n\nOf the training that this run came from: it may have been changed since."
     if origin is not None and origin.scored is not None:
         text += f"\n\nBLEU, chrF and exact matches are of {origin.scored}."
         text += f" sacreBLEU's signature: `{origin.signature}`."
@@ -124,34 +129,26 @@ def _describe_settings(config: Config) -> str:
     changed = changed_settings(config)
     if not changed:
         return "The defaults."
-    lines = "\n".join(f"{name}: {value}" for name, value in changed.items())
-    return f"Where they are not the defaults:\n\n```yaml\n{lines}\n```"
+    lines = yaml.safe_dump(changed, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return f"Where they are not the defaults:\n\n```yaml\n{lines}```"
 
 
-def changed_settings(config: Config) -> dict[str, str]:
-    """Returns the settings that are not the defaults, as `--set` takes them."""
+def changed_settings(config: Config) -> dict[str, Any]:
+    """Returns the settings that are not the defaults, but for folders of the machine."""
     changed = {}
     for section, values in config.to_dict().items():
         defaults = Config().to_dict()[section]
         for name, value in values.items():
-            if value != defaults[name]:
-                changed[name] = _in_yaml(value)
+            if value != defaults[name] and name not in _NOT_SETTINGS:
+                changed[name] = value
     return changed
-
-
-def _in_yaml(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(str, value))}]"
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
 
 
 def _describe_limits(run: "Run") -> str:
     longest = run.config.model.max_length
     lines = [
         f"A text of more than {longest - 1} tokens is cut; `--document` goes by sentences.",
-        "The model knows the kind of text above and no other; nothing measures it on yours.",
+        "The model knows the kind of text that it was trained on; nothing measures it on yours.",
         "A translation may say what the source does not: a person checks it where that matters.",
         "Characters that are not in the training text are unknown to the tokenizer.",
     ]

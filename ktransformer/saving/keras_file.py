@@ -81,6 +81,21 @@ def load_model(
     return model
 
 
+def is_keras_file(path: str | Path) -> bool:
+    """Tells whether a file is an archive with a model's configuration.
+
+    Raises:
+        InputError: It is a damaged archive.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _CONFIG in archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        raise InputError(f"{path} is a damaged archive: {_reason(error)}") from error
+
+
 def describe_model(path: str | Path) -> dict[str, Any]:
     """Reads what a `.keras` file says of its model, without building it.
 
@@ -102,7 +117,14 @@ def describe_model(path: str | Path) -> dict[str, Any]:
         }
     except InputError:
         raise
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError) as error:
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:
         raise InputError(f"{path} does not hold a model: {_reason(error)}") from error
 
 

@@ -9,7 +9,7 @@ import keras
 
 from ktransformer.config import Config
 from ktransformer.drawing import can_draw, draw_curves, missing_sentence
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, first_line
 from ktransformer.files import FolderKind, check_new_folder, new_folder
 from ktransformer.models import Transformer
 from ktransformer.saving.card import Origin, write_card
@@ -135,7 +135,9 @@ def save_run(run: Run, path: str | Path, *, overwrite: bool = False) -> None:
             tokenizer.save(folder / name)
         run.model.save(folder / MODEL)
         write_description(folder, RUN_KIND, tuple(tokenizers), config=config, history=run.history)
-        (folder / CARD).write_text(write_card(run, Path(path).name), encoding="utf-8")
+        (folder / CARD).write_text(
+            write_card(run, Path(path).name), encoding="utf-8", errors="backslashreplace"
+        )
         _write_curves(run.history, folder / CURVES)
 
 
@@ -145,7 +147,12 @@ def _write_curves(history: dict[str, list[float]], path: Path) -> None:
     if not can_draw():
         _log.info("%s", missing_sentence(CURVES))
         return
-    path.write_bytes(draw_curves(history))
+    try:
+        picture = draw_curves(history)
+    except Exception as error:  # Of Matplotlib: the run is worth more than its picture.
+        _log.warning("%s is not drawn: %s", CURVES, first_line(error))
+        return
+    path.write_bytes(picture)
 
 
 def check_run_path(path: str | Path, *, overwrite: bool = False) -> None:

@@ -68,7 +68,12 @@ class WeightsFile:
         self._groups = dict(_groups(self._file, ()))
         arrays = [each for group in self._groups.values() for each in group.values()]
         self.num_arrays = len(arrays)
-        self.size = sum(array.size for array in arrays)
+        self.size = sum(
+            array.size
+            for path, group in self._groups.items()
+            if path[:1] != ("optimizer",)  # Where Keras keeps the state of one.
+            for array in group.values()
+        )
         stored = sum(array.nbytes for array in arrays)
         if stored > len(content):  # Keras compresses nothing: HDF5 would fill in the rest.
             raise ValueError(f"its arrays would have {stored} bytes, but the file {len(content)}.")

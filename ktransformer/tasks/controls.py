@@ -71,8 +71,11 @@ class Controls:
     def __post_init__(self) -> None:
         if isinstance(self.suppress, str):
             raise InputError(f"suppress must be a list of words; got {self.suppress!r}.")
-        to_texts(self.suppress)
-        to_texts([self.prefix] if isinstance(self.prefix, (str, bytes)) else self.prefix)
+        object.__setattr__(self, "suppress", tuple(to_texts(self.suppress)))
+        if isinstance(self.prefix, (str, bytes)):
+            to_texts([self.prefix])
+        else:
+            object.__setattr__(self, "prefix", tuple(to_texts(self.prefix)))
         to_integer("n_best", self.n_best, least=1)
         for name in ("alternatives", "annotate"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):

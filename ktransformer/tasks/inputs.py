@@ -72,8 +72,8 @@ def to_texts(texts: Any) -> list[str]:
 
 def _is_tensor(value: Any) -> "TypeGuard[tf.Tensor]":
     """Tells whether a value is a tensor, which there are none of before TensorFlow is imported."""
-    tensorflow = sys.modules.get("tensorflow")
-    return tensorflow is not None and isinstance(value, tensorflow.Tensor)
+    # Another thread may be importing it.
+    return isinstance(value, getattr(sys.modules.get("tensorflow"), "Tensor", ()))
 
 
 def _check_unicode(place: int, text: str) -> None:

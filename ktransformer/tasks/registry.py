@@ -60,7 +60,12 @@ def registered_tasks() -> "dict[str, type[Task]]":
     """Returns all kinds, by name; imports the modules of the package's own."""
     for name in _OWN_MODULES:
         importlib.import_module(f"ktransformer.tasks.{name}")
-    return dict(_TASKS)
+    own = {kind: task for kind, task in _TASKS.items() if _is_own(task)}
+    return own | _TASKS  # The package's first, in whatever order they were imported.
+
+
+def _is_own(task: "type[Task]") -> bool:
+    return task.__module__.startswith("ktransformer.")
 
 
 def find_task(kind: str, origin: object) -> "type[Task]":

@@ -66,5 +66,5 @@ def _count_exactly(lines: Sequence[str]) -> int:
 def _count_roughly(lines: Sequence[str]) -> int:
     """Counts lines with a word of at least four letters, a stop, a space and no small letter."""
     marks = re.escape(sentence_marks())
-    end = re.compile(rf"[^\W\d_]{{4,}}[{marks}]+\W*\s\W*(\w)")
+    end = re.compile(rf"[^\W\d_]{{4,}}[{marks}]++(?:[^\w\s]*+\s)++[^\w\s]*+(\w)")
     return sum(any(not found[1].islower() for found in end.finditer(line)) for line in lines)

@@ -14,7 +14,11 @@ def needs_tensorflow(path: str | Path) -> bool:
     """Tells whether an engine of a .tflite imports TensorFlow; True for a file that is none."""
     try:
         about = parse_json(read_metadata(path), path)
-        if about.get("kind") != TranslatorDescription.kind or read_custom_operations(path):
+        if (
+            not isinstance(about, dict)
+            or about.get("kind") != TranslatorDescription.kind
+            or read_custom_operations(path)
+        ):
             return True
         beside = [tokenizer_beside(path)]
         if about.get("target_tokenizer_sha256") is not None:

@@ -1,40 +1,54 @@
-"""Gives back the pages of a file that are mapped and no longer read."""
+"""The pages of a file that an interpreter maps, and how they are given back."""
 
 import ctypes
 import os
 import re
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
+MAPPING = threading.RLock()
+"""Held by whoever maps a .tflite for a moment, and while an interpreter is opened: so what is new
+among the mappings then is the interpreter's."""
+
+Range = tuple[int, int]
+"""The first address, and the number of bytes."""
+
 _DONTNEED = 4  # MADV_DONTNEED of madvise(2).
-_RANGE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r--[ps] \S+ \S+ (\d+) +(.*)")
+_LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r--[ps] \S+ \S+ \d+ +(.*)")
 
 
-def release_file_pages(path: str | Path) -> int:
-    """Removes a file's read-only mappings from this process's resident memory.
+def find_mappings(path: str | Path) -> set[Range]:
+    """Returns where a file is mapped, read-only; nothing where the system does not say so."""
+    if sys.platform != "linux":
+        return set()
+    name = os.path.realpath(path)
+    found = set()
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            for match in filter(None, (_LINE.match(line.rstrip("\n")) for line in maps)):
+                if match[3].removesuffix(" (deleted)") == name:
+                    start, end = int(match[1], 16), int(match[2], 16)
+                    found.add((start, end - start))
+    except OSError:
+        return set()
+    return found
+
+
+def release_pages(mappings: Sequence[Range]) -> None:
+    """Removes read-only mappings of a file from this process's resident memory.
 
     An interpreter maps its file and packs the weights into memory of its own when a signature is
     first run; then it hardly reads the file again. A page that it does read comes back, from the
-    system's cache of files.
+    system's cache of files. A system that refuses keeps them.
 
     Args:
-        path: The file.
-
-    Returns:
-        The bytes of the mappings; 0 where the system is not Linux.
+        mappings: Of an interpreter that is still open.
     """
-    if sys.platform != "linux":
-        return 0
-    node, name = os.stat(path).st_ino, os.path.realpath(path)
-    advise = ctypes.CDLL(None, use_errno=True).madvise
+    if not mappings:
+        return
+    advise = ctypes.CDLL(None).madvise
     advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    released = 0
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
-        for line in maps:
-            found = _RANGE.match(line.rstrip("\n"))
-            if found and int(found[3]) == node and found[4] == name:
-                start, end = int(found[1], 16), int(found[2], 16)
-                if advise(start, end - start, _DONTNEED):
-                    raise OSError(ctypes.get_errno(), "madvise", name)
-                released += end - start
-    return released
+    for start, size in mappings:
+        advise(start, size, _DONTNEED)

@@ -1,6 +1,8 @@
 """A .tflite that is opened and runs."""
 
 import logging
+import os
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 
 from ktransformer.errors import InputError
-from ktransformer.exporting.lite.file_pages import release_file_pages
+from ktransformer.exporting.lite.file_pages import MAPPING, Range, find_mappings, release_pages
 from ktransformer.exporting.lite.model_file import (
     check_file,
     read_custom_operations,
@@ -66,6 +68,7 @@ class LiteModel(OpenedExport):
         check: bool = True,
     ) -> None:
         self.path = Path(path)
+        place = _keep_open(self)
         self.description: Any = described.from_json(read_metadata(path), path)
         if check and self.description.has_checksums:
             check_file(path)
@@ -76,7 +79,8 @@ class LiteModel(OpenedExport):
         self._custom = bool(read_custom_operations(path))
         names = self.description.signatures
         self._replicas = [
-            _Replica(self.path, names, each, custom=self._custom) for each in self.plan.threads
+            _Replica(place, self.path, names, each, custom=self._custom)
+            for each in self.plan.threads
         ]
         # The first that is idle is the next: where one batch runs at a time, only one takes memory.
         self._turns = Turns(self._replicas)
@@ -111,6 +115,8 @@ class LiteModel(OpenedExport):
         try:
             with self._turns.take() as replica:
                 outputs = replica.run(signature, arrays)
+        except InputError:
+            raise
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"LiteRT cannot run {self.path}: {reason}") from error
@@ -138,16 +144,18 @@ class _Replica:
     """One interpreter, opened when it is first used; for one thread at a time.
 
     Args:
-        path: The file.
+        place: Where the file can be opened, whatever its path leads to by then.
+        path: The file, for messages.
         signatures: The names of its signatures.
         threads: CPU threads.
         custom: Whether it has tensorflow-text's operations.
     """
 
     def __init__(
-        self, path: Path, signatures: Sequence[str], threads: int, *, custom: bool
+        self, place: str, path: Path, signatures: Sequence[str], threads: int, *, custom: bool
     ) -> None:
-        self._path, self._signatures = path, signatures
+        self._place, self._path, self._signatures = place, path, signatures
+        self._mappings: Sequence[Range] = ()
         self._threads, self._custom = threads, custom
         self._runners: dict[str, Any] | None = None
         self._runs = 0
@@ -160,7 +168,10 @@ class _Replica:
         """
         if self._runners is None:
             try:
-                opened = self._interpreter()
+                with MAPPING:
+                    before = find_mappings(self._place)
+                    opened = self._interpreter()
+                    self._mappings = [*(find_mappings(self._place) - before)]
                 self._runners = {
                     name: opened.get_signature_runner(name) for name in self._signatures
                 }
@@ -173,19 +184,33 @@ class _Replica:
         outputs: dict[str, np.ndarray] = self.open()[signature](**arrays)
         self._runs += 1
         if self._runs.bit_count() == 1:  # After 1, 2, 4, 8 ... runs: loops pack weights later.
-            release_file_pages(self._path)
+            release_pages(self._mappings)
         return outputs
 
     def _interpreter(self) -> Any:
         if not self._custom:
-            return Interpreter(model_path=str(self._path), num_threads=self._threads)
+            return Interpreter(model_path=self._place, num_threads=self._threads)
         import tensorflow_text
 
         return InterpreterWithCustomOps(
-            model_path=str(self._path),
+            model_path=self._place,
             custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS,
             num_threads=self._threads,
         )
+
+
+def _keep_open(model: LiteModel) -> str:
+    """Keeps a model's file open; returns a path that leads to it as long as the model lives.
+
+    So all interpreters read one file, if another one takes its place or it is deleted.
+    """
+    try:
+        file = os.open(model.path, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"Cannot read {model.path}: {error.strerror}.") from error
+    weakref.finalize(model, os.close, file)
+    place = f"/proc/self/fd/{file}"
+    return place if os.path.exists(place) else os.path.abspath(model.path)
 
 
 def _spec(details: dict[str, Any]) -> ArraySpec:

@@ -12,6 +12,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from ktransformer.errors import InputError
+from ktransformer.exporting.lite.file_pages import MAPPING
 from ktransformer.files.checksums import is_sealed, seal
 
 _METADATA = "ktransformer"
@@ -95,6 +96,7 @@ def _mapped(path: str | Path) -> Iterator[Any]:
     """Yields a file's contents, of which the system reads only the parts in use."""
     try:
         with (
+            MAPPING,
             open(path, "rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):

@@ -72,12 +72,12 @@ def choose_plan(
     """
     if replicas is not None:
         replicas = to_integer("replicas", replicas, least=1)
-    if threads is not None:
-        threads = to_integer("threads", threads, least=1)
-        return LitePlan((threads,) * (replicas or 1))
-    cores = available_cores()
     large = count_weights(path, quantization) >= LARGE
     most = _MOST_LARGE if large else _MOST
+    if threads is not None:
+        threads = to_integer("threads", threads, least=1)
+        return LitePlan((threads,) * (replicas or 1), most=most)
+    cores = available_cores()
     if replicas is not None or not shared:
         each = max(cores // (replicas or 1), 1) if large else 1
         return LitePlan((each,) * (replicas or 1), most=most)
