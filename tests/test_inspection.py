@@ -56,6 +56,15 @@ def test_exports_tokenizers_models_and_states_are_told_apart(
     assert inspect(lite_file)["signatures"]
 
 
+def test_a_damaged_archive_is_one_sentence(run_folder, tmp_path):
+    content = bytearray((run_folder / "model.keras").read_bytes())
+    content[content.rindex(b"PK\1\2")] ^= 1
+    (tmp_path / "model.keras").write_bytes(content)
+    for what in (inspect, ktransformer.load):
+        with pytest.raises(InputError, match=r"model\.keras is a damaged archive"):
+            what(tmp_path / "model.keras")
+
+
 @pytest.mark.parametrize("content", [b"hello", b"", b"{}", b"PK\3\4", bytes(8) + b"TFL3"])
 def test_anything_else_is_refused_in_one_sentence(content, tmp_path, capsys):
     (tmp_path / "file").write_bytes(content)
@@ -88,6 +97,8 @@ def test_load_opens_runs_exports_tokenizers_and_models(run_folder, saved_model, 
 def test_a_task_comes_from_a_path_or_a_preset_and_a_hub_is_one_sentence(run_folder, translator):
     assert Task.from_preset(run_folder).kind == "translator"
     assert Translator.from_preset(run_folder, beam_size=1).decoding.beam_size == 1
+    with pytest.raises(InputError, match="ImageClassifier has no presets"):
+        ImageClassifier.from_preset("tiny")
     fresh = Translator.from_preset("tiny", tokenizer=translator.tokenizer, num_layers=1)
     assert fresh.model.vocabulary_size == translator.tokenizer.vocabulary_size
     for wrong, message in (

@@ -2,6 +2,7 @@
 
 import abc
 import importlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -168,14 +169,22 @@ class Task(tf.Module, abc.ABC):
         """
         presets = getattr(getattr(cls, "model_class", None), "presets", {})
         if preset in presets:
+            model_class: Any = cls.model_class  # A kind's own constructors name what they take.
+            if "tokenizer" not in inspect.signature(cls).parameters:
+                raise InputError(
+                    f"{cls.__name__} has no presets: make it of "
+                    f"{model_class.__name__}.from_preset({preset!r}, ...)."
+                )
             if tokenizer is None:
                 raise InputError(
                     f"The preset {preset!r} has random weights and no tokenizer: pass tokenizer=, "
-                    f"or make a {cls.__name__} of {cls.model_class.__name__}.from_preset(...)."
+                    f"or make the {cls.__name__} of {model_class.__name__}.from_preset(...)."
                 )
-            model_class: Any = cls.model_class  # A kind's own constructors name what they take.
             task_class: Any = cls
-            model = model_class.from_preset(preset, tokenizer.vocabulary_size, **settings)
+            try:
+                model = model_class.from_preset(preset, tokenizer.vocabulary_size, **settings)
+            except TypeError as error:  # A setting that the model lacks, or that is missing.
+                raise InputError(f"The preset {preset!r}: {error}.") from error
             made: Self = task_class(model, tokenizer)
             return made
         if tokenizer is not None:

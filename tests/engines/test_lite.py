@@ -57,6 +57,20 @@ def test_what_the_engine_chooses_changes_no_translation(request, monkeypatch, na
         assert scores[0] == pytest.approx(scores[1], abs=1e-5)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a file is reopened through /proc")
+def test_an_engine_keeps_to_its_file(monkeypatch, lite_file, tmp_path):
+    monkeypatch.setattr("ktransformer.exporting.lite.plan.available_cores", lambda: 2)
+    monkeypatch.chdir(tmp_path)
+    Path("model.tflite").write_bytes(Path(lite_file).read_bytes())
+    engine = LiteEngine("model.tflite")
+    assert engine.translate(["nine"]) == ["9"]
+    monkeypatch.chdir("/")
+    (tmp_path / "other").write_bytes(b"another export")
+    (tmp_path / "other").replace(tmp_path / "model.tflite")
+    # The second interpreter is opened now.
+    assert engine.translate(["four zero two"] * 40) == ["402"] * 40
+
+
 def test_ids_are_translated_as_texts_are(ids_file):
     engine = LiteEngine(ids_file)
     tokenizer = Tokenizer.load(tokenizer_beside(ids_file))

@@ -159,6 +159,7 @@ def test_with_patience_the_average_ends_at_the_best_epoch(patience, tmp_path):
     run = train(config, TEXT, TEXT, checkpoints=tmp_path / "c", callbacks=[record])
     best = int(np.argmin(run.history["val_perplexity"]))
     assert best == len(record.weights) - 1 - max(patience, 1)
+    assert run.history["final_val_perplexity"] == [min(run.history["val_perplexity"])]
     for weight, expected in zip(run.model.get_weights(), record.weights[best], strict=True):
         np.testing.assert_allclose(weight, expected, rtol=1e-6)
 
