@@ -25,5 +25,8 @@ class _PrintCompletion(argparse.Action):
             parser.error('completion needs shtab: pip install "ktransformer[completion]".')
         import shtab
 
+        for action in parser._actions:  # What has no help is not completed.
+            if isinstance(action, argparse._SubParsersAction):
+                action.help = "command"
         print(shtab.complete(parser, shell=arguments[1]))
         parser.exit(0)

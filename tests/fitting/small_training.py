@@ -1,5 +1,6 @@
 """Trainings of a few updates, ways to cut them, and a look at the state they leave."""
 
+import json
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 from ktransformer.config import Config
+from ktransformer.saving.array_file import read_arrays
 from ktransformer.text import ParallelText
 
 
@@ -61,9 +63,11 @@ class SpoilAfter(After):
 
 
 def state_of(folder: Path) -> list[np.ndarray]:
-    """Everything in a training's state: position and history first, then every variable."""
-    with np.load(folder / "training.npz") as file:
-        return [file[name] for name in file.files]
+    """All of a training's state but its time: position and history first, then every variable."""
+    head, *variables = read_arrays(folder / "training.npz", "a state")
+    fields = json.loads(head.tobytes())
+    assert fields.pop("seconds") > 0
+    return [np.frombuffer(json.dumps(fields).encode(), np.uint8), *variables]
 
 
 def assert_same(first, second) -> None:

@@ -1,6 +1,7 @@
 """The folder of a training: who holds it, and when what was in it goes."""
 
 import fcntl
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -141,6 +142,7 @@ def saving(monkeypatch):
 
     def train(read, config, *, checkpoints, **others):
         np.savez(checkpoints.path / "training.npz", np.arange(3))
+        return SimpleNamespace(origin=None)
 
     monkeypatch.setattr(training_of_runs, "train_on", train)
     monkeypatch.setattr(training_of_runs, "save_run", lambda *arguments, **options: calls[0]())

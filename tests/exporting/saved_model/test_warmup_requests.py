@@ -129,7 +129,8 @@ def count_runs_of_replicas(model) -> list[tuple[int, str]]:
             ran.append(self.names)
             return self.runner(**inputs)
 
-    for i, runners in enumerate(model._replicas):
+    for i, replica in enumerate(model._replicas):
+        runners = replica.open()
         for name, runner in runners.items():
             runners[name] = Spy(i, name, runner)
     return ran
