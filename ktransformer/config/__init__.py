@@ -3,6 +3,7 @@
 from ktransformer.config.sections import CHOICES as CHOICES
 from ktransformer.config.sections import CLEANING_RULES as CLEANING_RULES
 from ktransformer.config.sections import BatchingConfig as BatchingConfig
+from ktransformer.config.sections import CompilationConfig as CompilationConfig
 from ktransformer.config.sections import Config as Config
 from ktransformer.config.sections import DataConfig as DataConfig
 from ktransformer.config.sections import DecodingConfig as DecodingConfig

@@ -362,6 +362,34 @@ class BatchingConfig:
         check_range(self, "threads", least=1)
 
 
+@dataclasses.dataclass(frozen=True)
+class CompilationConfig:
+    """In which shapes XLA compiles the searches of an export.
+
+    A batch of texts is padded to the smallest shape that has room for it; one of 8 texts and more
+    is first split into `parts`, which run side by side. What has room in no shape is searched
+    without XLA.
+    """
+
+    batch_sizes: tuple[int, ...] = (1, 4, 8, 32)
+    """Texts in a part."""
+    lengths: tuple[int, ...] = (32, 64)
+    """Tokens of the longest text, the end token included."""
+    parts: int = 2
+    """Parts of a batch."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_sizes", "lengths"):
+            sizes = getattr(self, name)
+            check(
+                all(isinstance(size, int) and size > 0 for size in sizes) and bool(sizes),
+                f"{name} must be integers above 0, at least one",
+                **{name: sizes},
+            )
+            object.__setattr__(self, name, tuple(sorted(set(sizes))))
+        check_range(self, "parts", least=1)
+
+
 # What the settings that are one of several words may be, for `--help`.
 CHOICES = {
     "activation": ("relu", "gelu", "silu", "any of keras.activations"),

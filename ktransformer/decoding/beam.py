@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from ktransformer.decoding.candidates import Candidates, find_candidates
-from ktransformer.decoding.chunks import search_in_chunks
+from ktransformer.decoding.chunks import longest_target, run_steps
 from ktransformer.decoding.hypotheses import (
     IMPOSSIBLE,
     Hypotheses,
@@ -115,16 +115,16 @@ def beam_search(
         beams = _select(index, beams, step, rule_set, n_best if early_stopping else None)
         return beams, state
 
-    beams = search_in_chunks(model, beam_size, _start(limits, rule_set, beam_size), advance)
+    beams = run_steps(model, beam_size, _start(model, limits, rule_set, beam_size), advance)
     return _collect(beams, limits, rule_set, n_best)
 
 
-def _start(limits: tf.Tensor, rules: RuleSet, beam_size: int) -> _Beams:
+def _start(model: SearchModel, limits: tf.Tensor, rules: RuleSet, beam_size: int) -> _Beams:
     rows = tf.shape(limits)[0]
     prefix = rules.start_prefix()
     if prefix is not None:
         limits = limits + prefix.lengths
-    longest = tf.reduce_max(tf.concat([limits, [1]], axis=0))  # Of an empty batch, too.
+    longest = longest_target(model, limits)
     nothing = tf.fill([rows, beam_size, longest], rules.special.pad)
     # All places hold the empty hypothesis; all but the first are dead, or it would win K times.
     first = tf.one_hot(tf.zeros([rows], tf.int32), beam_size, on_value=0.0, off_value=IMPOSSIBLE)

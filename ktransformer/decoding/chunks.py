@@ -1,4 +1,4 @@
-"""The loop of every search: a chunk of steps, then finished sentences leave the batch."""
+"""The loop of every search: in chunks, after which finished sentences leave the batch, or stages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +11,8 @@ from ktransformer.decoding.search_model import SearchModel
 Advance = Callable[[tf.Tensor, Any, Any], tuple[Any, Any]]
 
 
-def search_in_chunks(model: SearchModel, beam_size: int, sentences: Any, advance: Advance) -> Any:
+def run_steps(model: SearchModel, beam_size: int, sentences: Any, advance: Advance) -> Any:
     """Runs the steps of a search until every sentence is finished.
-
-    The model flushes its state after each chunk of steps. Between two chunks the finished sentences
-    leave the batch if they are at least an eighth of it: fewer do not repay the copy of the state.
 
     Args:
         model: Predicts the next tokens.
@@ -25,6 +22,48 @@ def search_in_chunks(model: SearchModel, beam_size: int, sentences: Any, advance
 
     Returns:
         The finished `sentences`, in their original order.
+    """
+    run = _run_stages if model.stages else _run_chunks
+    return run(model, beam_size, sentences, advance)
+
+
+def longest_target(model: SearchModel, limits: tf.Tensor) -> tf.Tensor:
+    """Returns the tokens that there must be room for: those of the last stage, or the limits'."""
+    if model.stages:
+        return model.stages[-1]
+    return tf.reduce_max(tf.concat([limits, [1]], axis=0))  # Of an empty batch, too.
+
+
+def _run_stages(model: SearchModel, beam_size: int, sentences: Any, advance: Advance) -> Any:
+    """Runs the steps in the stages of the model, whose shapes are fixed."""
+    # XLA (TensorFlow 2.21) fails on loops that hand a constant on, which positions would become.
+    positions = sentences.positions + tf.minimum(sentences.limits[:, None], 0)
+    sentences = sentences._replace(positions=positions)
+    state, index, room = model.start(beam_size), tf.constant(0), None
+
+    def step(index: tf.Tensor, sentences: Any, state: Any) -> Any:
+        sentences, state = advance(index, sentences, state)
+        return index + 1, sentences, state
+
+    for end in model.stages:
+        if room is not None:
+            state = model.grow(state, end - room)
+        index, sentences, state = tf.while_loop(
+            lambda index, sentences, state, end=end: (
+                (index < end) & ~tf.reduce_all(sentences.done)
+            ),
+            step,
+            (index, sentences, state),
+        )
+        room = end
+    return sentences
+
+
+def _run_chunks(model: SearchModel, beam_size: int, sentences: Any, advance: Advance) -> Any:
+    """Runs the steps in chunks.
+
+    The model flushes its state after each chunk of steps. Between two chunks the finished sentences
+    leave the batch if they are at least an eighth of it: fewer do not repay the copy of the state.
     """
     state = model.start(beam_size)
     order = tf.range(tf.shape(sentences.done)[0])

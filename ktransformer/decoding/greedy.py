@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from ktransformer.decoding.candidates import find_candidates
-from ktransformer.decoding.chunks import search_in_chunks
+from ktransformer.decoding.chunks import longest_target, run_steps
 from ktransformer.decoding.hypotheses import (
     Hypotheses,
     SpecialIds,
@@ -93,7 +93,7 @@ def greedy_search(
             attention_scores=attention_scores,
         ), state
 
-    texts = search_in_chunks(model, 1, _start(limits, special, rule_set), advance)
+    texts = run_steps(model, 1, _start(model, limits, special, rule_set), advance)
     ids, lengths = tf.expand_dims(texts.ids, 1), texts.lengths
     if texts.prefix:
         ids = strip_prefix(ids, texts.prefix, limits, special.pad)
@@ -138,12 +138,14 @@ def _see(index: tf.Tensor, texts: _Texts, rules: RuleSet) -> Context:
     )
 
 
-def _start(limits: tf.Tensor, special: SpecialIds, rules: RuleSet) -> _Texts:
+def _start(
+    model: SearchModel, limits: tf.Tensor, special: SpecialIds, rules: RuleSet
+) -> _Texts:
     rows = tf.shape(limits)[0]
     prefix = rules.start_prefix()
     if prefix is not None:
         limits = limits + prefix.lengths
-    longest = tf.reduce_max(tf.concat([limits, [1]], axis=0))  # Of an empty batch, too.
+    longest = longest_target(model, limits)
     return _Texts(
         limits=limits,
         positions=number_positions(rows, longest),

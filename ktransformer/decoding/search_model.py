@@ -12,6 +12,9 @@ from ktransformer.errors import InputError
 # the tokens after them and the next state. A state is a nest of tensors whose first axis is N.
 StepFunction = Callable[[tf.Tensor, tf.Tensor, Any], tuple[tf.Tensor, Any]]
 
+# A number, or an int32 scalar tensor.
+Size = Any
+
 CHUNK = 8
 """Steps between two checks for finished sentences; a shorter chunk copies the state more often."""
 
@@ -23,9 +26,13 @@ class SearchModel(abc.ABC):
 
     Attributes:
         chunk: Steps after which the search calls `flush` and drops finished sentences.
+        stages: Positions, ascending, at which the search calls `grow`; the last is the most tokens
+            of any target. Between two of them no shape changes and no sentence is dropped, so that
+            XLA can compile the search. Empty for a search in chunks.
     """
 
     chunk: int = CHUNK
+    stages: tuple[Size, ...] = ()
 
     @abc.abstractmethod
     def start(self, beam_size: int) -> Any:
@@ -89,6 +96,15 @@ class SearchModel(abc.ABC):
             The state for the next step; its tensors may be larger, except along the first axis.
         """
         return state
+
+    def grow(self, state: Any, positions: Size) -> Any:
+        """Makes room for more positions, where one of `stages` ends.
+
+        Args:
+            state: State that the last step returned.
+            positions: How many more.
+        """
+        raise NotImplementedError
 
     def shapes(self, state: Any) -> Any:
         """Returns the shape invariants of the state in the loop of a search.

@@ -63,15 +63,17 @@ class Cache(NamedTuple):
     past: Any
     recent: KeyValues
 
-    def write(self, key: Heads, value: Heads, writer: Any) -> KeyValues:
-        """Returns what is recent with a step's keys and values, `[B, H, K, D/H]`, in their slots.
+    def write(self, key: Heads, value: Heads, at: "StepContext") -> "Cache":
+        """Returns the cache with a step's keys and values, `[B, H, K, D/H]`, in their slots.
 
-        `writer`, floats `[slots, K]`, is 1 where a slot is that of a hypothesis. Their product,
-        because TensorFlow compiles an update of a slice anew for every shape.
+        By a product, because TensorFlow compiles an update of a slice anew for every shape.
         """
-        writer = ops.cast(writer, key.dtype)
-        return KeyValues(
-            self.recent.key + ops.matmul(writer, key), self.recent.value + ops.matmul(writer, value)
+        writer = ops.cast(at.writer, key.dtype)
+        return self._replace(
+            recent=KeyValues(
+                self.recent.key + ops.matmul(writer, key),
+                self.recent.value + ops.matmul(writer, value),
+            )
         )
 
     def flush(self) -> "Cache":
@@ -81,6 +83,27 @@ class Cache(NamedTuple):
         value = ops.concatenate([self.past.value, self.recent.value], axis=2)
         empty = KeyValues(ops.zeros_like(self.recent.key), ops.zeros_like(self.recent.value))
         return Cache(KeyValues(key, value), empty)
+
+
+class SlicedCache(Cache):
+    """A `Cache` without a past for loops that XLA compiles: a step changes its own slots alone."""
+
+    __slots__ = ()
+
+    def write(self, key: Heads, value: Heads, at: "StepContext") -> "SlicedCache":
+        start = (0, 0, at.slot, 0)
+        return self._replace(
+            recent=KeyValues(
+                ops.slice_update(self.recent.key, start, key),
+                ops.slice_update(self.recent.value, start, value),
+            )
+        )
+
+    def grow(self, slots: Size) -> "SlicedCache":
+        """Adds empty slots."""
+        more = ((0, 0), (0, 0), (0, slots), (0, 0))
+        key, value = (ops.pad(heads, more) for heads in self.recent)
+        return self._replace(recent=KeyValues(key, value))
 
 
 class MaskPenalty(NamedTuple):
@@ -125,6 +148,11 @@ class MaskPenalty(NamedTuple):
         past = ops.concatenate([self.past, self.recent], axis=2)
         return MaskPenalty(past, ops.full_like(self.recent, PENALTY))
 
+    def grow(self, slots: Size) -> "MaskPenalty":
+        """Follows `SlicedCache.grow`."""
+        more = ((0, 0), (0, 0), (0, slots))
+        return self._replace(recent=ops.pad(self.recent, more, constant_values=PENALTY))
+
 
 class DecoderState(NamedTuple):
     """All that a decoder changes from step to step; the first axis of every tensor is B.
@@ -146,12 +174,23 @@ class DecoderState(NamedTuple):
         caches = tuple(cache.flush() for cache in self.caches)
         return self._replace(caches=caches, penalty=self.penalty.flush())
 
+    def sliced(self) -> "DecoderState":
+        """Returns the same state, not chunked, for a loop that XLA compiles; see `SlicedCache`."""
+        return self._replace(caches=tuple(SlicedCache(*cache) for cache in self.caches))
+
+    def grow(self, positions: Size) -> "DecoderState":
+        """Makes room for more positions in a state that is `sliced`."""
+        slots = positions * self.penalty.beam_size
+        caches: Any = tuple(cache.grow(slots) for cache in self.caches)
+        return self._replace(caches=caches, penalty=self.penalty.grow(slots))
+
 
 class StepContext(NamedTuple):
     """Where a step stands and what it may see: the same for every block.
 
     Attributes:
         positions: Int32 `[K]`, the step's position, once for each hypothesis.
+        slot: Int32 scalar, the first of the K recent slots that the hypotheses fill.
         writer: Float32 `[slots, K]`, 1 where a recent slot is the one that a hypothesis fills.
         penalty: What each hypothesis may not see of a cache; its own new slot is not among it.
         memory_penalty: Float32 `[B, 1, 1, S]`, what `memory_mask_penalty` gave.
@@ -160,6 +199,7 @@ class StepContext(NamedTuple):
     """
 
     positions: Any
+    slot: Any
     writer: Any
     penalty: MaskPenalty
     memory_penalty: Any
@@ -170,11 +210,13 @@ class StepContext(NamedTuple):
         """Places a step at position `index`, after the steps that led to `penalty`."""
         beam_size, index = penalty.beam_size, ops.cast(index, "int32")
         hypotheses = ops.arange(beam_size, dtype="int32")
-        own = (index - penalty.flushed) * beam_size + hypotheses  # [K]
+        slot = (index - penalty.flushed) * beam_size
+        own = slot + hypotheses  # [K]
         slots = ops.arange(ops.shape(penalty.recent)[2], dtype="int32")
         is_own = slots == ops.expand_dims(own, 1)  # [K, slots]
         return cls(
             positions=index + ops.zeros_like(hypotheses),
+            slot=slot,
             writer=ops.cast(ops.transpose(is_own), "float32"),
             penalty=MaskPenalty(penalty.past, ops.where(is_own, 0.0, penalty.recent)),
             memory_penalty=memory_penalty,

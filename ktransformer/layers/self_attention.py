@@ -172,14 +172,14 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         if not self.causal:
             raise ValueError("A cache needs causal attention; got causal=False.")
         query, key, value = self.project(inputs, at.positions)
-        recent = cache.write(key, value, at.writer)
+        cache = cache.write(key, value, at)
         penalty = ops.expand_dims(at.penalty.recent, 1)  # [B, 1, K, slots]
-        spans = [KeySpan(*recent, at.recent_positions, penalty=penalty)]
+        spans = [KeySpan(*cache.recent, at.recent_positions, penalty=penalty)]
         if cache.past:
             past_key = ops.transpose(cache.past.key, (0, 1, 3, 2))  # Undone in `compute_scores`.
             penalty = ops.expand_dims(at.penalty.past, 1)
             spans.append(KeySpan(past_key, cache.past.value, at.past_positions, penalty=penalty))
-        return self.merge(self.attend(query, spans, training=False)), Cache(cache.past, recent)
+        return self.merge(self.attend(query, spans, training=False)), cache
 
     def get_config(self) -> dict[str, Any]:
         return {

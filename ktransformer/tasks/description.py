@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar, Self
 
 from ktransformer._version import __version__
-from ktransformer.config import BatchingConfig
+from ktransformer.config import BatchingConfig, CompilationConfig
 from ktransformer.errors import InputError, check_unicode
 from ktransformer.files.checksums import description_text, parse_json
 from ktransformer.files.json_fields import from_json_fields
@@ -28,6 +28,7 @@ class Description:
         quantization: How its weights are stored: `none`, `float16` or `dynamic_int8`.
         batch_size: The number of inputs at once; None for any number.
         batching: How it joins the texts of concurrent requests; None where it doesn't.
+        compilation: In which shapes XLA compiles its searches; None for none.
         format_version: Of this description and of the signatures.
         ktransformer: The version that wrote it.
         files: The SHA-256 of every other file of the export, by relative path.
@@ -43,6 +44,7 @@ class Description:
     quantization: str = "none"
     batch_size: int | None = None
     batching: BatchingConfig | None = None
+    compilation: CompilationConfig | None = None
     format_version: int = FORMAT_VERSION
     ktransformer: str = __version__
     files: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -11,9 +11,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ktransformer.config import CompilationConfig
 from ktransformer.errors import InputError
 from ktransformer.runtime.backend import backend_message
 from ktransformer.tasks.description import Description
+from ktransformer.tasks.registry import with_article
 from ktransformer.text import BaseTokenizer
 
 
@@ -290,6 +292,14 @@ class Task(tf.Module, abc.ABC):
         if settings:
             raise TypeError(f"A {type(self).__name__} has no settings; got {', '.join(settings)}.")
         return self
+
+    def with_compilation(self, compilation: CompilationConfig) -> Self:
+        """Returns the same task with searches that XLA compiles in a few shapes.
+
+        Raises:
+            InputError: It has no search that XLA compiles.
+        """
+        raise InputError(f"Only a translator's searches are compiled, not {with_article(self.kind)}.")
 
     def in_float32(self) -> Self:
         """Returns the task with a model that computes in float32, for one of mixed precision."""

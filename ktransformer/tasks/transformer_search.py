@@ -6,7 +6,11 @@ from typing import Any, Self
 import tensorflow as tf
 
 from ktransformer.decoding import SearchModel
+from ktransformer.layers.cache import DecoderState
 from ktransformer.models import NextTokenModel, Transformer
+
+_STAGES = (16, 48)
+"""Where the cache of a compiled search grows. Each stage is compiled by itself: some seconds."""
 
 
 class DecoderSearch(SearchModel):
@@ -32,8 +36,13 @@ class DecoderSearch(SearchModel):
 
     def start(self, beam_size: int) -> Any:
         rows = tf.shape(self._inputs)[0]
-        state = self._model.empty_state(rows, self.chunk, beam_size=beam_size, chunked=True)
-        return {"memory": self._prepare_memory(), "decoder": state}
+        return {"memory": self._prepare_memory(), "decoder": self._empty_state(rows, beam_size)}
+
+    def _empty_state(self, rows: tf.Tensor, beam_size: int) -> DecoderState:
+        state: DecoderState = self._model.empty_state(
+            rows, self.chunk, beam_size=beam_size, chunked=True
+        )
+        return state
 
     def _prepare_memory(self) -> Any:
         return ()
@@ -107,3 +116,23 @@ class TransformerSearch(DecoderSearch):
 
     def attention(self, state: Any) -> tf.Tensor:
         return state["decoder"].attention
+
+
+class StagedSearch(TransformerSearch):
+    """A `TransformerSearch` that XLA can compile: its cache grows at a few positions alone.
+
+    Args:
+        model: The model.
+        source: Int32 `[B, S]`.
+        longest: Int32 scalar that follows from the shape of `source`: the most tokens of a target.
+    """
+
+    def __init__(self, model: Transformer, source: tf.Tensor, longest: tf.Tensor) -> None:
+        super().__init__(model, source)
+        self.stages = (*(tf.minimum(end, longest) for end in _STAGES), longest)
+
+    def _empty_state(self, rows: tf.Tensor, beam_size: int) -> DecoderState:
+        return self._model.empty_state(rows, self.stages[0], beam_size=beam_size).sliced()
+
+    def grow(self, state: Any, positions: Any) -> Any:
+        return {**state, "decoder": state["decoder"].grow(positions)}

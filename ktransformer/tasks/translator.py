@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.config import Config, DecodingConfig
+from ktransformer.config import CompilationConfig, Config, DecodingConfig
 from ktransformer.decoding import (
     Hypotheses,
     LengthPenalty,
@@ -26,6 +26,7 @@ from ktransformer.numbers import to_integer
 from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
 from ktransformer.tasks.annotations import alignment_heads, annotate
+from ktransformer.tasks.compiled_search import search_in_shapes
 from ktransformer.tasks.controlled import controlled
 from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.decoding_rules import to_rules
@@ -54,7 +55,7 @@ from ktransformer.tasks.task import (
     check_type,
 )
 from ktransformer.tasks.terms import TERM_BONUSES, translate_with_terms
-from ktransformer.tasks.transformer_search import TransformerSearch
+from ktransformer.tasks.transformer_search import StagedSearch, TransformerSearch
 from ktransformer.tasks.translator_checks import adapt_checks, example_inputs, search_wider
 from ktransformer.tasks.translator_description import TranslatorDescription
 from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
@@ -156,6 +157,7 @@ class Translator(SearchTask):
     controlled = controlled
     term_bonuses = TERM_BONUSES
     translate_with_terms = translate_with_terms
+    compilation: CompilationConfig | None = None
     choose_next = graph_function(choose_next, reduce_retracing=True)
 
     def __init__(
@@ -334,7 +336,7 @@ class Translator(SearchTask):
         """
         texts, copied = self._take_out(texts)
         source, truncated = self._encode(texts)
-        outputs = self._to_texts(self.search(source, self.decoding.beam_size), copied)
+        outputs = self._to_texts(self.find(source, self.decoding.beam_size), copied)
         return {**outputs, "truncated": truncated}
 
     @graph_method(
@@ -577,6 +579,7 @@ class Translator(SearchTask):
         *,
         rules: Sequence[Rule] | None = None,
         limits: tf.Tensor | None = None,
+        staged: bool = False,
     ) -> Hypotheses:
         """Finds the `n_best` target sequences of source ids `[B, S]`.
 
@@ -585,13 +588,19 @@ class Translator(SearchTask):
             n_best: At most the beam size; an int32 scalar tensor must be within the range.
             rules: Other rules than the translator's; None for these.
             limits: Int32 `[B]`, other limits than `find_limits` gives.
+            staged: Whether it goes on in stages, as XLA needs it: without a shortlist.
         """
         if not tf.is_tensor(n_best):
             n_best = to_integer("n_best", n_best, least=1, most=self.decoding.beam_size)
         chosen = None if self.shortlist is None else self.shortlist.choose(source)
+        model = TransformerSearch(self.model, source, chosen)
+        limits = self.find_limits(source) if limits is None else limits
+        if staged:
+            model = StagedSearch(self.model, source, self._limit(tf.shape(source)[1]))
+            limits = tf.where(lengths_of(source, self.model.pad_id) > 0, limits, 1)
         best = search_texts(
-            TransformerSearch(self.model, source, chosen),
-            self.find_limits(source) if limits is None else limits,
+            model,
+            limits,
             (self.shortlist or self.target_tokenizer).special_ids,
             self.decoding,
             n_best=n_best,
@@ -605,8 +614,28 @@ class Translator(SearchTask):
 
     @graph_method(input_signature=[_IDS])
     def _find_best(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Runs `search` for one hypothesis: a graph that several signatures share."""
-        return self.search(source)._asdict()
+        """Runs `find` for one hypothesis: a graph that several signatures share."""
+        return self.find(source)._asdict()
+
+    def find(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
+        """Runs `search`, compiled by XLA in the shapes of `compilation`."""
+        if self.compilation is None:
+            return self.search(source, n_best)
+        return search_in_shapes(
+            source,
+            self.compilation,
+            compiled=functools.partial(self.search, n_best=n_best, staged=True),
+            plain=functools.partial(self.search, n_best=n_best),
+            limits=self.find_limits(source),
+            pad_id=self.model.pad_id,
+        )
+
+    def with_compilation(self, compilation: CompilationConfig) -> Self:
+        if self.shortlist is not None:
+            raise InputError("XLA does not compile a search with a shortlist.")
+        translator = self.with_parts()
+        translator.compilation = compilation
+        return translator
 
     def find_rules(self, decoding: Any = None, source: tf.Tensor | None = None) -> tuple[Rule, ...]:
         """Returns the rules of the settings, or of other settings, and those of the translator.
@@ -628,8 +657,12 @@ class Translator(SearchTask):
 
     def find_limits(self, source: tf.Tensor) -> tf.Tensor:
         """Returns the most tokens of each target, the end token included: `[B, S] -> [B]`."""
+        return self._limit(lengths_of(source, self.model.pad_id))
+
+    def _limit(self, lengths: tf.Tensor) -> tf.Tensor:
+        """Returns the most tokens of the targets of sources with so many tokens."""
         return length_limits(
-            lengths_of(source, self.model.pad_id),
+            lengths,
             ratio=self.decoding.max_length_ratio,
             offset=self.decoding.max_length_offset,
             maximum=self.max_target_length,

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ktransformer.config import BatchingConfig
+from ktransformer.config import BatchingConfig, CompilationConfig
 from ktransformer.errors import InputError, check_unicode, did_you_mean, first_line
 from ktransformer.exporting.saved_model.batching import join_requests, takes_texts_alone
 from ktransformer.exporting.saved_model.opened import DESCRIPTION, numbers_taken
@@ -29,6 +29,7 @@ def export_saved_model(
     *,
     signatures: Sequence[str] | None = None,
     batching: BatchingConfig | None = None,
+    compilation: CompilationConfig | None = None,
     **labels: Any,
 ) -> Path:
     """Writes a model as a SavedModel that needs only tensorflow and, for text, tensorflow_text.
@@ -51,6 +52,9 @@ def export_saved_model(
             them; None for all but those of `SAVED_MODEL_ON_REQUEST`.
         batching: How the signatures that take texts join the texts of concurrent requests; None
             for every request by itself.
+        compilation: In which shapes XLA compiles the searches of `serving_default`, `beam` and
+            `ids`, some seconds each when the first request of that shape comes; `warmup` sends
+            one of each. None for searches without XLA.
         **labels: More for the description: a translator's `source_label` and `target_label`.
 
     Returns:
@@ -59,7 +63,8 @@ def export_saved_model(
     Raises:
         TypeError: `task` is no `Task`, as a model is.
         InputError: `path` is a file or not UTF-8, a signature is unknown, `batching` is for a model
-            that takes no texts or for a translator with a shortlist, a translator's model decodes
+            that takes no texts or for a translator with a shortlist, `compilation` for another task
+            than a translator or one with a shortlist, a translator's model decodes
             otherwise than it is trained (`check_decoding`), or the model is not built or holds
             weights that are infinite or NaN.
     """
@@ -69,6 +74,9 @@ def export_saved_model(
     check_unicode("A SavedModel's path", str(path.absolute()))  # TensorFlow takes no other.
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a folder was to be written there.")
+    if compilation is not None:
+        task = task.with_compilation(compilation)
+        labels = {**labels, "compilation": compilation}
     target = path / str(max(numbers_taken(path), default=0) + 1)
     chosen = _choose(task, signatures)
     of_texts = _of_texts(task, chosen)
@@ -90,7 +98,9 @@ def export_saved_model(
     with new_folder(target) as folder:
         write_saved_model(_saved(task), folder, chosen)
         if task.tokenizer is not None:
-            write_warmup(warmup_requests(_choose(task, tuple(chosen)), task.tokenizer), folder)
+            write_warmup(
+                warmup_requests(_choose(task, tuple(chosen)), task.tokenizer, compilation), folder
+            )
         whole = dataclasses.replace(description, files=folder_checksums(folder))
         (folder / DESCRIPTION).write_bytes(seal(whole.to_json().encode()))
     return target

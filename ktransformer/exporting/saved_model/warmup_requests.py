@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
+from ktransformer.config import CompilationConfig
 from ktransformer.exporting.saved_model.batching import is_texts
 from ktransformer.tasks.inputs import UNBATCHED
 from ktransformer.tasks.written_texts import spread_ids
@@ -85,22 +86,32 @@ class Request(NamedTuple):
     inputs: dict[str, np.ndarray]
 
 
-def warmup_requests(signatures: Mapping[str, Any], tokenizer: BaseTokenizer) -> list[Request]:
-    """Makes requests of 1, 4 and 16 texts of about 5 and 20 tokens.
+def warmup_requests(
+    signatures: Mapping[str, Any],
+    tokenizer: BaseTokenizer,
+    compilation: CompilationConfig | None = None,
+) -> list[Request]:
+    """Makes requests of 1, 4 and 16 texts of about 5 and 20 tokens, or one of each compiled shape.
 
     Args:
         signatures: `tf.function`s with an input signature, by name. Requests are made of those
             that take texts `[B]` and, beside them, nothing but scalars, which are 1; not of those
             with inputs of another number than B.
         tokenizer: Makes the texts, of pieces from all over the vocabulary.
+        compilation: The shapes; None for none.
 
     Returns:
         The requests, the smallest first.
     """
     requests = []
-    for length in _LENGTHS:
+    if compilation is None:
+        batch_sizes, lengths = _BATCH_SIZES, _LENGTHS
+    else:  # Texts that come back with other tokens than they were made of still fit.
+        batch_sizes = compilation.batch_sizes
+        lengths = tuple(max(length * 3 // 4, 1) for length in compilation.lengths)
+    for length in lengths:
         text = _text(tokenizer, length)
-        for size in _BATCH_SIZES:
+        for size in batch_sizes:
             texts = np.array([text] * size, dtype=object)
             for name, function in signatures.items():
                 specs = function.input_signature
