@@ -40,6 +40,7 @@ class SearchTask(TextTask):
 
     Attributes:
         decoding_class: The dataclass of the settings.
+        reads_columns: Whether its searches read `output_columns` of the model.
         beam: The graph from texts `[B]` to the K best texts of each, K being the beam size.
 
     Raises:
@@ -53,6 +54,7 @@ class SearchTask(TextTask):
     RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score"}
     beam: Any
     shortlist: Shortlist | None = None
+    reads_columns: Any = False
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class SearchTask(TextTask):
     def check_before_export(self) -> None:
         """Compares cached decoding with whole calls; see `models.check_decoding`."""
         try:
-            check_decoding(self.model, columns=self.shortlist is not None)
+            check_decoding(self.model, columns=self.reads_columns)
         except ValueError as error:
             raise InputError(str(error)) from error
 

@@ -293,6 +293,11 @@ class Task(tf.Module, abc.ABC):
             raise TypeError(f"A {type(self).__name__} has no settings; got {', '.join(settings)}.")
         return self
 
+    @property
+    def search_variables(self) -> tuple[tf.Variable, ...]:
+        """Variables beside the model's that a search reads."""
+        return ()
+
     def with_compilation(self, compilation: CompilationConfig) -> Self:
         """Returns the same task with searches that XLA compiles in a few shapes.
 

@@ -125,10 +125,14 @@ class StagedSearch(TransformerSearch):
         model: The model.
         source: Int32 `[B, S]`.
         longest: Int32 scalar that follows from the shape of `source`: the most tokens of a target.
+        columns: The whole output projection, as `output_columns` gives it.
     """
 
-    def __init__(self, model: Transformer, source: tf.Tensor, longest: tf.Tensor) -> None:
+    def __init__(
+        self, model: Transformer, source: tf.Tensor, longest: tf.Tensor, columns: Any
+    ) -> None:
         super().__init__(model, source)
+        self._columns = columns
         self.stages = (*(tf.minimum(end, longest) for end in _STAGES), longest)
 
     def _empty_state(self, rows: tf.Tensor, beam_size: int) -> DecoderState:

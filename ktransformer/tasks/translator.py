@@ -158,6 +158,7 @@ class Translator(SearchTask):
     term_bonuses = TERM_BONUSES
     translate_with_terms = translate_with_terms
     compilation: CompilationConfig | None = None
+    output_columns: Any = ()
     choose_next = graph_function(choose_next, reduce_retracing=True)
 
     def __init__(
@@ -596,7 +597,8 @@ class Translator(SearchTask):
         model = TransformerSearch(self.model, source, chosen)
         limits = self.find_limits(source) if limits is None else limits
         if staged:
-            model = StagedSearch(self.model, source, self._limit(tf.shape(source)[1]))
+            longest = self._limit(tf.shape(source)[1])
+            model = StagedSearch(self.model, source, longest, self.output_columns)
             limits = tf.where(lengths_of(source, self.model.pad_id) > 0, limits, 1)
         best = search_texts(
             model,
@@ -635,7 +637,21 @@ class Translator(SearchTask):
             raise InputError("XLA does not compile a search with a shortlist.")
         translator = self.with_parts()
         translator.compilation = compilation
+        # A copy, because a product with the embeddings, the other way round, takes up to 4 times
+        # as long: XLA packs them at every step.
+        columns = self.model.output_columns(tf.range(self.model.vocabulary_size))
+        translator.output_columns = tf.nest.map_structure(
+            lambda tensor: tf.Variable(tensor, trainable=False), columns
+        )
         return translator
+
+    @property
+    def reads_columns(self) -> bool:
+        return self.shortlist is not None or self.compilation is not None
+
+    @property
+    def search_variables(self) -> tuple[tf.Variable, ...]:
+        return tuple(tf.nest.flatten(self.output_columns))
 
     def find_rules(self, decoding: Any = None, source: tf.Tensor | None = None) -> tuple[Rule, ...]:
         """Returns the rules of the settings, or of other settings, and those of the translator.

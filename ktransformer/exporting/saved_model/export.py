@@ -151,5 +151,6 @@ def _saved(task: Task) -> tf.Module:
     """
     saved = tf.Module()
     saved.weights = [variable.value for variable in task.model.variables]
+    saved.search_variables = list(task.search_variables)
     saved.tokenizers = task.tokenizers
     return saved
