@@ -29,9 +29,9 @@ KIND = FolderKind(
         r"workload\.json",
         r"tokenizer\.model",
         r"beam\d+\.(float32|int8)\.tflite(\.tokenizer\.model)?",
-        r"beam\d+/1/(saved_model|fingerprint)\.pb",
-        r"beam\d+/1/ktransformer\.json",
-        r"beam\d+/1/(variables|assets|assets\.extra)/.+",
+        r"beam\d+(\.compiled)?/1/(saved_model|fingerprint)\.pb",
+        r"beam\d+(\.compiled)?/1/ktransformer\.json",
+        r"beam\d+(\.compiled)?/1/(variables|assets|assets\.extra)/.+",
         r"(hf|ct2\.(float32|int8))/.+",
     ),
 )
@@ -54,7 +54,7 @@ def prepare_random(
     model = random_model(preset, vocabulary_size)
     tokenizer = tokenizer_of(data, folder.parent)
     sentences = sentences_of(data, tokenizer)
-    write_workload(name, model, tokenizer, FORCED_DECODING, sentences, beams, folder)
+    write_workload(name, model, tokenizer, FORCED_DECODING, sentences, beams, folder, compiled=True)
     if peers:
         write_peers(Translator(model, filled(tokenizer, vocabulary_size), FORCED_DECODING), folder)
 
@@ -62,12 +62,17 @@ def prepare_random(
 def prepare_trained(
     run: Path, data: Path, beams: Sequence[int], folder: Path, *, peers: bool
 ) -> None:
-    """Makes the same of a trained run, whose sentences end by themselves."""
+    """Makes the same of a trained run, whose sentences end by themselves.
+
+    Without its rule against loops, which no peer has: all engines do the same search.
+    """
     trained = load_run(run)
     model = trained.model
     sentences = sentences_of(data, trained.tokenizer)
-    decoding = trained.config.decoding
-    write_workload(TRAINED, model, trained.tokenizer, decoding, sentences, beams, folder)
+    decoding = dataclasses.replace(trained.config.decoding, max_repeats=0)
+    write_workload(
+        TRAINED, model, trained.tokenizer, decoding, sentences, beams, folder, compiled=True
+    )
     if peers:
         write_peers(Translator(model, trained.tokenizer, decoding), folder)
 
@@ -160,6 +165,7 @@ def write_workload(
     folder: Path,
     *,
     saved_model: bool = True,
+    compiled: bool = False,
     quantizations: Mapping[str, str] = QUANTIZATIONS,
 ) -> None:
     """Writes the exports of each beam size, and the workload.
@@ -173,6 +179,7 @@ def write_workload(
         beams: Which beam sizes to export.
         folder: Where to; a workload that is there is replaced.
         saved_model: Whether to write SavedModels.
+        compiled: Whether to write those that XLA compiles, which older checkouts cannot.
         quantizations: The `quantization` of each .tflite, by the name of its weights.
     """
     with new_folder(folder, overwrite=True, kind=KIND) as new:
@@ -181,6 +188,8 @@ def write_workload(
             translator = IdsOnly(model, tokenizer, searching)
             if saved_model:
                 export_saved_model(translator, new / f"beam{beam}")
+            if compiled:
+                export_compiled(translator, new / f"beam{beam}.compiled")
             for weights, quantization in quantizations.items():
                 path = new / f"beam{beam}.{weights}.tflite"
                 export_lite(translator, path, signatures=["ids"], quantization=quantization)
@@ -199,6 +208,13 @@ def write_workload(
             forced_tokens=None if name == TRAINED else FORCED_TOKENS,
             sentences=list(sentences),
         ).save()
+
+
+def export_compiled(translator: Translator, path: Path) -> None:
+    """Writes a SavedModel whose searches XLA compiles."""
+    from ktransformer.config import CompilationConfig
+
+    export_saved_model(translator, path, compilation=CompilationConfig())
 
 
 def sizes_of(model: Transformer) -> dict[str, int]:

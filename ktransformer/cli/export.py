@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ktransformer.cli.options import add_adapter, add_decoding, add_tag, positive
-from ktransformer.config import BatchingConfig
+from ktransformer.config import BatchingConfig, CompilationConfig
 from ktransformer.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -137,6 +137,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"with --batch-requests: batches run at a time (default: {BatchingConfig().threads})",
     )
+    compiling = parser.add_argument_group("XLA, of a translator's SavedModel")
+    compiling.add_argument(
+        "--compile",
+        action="store_true",
+        help="let XLA compile the searches, for a few shapes to which batches are padded: several "
+        "times as fast, after some seconds for each shape when it first comes (default: no)",
+    )
+    defaults = CompilationConfig()
+    for name, what in (
+        ("batch_sizes", "texts in one of the two parts of a batch"),
+        ("lengths", "tokens of the longest text"),
+    ):
+        compiling.add_argument(
+            f"--compile-{name.replace('_', '-')}",
+            nargs="+",
+            type=positive,
+            metavar="N",
+            help=f"with --compile: {what} (default: {' '.join(map(str, getattr(defaults, name)))})",
+        )
     shortlist = parser.add_argument_group("shortlist")
     shortlist.add_argument(
         "--shortlist",
@@ -182,6 +201,7 @@ def _to_saved_model(options: argparse.Namespace, batching: BatchingConfig | None
         options.output,
         signatures=options.signatures,
         batching=batching,
+        compilation=_compilation(options),
         **_labels(options, task),
     )
 
@@ -253,6 +273,9 @@ _OPTIONS = {
     "batch_requests": ("saved_model",),
     "batch_timeout_ms": ("saved_model",),
     "batch_threads": ("saved_model",),
+    "compile": ("saved_model",),
+    "compile_batch_sizes": ("saved_model",),
+    "compile_lengths": ("saved_model",),
     "shortlist": ("saved_model", "tflite"),
     "shortlist_size": ("saved_model", "tflite"),
 }
@@ -271,6 +294,19 @@ def _batching(options: argparse.Namespace) -> BatchingConfig | None:
         return BatchingConfig(max_texts=options.batch_requests, **given)
     if given:
         raise InputError("--batch-timeout-ms and --batch-threads go with --batch-requests.")
+    return None
+
+
+def _compilation(options: argparse.Namespace) -> CompilationConfig | None:
+    """Returns in which shapes XLA compiles the searches; None for none."""
+    settings = {"batch_sizes": options.compile_batch_sizes, "lengths": options.compile_lengths}
+    given: dict[str, Any] = {
+        name: tuple(value) for name, value in settings.items() if value is not None
+    }
+    if options.compile:
+        return CompilationConfig(**given)
+    if given:
+        raise InputError("--compile-batch-sizes and --compile-lengths go with --compile.")
     return None
 
 

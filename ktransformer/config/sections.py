@@ -366,10 +366,12 @@ class BatchingConfig:
 class CompilationConfig:
     """In which shapes XLA compiles the searches of an export.
 
-    A batch of texts is padded to the smallest shape that has room for it; one of 8 texts and more
-    is first split into `parts`, which run side by side. What has room in no shape is searched
-    without XLA.
+    A batch of texts is padded to the smallest shape that has room for it; one of `LEAST_SPLIT`
+    texts and more is first split into `parts`, which run side by side. What has room in no shape
+    is searched without XLA.
     """
+
+    LEAST_SPLIT: ClassVar[int] = 8
 
     batch_sizes: tuple[int, ...] = (1, 4, 8, 32)
     """Texts in a part."""
@@ -388,6 +390,13 @@ class CompilationConfig:
             )
             object.__setattr__(self, name, tuple(sorted(set(sizes))))
         check_range(self, "parts", least=1)
+
+    @property
+    def request_sizes(self) -> tuple[int, ...]:
+        """For each of `batch_sizes`, a number of texts that are searched in parts of that size."""
+        return tuple(
+            size if size < self.LEAST_SPLIT else size * self.parts for size in self.batch_sizes
+        )
 
 
 # What the settings that are one of several words may be, for `--help`.

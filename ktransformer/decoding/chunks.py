@@ -1,4 +1,4 @@
-"""The loop of every search: in chunks, after which finished sentences leave the batch, or stages."""
+"""The loop of every search: in chunks, after which finished sentences leave, or in stages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -49,9 +49,7 @@ def _run_stages(model: SearchModel, beam_size: int, sentences: Any, advance: Adv
         if room is not None:
             state = model.grow(state, end - room)
         index, sentences, state = tf.while_loop(
-            lambda index, sentences, state, end=end: (
-                (index < end) & ~tf.reduce_all(sentences.done)
-            ),
+            lambda index, sentences, state, end=end: (index < end) & ~tf.reduce_all(sentences.done),
             step,
             (index, sentences, state),
         )

@@ -138,9 +138,7 @@ def _see(index: tf.Tensor, texts: _Texts, rules: RuleSet) -> Context:
     )
 
 
-def _start(
-    model: SearchModel, limits: tf.Tensor, special: SpecialIds, rules: RuleSet
-) -> _Texts:
+def _start(model: SearchModel, limits: tf.Tensor, special: SpecialIds, rules: RuleSet) -> _Texts:
     rows = tf.shape(limits)[0]
     prefix = rules.start_prefix()
     if prefix is not None:

@@ -181,7 +181,8 @@ class DecoderState(NamedTuple):
     def grow(self, positions: Size) -> "DecoderState":
         """Makes room for more positions in a state that is `sliced`."""
         slots = positions * self.penalty.beam_size
-        caches: Any = tuple(cache.grow(slots) for cache in self.caches)
+        sliced: Any = self.caches
+        caches = tuple(cache.grow(slots) for cache in sliced)
         return self._replace(caches=caches, penalty=self.penalty.grow(slots))
 
 

@@ -10,8 +10,6 @@ from ktransformer.tasks.graph_function import graph_function
 
 _SOURCE = tf.TensorSpec([None, None], tf.int32, "source")
 
-_LEAST_SPLIT = 8  # Texts; fewer are searched together.
-
 Search = Callable[[tf.Tensor], Hypotheses]
 
 
@@ -53,7 +51,7 @@ def search_in_shapes(
 
     most = max(shapes.batch_sizes)
     fits = (rows <= shapes.parts * most) & (length <= max(shapes.lengths))
-    whole = (rows < _LEAST_SPLIT) & (rows <= most)
+    whole = (rows < shapes.LEAST_SPLIT) & (rows <= most)
     return tf.cond(
         fits,
         lambda: tf.cond(whole, lambda: search(1), lambda: search(shapes.parts)),

@@ -304,7 +304,9 @@ class Task(tf.Module, abc.ABC):
         Raises:
             InputError: It has no search that XLA compiles.
         """
-        raise InputError(f"Only a translator's searches are compiled, not {with_article(self.kind)}.")
+        raise InputError(
+            f"Only a translator's searches are compiled, not {with_article(self.kind)}."
+        )
 
     def in_float32(self) -> Self:
         """Returns the task with a model that computes in float32, for one of mixed precision."""

@@ -6,6 +6,7 @@ from ktransformer.decoding import (
     LengthPenalty,
     SpecialIds,
     StepFunctionModel,
+    beam_search,
     greedy_search,
     length_limits,
 )
@@ -144,3 +145,30 @@ def test_length_limits_follow_the_source_within_one_and_the_maximum():
     assert limits.numpy().tolist() == [2, 6, 9, 20]
     limits = length_limits(tf.constant([0, 1]), ratio=2.0, offset=-3, maximum=20)
     assert limits.numpy().tolist() == [1, 1]
+
+
+class Staged(StepFunctionModel):
+    """Steps the toy model in stages; its state needs no room."""
+
+    stages = (2, 4, 8)
+
+    def grow(self, state, positions):
+        self.grown = [*getattr(self, "grown", []), positions]
+        return state
+
+
+def test_stages_find_what_chunks_find():
+    model = ToyModel(4, sentences=8)
+    limits = tf.constant([6, 3, 1, 5, 6, 4, 6, 2])
+    for beam_size in (1, 3):
+        state = model.state(range(8), beam_size)
+        plain, staged = (kind(model.step, state) for kind in (StepFunctionModel, Staged))
+        expected = beam_search(plain, limits, SPECIAL, beam_size=beam_size, n_best=beam_size)
+        found = beam_search(staged, limits, SPECIAL, beam_size=beam_size, n_best=beam_size)
+        assert staged.grown == [2, 4]
+        np.testing.assert_array_equal(found.ids[..., :6], expected.ids)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+    staged = Staged(model.step, model.state(range(8)))
+    found = greedy_search(staged, limits, SPECIAL)
+    np.testing.assert_array_equal(found.ids[..., :6], search(model, range(8), limits).ids)
+    assert found.ids.shape[2] == 8

@@ -54,12 +54,14 @@ def test_the_verdict_is_the_better_export_in_the_worst_cell():
 def test_each_export_has_a_verdict_as_the_product_runs_it():
     rows = [
         row("saved-model", 1, 1, 100),
+        row("saved-model-compiled", 1, 1, 250),
         row("lite-float32-product", 1, 1, 300),
         row("lite-float32-split", 1, 1, 900),  # Only this program splits so.
         row("ct2-float32", 1, 1, 200),
     ]
     assert results.product_verdicts(rows, ["T"]).splitlines() == [
         "worst ratio to CTranslate2, SavedModel: T 0.50 (greedy batch 1)",
+        "worst ratio to CTranslate2, SavedModel compiled: T 1.25 (greedy batch 1)",
         "worst ratio to CTranslate2, .tflite: T 1.50 (greedy batch 1)",
         "worst ratio to CTranslate2, .tflite int8 to int8: T not measured",
     ]
@@ -103,7 +105,7 @@ def test_a_missing_environment_is_said_in_a_sentence(tmp_path):
 
 
 LITE = [f"lite-float32{way}" for way in ("-product", "", "-split", "-2x1")]
-ENGINES_OF_OURS = ["saved-model", *LITE]
+ENGINES_OF_OURS = ["saved-model", "saved-model-compiled", *LITE]
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,13 @@ class Engine:
     Args:
         work: What is decoded.
         beam: K; chooses the export.
+        compiled: Whether it is the one whose search XLA compiles, `model/beamK.compiled`.
     """
 
-    def __init__(self, work: Workload, beam: int) -> None:
+    def __init__(self, work: Workload, beam: int, *, compiled: bool = False) -> None:
         self._work = work
-        self._loaded = tf.saved_model.load(str(work.folder / f"beam{beam}" / "1"))
+        name = f"beam{beam}{'.compiled' if compiled else ''}"
+        self._loaded = tf.saved_model.load(str(work.folder / name / "1"))
         self._run = self._loaded.signatures["ids"]
 
     def versions(self) -> dict[str, str]:

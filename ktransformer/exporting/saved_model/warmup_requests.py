@@ -22,7 +22,8 @@ from ktransformer.tasks.written_texts import spread_ids
 from ktransformer.text import BaseTokenizer
 
 _FILE = Path("assets.extra") / "tf_serving_warmup_requests"
-_BATCH_SIZES, _LENGTHS = (1, 4, 16), (5, 20)
+_BATCH_SIZES: tuple[int, ...] = (1, 4, 16)
+_LENGTHS: tuple[int, ...] = (5, 20)
 
 
 # The fields in use of three files of TensorFlow Serving, as a schema of protobuf. The names of
@@ -104,10 +105,10 @@ def warmup_requests(
         The requests, the smallest first.
     """
     requests = []
-    if compilation is None:
-        batch_sizes, lengths = _BATCH_SIZES, _LENGTHS
-    else:  # Texts that come back with other tokens than they were made of still fit.
-        batch_sizes = compilation.batch_sizes
+    batch_sizes, lengths = _BATCH_SIZES, _LENGTHS
+    if compilation is not None:
+        batch_sizes = compilation.request_sizes
+        # Texts that come back with some tokens more than they were made of still fit.
         lengths = tuple(max(length * 3 // 4, 1) for length in compilation.lengths)
     for length in lengths:
         text = _text(tokenizer, length)

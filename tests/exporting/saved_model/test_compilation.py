@@ -1,0 +1,134 @@
+"""Searches that XLA compiles in a few shapes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from ktransformer.cli import main
+from ktransformer.config import CompilationConfig
+from ktransformer.errors import InputError
+from ktransformer.exporting import SavedModel, export_saved_model
+from ktransformer.exporting.saved_model.warmup_requests import read_warmup
+from ktransformer.tasks import Shortlist, Translator
+from tests.run_command import refusal
+from tests.small_models import small_classifier
+from tests.small_run import number_pairs
+from tests.small_translator import drawn_translator, strings, with_decoding
+from tests.tasks.test_shortlist import lexicon_of
+
+SHAPES = CompilationConfig(batch_sizes=(2, 4), lengths=(8, 16))
+RULES = {"max_repeats": 2, "no_repeat_ngram_size": 3, "min_length": 2, "coverage_penalty": 0.2}
+TEXTS = [source for source, _ in number_pairs(12, seed=3)]
+
+
+@pytest.fixture(scope="module")
+def greedy():
+    return with_decoding(drawn_translator(), beam_size=1, max_repeats=2)
+
+
+@pytest.fixture(scope="module")
+def beam():
+    return with_decoding(drawn_translator(), beam_size=3, length_penalty=0.6, **RULES)
+
+
+def is_compiled(path):
+    """Tells whether a SavedModel has a function that XLA must compile."""
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    return any(function.attr["_XlaMustCompile"].b for function in functions)
+
+
+@pytest.mark.parametrize("name", ["greedy", "beam"])
+def test_texts_are_those_of_the_plain_search(name, request, tmp_path):
+    translator = request.getfixturevalue(name)
+    path = export_saved_model(translator, tmp_path, compilation=SHAPES)
+    assert is_compiled(path)
+    model = SavedModel(path)
+    assert model.description.compilation == SHAPES
+    for size in (0, 1, 3, 7, 8, 9, 12):  # Whole, of two parts, and, from 9 on, of no shape.
+        texts = TEXTS[:size]
+        for signature, plain in (
+            ("serving_default", translator.translate_texts),
+            ("beam", translator.beam),
+        ):
+            found = model.run(signature, texts=np.array(texts, dtype=object))
+            expected = plain(tf.constant(texts, tf.string))
+            assert found["text"].astype(str).tolist() == strings(expected["text"])
+            np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-4, atol=1e-4)
+            assert found["truncated"].tolist() == expected["truncated"].numpy().tolist()
+
+
+def test_shapes_of_outputs_do_not_show_the_padding(greedy, tmp_path):
+    model = SavedModel(export_saved_model(greedy, tmp_path, compilation=SHAPES))
+    for size in (1, 3, 8):
+        source = greedy.to_ids(tf.constant(TEXTS[:size]))
+        found, expected = model.run("ids", source=source.numpy()), greedy.ids(source)
+        assert found["ids"].shape == expected["ids"].shape
+        assert found["ids"].tolist() == expected["ids"].numpy().tolist()
+
+
+def test_texts_without_a_token_and_texts_that_are_cut(greedy, tmp_path):
+    model = SavedModel(export_saved_model(greedy, tmp_path, compilation=SHAPES))
+    texts = ["", "   ", "one " * 60]  # The last has room in no shape, and then none of them has.
+    for some in (texts[:2], texts):
+        found = model.run("serving_default", texts=np.array(some, dtype=object))
+        expected = greedy.translate_texts(some)
+        assert found["text"].astype(str).tolist() == strings(expected["text"])
+        assert found["truncated"].tolist() == expected["truncated"].numpy().tolist()
+
+
+def test_one_request_of_each_shape_is_stored(greedy, tmp_path):
+    shapes = CompilationConfig(batch_sizes=(1, 4, 10), lengths=(8, 16))
+    path = export_saved_model(greedy, tmp_path, compilation=shapes)
+    found = set()
+    for request in read_warmup(path):
+        if request.signature == "serving_default":
+            rows, length = greedy.to_ids(tf.constant(request.inputs["texts"])).shape
+            found.add((rows, min(each for each in shapes.lengths if each >= length)))
+    # Twenty are split into two parts of ten.
+    assert found == {(rows, length) for rows in (1, 4, 20) for length in shapes.lengths}
+
+
+@pytest.mark.parametrize("options", [{"tie_embeddings": False}, {"output_bias": True}])
+def test_other_output_projections(options, tmp_path):
+    translator = with_decoding(drawn_translator(**options), beam_size=1)
+    shapes = CompilationConfig(batch_sizes=(4,), lengths=(16,))
+    path = export_saved_model(
+        translator, tmp_path, signatures=["serving_default"], compilation=shapes
+    )
+    found = SavedModel(path).run("serving_default", texts=np.array(TEXTS[:3], dtype=object))
+    expected = translator.translate_texts(TEXTS[:3])
+    assert found["text"].astype(str).tolist() == strings(expected["text"])
+
+
+def test_what_is_not_compiled_is_refused(greedy, tmp_path):
+    with pytest.raises(InputError, match="Only a translator"):
+        export_saved_model(small_classifier(), tmp_path / "images", compilation=SHAPES)
+    shortlist = Shortlist(lexicon_of(greedy), 30)
+    short = Translator(greedy.model, greedy.tokenizer, greedy.decoding, shortlist)
+    with pytest.raises(InputError, match="shortlist"):
+        export_saved_model(short, tmp_path / "short", compilation=SHAPES)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bad", [{"lengths": ()}, {"batch_sizes": (0, 4)}, {"parts": 0}])
+def test_settings_are_checked(bad):
+    with pytest.raises(InputError, match=next(iter(bad))):
+        CompilationConfig(**bad)
+    assert CompilationConfig(batch_sizes=(8, 2, 8)).batch_sizes == (2, 8)
+
+
+def test_the_command_compiles(run_folder, tmp_path, capfd):
+    export = ["export", run_folder, "--output", tmp_path / "model"]
+    message = refusal(capfd, *export, "--compile-lengths", 8)
+    assert "--compile" in message
+    assert "--format saved_model" in refusal(capfd, *export, "--format", "tflite", "--compile")
+    shapes = ["--compile-batch-sizes", "2", "--compile-lengths", "8", "16"]
+    arguments = [*map(str, export), "--signatures", "serving_default", "--compile", *shapes]
+    assert main(arguments) == 0
+    path = tmp_path / "model" / "1"
+    assert SavedModel(path).description.compilation == dataclasses.replace(SHAPES, batch_sizes=(2,))
+    assert is_compiled(path)
