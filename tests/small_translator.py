@@ -9,6 +9,7 @@ from ktransformer.config import DecodingConfig
 from ktransformer.models import Transformer
 from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
+from ktransformer.text.lexicon import Lexicon, train_lexicon
 from tests.small_run import number_pairs
 
 TEXTS = ["four zero two", "", "nine", "one " * 60, "   ", "qqq é two", "seven seven seven one six"]
@@ -45,3 +46,11 @@ def drawn_translator(
     for weight in model.weights:
         weight.assign(generator.normal("gamma" in weight.path, 0.3, weight.shape))
     return Translator(model, tokenizer, decoding, target_tokenizer=target)
+
+
+def lexicon_of(translator: Translator, *, best: int = 4, frequent: int = 3) -> Lexicon:
+    """The likely translations of the pieces, learned from the small run's pairs."""
+    pairs = number_pairs(500, seed=1)
+    sides = (translator.tokenizer.encode_lines(side) for side in zip(*pairs, strict=True))
+    size = translator.tokenizer.vocabulary_size
+    return train_lexicon(*sides, size, best=best, frequent=frequent)

@@ -6,7 +6,6 @@ from typing import Any, Self
 import tensorflow as tf
 
 from ktransformer.decoding import SearchModel
-from ktransformer.layers.cache import DecoderState
 from ktransformer.models import NextTokenModel, Transformer
 
 _STAGES = (16, 48)
@@ -38,11 +37,8 @@ class DecoderSearch(SearchModel):
         rows = tf.shape(self._inputs)[0]
         return {"memory": self._prepare_memory(), "decoder": self._empty_state(rows, beam_size)}
 
-    def _empty_state(self, rows: tf.Tensor, beam_size: int) -> DecoderState:
-        state: DecoderState = self._model.empty_state(
-            rows, self.chunk, beam_size=beam_size, chunked=True
-        )
-        return state
+    def _empty_state(self, rows: tf.Tensor, beam_size: int) -> Any:
+        return self._model.empty_state(rows, self.chunk, beam_size=beam_size, chunked=True)
 
     def _prepare_memory(self) -> Any:
         return ()
@@ -135,7 +131,7 @@ class StagedSearch(TransformerSearch):
         self._columns = columns
         self.stages = (*(tf.minimum(end, longest) for end in _STAGES), longest)
 
-    def _empty_state(self, rows: tf.Tensor, beam_size: int) -> DecoderState:
+    def _empty_state(self, rows: tf.Tensor, beam_size: int) -> Any:
         return self._model.empty_state(rows, self.stages[0], beam_size=beam_size).sliced()
 
     def grow(self, state: Any, positions: Any) -> Any:

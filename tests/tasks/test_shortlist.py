@@ -17,17 +17,10 @@ from ktransformer.tasks import Shortlist, Translator
 from ktransformer.tasks.transformer_search import TransformerSearch
 from ktransformer.text.lexicon import Lexicon, train_lexicon
 from tests.run_command import refusal
-from tests.small_run import number_pairs
+from tests.small_translator import lexicon_of
 
 SEARCH_IDS = SpecialIds(start=2, end=3, pad=0, suppressed=(0, 2, 1))
 TEXTS = ["four zero two", "", "nine", "seven seven seven one six"]
-
-
-def lexicon_of(translator, *, best=4, frequent=3) -> Lexicon:
-    pairs = number_pairs(500, seed=1)
-    sides = (translator.tokenizer.encode_lines(side) for side in zip(*pairs, strict=True))
-    size = translator.tokenizer.vocabulary_size
-    return train_lexicon(*sides, size, best=best, frequent=frequent)
 
 
 def with_shortlist(translator, size=24, **decoding) -> Translator:

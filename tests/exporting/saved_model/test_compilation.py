@@ -16,8 +16,7 @@ from ktransformer.tasks import Shortlist, Translator
 from tests.run_command import refusal
 from tests.small_models import small_classifier
 from tests.small_run import number_pairs
-from tests.small_translator import drawn_translator, strings, with_decoding
-from tests.tasks.test_shortlist import lexicon_of
+from tests.small_translator import drawn_translator, lexicon_of, strings, with_decoding
 
 SHAPES = CompilationConfig(batch_sizes=(2, 4), lengths=(8, 16))
 RULES = {"max_repeats": 2, "no_repeat_ngram_size": 3, "min_length": 2, "coverage_penalty": 0.2}
