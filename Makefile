@@ -2,21 +2,28 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-long claims benchmark benchmark-decoding benchmark-serving gpu lint docs docs-serve dist clean
+.PHONY: demo test test-long test-longest claims benchmark benchmark-decoding benchmark-serving gpu lint docs docs-serve dist clean
 
 # Four minutes of CPU, the environment included, which has none of the tests' packages.
 demo: .venv/demo
 	@$(BIN)/python -m training.dates.demo
 
-PYTEST := TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# With PYTHONDONTWRITEBYTECODE a process compiles all that it imports, and takes twice as long to
+# start; the tests start hundreds.
+PYTEST := PYTHONDONTWRITEBYTECODE= TF_CPP_MIN_LOG_LEVEL=2 \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/ready export/web/node_modules/ready
-	$(PYTEST) -m "not long"
+	$(PYTEST) -m "not long and not longest"
 
-# The README as it stands, recipes from end to end, ten kills, JAX, XLA, bfloat16, several devices,
+# The README as it stands, recipes from end to end, kills, JAX, XLA, bfloat16, several devices,
 # the clients.
 test-long: .venv/ready export/web/node_modules/ready
 	$(PYTEST) -m long
+
+# Not part of .ci/run: a training that is killed ten times.
+test-longest: .venv/ready
+	$(PYTEST) -m longest
 
 # About half an hour: sixteen experiments, from which docs/claims.md is written.
 claims: .venv/ready

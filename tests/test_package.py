@@ -47,16 +47,16 @@ def installed(tmp_path_factory) -> Path:
     assert built.returncode == 0, built.stderr
     shutil.rmtree(sources)
     environment = folder / "environment"
-    assert run(sys.executable, "-m", "venv", environment, cwd=folder).returncode == 0
+    venv = (sys.executable, "-m", "venv", "--without-pip", environment)
+    assert run(*venv, cwd=folder).returncode == 0
     # A path in a .pth file adds packages, but not the .pth file of the repository among them.
     place = sysconfig.get_path("purelib", vars={"base": environment, "platbase": environment})
     packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (Path(place) / "dependencies.pth").write_text("\n".join(packages))
     (wheel,) = wheels.iterdir()
     python = environment / "bin" / "python"
-    result = run(
-        python, "-m", "pip", "-qq", "install", "--no-deps", "--force-reinstall", wheel, cwd=folder
-    )
+    install = ("--python", python, "install", "--no-deps", "--force-reinstall", wheel)
+    result = run(*pip, *install, cwd=folder)
     assert result.returncode == 0, result.stderr
     names = zipfile.ZipFile(wheel).namelist()
     assert {"ktransformer/py.typed", "ktransformer/serving/page.html"} <= set(names)
@@ -82,7 +82,8 @@ def test_a_wheel_trains_translates_exports_and_verifies_without_the_repository(
         part for size in ("d_model=32", "num_layers=1", "epochs=1") for part in ("--set", size)
     ]
     command("train", *sides, *sizes, "--output", "run")
-    command("export", "run", "--format", "tflite", "--output", "run.tflite")
+    names = ("--signatures", "serving_default", "sentences")
+    command("export", "run", "--format", "tflite", "--output", "run.tflite", *names)
     command("export", "run", "--output", "export")
     exports = ["run.tflite", "export"]
     report = command("verify", *exports, "--run", "run", "--source", data_folder / "test.source")

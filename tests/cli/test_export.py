@@ -13,8 +13,9 @@ from tests.run_command import command, limit_file_size, refusal
 
 @pytest.mark.long
 def test_export_takes_the_next_free_number(run_folder, tmp_path, capfd):
+    export = ["export", str(run_folder), "--output", str(tmp_path / "model")]
     for number in ("1", "2"):
-        assert main(["export", str(run_folder), "--output", str(tmp_path / "model")]) == 0
+        assert main([*export, "--signatures", "serving_default"]) == 0
         assert capfd.readouterr().out.strip() == str(tmp_path / "model" / number)
     assert (tmp_path / "model" / "2" / "saved_model.pb").is_file()
 
@@ -58,6 +59,7 @@ def test_export_refuses_what_does_not_go_together(run_folder, tmp_path, capsys):
 @pytest.mark.long
 def test_an_export_joins_requests_where_it_is_told_to(run_folder, tmp_path):
     export = ["export", str(run_folder), "--output", str(tmp_path / "model")]
+    export += ["--signatures", "serving_default"]
     assert main([*export, "--batch-requests", "4", "--batch-timeout-ms", "2.5"]) == 0
     about = json.loads((tmp_path / "model" / "1" / "ktransformer.json").read_text())
     assert about["batching"] == {"max_texts": 4, "timeout_ms": 2.5, "threads": 1}
@@ -86,9 +88,8 @@ def test_export_does_not_replace_a_tokenizer_that_lies_beside(run_folder, tmp_pa
 @pytest.mark.parametrize("name", ["saved_model", "tflite"])
 def test_an_export_to_a_full_disk_leaves_nothing_behind(run_folder, tmp_path, name):
     output = tmp_path / "exports" / "model"
-    result = command(
-        "export", run_folder, "--format", name, "--output", output, preexec_fn=limit_file_size
-    )
+    export = ("export", run_folder, "--format", name, "--signatures", "serving_default")
+    result = command(*export, "--output", output, preexec_fn=limit_file_size)
     assert result.returncode == 2
     assert b"Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith(b"ktransformer: ")

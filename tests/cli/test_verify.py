@@ -20,6 +20,7 @@ def test_verify_prints_a_table_and_writes_a_report(
 @pytest.mark.long
 def test_verify_exits_with_1_where_a_tolerance_is_broken(run_folder, data_folder, tmp_path, capfd):
     export = ["export", run_folder, "--format", "tflite", "--quantize", "dynamic_int8"]
+    export += ["--signatures", "serving_default"]
     assert main([*map(str, export), "--output", str(tmp_path / "int8.tflite")]) == 0
     files = ["--run", run_folder, "--source", data_folder / "test.source"]
     verify = ["verify", tmp_path / "int8.tflite", *files, "--max-score-difference"]

@@ -165,7 +165,8 @@ def test_a_folder_is_fine_tuned_and_exported_as_it_is(folders, stored, tmp_path,
     assert after.config.model == before.config.model
     weights = zip(before.model.get_weights(), after.model.get_weights(), strict=True)
     assert all(0 < np.abs(one - other).max() < 0.1 for one, other in weights)
-    assert main(["export", str(folder), "--format", "tflite", "--output", str(lite)]) == 0
+    export = ["export", folder, "--format", "tflite", "--signatures", "serving_default"]
+    assert main([str(word) for word in (*export, "--output", lite)]) == 0
     outputs = LiteModel(lite).run("serving_default", texts=stored["swish/lines"][:20])
     assert texts_of(outputs) == stored["swish/beam_late"][:20].tolist()
 
@@ -200,6 +201,7 @@ def test_a_target_language_puts_its_token_before_each_text(imported, stored):
 @pytest.mark.long
 def test_a_saved_model_has_the_target_language_it_was_exported_with(run_path, tmp_path):
     arguments = ["export", str(run_path), "--output", str(tmp_path / "export")]
+    arguments += ["--signatures", "serving_default"]
     assert main([*arguments, "--target-language", "deu", "--beam-size", "1"]) == 0
     export = SavedModel(tmp_path / "export" / "1")
     assert export.description.decoding.target_language == "deu"

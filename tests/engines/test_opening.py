@@ -39,9 +39,9 @@ def test_the_commands_work_in_folders_whose_names_are_patterns(
     folder = tmp_path / "a[1]*?\\"
     run, export, file = folder / "run", folder / "export", folder / "x.tflite"
     shutil.copytree(run_folder, run)
-    assert main(["export", str(run), "--output", str(export)]) == 0
-    arguments = ["export", str(run), "--format", "tflite", "--signatures", "serving_default"]
-    assert main([*arguments, "--output", str(file)]) == 0
+    arguments = ["export", str(run), "--signatures", "serving_default"]
+    assert main([*arguments, "--output", str(export)]) == 0
+    assert main([*arguments, "--format", "tflite", "--output", str(file)]) == 0
     for path in (run, export, file):
         assert translate("four zero two\n", path)[:2] == (0, "402\n")
     source, target = folder / "source", folder / "target"

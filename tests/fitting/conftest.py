@@ -4,7 +4,9 @@ import pytest
 
 from ktransformer.fitting import train
 from tests.conftest import make_once
+from tests.fitting.on_jax import finish, start
 from tests.fitting.small_training import EVERY_UPDATE, TEXT, small
+from tests.small_run import number_pairs, write_pairs
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +15,16 @@ def after_an_epoch(shared_folder: Path) -> Path:
     folder = shared_folder / "an_epoch"
     config = small(**{**EVERY_UPDATE, "epochs": 1})
     return make_once(folder, lambda: train(config, TEXT, TEXT, checkpoints=folder))
+
+
+@pytest.fixture(scope="session")
+def jax_folder(shared_folder: Path) -> Path:
+    """The folder of the runs on JAX: its text, and `two`, which two processes trained."""
+    folder = shared_folder / "on-jax"
+    folder.mkdir(exist_ok=True)
+
+    def make() -> None:
+        write_pairs(folder, "text", number_pairs(120, seed=5))
+        finish(start(folder, "two", processes=2))
+
+    return make_once(folder / "two", make).parent

@@ -19,7 +19,7 @@ def arguments(tmp_path):
     validation = [
         word for name, file in zip(names, files, strict=True) for word in (f"--{name}", str(file))
     ]
-    settings = ("epochs=30", "checkpoint_minutes=0", "bleu_sentences=0", "average_checkpoints=3")
+    settings = ("epochs=20", "checkpoint_minutes=0", "bleu_sentences=0", "average_checkpoints=3")
     more = [word for setting in settings for word in ("--set", setting)]
 
     def make(output: Path, *options: str) -> list[str]:
@@ -28,18 +28,21 @@ def arguments(tmp_path):
     return make
 
 
-@pytest.mark.long
-def test_a_training_killed_at_ten_random_moments_ends_as_if_it_had_not_been(arguments, tmp_path):
+@pytest.mark.parametrize(
+    "kills", [pytest.param(4, marks=pytest.mark.long), pytest.param(10, marks=pytest.mark.longest)]
+)
+def test_a_training_killed_at_random_moments_ends_as_if_it_had_not_been(arguments, kills, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     state = tmp_path / "killed.checkpoints" / "training.npz"
-    assert command(*arguments(whole)).returncode == 0
+    epochs = "--set", f"epochs={5 * kills}"  # Not over before the last kill.
+    assert command(*arguments(whole, *epochs)).returncode == 0
     moments = random.Random(0)
-    for _ in range(10):
-        process = start(arguments(killed, "--resume"), state)
+    for _ in range(kills):
+        process = start(arguments(killed, *epochs, "--resume"), state)
         time.sleep(moments.uniform(0, 0.7))
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    result = command(*arguments(killed, "--resume"))
+    result = command(*arguments(killed, *epochs, "--resume"))
     assert result.returncode == 0, result.stderr.decode()
     assert b"Going on after update" in result.stderr
     first, second = load_run(whole), load_run(killed)

@@ -10,15 +10,6 @@ from ktransformer.cli import main
 from ktransformer.saving.run import load_run
 from tests.fitting.on_jax import assert_same_runs, finish, line, start, wait_for_state
 from tests.fitting.small_transformer import logits
-from tests.small_run import number_pairs, write_pairs
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The folder of the runs, with the text."""
-    folder = tmp_path_factory.mktemp("on-jax")
-    write_pairs(folder, "text", number_pairs(120, seed=5))
-    return folder
 
 
 def assert_close(path: Path, whole: Path) -> None:
@@ -31,21 +22,21 @@ def assert_close(path: Path, whole: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(folder):
+def whole(jax_folder):
     """A run that JAX trained on one device, without a cut."""
-    finish(start(folder, "whole"))
-    return folder / "whole"
+    finish(start(jax_folder, "whole"))
+    return jax_folder / "whole"
 
 
 @pytest.mark.long
-def test_jax_trains_a_run_of_tensorflow_as_tensorflow_does(folder):
+def test_jax_trains_a_run_of_tensorflow_as_tensorflow_does(jax_folder):
     # Fresh weights would differ: each backend draws its own.
-    assert main(line(folder, "base", "--set", "epochs=20")) == 0
-    base = "--from", str(folder / "base")
-    processes = start(folder, "there", *base)
-    assert main(line(folder, "here", *base)) == 0
+    assert main(line(jax_folder, "base", "--set", "epochs=20")) == 0
+    base = "--from", str(jax_folder / "base")
+    processes = start(jax_folder, "there", *base)
+    assert main(line(jax_folder, "here", *base)) == 0
     finish(processes)
-    here, there = load_run(folder / "here"), load_run(folder / "there")
+    here, there = load_run(jax_folder / "here"), load_run(jax_folder / "there")
     assert here.history.keys() == there.history.keys()
     assert here.history["val_chrf"][-1] > 0
     for name, values in here.history.items():
@@ -54,21 +45,20 @@ def test_jax_trains_a_run_of_tensorflow_as_tensorflow_does(folder):
 
 
 @pytest.mark.long
-def test_a_training_on_jax_that_was_killed_ends_as_if_it_had_not_been(whole, folder):
-    (process,) = start(folder, "killed")
-    wait_for_state(folder, "killed", process)
+def test_a_training_on_jax_that_was_killed_ends_as_if_it_had_not_been(whole, jax_folder):
+    (process,) = start(jax_folder, "killed")
+    wait_for_state(jax_folder, "killed", process)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    (error,) = finish(start(folder, "killed", "--resume"))
+    (error,) = finish(start(jax_folder, "killed", "--resume"))
     assert "Going on after update" in error
-    assert_same_runs(whole, folder / "killed")
+    assert_same_runs(whole, jax_folder / "killed")
 
 
 @pytest.mark.long
-def test_two_processes_of_which_one_is_killed_end_and_go_on_to_the_bit(whole, folder):
-    finish(start(folder, "two", processes=2))
-    processes = start(folder, "cut", processes=2)
-    wait_for_state(folder, "cut", processes[0])
+def test_two_processes_of_which_one_is_killed_end_and_go_on_to_the_bit(whole, jax_folder):
+    processes = start(jax_folder, "cut", processes=2)
+    wait_for_state(jax_folder, "cut", processes[0])
     processes[1].kill()
     error = processes[0].communicate(timeout=60)[1]
     assert processes[0].returncode == 2
@@ -76,22 +66,22 @@ def test_two_processes_of_which_one_is_killed_end_and_go_on_to_the_bit(whole, fo
         "ktransformer: Process 1 of the training has ended, so process 0 ends, too; --resume goes "
         "on from the state that was written."
     )
-    errors = finish(start(folder, "cut", "--resume", processes=2))
+    errors = finish(start(jax_folder, "cut", "--resume", processes=2))
     assert all("Going on after update" in error for error in errors)
-    assert_same_runs(folder / "two", folder / "cut")
-    assert_close(folder / "two", whole)
+    assert_same_runs(jax_folder / "two", jax_folder / "cut")
+    assert_close(jax_folder / "two", whole)
 
 
 @pytest.mark.long
-def test_two_devices_train_the_model_of_one(whole, folder):
-    finish(start(folder, "devices", "--devices", "2"))
-    assert_close(folder / "devices", whole)
+def test_two_devices_train_the_model_of_one(whole, jax_folder):
+    finish(start(jax_folder, "devices", "--devices", "2"))
+    assert_close(jax_folder / "devices", whole)
 
 
 @pytest.mark.long
-def test_all_processes_report_an_error_of_the_first(folder):
-    (folder / "text.source").with_name("taken").write_text("a file")
-    processes = start(folder, "taken", processes=2)
+def test_all_processes_report_an_error_of_the_first(jax_folder):
+    (jax_folder / "taken").write_text("a file")
+    processes = start(jax_folder, "taken", processes=2)
     for process in processes:
         error = process.communicate(timeout=300)[1]
         assert process.returncode == 2, error

@@ -11,15 +11,6 @@ import pytest
 
 from tests.fitting.on_jax import assert_same_runs, finish, start
 from tests.run_command import refusal
-from tests.small_run import number_pairs, write_pairs
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The folder of the runs, with the text."""
-    folder = tmp_path_factory.mktemp("on-ray")
-    write_pairs(folder, "text", number_pairs(120, seed=5))
-    return folder
 
 
 def find_workers(ancestor: int) -> set[int]:
@@ -59,14 +50,13 @@ def wait_for_start(
 
 
 @pytest.mark.long
-def test_a_training_on_ray_of_which_a_worker_is_killed_ends_as_if_none_had_been(folder):
-    finish(start(folder, "whole", processes=2))
-    (driver,) = start(folder, "ray", "--ray", "local", "--workers", "2")
-    os.kill(max(wait_for_start(folder, driver, driver.pid, set())), signal.SIGKILL)
+def test_a_training_on_ray_of_which_a_worker_is_killed_ends_as_if_none_had_been(jax_folder):
+    (driver,) = start(jax_folder, "ray", "--ray", "local", "--workers", "2")
+    os.kill(max(wait_for_start(jax_folder, driver, driver.pid, set())), signal.SIGKILL)
     (error,) = finish([driver])
     assert "Going on after update" in error
-    assert_same_runs(folder / "whole", folder / "ray")
-    assert not [*folder.glob(".ray.*")]
+    assert_same_runs(jax_folder / "two", jax_folder / "ray")
+    assert not [*jax_folder.glob(".ray.*")]
 
 
 @pytest.mark.parametrize(

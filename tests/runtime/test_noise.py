@@ -101,8 +101,9 @@ def test_exports_from_python_are_quiet_too(run_folder, tmp_path):
         "from ktransformer.exporting import export_lite\n"
         "from ktransformer.exporting import export_saved_model\n"
         f"translator = load_translator({str(run_folder)!r})\n"
-        f"export_saved_model(translator, {str(tmp_path / 'model')!r})\n"
-        f"export_lite(translator, {str(tmp_path / 'm.tflite')!r})\n"
+        "names = ['serving_default']\n"
+        f"export_saved_model(translator, {str(tmp_path / 'model')!r}, signatures=names)\n"
+        f"export_lite(translator, {str(tmp_path / 'm.tflite')!r}, signatures=names)\n"
     )
     assert result.stderr == ""
 
@@ -142,10 +143,11 @@ def test_the_other_commands_print_nothing_else(run_folder, saved_model, data_fol
     sides = "--source", data_folder / "test.source", "--reference", data_folder / "test.target"
     file, small = tmp_path / "m.tflite", tmp_path / "small.tflite"
     lite = ("--format", "tflite", "--output")
+    few = ("--quantize", "dynamic_int8", "--signatures", "serving_default")
     for arguments, expected in (
         (("export", run_folder, "--output", tmp_path / "model"), b""),
         (("export", run_folder, *lite, file), b""),
-        (("export", run_folder, *lite, small, "--quantize", "dynamic_int8"), b""),
+        (("export", run_folder, *lite, small, *few), b""),
         (("verify", saved_model, file, "--run", run_folder, *sides), b""),
         (("evaluate", file, *sides), b""),
         (("evaluate", run_folder, *sides), b""),
