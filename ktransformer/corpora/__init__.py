@@ -14,7 +14,7 @@ __all__ = [
     "translate_corpus",
 ]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Report": "report",

@@ -60,7 +60,7 @@ __all__ = [
     "translate_pieces",
 ]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Annotation": "annotation",

@@ -22,7 +22,7 @@ __all__ = [
     "write_saved_model",
 ]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "QUANTIZATIONS": "lite.export",

@@ -26,4 +26,4 @@ _OWNERS = {
 }
 
 if not TYPE_CHECKING:  # mypy would take it to have any name.
-    __getattr__ = lazy_names(__name__, _OWNERS)
+    __getattr__, __dir__ = lazy_names(__name__, _OWNERS)

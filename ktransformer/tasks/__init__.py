@@ -69,7 +69,7 @@ __all__ = [
     "write",
 ]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Controls": "controls",

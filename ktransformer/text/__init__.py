@@ -68,7 +68,7 @@ __all__ = [
     "write_shards",
 ]
 
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "BaseTokenizer": "base_tokenizer",
