@@ -17,7 +17,7 @@ nbformat = pytest.importorskip("nbformat")
 @pytest.fixture
 def make_notebook(monkeypatch):
     monkeypatch.syspath_prepend(SITE)
-    from notebook import make_notebook
+    from notebooks import make_notebook
 
     return make_notebook
 

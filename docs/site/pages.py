@@ -13,7 +13,7 @@ import mkdocs_gen_files
 import nbformat
 import yaml
 from course import split_course
-from notebook import make_notebook
+from notebooks import make_notebook
 
 from ktransformer.cli.command_line import make_parser
 from ktransformer.config import Config
