@@ -1,5 +1,6 @@
 """The wheel, built and installed where the repository is not: commands, types, what it contains."""
 
+import configparser
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("ktransformer", "setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
@@ -68,6 +70,18 @@ def installed(tmp_path_factory) -> Path:
     assert {"ktransformer/py.typed", "ktransformer/serving/page.html"} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"ktransformer"}
     return environment / "bin"
+
+
+def test_the_oldest_versions_that_are_tested_are_the_lower_bounds():
+    lines = (ROOT / "tests" / "oldest.txt").read_text().splitlines()[1:]
+    pins = {name.lower(): Version(pin) for name, pin in (line.split("==") for line in lines)}
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = (setup["options.extras_require"][name] for name in ("completion", "recipes", "dates"))
+    needed = "\n".join([setup["options"]["install_requires"], *extras])
+    bounds = re.findall(r"^([\w-]+)>=([\d.]+)", needed, re.MULTILINE)
+    assert len(bounds) >= 15
+    assert {name.lower(): Version(bound) for name, bound in bounds}.items() <= pins.items()
 
 
 @pytest.mark.long
