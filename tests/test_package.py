@@ -31,6 +31,7 @@ translator: Translator = Translator.from_preset("run", beam_size=1)
 wrong: int = Config()
 """
 WRONG_LINES = [7, 13]
+_OLDEST_EXTRAS = ("completion", "dates", "plots", "recipes")
 
 
 def run(*arguments: object, cwd: Path, **options) -> subprocess.CompletedProcess:
@@ -77,7 +78,7 @@ def test_the_oldest_versions_that_are_tested_are_the_lower_bounds():
     pins = {name.lower(): Version(pin) for name, pin in (line.split("==") for line in lines)}
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    extras = (setup["options.extras_require"][name] for name in ("completion", "recipes", "dates"))
+    extras = (setup["options.extras_require"][name] for name in _OLDEST_EXTRAS)
     needed = "\n".join([setup["options"]["install_requires"], *extras])
     bounds = re.findall(r"^([\w-]+)>=([\d.]+)", needed, re.MULTILINE)
     assert len(bounds) >= 15
