@@ -98,7 +98,7 @@ PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check
 .oldest/ready: setup.cfg tests/oldest.txt
 	$(PYTHON) -m venv .oldest
 	.oldest/bin/python -m pip install -qq --no-compile --disable-pip-version-check \
-		--constraint tests/oldest.txt --editable '.[completion,recipes]' pytest pytest-xdist
+		--constraint tests/oldest.txt --editable '.[completion,recipes]' filelock pytest pytest-xdist
 	touch $@
 
 .peers/vt/ready: export/benchmark/requirements-torch.txt
