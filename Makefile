@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-long test-longest claims benchmark benchmark-decoding benchmark-serving gpu lint docs docs-serve dist clean
+.PHONY: demo test test-long test-longest test-oldest claims benchmark benchmark-decoding benchmark-serving gpu lint docs docs-serve dist clean
 
 # Four minutes of CPU, the environment included, which has none of the tests' packages.
 demo: .venv/demo
@@ -24,6 +24,12 @@ test-long: .venv/ready export/web/node_modules/ready
 # Not part of .ci/run: a training that is killed ten times.
 test-longest: .venv/ready
 	$(PYTEST) -m longest
+
+# The short tests of what depends on other packages, with the lowest versions that setup.cfg allows.
+OLDEST := layers models tasks text exporting
+test-oldest: .oldest/ready
+	TF_CPP_MIN_LOG_LEVEL=2 .oldest/bin/python -m pytest -n 2 --dist loadfile -m "not long" \
+		$(OLDEST:%=tests/%)
 
 # About half an hour: sixteen experiments, from which docs/claims.md is written.
 claims: .venv/ready
@@ -96,6 +102,12 @@ PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check
 	$(PIP) --editable '.[test,lint]'
 	touch $@
 
+.oldest/ready: setup.cfg tests/oldest.txt
+	$(PYTHON) -m venv .oldest
+	.oldest/bin/python -m pip install -qq --no-compile --disable-pip-version-check \
+		--constraint tests/oldest.txt --editable '.[completion,recipes]' filelock pytest pytest-xdist
+	touch $@
+
 .peers/vt/ready: export/benchmark/requirements-torch.txt
 .peers/vk/ready: export/benchmark/requirements-tensorflow.txt
 .peers/vs/ready: export/benchmark/requirements-serving.txt
@@ -109,4 +121,4 @@ export/web/node_modules/ready: export/web/package-lock.json
 	cd export/web && npm ci --silent && touch node_modules/ready || echo "no page for browsers"
 
 clean:
-	rm -rf .venv .site .dist .peers build dist runs site export/web/node_modules
+	rm -rf .venv .site .dist .oldest .peers build dist runs site export/web/node_modules

@@ -1,6 +1,9 @@
 """`ktransformer info` and `ktransformer.load`: anything is described, or opened, or refused."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -113,3 +116,15 @@ def test_a_task_comes_from_a_path_or_a_preset_and_a_hub_is_one_sentence(run_fold
 
 def test_attention_is_drawn(translator):
     assert draw_attention(translator, "four zero two", dpi=40).startswith(b"\x89PNG")
+
+
+def test_a_backend_that_jupyter_names_and_that_is_not_installed_is_in_no_drawings_way():
+    program = (
+        "from ktransformer.drawing.canvas import new_figure, plain_text, to_png\n"
+        "with plain_text('it'):\n    print(to_png(new_figure(1, 1, 'it'))[1:4])\n"
+    )
+    environment = {**os.environ, "MPLBACKEND": "module://no_such_package.backend_inline"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "b'PNG'\n"

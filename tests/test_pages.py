@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 RUN_PAGE = ROOT / "docs" / "site" / "run_page.py"
@@ -87,3 +88,24 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
     assert links(README)
     for name in links(README):
         assert (ROOT / name).exists(), name
+
+
+def test_the_sites_menu_has_every_page(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "site")
+    from course import name_claims
+
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    for folder in ("training", "export"):
+        found = (path.relative_to(ROOT) for path in (ROOT / folder).rglob("*.md"))
+        pages |= {path.as_posix() for path in found if "node_modules" not in path.parts}
+    claims = name_claims((ROOT / "docs" / "claims.md").read_text(encoding="utf-8"))
+    pages |= {f"claims/{name}.md" for name in claims.values()}
+    menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    assert pages - set(menu_pages(menu)) == set()
+
+
+def menu_pages(menu) -> list[str]:
+    if isinstance(menu, str):
+        return [menu]
+    parts = menu.values() if isinstance(menu, dict) else menu
+    return [page for part in parts for page in menu_pages(part)]

@@ -12,15 +12,14 @@ import griffe
 import mkdocs_gen_files
 import nbformat
 import yaml
-from blocks import split_page
 from course import split_course
+from notebooks import make_notebook
 
 from ktransformer.cli.command_line import make_parser
 from ktransformer.config import Config
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ("*.png", "*.svg")
-_PYTHON = {"display_name": "Python 3", "language": "python", "name": "python3"}
 # The names that each page of the reference has: those that its package makes public.
 PACKAGES = {
     "layers": ["layers"],
@@ -65,32 +64,6 @@ def write_notebooks() -> None:
         if path.name != "README.md":
             notebook = make_notebook(path.read_text(encoding="utf-8"))
             write(f"tutorials/{path.stem}.ipynb", nbformat.writes(notebook))
-
-
-def make_notebook(markdown: str) -> nbformat.NotebookNode:
-    """Returns the notebook of a tutorial."""
-    cells, prose = [], ""
-
-    def end_prose() -> None:
-        if prose.strip():
-            cells.append(nbformat.v4.new_markdown_cell(prose.strip()))
-
-    for part in split_page(markdown):
-        if part.language in ("python", "sh"):
-            end_prose()
-            prose = ""
-            start = "%%bash -eu\n" if part.language == "sh" else ""
-            cells.append(nbformat.v4.new_code_cell(start + part.text.rstrip()))
-        elif part.language == "output":  # The cell itself prints it.
-            continue
-        elif part.language:
-            prose += f"```{part.language}\n{part.text}```\n"
-        else:
-            prose += part.text
-    end_prose()
-    for number, cell in enumerate(cells):
-        cell["id"] = f"cell-{number}"  # Else it is random, and no build is like another.
-    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": _PYTHON})
 
 
 def write_course() -> None:

@@ -9,7 +9,9 @@ from ktransformer.errors import InputError, first_line
 PREFIX = "hf://"
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 # What `import_published` reads; no program among it.
-_FILES = ("*.json", "*.safetensors", "pytorch_model*.bin", "*.model", "*.spm", "*.txt")
+_FILES = ("*.json", "*.model", "*.spm", "*.txt", "model.safetensors", "model-*-of-*.safetensors")
+# The same weights once more where a model has both formats, so these are asked for last.
+_PYTORCH_FILES = ("pytorch_model.bin", "pytorch_model-*-of-*.bin")
 
 
 def is_hub_name(path: str | Path) -> bool:
@@ -19,6 +21,8 @@ def is_hub_name(path: str | Path) -> bool:
 
 def fetch(name: str) -> Path:
     """Brings a published model onto this machine, unless it is there.
+
+    Its weights come as safetensors, or as PyTorch files where it has no others.
 
     Args:
         name: `hf://OWNER/NAME`, or `hf://OWNER/NAME@REVISION`.
@@ -41,7 +45,14 @@ def fetch(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     repository, revision = found.groups()
+
+    def download(patterns: tuple[str, ...]) -> Path:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=[*patterns]))
+
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(_FILES)))
+        folder = download(_FILES)
+        if not any(folder.glob("model*.safetensors")):
+            folder = download(_PYTORCH_FILES)
+        return folder
     except Exception as error:  # Its errors, and those of the library for HTTP below it, are many.
         raise InputError(f"{name} cannot be brought from the hub: {first_line(error)}") from error

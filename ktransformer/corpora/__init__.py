@@ -14,11 +14,12 @@ __all__ = [
     "translate_corpus",
 ]
 
-__getattr__ = lazy_names(
-    __name__,
-    {
-        "Report": "report",
-        "Progress": "translating",
-        "translate_corpus": "translating",
-    },
-)
+if not TYPE_CHECKING:  # A type checker would take it to have any name.
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "Report": "report",
+            "Progress": "translating",
+            "translate_corpus": "translating",
+        },
+    )

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +24,21 @@ def missing_sentence(what: str) -> str:
     return f'{what} needs Matplotlib: pip install "ktransformer[plots]".'
 
 
+def _import_matplotlib() -> Any:
+    """Imports Matplotlib, whatever backend the environment names: none is needed for a file.
+
+    Jupyter names one to all that a notebook starts, also to a command of another environment,
+    in which it may be missing.
+    """
+    try:
+        import matplotlib
+    except ValueError:
+        if os.environ.pop("MPLBACKEND", None) is None:
+            raise
+        import matplotlib
+    return matplotlib
+
+
 @contextlib.contextmanager
 def plain_text(what: str) -> Iterator[None]:
     """Takes texts as they are, with `$`, and warns of no letter that the font lacks.
@@ -32,8 +48,7 @@ def plain_text(what: str) -> Iterator[None]:
     """
     if not can_draw():
         raise InputError(missing_sentence(what))
-    import matplotlib
-
+    matplotlib = _import_matplotlib()
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         yield
@@ -52,6 +67,7 @@ def new_figure(width: float, height: float, what: str) -> Any:
     """
     if not can_draw():
         raise InputError(missing_sentence(what))
+    _import_matplotlib()
     from matplotlib.figure import Figure  # Not pyplot, which keeps figures and picks a display.
 
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")

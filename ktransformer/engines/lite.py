@@ -9,7 +9,7 @@ import numpy as np
 
 from ktransformer.engines.engine import DOCUMENT, TEXT_SIGNATURES, Engine
 from ktransformer.engines.splitting import merge_outputs, split_texts
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, brief
 from ktransformer.exporting.lite.companions import target_tokenizer_beside, tokenizer_beside
 from ktransformer.exporting.lite.model import LiteModel
 from ktransformer.exporting.lite.plan import LitePlan
@@ -191,10 +191,11 @@ class LiteEngine(OpenedExport, Engine):
             The ids of each translation, the end token and padding included.
 
         Raises:
-            InputError: There is no signature `ids`, or an id is outside of the vocabulary.
+            InputError: There is no signature `ids`, or an id is no whole number, or outside of the
+                vocabulary.
         """
         pad = self.description.special_ids["pad"]
-        rows = [np.asarray(each, np.int32) for each in sources]
+        rows = [_to_ids(each) for each in sources]
         longest = (
             None if self.description.batch_size is None else self.description.max_source_length
         )
@@ -238,6 +239,24 @@ def _is_list(texts: object) -> bool:
         and len(texts) > 0
         and all(isinstance(text, bytes) for text in texts)
     )
+
+
+def _to_ids(values: Sequence[int]) -> np.ndarray:
+    """Returns the ids of a text as int32 `[S]`.
+
+    Raises:
+        InputError: They are no flat list of whole numbers that int32 holds.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError:  # Lists of several lengths.
+        array = np.empty((0, 0))
+    if array.ndim == 1 and array.dtype.kind in "iuf":
+        with np.errstate(invalid="ignore"):  # NaN.
+            ids = array.astype(np.int32)
+        if np.array_equal(ids, array):
+            return ids
+    raise InputError(f"The ids of a text must be a list of whole numbers; got {brief(values)}.")
 
 
 def _padded(rows: Sequence[np.ndarray], pad: int, length: int | None) -> np.ndarray:

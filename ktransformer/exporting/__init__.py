@@ -22,16 +22,17 @@ __all__ = [
     "write_saved_model",
 ]
 
-__getattr__ = lazy_names(
-    __name__,
-    {
-        "QUANTIZATIONS": "lite.export",
-        "export_lite": "lite.export",
-        "tokenizer_beside": "lite.export",
-        "LiteModel": "lite.model",
-        "export_saved_model": "saved_model.export",
-        "write_saved_model": "saved_model.export",
-        "SavedModel": "saved_model.opened",
-        "is_saved_model": "saved_model.opened",
-    },
-)
+if not TYPE_CHECKING:  # A type checker would take it to have any name.
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "QUANTIZATIONS": "lite.export",
+            "export_lite": "lite.export",
+            "tokenizer_beside": "lite.export",
+            "LiteModel": "lite.model",
+            "export_saved_model": "saved_model.export",
+            "write_saved_model": "saved_model.export",
+            "SavedModel": "saved_model.opened",
+            "is_saved_model": "saved_model.opened",
+        },
+    )

@@ -71,7 +71,7 @@ def _train(lines: list[str], name: str, data: DataConfig) -> Tokenizer:
     )
     if tokenizer.vocabulary_size < _SMALL_SHARE * requested:
         _log.warning(
-            "The text gave a vocabulary of %s pieces where %s=%s was asked for: it "
+            "The text gave a vocabulary of %s pieces, fewer than %s=%s: it "
             "is small, or holds little but repetitions or names.",
             f"{tokenizer.vocabulary_size:,}",
             name,

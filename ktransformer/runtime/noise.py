@@ -1,6 +1,7 @@
 """Drops startup logs of TensorFlow and LiteRT, and hides packages that no command uses."""
 
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -53,7 +54,10 @@ def quiet() -> None:
         warnings.warn(message, stacklevel=3)
     set_log_level()
     with quiet_stderr(), contextlib.suppress(ImportError):
-        import tensorflow  # noqa: F401
+        import tensorflow as tf
+
+        if os.environ[_LEVEL] != "0":
+            tf.get_logger().setLevel(logging.WARNING)  # It is INFO in Jupyter and Python's shell.
     start_litert()
 
 

@@ -25,5 +25,5 @@ _OWNERS = {
     "serve_models": "running",
 }
 
-if not TYPE_CHECKING:  # mypy would take it to have any name.
-    __getattr__ = lazy_names(__name__, _OWNERS)
+if not TYPE_CHECKING:  # A type checker would take it to have any name.
+    __getattr__, __dir__ = lazy_names(__name__, _OWNERS)

@@ -79,6 +79,16 @@ def test_ids_are_translated_as_texts_are(ids_file):
     assert [text.decode() for text in tokenizer.decode(ids).numpy()] == engine.translate(TEXTS)
 
 
+def test_ids_may_be_whole_floats_and_no_fractions(ids_file):
+    engine = LiteEngine(ids_file)
+    ids = Tokenizer.load(tokenizer_beside(ids_file)).encode_lines(TEXTS[:1])[0]
+    whole = [float(number) for number in ids]
+    assert engine.translate_ids([whole]) == engine.translate_ids([ids])
+    for wrong in ([1.5, 2], [float("nan")], ["1"], [True], [[1], [2]], [1, [2]], [1 << 40], 3):
+        with pytest.raises(InputError, match="ids of a text must be a list of whole numbers; got"):
+            engine.translate_ids([ids, wrong])
+
+
 def test_a_file_of_ids_translates_lines_without_tensorflow(ids_file):
     program = (
         "import sys\n"

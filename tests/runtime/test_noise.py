@@ -79,6 +79,22 @@ def test_a_log_level_of_zero_shows_everything(capfd, monkeypatch):
     assert capfd.readouterr().err.endswith("no GPU\n")
 
 
+def test_one_call_in_jupyter_or_pythons_shell_drops_what_is_logged_there_alone():
+    shown = {}
+    for call in ("", "ktransformer.quiet()"):
+        result = python(
+            "import sys\n"
+            "sys.ps1 = '>>> '\n"  # By this TensorFlow knows a shell.
+            "import ktransformer\n"
+            f"{call}\n"
+            "import tensorflow as tf\n"
+            "tf.get_logger().info('Assets written')\n"
+            "tf.get_logger().warning('Mind this')\n"
+        )
+        shown[call] = [word for word in ("Assets written", "Mind this") if word in result.stdout]
+    assert shown == {"": ["Assets written", "Mind this"], "ktransformer.quiet()": ["Mind this"]}
+
+
 @pytest.mark.long
 def test_one_call_from_python_leaves_stderr_empty(lite_file, saved_model):
     result = python(
