@@ -1,11 +1,13 @@
 """Searches that XLA compiles for a few shapes, to which sources are padded."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from ktransformer.config import CompilationConfig
 from ktransformer.decoding import Hypotheses
+from ktransformer.errors import first_line
 from ktransformer.tasks.graph_function import graph_function
 
 _SOURCE = tf.TensorSpec([None, None], tf.int32, "source")
@@ -62,3 +64,10 @@ def search_in_shapes(
 def _least(sizes: Sequence[int], size: tf.Tensor) -> tf.Tensor:
     """Returns the least of `sizes` that is at least `size`, which the greatest must be."""
     return tf.reduce_min(tf.where(tf.constant(sizes) >= size, sizes, max(sizes)))
+
+
+def why_not_compiled(error: tf.errors.OpError) -> str:
+    """Returns one sentence about XLA's error, which names operations between traces of stacks."""
+    names = re.findall(r"No registered '(\w+)' OpKernel", str(error))
+    reason = f"it has no {', '.join(dict.fromkeys(names))}" if names else first_line(error)
+    return f"XLA cannot compile the search: {reason}."

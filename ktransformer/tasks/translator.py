@@ -26,7 +26,7 @@ from ktransformer.numbers import to_integer
 from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
 from ktransformer.tasks.annotations import alignment_heads, annotate
-from ktransformer.tasks.compiled_search import search_in_shapes
+from ktransformer.tasks.compiled_search import search_in_shapes, why_not_compiled
 from ktransformer.tasks.controlled import controlled
 from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.decoding_rules import to_rules
@@ -631,6 +631,15 @@ class Translator(SearchTask):
             limits=self.find_limits(source),
             pad_id=self.model.pad_id,
         )
+
+    def check_before_export(self) -> None:
+        super().check_before_export()
+        if self.compilation is not None:
+            special = self.tokenizer.special_ids
+            try:
+                self._find_best([[special.unknown, special.end]])
+            except tf.errors.OpError as error:
+                raise InputError(why_not_compiled(error)) from error
 
     def with_compilation(self, compilation: CompilationConfig) -> Self:
         if self.shortlist is not None:

@@ -9,6 +9,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from ktransformer.cli import main
 from ktransformer.config import CompilationConfig
+from ktransformer.decoding import Rule
 from ktransformer.errors import InputError
 from ktransformer.exporting import SavedModel, export_saved_model
 from ktransformer.exporting.saved_model.warmup_requests import read_warmup
@@ -110,6 +111,22 @@ def test_what_is_not_compiled_is_refused(greedy, tmp_path):
     short = Translator(greedy.model, greedy.tokenizer, greedy.decoding, shortlist)
     with pytest.raises(InputError, match="shortlist"):
         export_saved_model(short, tmp_path / "short", compilation=SHAPES)
+    assert not list(tmp_path.iterdir())
+
+
+@dataclasses.dataclass(frozen=True)
+class InWords(Rule):
+    """Computes with strings, which XLA does not have."""
+
+    def apply(self, logits, context, state):
+        length = tf.strings.length(tf.strings.as_string(context.index))
+        return logits + 0.0 * tf.cast(length, tf.float32), state
+
+
+def test_a_rule_that_xla_cannot_compile_is_refused_before_anything_is_written(greedy, tmp_path):
+    translator = Translator(greedy.model, greedy.tokenizer, greedy.decoding, rules=[InWords()])
+    with pytest.raises(InputError, match="XLA cannot compile the search: it has no AsString"):
+        export_saved_model(translator, tmp_path, compilation=SHAPES)
     assert not list(tmp_path.iterdir())
 
 
