@@ -169,7 +169,9 @@ def run(options: argparse.Namespace) -> None:
     if options.devices is not None:
         raise InputError("--devices must be left out with --ray: workers train on all they have.")
     from ktransformer.fitting.on_ray import train_on_ray
+    from ktransformer.fitting.run_folder import check_texts
 
+    check_texts(*_take_texts(options))
     train_on_ray(
         functools.partial(_train_in_worker, options),
         address=options.ray,
@@ -206,11 +208,7 @@ def _train(options: argparse.Namespace) -> None:
     from ktransformer.fitting.run_folder import train_run
     from ktransformer.fitting.start import FRESH, Fresh, FromRun
 
-    files = {
-        name: _take_pair(options, f"{name}source", f"{name}target")
-        for name in ("validation_", "mix_")
-    }
-    text = _open_text(options)
+    text, validation, mix = _take_texts(options)
     settings = _read_settings(options)
     beginning: Fresh | FromRun = FRESH
     if options.base is None:
@@ -222,8 +220,8 @@ def _train(options: argparse.Namespace) -> None:
         config,
         text,
         options.output,
-        validation=files["validation_"],
-        mix=files["mix_"],
+        validation=validation,
+        mix=mix,
         devices=options.devices,
         shard_weights=options.shard_weights,
         tensor_parallel=options.tensor_parallel,
@@ -233,6 +231,14 @@ def _train(options: argparse.Namespace) -> None:
         adapter=options.adapter,
     )
     _log.info("Wrote %s.", output)
+
+
+def _take_texts(options: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """Returns the files of the training text, those to validate on and those to mix in."""
+    validation, mix = (
+        _take_pair(options, f"{name}_source", f"{name}_target") for name in ("validation", "mix")
+    )
+    return _open_text(options), validation, mix
 
 
 def _open_base(options: argparse.Namespace) -> Any:

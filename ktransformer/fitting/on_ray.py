@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ktransformer.errors import InputError
+from ktransformer.files import make_folder, remove_empty
 from ktransformer.runtime.process_environment import process_environment
 from ktransformer.runtime.ray_cluster import join_cluster
 
@@ -78,7 +79,7 @@ def train_on_ray(
     started = not ray.is_initialized()
     if started:
         join_cluster(address)
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    made = make_folder(Path(folder))
     scratch = tempfile.mkdtemp(prefix=".ray.", dir=folder)
     try:
         _check_resources(ray.cluster_resources(), workers)
@@ -121,6 +122,7 @@ def train_on_ray(
         if started:
             ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
+        remove_empty(made)
 
 
 def _check_resources(resources: dict[str, float], workers: int) -> None:

@@ -85,6 +85,7 @@ def train_run(
         read = functools.partial(_read_texts, text, validation, mix, config.data)
         start = Resume(beginning) if resume else beginning
         scope = _share_devices(devices, shard_weights, tensor_parallel)
+        agree(lambda: check_texts(text, validation, mix))
         saved = False
         try:
             locked = agree(
@@ -121,6 +122,31 @@ def _with_files(run: Run, text: tuple[Paths, Paths] | ParallelFiles | Sequence[C
     names = dict.fromkeys(Path(path).name for paths in sides for path in paths)
     data = {"files": ", ".join(names), **run.origin.data}
     return dataclasses.replace(run, origin=dataclasses.replace(run.origin, data=data))
+
+
+def check_texts(
+    text: tuple[Paths, Paths] | ParallelFiles | Sequence[Corpus],
+    validation: tuple[Paths, Paths] | None = None,
+    mix: tuple[Paths, Paths] | None = None,
+) -> None:
+    """Checks that the files of a training are there, before anything is written; see `train_run`.
+
+    Raises:
+        InputError: One is missing or a folder.
+    """
+    sides = [each for each in (validation, mix) if each is not None]
+    corpora: list[Corpus] = []
+    if isinstance(text, ParallelFiles):
+        text.check()
+    elif found := [corpus for corpus in text if isinstance(corpus, Corpus)]:
+        corpora = found
+    else:
+        sides.append(text)
+    for corpus in corpora:
+        corpus.files().check()
+        sides.append((corpus.validation_source, corpus.validation_target))
+    for side in sides:
+        ParallelFiles(*side).check()
 
 
 def _check_places(
