@@ -134,19 +134,16 @@ def check_texts(
     Raises:
         InputError: One is missing or a folder.
     """
-    sides = [each for each in (validation, mix) if each is not None]
-    corpora: list[Corpus] = []
+    every = [ParallelFiles(*sides) for sides in (validation, mix) if sides is not None]
     if isinstance(text, ParallelFiles):
-        text.check()
-    elif found := [corpus for corpus in text if isinstance(corpus, Corpus)]:
-        corpora = found
+        every.append(text)
+    elif corpora := [corpus for corpus in text if isinstance(corpus, Corpus)]:
+        every += [corpus.files() for corpus in corpora]
+        every += [ParallelFiles(c.validation_source, c.validation_target) for c in corpora]
     else:
-        sides.append(text)
-    for corpus in corpora:
-        corpus.files().check()
-        sides.append((corpus.validation_source, corpus.validation_target))
-    for side in sides:
-        ParallelFiles(*side).check()
+        every.append(ParallelFiles(*text))
+    for files in every:
+        files.check()
 
 
 def _check_places(
