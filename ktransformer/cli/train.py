@@ -54,6 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of these, several corpora in YAML, each with a weight and a tag; see "
         "docs/mixtures.md",
     )
+    text_group.add_argument(
+        "--encode-ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="encode a text of more than shard_pairs pairs on a Ray cluster: auto or HOST:PORT for "
+        "one that runs, alone for one of this machine; with --ray, on that of the training",
+    )
     run_group = parser.add_argument_group("run")
     run_group.add_argument("--output", required=True, metavar="RUN", help="folder to write")
     run_group.add_argument(
@@ -177,6 +185,7 @@ def run(options: argparse.Namespace) -> None:
         address=options.ray,
         workers=options.workers or 1,
         folder=Path(options.output).absolute().parent,
+        spare_cpus=0 if options.encode_ray is None else 1,
     )
 
 
@@ -190,6 +199,8 @@ def _train_in_worker(options: argparse.Namespace, restarted: bool) -> None:
     if restarted and output.exists() and not kept.exists():
         return  # The workers were lost after the run had been written.
     settings = {**vars(options), "resume": options.resume or restarted}
+    if options.encode_ray is not None:
+        settings["encode_ray"] = "auto"  # The cluster of the worker.
     # As in `command_line`: a process of its own uses TensorFlow.
     with without_packages("tensorflow", "tensorflow_text"):
         with without_packages("sklearn", "matplotlib"):
@@ -229,6 +240,7 @@ def _train(options: argparse.Namespace) -> None:
         resume=options.resume,
         overwrite=options.overwrite,
         adapter=options.adapter,
+        encode_on=options.encode_ray,
     )
     _log.info("Wrote %s.", output)
 

@@ -46,6 +46,7 @@ def train_run(
     resume: bool = False,
     overwrite: bool = False,
     adapter: str | Path | None = None,
+    encode_on: str | None = None,
 ) -> Path:
     """Trains a run and writes it to `output`.
 
@@ -66,6 +67,7 @@ def train_run(
         overwrite: Whether to replace a run at `output` and, without `resume`, the kept state of
             another training.
         adapter: With `lora_rank`, a file to write the adapter to as well.
+        encode_on: The address of a Ray cluster that encodes streamed text, see `train`.
 
     Returns:
         The folder that was written, with symbolic links resolved.
@@ -94,7 +96,7 @@ def train_run(
                 )
             )
             with scope:
-                run = train_on(read, config, checkpoints=locked, start=start)
+                run = train_on(read, config, checkpoints=locked, start=start, encode_on=encode_on)
             if process_index() == 0:
                 save_run(_with_files(run, text), output, overwrite=overwrite)
                 if adapter is not None and run.adapter is not None:

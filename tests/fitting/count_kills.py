@@ -2,15 +2,16 @@
 
     python -m tests.fitting.count_kills [--workers 10] [--nodes 2] [--seed 1] [--epochs 20]
 
-The cluster has a head without a CPU and two nodes of one CPU each, all on this machine. Two workers
-train a tiny model. Each kill is a SIGKILL of one worker, or of a node's raylet with all that runs on
-the node, which another node replaces. It comes so many seconds after the start of the workers that
-it follows: a number drawn between 0 and the seconds of the same training by two processes that
-nobody kills. A training that ends before its kill is followed by another one. Every run must equal
-that of the two processes to the bit.
+The cluster has a head without a CPU and two nodes of one CPU each, all on this machine. Two
+workers train a tiny model. Each kill is a SIGKILL of one worker, or of a node with all that runs on
+it, which another node replaces. It comes so many seconds after the start of the workers that it
+follows: a number drawn between 0 and the seconds of the same training by two processes that nobody
+kills. A training that ends before its kill is followed by another one. Every run must equal that of
+the two processes to the bit.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import re
@@ -20,6 +21,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from ray.cluster_utils import Cluster
 
@@ -27,6 +29,7 @@ from tests.fitting.on_jax import assert_same_runs, finish, start
 from tests.fitting.test_train_on_ray import find_workers
 from tests.small_run import number_pairs, write_pairs
 
+_NODE_TRIES = 5
 _STORE = {"object_store_memory": 80 << 20}
 
 
@@ -36,12 +39,19 @@ class Nodes:
     def __init__(self) -> None:
         head = {"num_cpus": 0, "include_dashboard": False, **_STORE}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
-        self._nodes = [self.cluster.add_node(num_cpus=1, **_STORE) for _ in range(2)]
+        self._nodes = [self._add() for _ in range(2)]
+
+    def _add(self) -> Any:
+        """Adds a node; Ray gives up starting one after 30 s, which a busy machine may need."""
+        for _ in range(_NODE_TRIES):
+            with contextlib.suppress(Exception):  # Of no kind of its own.
+                return self.cluster.add_node(num_cpus=1, **_STORE)
+        raise TimeoutError("No node starts on this machine.")
 
     def replace_one(self) -> None:
         """Kills the older node and adds another."""
         self.cluster.remove_node(self._nodes.pop(0), allow_graceful=False)
-        self._nodes.append(self.cluster.add_node(num_cpus=1, **_STORE))
+        self._nodes.append(self._add())
 
 
 class Training:
