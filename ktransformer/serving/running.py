@@ -46,6 +46,7 @@ def serve_models(
     port: int = 8000,
     replicas: int = 1,
     most_replicas: int | None = None,
+    idle_seconds: float = 600.0,
     address: str | None = None,
     on_ready: Callable[[str], object] = print,
 ) -> None:
@@ -58,6 +59,7 @@ def serve_models(
         port: The port.
         replicas: Processes that translate, each with all models.
         most_replicas: As many as there may be under load; None for `replicas`.
+        idle_seconds: Seconds of a lower load after which there are fewer again.
         address: A Ray cluster to run on, such as `auto`; None for one of this machine, which ends
             with the server.
         on_ready: Called with the server's URL when it takes requests.
@@ -85,7 +87,11 @@ def serve_models(
             _wait_for_proxy(folder)
         _answer_with_retry(folder)
         application = build_application(
-            specs, options, replicas=replicas, most_replicas=most_replicas
+            specs,
+            options,
+            replicas=replicas,
+            most_replicas=most_replicas,
+            idle_seconds=idle_seconds,
         )
         try:
             serve.run(application, name=_APPLICATION, route_prefix="/")
@@ -219,7 +225,8 @@ def _proxy_settings(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         "RAY_SERVE_HAPROXY_RETRIES": "5",
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+        # Three checks that fail in a row restart the proxy.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.25",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "5",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(_DRAIN_SECONDS),
         **dict(zip(_PORTS, map(str, _free_ports(len(_PORTS))), strict=True)),
