@@ -33,6 +33,10 @@ _UNAVAILABLE = (
     b"Connection: close\r\n\r\n"
     b'{"error":"No replica answers; try again."}'
 )
+# HAProxy repeats only a request whose body it had read whole when it began to send it. Ray has no
+# setting for that, but writes this one as it is: a second line of the configuration.
+_RETRY_ON = "conn-failure empty-response\n    option http-buffer-request"
+_RETRIED_BYTES = 1 << 17  # Of a request with its headers; a larger one is not repeated.
 _PROXY_SECONDS = 60
 _LOOK_SECONDS = 0.5
 _DRAIN_SECONDS = 2  # A replica that ends takes requests so long after the proxy was told.
@@ -223,10 +227,10 @@ def _proxy_settings(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_RETRY_ON": _RETRY_ON,
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(_RETRIED_BYTES),
         "RAY_SERVE_HAPROXY_RETRIES": "5",
-        # Three checks that fail in a row restart the proxy.
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.25",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "5",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(_DRAIN_SECONDS),
         **dict(zip(_PORTS, map(str, _free_ports(len(_PORTS))), strict=True)),
