@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ktransformer.cli.options import A_PROGRAM, count, positive
+from ktransformer.cli.options import A_PROGRAM, count, nonnegative, positive
 from ktransformer.errors import InputError
 from ktransformer.serving.options import ServingOptions, read_api_keys
 
@@ -37,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-replicas", type=positive, metavar="N", help="as many as there may be under load"
+    )
+    parser.add_argument(
+        "--idle-seconds",
+        type=nonnegative,
+        default=600.0,
+        metavar="S",
+        help="seconds of a lower load after which there are fewer again",
     )
     parser.add_argument(
         "--threads",
@@ -128,6 +135,7 @@ def run(options: argparse.Namespace) -> None:
         port=options.port,
         replicas=options.replicas,
         most_replicas=options.max_replicas,
+        idle_seconds=options.idle_seconds,
         address=options.ray,
         on_ready=lambda url: print(f"Serving on {url}", flush=True),
     )

@@ -54,6 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of these, several corpora in YAML, each with a weight and a tag; see "
         "docs/mixtures.md",
     )
+    text_group.add_argument(
+        "--encode-ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="encode a text of more than shard_pairs pairs on a Ray cluster: auto or HOST:PORT for "
+        "one that runs, alone for one of this machine; with --ray, on that of the training",
+    )
     run_group = parser.add_argument_group("run")
     run_group.add_argument("--output", required=True, metavar="RUN", help="folder to write")
     run_group.add_argument(
@@ -169,12 +177,15 @@ def run(options: argparse.Namespace) -> None:
     if options.devices is not None:
         raise InputError("--devices must be left out with --ray: workers train on all they have.")
     from ktransformer.fitting.on_ray import train_on_ray
+    from ktransformer.fitting.run_folder import check_texts
 
+    check_texts(*_take_texts(options))
     train_on_ray(
         functools.partial(_train_in_worker, options),
         address=options.ray,
         workers=options.workers or 1,
         folder=Path(options.output).absolute().parent,
+        spare_cpus=0 if options.encode_ray is None else 1,
     )
 
 
@@ -188,6 +199,8 @@ def _train_in_worker(options: argparse.Namespace, restarted: bool) -> None:
     if restarted and output.exists() and not kept.exists():
         return  # The workers were lost after the run had been written.
     settings = {**vars(options), "resume": options.resume or restarted}
+    if options.encode_ray is not None:
+        settings["encode_ray"] = "auto"  # The cluster of the worker.
     # As in `command_line`: a process of its own uses TensorFlow.
     with without_packages("tensorflow", "tensorflow_text"):
         with without_packages("sklearn", "matplotlib"):
@@ -206,11 +219,7 @@ def _train(options: argparse.Namespace) -> None:
     from ktransformer.fitting.run_folder import train_run
     from ktransformer.fitting.start import FRESH, Fresh, FromRun
 
-    files = {
-        name: _take_pair(options, f"{name}source", f"{name}target")
-        for name in ("validation_", "mix_")
-    }
-    text = _open_text(options)
+    text, validation, mix = _take_texts(options)
     settings = _read_settings(options)
     beginning: Fresh | FromRun = FRESH
     if options.base is None:
@@ -222,8 +231,8 @@ def _train(options: argparse.Namespace) -> None:
         config,
         text,
         options.output,
-        validation=files["validation_"],
-        mix=files["mix_"],
+        validation=validation,
+        mix=mix,
         devices=options.devices,
         shard_weights=options.shard_weights,
         tensor_parallel=options.tensor_parallel,
@@ -231,8 +240,17 @@ def _train(options: argparse.Namespace) -> None:
         resume=options.resume,
         overwrite=options.overwrite,
         adapter=options.adapter,
+        encode_on=options.encode_ray,
     )
     _log.info("Wrote %s.", output)
+
+
+def _take_texts(options: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """Returns the files of the training text, those to validate on and those to mix in."""
+    validation, mix = (
+        _take_pair(options, f"{name}_source", f"{name}_target") for name in ("validation", "mix")
+    )
+    return _open_text(options), validation, mix
 
 
 def _open_base(options: argparse.Namespace) -> Any:

@@ -5,10 +5,7 @@ once and keeps it for the following ones. Ray runs a task again whose process or
 any node that has a CPU left.
 """
 
-import contextlib
 import functools
-import logging
-import os
 import pickle
 import time
 from collections.abc import Iterable, Iterator
@@ -18,13 +15,9 @@ from ktransformer.corpora.job import Job
 from ktransformer.corpora.report import Report
 from ktransformer.corpora.shards import Shard
 from ktransformer.corpora.worker import ShardTranslator
-from ktransformer.errors import InputError, first_line
-from ktransformer.runtime.ray_cluster import join_cluster
-from ktransformer.runtime.threads import available_cores, set_threads
+from ktransformer.runtime.ray_cluster import MAX_RETRIES, cluster_cpus, task_result
+from ktransformer.runtime.threads import set_threads
 
-MAX_RETRIES = 10
-"""Times that a shard is run again after its process or node died."""
-_STORE_BYTES = 80 << 20  # Near Ray's least: shards and reports are small.
 _LOOK_SECONDS = 5.0  # How often the number of the cluster's CPUs is asked for.
 
 
@@ -55,7 +48,7 @@ class RayExecutor:
         Raises:
             InputError: See `ShardTranslator`.
         """
-        self._get(self._run.remote(self._settings, None), "the model")
+        task_result(self._run.remote(self._settings, None), "the model")
 
     def run(self, shards: Iterable[Shard]) -> Iterator[tuple[Shard, Report]]:
         """Yields each shard with its report, as they are done.
@@ -75,37 +68,19 @@ class RayExecutor:
                     return
                 for reference in ray.wait(list(running), timeout=_LOOK_SECONDS)[0]:
                     shard = running.pop(reference)
-                    yield shard, self._get(reference, shard.place)
+                    yield shard, task_result(reference, shard.place)
         finally:
             for reference in running:
                 ray.cancel(reference)
 
     def _capacity(self) -> int:
-        import ray
-
         if self._workers is not None:
             return self._workers
         asked, cpus = self._cpus
         if time.monotonic() - asked >= _LOOK_SECONDS:
-            cpus = max(int(ray.cluster_resources().get("CPU", 1)), 1)
+            cpus = cluster_cpus()
             self._cpus = time.monotonic(), cpus
         return cpus
-
-    def _get(self, reference: Any, what: str) -> Any:
-        """Returns a task's result, or raises the error of our own code in it as it was."""
-        import ray
-
-        try:
-            return ray.get(reference)
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, (InputError, OSError, ImportError)):
-                raise error.cause from None
-            raise
-        except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
-            raise InputError(
-                f"{what}: the processes that translate it have died {MAX_RETRIES + 1} times: "
-                f"{first_line(error)}"
-            ) from error
 
 
 def run_shard(settings: bytes, shard: Shard | None) -> Report | None:
@@ -119,38 +94,3 @@ def _worker(settings: bytes) -> ShardTranslator:
     set_threads(1)
     job, output, checksums = pickle.loads(settings)
     return ShardTranslator(job, output, checksums)
-
-
-@contextlib.contextmanager
-def joined_cluster(address: str, workers: int | None = None) -> Iterator[None]:
-    """Joins a Ray cluster for the block.
-
-    Args:
-        address: `local` for one on this machine, which ends with the block; `auto` for the one
-            that runs on this machine; or `HOST:PORT` of one that this machine is a node of.
-        workers: The CPUs of a local cluster; None for those that this process may use.
-
-    Raises:
-        ImportError: Ray is not installed.
-        InputError: There is no such cluster.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Nothing is sent unasked.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise ImportError(
-            'Ray is not installed: pip install "ktransformer[ray]", on every node.'
-        ) from error
-    if ray.is_initialized():  # By the program that calls us, which also ends it.
-        yield
-        return
-    options: dict[str, Any] = {}
-    if address == "local":
-        options |= {"num_cpus": workers or available_cores(), "include_dashboard": False}
-        options["object_store_memory"] = _STORE_BYTES
-    join_cluster(address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    try:
-        yield
-    finally:
-        ray.shutdown()

@@ -97,7 +97,8 @@ def translate_corpus(
         if ray is None:
             executor: Executor = LocalExecutor(job, output, checksums, workers)
         else:
-            from ktransformer.corpora.on_ray import RayExecutor, joined_cluster
+            from ktransformer.corpora.on_ray import RayExecutor
+            from ktransformer.runtime.ray_cluster import joined_cluster
 
             stack.enter_context(joined_cluster(ray, workers))
             executor = RayExecutor(job, output, checksums, workers)

@@ -6,8 +6,10 @@ from ktransformer.files.outputs import (
     check_folder,
     check_new_file,
     check_new_folder,
+    make_folder,
     new_file,
     new_folder,
+    remove_empty,
     resolve,
 )
 from ktransformer.files.private_folder import remove_leavings
@@ -18,10 +20,12 @@ __all__ = [
     "check_new_file",
     "check_new_folder",
     "json_text",
+    "make_folder",
     "name_entries",
     "new_file",
     "new_folder",
     "readable_size",
+    "remove_empty",
     "remove_leavings",
     "resolve",
     "size_on_disk",

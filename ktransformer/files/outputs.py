@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ktransformer.errors import InputError
@@ -108,6 +108,20 @@ def check_folder(path: str | Path) -> None:
         InputError: They cannot.
     """
     _check_parent(Path(path) / "file")
+
+
+def make_folder(path: Path) -> list[Path]:
+    """Creates a folder and its missing parents; returns those that it created, innermost first."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders in their order, except those that hold something."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def resolve(path: str | Path) -> Path:

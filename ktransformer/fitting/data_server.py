@@ -31,8 +31,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
             if name:
                 answer = (True, getattr(data, name)(*arguments))
             else:
-                read, config, folder, reuse, devices = arguments
-                data = TrainingData(read, config, folder, reuse=reuse, devices=devices)
+                data = TrainingData(*arguments[0], **arguments[1])
                 answer = (True, None)
         except (InputError, OSError, ImportError, MemoryError) as error:
             answer = (False, error)

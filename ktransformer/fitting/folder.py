@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ktransformer.errors import InputError
-from ktransformer.files import FolderKind, name_entries, remove_leavings, resolve
+from ktransformer.files import (
+    FolderKind,
+    make_folder,
+    name_entries,
+    remove_empty,
+    remove_leavings,
+    resolve,
+)
 from ktransformer.saving.array_file import is_array_file
 
 STATE = "training.npz"  # The state of the training, in its folder.
@@ -55,7 +62,9 @@ def check_unused(folder: str | Path) -> None:
 def lock_checkpoints(
     folder: str | Path | LockedFolder, *, unused: bool = False
 ) -> Iterator[LockedFolder]:
-    """Creates a training's folder if it is missing, and locks it; at the end removes it if empty.
+    """Creates a training's folder if it is missing, and locks it.
+
+    At the end the folder is removed if it is empty, and so are the parents that were created.
 
     Args:
         folder: The folder; one that is locked already is yielded as it is.
@@ -71,11 +80,21 @@ def lock_checkpoints(
         yield folder
         return
     folder = resolve(folder)
+    parents = make_folder(folder.parent)
+    try:
+        with _locked(folder):
+            if unused:
+                check_unused(folder)
+            yield LockedFolder(folder)
+    finally:
+        remove_empty(parents)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     descriptor = _lock(folder)
     try:
-        if unused:
-            check_unused(folder)
-        yield LockedFolder(folder)
+        yield
     finally:
         if descriptor is None or _is_at(descriptor, folder):
             with contextlib.suppress(OSError):  # Something is in it.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ktransformer.errors import InputError
+from ktransformer.files import make_folder, remove_empty
 from ktransformer.runtime.process_environment import process_environment
 from ktransformer.runtime.ray_cluster import join_cluster
 
@@ -44,6 +45,7 @@ def train_on_ray(
     address: str,
     workers: int,
     folder: str | Path,
+    spare_cpus: int = 0,
     max_failures: int = 100,
 ) -> None:
     """Runs a training on JAX in worker processes of a Ray cluster.
@@ -60,6 +62,7 @@ def train_on_ray(
         workers: The number of workers, at least 1.
         folder: A folder that all workers see; Ray's own files are in a new one within it, which is
             removed at the end.
+        spare_cpus: CPUs of the cluster that the workers must leave to tasks of `train`.
         max_failures: How often workers may be lost.
 
     Raises:
@@ -78,11 +81,11 @@ def train_on_ray(
     started = not ray.is_initialized()
     if started:
         join_cluster(address)
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    made = make_folder(Path(folder))
     scratch = tempfile.mkdtemp(prefix=".ray.", dir=folder)
     try:
-        _check_resources(ray.cluster_resources(), workers)
         gpus = ray.cluster_resources().get("GPU", 0) >= workers
+        _check_resources(ray.cluster_resources(), workers, 0 if gpus else workers, spare_cpus)
         # On the driver's node: another one may be lost.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         kind: Any = ray.remote(_Story)
@@ -121,14 +124,23 @@ def train_on_ray(
         if started:
             ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
+        remove_empty(made)
 
 
-def _check_resources(resources: dict[str, float], workers: int) -> None:
+def _check_resources(
+    resources: dict[str, float], workers: int, taken_cpus: int, spare_cpus: int
+) -> None:
     available = max(resources.get("CPU", 0), resources.get("GPU", 0))
     if available < workers:
         raise InputError(
             f"--workers must be at most the CPUs or GPUs of the cluster, {available:.0f} here; got "
             f"{workers}."
+        )
+    cpus = resources.get("CPU", 0)
+    if cpus < taken_cpus + spare_cpus:
+        raise InputError(
+            "--workers must leave a CPU of the cluster to --encode-ray; got "
+            f"{workers} of {cpus:.0f}."
         )
 
 
@@ -149,6 +161,8 @@ def _work(settings: dict[str, Any]) -> None:
         return
     os.chdir(settings["folder"])
     os.environ.update(process_environment(rank, count, address))
+    # For `auto` in a process of this one.
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     try:
         settings["train"](earlier > 0)
     except InputError as error:

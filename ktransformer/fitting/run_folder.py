@@ -46,6 +46,7 @@ def train_run(
     resume: bool = False,
     overwrite: bool = False,
     adapter: str | Path | None = None,
+    encode_on: str | None = None,
 ) -> Path:
     """Trains a run and writes it to `output`.
 
@@ -66,6 +67,7 @@ def train_run(
         overwrite: Whether to replace a run at `output` and, without `resume`, the kept state of
             another training.
         adapter: With `lora_rank`, a file to write the adapter to as well.
+        encode_on: The address of a Ray cluster that encodes streamed text, see `train`.
 
     Returns:
         The folder that was written, with symbolic links resolved.
@@ -85,6 +87,7 @@ def train_run(
         read = functools.partial(_read_texts, text, validation, mix, config.data)
         start = Resume(beginning) if resume else beginning
         scope = _share_devices(devices, shard_weights, tensor_parallel)
+        agree(lambda: check_texts(text, validation, mix))
         saved = False
         try:
             locked = agree(
@@ -93,7 +96,7 @@ def train_run(
                 )
             )
             with scope:
-                run = train_on(read, config, checkpoints=locked, start=start)
+                run = train_on(read, config, checkpoints=locked, start=start, encode_on=encode_on)
             if process_index() == 0:
                 save_run(_with_files(run, text), output, overwrite=overwrite)
                 if adapter is not None and run.adapter is not None:
@@ -121,6 +124,28 @@ def _with_files(run: Run, text: tuple[Paths, Paths] | ParallelFiles | Sequence[C
     names = dict.fromkeys(Path(path).name for paths in sides for path in paths)
     data = {"files": ", ".join(names), **run.origin.data}
     return dataclasses.replace(run, origin=dataclasses.replace(run.origin, data=data))
+
+
+def check_texts(
+    text: tuple[Paths, Paths] | ParallelFiles | Sequence[Corpus],
+    validation: tuple[Paths, Paths] | None = None,
+    mix: tuple[Paths, Paths] | None = None,
+) -> None:
+    """Checks that the files of a training are there, before anything is written; see `train_run`.
+
+    Raises:
+        InputError: One is missing or a folder.
+    """
+    every = [ParallelFiles(*sides) for sides in (validation, mix) if sides is not None]
+    if isinstance(text, ParallelFiles):
+        every.append(text)
+    elif corpora := [corpus for corpus in text if isinstance(corpus, Corpus)]:
+        every += [corpus.files() for corpus in corpora]
+        every += [ParallelFiles(c.validation_source, c.validation_target) for c in corpora]
+    else:
+        every.append(ParallelFiles(*text))
+    for files in every:
+        files.check()
 
 
 def _check_places(

@@ -95,7 +95,7 @@ class DistantBleu(ValidationCallback):
 
 @contextlib.contextmanager
 def open_data(
-    read: "Callable[[], Texts]", config: Config, folder: Path, *, reuse: bool, devices: int
+    read: "Callable[[], Texts]", config: Config, folder: Path, **options: Any
 ) -> Iterator[DistantData]:
     """Opens the data of a training in a process of its own, which ends with the block.
 
@@ -107,7 +107,7 @@ def open_data(
     process = agree(_check_tensorflow) or (_start() if process_index() == 0 else None)
     try:
         data = DistantData(process)
-        data.call("", read, config, folder, reuse, devices)
+        data.call("", (read, config, folder), options)
         yield data
     finally:
         if process is not None:

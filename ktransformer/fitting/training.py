@@ -52,6 +52,7 @@ def train(
     start: Start = FRESH,
     mix: ParallelText | ParallelFiles | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    encode_on: str | None = None,
 ) -> Run:
     """Trains a Transformer on parallel text.
 
@@ -75,6 +76,8 @@ def train(
             `shard_pairs` pairs a sample of so many. It stands for a `Mixture` of `text` and `mix`
             with the weights 1 - `mix_share` and `mix_share`.
         callbacks: Further Keras callbacks.
+        encode_on: The address of a Ray cluster that encodes streamed text: `local`, `auto` or
+            `HOST:PORT`; None for this process. It changes no bit of the training.
 
     Returns:
         The run, its weights averaged over the last epochs; with `patience` set, over those up to
@@ -98,7 +101,14 @@ def train(
     read = functools.partial(_texts, mixture, validation)
     with contextlib.ExitStack() as stack:
         locked = agree(lambda: stack.enter_context(lock_checkpoints(checkpoints)))
-        return train_on(read, config, checkpoints=locked, start=start, callbacks=callbacks)
+        return train_on(
+            read,
+            config,
+            checkpoints=locked,
+            start=start,
+            callbacks=callbacks,
+            encode_on=encode_on,
+        )
 
 
 def add_mix(mixture: Mixture, mix: ParallelText | ParallelFiles, data: DataConfig) -> Mixture:
@@ -123,6 +133,7 @@ def train_on(
     checkpoints: LockedFolder,
     start: Start = FRESH,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    encode_on: str | None = None,
 ) -> Run:
     """Trains as `train` does, on texts that are read where they are encoded.
 
@@ -134,6 +145,7 @@ def train_on(
         checkpoints: The locked folder.
         start: As `train`.
         callbacks: As `train`.
+        encode_on: As `train`.
 
     Raises:
         InputError: As `train`.
@@ -151,7 +163,7 @@ def train_on(
     if not resume:
         agree(lambda: check_removable(folder))
     keras.utils.set_random_seed(config.training.seed)
-    with _open_data(read, config, folder, reuse=resume) as data:
+    with _open_data(read, config, folder, reuse=resume, encode_on=encode_on) as data:
         fingerprint, dropped = data.describe()
         fingerprint = {**fingerprint, "start": beginning.fingerprint()}
         state = open_state(folder, config, fingerprint, resume=resume)
@@ -214,15 +226,15 @@ def _boards(folder: str, batches: "EpochBatches", bleu: Any) -> list[keras.callb
 
 
 def _open_data(
-    read: "Callable[[], Texts]", config: Config, folder: Path, *, reuse: bool
+    read: "Callable[[], Texts]", config: Config, folder: Path, **options: Any
 ) -> "contextlib.AbstractContextManager[TrainingData | DistantData]":
     """Opens the data of a training where TensorFlow may run."""
+    options["devices"] = count_devices()
     if keras.backend.backend() == "tensorflow":
         from ktransformer.fitting.training_data import TrainingData
 
-        data = TrainingData(read, config, folder, reuse=reuse, devices=count_devices())
-        return contextlib.nullcontext(data)
-    return open_data(read, config, folder, reuse=reuse, devices=count_devices())
+        return contextlib.nullcontext(TrainingData(read, config, folder, **options))
+    return open_data(read, config, folder, **options)
 
 
 def _check(config: Config) -> None:

@@ -51,6 +51,7 @@ class TrainingData:
         folder: The training's folder; streamed text is written there, encoded.
         reuse: Whether to reuse encoded text that is there.
         devices: How many devices share every batch.
+        encode_on: See `StreamedText`.
 
     Attributes:
         fingerprint: The digests of the texts and their weights, by name.
@@ -68,6 +69,7 @@ class TrainingData:
         *,
         reuse: bool,
         devices: int = 1,
+        encode_on: str | None = None,
     ) -> None:
         mixture, self._validation = read()
         if self._validation is None and config.training.patience is not None:
@@ -75,7 +77,9 @@ class TrainingData:
         text, *others = mixture.texts
         self._text: InMemoryText | StreamedText
         if isinstance(text, ParallelFiles):
-            self._text = StreamedText(text, config, folder, reuse=reuse, devices=devices)
+            self._text = StreamedText(
+                text, config, folder, reuse=reuse, devices=devices, encode_on=encode_on
+            )
         else:
             self._text = InMemoryText(text, config, devices=devices)
         self._mixed = [MixedText(other, config) for other in others]

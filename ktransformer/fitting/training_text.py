@@ -1,5 +1,6 @@
 """Training text, in memory or streamed from files, and how it is encoded."""
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -24,6 +25,7 @@ from ktransformer.fitting.pair_batches import (
     make_batches,
 )
 from ktransformer.fitting.vocabulary import Tokenizers, choose_vocabulary, train_tokenizers
+from ktransformer.runtime.ray_cluster import joined_cluster, map_on_cluster
 from ktransformer.tasks.span_copier import use_symbols
 from ktransformer.text import (
     MixedBatches,
@@ -38,6 +40,7 @@ from ktransformer.text import (
 )
 from ktransformer.text.batches import EpochBatches
 from ktransformer.text.corpus import interleave
+from ktransformer.text.shards import BlockMap
 from ktransformer.text.span_symbols import COPIED_BY_DEFAULT
 
 _log = logging.getLogger(__name__)
@@ -109,6 +112,8 @@ class StreamedText:
         reuse: Whether to reuse encoded text that is there, whole and of the same text and
             settings.
         devices: How many devices share every batch.
+        encode_on: The address of a Ray cluster that encodes the text, see `joined_cluster`; None
+            for this process. The shards are the same.
 
     Attributes:
         fingerprint: The digest of the text and the size of its shards, by name.
@@ -128,6 +133,7 @@ class StreamedText:
         *,
         reuse: bool,
         devices: int = 1,
+        encode_on: str | None = None,
     ) -> None:
         data = config.data
         for name in ("subword_alpha", "copy_share"):
@@ -140,6 +146,7 @@ class StreamedText:
             files = files.cleaned(cleaning_of(config))
         self._files, self.config = files, config
         self._checkpoints, self._reuse, self._devices = checkpoints, reuse, devices
+        self._encode_on = encode_on
         self._survey = survey_files(
             files, sample_pairs=data.shard_pairs, bound=length_bound(config)
         )
@@ -214,7 +221,12 @@ class StreamedText:
     def _write(self, path: Path, tokenizers: Tokenizers, about: dict[str, Any]) -> None:
         survey, config = self._survey, self.config
         _log.info("Encoding %s pairs into %s.", f"{survey.pairs:,}", path)
-        with new_folder(path) as folder:
+        with contextlib.ExitStack() as stack:
+            map_blocks: BlockMap = map
+            if self._encode_on is not None:
+                stack.enter_context(joined_cluster(self._encode_on))
+                map_blocks = map_on_cluster
+            folder = stack.enter_context(new_folder(path))
             write_shards(
                 folder,
                 tokenizers[0],
@@ -227,6 +239,7 @@ class StreamedText:
                 target_tokenizer=tokenizers[1],
                 on_block=_log_progress(survey.pairs),
                 weighted=survey.weighted,
+                map_blocks=map_blocks,
             )
 
 

@@ -44,6 +44,7 @@ def build_application(
     *,
     replicas: int = 1,
     most_replicas: int | None = None,
+    idle_seconds: float = 600.0,
     **deployment: Any,
 ) -> serve.Application:
     """Makes an application that `ray.serve.run` starts, or that others bind into their own.
@@ -53,6 +54,7 @@ def build_application(
         options: The limits; None for the defaults.
         replicas: Replicas, of `options.threads` cores each.
         most_replicas: Replicas to which Ray adds and removes them by the load; None for no change.
+        idle_seconds: Seconds of a lower load after which Ray removes replicas.
         **deployment: Further options of `ray.serve.deployment`.
 
     Example:
@@ -68,6 +70,7 @@ def build_application(
                 "min_replicas": replicas,
                 "max_replicas": most_replicas,
                 "target_ongoing_requests": 16 * options.threads,
+                "downscale_delay_s": idle_seconds,
             }
         }
     others = {

@@ -33,6 +33,10 @@ _UNAVAILABLE = (
     b"Connection: close\r\n\r\n"
     b'{"error":"No replica answers; try again."}'
 )
+# HAProxy repeats only a request whose body it had read whole when it began to send it. Ray has no
+# setting for that, but writes this one as it is: a second line of the configuration.
+_RETRY_ON = "conn-failure empty-response\n    option http-buffer-request"
+_RETRIED_BYTES = 1 << 17  # Of a request with its headers; a larger one is not repeated.
 _PROXY_SECONDS = 60
 _LOOK_SECONDS = 0.5
 _DRAIN_SECONDS = 2  # A replica that ends takes requests so long after the proxy was told.
@@ -46,6 +50,7 @@ def serve_models(
     port: int = 8000,
     replicas: int = 1,
     most_replicas: int | None = None,
+    idle_seconds: float = 600.0,
     address: str | None = None,
     on_ready: Callable[[str], object] = print,
 ) -> None:
@@ -58,6 +63,7 @@ def serve_models(
         port: The port.
         replicas: Processes that translate, each with all models.
         most_replicas: As many as there may be under load; None for `replicas`.
+        idle_seconds: Seconds of a lower load after which there are fewer again.
         address: A Ray cluster to run on, such as `auto`; None for one of this machine, which ends
             with the server.
         on_ready: Called with the server's URL when it takes requests.
@@ -85,7 +91,11 @@ def serve_models(
             _wait_for_proxy(folder)
         _answer_with_retry(folder)
         application = build_application(
-            specs, options, replicas=replicas, most_replicas=most_replicas
+            specs,
+            options,
+            replicas=replicas,
+            most_replicas=most_replicas,
+            idle_seconds=idle_seconds,
         )
         try:
             serve.run(application, name=_APPLICATION, route_prefix="/")
@@ -217,7 +227,8 @@ def _proxy_settings(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_RETRY_ON": _RETRY_ON,
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(_RETRIED_BYTES),
         "RAY_SERVE_HAPROXY_RETRIES": "5",
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "5",

@@ -3,8 +3,11 @@
 import codecs
 import copy
 import dataclasses
+import errno
 import gzip
 import itertools
+import os
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -176,6 +179,20 @@ class ParallelFiles:
         files = copy.copy(self)
         files._cleaning = cleaning
         return files
+
+    def check(self) -> None:
+        """Checks that there are files, without reading them.
+
+        Raises:
+            InputError: One is missing or a folder.
+        """
+        for path in (*self.source_paths, *self.target_paths):
+            try:
+                is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+            except OSError as error:
+                raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+            if is_folder:
+                raise InputError(f"Cannot read {path}: {os.strerror(errno.EISDIR)}.")
 
     def blocks(self, max_pairs: int | None) -> Iterator[ParallelText]:
         """Reads the pairs in order, in blocks that are all that is held.

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from ktransformer.errors import InputError
 from ktransformer.text.batches import Batch, EpochBatches, TokenBatches
 from ktransformer.text.buckets import Buckets, JoinedIds
-from ktransformer.text.corpus import ParallelFiles
+from ktransformer.text.corpus import ParallelFiles, ParallelText
 from ktransformer.text.line_limits import LengthBound, cut_line
 from ktransformer.text.special_ids import SpecialIds
 
@@ -62,6 +62,70 @@ class _ShardFiles:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class EncodedBlock:
+    """A block of pairs, encoded.
+
+    Attributes:
+        sides: The ids of the sources and of the targets, in the type of the shards.
+        fits: Boolean `[N]`, whether a pair is short enough.
+        weights: Float `[N]`, the weights of the pairs.
+    """
+
+    sides: tuple[JoinedIds, JoinedIds]
+    fits: np.ndarray
+    weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.fits)
+
+
+class _BlockEncoder:
+    """Encodes blocks of pairs; see `write_shards`. Another process may do it: it can be pickled."""
+
+    def __init__(
+        self,
+        tokenizers: "tuple[Tokenizer, Tokenizer]",
+        max_length: int,
+        bound: LengthBound | None,
+        kind: np.dtype,
+    ) -> None:
+        self._tokenizers, self._max_length = tokenizers, max_length
+        self._bound, self._kind = bound, kind
+
+    def __call__(self, block: ParallelText) -> EncodedBlock:
+        source, target = (
+            _encode(tokenizer, lines, self._max_length)
+            for tokenizer, lines in zip(
+                self._tokenizers, (block.sources, block.targets), strict=True
+            )
+        )
+        fits = np.maximum(source.lengths, target.lengths) <= self._max_length
+        if self._bound is not None:
+            texts = zip(block.sources, block.targets, strict=True)
+            fits &= [not self._bound.excludes(*pair) for pair in texts]
+        sides = tuple(JoinedIds(s.flat.astype(self._kind), s.starts) for s in (source, target))
+        return EncodedBlock(
+            (sides[0], sides[1]), fits, np.array(block.weights or [1.0] * len(block))
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        source, target = self._tokenizers
+        models = source.model, None if target is source else target.model
+        return _open_encoder, (models, self._max_length, self._bound, self._kind)
+
+
+def _open_encoder(models: tuple[bytes, bytes | None], *settings: Any) -> _BlockEncoder:
+    from ktransformer.text.tokenizer import Tokenizer
+
+    source = Tokenizer(models[0])
+    target = source if models[1] is None else Tokenizer(models[1])
+    return _BlockEncoder((source, target), *settings)
+
+
+BlockMap = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+
+
 def write_shards(
     folder: str | Path,
     tokenizer: "Tokenizer",
@@ -75,6 +139,7 @@ def write_shards(
     on_block: Callable[[int], None] = lambda done: None,
     target_tokenizer: "Tokenizer | None" = None,
     weighted: bool = False,
+    map_blocks: BlockMap = map,
 ) -> None:
     """Encodes parallel text and deals its pairs out to shards, in constant memory.
 
@@ -95,6 +160,9 @@ def write_shards(
         on_block: Called after each block with the number of pairs read so far.
         target_tokenizer: Encodes the target; None for one tokenizer of both sides.
         weighted: Whether to write the weights of the pairs (see `survey_files`).
+        map_blocks: Maps the encoding over blocks of pairs in their order, as `map` does; with
+            `runtime.ray_cluster.map_on_cluster` the processes of a Ray cluster encode. The shards
+            are the same, byte for byte.
 
     Raises:
         InputError: The folder is not empty, no pair is short enough, the text has another number
@@ -112,24 +180,17 @@ def write_shards(
     random = np.random.default_rng(0)
     done = too_long = 0
     # A multiple of the number of shards: so all are as large, give or take one pair.
-    for block in files.blocks(-(-_BLOCK_PAIRS // count) * count):
-        if not block:  # The last lines had an empty side.
-            continue
-        sides = (
-            _encode(tokenizer, block.sources, max_length),
-            _encode(target_tokenizer, block.targets, max_length),
-        )
-        fits = np.maximum(*(side.lengths for side in sides)) <= max_length
-        if bound is not None:
-            texts = zip(block.sources, block.targets, strict=True)
-            fits &= [not bound.excludes(*pair) for pair in texts]
+    blocks = files.blocks(-(-_BLOCK_PAIRS // count) * count)
+    encoder = _BlockEncoder((tokenizer, target_tokenizer), max_length, bound, kind)
+    # Without those of lines with an empty side alone.
+    for block in map_blocks(encoder, (block for block in blocks if block)):
+        sides, fits = block.sides, block.fits
         rounds = np.tile(np.arange(count), (-(-len(block) // count), 1))
         places = random.permuted(rounds, axis=1).ravel()[: len(block)]
-        weights = np.array(block.weights or [1.0] * len(block))
         for number, shard in enumerate(shards):
             rows = np.flatnonzero(fits & (places == number))
             if len(rows):
-                shard.append((sides[0].take(rows), sides[1].take(rows)), kind, weights[rows])
+                shard.append((sides[0].take(rows), sides[1].take(rows)), kind, block.weights[rows])
         done += len(block)
         too_long += int((~fits).sum())
         on_block(done)

@@ -101,6 +101,29 @@ def test_a_source_that_is_not_there_leaves_the_state_of_a_training_that_was_cut(
     assert kept.exists()
 
 
+@pytest.mark.parametrize("option", ["--source", "--validation-source", "--mix-source", "--pairs"])
+def test_a_text_that_is_not_there_leaves_no_folder(option, data_folder, tmp_path, capsys):
+    source, target = data_folder / "test.source", data_folder / "test.target"
+    files = {"--source": source, "--target": target, option: tmp_path / "typo"}
+    if option == "--pairs":
+        files = {option: tmp_path / "typo"}
+    if option not in ("--source", "--pairs"):
+        files[option.replace("source", "target")] = target
+    words = [word for each in files.items() for word in each]
+    sentence = refusal(capsys, "train", *words, "--output", tmp_path / "runs" / "new" / "run")
+    assert f"Cannot read {tmp_path / 'typo'}: No such file or directory." in sentence
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_text_that_is_broken_leaves_no_folder(data_folder, tmp_path, capsys):
+    (tmp_path / "broken").write_bytes(b"\xff\n")
+    arguments = train_arguments(
+        tmp_path / "broken", data_folder / "test.target", tmp_path / "runs" / "new" / "run"
+    )
+    assert "broken, line 1, is not valid UTF-8" in refusal(capsys, *arguments)
+    assert [path.name for path in tmp_path.iterdir()] == ["broken"]
+
+
 def test_a_folder_for_tensorboard_that_cannot_be_made_is_refused(data_folder, tmp_path, capsys):
     (tmp_path / "file").touch()
     sides = data_folder / "test.source", data_folder / "test.target"

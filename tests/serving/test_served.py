@@ -94,6 +94,19 @@ def test_all_goes_on_when_a_replica_is_killed_and_what_was_taken_is_answered(mod
         assert children(process, "ServeReplica") == []
 
 
+def test_replicas_come_under_load_and_go_after_it(model, expected):
+    arguments = (f"en-de={model}", "--max-replicas", 2, "--threads", 1, "--idle-seconds", 5)
+    with served(*arguments) as (process, address):
+        assert len(children(process, "ServeReplica")) == 1
+        with Callers(address, 40, TEXT, expected) as callers:
+            wait_for(lambda: len(children(process, "ServeReplica")) == 2, 300)
+            before = callers.counts[200]
+            wait_for(lambda: callers.counts[200] > before + 100)
+        with Callers(address, 1, TEXT, expected) as caller:
+            wait_for(lambda: len(children(process, "ServeReplica")) == 1, 300)
+        assert set(callers.counts + caller.counts) == {200}
+
+
 def test_the_server_comes_back_when_all_replicas_and_the_proxy_are_killed(model, expected):
     fields = {"q": TEXT, "source": "en", "target": "de"}
     with served(f"en-de={model}") as (process, address):

@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,19 @@ def test_every_pair_that_is_short_enough_is_in_one_shard(shards, tokenizer):
     assert sorted(pair for shard in shard_pairs(shards) for pair in shard) == sorted(kept)
     assert shards.pairs == len(kept)
     assert shards.too_long == len(PAIRS) - len(kept) > 0
+
+
+def test_blocks_that_another_process_could_encode_give_the_same_shards(tmp_path, tokenizer, files):
+    def in_another(encode, blocks):
+        return map(pickle.loads(pickle.dumps(encode)), blocks)
+
+    write(tmp_path / "here", tokenizer, files)
+    write(tmp_path / "there", tokenizer, files, map_blocks=in_another)
+    found = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("here", "there")
+    ]
+    assert found[0] == found[1]
 
 
 def test_no_shard_has_more_pairs_than_allowed_and_all_are_about_as_large(shards):
