@@ -19,9 +19,9 @@ test: .venv/ready export/web/node_modules/ready
 # The README as it stands, recipes from end to end, kills, JAX, XLA, bfloat16, several devices,
 # the clients.
 test-long: .venv/ready export/web/node_modules/ready
-	$(PYTEST) -m long
+	$(PYTEST) -m "long and not longest"
 
-# Not part of .ci/run: a training that is killed ten times.
+# Not part of .ci/run: a training that is killed ten times, replicas that come and go with the load.
 test-longest: .venv/ready
 	$(PYTEST) -m longest
 

@@ -94,6 +94,7 @@ def test_all_goes_on_when_a_replica_is_killed_and_what_was_taken_is_answered(mod
         assert children(process, "ServeReplica") == []
 
 
+@pytest.mark.longest
 def test_replicas_come_under_load_and_go_after_it(model, expected):
     arguments = (f"en-de={model}", "--max-replicas", 2, "--threads", 1, "--idle-seconds", 5)
     with served(*arguments) as (process, address):
