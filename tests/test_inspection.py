@@ -123,7 +123,7 @@ def test_a_backend_that_jupyter_names_and_that_is_not_installed_is_in_no_drawing
         "from ktransformer.drawing.canvas import new_figure, plain_text, to_png\n"
         "with plain_text('it'):\n    print(to_png(new_figure(1, 1, 'it'))[1:4])\n"
     )
-    environment = {**os.environ, "MPLBACKEND": "module://no_such_package.backend_inline"}
+    environment = {**os.environ, "MPLBACKEND": "module://ipympl.backend_nbagg"}
     result = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )

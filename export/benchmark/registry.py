@@ -111,7 +111,8 @@ ENGINES: dict[str, EngineSpec] = {
 
 # What a cell's ratios compare: the fastest of the first names with the fastest of the others.
 # One batch at a time, as many threads on both sides; int8 in whatever mode is each one's best.
-# The first `PRODUCT` of them are of one export each, as a user gets it.
+# The first `PRODUCT` of them are of one export each, as a user gets it, but for the rule against
+# loops, which no peer has.
 PRODUCT = 4
 _OURS = ("saved-model", "saved-model-compiled", "lite-float32", "lite-float32-split")
 _BEST_INT8 = ("ct2-int8-2x1", "ct2-int8-1t")

@@ -146,7 +146,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     defaults = CompilationConfig()
     for name, what in (
-        ("batch_sizes", "texts in one of the two parts of a batch"),
+        ("batch_sizes", "texts in a batch of fewer than 8, or in each half of a larger one"),
         ("lengths", "tokens of the longest text"),
     ):
         compiling.add_argument(
@@ -195,13 +195,14 @@ def _check_options(options: argparse.Namespace) -> None:
 def _to_saved_model(options: argparse.Namespace, batching: BatchingConfig | None) -> "Path":
     from ktransformer.exporting import export_saved_model
 
+    compilation = _compilation(options)
     task = _load_task(options)
     return export_saved_model(
         task,
         options.output,
         signatures=options.signatures,
         batching=batching,
-        compilation=_compilation(options),
+        compilation=compilation,
         **_labels(options, task),
     )
 
@@ -304,6 +305,8 @@ def _compilation(options: argparse.Namespace) -> CompilationConfig | None:
         name: tuple(value) for name, value in settings.items() if value is not None
     }
     if options.compile:
+        if options.shortlist is not None:
+            raise InputError("--shortlist does not go with --compile: its size varies.")
         return CompilationConfig(**given)
     if given:
         raise InputError("--compile-batch-sizes and --compile-lengths go with --compile.")

@@ -17,6 +17,7 @@ HELP = "serve translators over HTTP"
 EXAMPLE = """\
 ktransformer serve en-de=en-de.tflite --port 8000
 curl localhost:8000/translate -d q='A dog runs.' -d source=en -d target=de"""
+_IDLE_SECONDS = 600.0
 _LABELLED = re.compile(r"(\w+)-(\w+)(?::([^=/]+))?=(.+)", re.DOTALL)
 
 
@@ -41,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idle-seconds",
         type=nonnegative,
-        default=600.0,
         metavar="S",
-        help="seconds of a lower load after which there are fewer again",
+        help="with --max-replicas: seconds of low load before some end (default: "
+        f"{_IDLE_SECONDS:g})",
     )
     parser.add_argument(
         "--threads",
@@ -113,6 +114,8 @@ def run(options: argparse.Namespace) -> None:
     """Serves until SIGTERM or Ctrl-C."""
     if importlib.util.find_spec("ray") is None:
         raise InputError('serve needs Ray: pip install "ktransformer[ray]".')
+    if options.idle_seconds is not None and options.max_replicas is None:
+        raise InputError("--idle-seconds goes with --max-replicas.")
     from ktransformer.engines import available_cores
     from ktransformer.serving import serve_models
 
@@ -135,7 +138,7 @@ def run(options: argparse.Namespace) -> None:
         port=options.port,
         replicas=options.replicas,
         most_replicas=options.max_replicas,
-        idle_seconds=options.idle_seconds,
+        idle_seconds=_IDLE_SECONDS if options.idle_seconds is None else options.idle_seconds,
         address=options.ray,
         on_ready=lambda url: print(f"Serving on {url}", flush=True),
     )

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 from ktransformer.config.checks import check, check_choice, check_integers, check_range
 from ktransformer.config.yaml_file import read_yaml
 from ktransformer.errors import InputError, brief, did_you_mean
+from ktransformer.numbers import to_integer
 
 _NULL = ("none", "null")
 CLEANING_RULES = ("identical", "script", "ratio", "digits", "duplicates")
@@ -367,28 +368,26 @@ class CompilationConfig:
     """In which shapes XLA compiles the searches of an export.
 
     A batch of texts is padded to the smallest shape that has room for it; one of `LEAST_SPLIT`
-    texts and more is first split into `parts`, which run side by side. What has room in no shape
-    is searched without XLA.
+    texts and more is first split into `parts`, which run side by side. A batch that fits no shape
+    runs without XLA.
     """
 
     LEAST_SPLIT: ClassVar[int] = 8
 
-    batch_sizes: tuple[int, ...] = (1, 4, 8, 32)
-    """Texts in a part."""
+    batch_sizes: tuple[int, ...] = (1, 4, 8, 16, 32)
+    """Texts in a batch that is not split, or in each of its parts."""
     lengths: tuple[int, ...] = (32, 64)
     """Tokens of the longest text, the end token included."""
     parts: int = 2
-    """Parts of a batch."""
+    """Parts of a batch that is split."""
 
     def __post_init__(self) -> None:
         for name in ("batch_sizes", "lengths"):
             sizes = getattr(self, name)
-            check(
-                all(isinstance(size, int) and size > 0 for size in sizes) and bool(sizes),
-                f"{name} must be integers above 0, at least one",
-                **{name: sizes},
-            )
-            object.__setattr__(self, name, tuple(sorted(set(sizes))))
+            several = isinstance(sizes, Iterable) and not isinstance(sizes, str) and any(sizes)
+            check(several, f"{name} must be some integers above 0", **{name: sizes})
+            numbers = {to_integer(name, size, least=1) for size in sizes}
+            object.__setattr__(self, name, tuple(sorted(numbers)))
         check_range(self, "parts", least=1)
 
     @property

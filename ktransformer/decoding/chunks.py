@@ -17,7 +17,8 @@ def run_steps(model: SearchModel, beam_size: int, sentences: Any, advance: Advan
     Args:
         model: Predicts the next tokens.
         beam_size: K, hypotheses per sentence.
-        sentences: Named tuple of tensors `[B, ...]`, among them `done`, boolean `[B]`.
+        sentences: Named tuple of tensors `[B, ...]`, among them `done`, boolean `[B]`, and, for a
+            search in stages, `limits`, int32 `[B]`, and `positions`, int32 `[B, T]`.
         advance: Runs one step of the search.
 
     Returns:

@@ -28,14 +28,13 @@ def _import_matplotlib() -> Any:
     """Imports Matplotlib, whatever backend the environment names: none is needed for a file.
 
     Jupyter names one to all that a notebook starts, also to a command of another environment,
-    in which it may be missing.
+    in which it may be missing. (An import that has failed for it cannot be repeated.)
     """
-    try:
-        import matplotlib
-    except ValueError:
-        if os.environ.pop("MPLBACKEND", None) is None:
-            raise
-        import matplotlib
+    kind, _, module = os.environ.get("MPLBACKEND", "").partition("module://")
+    if not kind and module and importlib.util.find_spec(module.partition(".")[0]) is None:
+        del os.environ["MPLBACKEND"]
+    import matplotlib
+
     return matplotlib
 
 

@@ -49,7 +49,8 @@ def check_decoding(
         model: A `Transformer`, a `CausalLanguageModel` or a subclass; built here if it is not yet.
         tolerance: How far logits may lie apart, as a share of the greatest of them; None for the
             one of `TOLERANCES` for the model's dtype.
-        columns: Whether steps for some ids alone are compared as well, which a shortlist takes.
+        columns: Whether steps for some ids alone are compared as well, which a shortlist and a
+            compiled search take.
         seed: The same seed draws the same ids.
 
     Returns:

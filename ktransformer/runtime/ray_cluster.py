@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import functools
+import importlib.util
 import logging
 import os
 import pickle
@@ -16,7 +17,7 @@ from ktransformer.runtime.threads import available_cores, set_threads
 MAX_RETRIES = 10
 """Times that a task is run again after its process or node died."""
 _ANSWER_SECONDS = 10
-_STORE_BYTES = 80 << 20  # Near Ray's least: what tasks get and return is small.
+_STORE_BYTES = 80 << 20  # Near Ray's least; beyond it Ray uses the disk.
 _AHEAD = 2  # Items on the cluster for each worker, so that none waits for the next one.
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,6 +57,18 @@ def _check_that_something_listens(address: str) -> None:
         raise InputError(f"Cannot join Ray at {address}: {first_line(error)}") from error
 
 
+def check_cluster(address: str) -> None:
+    """Tells early what `joined_cluster` would tell at once.
+
+    Raises:
+        ImportError: Ray is not installed.
+        InputError: Nothing listens at the address.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ImportError('Ray is not installed: pip install "ktransformer[ray]", on every node.')
+    _check_that_something_listens(address)
+
+
 @contextlib.contextmanager
 def joined_cluster(address: str, workers: int | None = None) -> Iterator[None]:
     """Joins a Ray cluster for the block, for tasks of one CPU each.
@@ -71,12 +84,9 @@ def joined_cluster(address: str, workers: int | None = None) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Nothing is sent unasked.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise ImportError(
-            'Ray is not installed: pip install "ktransformer[ray]", on every node.'
-        ) from error
+    check_cluster(address)
+    import ray
+
     if ray.is_initialized():  # By the program that calls us, which also ends it.
         yield
         return
@@ -126,7 +136,7 @@ def map_on_cluster(
 
 
 def _result_of(number: int, reference: Any) -> Any:
-    return task_result(reference, f"block {number}")
+    return task_result(reference, f"item {number}")
 
 
 def _apply(function: bytes, item: Any) -> Any:
@@ -135,6 +145,7 @@ def _apply(function: bytes, item: Any) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def _unpickled(function: bytes) -> Any:
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # A training on the same node may have them.
     with contextlib.suppress(RuntimeError):  # An earlier function has run on TensorFlow.
         set_threads(1)
     return pickle.loads(function)

@@ -38,6 +38,8 @@ def search_in_shapes(
     Returns:
         The hypotheses of the B sources.
     """
+    is_token = source != pad_id
+    source = source[:, : tf.reduce_max(tf.where(is_token, tf.range(tf.shape(source)[1]) + 1, 0))]
     in_shape = graph_function(compiled, input_signature=[_SOURCE], jit_compile=True)
     rows, length = tf.unstack(tf.shape(source))
     longest = tf.reduce_max(tf.concat([limits, [1]], axis=0))  # Of an empty batch, too.

@@ -293,6 +293,10 @@ class Task(tf.Module, abc.ABC):
             raise TypeError(f"A {type(self).__name__} has no settings; got {', '.join(settings)}.")
         return self
 
+    compilation: CompilationConfig | None = None
+    COMPILED: ClassVar[frozenset[str]] = frozenset()
+    """The signatures whose searches `with_compilation` compiles."""
+
     @property
     def search_variables(self) -> tuple[tf.Variable, ...]:
         """Variables beside the model's that a search reads."""

@@ -121,7 +121,8 @@ class StagedSearch(TransformerSearch):
         model: The model.
         source: Int32 `[B, S]`.
         longest: Int32 scalar that follows from the shape of `source`: the most tokens of a target.
-        columns: The whole output projection, as `output_columns` gives it.
+        columns: The whole output projection, as `output_columns` gives it; None for the
+            model's own.
     """
 
     def __init__(

@@ -142,6 +142,7 @@ class Translator(SearchTask):
         *sorted(LITE_ON_REQUEST),
     )
     RAGGED = frozenset({"document", "sentences"})
+    COMPILED = frozenset({"serving_default", "beam", "ids", "document"})
     SAVED_MODEL_ON_REQUEST = frozenset({"controlled", "terms"})
     OPTIONAL_FILES = (TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
@@ -158,7 +159,7 @@ class Translator(SearchTask):
     term_bonuses = TERM_BONUSES
     translate_with_terms = translate_with_terms
     compilation: CompilationConfig | None = None
-    output_columns: Any = ()
+    output_columns: Any = None
     choose_next = graph_function(choose_next, reduce_retracing=True)
 
     def __init__(
@@ -337,7 +338,7 @@ class Translator(SearchTask):
         """
         texts, copied = self._take_out(texts)
         source, truncated = self._encode(texts)
-        outputs = self._to_texts(self.find(source, self.decoding.beam_size), copied)
+        outputs = self._to_texts(self.run_search(source, self.decoding.beam_size), copied)
         return {**outputs, "truncated": truncated}
 
     @graph_method(
@@ -506,7 +507,7 @@ class Translator(SearchTask):
         over `max_source_length` are cut there and ended, as texts are. Ids that the model does
         not have are refused; within a graph and in an export they are not looked at: there, a
         negative id counts from the vocabulary's end, and one beyond it is an error or, on a GPU, a
-        vector of zeros.
+        vector of zeros; compiled, it is the last one.
 
         Returns:
             `ids`, int32 `[B, T]`, ended and padded; `score`, float32 `[B]`; `truncated`, int32
@@ -616,11 +617,16 @@ class Translator(SearchTask):
 
     @graph_method(input_signature=[_IDS])
     def _find_best(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Runs `find` for one hypothesis: a graph that several signatures share."""
-        return self.find(source)._asdict()
+        """Finds one hypothesis of each source: a graph that several signatures share."""
+        return self._search_in_shapes(source, 1)._asdict()
 
-    def find(self, source: tf.Tensor, n_best: int = 1) -> Hypotheses:
-        """Runs `search`, compiled by XLA in the shapes of `compilation`."""
+    def run_search(self, source: tf.Tensor, n_best: int) -> Hypotheses:
+        """Runs `search`, compiled by XLA where there is a `compilation`."""
+        if n_best == 1:
+            return Hypotheses(**self._find_best(source))
+        return self._search_in_shapes(source, n_best)
+
+    def _search_in_shapes(self, source: tf.Tensor, n_best: int) -> Hypotheses:
         if self.compilation is None:
             return self.search(source, n_best)
         return search_in_shapes(
@@ -638,6 +644,8 @@ class Translator(SearchTask):
             special = self.tokenizer.special_ids
             try:
                 self._find_best([[special.unknown, special.end]])
+            except tf.errors.ResourceExhaustedError:
+                raise
             except tf.errors.OpError as error:
                 raise InputError(why_not_compiled(error)) from error
 
@@ -645,22 +653,24 @@ class Translator(SearchTask):
         if self.shortlist is not None:
             raise InputError("XLA does not compile a search with a shortlist.")
         translator = self.with_parts()
-        translator.compilation = compilation
-        # A copy, because a product with the embeddings, the other way round, takes up to 4 times
-        # as long: XLA packs them at every step.
-        columns = self.model.output_columns(tf.range(self.model.vocabulary_size))
-        translator.output_columns = tf.nest.map_structure(
-            lambda tensor: tf.Variable(tensor, trainable=False), columns
-        )
+        lengths = (min(length, self.max_source_length) for length in compilation.lengths)
+        translator.compilation = dataclasses.replace(compilation, lengths=tuple(lengths))
+        if self.model.has_plain_logits():
+            # A copy, because a product with the embeddings, the other way round, takes up to 4
+            # times as long: XLA packs them at every step.
+            columns = self.model.output_columns(tf.range(self.model.vocabulary_size))
+            translator.output_columns = tf.nest.map_structure(
+                lambda tensor: tf.Variable(tensor, trainable=False), columns
+            )
         return translator
 
     @property
     def reads_columns(self) -> bool:
-        return self.shortlist is not None or self.compilation is not None
+        return self.shortlist is not None or self.output_columns is not None
 
     @property
     def search_variables(self) -> tuple[tf.Variable, ...]:
-        return tuple(tf.nest.flatten(self.output_columns))
+        return () if self.output_columns is None else tuple(tf.nest.flatten(self.output_columns))
 
     def find_rules(self, decoding: Any = None, source: tf.Tensor | None = None) -> tuple[Rule, ...]:
         """Returns the rules of the settings, or of other settings, and those of the translator.

@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from ray.cluster_utils import Cluster
 
 from tests.fitting.on_jax import assert_same_runs, finish, start
@@ -100,6 +101,8 @@ def train_killed(training: Training, nodes: Nodes, kills: list[str], seconds: fl
             time.sleep(0.05)
         if not training.runs():
             return
+        if not all(map(psutil.pid_exists, workers)):  # The training is about to end.
+            continue
         kind = kills.pop()
         if kind == "node":
             nodes.replace_one()

@@ -12,6 +12,8 @@ from ktransformer.errors import InputError, check_unicode, did_you_mean, first_l
 from ktransformer.exporting.saved_model.batching import join_requests, takes_texts_alone
 from ktransformer.exporting.saved_model.opened import DESCRIPTION, numbers_taken
 from ktransformer.exporting.saved_model.warmup_requests import (
+    Request,
+    compiled_requests,
     warmup_requests,
     write_warmup,
 )
@@ -21,6 +23,7 @@ from ktransformer.saving.weights import check_weights
 from ktransformer.tasks.graph_function import to_tf_functions
 from ktransformer.tasks.registry import with_article
 from ktransformer.tasks.task import Task, check_task
+from ktransformer.text import BaseTokenizer
 
 
 def export_saved_model(
@@ -52,9 +55,9 @@ def export_saved_model(
             them; None for all but those of `SAVED_MODEL_ON_REQUEST`.
         batching: How the signatures that take texts join the texts of concurrent requests; None
             for every request by itself.
-        compilation: In which shapes XLA compiles the searches of `serving_default`, `beam` and
-            `ids`, some seconds each when the first request of that shape comes; `warmup` sends
-            one of each. None for searches without XLA.
+        compilation: In which shapes XLA compiles the searches of the task's `COMPILED` signatures,
+            some seconds each when the first request of that shape comes; `warmup` sends one of
+            each. None for searches without XLA.
         **labels: More for the description: a translator's `source_label` and `target_label`.
 
     Returns:
@@ -63,8 +66,9 @@ def export_saved_model(
     Raises:
         TypeError: `task` is no `Task`, as a model is.
         InputError: `path` is a file or not UTF-8, a signature is unknown, `batching` is for a model
-            that takes no texts or for a translator with a shortlist, `compilation` for another task
-            than a translator or one with a shortlist, a translator's model decodes
+            that takes no texts or for a translator with a shortlist, `compilation` is for a task
+            that is no translator, for a translator with a shortlist, or for a search with an
+            operation that XLA lacks, a translator's model decodes
             otherwise than it is trained (`check_decoding`), or the model is not built or holds
             weights that are infinite or NaN.
     """
@@ -76,7 +80,7 @@ def export_saved_model(
         raise InputError(f"{path} is a file; a folder was to be written there.")
     if compilation is not None:
         task = task.with_compilation(compilation)
-        labels = {**labels, "compilation": compilation}
+        labels = {**labels, "compilation": task.compilation}
     target = path / str(max(numbers_taken(path), default=0) + 1)
     chosen = _choose(task, signatures)
     of_texts = _of_texts(task, chosen)
@@ -98,9 +102,7 @@ def export_saved_model(
     with new_folder(target) as folder:
         write_saved_model(_saved(task), folder, chosen)
         if task.tokenizer is not None:
-            write_warmup(
-                warmup_requests(_choose(task, tuple(chosen)), task.tokenizer, compilation), folder
-            )
+            write_warmup(_requests(task, tuple(chosen), task.tokenizer), folder)
         whole = dataclasses.replace(description, files=folder_checksums(folder))
         (folder / DESCRIPTION).write_bytes(seal(whole.to_json().encode()))
     return target
@@ -118,6 +120,20 @@ def _choose(task: Task, names: Sequence[str] | None) -> dict[str, Any]:
             f"got {names!r}." + did_you_mean(next(iter(unknown), ""), tuple(known))
         )
     return {name: function for name, function in known.items() if name in names}
+
+
+def _requests(task: Task, names: tuple[str, ...], tokenizer: BaseTokenizer) -> list[Request]:
+    """Returns what a server runs before its first user comes."""
+    signatures = _choose(task, names)
+    if task.compilation is None:
+        return warmup_requests(signatures, tokenizer)
+    names_compiled = task.COMPILED - task.RAGGED
+    compiled = {name: each for name, each in signatures.items() if name in names_compiled}
+    others = {name: each for name, each in signatures.items() if name not in compiled}
+    return [
+        *warmup_requests(others, tokenizer),
+        *compiled_requests(compiled, tokenizer, task.compilation),
+    ]
 
 
 def _of_texts(task: Task, signatures: dict[str, Any]) -> dict[str, Any]:

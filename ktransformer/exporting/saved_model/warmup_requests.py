@@ -7,7 +7,8 @@ with their numbers in TensorFlow Serving's `prediction_log.proto`, `predict.prot
 `model.proto`.
 """
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +23,7 @@ from ktransformer.tasks.written_texts import spread_ids
 from ktransformer.text import BaseTokenizer
 
 _FILE = Path("assets.extra") / "tf_serving_warmup_requests"
-_BATCH_SIZES: tuple[int, ...] = (1, 4, 16)
-_LENGTHS: tuple[int, ...] = (5, 20)
+_BATCH_SIZES, _LENGTHS = (1, 4, 16), (5, 20)
 
 
 # The fields in use of three files of TensorFlow Serving, as a schema of protobuf. The names of
@@ -87,39 +87,49 @@ class Request(NamedTuple):
     inputs: dict[str, np.ndarray]
 
 
-def warmup_requests(
-    signatures: Mapping[str, Any],
-    tokenizer: BaseTokenizer,
-    compilation: CompilationConfig | None = None,
-) -> list[Request]:
-    """Makes requests of 1, 4 and 16 texts of about 5 and 20 tokens, or one of each compiled shape.
+def warmup_requests(signatures: Mapping[str, Any], tokenizer: BaseTokenizer) -> list[Request]:
+    """Makes requests of 1, 4 and 16 texts of about 5 and 20 tokens.
 
     Args:
         signatures: `tf.function`s with an input signature, by name. Requests are made of those
             that take texts `[B]` and, beside them, nothing but scalars, which are 1; not of those
             with inputs of another number than B.
         tokenizer: Makes the texts, of pieces from all over the vocabulary.
-        compilation: The shapes; None for none.
 
     Returns:
         The requests, the smallest first.
     """
+    texts = [_text(tokenizer, length) for length in _LENGTHS]
+    return _make_requests(signatures, texts, _BATCH_SIZES)
+
+
+def compiled_requests(
+    signatures: Mapping[str, Any], tokenizer: BaseTokenizer, compilation: CompilationConfig
+) -> list[Request]:
+    """Makes a request of each shape in which XLA compiles the signatures; see `warmup_requests`."""
+    texts = []
+    for shorter, length in itertools.pairwise((0, *compilation.lengths)):
+        several = [_text(tokenizer, count) for count in range(length, 0, -1)]
+        counts = tokenizer.encode(tf.constant(several)).row_lengths().numpy()
+        # One token less than there is room for, because a tag or a language may come first.
+        fitting = [i for i, count in enumerate(counts) if shorter < count < max(length, 2)]
+        texts += [several[i] for i in fitting[:1]]
+    return _make_requests(signatures, texts, compilation.request_sizes)
+
+
+def _make_requests(
+    signatures: Mapping[str, Any], texts: Sequence[bytes], batch_sizes: Sequence[int]
+) -> list[Request]:
     requests = []
-    batch_sizes, lengths = _BATCH_SIZES, _LENGTHS
-    if compilation is not None:
-        batch_sizes = compilation.request_sizes
-        # Texts that come back with some tokens more than they were made of still fit.
-        lengths = tuple(max(length * 3 // 4, 1) for length in compilation.lengths)
-    for length in lengths:
-        text = _text(tokenizer, length)
+    for text in texts:
         for size in batch_sizes:
-            texts = np.array([text] * size, dtype=object)
+            batch = np.array([text] * size, dtype=object)
             for name, function in signatures.items():
                 specs = function.input_signature
                 if any(spec.name in UNBATCHED for spec in specs):
                     continue
                 if all(is_texts(spec) or _is_number(spec) for spec in specs):
-                    inputs = {spec.name: _input(spec, texts) for spec in specs}
+                    inputs = {spec.name: _input(spec, batch) for spec in specs}
                     requests.append(Request(name, inputs))
     return requests
 

@@ -8,11 +8,12 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from ktransformer.cli import main
-from ktransformer.config import CompilationConfig
+from ktransformer.config import BatchingConfig, CompilationConfig
 from ktransformer.decoding import Rule
 from ktransformer.errors import InputError
 from ktransformer.exporting import SavedModel, export_saved_model
 from ktransformer.exporting.saved_model.warmup_requests import read_warmup
+from ktransformer.models import Transformer
 from ktransformer.tasks import Shortlist, Translator
 from tests.run_command import refusal
 from tests.small_models import small_classifier
@@ -64,7 +65,7 @@ def test_texts_are_those_of_the_plain_search(name, request, tmp_path):
 def test_shapes_of_outputs_do_not_show_the_padding(greedy, tmp_path):
     model = SavedModel(export_saved_model(greedy, tmp_path, compilation=SHAPES))
     for size in (1, 3, 8):
-        source = greedy.to_ids(tf.constant(TEXTS[:size]))
+        source = tf.pad(greedy.to_ids(tf.constant(TEXTS[:size])), [[0, 0], [0, 9]])
         found, expected = model.run("ids", source=source.numpy()), greedy.ids(source)
         assert found["ids"].shape == expected["ids"].shape
         assert found["ids"].tolist() == expected["ids"].numpy().tolist()
@@ -81,19 +82,83 @@ def test_texts_without_a_token_and_texts_that_are_cut(greedy, tmp_path):
 
 
 def test_one_request_of_each_shape_is_stored(greedy, tmp_path):
-    shapes = CompilationConfig(batch_sizes=(1, 4, 10), lengths=(8, 16))
+    shapes = CompilationConfig(batch_sizes=(1, 4, 10), lengths=(8, 12, 16))
     path = export_saved_model(greedy, tmp_path, compilation=shapes)
-    found = set()
-    for request in read_warmup(path):
-        if request.signature == "serving_default":
-            rows, length = greedy.to_ids(tf.constant(request.inputs["texts"])).shape
-            found.add((rows, min(each for each in shapes.lengths if each >= length)))
+    found = {"serving_default": set(), "beam": set(), "score": set()}
+    for signature, inputs in read_warmup(path):
+        if signature in found:
+            rows, length = greedy.to_ids(tf.constant(next(iter(inputs.values())))).shape
+            found[signature].add((rows, next(each for each in (8, 12, 16, 99) if each >= length)))
     # Twenty are split into two parts of ten.
-    assert found == {(rows, length) for rows in (1, 4, 20) for length in shapes.lengths}
+    every = {(rows, length) for rows in (1, 4, 20) for length in shapes.lengths}
+    assert found["serving_default"] == found["beam"] == every
+    assert {rows for rows, _ in found["score"]} == {1, 4, 16}  # It is not compiled.
 
 
-@pytest.mark.parametrize("options", [{"tie_embeddings": False}, {"output_bias": True}])
-def test_other_output_projections(options, tmp_path):
+def test_shapes_are_no_longer_than_the_models_texts(greedy, tmp_path):
+    shapes = CompilationConfig(batch_sizes=(2,), lengths=(16, 64, 128))
+    path = export_saved_model(greedy, tmp_path, compilation=shapes)
+    model = SavedModel(path)
+    assert model.description.compilation.lengths == (16, greedy.max_source_length)
+    texts = ["one " * 60, "two"]
+    found = model.run("serving_default", texts=np.array(texts, dtype=object))
+    expected = greedy.translate_texts(texts)
+    assert found["text"].astype(str).tolist() == strings(expected["text"])
+    assert found["truncated"].tolist() == [True, False]
+
+
+def test_targets_of_every_stage(tmp_path):
+    translator = with_decoding(drawn_translator(max_length=70), beam_size=2, max_length_ratio=9.0)
+    shapes = CompilationConfig(batch_sizes=(4,), lengths=(16,))
+    path = export_saved_model(
+        translator, tmp_path, signatures=["serving_default"], compilation=shapes
+    )
+    found = SavedModel(path).run("serving_default", texts=np.array(TEXTS[:4], dtype=object))
+    expected = translator.translate_texts(TEXTS[:4])
+    assert max(len(text.split()) for text in strings(expected["text"])) > 48
+    assert found["text"].astype(str).tolist() == strings(expected["text"])
+
+
+def test_other_signatures_and_joined_requests(greedy, tmp_path):
+    shapes = CompilationConfig(batch_sizes=(2, 4), lengths=(16,))
+    joined = BatchingConfig(max_texts=4)
+    path = export_saved_model(greedy, tmp_path, compilation=shapes, batching=joined)
+    model = SavedModel(path)
+    texts = np.array(TEXTS[:5], dtype=object)
+    for signature in ("serving_default", "document"):
+        found = model.run(signature, texts=texts)
+        expected = greedy.saved_model_signatures()[signature](tf.constant(TEXTS[:5]))
+        assert found["text"].astype(str).tolist() == strings(expected["text"])
+
+
+class Capped(Transformer):
+    """Has logits of its own, which no product with a table gives."""
+
+    def _project(self, hidden):
+        return 3.0 * tf.tanh(super()._project(hidden))
+
+
+def test_a_model_with_logits_of_its_own(tmp_path):
+    translator = with_decoding(drawn_translator(model_class=Capped), beam_size=1)
+    shapes = CompilationConfig(batch_sizes=(4,), lengths=(16,))
+    path = export_saved_model(
+        translator, tmp_path, signatures=["serving_default"], compilation=shapes
+    )
+    found = SavedModel(path).run("serving_default", texts=np.array(TEXTS[:3], dtype=object))
+    expected = translator.translate_texts(TEXTS[:3])
+    assert found["text"].astype(str).tolist() == strings(expected["text"])
+    np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tie_embeddings": False, "positions": "rotary"},
+        {"output_bias": True, "num_kv_heads": 2, "positions": "relative"},
+        {"source_vocabulary_size": True},
+    ],
+)
+def test_other_models(options, tmp_path):
     translator = with_decoding(drawn_translator(**options), beam_size=1)
     shapes = CompilationConfig(batch_sizes=(4,), lengths=(16,))
     path = export_saved_model(
@@ -130,7 +195,9 @@ def test_a_rule_that_xla_cannot_compile_is_refused_before_anything_is_written(gr
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("bad", [{"lengths": ()}, {"batch_sizes": (0, 4)}, {"parts": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"lengths": ()}, {"lengths": 32}, {"batch_sizes": (0, 4)}, {"parts": 0}]
+)
 def test_settings_are_checked(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         CompilationConfig(**bad)
@@ -141,6 +208,7 @@ def test_the_command_compiles(run_folder, tmp_path, capfd):
     export = ["export", run_folder, "--output", tmp_path / "model"]
     message = refusal(capfd, *export, "--compile-lengths", 8)
     assert "--compile" in message
+    assert "--shortlist" in refusal(capfd, *export, "--compile", "--shortlist", "no", "file")
     assert "--format saved_model" in refusal(capfd, *export, "--format", "tflite", "--compile")
     shapes = ["--compile-batch-sizes", "2", "--compile-lengths", "8", "16"]
     arguments = [*map(str, export), "--signatures", "serving_default", "--compile", *shapes]
