@@ -26,7 +26,7 @@ import psutil
 from ray.cluster_utils import Cluster
 
 from tests.fitting.on_jax import assert_same_runs, finish, start
-from tests.fitting.test_train_on_ray import find_workers
+from tests.fitting.ray_workers import find_workers
 from tests.small_run import number_pairs, write_pairs
 
 _NODE_TRIES = 5

@@ -159,7 +159,7 @@ def test_a_model_with_logits_of_its_own(tmp_path):
     ],
 )
 def test_other_models(options, tmp_path):
-    translator = with_decoding(drawn_translator(**options), beam_size=1)
+    translator = drawn_translator(**options).with_settings(beam_size=1)
     shapes = CompilationConfig(batch_sizes=(4,), lengths=(16,))
     path = export_saved_model(
         translator, tmp_path, signatures=["serving_default"], compilation=shapes
