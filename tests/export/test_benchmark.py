@@ -136,6 +136,16 @@ def test_our_engines_produce_the_tokens_of_the_model(work, translator, data_fold
 
 
 @pytest.mark.long
+def test_a_profile_of_a_compiled_search_says_where_its_time_goes(work):
+    profile = "export.benchmark.profile_compiled"
+    result = program(profile, work / decoding.TRAINED, "--batch", 4, "--rounds", 1)
+    assert result.returncode == 0, result.stderr
+    kinds = [line[:16].strip() for line in result.stdout.splitlines()]
+    assert {"matrix products", "top-k and sorts"} <= set(kinds)
+    assert program(profile, "nowhere").returncode == 2
+
+
+@pytest.mark.long
 def test_the_page_has_a_line_for_each_engine(work):
     page = (work / "results.md").read_text()
     assert page.count("\n| ours, .tflite float32, 2 batches in flight | ") == 2
