@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import pickle
+import random
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -94,11 +95,13 @@ def joined_cluster(address: str, workers: int | None = None) -> Iterator[None]:
     if address == "local":
         options |= {"num_cpus": workers or available_cores(), "include_dashboard": False}
         options["object_store_memory"] = _STORE_BYTES
+    chance = random.getstate()  # Ray draws from it; a training's weights are drawn from it later.
     join_cluster(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     try:
         yield
     finally:
         ray.shutdown()
+        random.setstate(chance)
 
 
 def map_on_cluster(

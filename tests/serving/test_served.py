@@ -144,6 +144,8 @@ def test_a_new_number_is_served_by_every_replica_with_no_failed_request(model, e
 
 def test_what_cannot_be_served_is_told_in_a_sentence(capsys, lite_file, tmp_path):
     assert "no such file" in refusal(capsys, "serve", tmp_path / "nothing")
+    idle = refusal(capsys, "serve", lite_file, "--idle-seconds", 5)
+    assert idle == "ktransformer: --idle-seconds goes with --max-replicas."
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(lite_file.read_bytes()[:1000])
     assert "broken.tflite" in refusal(capsys, "serve", f"en-de={broken}")

@@ -6,9 +6,11 @@ import pytest
 
 from ktransformer.errors import InputError
 from ktransformer.runtime.ray_cluster import joined_cluster, map_on_cluster
+from ktransformer.saving.run import load_run
 from ktransformer.text import ParallelFiles, Shards, Tokenizer, shards, write_shards
 from ktransformer.text.line_limits import LengthBound
-from tests.small_run import number_pairs, write_pairs
+from tests.run_command import command
+from tests.small_run import number_pairs, train_arguments, write_pairs
 
 pytestmark = pytest.mark.long
 PAIRS = number_pairs(1000, seed=3)
@@ -109,3 +111,15 @@ def test_the_loss_of_a_node_changes_no_byte(cluster, write):
         found = write("ray", map_blocks=map_on_cluster, on_block=lose_a_node)
     assert lost
     assert found == write("single")
+
+
+def test_the_command_trains_the_same_model_where_a_cluster_encodes(tmp_path):
+    files = write_pairs(tmp_path, "text", PAIRS)
+    small = ("epochs=1", "shard_pairs=300", "average_checkpoints=1", "bleu_sentences=0")
+    settings = [word for setting in small for word in ("--set", setting)]
+    for name, options in (("alone", ()), ("cluster", ("--encode-ray",))):
+        result = command(*train_arguments(*files, tmp_path / name, *settings, *options))
+        assert result.returncode == 0, result.stderr
+    alone, cluster = (load_run(tmp_path / name).model for name in ("alone", "cluster"))
+    for first, second in zip(alone.weights, cluster.weights, strict=True):
+        assert first.numpy().tobytes() == second.numpy().tobytes()
