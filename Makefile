@@ -21,7 +21,7 @@ test: .venv/ready export/web/node_modules/ready
 test-long: .venv/ready export/web/node_modules/ready
 	$(PYTEST) -m "long and not longest"
 
-# Not part of .ci/run: a training that is killed ten times, replicas that come and go with the load.
+# Not part of .ci/run: a training that is killed ten times, replicas that come and go, more of Ray.
 test-longest: .venv/ready
 	$(PYTEST) -m longest
 

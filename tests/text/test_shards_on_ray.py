@@ -80,6 +80,7 @@ def _length(text):
     return len(text)
 
 
+@pytest.mark.longest
 def test_items_are_taken_only_a_few_ahead_of_the_results(cluster):
     taken = []
 
@@ -94,6 +95,7 @@ def test_items_are_taken_only_a_few_ahead_of_the_results(cluster):
             assert len(taken) - done <= 4
 
 
+@pytest.mark.longest
 def test_an_error_of_the_input_is_told_as_it_was(cluster):
     with joined_cluster(cluster.address), pytest.raises(InputError, match=r"^Line 5 is broken\.$"):
         list(map_on_cluster(_length, ["a", "broken"]))
