@@ -398,7 +398,7 @@ class Task(tf.Module, abc.ABC):
         Args:
             export: The export's description: only its `signatures` are returned, and inputs are
                 prepared for its `batch_size`.
-            form: `SavedModel` or `tflite`.
+            form: `SavedModel`, `tflite`, `CTranslate2`, ...
 
         Returns:
             A check for each signature that can be compared, `serving_default` first.
