@@ -81,7 +81,7 @@ def test_two_devices_have_the_losses_of_one_where_pairs_have_weights(tmp_path):
 @pytest.mark.long
 def test_two_devices_train_the_model_of_one(runs):
     one, two = (logits(run.model) for run in runs)
-    np.testing.assert_allclose(two, one, atol=1e-4)
+    np.testing.assert_allclose(two, one, atol=1e-3)  # Sums in another order, in every update.
 
 
 _ON_TWO = """

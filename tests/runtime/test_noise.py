@@ -127,10 +127,7 @@ def test_exports_from_python_are_quiet_too(run_folder, tmp_path):
 @pytest.mark.long
 def test_a_call_that_comes_too_late_says_so():
     result = python(
-        "import tensorflow\n"
-        "import ktransformer\n"
-        "ktransformer.quiet()\n"
-        "ktransformer.quiet()\n"
+        "import tensorflow\nimport ktransformer\nktransformer.quiet()\nktransformer.quiet()\n"
     )
     assert result.stderr.count("UserWarning: ktransformer.quiet() must be called before") == 1
 
