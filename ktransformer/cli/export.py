@@ -141,8 +141,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     compiling.add_argument(
         "--compile",
         action="store_true",
-        help="let XLA compile the searches, for a few shapes to which batches are padded: several "
-        "times as fast, after some seconds for each shape when it first comes (default: no)",
+        help="let XLA compile the searches, for a few shapes to which batches are padded: faster, "
+        "most of all in small batches, after some seconds for each shape when it first comes "
+        "(default: no)",
     )
     defaults = CompilationConfig()
     for name, what in (

@@ -656,8 +656,7 @@ class Translator(SearchTask):
         lengths = (min(length, self.max_source_length) for length in compilation.lengths)
         translator.compilation = dataclasses.replace(compilation, lengths=tuple(lengths))
         if self.model.has_plain_logits():
-            # A copy, because a product with the embeddings, the other way round, takes up to 4
-            # times as long: XLA packs them at every step.
+            # A copy, because XLA would pack the embeddings, the other way round, at every step.
             columns = self.model.output_columns(tf.range(self.model.vocabulary_size))
             translator.output_columns = tf.nest.map_structure(
                 lambda tensor: tf.Variable(tensor, trainable=False), columns
