@@ -24,7 +24,10 @@ STATE = "training.npz"  # The state of the training, in its folder.
 SHARDS = "shards"  # The folder of encoded text, beside it.
 SHARDS_KIND = FolderKind(
     "a folder of encoded text",
-    (r"index\.json", r"(target_)?tokenizer\.model", r"\d{5,}\.(source|target)\.(ids|lengths)"),
+    (
+        *(r"index\.json", r"(target_)?tokenizer\.model"),
+        *(r"\d{5,}\.(source|target)\.(ids|lengths)", r"\d{5,}\.weights"),
+    ),
 )
 _ARRAYS = re.compile(r"training\.npz|epoch-\d{4,}\.npz")
 _LEAVING = re.compile(r"\.(training\.npz|epoch-\d{4,}\.npz|shards)\.[a-z0-9_]{8}\.(new|old)")

@@ -7,10 +7,10 @@ import keras
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.fitting import Resume, train
+from ktransformer.fitting import Resume, remove_checkpoints, train
 from ktransformer.fitting.training_text import InMemoryText, StreamedText
 from ktransformer.saving.run import load_run
-from ktransformer.text import ParallelFiles
+from ktransformer.text import PairFiles, ParallelFiles
 from tests.fitting.small_training import EVERY_UPDATE, TEXT, assert_same, small, start
 from tests.run_command import command, refusal
 from tests.small_run import number_pairs, train_arguments, write_pairs
@@ -47,6 +47,16 @@ def test_shards_are_taken_again_only_where_they_are_whole_and_the_same(files, tm
         before = written(tmp_path / "c")
         encode(**settings)
         assert written(tmp_path / "c") != before
+
+
+def test_shards_with_weights_are_removed_like_others(tmp_path):
+    lines = zip(TEXT.sources, TEXT.targets, (1, 2) * 12, strict=True)
+    (tmp_path / "t.tsv").write_text("".join("{}\t{}\t{}\n".format(*line) for line in lines))
+    text = PairFiles(tmp_path / "t.tsv")
+    StreamedText(text, small(shard_pairs=5), tmp_path / "c", reuse=False).encode()
+    assert (tmp_path / "c" / "shards" / "00000.weights").exists()
+    remove_checkpoints(tmp_path / "c")
+    assert not (tmp_path / "c").exists()
 
 
 def test_the_same_settings_are_chosen_for_streamed_text_as_for_text_in_memory(files, tmp_path):
