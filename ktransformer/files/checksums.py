@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ktransformer.errors import InputError
+from ktransformer.files.contents import json_text
 
 KEY = "sha256"
 UNSEALED = "0" * 64  # Stands for a description's own checksum while that is computed.
@@ -20,7 +21,7 @@ _FIELD = re.compile(rb'"sha256": "([0-9a-f]{64})"')
 
 def description_text(fields: dict[str, Any]) -> str:
     """Returns a description as JSON, with a placeholder for its own checksum; see `seal`."""
-    return json.dumps({**fields, KEY: UNSEALED}, indent=2, ensure_ascii=False) + "\n"
+    return json_text({**fields, KEY: UNSEALED})
 
 
 def seal(content: bytes, start: int = 0) -> bytes:

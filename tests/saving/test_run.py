@@ -304,6 +304,15 @@ def test_a_registered_subclass_loads(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_metric_that_is_not_finite_is_null_in_the_description(whole):
+    def fail(constant):
+        pytest.fail(f"{constant} is no JSON")
+
+    described = json.loads((whole / "model.json").read_text(), parse_constant=fail)
+    assert described["history"] == {"loss": [2.0, None]}
+    assert load_run(whole).history == {"loss": [2.0, None]}
+
+
 @pytest.mark.parametrize("value", [None, np.nan, np.inf])
 def test_a_model_that_is_not_built_or_not_finite_is_not_written(value, tmp_path):
     run = small_run()
