@@ -58,7 +58,7 @@ def read_api_keys(path: str | Path) -> tuple[str, ...]:
         InputError: The file is not UTF-8, or has no key, so that it would let everybody in.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8.") from error
     keys = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))

@@ -280,6 +280,11 @@ def test_a_key_is_asked_for(spec, tmp_path):
         assert ask(f"{address}/translate", form + b"&api_key=first", **kind).status == 200
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
+    (tmp_path / "keys").write_text("first\nsecond\n", encoding="utf-8-sig")
+    assert read_api_keys(tmp_path / "keys") == ("first", "second")
+
+
 def test_a_file_without_a_key_is_refused(tmp_path):
     file = tmp_path / "keys"
     file.write_text("# nothing\n")
