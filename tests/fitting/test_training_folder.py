@@ -1,6 +1,7 @@
 """The folder of a training: who holds it, and when what was in it goes."""
 
 import fcntl
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,10 @@ from ktransformer.cli import main
 from ktransformer.errors import InputError
 from ktransformer.fitting import Resume, lock_checkpoints, remove_checkpoints, train
 from ktransformer.fitting import run_folder as training_of_runs
+from ktransformer.fitting.training_text import StreamedText
+from ktransformer.text import PairFiles
 from tests.fitting.small_training import TEXT, small
+from tests.format_page import check_files
 from tests.run_command import refusal
 from tests.small_run import train_arguments
 
@@ -109,6 +113,17 @@ def test_a_training_that_does_not_go_on_removes_what_was_kept(tmp_path):
         np.savez(tmp_path / name, np.arange(3))
     train(small(epochs=1), TEXT, checkpoints=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0001.npz", "training.npz"]
+
+
+def test_the_page_on_formats_names_the_files_of_a_training(after_an_epoch, tmp_path):
+    check_files("While a run is trained", after_an_epoch)
+    lines = zip(TEXT.sources, TEXT.targets, (1, 2) * 12, strict=True)
+    (tmp_path / "t.tsv").write_text("".join("{}\t{}\t{}\n".format(*line) for line in lines))
+    checkpoints = shutil.copytree(after_an_epoch, tmp_path / "c")
+    text = PairFiles(tmp_path / "t.tsv")
+    StreamedText(text, small(shard_pairs=5), checkpoints, reuse=False).encode()
+    long = {"of a long text", "of a long text, with weights"}
+    check_files("While a run is trained", checkpoints, long)
 
 
 def test_only_checkpoints_are_removed(tmp_path):
