@@ -104,9 +104,11 @@ def write_settings(library: griffe.Module) -> None:
         "",
     ]
     for section in dataclasses.fields(Config):
-        described = library[f"config.sections.{type(getattr(Config(), section.name)).__name__}"]
+        settings = getattr(Config(), section.name)
+        module = type(settings).__module__.removeprefix(f"{library.path}.")
+        described = library[f"{module}.{type(settings).__name__}"]
         lines += [f"## {section.name}", "", "| setting | default | |", "| --- | --- | --- |"]
-        for name, value in vars(getattr(Config(), section.name)).items():
+        for name, value in vars(settings).items():
             about = described.all_members[name].docstring.value
             lines.append(f"| `{name}` | `{_in_yaml(value)}` | {_in_a_cell(about)} |")
         lines.append("")

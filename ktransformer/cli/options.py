@@ -5,8 +5,7 @@ import math
 import textwrap
 from typing import NoReturn
 
-from ktransformer.config import DecodingConfig
-from ktransformer.config.sections import convert
+from ktransformer.config import DecodingConfig, convert
 from ktransformer.errors import printable
 
 A_PROGRAM = "a SavedModel is a program: open none that you do not trust (SECURITY.md)"

@@ -29,6 +29,8 @@ def log_to_stderr() -> None:
 class Progress:
     """Reports how many lines are translated: in place on a terminal, else a line now and then.
 
+    No report is repeated, so that the last one, of all lines, is printed once.
+
     Args:
         stream: The stream to report to.
         total_bytes: The bytes of all lines; None if unknown.
@@ -51,6 +53,7 @@ class Progress:
         default = _TERMINAL_SECONDS if self.in_place else _LOG_SECONDS
         self.interval_seconds = default if interval_seconds is None else interval_seconds
         self.lines = self.bytes = 0
+        self._last_report: tuple[int, str] | None = None
         self._began = self._reported = time.monotonic()
 
     def add(self, lines: Iterable[str]) -> None:
@@ -64,21 +67,26 @@ class Progress:
         self.bytes += size
         if time.monotonic() - self._reported >= self.interval_seconds:
             self._reported = time.monotonic()
-            self._write(f"{self._describe()}{self._share()}", "" if self.in_place else "\n")
+            self._report(self._share())
 
     def finish(self) -> None:
-        """Reports the total."""
-        self._write(f"{self._describe()}.", "\n")
+        """Reports the total unless the last report did; on a terminal, ends the line."""
+        self._report("")
+        if self.in_place:
+            print(file=self.stream, flush=True)
 
-    def _describe(self) -> str:
+    def _report(self, share: str) -> None:
+        if (self.lines, share) == self._last_report:
+            return
+        self._last_report = self.lines, share
         seconds = max(time.monotonic() - self._began, 1e-9)
-        return f"{self.lines} lines translated, {self.lines / seconds:.1f} a second"
+        text = f"{self.lines} lines translated, {self.lines / seconds:.1f} a second{share}."
+        if self.in_place:  # Overwrites the last report.
+            print(f"\r\x1b[K{text}", end="", file=self.stream, flush=True)
+        else:
+            print(text, file=self.stream, flush=True)
 
     def _share(self) -> str:
-        if not self.total_bytes:
+        if not self.total_bytes or self.bytes >= self.total_bytes:
             return ""
-        return f", {min(self.bytes / self.total_bytes, 1):.1%} of {self.whole}"
-
-    def _write(self, text: str, end: str) -> None:
-        begin = "\r\x1b[K" if self.in_place else ""  # Overwrites the last report.
-        print(f"{begin}{text}", end=end, file=self.stream, flush=True)
+        return f", {self.bytes / self.total_bytes:.1%} of {self.whole}"

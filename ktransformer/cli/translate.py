@@ -89,7 +89,7 @@ def _run_document(options: argparse.Namespace) -> None:
         sys.stdout.buffer.write(found.text.encode(errors="surrogateescape"))
         sys.stdout.flush()
         warnings.add([each.source for each in found.sentences], [found])
-        progress.add(piece.decode(errors="replace").splitlines())
+        progress.count(len(piece.decode(errors="replace").splitlines()), len(piece))
     progress.finish()
     warnings.log()
 

@@ -4,8 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from ktransformer.config import DecodingConfig
-from ktransformer.config.sections import SearchConfig
+from ktransformer.config import DecodingConfig, SearchConfig
 from ktransformer.decoding import (
     Coverage,
     LengthPenalty,

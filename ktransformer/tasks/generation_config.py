@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from ktransformer.config import SearchConfig
 from ktransformer.config.checks import check_range
-from ktransformer.config.sections import SearchConfig
 
 
 @dataclasses.dataclass(frozen=True)

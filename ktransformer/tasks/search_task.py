@@ -157,9 +157,8 @@ class SearchTask(TextTask):
         return [check._replace(max_examples=None) for check in checks[:1]] + [
             check
             for check in checks[1:]
-            # The other entries of an n-best list may well differ if the export is inexact, or the
-            # search is another program's.
-            if not (check.n_best and (export.inexact or form == "CTranslate2"))
+            # The other entries of an n-best list may well differ if the export is inexact.
+            if not (check.n_best and export.inexact)
         ]
 
     @abstractmethod

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer import decoding
-from ktransformer.config.sections import DecodingConfig, SearchConfig
+from ktransformer.config import DecodingConfig, SearchConfig
 from ktransformer.decoding import Hypotheses, Rule, SearchModel, beam_search, greedy_search
 from ktransformer.errors import InputError
 from ktransformer.losses import smoothed_cross_entropy, token_weights

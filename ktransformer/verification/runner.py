@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.engines import PublishedModel, TaskModel, open_model
+from ktransformer.engines import CTranslate2Engine, PublishedModel, TaskModel, open_model
 from ktransformer.errors import InputError
 from ktransformer.exporting.matching import Outputs
 from ktransformer.scores import score_texts
@@ -50,6 +50,11 @@ class Export:
     def keeps_ids(self) -> bool:
         """Whether its ids are those of the model: a published folder numbers them anew."""
         return self.form != PublishedModel.kind
+
+    @property
+    def keeps_n_best(self) -> bool:
+        """Whether its n-best lists are those of the model: CTranslate2 has a search of its own."""
+        return self.form != CTranslate2Engine.kind
 
     @property
     def kind(self) -> str:

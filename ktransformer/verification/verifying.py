@@ -167,7 +167,11 @@ def _group(
     groups: dict[Any, list[_Member]] = {}
     for export in exports:
         about = export.description
-        checks = task.signature_checks(about, export.form)
+        checks = [
+            check
+            for check in task.signature_checks(about, export.form)
+            if export.keeps_n_best or not check.n_best
+        ]
         if not checks:
             names = ", ".join(about.signatures)
             raise InputError(f"{export.path} has no signature to compare, only {names}.")

@@ -3,6 +3,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from ktransformer.cli.progress import Progress
 
 
@@ -17,9 +19,8 @@ def test_it_says_lines_speed_and_share():
     progress.add(["one", "zwölf"[:3]])  # 4 and 5 bytes with their ends, ö being two.
     progress.add(["seven!"])
     progress.finish()
-    first, second, last = stream.getvalue().splitlines()
-    assert re.fullmatch(r"2 lines translated, [\d.]+ a second, 56\.2% of the file", first)
-    assert second.endswith("100.0% of the file")
+    first, last = stream.getvalue().splitlines()
+    assert re.fullmatch(r"2 lines translated, [\d.]+ a second, 56\.2% of the file\.", first)
     assert re.fullmatch(r"3 lines translated, [\d.]+ a second\.", last)
 
 
@@ -30,10 +31,31 @@ def test_a_stream_of_unknown_length_has_no_share():
     assert stream.getvalue().startswith("1 lines translated")
 
 
+@pytest.mark.parametrize("total_bytes", [None, 8])
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_the_total_is_printed_once(kind, total_bytes):
+    stream = kind()
+    progress = Progress(stream, total_bytes, interval_seconds=0)
+    progress.add(["one"])
+    progress.add(["two"])
+    progress.finish()
+    assert stream.getvalue().count("2 lines translated") == 1
+    assert stream.getvalue().endswith(" a second.\n")
+
+
+def test_the_total_ends_a_file_whose_lines_have_longer_ends():
+    stream = io.StringIO()
+    progress = Progress(stream, total_bytes=5, interval_seconds=0)  # Of "one\r\n".
+    progress.add(["one"])
+    progress.finish()
+    assert stream.getvalue().splitlines()[-1].endswith(" a second.")
+
+
 def test_on_a_terminal_a_report_replaces_the_one_before():
     stream = Terminal()
     progress = Progress(stream, interval_seconds=0)
     progress.add(["one"])
+    progress.add(["two"])
     progress.finish()
     assert stream.getvalue().count("\n") == 1
     assert stream.getvalue().count("\r\x1b[K") == 2

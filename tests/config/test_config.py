@@ -1,4 +1,5 @@
 import dataclasses
+import pickle
 from typing import get_type_hints
 
 import pytest
@@ -6,10 +7,12 @@ import pytest
 from ktransformer.config import (
     CHOICES,
     BatchingConfig,
+    CompilationConfig,
     Config,
     DataConfig,
     DecodingConfig,
     ModelConfig,
+    SearchConfig,
     TrainingConfig,
     flatten,
     read_settings,
@@ -106,6 +109,24 @@ def test_every_field_can_be_replaced_by_its_name(section, name, as_word):
     expected[section][name] = plain
     assert changed.to_dict() == expected
     assert type(getattr(getattr(changed, section), name)) is type(value)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        BatchingConfig,
+        CompilationConfig,
+        Config,
+        DataConfig,
+        DecodingConfig,
+        ModelConfig,
+        SearchConfig,
+        TrainingConfig,
+    ],
+)
+def test_pickles_of_earlier_versions_find_the_sections(section):
+    # In protocol 0: `c`, module, class, `.`.
+    assert pickle.loads(f"cktransformer.config.sections\n{section.__name__}\n.".encode()) is section
 
 
 def test_every_name_is_in_one_section_only():

@@ -14,6 +14,7 @@ from ktransformer.conversion.ctranslate2 import export as export_module
 from ktransformer.engines import CTranslate2Engine, ModelEngine, load_engine
 from ktransformer.errors import InputError
 from ktransformer.models import Transformer
+from ktransformer.verification import Export, compare_exports
 from tests.run_command import refusal
 from tests.small_models import small_filler
 from tests.small_run import number_pairs
@@ -117,6 +118,14 @@ def test_verify_compares_it_with_the_run(folder, run_folder, data_folder, capsys
     arguments = ["--run", run_folder, "--source", data_folder / "test.source"]
     assert main(["verify", *map(str, [folder, *arguments])]) == 0
     assert re.search("serving_default .* CTranslate2 .* 1.0000 ", capsys.readouterr().out)
+
+
+def test_verify_leaves_its_lower_hypotheses_alone(folder, translator):
+    export = Export(folder)
+    checks = translator.signature_checks(export.description, export.form)
+    assert [check.signature for check in checks] == ["serving_default", "beam"]
+    report = compare_exports(translator, [export], ["four zero two", "nine"])
+    assert {result.signature for result in report.results} == {"serving_default"}
 
 
 def test_translate_runs_it(folder, translate):

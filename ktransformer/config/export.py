@@ -1,0 +1,66 @@
+"""The settings of an export."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import ClassVar
+
+from ktransformer.config.checks import check, check_integers, check_range
+from ktransformer.numbers import to_integer
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchingConfig:
+    """How an export joins the texts of concurrent requests into batches.
+
+    A batch starts when it is full or its first text has waited for `timeout_ms`, as soon as one of
+    `threads` is free; while all are busy, requests gather. A request that comes alone waits the
+    whole time for others: with 0 it waits for a free thread at most.
+    """
+
+    max_texts: int = 32
+    """Texts in a batch at most."""
+    timeout_ms: float = 0.0
+    """Milliseconds that a batch waits to be filled."""
+    threads: int = 1
+    """Batches run at a time."""
+
+    def __post_init__(self) -> None:
+        check_integers(self)
+        check_range(self, "max_texts", least=1)
+        check_range(self, "timeout_ms", least=0, most=60_000)
+        check_range(self, "threads", least=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompilationConfig:
+    """In which shapes XLA compiles the searches of an export.
+
+    A batch of texts is padded to the smallest shape that has room for it; one of `LEAST_SPLIT`
+    texts and more is first split into `parts`, which run side by side. A batch that fits no shape
+    runs without XLA.
+    """
+
+    LEAST_SPLIT: ClassVar[int] = 8
+
+    batch_sizes: tuple[int, ...] = (1, 4, 8, 16, 32)
+    """Texts in a batch that is not split, or in each of its parts."""
+    lengths: tuple[int, ...] = (32, 64)
+    """Tokens of the longest text, the end token included."""
+    parts: int = 2
+    """Parts of a batch that is split."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_sizes", "lengths"):
+            sizes = getattr(self, name)
+            several = isinstance(sizes, Iterable) and not isinstance(sizes, str) and any(sizes)
+            check(several, f"{name} must be some integers above 0", **{name: sizes})
+            numbers = {to_integer(name, size, least=1) for size in sizes}
+            object.__setattr__(self, name, tuple(sorted(numbers)))
+        check_range(self, "parts", least=1)
+
+    @property
+    def request_sizes(self) -> tuple[int, ...]:
+        """For each of `batch_sizes`, a number of texts that are searched in parts of that size."""
+        return tuple(
+            size if size < self.LEAST_SPLIT else size * self.parts for size in self.batch_sizes
+        )
