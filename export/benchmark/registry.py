@@ -62,6 +62,14 @@ def _lite(weights: str) -> dict[str, EngineSpec]:
         f"lite-{weights}-product": EngineSpec(
             f"{title}, as LiteEngine runs it", ".venv", "lite_engine", {"weights": weights}
         ),
+        f"lite-{weights}-product-2x": EngineSpec(
+            f"{title}, as LiteEngine runs it, batches in flight as `translate` has them",
+            ".venv",
+            "lite_engine",
+            {"weights": weights},
+            together=True,
+            default=False,
+        ),
         f"lite-{weights}": EngineSpec(
             f"{title}, 2 threads", ".venv", "lite", {"weights": weights, "threads": THREADS}
         ),
@@ -120,7 +128,10 @@ RATIOS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "CTranslate2, SavedModel": (("saved-model",), (BASE,)),
     "CTranslate2, SavedModel compiled": (("saved-model-compiled",), (BASE,)),
     "CTranslate2, .tflite": (("lite-float32-product",), (BASE,)),
-    "CTranslate2, .tflite int8 to int8": (("lite-int8-product",), _BEST_INT8),
+    "CTranslate2, .tflite int8 to int8": (
+        ("lite-int8-product", "lite-int8-product-2x"),
+        _BEST_INT8,
+    ),
     "CTranslate2 float32": (_OURS, (BASE,)),
     "CTranslate2 int8": (
         ("lite-int8", "lite-int8-split", "lite-int8-2x1"),

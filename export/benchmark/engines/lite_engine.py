@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 from export.benchmark.workload import Ids, Workload
 from ktransformer.engines import load_engine
@@ -21,6 +22,7 @@ class Engine:
         opened = load_engine(work.folder / f"beam{beam}.{weights}.tflite")
         assert isinstance(opened, LiteEngine)
         self._work, self._engine = work, opened
+        self._pool = ThreadPoolExecutor(opened.concurrency)
         logging.getLogger(__name__).warning("%s: %s", opened.path, opened.plan)
 
     def versions(self) -> dict[str, str]:
@@ -30,3 +32,7 @@ class Engine:
     def decode(self, batch: list[Ids]) -> list[Ids]:
         """Decodes one batch."""
         return [self._work.ended(ids) for ids in self._engine.translate_ids(batch)]
+
+    def decode_all(self, batches: list[list[Ids]]) -> list[Ids]:
+        """Decodes several batches, as many at a time as `ktransformer translate` has in flight."""
+        return [ids for batch in self._pool.map(self.decode, batches) for ids in batch]
