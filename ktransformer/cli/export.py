@@ -145,17 +145,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "most of all in small batches, after some seconds for each shape when it first comes "
         "(default: no)",
     )
-    defaults = CompilationConfig()
-    for name, what in (
-        ("batch_sizes", "texts in a batch of fewer than 8, or in each half of a larger one"),
-        ("lengths", "tokens of the longest text"),
+    small, large, lengths = (
+        " ".join(map(str, sizes))
+        for sizes in (CompilationConfig.SMALL, CompilationConfig.LARGE, CompilationConfig.lengths)
+    )
+    for name, what, default in (
+        (
+            "batch_sizes",
+            "texts in a batch of fewer than 8, or in each part of a larger one",
+            f"{small}; {large} from {CompilationConfig.LARGE_FROM:,} weights on",
+        ),
+        ("lengths", "tokens of the longest text", lengths),
     ):
         compiling.add_argument(
             f"--compile-{name.replace('_', '-')}",
             nargs="+",
             type=positive,
             metavar="N",
-            help=f"with --compile: {what} (default: {' '.join(map(str, getattr(defaults, name)))})",
+            help=f"with --compile: {what} (default: {default})",
         )
     shortlist = parser.add_argument_group("shortlist")
     shortlist.add_argument(

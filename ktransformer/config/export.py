@@ -35,32 +35,46 @@ class BatchingConfig:
 class CompilationConfig:
     """In which shapes XLA compiles the searches of an export.
 
-    A batch of texts is padded to the smallest shape that has room for it; one of `LEAST_SPLIT`
-    texts and more is first split into `parts`, which run side by side. A batch that fits no shape
-    runs without XLA.
+    A batch of texts is padded to the smallest shape that has room for it. One of `LEAST_SPLIT`
+    texts and more, or that no shape has room for, is first split into parts of like length. A batch
+    with a text that is too long for the shapes runs without XLA.
     """
 
     LEAST_SPLIT: ClassVar[int] = 8
+    SMALL: ClassVar[tuple[int, ...]] = (1, 4, 8)
+    LARGE: ClassVar[tuple[int, ...]] = (*SMALL, 16, 32)
 
-    batch_sizes: tuple[int, ...] = (1, 4, 8, 16, 32)
-    """Texts in a batch that is not split, or in each of its parts."""
-    lengths: tuple[int, ...] = (32, 64)
+    batch_sizes: tuple[int, ...] | None = None
+    """Texts in a batch that is not split, or in each part; None for `LARGE` where a model has
+    `LARGE_FROM` weights, which are read for each part anew, and `SMALL` below."""
+    lengths: tuple[int, ...] = (16, 32, 64)
     """Tokens of the longest text, the end token included."""
     parts: int = 2
-    """Parts of a batch that is split."""
+    """The fewest parts of a batch that is split; so many run side by side."""
+
+    LARGE_FROM: ClassVar[int] = 20_000_000
 
     def __post_init__(self) -> None:
         for name in ("batch_sizes", "lengths"):
             sizes = getattr(self, name)
+            if name == "batch_sizes" and sizes is None:
+                continue
             several = isinstance(sizes, Iterable) and not isinstance(sizes, str) and any(sizes)
             check(several, f"{name} must be some integers above 0", **{name: sizes})
             numbers = {to_integer(name, size, least=1) for size in sizes}
             object.__setattr__(self, name, tuple(sorted(numbers)))
         check_range(self, "parts", least=1)
 
+    def sizes_for(self, weights: int) -> tuple[int, ...]:
+        """Returns the sizes of batches and parts for a model of so many weights."""
+        if self.batch_sizes is not None:
+            return self.batch_sizes
+        return self.LARGE if weights >= self.LARGE_FROM else self.SMALL
+
     @property
     def request_sizes(self) -> tuple[int, ...]:
         """For each of `batch_sizes`, a number of texts that are searched in parts of that size."""
         return tuple(
-            size if size < self.LEAST_SPLIT else size * self.parts for size in self.batch_sizes
+            size if size < self.LEAST_SPLIT else size * self.parts
+            for size in self.batch_sizes or ()
         )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -11,6 +12,12 @@ from ktransformer.errors import first_line
 from ktransformer.tasks.graph_function import graph_function
 
 _SOURCE = tf.TensorSpec([None, None], tf.int32, "source")
+_HYPOTHESES = Hypotheses(
+    ids=tf.TensorSpec([None, None, None], tf.int32),
+    scores=tf.TensorSpec([None, None], tf.float32),
+    lengths=tf.TensorSpec([None, None], tf.int32),
+    log_probabilities=tf.TensorSpec([None, None], tf.float32),
+)
 
 Search = Callable[[tf.Tensor], Hypotheses]
 
@@ -26,6 +33,9 @@ def search_in_shapes(
 ) -> Hypotheses:
     """Searches in the smallest of a few shapes that has room; TensorFlow compiles each once.
 
+    Within a program no sentence leaves before the last one ends, and all are padded to the longest:
+    hence the parts of like length.
+
     Args:
         source: Int32 `[B, S]`.
         shapes: The shapes.
@@ -38,29 +48,72 @@ def search_in_shapes(
     Returns:
         The hypotheses of the B sources.
     """
-    is_token = source != pad_id
-    source = source[:, : tf.reduce_max(tf.where(is_token, tf.range(tf.shape(source)[1]) + 1, 0))]
     in_shape = graph_function(compiled, input_signature=[_SOURCE], jit_compile=True)
-    rows, length = tf.unstack(tf.shape(source))
+    sizes: Any = shapes.batch_sizes
     longest = tf.reduce_max(tf.concat([limits, [1]], axis=0))  # Of an empty batch, too.
+    lengths = tf.reduce_max(tf.where(source != pad_id, _places(source), 0), axis=1)
+    length = tf.reduce_max(tf.concat([lengths, [0]], axis=0))
+    rows = tf.shape(source)[0]
 
-    def search(parts: int) -> Hypotheses:
-        size = _least(shapes.batch_sizes, -(-rows // parts))
-        padding = [[0, parts * size - rows], [0, _least(shapes.lengths, length) - length]]
-        padded = tf.pad(source, padding, constant_values=pad_id)
-        # Calls that do not depend on each other run side by side.
-        found = [in_shape(part) for part in tf.split(padded, parts)]
-        best = tf.nest.map_structure(lambda *each: tf.concat(each, axis=0)[:rows], *found)
+    def search(source: tf.Tensor, length: tf.Tensor, missing: tf.Tensor | int) -> Hypotheses:
+        paddings = [[0, missing], [0, _least(shapes.lengths, length) - length]]
+        return in_shape(tf.pad(source[:, :length], paddings, constant_values=pad_id))
+
+    def search_whole() -> Hypotheses:
+        best = search(source, length, _least(sizes, rows) - rows)
+        best = tf.nest.map_structure(lambda each: each[:rows], best)
         return best._replace(ids=best.ids[:, :, :longest])
 
-    most = max(shapes.batch_sizes)
-    fits = (rows <= shapes.parts * most) & (length <= max(shapes.lengths))
-    whole = (rows < shapes.LEAST_SPLIT) & (rows <= most)
+    def search_parts() -> Hypotheses:
+        lanes = shapes.parts
+        turns = tf.maximum(-(-rows // (lanes * max(sizes))), 1)
+        size = _least(sizes, -(-rows // (lanes * turns)))
+        order = tf.argsort(lengths, stable=True)
+        missing = turns * lanes * size - rows
+        padded = tf.pad(tf.gather(source, order), [[missing, 0], [0, 0]], constant_values=pad_id)
+        parts = tf.reshape(padded, [turns, lanes, size, tf.shape(source)[1]])
+
+        def search_part(part: tf.Tensor) -> Hypotheses:
+            length = tf.reduce_max(tf.where(part != pad_id, _places(part), 0))
+            best = search(part, length, 0)
+            return best._replace(ids=_with_length(best.ids, longest, pad_id))
+
+        def take_turns(lane: tf.Tensor) -> Hypotheses:
+            return tf.cond(
+                turns == 1,
+                lambda: tf.nest.map_structure(lambda each: each[None], search_part(lane[0])),
+                lambda: tf.map_fn(search_part, lane, fn_output_signature=_HYPOTHESES),
+            )
+
+        # What does not depend on each other runs side by side; the turns of a lane do not.
+        found = [take_turns(parts[:, lane]) for lane in range(lanes)]
+        best = tf.nest.map_structure(lambda *each: _joined(tf.stack(each, axis=1)), *found)
+        back = missing + tf.argsort(order)
+        return tf.nest.map_structure(lambda each: tf.gather(each, back), best)
+
+    is_whole = (rows < shapes.LEAST_SPLIT) & (rows <= max(sizes))
     return tf.cond(
-        fits,
-        lambda: tf.cond(whole, lambda: search(1), lambda: search(shapes.parts)),
-        lambda: plain(source),
+        length <= max(shapes.lengths),
+        lambda: tf.cond(is_whole, search_whole, search_parts),
+        lambda: plain(source[:, :length]),
     )
+
+
+def _places(ids: tf.Tensor) -> tf.Tensor:
+    """Returns 1, 2, ... along the last axis."""
+    return tf.range(tf.shape(ids)[-1]) + 1
+
+
+def _with_length(ids: tf.Tensor, length: tf.Tensor, pad_id: int) -> tf.Tensor:
+    """Cuts or pads ids along the last axis."""
+    missing = tf.maximum(length - tf.shape(ids)[-1], 0)
+    paddings = [[0, 0]] * (ids.shape.rank - 1) + [[0, missing]]
+    return tf.pad(ids, paddings, constant_values=pad_id)[..., :length]
+
+
+def _joined(tensor: tf.Tensor) -> tf.Tensor:
+    """Joins the first three axes: `[turns, lanes, B, ...] -> [turns * lanes * B, ...]`."""
+    return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[3:]], axis=0))
 
 
 def _least(sizes: Sequence[int], size: tf.Tensor) -> tf.Tensor:

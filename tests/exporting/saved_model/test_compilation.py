@@ -1,6 +1,9 @@
 """Searches that XLA compiles in a few shapes."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -49,7 +52,7 @@ def test_texts_are_those_of_the_plain_search(name, request, tmp_path):
     assert is_compiled(path)
     model = SavedModel(path)
     assert model.description.compilation == SHAPES
-    for size in (0, 1, 3, 7, 8, 9, 12):  # Whole, of two parts, and, from 9 on, of no shape.
+    for size in (0, 1, 3, 7, 8, 9, 12):  # Whole, of two parts, and, from 9 on, of four.
         texts = TEXTS[:size]
         for signature, plain in (
             ("serving_default", translator.translate_texts),
@@ -93,6 +96,38 @@ def test_one_request_of_each_shape_is_stored(greedy, tmp_path):
     every = {(rows, length) for rows in (1, 4, 20) for length in shapes.lengths}
     assert found["serving_default"] == found["beam"] == every
     assert {rows for rows, _ in found["score"]} == {1, 4, 16}  # It is not compiled.
+
+
+REQUESTS = """
+import sys
+import numpy as np
+from ktransformer.exporting import SavedModel
+
+model, texts = SavedModel(sys.argv[1]), np.array(sys.argv[2:], dtype=object)
+model.warmup()
+print("warm", file=sys.stderr, flush=True)
+for size in range(1, 13):
+    for signature in ("serving_default", "beam", "document"):
+        model.run(signature, texts=texts[:size])
+"""
+
+
+@pytest.mark.long
+def test_nothing_is_compiled_after_the_warm_up(tmp_path):
+    translator = with_decoding(drawn_translator(max_length=70), beam_size=2, max_length_ratio=9.0)
+    shapes = CompilationConfig(batch_sizes=(2, 4), lengths=(8, 16))
+    path = export_saved_model(translator, tmp_path, compilation=shapes)
+    # TensorFlow writes a line for each program that it compiles.
+    process = subprocess.run(
+        [sys.executable, "-c", REQUESTS, path, *TEXTS],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "device_compiler=1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    during, after = process.stderr.split("\nwarm\n")
+    assert "Compilation of XLA executable" in during
+    assert "Compilation of XLA executable" not in after
 
 
 def test_shapes_are_no_longer_than_the_models_texts(greedy, tmp_path):
@@ -216,3 +251,10 @@ def test_the_command_compiles(run_folder, tmp_path, capfd):
     path = tmp_path / "model" / "1"
     assert SavedModel(path).description.compilation == dataclasses.replace(SHAPES, batch_sizes=(2,))
     assert is_compiled(path)
+
+
+def test_sizes_follow_from_the_number_of_weights(greedy):
+    small, large = CompilationConfig().sizes_for(19_999_999), CompilationConfig().sizes_for(10**8)
+    assert max(small) < max(large)
+    assert greedy.with_compilation(CompilationConfig()).compilation.batch_sizes == small
+    assert greedy.with_compilation(SHAPES).compilation.batch_sizes == SHAPES.batch_sizes
