@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HELP = "write a model that needs no ktransformer"
 EXAMPLE = """\
 ktransformer export runs/en-de --output exports/en-de
+ktransformer export runs/en-de --output exports/en-de --quantize int8_weights
 ktransformer export runs/en-de --format tflite --quantize dynamic_int8 --output en-de.tflite"""
 _SHORTLIST_PAIRS = 50_000  # Of 30 tokens a side they take 3.3 GB.
 _SHORTLIST_PIECES = 1000
