@@ -55,10 +55,10 @@ print(json.dumps([
 """
 
 
-def in_a_fresh_process(folder) -> list[dict]:
+def in_a_fresh_process(folder, texts: list[str]) -> list[dict]:
     """What Python's loader gives, and what that in C++ gives."""
     result = subprocess.run(
-        [sys.executable, "-c", CLIENT, str(folder), json.dumps(TEXTS)],
+        [sys.executable, "-c", CLIENT, str(folder), json.dumps(texts)],
         capture_output=True,
         text=True,
         check=True,
@@ -139,7 +139,7 @@ def test_plain_tensorflow_gives_what_the_widened_weights_give(exports, name):
     quantise(translator, name)
     expected = translator.translate_texts(tf.constant(TEXTS))
     assert np.abs(expected["score"] - exact).max() > 5e-5  # Else nothing would be compared.
-    for found in in_a_fresh_process(exports[name]):
+    for found in in_a_fresh_process(exports[name], TEXTS):
         assert found["text"] == strings(expected["text"])
         np.testing.assert_allclose(found["score"], expected["score"], atol=1e-5)
 
@@ -165,7 +165,7 @@ def test_two_exports_in_a_process_have_weights_of_their_own(tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("options", [{}, {"tie_embeddings": False, "output_bias": True}])
 def test_a_compiled_search_stores_no_second_projection(options, tmp_path):
-    shapes = CompilationConfig(batch_sizes=(8,), lengths=(16,))
+    shapes, texts = CompilationConfig(batch_sizes=(2,), lengths=(8,)), ["four zero two", "nine"]
     translator = wide_translator(**options)
     export = export_saved_model(
         translator,
@@ -179,8 +179,8 @@ def test_a_compiled_search_stores_no_second_projection(options, tmp_path):
     assert sum(each.dtype == np.int8 for each in stored) == len(matrices)
     assert all(each.size < 1024 for each in stored if each.dtype == np.float32)
     quantise(translator, "int8_weights")
-    expected = translator.translate_texts(tf.constant(TEXTS))
-    for found in in_a_fresh_process(export):
+    expected = translator.translate_texts(tf.constant(texts))
+    for found in in_a_fresh_process(export, texts):
         assert found["text"] == strings(expected["text"])
         np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-4, atol=1e-4)
 
