@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HELP = "write a model that needs no ktransformer"
 EXAMPLE = """\
 ktransformer export runs/en-de --output exports/en-de
+ktransformer export runs/en-de --output exports/en-de --quantize int8_weights
 ktransformer export runs/en-de --format tflite --quantize dynamic_int8 --output en-de.tflite"""
 _SHORTLIST_PAIRS = 50_000  # Of 30 tokens a side they take 3.3 GB.
 _SHORTLIST_PIECES = 1000
@@ -97,10 +98,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--quantize",
-        choices=_QUANTIZATIONS,
+        choices=tuple(dict.fromkeys(name for names in QUANTIZATIONS.values() for name in names)),
         default="none",
-        help="how weights are stored: of a .tflite none, float16 or dynamic_int8, for ctranslate2 "
-        "all but dynamic_int8",
+        help="how weights are stored: "
+        + "; ".join(f"with {form} {', '.join(names)}" for form, names in QUANTIZATIONS.items())
+        + "; float16 and int8_weights of a SavedModel are computed in float32",
     )
     parser.add_argument(
         "--signatures",
@@ -194,10 +196,14 @@ def _check_options(options: argparse.Namespace) -> None:
     """Refuses options that the format does not have."""
     for name, formats in _OPTIONS.items():
         if options.format not in formats and getattr(options, name) not in (None, False, "none"):
-            raise InputError(
-                f"--{name.replace('_', '-')} goes with --format {' or '.join(formats)}; "
-                f"got --format {options.format}."
-            )
+            raise _wrong_format(f"--{name.replace('_', '-')}", formats, options.format)
+    formats = tuple(form for form, names in QUANTIZATIONS.items() if options.quantize in names)
+    if options.quantize != "none" and options.format not in formats:
+        raise _wrong_format(f"--quantize {options.quantize}", formats, options.format)
+
+
+def _wrong_format(option: str, formats: Sequence[str], given: str) -> InputError:
+    return InputError(f"{option} goes with --format {' or '.join(formats)}; got --format {given}.")
 
 
 def _to_saved_model(options: argparse.Namespace, batching: BatchingConfig | None) -> "Path":
@@ -209,6 +215,7 @@ def _to_saved_model(options: argparse.Namespace, batching: BatchingConfig | None
         task,
         options.output,
         signatures=options.signatures,
+        quantization=options.quantize,
         batching=batching,
         compilation=compilation,
         **_labels(options, task),
@@ -272,11 +279,15 @@ _FORMATS = {
     "huggingface": _to_huggingface,
     "onnx": _to_onnx,
 }
-_QUANTIZATIONS = ("none", "float16", "dynamic_int8", "int8", "int16", "int8_float16")
+# As the packages that write the formats have them; these are not imported for `--help`.
+QUANTIZATIONS = {
+    "saved_model": ("none", "float16", "int8_weights"),
+    "tflite": ("none", "float16", "dynamic_int8"),
+    "ctranslate2": ("none", "float16", "int8", "int16", "int8_float16"),
+}
 # Options that only some formats have.
 _OPTIONS = {
     "overwrite": ("tflite", "ctranslate2", "huggingface", "onnx"),
-    "quantize": ("tflite", "ctranslate2"),
     "signatures": ("saved_model", "tflite"),
     "batch_size": ("tflite",),
     "batch_requests": ("saved_model",),

@@ -25,7 +25,8 @@ class Description:
     Attributes:
         kind: The kind of model, as its task is registered.
         signatures: The names of its signatures.
-        quantization: How its weights are stored: `none`, `float16` or `dynamic_int8`.
+        quantization: How its weights are stored: `none`, `float16`, `int8_weights` (a SavedModel,
+            which computes in float32), `dynamic_int8` (a .tflite) or one of CTranslate2's.
         batch_size: The number of inputs at once; None for any number.
         batching: How it joins the texts of concurrent requests; None where it doesn't.
         compilation: In which shapes XLA compiles its searches; None for none.

@@ -125,6 +125,12 @@ class ImageClassifier(Task):
         inputs = {"images": tf.TensorSpec([batch_size, *shape], dtype)}
         return LiteSignature(function, inputs, {"images": probe})
 
+    def probe(self, signature: str) -> Mapping[str, tf.Tensor] | None:
+        images = self.lite_signature("serving_default", None).probe["images"]
+        if signature == "serving_default":
+            images = tf.stack([tf.io.encode_png(image) for image in images])
+        return {"images": images}
+
     def describe(self, signatures: Sequence[str], **others: Any) -> ImageClassifierDescription:
         return ImageClassifierDescription(
             signatures=tuple(signatures),

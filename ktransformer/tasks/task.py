@@ -222,6 +222,18 @@ class Task(tf.Module, abc.ABC):
             InputError: This model, or its batch size, has no LiteRT form.
         """
 
+    def probe(self, signature: str) -> Mapping[str, tf.Tensor] | None:
+        """Returns inputs to try a signature of a SavedModel on, by name; None where there are none.
+
+        By default they are those of the .tflite's signature of that name.
+
+        Args:
+            signature: One of `saved_model_signatures`.
+        """
+        if signature not in self.LITE_SIGNATURES:
+            return None
+        return self.lite_signature(signature, None).probe
+
     @abc.abstractmethod
     def describe(self, signatures: Sequence[str], **others: Any) -> Description:
         """Returns the description of an export, a `description_class`.
@@ -300,6 +312,10 @@ class Task(tf.Module, abc.ABC):
     @property
     def search_variables(self) -> tuple[tf.Variable, ...]:
         """Variables beside the model's that a search reads."""
+        return ()
+
+    def search_values(self) -> tuple[tf.Tensor, ...]:
+        """Computes what `search_variables` hold from the model's weights."""
         return ()
 
     def with_compilation(self, compilation: CompilationConfig) -> Self:

@@ -661,7 +661,7 @@ class Translator(SearchTask):
         )
         if self.model.has_plain_logits():
             # A copy, because XLA would pack the embeddings, the other way round, at every step.
-            columns = self.model.output_columns(tf.range(self.model.vocabulary_size))
+            columns = self._whole_projection()
             translator.output_columns = tf.nest.map_structure(
                 lambda tensor: tf.Variable(tensor, trainable=False), columns
             )
@@ -674,6 +674,14 @@ class Translator(SearchTask):
     @property
     def search_variables(self) -> tuple[tf.Variable, ...]:
         return () if self.output_columns is None else tuple(tf.nest.flatten(self.output_columns))
+
+    def search_values(self) -> tuple[tf.Tensor, ...]:
+        if self.output_columns is None:
+            return ()
+        return tuple(tf.nest.flatten(self._whole_projection()))
+
+    def _whole_projection(self) -> Any:
+        return self.model.output_columns(tf.range(self.model.vocabulary_size))
 
     def find_rules(self, decoding: Any = None, source: tf.Tensor | None = None) -> tuple[Rule, ...]:
         """Returns the rules of the settings, or of other settings, and those of the translator.
@@ -728,6 +736,10 @@ class Translator(SearchTask):
         `max_target_length`.
         """
         return lite_signature(self, name, batch_size)
+
+    def probe(self, signature: str) -> Mapping[str, tf.Tensor] | None:
+        # Both take texts with their translations.
+        return super().probe("annotate" if signature == "score" else signature)
 
     def describe(self, signatures: Sequence[str], **others: Any) -> TranslatorDescription:
         return super().describe(

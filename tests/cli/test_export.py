@@ -45,7 +45,7 @@ def test_the_switches_of_the_search_are_baked_in(run_folder, tmp_path):
 
 def test_export_refuses_what_does_not_go_together(run_folder, tmp_path, capsys):
     export = ["export", run_folder, "--output", tmp_path / "model"]
-    for option in (["--quantize", "float16"], ["--batch-size", 1], ["--overwrite"]):
+    for option in (["--quantize", "dynamic_int8"], ["--batch-size", 1], ["--overwrite"]):
         assert re.search(f"{option[0]}.*--format tflite", refusal(capsys, *export, *option))
     lite = [*export, "--format", "tflite"]
     message = refusal(capsys, *lite, "--signatures", "stream")

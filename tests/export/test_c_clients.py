@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from ktransformer.engines import ModelEngine
+from ktransformer.engines import ModelEngine, SavedModelEngine
+from ktransformer.exporting import export_saved_model
 from tests.export.requirements import need, need_program
 
 pytestmark = pytest.mark.long
@@ -70,6 +71,19 @@ def test_the_c_client_of_the_saved_model_says_what_the_model_says(
         "saved_model: 1 lines were cut, for they were too long.\n",
     )
     assert result.stdout.split("\n")[:-1] == ModelEngine(translator).translate(lines)
+
+
+def test_the_c_client_widens_weights_that_are_stored_in_int8(
+    saved_model_client, translator, tmp_path
+):
+    export = export_saved_model(
+        translator, tmp_path, signatures=["serving_default"], quantization="int8_weights"
+    )
+    lines = ["four zero two", "nine one", "seven six"]
+    result = run(saved_model_client, export, *OPERATIONS, text="\n".join(lines))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == SavedModelEngine(export).translate(lines)
+    assert result.stdout.splitlines()[0] == "402"
 
 
 @pytest.mark.parametrize(

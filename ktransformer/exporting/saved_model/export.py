@@ -10,7 +10,9 @@ import tensorflow as tf
 from ktransformer.config import BatchingConfig, CompilationConfig
 from ktransformer.errors import InputError, check_unicode, did_you_mean, first_line
 from ktransformer.exporting.saved_model.batching import join_requests, takes_texts_alone
+from ktransformer.exporting.saved_model.export_check import check_written
 from ktransformer.exporting.saved_model.opened import DESCRIPTION, numbers_taken
+from ktransformer.exporting.saved_model.quantization import QUANTIZATIONS, add_weights
 from ktransformer.exporting.saved_model.warmup_requests import (
     Request,
     compiled_requests,
@@ -31,6 +33,7 @@ def export_saved_model(
     path: str | Path,
     *,
     signatures: Sequence[str] | None = None,
+    quantization: str = "none",
     batching: BatchingConfig | None = None,
     compilation: CompilationConfig | None = None,
     **labels: Any,
@@ -53,6 +56,9 @@ def export_saved_model(
             is a pattern.
         signatures: Which of the task's `saved_model_signatures` go in, `serving_default` among
             them; None for all but those of `SAVED_MODEL_ON_REQUEST`.
+        quantization: How weights are stored: `"none"`, `"float16"` or `"int8_weights"`. They are
+            computed in float32 in each case, and widened when the export is loaded; see
+            `quantization.add_weights`.
         batching: How the signatures that take texts join the texts of concurrent requests; None
             for every request by itself.
         compilation: In which shapes XLA compiles the searches of the task's `COMPILED` signatures,
@@ -65,15 +71,21 @@ def export_saved_model(
 
     Raises:
         TypeError: `task` is no `Task`, as a model is.
-        InputError: `path` is a file or not UTF-8, a signature is unknown, `batching` is for a model
-            that takes no texts or for a translator with a shortlist, `compilation` is for a task
-            that is no translator, for a translator with a shortlist, or for a search with an
-            operation that XLA lacks, a translator's model decodes
-            otherwise than it is trained (`check_decoding`), or the model is not built or holds
-            weights that are infinite or NaN.
+        InputError: `path` is a file or not UTF-8, a signature or quantisation is unknown, the
+            quantised export has other scores than the model, `batching` is for a model that takes
+            no texts or for a translator with a shortlist, `compilation` is for a task that is no
+            translator, for a translator with a shortlist, or for a search with an operation that
+            XLA lacks, a translator's model decodes otherwise than it is trained
+            (`check_decoding`), or the model is not built or holds weights that are infinite or
+            NaN.
     """
     check_task(task)
     check_weights(task.model)
+    if quantization not in QUANTIZATIONS:
+        raise InputError(
+            f"quantization must be one of {', '.join(QUANTIZATIONS)} for a SavedModel; "
+            f"got {quantization!r}."
+        )
     path = Path(path)
     check_unicode("A SavedModel's path", str(path.absolute()))  # TensorFlow takes no other.
     if path.exists() and not path.is_dir():
@@ -98,13 +110,15 @@ def export_saved_model(
         chosen = {**chosen, **joined}
         labels = {**labels, "batching": batching}
     task.check_before_export()
-    description = task.describe(tuple(chosen), **labels)
+    description = task.describe(tuple(chosen), quantization=quantization, **labels)
     with new_folder(target) as folder:
-        write_saved_model(_saved(task), folder, chosen)
+        write_saved_model(_saved(task, quantization), folder, chosen)
         if task.tokenizer is not None:
             write_warmup(_requests(task, tuple(chosen), task.tokenizer), folder)
         whole = dataclasses.replace(description, files=folder_checksums(folder))
         (folder / DESCRIPTION).write_bytes(seal(whole.to_json().encode()))
+        if quantization != "none":
+            check_written(folder, task)
     return target
 
 
@@ -159,14 +173,9 @@ def write_saved_model(module: tf.Module, folder: Path, signatures: dict[str, Any
         raise InputError(f"Cannot write {folder}: {first_line(error)}") from error
 
 
-def _saved(task: Task) -> tf.Module:
-    """Makes the module to save: the plain variables, without the Keras objects around them.
-
-    Keras gives each of its variables a second handle when it is saved. Python's loader knows the
-    two for one; TensorFlow Serving and the C API restore only the one that no signature reads.
-    """
+def _saved(task: Task, quantization: str) -> tf.Module:
+    """Makes the module to save."""
     saved = tf.Module()
-    saved.weights = [variable.value for variable in task.model.variables]
-    saved.search_variables = list(task.search_variables)
     saved.tokenizers = task.tokenizers
+    add_weights(saved, task, quantization)
     return saved

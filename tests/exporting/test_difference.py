@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ktransformer.exporting.lite import conversion_check
+from ktransformer.exporting import difference
 from tests.small_models import drawn_images, small_classifier, small_filler
 
 EXACT, ROUGH = 1e-3, 0.25
 find_difference = functools.partial(
-    conversion_check.find_difference, ranked_by={"text": "score", "ids": "score"}
+    difference.find_difference, ranked_by={"text": "score", "ids": "score"}
 )
 
 

@@ -1,0 +1,36 @@
+"""Runs a SavedModel of weights of few bits before it takes its name."""
+
+from pathlib import Path
+
+from ktransformer.errors import InputError
+from ktransformer.exporting.difference import ROUGH_TOLERANCE, find_difference
+from ktransformer.exporting.saved_model.opened import SavedModel
+from ktransformer.tasks import Task
+
+
+def check_written(folder: Path, task: Task) -> None:
+    """Checks that a SavedModel opens and has about the outputs of the model.
+
+    Args:
+        folder: Its folder.
+        task: The task that was written.
+
+    Raises:
+        InputError: It does not open, or a signature has other outputs.
+    """
+    model = SavedModel(folder)
+    for check in task.signature_checks(model.description, SavedModel.kind):
+        name, probe = check.signature, task.probe(check.signature)
+        if probe is None:
+            continue
+        expected = {key: tensor.numpy() for key, tensor in check.function(**probe).items()}
+        found = model.run(name, **{key: tensor.numpy() for key, tensor in probe.items()})
+        wrong = find_difference(
+            task.by_choice(name, expected),
+            task.by_choice(name, found),
+            ROUGH_TOLERANCE,
+            ranked_by=task.RANKED_BY,
+            pad_id=task.pad_id,
+        )
+        if wrong is not None:
+            raise InputError(f"The quantised {name} gives another {wrong} than the model.")
