@@ -147,15 +147,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "most of all in small batches, after some seconds for each shape when it first comes "
         "(default: no)",
     )
+    shapes = CompilationConfig
     small, large, lengths = (
         " ".join(map(str, sizes))
-        for sizes in (CompilationConfig.SMALL, CompilationConfig.LARGE, CompilationConfig.lengths)
+        for sizes in (shapes.SMALL_MODEL_SIZES, shapes.LARGE_MODEL_SIZES, shapes.lengths)
     )
     for name, what, default in (
         (
             "batch_sizes",
             "texts in a batch of fewer than 8, or in each part of a larger one",
-            f"{small}; {large} from {CompilationConfig.LARGE_FROM:,} weights on",
+            f"{small}; {large} from {shapes.LARGE_MODEL_WEIGHTS:,} weights on",
         ),
         ("lengths", "tokens of the longest text", lengths),
     ):

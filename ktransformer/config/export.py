@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from ktransformer.config.checks import check, check_integers, check_range
 from ktransformer.numbers import to_integer
@@ -41,40 +41,44 @@ class CompilationConfig:
     """
 
     LEAST_SPLIT: ClassVar[int] = 8
-    SMALL: ClassVar[tuple[int, ...]] = (1, 4, 8)
-    LARGE: ClassVar[tuple[int, ...]] = (*SMALL, 16, 32)
+    SMALL_MODEL_SIZES: ClassVar[tuple[int, ...]] = (1, 4, 8)
+    LARGE_MODEL_SIZES: ClassVar[tuple[int, ...]] = (1, 4, 8, 16, 32)
+    LARGE_MODEL_WEIGHTS: ClassVar[int] = 20_000_000
 
     batch_sizes: tuple[int, ...] | None = None
-    """Texts in a batch that is not split, or in each part; None for `LARGE` where a model has
-    `LARGE_FROM` weights, which are read for each part anew, and `SMALL` below."""
+    """Texts in a whole batch or in a part. None: chosen by the number of weights; a large model
+    gets larger parts, because each part reads all weights."""
     lengths: tuple[int, ...] = (16, 32, 64)
     """Tokens of the longest text, the end token included."""
     parts: int = 2
-    """The fewest parts of a batch that is split; so many run side by side."""
-
-    LARGE_FROM: ClassVar[int] = 20_000_000
+    """Parts that run at a time; a batch that is split has at least so many."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_sizes", "lengths"):
+        names = ("lengths",) if self.batch_sizes is None else ("batch_sizes", "lengths")
+        for name in names:
             sizes = getattr(self, name)
-            if name == "batch_sizes" and sizes is None:
-                continue
             several = isinstance(sizes, Iterable) and not isinstance(sizes, str) and any(sizes)
             check(several, f"{name} must be some integers above 0", **{name: sizes})
             numbers = {to_integer(name, size, least=1) for size in sizes}
             object.__setattr__(self, name, tuple(sorted(numbers)))
         check_range(self, "parts", least=1)
 
-    def sizes_for(self, weights: int) -> tuple[int, ...]:
-        """Returns the sizes of batches and parts for a model of so many weights."""
+    def resolved_for(self, weights: int) -> Self:
+        """Returns the same for a model of so many weights, with nothing left open."""
         if self.batch_sizes is not None:
-            return self.batch_sizes
-        return self.LARGE if weights >= self.LARGE_FROM else self.SMALL
+            return self
+        is_large = weights >= self.LARGE_MODEL_WEIGHTS
+        sizes = self.LARGE_MODEL_SIZES if is_large else self.SMALL_MODEL_SIZES
+        return dataclasses.replace(self, batch_sizes=sizes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """`batch_sizes`, which `resolved_for` has chosen where they were open."""
+        if self.batch_sizes is None:
+            raise ValueError("batch_sizes is chosen by resolved_for; got None.")
+        return self.batch_sizes
 
     @property
     def request_sizes(self) -> tuple[int, ...]:
-        """For each of `batch_sizes`, a number of texts that are searched in parts of that size."""
-        return tuple(
-            size if size < self.LEAST_SPLIT else size * self.parts
-            for size in self.batch_sizes or ()
-        )
+        """For each of `sizes`, a number of texts that are searched in parts of that size."""
+        return tuple(size if size < self.LEAST_SPLIT else size * self.parts for size in self.sizes)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import tensorflow as tf
 
@@ -31,17 +30,16 @@ def search_in_shapes(
     limits: tf.Tensor,
     pad_id: int,
 ) -> Hypotheses:
-    """Searches in the smallest of a few shapes that has room; TensorFlow compiles each once.
+    """Runs a search that XLA compiles, in a few shapes to which its sources are padded.
 
-    Within a program no sentence leaves before the last one ends, and all are padded to the longest:
-    hence the parts of like length.
+    A program runs until its slowest sentence ends. So a batch of `LEAST_SPLIT` sources or more is
+    sorted by length and split into parts, `shapes.parts` of which run at a time.
 
     Args:
         source: Int32 `[B, S]`.
-        shapes: The shapes.
-        compiled: The search in a shape, which XLA must be able to compile. Rows of padding are
-            among its sources.
-        plain: The search where no shape has room.
+        shapes: The shapes, of which none is left open.
+        compiled: The search in a shape. Rows of padding are among its sources.
+        plain: The search of a batch with a source that is too long for the shapes.
         limits: Int32 `[B]`, the most tokens of each target.
         pad_id: Pads the sources.
 
@@ -49,10 +47,10 @@ def search_in_shapes(
         The hypotheses of the B sources.
     """
     in_shape = graph_function(compiled, input_signature=[_SOURCE], jit_compile=True)
-    sizes: Any = shapes.batch_sizes
+    sizes, lanes = shapes.sizes, shapes.parts
     longest = tf.reduce_max(tf.concat([limits, [1]], axis=0))  # Of an empty batch, too.
-    lengths = tf.reduce_max(tf.where(source != pad_id, _places(source), 0), axis=1)
-    length = tf.reduce_max(tf.concat([lengths, [0]], axis=0))
+    lengths = _lengths(source, pad_id)
+    length = _greatest(lengths)
     rows = tf.shape(source)[0]
 
     def search(source: tf.Tensor, length: tf.Tensor, missing: tf.Tensor | int) -> Hypotheses:
@@ -64,32 +62,36 @@ def search_in_shapes(
         best = tf.nest.map_structure(lambda each: each[:rows], best)
         return best._replace(ids=best.ids[:, :, :longest])
 
+    def search_part(part: tf.Tensor) -> Hypotheses:
+        best = search(part, _greatest(_lengths(part, pad_id)), 0)
+        return best._replace(ids=_with_length(best.ids, longest, pad_id))
+
+    def search_one_by_one(parts: tf.Tensor) -> Hypotheses:
+        def search_only() -> Hypotheses:  # Without a loop, which costs a tenth of a short search.
+            return tf.nest.map_structure(lambda each: each[None], search_part(parts[0]))
+
+        return tf.cond(
+            tf.shape(parts)[0] == 1,
+            search_only,
+            lambda: tf.map_fn(
+                search_part, parts, fn_output_signature=_HYPOTHESES, parallel_iterations=1
+            ),
+        )
+
     def search_parts() -> Hypotheses:
-        lanes = shapes.parts
-        turns = tf.maximum(-(-rows // (lanes * max(sizes))), 1)
-        size = _least(sizes, -(-rows // (lanes * turns)))
+        count, size = split(rows, sizes, lanes)
         order = tf.argsort(lengths, stable=True)
-        missing = turns * lanes * size - rows
+        missing = count * size - rows
         padded = tf.pad(tf.gather(source, order), [[missing, 0], [0, 0]], constant_values=pad_id)
-        parts = tf.reshape(padded, [turns, lanes, size, tf.shape(source)[1]])
-
-        def search_part(part: tf.Tensor) -> Hypotheses:
-            length = tf.reduce_max(tf.where(part != pad_id, _places(part), 0))
-            best = search(part, length, 0)
-            return best._replace(ids=_with_length(best.ids, longest, pad_id))
-
-        def take_turns(lane: tf.Tensor) -> Hypotheses:
-            return tf.cond(
-                turns == 1,
-                lambda: tf.nest.map_structure(lambda each: each[None], search_part(lane[0])),
-                lambda: tf.map_fn(search_part, lane, fn_output_signature=_HYPOTHESES),
-            )
-
-        # What does not depend on each other runs side by side; the turns of a lane do not.
-        found = [take_turns(parts[:, lane]) for lane in range(lanes)]
-        best = tf.nest.map_structure(lambda *each: _joined(tf.stack(each, axis=1)), *found)
-        back = missing + tf.argsort(order)
-        return tf.nest.map_structure(lambda each: tf.gather(each, back), best)
+        parts = tf.reshape(padded, [count, size, tf.shape(source)[1]])
+        # Lanes run concurrently; the parts of a lane, every so many-th, run one after another.
+        found = [search_one_by_one(parts[lane::lanes]) for lane in range(lanes)]
+        taken = tf.concat([tf.range(count)[lane::lanes] for lane in range(lanes)], axis=0)
+        places = tf.reshape(taken[:, None] * size + tf.range(size), [-1])
+        back = tf.gather(tf.argsort(places), missing + tf.argsort(order))
+        return tf.nest.map_structure(
+            lambda *each: tf.gather(_joined(tf.concat(each, axis=0)), back), *found
+        )
 
     is_whole = (rows < shapes.LEAST_SPLIT) & (rows <= max(sizes))
     return tf.cond(
@@ -99,9 +101,31 @@ def search_in_shapes(
     )
 
 
-def _places(ids: tf.Tensor) -> tf.Tensor:
-    """Returns 1, 2, ... along the last axis."""
-    return tf.range(tf.shape(ids)[-1]) + 1
+def split(rows: tf.Tensor, sizes: Sequence[int], lanes: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Splits a batch into parts for lanes that run at the same time.
+
+    Args:
+        rows: Int32 scalar, the sources of the batch.
+        sizes: The sizes that a part may have, ascending.
+        lanes: How many parts run at a time.
+
+    Returns:
+        The number of parts, at least one a lane, and their size, which is one of `sizes`.
+    """
+    turns = tf.maximum(-(-rows // (lanes * max(sizes))), 1)
+    size = _least(sizes, -(-rows // (lanes * turns)))
+    return tf.maximum(-(-rows // size), lanes), size
+
+
+def _lengths(source: tf.Tensor, pad_id: int) -> tf.Tensor:
+    """Returns the tokens of each source up to the last one that is no padding: `[B]`."""
+    places = tf.range(tf.shape(source)[1]) + 1
+    return tf.maximum(tf.reduce_max(tf.where(source != pad_id, places, 0), axis=1), 0)
+
+
+def _greatest(lengths: tf.Tensor) -> tf.Tensor:
+    """Returns the greatest length; 0 of none."""
+    return tf.reduce_max(tf.concat([lengths, [0]], axis=0))
 
 
 def _with_length(ids: tf.Tensor, length: tf.Tensor, pad_id: int) -> tf.Tensor:
@@ -112,8 +136,8 @@ def _with_length(ids: tf.Tensor, length: tf.Tensor, pad_id: int) -> tf.Tensor:
 
 
 def _joined(tensor: tf.Tensor) -> tf.Tensor:
-    """Joins the first three axes: `[turns, lanes, B, ...] -> [turns * lanes * B, ...]`."""
-    return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[3:]], axis=0))
+    """Joins the first two axes: `[parts, B, ...] -> [parts * B, ...]`."""
+    return tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], axis=0))
 
 
 def _least(sizes: Sequence[int], size: tf.Tensor) -> tf.Tensor:

@@ -654,11 +654,8 @@ class Translator(SearchTask):
             raise InputError("XLA does not compile a search with a shortlist.")
         translator = self.with_parts()
         lengths = (min(length, self.max_source_length) for length in compilation.lengths)
-        translator.compilation = dataclasses.replace(
-            compilation,
-            lengths=tuple(lengths),
-            batch_sizes=compilation.sizes_for(self.model.count_params()),
-        )
+        resolved = compilation.resolved_for(self.model.count_params())
+        translator.compilation = dataclasses.replace(resolved, lengths=tuple(lengths))
         if self.model.has_plain_logits():
             # A copy, because XLA would pack the embeddings, the other way round, at every step.
             columns = self._whole_projection()

@@ -12,12 +12,13 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from ktransformer.cli import main
 from ktransformer.config import BatchingConfig, CompilationConfig
-from ktransformer.decoding import Rule
+from ktransformer.decoding import Hypotheses, Rule
 from ktransformer.errors import InputError
 from ktransformer.exporting import SavedModel, export_saved_model
 from ktransformer.exporting.saved_model.warmup_requests import read_warmup
 from ktransformer.models import Transformer
 from ktransformer.tasks import Shortlist, Translator
+from ktransformer.tasks.compiled_search import search_in_shapes, split
 from tests.run_command import refusal
 from tests.small_models import small_classifier
 from tests.small_run import number_pairs
@@ -254,7 +255,52 @@ def test_the_command_compiles(run_folder, tmp_path, capfd):
 
 
 def test_sizes_follow_from_the_number_of_weights(greedy):
-    small, large = CompilationConfig().sizes_for(19_999_999), CompilationConfig().sizes_for(10**8)
+    small, large = (CompilationConfig().resolved_for(n).sizes for n in (19_999_999, 10**8))
     assert max(small) < max(large)
-    assert greedy.with_compilation(CompilationConfig()).compilation.batch_sizes == small
-    assert greedy.with_compilation(SHAPES).compilation.batch_sizes == SHAPES.batch_sizes
+    assert greedy.with_compilation(CompilationConfig()).compilation.sizes == small
+    assert greedy.with_compilation(SHAPES).compilation.sizes == SHAPES.batch_sizes
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [(1,), (16,), (2, 4), (1, 4, 8, 16, 32)])
+def test_parts_have_room_for_all_and_none_is_idle(sizes, lanes):
+    for rows in range(1, 100):
+        count, size = (int(each) for each in split(tf.constant(rows), sizes, lanes))
+        assert size in sizes
+        assert count * size >= rows
+        assert count == lanes or (count - 1) * size < rows
+
+
+def shape_of(source):
+    """Stands for a search: gives the first id of each source, and the shape that it ran in."""
+    rows, length = tf.unstack(tf.cast(tf.shape(source), tf.float32))
+    numbers = tf.fill([tf.shape(source)[0], 1], 0.0)
+    return Hypotheses(source[:, None, :1], numbers + rows, source[:, :1], numbers + length)
+
+
+def test_a_batch_runs_in_parts_of_like_length():
+    lengths = [3, 30, 0, 12, 2, 31, 9, 1, 28, 4, 5, 29, 8, 7, 6, 27, 10, 26, 11]
+    rows = [[i + 1] * length for i, length in enumerate(lengths)]
+    source = tf.ragged.constant(rows, dtype=tf.int32).to_tensor()
+    for parts in (1, 2, 3):
+        shapes = CompilationConfig(batch_sizes=(2, 4), lengths=(4, 16, 32), parts=parts)
+        limits = tf.ones([len(rows)], tf.int32)
+        find = {"compiled": shape_of, "plain": shape_of, "limits": limits, "pad_id": 0}
+        found = search_in_shapes(source, shapes, **find)
+        # In the order of the batch: a text's first id is its number; without a token it has none.
+        assert found.ids[:, 0, 0].numpy().tolist() == [
+            i + 1 if n else 0 for i, n in enumerate(lengths)
+        ]
+        assert set(found.scores.numpy().ravel()) <= {2.0, 4.0}
+        ran = sorted(zip(lengths, found.log_probabilities.numpy().ravel().tolist(), strict=True))
+        shapes_by_length = [shape for _, shape in ran]
+        assert shapes_by_length == sorted(shapes_by_length)
+        assert {4.0, 16.0, 32.0} == set(shapes_by_length)
+
+
+def test_ids_of_no_length(greedy, tmp_path):
+    model = SavedModel(export_saved_model(greedy, tmp_path, compilation=SHAPES))
+    for rows in (0, 1, 9):
+        source = np.zeros([rows, 0], np.int32)
+        found, expected = model.run("ids", source=source), greedy.ids(source)
+        assert found["ids"].tolist() == expected["ids"].numpy().tolist()
