@@ -100,9 +100,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quantize",
         choices=tuple(dict.fromkeys(name for names in QUANTIZATIONS.values() for name in names)),
         default="none",
-        help="how weights are stored: "
-        + "; ".join(f"with {form} {', '.join(names)}" for form, names in QUANTIZATIONS.items())
-        + "; float16 and int8_weights of a SavedModel are computed in float32",
+        help="type of the stored weights, by format: "
+        + "; ".join(f"{form}: {', '.join(names)}" for form, names in QUANTIZATIONS.items())
+        + ". A SavedModel computes in float32 whatever it stores",
     )
     parser.add_argument(
         "--signatures",
@@ -280,7 +280,7 @@ _FORMATS = {
     "huggingface": _to_huggingface,
     "onnx": _to_onnx,
 }
-# As the packages that write the formats have them; these are not imported for `--help`.
+# Mirrors the exporters' tuples, which `--help` must not import; a test compares them.
 QUANTIZATIONS = {
     "saved_model": ("none", "float16", "int8_weights"),
     "tflite": ("none", "float16", "dynamic_int8"),

@@ -29,7 +29,7 @@ def log_to_stderr() -> None:
 class Progress:
     """Reports how many lines are translated: in place on a terminal, else a line now and then.
 
-    No report is repeated, so that the last one, of all lines, is printed once.
+    Skips a report that would repeat the last one.
 
     Args:
         stream: The stream to report to.
@@ -62,7 +62,7 @@ class Progress:
         self.count(len(sizes), sum(sizes))
 
     def count(self, lines: int, size: int) -> None:
-        """Counts lines of some bytes together, or of any other unit of the total; likewise."""
+        """Counts lines by their number and their size in the total's unit; reports when it is time."""
         self.lines += lines
         self.bytes += size
         if time.monotonic() - self._reported >= self.interval_seconds:

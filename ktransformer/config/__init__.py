@@ -1,4 +1,4 @@
-"""The settings of a run: dataclasses, and the reading of YAML and of the command's words."""
+"""Settings as dataclasses, read from YAML or the command line."""
 
 from ktransformer.config.choices import CHOICES as CHOICES
 from ktransformer.config.data import CLEANING_RULES as CLEANING_RULES

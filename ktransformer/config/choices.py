@@ -1,4 +1,4 @@
-"""The words that settings may be."""
+"""The allowed values of settings that take a word."""
 
 CHOICES = {
     "activation": ("relu", "gelu", "silu", "any of keras.activations"),

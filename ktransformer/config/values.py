@@ -1,4 +1,4 @@
-"""Settings as a command line or a YAML file has them, made to fit their types."""
+"""Converts settings from the command line or YAML to their types."""
 
 from collections.abc import Iterable
 from typing import Any, get_args, get_origin

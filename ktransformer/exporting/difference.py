@@ -1,4 +1,4 @@
-"""Compares the outputs of a model with those of what was made of it."""
+"""Compares an export's outputs with its model's."""
 
 from collections.abc import Callable, Hashable
 

@@ -225,14 +225,17 @@ class Task(tf.Module, abc.ABC):
     def probe(self, signature: str) -> Mapping[str, tf.Tensor] | None:
         """Returns inputs to try a signature of a SavedModel on, by name; None where there are none.
 
-        By default they are those of the .tflite's signature of that name.
+        By default they are those of the .tflite's signature of that name, where there is one.
 
         Args:
             signature: One of `saved_model_signatures`.
         """
         if signature not in self.LITE_SIGNATURES:
             return None
-        return self.lite_signature(signature, None).probe
+        try:
+            return self.lite_signature(signature, None).probe
+        except InputError:  # The model has no LiteRT form.
+            return None
 
     @abc.abstractmethod
     def describe(self, signatures: Sequence[str], **others: Any) -> Description:

@@ -10,7 +10,7 @@ from ktransformer.tasks import Task
 
 QUANTIZATIONS = ("none", "float16", "int8_weights")
 _LEAST_ELEMENTS = 1024  # A smaller weight stays as it is.
-_TABLES = "embeddings"  # The names of weights end so whose rows are looked up by an id.
+_TABLE_SUFFIX = "embeddings"  # Of weights with a scale for each row; others have one a column.
 
 
 def add_weights(saved: tf.Module, task: Task, quantization: str) -> None:
@@ -18,8 +18,7 @@ def add_weights(saved: tf.Module, task: Task, quantization: str) -> None:
 
     The graphs go on reading float variables. The checkpoint has narrow tensors in their place, and
     an initializer, which every loader runs after it has restored the checkpoint, fills the float
-    variables. So a request costs what it costs without quantisation. The memory of the narrow
-    tensors comes on top.
+    variables. Requests are as fast as without quantisation; memory grows by the narrow tensors.
 
     Args:
         saved: The module.
@@ -57,7 +56,7 @@ def _narrow(weight: Any, quantization: str) -> tuple[np.ndarray, ...] | None:
     if quantization == "float16":
         fits = np.abs(values).max() <= np.finfo(np.float16).max
         return (values.astype(np.float16),) if fits else None
-    channel = 0 if weight.name.endswith(_TABLES) else values.ndim - 1
+    channel = 0 if weight.name.endswith(_TABLE_SUFFIX) else values.ndim - 1
     return quantize_channels(values, channel)
 
 
@@ -75,7 +74,7 @@ def quantize_channels(values: np.ndarray, channel: int) -> tuple[np.ndarray, np.
     others = tuple(axis for axis in range(values.ndim) if axis != channel)
     scales = np.abs(values).max(axis=others, keepdims=True) / 127
     scales = np.where(scales == 0, 1, scales).astype(np.float32)
-    return np.rint(values / scales).astype(np.int8), scales
+    return np.clip(np.rint(values / scales), -127, 127).astype(np.int8), scales
 
 
 def _widen(values: tf.Tensor, scales: tf.Tensor | None = None) -> tf.Tensor:
