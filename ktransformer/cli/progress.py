@@ -62,7 +62,7 @@ class Progress:
         self.count(len(sizes), sum(sizes))
 
     def count(self, lines: int, size: int) -> None:
-        """Counts lines by their number and their size in the total's unit; reports when it is time."""
+        """Counts lines, of a size in the total's unit, and reports when it is time."""
         self.lines += lines
         self.bytes += size
         if time.monotonic() - self._reported >= self.interval_seconds:
