@@ -209,6 +209,19 @@ def test_every_kind_of_task_is_stored(make, tmp_path):
                 assert found[key].tolist() == tensor.numpy().tolist()
 
 
+@pytest.mark.long
+def test_every_signature_of_a_translator_is_compared_with_the_model(tmp_path, monkeypatch):
+    translator = wide_translator()
+    known = tuple(translator.saved_model_signatures())
+    tried, probe = [], translator.probe
+    monkeypatch.setattr(translator, "probe", lambda name: tried.append(name) or probe(name))
+    path = export_saved_model(translator, tmp_path, signatures=known, quantization="int8_weights")
+    assert tried == list(known)
+    found = SavedModel(path).run("score", source=np.array([b"one"]), target=np.array([b"two"]))
+    expected = translator.score(["one"], ["two"])["log_probability"]
+    np.testing.assert_allclose(found["log_probability"], expected, rtol=0.1)
+
+
 def test_a_channel_of_zeros_stays_zeros_and_the_greatest_value_is_exact():
     values = np.array([[0.0, -2.0], [0.0, 1.0]], np.float32)
     stored, scales = quantization.quantize_channels(values, 1)
