@@ -131,10 +131,13 @@ def resolve(path: str | Path) -> Path:
         InputError: A link points to itself, or another user placed it in a world-writable folder.
     """
     path = Path(path)
+    loop = InputError(f"{path} is a symbolic link that leads to itself.")
     try:
         resolved = path.resolve()
-    except (RuntimeError, OSError) as error:  # The first before Python 3.13.
-        raise InputError(f"{path} is a symbolic link that leads to itself.") from error
+    except (RuntimeError, OSError) as error:
+        raise loop from error
+    if any(place.is_symlink() for place in (resolved, *resolved.parents)):  # From Python 3.13 on.
+        raise loop
     for place in (path.absolute(), *path.absolute().parents):
         if os.name == "posix" and place.is_symlink() and _is_planted(place):
             raise InputError(

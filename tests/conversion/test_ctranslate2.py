@@ -202,7 +202,7 @@ def test_options_of_other_formats_are_refused(run_folder, tmp_path, capsys):
     for option in (["--signatures", "ids"], ["--batch-size", 2], ["--batch-requests", 3]):
         assert re.search(f"{option[0]}.*--format", refusal(capsys, *export, *option))
     quantize = refusal(capsys, *export, "--quantize", "dynamic_int8")
-    assert re.search("quantization.*int8_float16.*dynamic_int8", quantize)
+    assert re.search("dynamic_int8.*--format tflite.*ctranslate2", quantize)
 
 
 def test_other_settings_than_the_exported_ones_are_refused(folder):

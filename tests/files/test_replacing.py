@@ -169,8 +169,9 @@ def test_a_link_of_another_user_where_all_may_write_is_not_followed(tmp_path):
 
 def test_a_link_to_itself_is_refused(tmp_path):
     (tmp_path / "link").symlink_to("link")
-    with pytest.raises(InputError, match="leads to itself"):
-        check_new_folder(tmp_path / "link")
+    for path in (tmp_path / "link", tmp_path / "link" / "in it"):
+        with pytest.raises(InputError, match="leads to itself"):
+            check_new_folder(path)
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
