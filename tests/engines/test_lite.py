@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -206,10 +207,10 @@ def test_every_flipped_bit_is_refused(lite_file, tmp_path, count):
     content, path = lite_file.read_bytes(), tmp_path / "model.tflite"
     start = content.index(b'{\n  "kind"')
     structure = content[-100_000:]  # Weights come first.
-    for damaged in (
-        *flipped(content, count, 1),
-        *(content[:-100_000] + part for part in flipped(structure, count, 2)),
-        *(content[:start] + part for part in flipped(content[start:], count // 10, 3)),
+    for damaged in itertools.chain(
+        flipped(content, count, 1),
+        (content[:-100_000] + part for part in flipped(structure, count, 2)),
+        (content[:start] + part for part in flipped(content[start:], count // 10, 3)),
     ):
         path.write_bytes(damaged)
         with pytest.raises(InputError) as caught:
