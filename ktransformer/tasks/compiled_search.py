@@ -67,7 +67,7 @@ def search_in_shapes(
         return best._replace(ids=_with_length(best.ids, longest, pad_id))
 
     def search_one_by_one(parts: tf.Tensor) -> Hypotheses:
-        def search_only() -> Hypotheses:  # Without a loop, which costs a tenth of a short search.
+        def search_only() -> Hypotheses:  # Without a loop, whose operations cost time, too.
             return tf.nest.map_structure(lambda each: each[None], search_part(parts[0]))
 
         return tf.cond(
