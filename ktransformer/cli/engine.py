@@ -47,9 +47,10 @@ def open_engine(options: argparse.Namespace, other: str | None = None) -> "Engin
     from ktransformer.engines import available_cores, load_engine
     from ktransformer.runtime.threads import set_threads
 
+    batches = options.threads or available_cores()
     if "tensorflow" in sys.modules:
         with contextlib.suppress(RuntimeError):  # It already runs, with threads of its own.
-            set_threads(1)
+            set_threads(1, batches=batches)
     path = other or options.model
     chosen = options.threads is None and os.path.isfile(path)
     return load_engine(
@@ -60,7 +61,7 @@ def open_engine(options: argparse.Namespace, other: str | None = None) -> "Engin
         copy=options.copy,
         tag=options.tag,
         threads=None if chosen else 1,
-        concurrency=None if chosen else options.threads or available_cores(),
+        concurrency=None if chosen else batches,
     )
 
 

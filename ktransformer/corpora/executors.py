@@ -34,9 +34,9 @@ class LocalExecutor:
     def __init__(
         self, job: Job, output: str, checksums: dict[str, str | None], workers: int | None = None
     ) -> None:
-        with contextlib.suppress(RuntimeError):  # TensorFlow already runs, with its own threads.
-            set_threads(1)
         concurrency = workers or available_cores()
+        with contextlib.suppress(RuntimeError):  # TensorFlow already runs, with its own threads.
+            set_threads(1, batches=concurrency)
         self._worker = ShardTranslator(job, output, checksums, concurrency=concurrency)
 
     def check(self) -> None:

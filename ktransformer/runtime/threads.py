@@ -8,8 +8,13 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def set_threads(threads: int | None) -> None:
-    """Limits TensorFlow's threads; None changes nothing.
+def set_threads(threads: int | None, *, batches: int = 1) -> None:
+    """Limits TensorFlow's threads.
+
+    Args:
+        threads: Threads of an operation; None changes nothing.
+        batches: Batches that run at the same time. All operations start on threads of one pool,
+            which has as many for each of them: with one thread, batches would take turns.
 
     Raises:
         RuntimeError: TensorFlow has run an operation: it is too late.
@@ -18,4 +23,4 @@ def set_threads(threads: int | None) -> None:
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads * batches)

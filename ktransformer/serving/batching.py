@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 _LOOK_AHEAD = 64  # Items of other kinds, or too large, that a batch looks past.
+_PATIENCE = 0.05  # Of a batch's time: so long its thread waits for as many items to come again.
 
 # Runs a batch of items of one kind: (kind, items) -> as many results.
 RunBatch = Callable[[Hashable, list[Any]], Sequence[Any]]
@@ -51,6 +52,23 @@ class _Waiting:
 
 
 @dataclasses.dataclass(frozen=True)
+class _FreeThread:
+    """A thread that is free, and the batch that it ran last.
+
+    Attributes:
+        items: Items of that batch.
+        until: How long it waits for as many, by `time.monotonic`.
+    """
+
+    items: int = 0
+    until: float = 0.0
+
+    def takes(self, waiting: int) -> bool:
+        """Tells whether it takes a batch now, when so many items wait."""
+        return waiting >= self.items or time.monotonic() >= self.until
+
+
+@dataclasses.dataclass(frozen=True)
 class BatchReport:
     """What a batch was.
 
@@ -72,8 +90,11 @@ class BatchReport:
 class Batcher:
     """Runs items in batches, in threads of its own, as soon as one is free.
 
-    A batch has the item that has waited longest, and as many of the same kind behind it as fit.
-    Nothing waits for a batch to become full: while all threads are busy the next batch grows.
+    A batch has the item that has waited longest, and as many of the same kind behind it as fit into
+    a thread's share of all that waits and runs. Nothing waits for a batch to become full: while all
+    threads are busy the next batch grows. Only a thread that has just run a batch waits for as many
+    items to come again, a twentieth of the time that this batch took: callers that ask anew when
+    they are answered would else be a batch of one and a batch of all others.
 
     Args:
         run: Runs a batch; called in `concurrency` threads at a time.
@@ -94,13 +115,16 @@ class Batcher:
         on_batch: Callable[[BatchReport], object] = lambda report: None,
     ) -> None:
         self._run = run
-        self._free = concurrency
+        self._concurrency = concurrency
+        self._free = [_FreeThread()] * concurrency
+        self._patience = _PATIENCE
         self._max_size = max_size
         self._max_waiting = max_waiting
         self._on_batch = on_batch
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="batch")
         self._waiting: collections.deque[_Waiting] = collections.deque()
         self._running: set[asyncio.Task[None]] = set()
+        self._running_size = 0
         self.waiting_size = 0
 
     def check_room(self, size: int) -> None:
@@ -139,18 +163,25 @@ class Batcher:
 
     def _start(self) -> None:
         """Starts batches while there is a free thread and something waits."""
-        while self._free and (batch := self._take()):
-            self._free -= 1
+        while (thread := self._find_thread()) and (batch := self._take()):
+            self._free.remove(thread)
+            self._running_size += _size(batch)
             task = asyncio.get_running_loop().create_task(self._run_batch(batch))
             self._running.add(task)  # The loop itself keeps no reference.
             task.add_done_callback(self._running.discard)
+
+    def _find_thread(self) -> _FreeThread | None:
+        waiting = len(self._waiting)
+        return next((each for each in self._free if each.takes(waiting)), None)
 
     def _take(self) -> list[_Waiting]:
         """Takes the items of the next batch; those whose callers have gone are dropped."""
         batch: list[_Waiting] = []
         others: list[_Waiting] = []
         size = 0
-        while self._waiting and len(others) < _LOOK_AHEAD and size < self._max_size:
+        share = (self.waiting_size + self._running_size) / self._concurrency
+        most = min(self._max_size, share)
+        while self._waiting and len(others) < _LOOK_AHEAD and size < most:
             each = self._waiting.popleft()
             if each.result.done():
                 continue
@@ -174,8 +205,9 @@ class Batcher:
         try:
             results = await self._find_results(batch)
         finally:
-            self._free += 1
-            self._start()
+            self._running_size -= _size(batch)
+            took = time.monotonic() - started
+            self._release(len(batch), took)
         for each, result in zip(batch, results, strict=True):
             if each.result.done():  # Its caller has gone.
                 continue
@@ -187,11 +219,18 @@ class Batcher:
             BatchReport(
                 batch[0].kind,
                 len(batch),
-                sum(each.size for each in batch),
+                _size(batch),
                 [started - each.came for each in batch],
-                time.monotonic() - started,
+                took,
             )
         )
+
+    def _release(self, items: int, took: float) -> None:
+        """Frees the thread of a batch."""
+        patience = self._patience * took
+        self._free.append(_FreeThread(items, time.monotonic() + patience))
+        self._start()
+        asyncio.get_running_loop().call_later(patience, self._start)
 
     async def _find_results(self, batch: list[_Waiting]) -> Sequence[Any]:
         """Runs a batch; where it fails, its items one by one, so that one fails alone."""
@@ -210,5 +249,12 @@ class Batcher:
 
     async def drain(self) -> None:
         """Waits until nothing runs or waits."""
+        self._patience = 0.0
+        self._free = [_FreeThread()] * len(self._free)
+        self._start()
         while self._running:
             await asyncio.gather(*self._running)
+
+
+def _size(batch: Sequence[_Waiting]) -> int:
+    return sum(each.size for each in batch)

@@ -31,7 +31,7 @@ class Translators:
 
     def __init__(self, specs: Sequence[ModelSpec], options: ServingOptions) -> None:
         with contextlib.suppress(RuntimeError):  # TensorFlow already runs, with threads of its own.
-            set_threads(1)
+            set_threads(1, batches=options.threads)
         self.server = ModelServer(specs, options, Metrics())
 
     def __serve_build_asgi_app__(self) -> FastAPI:

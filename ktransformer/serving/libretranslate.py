@@ -60,7 +60,7 @@ class AlignRequest(pydantic.BaseModel):
     api_key: str = ""
 
 
-def find_server(request: Request) -> ModelServer:
+async def find_server(request: Request) -> ModelServer:
     """Returns the server that runs in this process."""
     server: ModelServer = request.app.state.server
     return server

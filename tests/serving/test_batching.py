@@ -66,6 +66,77 @@ def test_a_batch_has_at_most_the_size_and_a_larger_item_is_alone():
     assert [batch for _, batch in recorder.batches] == [["a0"], ["a1", "a3"], ["a2"], ["a4"]]
 
 
+def test_a_batch_has_a_share_of_all_that_waits_and_runs():
+    busy, last = threading.Event(), threading.Event()
+    batches = []
+
+    def run_batch(kind, items):
+        {"a0": busy, "a1": last}.get(items[0], last).wait(10)
+        batches.append(len(items))
+        return items
+
+    async def work():
+        batcher = Batcher(run_batch, concurrency=2, max_size=100, max_waiting=100)
+        tasks = [asyncio.ensure_future(batcher.submit("a", f"a{n}", 1, later())) for n in range(8)]
+        busy.set()  # a0 ends: a1 runs, and six wait.
+        await tasks[0]
+        running = batcher.waiting_size
+        last.set()
+        await asyncio.gather(*tasks)
+        return running
+
+    assert asyncio.run(work()) == 2
+    assert sum(batches) == 8
+    assert max(batches) == 4
+
+
+class Slow:
+    """A function of batches that takes half a second for the first one of three items."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, kind, items):
+        time.sleep(0.5 if len(items) == 3 else 0.01)
+        self.sizes.append(len(items))
+        return items
+
+
+def submit(batcher, count):
+    return [asyncio.ensure_future(batcher.submit("a", "a", 1, later())) for _ in range(count)]
+
+
+def test_a_thread_waits_for_as_many_items_as_it_had_but_not_long():
+    slow = Slow()
+
+    async def work():
+        batcher = Batcher(slow, concurrency=1, max_size=100, max_waiting=100)
+        await asyncio.gather(*submit(batcher, 4))  # One, and then the three that waited for it.
+        started = time.monotonic()
+        one = submit(batcher, 1)
+        await asyncio.sleep(0.005)
+        await asyncio.gather(*one, *submit(batcher, 1))
+        return time.monotonic() - started
+
+    assert 0.01 < asyncio.run(work()) < 0.4
+    assert slow.sizes == [1, 3, 2]
+
+
+def test_what_waits_for_others_runs_when_all_is_to_end():
+    slow = Slow()
+
+    async def work():
+        batcher = Batcher(slow, concurrency=1, max_size=100, max_waiting=100)
+        await asyncio.gather(*submit(batcher, 4))
+        (last,) = submit(batcher, 1)
+        await asyncio.sleep(0)
+        assert batcher.waiting_size == 1
+        await batcher.drain()
+        assert last.done()
+
+    asyncio.run(work())
+
+
 def test_as_many_batches_run_as_there_are_threads():
     recorder = Recorder()
 

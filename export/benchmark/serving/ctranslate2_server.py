@@ -3,6 +3,7 @@
     python export/benchmark/serving/ctranslate2_server.py MODEL TOKENIZER PORT BEAM
 
 A request is translated when it comes, in a thread, by one of two replicas of one thread each.
+A translation ends where the model's positions end, as ours does; CTranslate2 would fail.
 """
 
 import sys
@@ -12,6 +13,9 @@ import sentencepiece
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
+
+
+MAX_LENGTH = 100  # Tokens; the positions of our presets end at 128.
 
 
 class TranslateRequest(BaseModel):
@@ -32,7 +36,9 @@ def main() -> int:
     @app.post("/translate")
     def translate(asked: TranslateRequest) -> dict[str, str]:
         tokens = [*pieces.encode(asked.q, out_type=str), "</s>"]
-        (found,) = translator.translate_batch([tokens], beam_size=int(beam_size))
+        (found,) = translator.translate_batch(
+            [tokens], beam_size=int(beam_size), max_decoding_length=MAX_LENGTH
+        )
         return {"translatedText": pieces.decode(found.hypotheses[0])}
 
     assert not [name for name in sys.modules if name.split(".")[0] == "ktransformer"]
