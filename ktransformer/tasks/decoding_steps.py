@@ -26,7 +26,7 @@ def check_ids_of(translator: "Translator", name: str, ids: tf.Tensor) -> None:
 
 
 @graph_method(input_signature=[SOURCE_IDS], check=check_ids_of)
-def encode(translator: "Translator", source: tf.Tensor) -> dict[str, tf.Tensor]:
+def encode(self: "Translator", source: tf.Tensor) -> dict[str, tf.Tensor]:
     """Starts the decoding of source ids `[B, S]`, for callers who drive the loop.
 
     Returns:
@@ -34,19 +34,18 @@ def encode(translator: "Translator", source: tf.Tensor) -> dict[str, tf.Tensor]:
         the projected memory; `cache_0`, `cache_1`, ..., its state for
         `max_target_length` tokens of one hypothesis a text. A beam repeats the rows of all.
     """
-    source = translator.cut(source)
-    memory = translator.model.prepare_memory(source)
-    cache = translator.model.empty_state(tf.shape(source)[0], translator.max_target_length)
-    return {"limits": translator.find_limits(source), **name_state(memory=memory, cache=cache)}
+    source = self.cut(source)
+    memory = self.model.prepare_memory(source)
+    cache = self.model.empty_state(tf.shape(source)[0], self.max_target_length)
+    return {"limits": self.find_limits(source), **name_state(memory=memory, cache=cache)}
 
 
 def decode_step(
-    translator: "Translator", ids: tf.Tensor, index: tf.Tensor, **state: tf.Tensor
+    self: "Translator", ids: tf.Tensor, index: tf.Tensor, **state: tf.Tensor
 ) -> dict[str, tf.Tensor]:
     """Predicts the token after the newest one, for callers who drive the loop.
 
     Args:
-        translator: The translator.
         ids: Int32 `[N]`, the newest token of every hypothesis; the start token at first.
         index: Int32 scalar, its position, from 0.
         **state: The `memory_*` that `encode` returned, and the `cache_*` that it or the last
@@ -59,14 +58,14 @@ def decode_step(
         InputError: Part of the state is missing or unknown, or, outside of a graph, an id or
             the position is one that the model does not have; for a graph see `ids`.
     """
-    memory, cache = _state_structure(translator)
+    memory, cache = _state_structure(self)
     memory, cache = pack_state(state, memory=memory, cache=cache)
     ids, index = to_tensor("ids", ids, _NEWEST), to_tensor("index", index, _INDEX)
     if not tf.is_symbolic_tensor(ids):
-        check_ids_of(translator, "ids", ids)
+        check_ids_of(self, "ids", ids)
     if not tf.is_symbolic_tensor(index):
-        to_integer("index", int(index), least=0, most=translator.max_target_length - 1)
-    logits, cache = translator.model.step(ids, index, cache, memory)
+        to_integer("index", int(index), least=0, most=self.max_target_length - 1)
+    logits, cache = self.model.step(ids, index, cache, memory)
     return {"logits": tf.cast(logits, tf.float32), **name_state(cache=cache)}
 
 

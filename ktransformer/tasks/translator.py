@@ -63,6 +63,7 @@ from ktransformer.tasks.written_texts import (
     decode_n_best,
     end_empty,
     first_best,
+    has_no_token,
     lengths_of,
     prefix_id,
     score_labels,
@@ -542,7 +543,8 @@ class Translator(CompilableSearch):
         if staged:
             longest = self._limit(tf.shape(source)[1])
             model = StagedSearch(self.model, source, longest, self.output_columns)
-            limits = tf.where(lengths_of(source, self.model.pad_id) > 0, limits, 1)
+        empty = has_no_token(source, self.target_tokenizer.special_ids, self._language)
+        limits = tf.where(empty, 1, limits)  # `end_empty` replaces what is found for them.
         best = search_texts(
             model,
             limits,
