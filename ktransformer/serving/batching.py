@@ -51,21 +51,19 @@ class _Waiting:
     waits: bool = True
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False)
 class _FreeThread:
-    """A thread that is free, and the batch that it ran last.
+    """A thread that is free.
 
     Attributes:
-        items: Items of that batch.
-        until: How long it waits for as many, by `time.monotonic`.
+        items: It takes a batch when so many items wait: as many as it had last, while it has
+            patience, and then any.
     """
 
-    items: int = 0
-    until: float = 0.0
+    items: int = 1
 
-    def takes(self, waiting: int) -> bool:
-        """Tells whether it takes a batch now, when so many items wait."""
-        return waiting >= self.items or time.monotonic() >= self.until
+    def lose_patience(self) -> None:
+        self.items = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +114,7 @@ class Batcher:
     ) -> None:
         self._run = run
         self._concurrency = concurrency
-        self._free = [_FreeThread()] * concurrency
+        self._free = [_FreeThread() for _ in range(concurrency)]
         self._patience = _PATIENCE
         self._max_size = max_size
         self._max_waiting = max_waiting
@@ -172,7 +170,7 @@ class Batcher:
 
     def _find_thread(self) -> _FreeThread | None:
         waiting = len(self._waiting)
-        return next((each for each in self._free if each.takes(waiting)), None)
+        return next((each for each in self._free if each.items <= waiting), None)
 
     def _take(self) -> list[_Waiting]:
         """Takes the items of the next batch; those whose callers have gone are dropped."""
@@ -181,7 +179,7 @@ class Batcher:
         size = 0
         share = (self.waiting_size + self._running_size) / self._concurrency
         most = min(self._max_size, share)
-        while self._waiting and len(others) < _LOOK_AHEAD and size < most:
+        while self._waiting and len(others) < _LOOK_AHEAD and (size < most or not batch):
             each = self._waiting.popleft()
             if each.result.done():
                 continue
@@ -227,10 +225,15 @@ class Batcher:
 
     def _release(self, items: int, took: float) -> None:
         """Frees the thread of a batch."""
-        patience = self._patience * took
-        self._free.append(_FreeThread(items, time.monotonic() + patience))
+        thread = _FreeThread(items)
+        self._free.append(thread)
         self._start()
-        asyncio.get_running_loop().call_later(patience, self._start)
+
+        def lose_patience() -> None:
+            thread.lose_patience()
+            self._start()
+
+        asyncio.get_running_loop().call_later(self._patience * took, lose_patience)
 
     async def _find_results(self, batch: list[_Waiting]) -> Sequence[Any]:
         """Runs a batch; where it fails, its items one by one, so that one fails alone."""
@@ -250,7 +253,8 @@ class Batcher:
     async def drain(self) -> None:
         """Waits until nothing runs or waits."""
         self._patience = 0.0
-        self._free = [_FreeThread()] * len(self._free)
+        for thread in self._free:
+            thread.lose_patience()
         self._start()
         while self._running:
             await asyncio.gather(*self._running)

@@ -3,6 +3,7 @@ import threading
 import time
 
 import pytest
+import uvloop
 
 from ktransformer.serving.batching import Batcher, DeadlineError, TooBusyError
 
@@ -135,6 +136,33 @@ def test_what_waits_for_others_runs_when_all_is_to_end():
         assert last.done()
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_nothing_waits_longer_for_others_on_a_loop_whose_timers_come_early(loop):
+    """Ray runs uvloop, which rounds them to milliseconds."""
+
+    def run_batch(kind, items):
+        time.sleep(0.026)
+        return items
+
+    async def work():
+        batcher = Batcher(run_batch, concurrency=1, max_size=100, max_waiting=100)
+        for _ in range(5):
+            await asyncio.gather(*submit(batcher, 4))
+            (alone,) = submit(batcher, 1)
+            await asyncio.wait_for(alone, 2)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(work())
+
+
+def test_an_item_without_a_size_runs():
+    async def work():
+        batcher = Batcher(lambda kind, items: items, concurrency=1, max_size=9, max_waiting=9)
+        return await batcher.submit("a", "a", 0, later(1))
+
+    assert asyncio.run(work()) == "a"
 
 
 def test_as_many_batches_run_as_there_are_threads():
