@@ -543,8 +543,6 @@ class Translator(CompilableSearch):
         if staged:
             longest = self._limit(tf.shape(source)[1])
             model = StagedSearch(self.model, source, longest, self.output_columns)
-        empty = has_no_token(source, self.target_tokenizer.special_ids, self._language)
-        limits = tf.where(empty, 1, limits)  # `end_empty` replaces what is found for them.
         best = search_texts(
             model,
             limits,
@@ -578,8 +576,12 @@ class Translator(CompilableSearch):
         return end_empty(source, best, self.target_tokenizer.special_ids, self._language)
 
     def find_limits(self, source: tf.Tensor) -> tf.Tensor:
-        """Returns the most tokens of each target, the end token included: `[B, S] -> [B]`."""
-        return self._limit(lengths_of(source, self.model.pad_id))
+        """Returns the most tokens of each target, the end token included: `[B, S] -> [B]`.
+
+        A source without a token has the end token alone.
+        """
+        empty = has_no_token(source, self.target_tokenizer.special_ids, self._language)
+        return tf.where(empty, 1, self._limit(lengths_of(source, self.model.pad_id)))
 
     def _limit(self, lengths: tf.Tensor) -> tf.Tensor:
         """Returns the most tokens of the targets of sources with so many tokens."""
