@@ -40,7 +40,7 @@ from ktransformer.text import (
 )
 from ktransformer.text.batches import EpochBatches
 from ktransformer.text.corpus import interleave
-from ktransformer.text.shards import BlockMap
+from ktransformer.text.shard_writing import BlockMap
 from ktransformer.text.span_symbols import COPIED_BY_DEFAULT
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
-from ktransformer.config import CompilationConfig, Config, DecodingConfig
+from ktransformer.config import Config, DecodingConfig
 from ktransformer.decoding import (
     Hypotheses,
     LengthPenalty,
@@ -26,14 +26,13 @@ from ktransformer.numbers import to_integer
 from ktransformer.saving.folder import DESCRIPTION
 from ktransformer.saving.run import TARGET_TOKENIZER, check_model_of_run
 from ktransformer.tasks.annotations import alignment_heads, annotate
-from ktransformer.tasks.compiled_search import search_in_shapes, why_not_compiled
+from ktransformer.tasks.compilable_search import CompilableSearch
 from ktransformer.tasks.controlled import controlled
 from ktransformer.tasks.controls import Controls
 from ktransformer.tasks.decoding_rules import to_rules
+from ktransformer.tasks.decoding_steps import SOURCE_IDS, check_ids_of, decode_step, encode
 from ktransformer.tasks.description import Description
-from ktransformer.tasks.document_outputs import (
-    by_sentence,
-)
+from ktransformer.tasks.document_outputs import by_sentence
 from ktransformer.tasks.documents import (
     count_pieces,
     least_tokens,
@@ -41,9 +40,9 @@ from ktransformer.tasks.documents import (
     translate_documents,
 )
 from ktransformer.tasks.graph_function import graph_function, graph_method
-from ktransformer.tasks.inputs import check_ids, to_tensor
+from ktransformer.tasks.inputs import to_tensor
 from ktransformer.tasks.registry import register_task
-from ktransformer.tasks.search_task import TEXT_SIGNATURES, SearchTask, check_no_start
+from ktransformer.tasks.search_task import TEXT_SIGNATURES, check_no_start
 from ktransformer.tasks.shortlist import Shortlist
 from ktransformer.tasks.span_copier import SpanCopier
 from ktransformer.tasks.streaming import choose_next, stream_document, stream_tokens
@@ -58,12 +57,13 @@ from ktransformer.tasks.terms import TERM_BONUSES, translate_with_terms
 from ktransformer.tasks.transformer_search import StagedSearch, TransformerSearch
 from ktransformer.tasks.translator_checks import adapt_checks, example_inputs, search_wider
 from ktransformer.tasks.translator_description import TranslatorDescription
-from ktransformer.tasks.translator_signatures import lite_signature, name_state, pack_state
+from ktransformer.tasks.translator_signatures import lite_signature
 from ktransformer.tasks.written_texts import (
     cut_ids,
     decode_n_best,
     end_empty,
     first_best,
+    has_no_token,
     lengths_of,
     prefix_id,
     score_labels,
@@ -75,16 +75,10 @@ from ktransformer.text import BaseTokenizer, load_tokenizer
 from ktransformer.text.copied_spans import CopiedSpans
 
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
-_IDS = tf.TensorSpec([None, None], tf.int32, "source")
-_NEWEST, _INDEX = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
-
-
-def _check_ids(translator: "Translator", name: str, ids: tf.Tensor) -> None:
-    check_ids(name, ids.numpy(), translator.model)
 
 
 @register_task
-class Translator(SearchTask):
+class Translator(CompilableSearch):
     """Tokenizer, model and search in one; its methods are graphs from text, or ids, to the same.
 
     The same methods serve the BLEU callback, the commands and the exports. A text without any
@@ -158,8 +152,8 @@ class Translator(SearchTask):
     controlled = controlled
     term_bonuses = TERM_BONUSES
     translate_with_terms = translate_with_terms
-    compilation: CompilationConfig | None = None
-    output_columns: Any = None
+    encode = encode
+    decode_step = decode_step
     choose_next = graph_function(choose_next, reduce_retracing=True)
 
     def __init__(
@@ -253,7 +247,7 @@ class Translator(SearchTask):
         """
         texts, copied = self._take_out(texts)
         source, truncated = self._encode(texts)
-        outputs = self._to_texts(Hypotheses(**self._find_best(source)), copied)
+        outputs = self._to_texts(Hypotheses(**self.find_best(source)), copied)
         return {**first_best(outputs), "truncated": truncated}
 
     @graph_method(input_signature=[_TEXTS])
@@ -499,7 +493,7 @@ class Translator(SearchTask):
             return texts
         return self.copier.put_back(texts, copied)
 
-    @graph_method(input_signature=[_IDS], check=_check_ids)
+    @graph_method(input_signature=[SOURCE_IDS], check=check_ids_of)
     def ids(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
         """Translates source ids `[B, S]`, ended and padded, for callers with a tokenizer.
 
@@ -513,65 +507,14 @@ class Translator(SearchTask):
             `ids`, int32 `[B, T]`, ended and padded; `score`, float32 `[B]`; `truncated`, int32
             `[B]`, 1 where the source was cut: not every runtime takes booleans.
         """
-        best = self._find_best(self._cut(source))
+        best = self.find_best(self.cut(source))
         truncated = tf.cast(
             lengths_of(source, self.model.pad_id) > self.max_source_length, tf.int32
         )
         return {"ids": best["ids"][:, 0], "score": best["scores"][:, 0], "truncated": truncated}
 
-    @graph_method(input_signature=[_IDS], check=_check_ids)
-    def encode(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Starts the decoding of source ids `[B, S]`, for callers who drive the loop.
-
-        Returns:
-            `limits`, int32 `[B]`, the most tokens of each target; `memory_0`, `memory_1`, ...,
-            the projected memory; `cache_0`, `cache_1`, ..., its state for
-            `max_target_length` tokens of one hypothesis a text. A beam repeats the rows of all.
-        """
-        source = self._cut(source)
-        memory = self.model.prepare_memory(source)
-        cache = self.model.empty_state(tf.shape(source)[0], self.max_target_length)
-        return {
-            "limits": self.find_limits(source),
-            **name_state(memory=memory, cache=cache),
-        }
-
-    def decode_step(
-        self, ids: tf.Tensor, index: tf.Tensor, **state: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        """Predicts the token after the newest one, for callers who drive the loop.
-
-        Args:
-            ids: Int32 `[N]`, the newest token of every hypothesis; the start token at first.
-            index: Int32 scalar, its position, from 0.
-            **state: The `memory_*` that `encode` returned, and the `cache_*` that it or the last
-                step returned.
-
-        Returns:
-            `logits`, float32 `[N, V]`, and the next `cache_0`, `cache_1`, ...
-
-        Raises:
-            InputError: Part of the state is missing or unknown, or, outside of a graph, an id or
-                the position is one that the model does not have; for a graph see `ids`.
-        """
-        memory, cache = self._state_structure()
-        memory, cache = pack_state(state, memory=memory, cache=cache)
-        ids, index = to_tensor("ids", ids, _NEWEST), to_tensor("index", index, _INDEX)
-        if not tf.is_symbolic_tensor(ids):
-            _check_ids(self, "ids", ids)
-        if not tf.is_symbolic_tensor(index):
-            to_integer("index", int(index), least=0, most=self.max_target_length - 1)
-        logits, cache = self.model.step(ids, index, cache, memory)
-        return {"logits": tf.cast(logits, tf.float32), **name_state(cache=cache)}
-
-    def _state_structure(self) -> tuple[Any, Any]:
-        """Returns some source's memory and state, for how this model nests its tensors."""
-        with tf.init_scope():  # Eagerly, outside the graph that is being traced.
-            special = self.tokenizer.special_ids
-            memory = self.model.prepare_memory(tf.constant([[special.start, special.end]]))
-            return memory, self.model.empty_state(1, 1)
-
-    def _cut(self, source: tf.Tensor) -> tf.Tensor:
+    def cut(self, source: tf.Tensor) -> tf.Tensor:
+        """Cuts source ids `[B, S]` to `max_source_length`, the end token included."""
         return cut_ids(source, self.max_source_length, self.tokenizer.special_ids)
 
     def search(
@@ -600,7 +543,6 @@ class Translator(SearchTask):
         if staged:
             longest = self._limit(tf.shape(source)[1])
             model = StagedSearch(self.model, source, longest, self.output_columns)
-            limits = tf.where(lengths_of(source, self.model.pad_id) > 0, limits, 1)
         best = search_texts(
             model,
             limits,
@@ -614,71 +556,6 @@ class Translator(SearchTask):
         if chosen is not None:
             best = best._replace(ids=tf.gather(chosen, best.ids))
         return self.end_empty(source, best)
-
-    @graph_method(input_signature=[_IDS])
-    def _find_best(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Finds one hypothesis of each source: a graph that several signatures share."""
-        return self._search_in_shapes(source, 1)._asdict()
-
-    def run_search(self, source: tf.Tensor, n_best: int) -> Hypotheses:
-        """Runs `search`, compiled by XLA where there is a `compilation`."""
-        if n_best == 1:
-            return Hypotheses(**self._find_best(source))
-        return self._search_in_shapes(source, n_best)
-
-    def _search_in_shapes(self, source: tf.Tensor, n_best: int) -> Hypotheses:
-        if self.compilation is None:
-            return self.search(source, n_best)
-        return search_in_shapes(
-            source,
-            self.compilation,
-            compiled=functools.partial(self.search, n_best=n_best, staged=True),
-            plain=functools.partial(self.search, n_best=n_best),
-            limits=self.find_limits(source),
-            pad_id=self.model.pad_id,
-        )
-
-    def check_before_export(self) -> None:
-        super().check_before_export()
-        if self.compilation is not None:
-            special = self.tokenizer.special_ids
-            try:
-                self._find_best([[special.unknown, special.end]])
-            except tf.errors.ResourceExhaustedError:
-                raise
-            except tf.errors.OpError as error:
-                raise InputError(why_not_compiled(error)) from error
-
-    def with_compilation(self, compilation: CompilationConfig) -> Self:
-        if self.shortlist is not None:
-            raise InputError("XLA does not compile a search with a shortlist.")
-        translator = self.with_parts()
-        lengths = (min(length, self.max_source_length) for length in compilation.lengths)
-        resolved = compilation.resolved_for(self.model.count_params())
-        translator.compilation = dataclasses.replace(resolved, lengths=tuple(lengths))
-        if self.model.has_plain_logits():
-            # A copy, because XLA would pack the embeddings, the other way round, at every step.
-            columns = self._whole_projection()
-            translator.output_columns = tf.nest.map_structure(
-                lambda tensor: tf.Variable(tensor, trainable=False), columns
-            )
-        return translator
-
-    @property
-    def reads_columns(self) -> bool:
-        return self.shortlist is not None or self.output_columns is not None
-
-    @property
-    def search_variables(self) -> tuple[tf.Variable, ...]:
-        return () if self.output_columns is None else tuple(tf.nest.flatten(self.output_columns))
-
-    def search_values(self) -> tuple[tf.Tensor, ...]:
-        if self.output_columns is None:
-            return ()
-        return tuple(tf.nest.flatten(self._whole_projection()))
-
-    def _whole_projection(self) -> Any:
-        return self.model.output_columns(tf.range(self.model.vocabulary_size))
 
     def find_rules(self, decoding: Any = None, source: tf.Tensor | None = None) -> tuple[Rule, ...]:
         """Returns the rules of the settings, or of other settings, and those of the translator.
@@ -699,8 +576,12 @@ class Translator(SearchTask):
         return end_empty(source, best, self.target_tokenizer.special_ids, self._language)
 
     def find_limits(self, source: tf.Tensor) -> tf.Tensor:
-        """Returns the most tokens of each target, the end token included: `[B, S] -> [B]`."""
-        return self._limit(lengths_of(source, self.model.pad_id))
+        """Returns the most tokens of each target, the end token included: `[B, S] -> [B]`.
+
+        A source without a token has the end token alone.
+        """
+        empty = has_no_token(source, self.target_tokenizer.special_ids, self._language)
+        return tf.where(empty, 1, self._limit(lengths_of(source, self.model.pad_id)))
 
     def _limit(self, lengths: tf.Tensor) -> tf.Tensor:
         """Returns the most tokens of the targets of sources with so many tokens."""

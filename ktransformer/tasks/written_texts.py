@@ -25,6 +25,20 @@ def cut_ids(ids: tf.Tensor, limit: int, special: SpecialIds) -> tf.Tensor:
     return tf.concat([ids[:, : limit - 1], last], axis=1)
 
 
+def has_no_token(source: tf.Tensor, special: SpecialIds, language: int | None = None) -> tf.Tensor:
+    """Tells which sources have no token but the end's and a language's: `[B, S]` -> boolean `[B]`.
+
+    Args:
+        source: Int32 ids.
+        special: The special ids.
+        language: The language token that a source may begin with; None for none.
+    """
+    lengths = lengths_of(source, special.pad)
+    if language is not None:
+        lengths -= tf.cast(source[:, 0] == language, tf.int32)
+    return lengths <= 1
+
+
 def end_empty(
     source: tf.Tensor, best: Hypotheses, special: SpecialIds, language: int | None = None
 ) -> Hypotheses:
@@ -36,10 +50,7 @@ def end_empty(
         special: The special ids.
         language: The language token that a source may begin with; None for none.
     """
-    lengths = lengths_of(source, special.pad)
-    if language is not None:
-        lengths -= tf.cast(source[:, 0] == language, tf.int32)
-    empty = tf.expand_dims(lengths <= 1, 1)  # [B, 1]
+    empty = tf.expand_dims(has_no_token(source, special, language), 1)  # [B, 1]
     at_start = tf.range(tf.shape(best.ids)[2]) == 0  # [T]
     nothing = tf.where(at_start, special.end, special.pad)  # [T]
     return Hypotheses(

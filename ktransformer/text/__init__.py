@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from ktransformer.text.packed_batches import PackedBatches
     from ktransformer.text.piece_model import MASK
     from ktransformer.text.sampling import SubwordSampler
-    from ktransformer.text.shards import ShardedBatches, Shards, write_shards
+    from ktransformer.text.shard_writing import write_shards
+    from ktransformer.text.sharded_batches import ShardedBatches
+    from ktransformer.text.shards import Shards
     from ktransformer.text.survey import Survey, survey_files
     from ktransformer.text.tokenizer import Tokenizer
     from ktransformer.text.word_pieces import WordPieceTokenizer
@@ -91,9 +93,9 @@ if not TYPE_CHECKING:  # A type checker would take it to have any name.
             "load_tokenizer": "opening",
             "MASK": "piece_model",
             "SubwordSampler": "sampling",
-            "ShardedBatches": "shards",
+            "ShardedBatches": "sharded_batches",
             "Shards": "shards",
-            "write_shards": "shards",
+            "write_shards": "shard_writing",
             "Survey": "survey",
             "survey_files": "survey",
             "Tokenizer": "tokenizer",

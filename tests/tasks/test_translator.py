@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -51,6 +53,17 @@ def test_no_target_is_longer_than_the_limit(translator):
     ids = limited.ids(limited.to_ids(tf.constant(["seven seven seven one six"])))["ids"]
     assert ids.shape == (1, 3)
     assert ids[0, -1] == 3
+
+
+def test_texts_without_a_token_take_one_step(translator):
+    decoding = dataclasses.replace(translator.decoding, length_penalty=5.0)  # It writes on and on.
+    endless = Translator(
+        Transformer.from_preset("tiny", translator.tokenizer.vocabulary_size),
+        translator.tokenizer,
+        decoding,
+    )
+    assert endless.search(endless.to_ids([""])).ids.shape[2] == 1
+    assert endless.search(endless.to_ids(["", "one"])).ids.shape[2] > 1
 
 
 def test_a_model_that_nothing_was_asked_of_yet_translates():

@@ -7,7 +7,7 @@ import pytest
 from ktransformer.errors import InputError
 from ktransformer.runtime.ray_cluster import joined_cluster, map_on_cluster
 from ktransformer.saving.run import load_run
-from ktransformer.text import ParallelFiles, Shards, Tokenizer, shards, write_shards
+from ktransformer.text import ParallelFiles, Shards, Tokenizer, shard_writing, write_shards
 from ktransformer.text.line_limits import LengthBound
 from tests.run_command import command
 from tests.small_run import number_pairs, train_arguments, write_pairs
@@ -34,7 +34,7 @@ def cluster():
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     """Writes shards of a text with empty and long lines, with two tokenizers; gives their files."""
-    monkeypatch.setattr(shards, "_BLOCK_PAIRS", 50)  # Twenty blocks.
+    monkeypatch.setattr(shard_writing, "_BLOCK_PAIRS", 50)  # Twenty blocks.
     pairs = [pair if i % 9 else ("", pair[1]) for i, pair in enumerate(PAIRS)]
     files = ParallelFiles(*write_pairs(tmp_path, "text", pairs))
     tokenizers = [Tokenizer.train(list(side), 40) for side in zip(*PAIRS, strict=True)]
