@@ -40,7 +40,7 @@ def encode(self: "Translator", source: tf.Tensor) -> dict[str, tf.Tensor]:
     return {"limits": self.find_limits(source), **name_state(memory=memory, cache=cache)}
 
 
-def decode_step(
+def decode_step(  # noqa: D417 - a method of `Translator`, so that `self` is no argument.
     self: "Translator", ids: tf.Tensor, index: tf.Tensor, **state: tf.Tensor
 ) -> dict[str, tf.Tensor]:
     """Predicts the token after the newest one, for callers who drive the loop.

@@ -14,7 +14,6 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-
 MAX_LENGTH = 100  # Tokens; the positions of our presets end at 128.
 
 
