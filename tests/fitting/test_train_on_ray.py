@@ -39,6 +39,26 @@ def test_a_training_on_ray_of_which_a_worker_is_killed_ends_as_if_none_had_been(
     assert not [*jax_folder.glob(".ray.*")]
 
 
+@pytest.mark.long
+def test_a_cluster_encodes_the_text_of_its_workers(jax_folder):
+    """Two workers take two CPUs, and the third encodes; the shards are those of one process."""
+    from ray.cluster_utils import Cluster
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    store = {"object_store_memory": 80 << 20}
+    head = {"num_cpus": 3, "include_dashboard": False, **store}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    shards = ("--set", "shard_pairs=50", "--set", "epochs=1")
+    try:
+        on_ray = ("--ray", cluster.address, "--workers", "2", "--encode-ray", cluster.address)
+        (error,) = finish(start(jax_folder, "encoded", *on_ray, *shards))
+    finally:
+        cluster.shutdown()
+    assert "Encoding" in error
+    finish(start(jax_folder, "sharded", *shards, processes=2))
+    assert_same_runs(jax_folder / "sharded", jax_folder / "encoded")
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -181,8 +181,8 @@ def to_table(rows: Rows, callers: list[int]) -> Iterator[str]:
 
 
 def watch_memory(url: str, texts: list[str], options: argparse.Namespace) -> Iterator[str]:
-    """Asks with 64 callers, and yields the memory of the server's replica by the minute."""
-    yield "| minute | resident memory of the replica, MB |"
+    """Asks with 64 callers, and yields the memory of our servers' replicas by the minute."""
+    yield "| minute | resident memory of our replicas, MB |"
     yield "| --- | --- |"
     for minute in range(1, int(options.memory_minutes) + 1):
         run_callers(url, 64, 60, texts)
