@@ -1,6 +1,7 @@
 """A training on the workers of a Ray cluster, which Ray Train restarts from the last state."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -71,8 +72,9 @@ def train_on_ray(
     """
     try:
         import ray
+        from ray.exceptions import RayActorError
         from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.v2.api.exceptions import TrainingFailedError
+        from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
         from ray.train.v2.jax import JaxTrainer
         from ray.train.v2.jax.config import JaxConfig
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -93,30 +95,36 @@ def train_on_ray(
         environment = {
             name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)
         }
-        trainer = JaxTrainer(
-            _work,
-            train_loop_config={"train": train, "story": story, "folder": os.getcwd()},
-            # The training joins its processes itself.
-            jax_config=JaxConfig(use_tpu=False, use_gpu=False),
-            scaling_config=ScalingConfig(
-                num_workers=workers,
-                use_gpu=gpus,
-                resources_per_worker={"GPU": 1} if gpus else {"CPU": 1},
-            ),
-            run_config=RunConfig(
-                name="training",
-                storage_path=scratch,
-                failure_config=FailureConfig(max_failures=max_failures),
-                worker_runtime_env={"env_vars": {**environment, **_BEFORE_KERAS}},
-            ),
-        )
-        try:
-            trainer.fit()
-        except TrainingFailedError as error:
-            raise InputError(
-                f"Workers of the training were lost more than {max_failures} times, or failed; "
-                "their log says why. --resume goes on from the last state."
-            ) from error
+        for start in itertools.count():
+            trainer = JaxTrainer(
+                _work,
+                train_loop_config={"train": train, "story": story, "folder": os.getcwd()},
+                # The training joins its processes itself.
+                jax_config=JaxConfig(use_tpu=False, use_gpu=False),
+                scaling_config=ScalingConfig(
+                    num_workers=workers,
+                    use_gpu=gpus,
+                    resources_per_worker={"GPU": 1} if gpus else {"CPU": 1},
+                ),
+                run_config=RunConfig(
+                    name=f"training-{start}",
+                    storage_path=scratch,
+                    failure_config=FailureConfig(max_failures=max_failures),
+                    worker_runtime_env={"env_vars": {**environment, **_BEFORE_KERAS}},
+                ),
+            )
+            try:
+                trainer.fit()
+                break
+            except TrainingFailedError as error:
+                # Ray Train goes on after the loss of a worker, but not while it starts one.
+                failure = getattr(error, "controller_failure", None)
+                in_start = isinstance(error, ControllerError) and isinstance(failure, RayActorError)
+                if not in_start or start == max_failures:
+                    raise InputError(
+                        f"Workers of the training were lost more than {max_failures} times, or "
+                        "failed; their log says why. --resume goes on from the last state."
+                    ) from error
         refusal = ray.get(story.refusal.remote())
         if refusal is not None:
             raise InputError(refusal)
