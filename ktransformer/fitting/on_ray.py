@@ -1,7 +1,6 @@
 """A training on the workers of a Ray cluster, which Ray Train restarts from the last state."""
 
 import contextlib
-import itertools
 import os
 import shutil
 import socket
@@ -72,9 +71,7 @@ def train_on_ray(
     """
     try:
         import ray
-        from ray.exceptions import RayActorError
         from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
         from ray.train.v2.jax import JaxTrainer
         from ray.train.v2.jax.config import JaxConfig
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -95,8 +92,9 @@ def train_on_ray(
         environment = {
             name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)
         }
-        for start in itertools.count():
-            trainer = JaxTrainer(
+
+        def fit(start: int) -> None:
+            JaxTrainer(
                 _work,
                 train_loop_config={"train": train, "story": story, "folder": os.getcwd()},
                 # The training joins its processes itself.
@@ -112,19 +110,9 @@ def train_on_ray(
                     failure_config=FailureConfig(max_failures=max_failures),
                     worker_runtime_env={"env_vars": {**environment, **_BEFORE_KERAS}},
                 ),
-            )
-            try:
-                trainer.fit()
-                break
-            except TrainingFailedError as error:
-                # Ray Train goes on after the loss of a worker, but not while it starts one.
-                failure = getattr(error, "controller_failure", None)
-                in_start = isinstance(error, ControllerError) and isinstance(failure, RayActorError)
-                if not in_start or start == max_failures:
-                    raise InputError(
-                        f"Workers of the training were lost more than {max_failures} times, or "
-                        "failed; their log says why. --resume goes on from the last state."
-                    ) from error
+            ).fit()
+
+        keep_fitting(fit, max_failures)
         refusal = ray.get(story.refusal.remote())
         if refusal is not None:
             raise InputError(refusal)
@@ -133,6 +121,30 @@ def train_on_ray(
             ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
         remove_empty(made)
+
+
+def keep_fitting(fit: Callable[[int], object], max_failures: int) -> None:
+    """Calls `fit` with 0, and with 1, 2, ... where a worker was lost while Ray Train started it.
+
+    After any other loss Ray Train goes on by itself.
+
+    Raises:
+        InputError: `fit` fails otherwise, or has been called anew `max_failures` times.
+    """
+    from ray.exceptions import RayActorError
+    from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
+
+    for start in range(max_failures + 1):
+        try:
+            fit(start)
+            return
+        except TrainingFailedError as error:
+            failure = error.controller_failure if isinstance(error, ControllerError) else None
+            if not isinstance(failure, RayActorError) or start == max_failures:
+                raise InputError(
+                    f"Workers of the training were lost more than {max_failures} times, or "
+                    "failed; their log says why. --resume goes on from the last state."
+                ) from error
 
 
 def _check_resources(

@@ -4,10 +4,13 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from ktransformer.errors import InputError
+from ktransformer.fitting.on_ray import keep_fitting
 from tests.fitting.on_jax import assert_same_runs, finish, start
 from tests.fitting.ray_workers import find_workers
 from tests.run_command import refusal
@@ -37,6 +40,34 @@ def test_a_training_on_ray_of_which_a_worker_is_killed_ends_as_if_none_had_been(
     assert "Going on after update" in error
     assert_same_runs(jax_folder / "two", jax_folder / "ray")
     assert not [*jax_folder.glob(".ray.*")]
+
+
+@pytest.mark.parametrize(("lost", "starts"), [(0, 1), (2, 3), (3, 3)])
+def test_a_worker_that_is_lost_while_it_starts_is_started_anew(lost, starts):
+    from ray.exceptions import RayActorError
+    from ray.train.v2.api.exceptions import ControllerError
+
+    seen = []
+
+    def fit(start):
+        seen.append(start)
+        if start < lost:
+            raise ControllerError(RayActorError())
+
+    with pytest.raises(InputError, match="more than 2 times") if lost > 2 else nullcontext():
+        keep_fitting(fit, 2)
+    assert seen == [*range(starts)]
+
+
+def test_another_failure_of_ray_train_ends_the_training():
+    from ray.train.v2.api.exceptions import ControllerError
+
+    def fit(start):
+        assert start == 0
+        raise ControllerError(ValueError("of another kind"))
+
+    with pytest.raises(InputError, match="their log says why"):
+        keep_fitting(fit, 2)
 
 
 @pytest.mark.long
