@@ -1,6 +1,7 @@
-"""A training on the workers of a Ray cluster, which Ray Train restarts from the last state."""
+"""A training on the workers of a Ray cluster, which are restarted from the last state."""
 
 import contextlib
+import logging
 import os
 import shutil
 import socket
@@ -14,6 +15,7 @@ from ktransformer.files import make_folder, remove_empty
 from ktransformer.runtime.process_environment import process_environment
 from ktransformer.runtime.ray_cluster import join_cluster
 
+_log = logging.getLogger(__name__)
 _BEFORE_KERAS = {"KERAS_BACKEND": "jax"}
 _PASSED_ON = ("JAX_", "XLA_", "NCCL_", "PYTHONPATH", "TF_CPP_MIN_LOG_LEVEL")  # Begins of names.
 
@@ -51,8 +53,8 @@ def train_on_ray(
     """Runs a training on JAX in worker processes of a Ray cluster.
 
     All workers see the files of the training under the same paths: one machine, or a shared folder.
-    If a worker or a node is lost, Ray Train starts all workers anew, and they go on from the last
-    state. Where the cluster has GPUs each worker gets one, else a CPU.
+    If a worker or a node is lost, all workers are started anew, and they go on from the last state.
+    Where the cluster has GPUs each worker gets one, else a CPU.
 
     Args:
         train: Called in every worker with whether an earlier start may have left a state; it trains
@@ -63,7 +65,7 @@ def train_on_ray(
         folder: A folder that all workers see; Ray's own files are in a new one within it, which is
             removed at the end.
         spare_cpus: CPUs of the cluster that the workers must leave to tasks of `train`.
-        max_failures: How often workers may be lost.
+        max_failures: How often workers may be lost while they run, and while they start.
 
     Raises:
         InputError: Ray is not installed, there is no such cluster, it has too few CPUs or GPUs,
@@ -93,7 +95,7 @@ def train_on_ray(
             name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)
         }
 
-        def fit(start: int) -> None:
+        def fit(attempt: int) -> None:
             JaxTrainer(
                 _work,
                 train_loop_config={"train": train, "story": story, "folder": os.getcwd()},
@@ -105,7 +107,7 @@ def train_on_ray(
                     resources_per_worker={"GPU": 1} if gpus else {"CPU": 1},
                 ),
                 run_config=RunConfig(
-                    name=f"training-{start}",
+                    name=f"training-{attempt}",
                     storage_path=scratch,
                     failure_config=FailureConfig(max_failures=max_failures),
                     worker_runtime_env={"env_vars": {**environment, **_BEFORE_KERAS}},
@@ -129,22 +131,24 @@ def keep_fitting(fit: Callable[[int], object], max_failures: int) -> None:
     After any other loss Ray Train goes on by itself.
 
     Raises:
-        InputError: `fit` fails otherwise, or has been called anew `max_failures` times.
+        InputError: The training fails otherwise, or workers were lost more than `max_failures`
+            times while they started.
     """
     from ray.exceptions import RayActorError
     from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
-    for start in range(max_failures + 1):
+    for attempt in range(max_failures + 1):
         try:
-            fit(start)
+            fit(attempt)
             return
         except TrainingFailedError as error:
             failure = error.controller_failure if isinstance(error, ControllerError) else None
-            if not isinstance(failure, RayActorError) or start == max_failures:
+            if not isinstance(failure, RayActorError) or attempt == max_failures:
                 raise InputError(
                     f"Workers of the training were lost more than {max_failures} times, or "
                     "failed; their log says why. --resume goes on from the last state."
                 ) from error
+            _log.warning("A worker was lost while it was started; all are started anew.")
 
 
 def _check_resources(

@@ -13,8 +13,8 @@ def set_threads(threads: int | None, *, batches: int = 1) -> None:
 
     Args:
         threads: Threads of an operation; None changes nothing.
-        batches: Batches that run at the same time. All operations start on threads of one pool,
-            which has as many for each of them: with one thread, batches would take turns.
+        batches: Batches that run at the same time. The pool whose threads start operations has
+            `threads` for each of them; with a single one they would take turns.
 
     Raises:
         RuntimeError: TensorFlow has run an operation: it is too late.

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 _LOOK_AHEAD = 64  # Items of other kinds, or too large, that a batch looks past.
-_PATIENCE = 0.05  # Of a batch's time: so long its thread waits for as many items to come again.
+_PATIENCE = 0.05  # The share of a batch's time for which its thread waits for as large a batch,
+_MOST_PATIENCE = 0.1  # at most so many seconds.
 
 # Runs a batch of items of one kind: (kind, items) -> as many results.
 RunBatch = Callable[[Hashable, list[Any]], Sequence[Any]]
@@ -91,8 +92,9 @@ class Batcher:
     A batch has the item that has waited longest, and as many of the same kind behind it as fit into
     a thread's share of all that waits and runs. Nothing waits for a batch to become full: while all
     threads are busy the next batch grows. Only a thread that has just run a batch waits for as many
-    items to come again, a twentieth of the time that this batch took: callers that ask anew when
-    they are answered would else be a batch of one and a batch of all others.
+    items to come again, a twentieth of the time that this batch took, and not once a whole batch
+    waits. Otherwise callers that ask again as soon as they are answered would split into a batch of
+    one and a batch of the rest.
 
     Args:
         run: Runs a batch; called in `concurrency` threads at a time.
@@ -115,7 +117,7 @@ class Batcher:
         self._run = run
         self._concurrency = concurrency
         self._free = [_FreeThread() for _ in range(concurrency)]
-        self._patience = _PATIENCE
+        self._draining = False
         self._max_size = max_size
         self._max_waiting = max_waiting
         self._on_batch = on_batch
@@ -169,8 +171,9 @@ class Batcher:
             task.add_done_callback(self._running.discard)
 
     def _find_thread(self) -> _FreeThread | None:
-        waiting = len(self._waiting)
-        return next((each for each in self._free if each.items <= waiting), None)
+        count = len(self._waiting)
+        whole = self.waiting_size >= self._max_size
+        return next((each for each in self._free if whole or each.items <= count), None)
 
     def _take(self) -> list[_Waiting]:
         """Takes the items of the next batch; those whose callers have gone are dropped."""
@@ -224,8 +227,8 @@ class Batcher:
         )
 
     def _release(self, items: int, took: float) -> None:
-        """Frees the thread of a batch."""
-        thread = _FreeThread(items)
+        """Frees the thread of a batch; for a while it takes only one that is as large."""
+        thread = _FreeThread(1 if self._draining else items)
         self._free.append(thread)
         self._start()
 
@@ -233,7 +236,8 @@ class Batcher:
             thread.lose_patience()
             self._start()
 
-        asyncio.get_running_loop().call_later(self._patience * took, lose_patience)
+        patience = min(_PATIENCE * took, _MOST_PATIENCE)
+        asyncio.get_running_loop().call_later(patience, lose_patience)
 
     async def _find_results(self, batch: list[_Waiting]) -> Sequence[Any]:
         """Runs a batch; where it fails, its items one by one, so that one fails alone."""
@@ -252,7 +256,7 @@ class Batcher:
 
     async def drain(self) -> None:
         """Waits until nothing runs or waits."""
-        self._patience = 0.0
+        self._draining = True
         for thread in self._free:
             thread.lose_patience()
         self._start()

@@ -580,8 +580,9 @@ class Translator(CompilableSearch):
 
         A source without a token has the end token alone.
         """
-        empty = has_no_token(source, self.target_tokenizer.special_ids, self._language)
-        return tf.where(empty, 1, self._limit(lengths_of(source, self.model.pad_id)))
+        pad_id = self.model.pad_id
+        empty = has_no_token(source, pad_id, self._language)
+        return tf.where(empty, 1, self._limit(lengths_of(source, pad_id)))
 
     def _limit(self, lengths: tf.Tensor) -> tf.Tensor:
         """Returns the most tokens of the targets of sources with so many tokens."""

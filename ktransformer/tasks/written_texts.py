@@ -25,17 +25,21 @@ def cut_ids(ids: tf.Tensor, limit: int, special: SpecialIds) -> tf.Tensor:
     return tf.concat([ids[:, : limit - 1], last], axis=1)
 
 
-def has_no_token(source: tf.Tensor, special: SpecialIds, language: int | None = None) -> tf.Tensor:
-    """Tells which sources have no token but the end's and a language's: `[B, S]` -> boolean `[B]`.
+def has_no_token(source: tf.Tensor, pad_id: int, language: int | None = None) -> tf.Tensor:
+    """Tells which sources have at most one token beside that of a tag or language, the end's.
 
     Args:
-        source: Int32 ids.
-        special: The special ids.
-        language: The language token that a source may begin with; None for none.
+        source: Int32 `[B, S]`.
+        pad_id: Pads the sources.
+        language: The token of a tag or language that a source may begin with; None for none.
+
+    Returns:
+        Boolean `[B]`.
     """
-    lengths = lengths_of(source, special.pad)
+    lengths = lengths_of(source, pad_id)
     if language is not None:
-        lengths -= tf.cast(source[:, 0] == language, tf.int32)
+        first = tf.cast(source[:, :1] == language, tf.int32)  # [B, 0] of ids of no length.
+        lengths -= tf.reduce_sum(first, axis=1)
     return lengths <= 1
 
 
@@ -50,7 +54,7 @@ def end_empty(
         special: The special ids.
         language: The language token that a source may begin with; None for none.
     """
-    empty = tf.expand_dims(has_no_token(source, special, language), 1)  # [B, 1]
+    empty = tf.expand_dims(has_no_token(source, special.pad, language), 1)  # [B, 1]
     at_start = tf.range(tf.shape(best.ids)[2]) == 0  # [T]
     nothing = tf.where(at_start, special.end, special.pad)  # [T]
     return Hypotheses(

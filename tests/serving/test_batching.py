@@ -92,13 +92,13 @@ def test_a_batch_has_a_share_of_all_that_waits_and_runs():
 
 
 class Slow:
-    """A function of batches that takes half a second for the first one of three items."""
+    """A function of batches that takes a second for one of three items."""
 
     def __init__(self):
         self.sizes = []
 
     def __call__(self, kind, items):
-        time.sleep(0.5 if len(items) == 3 else 0.01)
+        time.sleep(1.0 if len(items) == 3 else 0.01)
         self.sizes.append(len(items))
         return items
 
@@ -121,6 +121,20 @@ def test_a_thread_waits_for_as_many_items_as_it_had_but_not_long():
 
     assert 0.01 < asyncio.run(work()) < 0.4
     assert slow.sizes == [1, 3, 2]
+
+
+def test_a_thread_does_not_wait_for_others_once_a_whole_batch_waits():
+    slow = Slow()
+
+    async def work():
+        batcher = Batcher(slow, concurrency=1, max_size=3, max_waiting=100)
+        await asyncio.gather(*submit(batcher, 4))
+        started = time.monotonic()
+        await batcher.submit("a", "large", 3, later())
+        return time.monotonic() - started
+
+    assert asyncio.run(work()) < 0.04  # Its patience is 50 ms.
+    assert slow.sizes == [1, 3, 1]
 
 
 def test_what_waits_for_others_runs_when_all_is_to_end():

@@ -3,7 +3,7 @@
     python export/benchmark/serving/ctranslate2_server.py MODEL TOKENIZER PORT BEAM
 
 A request is translated when it comes, in a thread, by one of two replicas of one thread each.
-A translation ends where the model's positions end, as ours does; CTranslate2 would fail.
+A translation has at most 100 tokens: where the model's positions end, CTranslate2 fails.
 """
 
 import sys
@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-MAX_LENGTH = 100  # Tokens; the positions of our presets end at 128.
+MAX_LENGTH = 100  # Tokens.
 
 
 class TranslateRequest(BaseModel):
