@@ -7,6 +7,7 @@ import tensorflow as tf
 from ktransformer.errors import InputError
 from ktransformer.models import Transformer
 from ktransformer.tasks import Translator
+from ktransformer.tasks.written_texts import has_no_token
 from ktransformer.text import Tokenizer
 from tests.small_translator import TEXTS, strings, with_decoding
 
@@ -64,6 +65,18 @@ def test_texts_without_a_token_take_one_step(translator):
     )
     assert endless.search(endless.to_ids([""])).ids.shape[2] == 1
     assert endless.search(endless.to_ids(["", "one"])).ids.shape[2] > 1
+
+
+@pytest.mark.parametrize(
+    ("source", "empty"),
+    [
+        (np.zeros([0, 0], "int32"), []),
+        (np.zeros([2, 0], "int32"), [True, True]),
+        ([[5, 3, 0], [3, 0, 0], [5, 7, 3], [7, 3, 0]], [True, True, False, False]),
+    ],
+)
+def test_the_token_of_a_language_is_none_of_the_text(source, empty):
+    assert has_no_token(tf.constant(source), 0, language=5).numpy().tolist() == empty
 
 
 def test_a_model_that_nothing_was_asked_of_yet_translates():
