@@ -1,5 +1,6 @@
 """Tasks whose searches XLA may compile, and what a compiled search needs."""
 
+import abc
 import dataclasses
 import functools
 from typing import Any, Self
@@ -29,13 +30,13 @@ class CompilableSearch(SearchTask):
     compilation: CompilationConfig | None = None
     output_columns: Any = None
 
+    @abc.abstractmethod
     def search(self, source: tf.Tensor, n_best: int = 1, *, staged: bool = False) -> Hypotheses:
         """Finds the `n_best` target sequences of source ids `[B, S]`; XLA needs it `staged`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def find_limits(self, source: tf.Tensor) -> tf.Tensor:
         """Returns the most tokens of each target: `[B, S] -> [B]`."""
-        raise NotImplementedError
 
     @graph_method(input_signature=[SOURCE_IDS])
     def find_best(self, source: tf.Tensor) -> dict[str, tf.Tensor]:
