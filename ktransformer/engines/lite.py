@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ktransformer.text import BaseTokenizer
 
 Outputs = dict[str, np.ndarray]
+_Run = Callable[..., Outputs]  # `LiteModel.run`, or `run_part` for a part of a shared batch.
 
 
 class LiteEngine(OpenedExport, Engine):
@@ -75,10 +77,11 @@ class LiteEngine(OpenedExport, Engine):
             check=check,
         )
         super().__init__(self._model.description, Path(path))
-        # A second heavy interpreter is for batches that the first alone would be slow at.
+        self._sharers = self.plan.sharers or self.plan.replicas
+        # Further heavy interpreters are for batches that the first alone would be slow at.
         heavy = self.plan.shared_from is not None and self.plan.shared_from > self.plan.most
-        self.concurrency = 1 if heavy else self.plan.replicas
-        self._pool = ThreadPoolExecutor(self.plan.replicas)  # Starts a thread when it needs one.
+        self.concurrency = 1 if heavy else self._sharers
+        self._pool = ThreadPoolExecutor(self._sharers)  # Starts a thread when it needs one.
         self._tokenizers = self._load_tokenizers()
         self._graph_tokenizer: BaseTokenizer | None = None  # Of the source, for documents.
 
@@ -138,31 +141,34 @@ class LiteEngine(OpenedExport, Engine):
         if others or signature not in TEXT_SIGNATURES or not _is_list(texts):
             return self._model.run(signature, texts=texts, **others)
 
-        def run_part(places: np.ndarray) -> Outputs:
-            found: Outputs = self._model.run(signature, texts=texts[places])
-            return found
+        def run_part(run: _Run, places: np.ndarray) -> Outputs:
+            return run(signature, texts=texts[places])
 
         return self._run_parts([len(text) for text in texts], run_part)
 
     def _run_parts(
-        self, lengths: Sequence[int], run_part: Callable[[np.ndarray], Outputs]
+        self, lengths: Sequence[int], run_part: Callable[[_Run, np.ndarray], Outputs]
     ) -> Outputs:
         """Runs a batch in parts, at the same time where interpreters share it.
 
         Args:
             lengths: Of each text, in tokens or bytes.
-            run_part: Takes the places of a part's texts; returns its outputs.
+            run_part: Takes what runs a signature of the file, and the places of a part's texts;
+                returns its outputs.
         """
         about = self.description
         # All texts of a batch have one shortlist, so they stay together.
         if about.batch_size is not None or about.shortlist is not None or len(lengths) < 2:
-            return run_part(np.arange(len(lengths)))
+            return run_part(self._model.run, np.arange(len(lengths)))
         beam_size, plan = about.decoding.beam_size, self.plan
         shared = plan.shared_from is not None and len(lengths) * beam_size >= plan.shared_from
-        replicas = plan.replicas if shared else 1
-        parts = split_texts(lengths, max(plan.most // beam_size, 1), replicas)
-        run = self._pool.map if replicas > 1 and len(parts) > 1 else map
-        return merge_outputs(parts, list(run(run_part, parts)))
+        sharers = self._sharers if shared else 1
+        parts = split_texts(lengths, max(plan.most // beam_size, 1), sharers)
+        if sharers > 1 and len(parts) > 1:
+            outputs = list(self._pool.map(partial(run_part, self._model.run_part), parts))
+        else:
+            outputs = [run_part(self._model.run, part) for part in parts]
+        return merge_outputs(parts, outputs)
 
     def find_sentences(
         self, documents: np.ndarray, *, reserved: int = 0, copied: bool = True
@@ -200,10 +206,8 @@ class LiteEngine(OpenedExport, Engine):
             None if self.description.batch_size is None else self.description.max_source_length
         )
 
-        def run_part(places: np.ndarray) -> Outputs:
-            outputs = self._model.run(
-                "ids", source=_padded([rows[i] for i in places], pad, longest)
-            )
+        def run_part(run: _Run, places: np.ndarray) -> Outputs:
+            outputs = run("ids", source=_padded([rows[i] for i in places], pad, longest))
             found = np.empty(len(places), dtype=object)
             found[:] = outputs["ids"].tolist()
             return {"ids": found}
@@ -222,9 +226,9 @@ class LiteEngine(OpenedExport, Engine):
             rows, truncated, pad = _encode_in_graph(source, texts, limit)
         longest = None if self.description.batch_size is None else limit
 
-        def run_part(places: np.ndarray) -> Outputs:
+        def run_part(run: _Run, places: np.ndarray) -> Outputs:
             chosen = [rows[place] for place in places]
-            outputs = self._model.run("ids", source=_padded(chosen, pad, longest))
+            outputs = run("ids", source=_padded(chosen, pad, longest))
             text = _decode(target, outputs["ids"])
             return {"text": text, "score": outputs["score"], "truncated": truncated[places]}
 

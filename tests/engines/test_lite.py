@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import tensorflow as tf
 from ktransformer.engines import LiteEngine, ModelEngine, load_engine, translate_blocks
 from ktransformer.errors import InputError
 from ktransformer.exporting import export_lite, tokenizer_beside
+from ktransformer.exporting.lite.model import _Replica
 from ktransformer.exporting.lite.model_file import pack, read_metadata, set_metadata, unpack
 from ktransformer.text import Tokenizer
 from tests.small_run import number_pairs
@@ -56,6 +58,26 @@ def test_what_the_engine_chooses_changes_no_translation(request, monkeypatch, na
         assert [each.truncated for each in found] == [each.truncated for each in expected]
         scores = [[each.scores[0] for each in one] for one in (found, expected)]
         assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+def test_a_large_model_shares_large_batches_between_other_interpreters(monkeypatch, lite_file):
+    monkeypatch.setattr("ktransformer.exporting.lite.plan.available_cores", lambda: 2)
+    monkeypatch.setattr("ktransformer.exporting.lite.plan.LARGE", 1)
+    engine = LiteEngine(lite_file)
+    assert (engine.plan.threads, engine.plan.sharers, engine.concurrency) == ((2, 1, 1), 2, 2)
+    runs = Counter()
+    run = _Replica.run
+
+    def counted(replica, *arguments):
+        runs[engine._model._replicas.index(replica)] += 1
+        return run(replica, *arguments)
+
+    monkeypatch.setattr(_Replica, "run", counted)
+    assert engine.translate(["nine"]) == ["9"]
+    assert runs == {0: 1}
+    assert engine.translate(["four zero two"] * 40) == ["402"] * 40
+    assert runs[0] == 1
+    assert runs[1] + runs[2] > 1  # The parts.
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a file is reopened through /proc")

@@ -109,11 +109,20 @@ class LiteModel(OpenedExport):
         Raises:
             InputError: There is no such signature, it takes other inputs, or the file is damaged.
         """
+        return self._run(signature, inputs)
+
+    def run_part(self, signature: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Runs a signature on a part of a batch that interpreters share, as `run`."""
+        return self._run(signature, inputs, last=True)
+
+    def _run(
+        self, signature: str, inputs: dict[str, np.ndarray], *, last: bool = False
+    ) -> dict[str, np.ndarray]:
         specs = self._inputs(signature)
         arrays = to_arrays(signature, specs, inputs)
         check_inputs_ids(specs, arrays, self.description)
         try:
-            with self._turns.take() as replica:
+            with self._turns.take(last=last) as replica:
                 outputs = replica.run(signature, arrays)
         except InputError:
             raise

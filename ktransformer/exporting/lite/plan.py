@@ -8,10 +8,8 @@ from ktransformer.runtime.threads import available_cores
 
 LARGE = 20_000_000
 """Weights from which two threads speed up a step of one sentence; see docs/decoding.md."""
-_MOST, _MOST_LARGE = 32, 64
-"""The most hypotheses of a part: with more, a step's logits leave the processor's cache; with
-fewer, the weights of a large model are read for too few of them."""
-_SHARED_FROM = 8  # Hypotheses of a batch that interpreters share.
+_MOST = 32  # Hypotheses of a part: with more, a step's logits leave the processor's cache.
+_SHARED_FROM, _HEAVY_SHARED_FROM = 8, 2 * _MOST + 1  # Hypotheses of a batch.
 _HEAVY_BYTES = 100 << 20
 MAX_REPLICAS = 8  # An interpreter has packed weights of its own.
 _BYTES_OF_A_WEIGHT = {"none": 4, "float16": 2, "dynamic_int8": 1}
@@ -24,15 +22,17 @@ class LitePlan:
     Attributes:
         threads: The CPU threads of each interpreter. A batch that is not shared goes to the first
             one that is idle.
-        shared_from: Hypotheses, texts times the beam size, from which the interpreters share a
-            batch; None where a batch stays on one interpreter, as it does where the user sets
-            `threads` or `replicas`. Then several batches may run at the same time.
+        shared_from: Hypotheses, texts times the beam size, from which interpreters share a batch;
+            None where a batch stays on one interpreter, as it does where the user sets `threads`
+            or `replicas`. Then several batches may run at the same time.
+        sharers: How many interpreters, the last ones, share a batch; None for all.
         most: The most hypotheses that run at once on an interpreter.
     """
 
     threads: tuple[int, ...]
     shared_from: int | None = None
-    most: int = 32
+    sharers: int | None = None
+    most: int = _MOST
 
     @property
     def replicas(self) -> int:
@@ -46,8 +46,10 @@ class LitePlan:
             return f"1 interpreter, {found}"
         if self.shared_from is None:
             return f"{self.replicas} interpreters, {found}, a batch on each"
-        shared = f"share a batch of at least {self.shared_from}"
-        return f"{self.replicas} interpreters, {found}; they {shared}"
+        who = "they share" if self.sharers is None else f"the last {self.sharers} share"
+        return (
+            f"{self.replicas} interpreters, {found}; {who} a batch of at least {self.shared_from}"
+        )
 
 
 def choose_plan(
@@ -73,22 +75,23 @@ def choose_plan(
     if replicas is not None:
         replicas = to_integer("replicas", replicas, least=1)
     large = count_weights(path, quantization) >= LARGE
-    most = _MOST_LARGE if large else _MOST
     if threads is not None:
         threads = to_integer("threads", threads, least=1)
-        return LitePlan((threads,) * (replicas or 1), most=most)
+        return LitePlan((threads,) * (replicas or 1))
     cores = available_cores()
     if replicas is not None or not shared:
         each = max(cores // (replicas or 1), 1) if large else 1
-        return LitePlan((each,) * (replicas or 1), most=most)
+        return LitePlan((each,) * (replicas or 1))
     if cores == 1:
-        return LitePlan((1,), most=most)
+        return LitePlan((1,))
     if not large:
-        return LitePlan((1,) * min(cores, MAX_REPLICAS), _SHARED_FROM, most)
-    # The first takes single sentences, on all cores. The second is opened when it is first used:
-    # where its copy of the weights is a heavy one, only batches that need the memory anyway do.
+        return LitePlan((1,) * min(cores, MAX_REPLICAS), _SHARED_FROM)
+    # The first takes small batches, on all cores; two others share the cores and large batches.
+    # They are opened when they are first used: where a copy of the weights is a heavy one, only
+    # batches that need the memory anyway open them.
     heavy = Path(path).stat().st_size > _HEAVY_BYTES
-    return LitePlan((cores, -(-cores // 2)), most + 1 if heavy else _SHARED_FROM, most)
+    halves = (cores // 2, cores - cores // 2)
+    return LitePlan((cores, *halves), _HEAVY_SHARED_FROM if heavy else _SHARED_FROM, len(halves))
 
 
 def count_weights(path: str | Path, quantization: str) -> int:

@@ -1,7 +1,7 @@
 """Things that many threads share, one thread at a time each: first come, first served."""
 
+import bisect
 import contextlib
-import heapq
 import queue
 import threading
 from collections import deque
@@ -16,7 +16,7 @@ class Turns(Generic[T]):
 
     With R things, a thread waits at most until those that asked before it are done, of which R run
     at a time: no thread can ask again and be served before it. Of things that lie idle, the first
-    is lent, so that a single thread always has the same.
+    is lent, so that a single thread always has the same, or the last for those that ask so.
 
     Args:
         things: The things to lend.
@@ -25,7 +25,7 @@ class Turns(Generic[T]):
     def __init__(self, things: Iterable[T]) -> None:
         self._lock = threading.Lock()
         self._things = list(things)
-        self._idle = list(range(len(self._things)))  # A heap; empty wherever a thread waits.
+        self._idle = list(range(len(self._things)))  # Sorted; empty wherever a thread waits.
         self._waiting: deque[queue.SimpleQueue[int]] = deque()
 
     @property
@@ -34,18 +34,22 @@ class Turns(Generic[T]):
         return len(self._waiting)
 
     @contextlib.contextmanager
-    def take(self) -> Iterator[T]:
-        """Lends one of the things to a block, which waits for its turn."""
-        number = self._take()
+    def take(self, *, last: bool = False) -> Iterator[T]:
+        """Lends one of the things to a block, which waits for its turn.
+
+        Args:
+            last: Whether it is the last of those that lie idle.
+        """
+        number = self._take(-1 if last else 0)
         try:
             yield self._things[number]
         finally:
             self._give(number)
 
-    def _take(self) -> int:
+    def _take(self, index: int) -> int:
         with self._lock:
             if self._idle:
-                return heapq.heappop(self._idle)
+                return self._idle.pop(index)
             place: queue.SimpleQueue[int] = queue.SimpleQueue()
             self._waiting.append(place)
         try:
@@ -66,4 +70,4 @@ class Turns(Generic[T]):
             if self._waiting:
                 self._waiting.popleft().put(number)
             else:
-                heapq.heappush(self._idle, number)
+                bisect.insort(self._idle, number)

@@ -21,12 +21,14 @@ def file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("megabytes", "quantization", "cores", "expected"),
     [
-        (10, "none", 2, LitePlan((1, 1), 8, 32)),
-        (10, "none", 16, LitePlan((1,) * 8, 8, 32)),
-        (10, "none", 1, LitePlan((1,), None, 32)),
-        (240, "none", 2, LitePlan((2, 1), 65, 64)),  # The second copy is a heavy one.
-        (60, "dynamic_int8", 2, LitePlan((2, 1), 8, 64)),
-        (60, "none", 2, LitePlan((1, 1), 8, 32)),  # As many bytes, a quarter of the weights.
+        (10, "none", 2, LitePlan((1, 1), 8)),
+        (10, "none", 16, LitePlan((1,) * 8, 8)),
+        (10, "none", 1, LitePlan((1,), None)),
+        (240, "none", 2, LitePlan((2, 1, 1), 65, 2)),  # Further copies are heavy ones.
+        (240, "none", 1, LitePlan((1,), None)),
+        (60, "dynamic_int8", 2, LitePlan((2, 1, 1), 8, 2)),
+        (60, "dynamic_int8", 5, LitePlan((5, 2, 3), 8, 2)),
+        (60, "none", 2, LitePlan((1, 1), 8)),  # As many bytes, a quarter of the weights.
     ],
 )
 def test_the_size_and_the_cores_choose(file, megabytes, quantization, cores, expected):
@@ -46,4 +48,8 @@ def test_it_says_what_was_chosen(file):
     assert str(choose_plan(file(10, 2), "none")) == (
         "2 interpreters, threads: 1, 1; parts of at most 32 hypotheses; they share a batch of at "
         "least 8"
+    )
+    assert str(choose_plan(file(240, 2), "none")) == (
+        "3 interpreters, threads: 2, 1, 1; parts of at most 32 hypotheses; the last 2 share a "
+        "batch of at least 65"
     )

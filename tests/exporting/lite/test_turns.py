@@ -62,6 +62,14 @@ def test_the_first_that_is_idle_is_the_next():
             assert used == "first"
 
 
+def test_the_last_that_is_idle_is_the_next_of_those_that_ask_so():
+    turns = Turns(["first", "second", "third"])
+    with turns.take(last=True) as one, turns.take(last=True) as other, turns.take() as whole:
+        assert (one, other, whole) == ("third", "second", "first")
+    with turns.take(last=True) as used:
+        assert used == "third"
+
+
 def test_an_interrupted_thread_leaves_its_place_to_the_next(monkeypatch):
     class Interrupted:
         def get(self):
