@@ -13,7 +13,7 @@ from ktransformer.engines.splitting import merge_outputs, split_texts
 from ktransformer.errors import InputError, brief
 from ktransformer.exporting.lite.companions import target_tokenizer_beside, tokenizer_beside
 from ktransformer.exporting.lite.model import LiteModel
-from ktransformer.exporting.lite.plan import LitePlan
+from ktransformer.exporting.lite.plan import LEAST, LitePlan
 from ktransformer.exporting.pickling import OpenedExport
 from ktransformer.tasks.translator_description import TranslatorDescription
 from ktransformer.text.processor_tokenizer import ProcessorTokenizer
@@ -163,7 +163,8 @@ class LiteEngine(OpenedExport, Engine):
         beam_size, plan = about.decoding.beam_size, self.plan
         shared = plan.shared_from is not None and len(lengths) * beam_size >= plan.shared_from
         sharers = self._sharers if shared else 1
-        parts = split_texts(lengths, max(plan.most // beam_size, 1), sharers)
+        most, least = (max(count // beam_size, 1) for count in (plan.most, LEAST))
+        parts = split_texts(lengths, most, least=least, replicas=sharers)
         if sharers > 1 and len(parts) > 1:
             outputs = list(self._pool.map(partial(run_part, self._model.run_part), parts))
         else:

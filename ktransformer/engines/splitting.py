@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-LEAST_TEXTS = 4
-"""The fewest texts of a part on an interpreter of its own: fewer do not repay its steps."""
 
-
-def split_texts(lengths: Sequence[int], most: int, replicas: int = 1) -> list[np.ndarray]:
+def split_texts(
+    lengths: Sequence[int], most: int, *, least: int = 1, replicas: int = 1
+) -> list[np.ndarray]:
     """Chooses the parts of a batch, from its lengths alone: equal batches have equal parts.
 
     Args:
         lengths: The length of each text, in tokens or bytes.
         most: About the most texts of a part; parts of short texts may have more.
+        least: The fewest texts for each interpreter that shares the batch, at least 1.
         replicas: Interpreters that share the batch; 1 where the parts run one by one.
 
     Returns:
@@ -22,7 +22,7 @@ def split_texts(lengths: Sequence[int], most: int, replicas: int = 1) -> list[np
     """
     count = len(lengths)
     parts = -(-count // most)
-    shares = min(replicas, count // LEAST_TEXTS)
+    shares = min(replicas, count // least)
     if shares > 1:
         parts = -(-parts // shares) * shares  # No interpreter is idle while another has two.
     if parts <= 1:

@@ -12,7 +12,7 @@ from ktransformer.engines.splitting import merge_outputs, split_texts
 def test_every_text_is_in_one_part_and_its_outputs_come_back_in_order(count, most, replicas):
     generator = random.Random(count)
     lengths = np.array([generator.randrange(1, 60) for _ in range(count)])
-    parts = split_texts(lengths, most, replicas)
+    parts = split_texts(lengths, most, replicas=replicas)
     assert sorted(np.concatenate(parts)) == list(range(count))
     shortest = [lengths[part].min() for part in parts[:-1]]
     longest = [lengths[part].max() for part in parts[1:]]
@@ -23,15 +23,19 @@ def test_every_text_is_in_one_part_and_its_outputs_come_back_in_order(count, mos
 
 
 def test_parts_of_longer_texts_have_fewer():
-    long, short = split_texts([40] * 20 + [10] * 20, 32, 2)
+    long, short = split_texts([40] * 20 + [10] * 20, 32, replicas=2)
     assert len(long) < len(short)
     assert len(long) + len(short) == 40
 
 
 def test_interpreters_share_a_batch_evenly():
-    assert [len(part) for part in split_texts([9] * 16, 32, 2)] == [8, 8]
-    assert len(split_texts([9] * 72, 32, 2)) == 4  # Not three, of which one would run alone.
+    assert [len(part) for part in split_texts([9] * 16, 32, replicas=2)] == [8, 8]
+    assert (
+        len(split_texts([9] * 72, 32, replicas=2)) == 4
+    )  # Not three, of which one would run alone.
 
 
 def test_few_texts_are_not_shared():
-    assert len(split_texts([9] * 7, 32, 2)) == 1
+    assert len(split_texts([9] * 7, 32, least=4, replicas=2)) == 1
+    assert len(split_texts([9] * 8, 32, least=4, replicas=2)) == 2
+    assert len(split_texts([9] * 8, 32, least=4, replicas=3)) == 2

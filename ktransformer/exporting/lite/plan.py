@@ -9,7 +9,9 @@ from ktransformer.runtime.threads import available_cores
 LARGE = 20_000_000
 """Weights from which two threads speed up a step of one sentence; see docs/decoding.md."""
 _MOST = 32  # Hypotheses of a part: with more, a step's logits leave the processor's cache.
-_SHARED_FROM, _HEAVY_SHARED_FROM = 8, 2 * _MOST + 1  # Hypotheses of a batch.
+LEAST = 4
+"""The fewest hypotheses for an interpreter that shares a batch: fewer do not repay its steps."""
+_SHARED_FROM, _LARGE_SHARED_FROM, _HEAVY_SHARED_FROM = 8, 16, 2 * _MOST + 1  # Hypotheses.
 _HEAVY_BYTES = 100 << 20
 MAX_REPLICAS = 8  # An interpreter has packed weights of its own.
 _BYTES_OF_A_WEIGHT = {"none": 4, "float16": 2, "dynamic_int8": 1}
@@ -91,7 +93,8 @@ def choose_plan(
     # batches that need the memory anyway open them.
     heavy = Path(path).stat().st_size > _HEAVY_BYTES
     halves = (cores // 2, cores - cores // 2)
-    return LitePlan((cores, *halves), _HEAVY_SHARED_FROM if heavy else _SHARED_FROM, len(halves))
+    shared_from = _HEAVY_SHARED_FROM if heavy else _LARGE_SHARED_FROM
+    return LitePlan((cores, *halves), shared_from, len(halves))
 
 
 def count_weights(path: str | Path, quantization: str) -> int:

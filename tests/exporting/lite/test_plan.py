@@ -26,8 +26,8 @@ def file(tmp_path, monkeypatch):
         (10, "none", 1, LitePlan((1,), None)),
         (240, "none", 2, LitePlan((2, 1, 1), 65, 2)),  # Further copies are heavy ones.
         (240, "none", 1, LitePlan((1,), None)),
-        (60, "dynamic_int8", 2, LitePlan((2, 1, 1), 8, 2)),
-        (60, "dynamic_int8", 5, LitePlan((5, 2, 3), 8, 2)),
+        (60, "dynamic_int8", 2, LitePlan((2, 1, 1), 16, 2)),
+        (60, "dynamic_int8", 5, LitePlan((5, 2, 3), 16, 2)),
         (60, "none", 2, LitePlan((1, 1), 8)),  # As many bytes, a quarter of the weights.
     ],
 )
