@@ -50,7 +50,7 @@ def serve(
 
     try:
         found = importlib.import_module(module)
-        imported = time.perf_counter()
+        imported, resident = time.perf_counter(), memory()["resident_mb"]
         engine = make(found)
         loaded = time.perf_counter()
         if without in sys.modules:
@@ -58,6 +58,7 @@ def serve(
         reply(
             {
                 "import_seconds": imported - START,
+                "import_mb": resident,
                 "load_seconds": loaded - imported,
                 "versions": engine.versions(),
                 **memory(),

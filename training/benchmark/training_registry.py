@@ -10,6 +10,7 @@ THREADS = 2  # Every engine's.
 SIZES = {"tiny": 10_000, "base": 32_000}  # Presets of our model, and the vocabulary.
 SPEED_GOAL = 1.3  # Times the best peer's tokens a second, at least.
 MEMORY_GOAL = 0.8  # Of PyTorch's peak memory, at most.
+OWN_MEMORY_GOAL = 1.0  # Of PyTorch's peak memory beyond the imports, at most.
 MEMORY_PEER = "torch-passive"
 
 

@@ -167,7 +167,8 @@ def measure_group(
             "size": size,
             "engine": engine.name,
             **summarise(taken, options.max_foreign),
-            "peak_mb": max(sample["peak_mb"] for sample in taken),
+            "peak_mb": (peak := max(sample["peak_mb"] for sample in taken)),
+            "own_peak_mb": peak - engine.started["import_mb"],
             "loss": taken[-1]["loss"],
             "core_seconds": statistics.median(
                 sample["seconds"] * sample["own_cores"] for sample in taken
