@@ -1,4 +1,4 @@
-"""Layer normalization with a custom gradient."""
+"""Layer normalization in few operations, with a custom gradient."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from ktransformer.layers.tensors import Shape, Vectors
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 class LayerNormalization(keras.layers.LayerNormalization):
-    """Layer normalization with a custom gradient that stores fewer activations.
+    """Layer normalization in few operations, with a custom gradient that stores few activations.
 
-    For the backward pass it stores the normalized inputs and one number for each position;
-    automatic differentiation would store several tensors as large as the inputs. Outputs and
-    gradients equal those of `keras.layers.LayerNormalization` within rounding. Without training,
-    and over other axes than the last, it is that layer.
+    For the backward pass of a training it stores the normalized inputs and one number for each
+    position; automatic differentiation would store several tensors as large as the inputs.
+    Outputs and gradients equal those of `keras.layers.LayerNormalization` within rounding, in
+    fewer operations. Over other axes than the last, or without scale or offset, it is that layer.
 
     Args:
         **kwargs: Arguments of `keras.layers.LayerNormalization`.
@@ -45,20 +45,28 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
     def call(self, inputs: Vectors, training: bool | None = None) -> Any:
         over_last_axis = self.axis in ([-1], [len(inputs.shape) - 1])
-        if not (training and over_last_axis and self.scale and self.center):
+        if not (over_last_axis and self.scale and self.center):
             return super().call(inputs)
         dtype = keras.backend.result_type(inputs.dtype, "float32")
-        rows = ops.reshape(ops.cast(inputs, dtype), (-1, inputs.shape[-1]))  # [N, D]
-        outputs = self._normalize(rows, ops.cast(self.gamma, dtype), ops.cast(self.beta, dtype))
-        return ops.cast(ops.reshape(outputs, ops.shape(inputs)), self.compute_dtype)
+        normalize = self._normalize_for_training if training else self._normalize
+        outputs = normalize(*(ops.cast(x, dtype) for x in (inputs, self.gamma, self.beta)))
+        return ops.cast(outputs, self.compute_dtype)
 
-    def _normalize(self, rows: Any, gamma: Any, beta: Any) -> Any:
+    def _standardize(self, inputs: Vectors) -> tuple[Any, Any]:
+        """Returns inputs of mean 0 and variance 1, and 1 / their standard deviation, `[..., 1]`."""
+        centred = inputs - ops.mean(inputs, axis=-1, keepdims=True)
+        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+        inverse = ops.rsqrt(variance + self.epsilon)
+        return centred * inverse, inverse
+
+    def _normalize(self, inputs: Vectors, gamma: Any, beta: Any) -> Vectors:
+        normed, _ = self._standardize(inputs)
+        return normed * gamma + beta
+
+    def _normalize_for_training(self, inputs: Vectors, gamma: Any, beta: Any) -> Vectors:
         @ops.custom_gradient
         def normalize(rows: Any, gamma: Any, beta: Any) -> Any:
-            centred = rows - ops.mean(rows, axis=-1, keepdims=True)
-            variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-            inverse = ops.rsqrt(variance + self.epsilon)  # [N, 1]
-            normed = centred * inverse
+            normed, inverse = self._standardize(rows)  # [N, D] and [N, 1]
 
             def gradient(*arguments: Any, upstream: Any = None) -> Any:
                 upstream = arguments[0] if upstream is None else upstream
@@ -70,4 +78,5 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
             return normed * gamma + beta, gradient
 
-        return normalize(rows, gamma, beta)
+        rows = ops.reshape(inputs, (-1, inputs.shape[-1]))  # [N, D]
+        return ops.reshape(normalize(rows, gamma, beta), ops.shape(inputs))

@@ -26,14 +26,15 @@ def outputs_and_gradients(norm, inputs, upstream, **arguments):
     return outputs, *tape.gradient(loss, [inputs, *(weight.value for weight in norm.weights)])
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(3, 16), (2, 5, 16), (2, 3, 5, 16)])
-def test_outputs_and_gradients_are_those_of_keras(shape):
+def test_outputs_and_gradients_are_those_of_keras(shape, training):
     ours, theirs = pair_of_norms(shape, epsilon=1e-3)
     random = np.random.default_rng(2)
     inputs = tf.constant(random.normal(2.0, 3.0, shape), "float32")
     upstream = tf.constant(random.normal(size=shape), "float32")
     expected = outputs_and_gradients(theirs, inputs, upstream)
-    found = outputs_and_gradients(ours, inputs, upstream, training=True)
+    found = outputs_and_gradients(ours, inputs, upstream, training=training)
     assert len(found) == 4
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
@@ -63,11 +64,25 @@ def test_other_norms_are_left_to_keras(options):
     np.testing.assert_array_equal(ours(inputs, training=True), theirs(inputs))
 
 
-def test_without_training_it_is_keras_own():
-    ours, theirs = pair_of_norms((2, 3, 4))
-    inputs = tf.random.stateless_normal((2, 3, 4), (1, 2))
-    np.testing.assert_array_equal(ours(inputs), theirs(inputs))
-    np.testing.assert_array_equal(ours(inputs, training=False), theirs(inputs))
+def test_it_is_precise_where_the_mean_is_large():
+    ours, _ = pair_of_norms((64, 128))
+    inputs = np.random.default_rng(3).normal(1000.0, 0.1, (64, 128)).astype("float32")
+    exact = inputs.astype("float64")
+    exact = exact - exact.mean(axis=-1, keepdims=True)
+    exact /= np.sqrt(np.mean(exact**2, axis=-1, keepdims=True) + ours.epsilon)
+    exact = exact * ours.gamma.numpy() + ours.beta.numpy()
+    for training in True, False:
+        np.testing.assert_allclose(ours(inputs, training=training), exact, atol=2e-3)
+
+
+def test_an_export_has_fewer_operations_than_with_keras_own():
+    def count(norm):
+        signature = [tf.TensorSpec((None, 7, 16))]
+        function = tf.function(norm, input_signature=signature).get_concrete_function()
+        return len(function.graph.get_operations())
+
+    ours, theirs = pair_of_norms((None, 7, 16))
+    assert count(ours) < count(theirs)
 
 
 def test_blocks_and_models_have_it_and_restore_it():
