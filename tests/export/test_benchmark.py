@@ -146,6 +146,21 @@ def test_a_profile_of_a_compiled_search_says_where_its_time_goes(work):
 
 
 @pytest.mark.long
+def test_plans_of_a_tflite_are_timed_beside_each_other(work):
+    plans = "export.benchmark.time_plans"
+    options = ["--batch", 4, "--sentences", 4, "--rounds", 1]
+    result = program(plans, work / decoding.TRAINED, "1,1:2", "2", "1:3", *options)
+    assert result.returncode == 2
+    result = program(plans, work / decoding.TRAINED, "1,1:2", "1:3", *options)
+    assert result.returncode == 0, result.stderr
+    first, second = result.stdout.splitlines()[2:]
+    assert first.startswith("| 2 interpreters, threads: 1, 1; parts of at most 2 hypotheses;")
+    assert first.endswith("| 1.00 |")
+    assert second.startswith("| 1 interpreter, threads: 1; parts of at most 3 hypotheses | ")
+    assert program(plans, "nowhere", "1:3").returncode == 2
+
+
+@pytest.mark.long
 def test_the_page_has_a_line_for_each_engine(work):
     page = (work / "results.md").read_text()
     assert page.count("\n| ours, .tflite float32, 2 batches in flight | ") == 2
