@@ -66,14 +66,10 @@ class Cache(NamedTuple):
     def write(self, key: Heads, value: Heads, at: "StepContext") -> "Cache":
         """Returns the cache with a step's keys and values, `[B, H, K, D/H]`, in their slots.
 
-        By a product, because TensorFlow compiles an update of a slice anew for every shape.
+        By a sum, because TensorFlow compiles an update of a slice anew for every shape.
         """
-        writer = ops.cast(at.writer, key.dtype)
         return self._replace(
-            recent=KeyValues(
-                self.recent.key + ops.matmul(writer, key),
-                self.recent.value + ops.matmul(writer, value),
-            )
+            recent=KeyValues(self.recent.key + at.spread(key), self.recent.value + at.spread(value))
         )
 
     def flush(self) -> "Cache":
@@ -192,7 +188,7 @@ class StepContext(NamedTuple):
     Attributes:
         positions: Int32 `[K]`, the step's position, once for each hypothesis.
         slot: Int32 scalar, the first of the K recent slots that the hypotheses fill.
-        writer: Float32 `[slots, K]`, 1 where a recent slot is the one that a hypothesis fills.
+        newest: Float32 `[slots / K, 1]`, 1 at the recent position that the step fills, 0 elsewhere.
         penalty: What each hypothesis may not see of a cache; its own new slot is not among it.
         memory_penalty: Float32 `[B, 1, 1, S]`, what `memory_mask_penalty` gave.
         cross_weights: A list to which the cross-attention of each block appends its weights,
@@ -201,7 +197,7 @@ class StepContext(NamedTuple):
 
     positions: Any
     slot: Any
-    writer: Any
+    newest: Any
     penalty: MaskPenalty
     memory_penalty: Any
     cross_weights: list[Any] | None = None
@@ -211,17 +207,31 @@ class StepContext(NamedTuple):
         """Places a step at position `index`, after the steps that led to `penalty`."""
         beam_size, index = penalty.beam_size, ops.cast(index, "int32")
         hypotheses = ops.arange(beam_size, dtype="int32")
-        slot = (index - penalty.flushed) * beam_size
-        own = slot + hypotheses  # [K]
-        slots = ops.arange(ops.shape(penalty.recent)[2], dtype="int32")
-        is_own = slots == ops.expand_dims(own, 1)  # [K, slots]
+        position = index - penalty.flushed  # Among the recent ones.
+        slot = position * beam_size
+        number = ops.shape(penalty.recent)[2]  # Of the recent slots.
+        is_own = ops.arange(number, dtype="int32") == ops.expand_dims(slot + hypotheses, 1)
+        is_newest = ops.arange(number // beam_size, dtype="int32") == position
         return cls(
             positions=index + ops.zeros_like(hypotheses),
             slot=slot,
-            writer=ops.cast(ops.transpose(is_own), "float32"),
+            newest=ops.cast(ops.expand_dims(is_newest, 1), "float32"),
             penalty=MaskPenalty(penalty.past, ops.where(is_own, 0.0, penalty.recent)),
             memory_penalty=memory_penalty,
         )
+
+    def spread(self, heads: Heads) -> Heads:
+        """Puts a step's `[B, H, K, D/H]` into the recent slots that it fills.
+
+        Returns:
+            Float tensor `[B, H, slots, D/H]`, 0 in all other slots.
+        """
+        beam_size, newest = self.penalty.beam_size, ops.cast(self.newest, heads.dtype)
+        if beam_size == 1:
+            return heads * newest
+        number, width = heads.shape[1], heads.shape[3]
+        rows = ops.reshape(heads, (-1, number, 1, beam_size * width)) * newest
+        return ops.reshape(rows, (-1, number, ops.shape(self.penalty.recent)[2], width))
 
     @property
     def recent_positions(self) -> Positions:
