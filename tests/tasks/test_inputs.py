@@ -176,15 +176,16 @@ def test_the_signatures_of_an_export_say_what_they_take(saved_model, lite_file):
             model.run("ids", source=[[4, -1]])
 
 
-@pytest.mark.parametrize("token", [-1, 40, 10**6])
-def test_a_decoding_step_refuses_a_token_that_the_model_does_not_have(translator, lite_file, token):
-    assert translator.model.vocabulary_size == 40
+def test_a_decoding_step_refuses_a_token_that_the_model_does_not_have(translator, lite_file):
+    size = translator.model.vocabulary_size  # 40 or 50, by SentencePiece's release.
     state = {name: part for name, part in translator.encode([[5, 3]]).items() if name != "limits"}
-    with pytest.raises(InputError, match=f"ids .*0.*39.*{token}"):
-        translator.decode_step([token], 0, **state)
     arrays = {name: part.numpy() for name, part in state.items()}
-    with pytest.raises(InputError, match=f"ids .*0.*39.*{token}"):
-        LiteEngine(lite_file)._model.run("decode_step", ids=[token], index=0, **arrays)
+    lite = LiteEngine(lite_file)._model
+    for token in (-1, size, 10**6):
+        with pytest.raises(InputError, match=rf"ids .*\b0\b.*\b{size - 1}\b.*{token}\b"):
+            translator.decode_step([token], 0, **state)
+        with pytest.raises(InputError, match=rf"ids .*\b0\b.*\b{size - 1}\b.*{token}\b"):
+            lite.run("decode_step", ids=[token], index=0, **arrays)
 
 
 def test_a_decoding_step_refuses_a_position_or_state_that_it_does_not_have(translator):
