@@ -221,17 +221,6 @@ def agree(make: Callable[[], T]) -> T:
     return result
 
 
-def own_rows(batch: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Returns the rows of a batch that this process feeds to its devices."""
-    if not _joined:
-        return batch
-    index, count = _joined[0].index, _joined[0].count
-    own: tuple[Any, ...] = keras.tree.map_structure(
-        lambda array: array[index * len(array) // count : (index + 1) * len(array) // count], batch
-    )
-    return own
-
-
 def data_parallel(
     devices: int | None, *, shard_weights: bool = False, tensor_parallel: int = 1
 ) -> contextlib.AbstractContextManager[Any]:
@@ -255,10 +244,8 @@ def data_parallel(
     option = "--shard-weights" if shard_weights else "--tensor-parallel"
     if shard_weights and tensor_parallel > 1:
         raise InputError("--shard-weights and --tensor-parallel both divide the weights: give one.")
-    if divided and _joined:
-        raise InputError(f"{option} trains in one process alone, on its devices.")
     wanted = devices or 1
-    if divided and wanted == 1:
+    if divided and wanted == 1 and not _joined:
         raise InputError(f"{option} needs --devices N above 1; got {devices}.")
     if _joined:
         wanted = jax.device_count()
