@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     devices_group.add_argument(
         "--shard-weights",
         action="store_true",
-        help="on JAX: each of the N devices keeps a part of the weights and of the optimizer, for "
+        help="on JAX: each of the devices keeps a part of the weights and of the optimizer, for "
         "a model that no device has room for (default: all of them)",
     )
     devices_group.add_argument(

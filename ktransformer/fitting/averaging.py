@@ -10,6 +10,7 @@ import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.fitting.loop import Batches, feed
+from ktransformer.fitting.process_arrays import whole_value
 from ktransformer.fitting.processes import agree, process_index
 from ktransformer.fitting.state import History
 from ktransformer.saving.array_file import check_arrays, read_arrays, write_arrays
@@ -50,10 +51,11 @@ class LastCheckpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes this epoch's weights."""
+        weights = [whole_value(weight) for weight in self.model.weights]
         if process_index():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_arrays(self.path(epoch + 1), self.model.get_weights())
+        write_arrays(self.path(epoch + 1), weights)
 
     def path(self, epoch: int) -> Path:
         """Returns the file of an epoch's weights; epochs count from 1."""
@@ -103,7 +105,12 @@ def average_checkpoints(model: keras.Model, paths: Sequence[str | Path]) -> None
     """
     if not paths:
         raise ValueError("paths must name at least one checkpoint; got none.")
-    model.set_weights(agree(lambda: _average(model, paths)))
+    model.set_weights(_average_on_all(model, paths))
+
+
+def _average_on_all(model: keras.Model, paths: Sequence[str | Path]) -> list[np.ndarray]:
+    """Returns, in every process, what the first one reads."""
+    return agree(lambda: _average(model, paths))
 
 
 def _average(model: keras.Model, paths: Sequence[str | Path]) -> list[np.ndarray]:
@@ -123,26 +130,24 @@ def epochs_after_best(history: Mapping[str, list[float]]) -> int:
     return len(perplexities) - 1 - int(np.argmin(perplexities))
 
 
-def final_model(
+def final_weights(
     training_model: keras.Model,
     model: keras.Model,
-    final: keras.Model,
     paths: Sequence[Path],
     history: History,
     validation: Batches | None,
     callbacks: Sequence[keras.callbacks.Callback],
     *,
     epoch: int,
-) -> History:
-    """Gives a copy of a trained model its final weights.
+) -> tuple[list[np.ndarray], History]:
+    """Returns the final weights of a trained model.
 
-    These are the average over some epochs; with `validation`, the last of these epochs' own weights
+    They are the average over some epochs; with `validation`, the last of these epochs' own weights
     where their perplexity is lower.
 
     Args:
         training_model: The compiled model that was fitted.
         model: The model in it; its weights are overwritten.
-        final: The copy.
         paths: The epochs' weights.
         history: The metrics of each epoch.
         validation: The validation batches, or None.
@@ -150,25 +155,25 @@ def final_model(
         epoch: The epoch of the last of `paths`, counted from 1.
 
     Returns:
-        The scores of its weights, to add to the history.
+        The weights, and their scores to add to the history.
     """
-    average_checkpoints(final, paths)
+    averaged = _average_on_all(model, paths)
     if validation is None:
-        return {}
+        return averaged, {}
     if len(paths) == 1:  # Of the best epoch, with `patience`; else its scores are the last ones.
         names = [name for name in history if name.startswith("val_")]
         is_last = epoch == len(history["loss"])
-        return {} if is_last else {f"final_{name}": [history[name][epoch - 1]] for name in names}
-    model.set_weights(final.get_weights())
+        scores = {f"final_{name}": [history[name][epoch - 1]] for name in names}
+        return averaged, {} if is_last else scores
+    model.set_weights(averaged)
     average = _evaluate(training_model, validation, callbacks, epoch)
     last = {name: history[name][epoch - 1] for name in average if name in history}
     is_average = average["val_perplexity"] <= last["val_perplexity"]
-    if not is_average:
-        average_checkpoints(final, paths[-1:])
     _log.info("The average of the last %s epochs' weights: %s.", len(paths), _describe(average))
     _log.info("The weights of epoch %s: %s.", epoch, _describe(last))
     _log.info("Kept: %s.", "the average" if is_average else f"epoch {epoch}")
-    return {
+    kept = averaged if is_average else _average_on_all(model, paths[-1:])
+    return kept, {
         "final_averaged_epochs": [float(len(paths)) if is_average else 1.0],
         **{
             f"final_{name}": [float(value)]

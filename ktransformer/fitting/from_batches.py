@@ -11,16 +11,17 @@ import keras
 from ktransformer.config import Config, TrainingConfig
 from ktransformer.errors import InputError
 from ktransformer.fitting.adapting import adapt, copy_model, split_adapter
-from ktransformer.fitting.averaging import LastCheckpoints, epochs_after_best, final_model
+from ktransformer.fitting.averaging import LastCheckpoints, epochs_after_best, final_weights
 from ktransformer.fitting.compiling import compile_training_model, count_devices
 from ktransformer.fitting.defaults import Fit
 from ktransformer.fitting.fingerprint import check_fingerprint, record_chosen
 from ktransformer.fitting.loop import Batches, fit
 from ktransformer.fitting.planning import plan_training
+from ktransformer.fitting.process_arrays import in_own_memory, whole_value
 from ktransformer.fitting.processes import agree
 from ktransformer.fitting.state import History, TrainingState
 from ktransformer.saving.adapter import Adapter
-from ktransformer.saving.weights import digest_weights
+from ktransformer.saving.weights import digest_arrays
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def fit_model(
     """
     if validation is None and options.patience is not None:
         raise InputError("patience needs validation text to watch; got none.")
-    base = digest_weights(model) if options.lora_rank else None
+    base = digest_arrays(map(whole_value, model.weights)) if options.lora_rank else None
     adapt(model, options)
     chosen = plan_training(model, options, batches)
     options = dataclasses.replace(options, **dataclasses.asdict(chosen))
@@ -135,11 +136,13 @@ def fit_model(
     if patience:
         last -= epochs_after_best(state.history)
     paths = agree(lambda: keeper.last(chosen.average_checkpoints, last))
-    final = copy_model(model, options)
-    scores = final_model(
-        training_model, model, final, paths, state.history, validation, callbacks, epoch=last
+    weights, scores = final_weights(
+        training_model, model, paths, state.history, validation, callbacks, epoch=last
     )
-    trained, adapter = split_adapter(final, options, base)
+    with in_own_memory():
+        final = copy_model(model, options)
+        final.set_weights(weights)
+        trained, adapter = split_adapter(final, options, base)
     return FitResult(trained, state.history | scores, options, adapter)
 
 

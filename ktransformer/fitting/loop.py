@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from ktransformer.errors import InputError
-from ktransformer.fitting.processes import own_rows
+from ktransformer.fitting.process_arrays import own_rows
 from ktransformer.fitting.reporting import ReportProgress
 from ktransformer.fitting.state import History, TrainingState, not_finite
 

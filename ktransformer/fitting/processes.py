@@ -221,17 +221,6 @@ def agree(make: Callable[[], T]) -> T:
     return result
 
 
-def own_rows(batch: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Returns the rows of a batch that this process feeds to its devices."""
-    if not _joined:
-        return batch
-    index, count = _joined[0].index, _joined[0].count
-    own: tuple[Any, ...] = keras.tree.map_structure(
-        lambda array: array[index * len(array) // count : (index + 1) * len(array) // count], batch
-    )
-    return own
-
-
 def data_parallel(
     devices: int | None, *, shard_weights: bool = False, tensor_parallel: int = 1
 ) -> contextlib.AbstractContextManager[Any]:
@@ -246,28 +235,15 @@ def data_parallel(
             of the weights; see `TensorParallel`.
 
     Raises:
-        InputError: There are fewer devices, or several processes and a number of devices,
-            `shard_weights` or `tensor_parallel`; or these two together.
+        InputError: There are fewer devices, `shard_weights` and `tensor_parallel` are both given,
+            several processes have another number of devices, or these do not form groups of
+            `tensor_parallel`.
     """
     import jax
 
-    divided = shard_weights or tensor_parallel > 1
-    option = "--shard-weights" if shard_weights else "--tensor-parallel"
-    if shard_weights and tensor_parallel > 1:
-        raise InputError("--shard-weights and --tensor-parallel both divide the weights: give one.")
-    if divided and _joined:
-        raise InputError(f"{option} trains in one process alone, on its devices.")
-    wanted = devices or 1
-    if divided and wanted == 1:
-        raise InputError(f"{option} needs --devices N above 1; got {devices}.")
-    if _joined:
-        wanted = jax.device_count()
-        if devices not in (None, wanted):
-            raise InputError(
-                "--devices must be left out with several processes, which train on all of their "
-                f"devices, {wanted} here; got {devices}."
-            )
-    elif wanted > 1 and _CPU_DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    agree(lambda: _check_division(devices, shard_weights, tensor_parallel))
+    wanted = jax.device_count() if _joined else devices or 1
+    if not _joined and wanted > 1 and _CPU_DEVICES not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # JAX runs already.
             jax.config.update("jax_num_cpu_devices", wanted)
     chosen = jax.devices()[:wanted]
@@ -285,3 +261,28 @@ def data_parallel(
         parallel = TensorParallel(names, tensor_parallel)
     scope: contextlib.AbstractContextManager[Any] = parallel.scope()
     return scope
+
+
+def _check_division(devices: int | None, shard_weights: bool, tensor_parallel: int) -> None:
+    """Checks how devices are to share rows and weights; see `data_parallel`."""
+    if shard_weights and tensor_parallel > 1:
+        raise InputError("--shard-weights and --tensor-parallel both divide the weights: give one.")
+    if not _joined:
+        option = "--shard-weights" if shard_weights else "--tensor-parallel"
+        if (shard_weights or tensor_parallel > 1) and devices in (None, 1):
+            raise InputError(f"{option} needs --devices N above 1; got {devices}.")
+        return
+    import jax
+
+    count, own = jax.device_count(), jax.local_device_count()
+    if devices not in (None, count):
+        raise InputError(
+            "--devices must be left out with several processes, which train on all of their "
+            f"devices, {count} here; got {devices}."
+        )
+    # A process feeds the rows of some groups, or those of one that it shares with others.
+    if count % tensor_parallel or (own % tensor_parallel and tensor_parallel % own):
+        raise InputError(
+            f"--tensor-parallel must divide the {count} devices of all processes, and divide the "
+            f"{own} of each or be a multiple of them; got {tensor_parallel}."
+        )

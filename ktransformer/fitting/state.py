@@ -12,6 +12,7 @@ import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.fitting.environment import describe_environment, differences
+from ktransformer.fitting.process_arrays import whole_value
 from ktransformer.fitting.processes import agree, process_index
 from ktransformer.saving.array_file import check_arrays, read_arrays, write_arrays
 
@@ -136,7 +137,8 @@ class TrainingState(keras.callbacks.Callback):
         """
         self.update += 1
         is_last = batch + 1 == self.params["steps"]
-        if not is_last and time.monotonic() - self._written >= 60 * self.minutes:
+        # All at once: each process may have a part of a variable.
+        if not is_last and agree(lambda: time.monotonic() - self._written >= 60 * self.minutes):
             self._write(self.model.metrics_variables)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -147,7 +149,7 @@ class TrainingState(keras.callbacks.Callback):
 
     def _write(self, metrics: Sequence[Any]) -> None:
         variables = _saved_variables(self.model)
-        arrays = [keras.ops.convert_to_numpy(v) for v in [*variables, *metrics]]
+        arrays = [whole_value(variable) for variable in [*variables, *metrics]]
         if not all(np.isfinite(array).all() for array in arrays):
             raise not_finite(self.update)
         now = time.monotonic()

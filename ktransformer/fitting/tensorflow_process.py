@@ -15,6 +15,7 @@ import keras
 from ktransformer.config import Config
 from ktransformer.errors import InputError
 from ktransformer.fitting.averaging import ValidationCallback
+from ktransformer.fitting.process_arrays import whole_value
 from ktransformer.fitting.processes import agree, process_index
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class DistantBleu(ValidationCallback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds the scores to the epoch's logs."""
-        scores: Mapping[str, float] = self._data.call("score", self._scored.get_weights())
+        weights = [whole_value(weight) for weight in self._scored.weights]
+        scores: Mapping[str, float] = self._data.call("score", weights)
         if logs is not None:
             logs.update(scores)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import h5py
@@ -38,9 +38,14 @@ def check_weights(model: keras.Model) -> None:
 
 def digest_weights(model: keras.Model) -> str:
     """Returns the SHA-256 of a built model's weights, in hexadecimal."""
+    return digest_arrays(map(keras.ops.convert_to_numpy, model.weights))
+
+
+def digest_arrays(arrays: Iterable[np.ndarray]) -> str:
+    """Returns the SHA-256 of a model's weights, in hexadecimal."""
     digest = hashlib.sha256()
-    for weight in model.weights:
-        digest.update(keras.ops.convert_to_numpy(weight).tobytes())
+    for array in arrays:
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 

@@ -28,3 +28,10 @@ def jax_folder(shared_folder: Path) -> Path:
         finish(start(folder, "two", processes=2))
 
     return make_once(folder / "two", make).parent
+
+
+@pytest.fixture(scope="session")
+def jax_whole(jax_folder: Path) -> Path:
+    """A run that JAX trained on one device, without a cut."""
+    folder = jax_folder / "whole"
+    return make_once(folder, lambda: finish(start(jax_folder, "whole")))

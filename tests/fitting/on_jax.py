@@ -7,8 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from ktransformer.saving.run import load_run
 from tests.fitting.small_training import assert_same
+from tests.fitting.small_transformer import logits
 from tests.run_command import ROOT
 from tests.small_run import train_arguments
 
@@ -43,8 +46,16 @@ def line(folder: Path, name: str, *options: str) -> list[str]:
     return train_arguments(*files, folder / name, *settings, *validation, *options)
 
 
-def start(folder: Path, name: str, *options: str, processes: int = 1) -> list[subprocess.Popen]:
-    """Starts a training on JAX."""
+def start(
+    folder: Path, name: str, *options: str, processes: int = 1, devices: int = 1
+) -> list[subprocess.Popen]:
+    """Starts a training on JAX, with so many devices in each process."""
+    words = ["-m", "ktransformer", *line(folder, name, *options)]
+    return start_python(folder, *words, processes=processes, devices=devices)
+
+
+def start_python(folder: Path, *words: str, processes: int, devices: int) -> list[subprocess.Popen]:
+    """Starts processes of Python that train together on JAX; `folder` keeps what it compiles."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -55,12 +66,14 @@ def start(folder: Path, name: str, *options: str, processes: int = 1) -> list[su
             **ENVIRONMENT,
             "JAX_COMPILATION_CACHE_DIR": str(folder / f"compiled-{processes}-{index}"),
         }
+        if devices > 1:
+            environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
         if processes > 1:
             values = {"JOB_ADDRESSES": address, "NUM_PROCESSES": processes, "PROCESS_ID": index}
             environment |= {f"KERAS_DISTRIBUTION_{key}": str(v) for key, v in values.items()}
         started.append(
             subprocess.Popen(
-                [sys.executable, "-m", "ktransformer", *line(folder, name, *options)],
+                [sys.executable, *words],
                 env=environment,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -92,3 +105,12 @@ def assert_same_runs(first: Path, second: Path) -> None:
     one, two = load_run(first), load_run(second)
     assert one.history == two.history
     assert_same(one.model.get_weights(), two.model.get_weights())
+
+
+def assert_close_runs(path: Path, whole: Path) -> None:
+    """Compares a run with the one of one device."""
+    run, one = load_run(path), load_run(whole)
+    for metric, values in one.history.items():
+        if "loss" not in metric:  # Keras' mean loss over batches counts rows of padding.
+            np.testing.assert_allclose(run.history[metric], values, rtol=1e-5, err_msg=metric)
+    np.testing.assert_allclose(logits(run.model), logits(one.model), atol=1e-4)

@@ -52,7 +52,7 @@ def fit_ids(
 
     keras.utils.set_random_seed(1)
     model = make_model(config, 20)
-    model.set_weights([random.normal(0, 0.1, weight.shape) for weight in model.get_weights()])
+    model.set_weights([random.normal(0, 0.1, weight.shape) for weight in model.weights])
     return fit_model(
         model,
         config.training,

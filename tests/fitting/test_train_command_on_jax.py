@@ -1,31 +1,21 @@
 """`ktransformer train` on JAX: one process, two that share every batch, and one that is killed."""
 
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ktransformer.cli import main
 from ktransformer.saving.run import load_run
-from tests.fitting.on_jax import assert_same_runs, finish, line, start, wait_for_state
+from tests.fitting.on_jax import (
+    assert_close_runs,
+    assert_same_runs,
+    finish,
+    line,
+    start,
+    wait_for_state,
+)
 from tests.fitting.small_transformer import logits
-
-
-def assert_close(path: Path, whole: Path) -> None:
-    """Compares a run with the one of one device."""
-    run, one = load_run(path), load_run(whole)
-    for metric, values in one.history.items():
-        if "loss" not in metric:  # Keras' mean loss over batches counts rows of padding.
-            np.testing.assert_allclose(run.history[metric], values, rtol=1e-5, err_msg=metric)
-    np.testing.assert_allclose(logits(run.model), logits(one.model), atol=1e-4)
-
-
-@pytest.fixture(scope="module")
-def whole(jax_folder):
-    """A run that JAX trained on one device, without a cut."""
-    finish(start(jax_folder, "whole"))
-    return jax_folder / "whole"
 
 
 @pytest.mark.long
@@ -45,18 +35,18 @@ def test_jax_trains_a_run_of_tensorflow_as_tensorflow_does(jax_folder):
 
 
 @pytest.mark.long
-def test_a_training_on_jax_that_was_killed_ends_as_if_it_had_not_been(whole, jax_folder):
+def test_a_training_on_jax_that_was_killed_ends_as_if_it_had_not_been(jax_whole, jax_folder):
     (process,) = start(jax_folder, "killed")
     wait_for_state(jax_folder, "killed", process)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     (error,) = finish(start(jax_folder, "killed", "--resume"))
     assert "Going on after update" in error
-    assert_same_runs(whole, jax_folder / "killed")
+    assert_same_runs(jax_whole, jax_folder / "killed")
 
 
 @pytest.mark.long
-def test_two_processes_of_which_one_is_killed_end_and_go_on_to_the_bit(whole, jax_folder):
+def test_two_processes_of_which_one_is_killed_end_and_go_on_to_the_bit(jax_whole, jax_folder):
     processes = start(jax_folder, "cut", processes=2)
     wait_for_state(jax_folder, "cut", processes[0])
     processes[1].kill()
@@ -69,13 +59,13 @@ def test_two_processes_of_which_one_is_killed_end_and_go_on_to_the_bit(whole, ja
     errors = finish(start(jax_folder, "cut", "--resume", processes=2))
     assert all("Going on after update" in error for error in errors)
     assert_same_runs(jax_folder / "two", jax_folder / "cut")
-    assert_close(jax_folder / "two", whole)
+    assert_close_runs(jax_folder / "two", jax_whole)
 
 
 @pytest.mark.long
-def test_two_devices_train_the_model_of_one(whole, jax_folder):
+def test_two_devices_train_the_model_of_one(jax_whole, jax_folder):
     finish(start(jax_folder, "devices", "--devices", "2"))
-    assert_close(jax_folder / "devices", whole)
+    assert_close_runs(jax_folder / "devices", jax_whole)
 
 
 @pytest.mark.long
