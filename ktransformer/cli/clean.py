@@ -63,7 +63,11 @@ def open_text(options: argparse.Namespace) -> Any:
     sides = options.source, options.target
     if options.pairs and not any(sides):
         return PairFiles(options.pairs)
-    if options.pairs or not all(sides):
+    if any(sides) and not options.pairs:
+        given, missing = ("source", "target") if options.source else ("target", "source")
+        if not all(sides):
+            raise InputError(f"--{given} needs --{missing}, the other side of the text.")
+    elif not all(sides) or options.pairs:
         raise InputError("The text is --source and --target, or --pairs: one of the two.")
     return ParallelFiles(*sides)
 

@@ -54,10 +54,9 @@ class Config:
         changes: dict[str, dict[str, Any]] = {name: {} for name in sections}
         for key, value in settings.items():
             if key not in owner:
-                raise InputError(
-                    f"Unknown setting {brief(key)}; known are {', '.join(sorted(owner))}."
-                    + did_you_mean(key, owner)
-                )
+                close = did_you_mean(key, owner)
+                known = f"; known are {', '.join(sorted(owner))}."
+                raise InputError(f"Unknown setting {brief(key)}{f'.{close}' if close else known}")
             section = sections[owner[key]]
             changes[owner[key]][key] = convert(key, value, get_type_hints(type(section))[key])
         return dataclasses.replace(

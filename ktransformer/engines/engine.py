@@ -352,7 +352,7 @@ class Engine(abc.ABC):
                 return name
         raise InputError(
             f"This export has no signature {' or '.join(wanted)}, only "
-            f"{', '.join(self.description.signatures)}."
+            f"{', '.join(self.description.signatures)}: export it with --signatures {wanted[-1]}."
         )
 
     @property

@@ -7,6 +7,7 @@ import keras
 
 from ktransformer.layers.block_config import FEED_FORWARDS, ConfiguredLayer
 from ktransformer.layers.cache import Cache, KeyValues, StepContext
+from ktransformer.layers.checks import check_made
 from ktransformer.layers.cross_attention import MultiHeadCrossAttention
 from ktransformer.layers.output_shapes import SameShapeLayer
 from ktransformer.layers.overrides import check_overrides
@@ -50,8 +51,8 @@ class _Block(ConfiguredLayer, SameShapeLayer):
 
     def _build_sublayers(self, inputs_shape: Shape) -> None:
         """Creates and builds the two sublayers, with norm and dropout, that every block has."""
-        self.self_attention = self.make_self_attention()
-        self.feed_forward = self.make_feed_forward()
+        self.self_attention = self._make("self_attention")
+        self.feed_forward = self._make("feed_forward")
         self.self_attention.build(inputs_shape)
         self.feed_forward.build(inputs_shape)
         self.self_attention_norm, self.self_attention_dropout = self._make_residual(
@@ -61,9 +62,16 @@ class _Block(ConfiguredLayer, SameShapeLayer):
             "feed_forward", inputs_shape
         )
 
+    def _make(self, name: str) -> Any:
+        """Returns what `make_{name}` made."""
+        layer = getattr(self, f"make_{name}")()
+        check_made(f"{type(self).__name__}.make_{name}", layer)
+        return layer
+
     def _make_residual(self, name: str, inputs_shape: Shape) -> tuple[Any, Any]:
         """Creates the norm and the dropout of the residual connection around one sublayer."""
         norm = self.make_norm(f"{name}_norm")
+        check_made(f"{type(self).__name__}.make_norm", norm)
         norm.build(inputs_shape)
         return norm, keras.layers.Dropout(
             self.dropout, dtype=self.dtype_policy, name=f"{name}_dropout"
@@ -259,7 +267,7 @@ class DecoderBlock(_Block):
         self.cross_attention: Any = None
         if memory_shape is None:
             return
-        self.cross_attention = self.make_cross_attention()
+        self.cross_attention = self._make("cross_attention")
         self.cross_attention.build(inputs_shape, memory_shape)
         self.cross_attention_norm, self.cross_attention_dropout = self._make_residual(
             "cross_attention", inputs_shape

@@ -48,6 +48,12 @@ def check_dropouts(**rates: float) -> None:
             raise ValueError(f"{name} must be in [0, 1); got {name}={rate}.")
 
 
+def check_made(maker: str, made: Any) -> None:
+    """Raises a `TypeError` where the method `maker` made something else than a layer."""
+    if not isinstance(made, keras.layers.Layer):
+        raise TypeError(f"{maker} must return a keras.layers.Layer; got {made!r}.")
+
+
 def check_multiple(**sizes: int) -> None:
     """Raises a `ValueError` where the first of two sizes is no multiple of the second."""
     (name, size), (part_name, part) = sizes.items()

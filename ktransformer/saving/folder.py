@@ -136,7 +136,8 @@ def open_folder(path: str | Path, *, check: bool = True) -> ModelFolder:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise InputError(f"{folder} is not the folder of a trained model: there is no such folder.")
+        reason = "it is a file" if folder.exists() else "there is no such folder"
+        raise InputError(f"{folder} is not the folder of a trained model: {reason}.")
     for name in (DESCRIPTION, OLD_DESCRIPTION):
         if (folder / name).is_file():
             return _read(folder, name, check=check)

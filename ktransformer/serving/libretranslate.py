@@ -206,6 +206,8 @@ def _find_model(server: ModelServer, asked: TranslateRequest, texts: Sequence[st
     model = server.find(asked.source, asked.target).current
     check_count(texts, server.options.request_texts)
     most = min(server.options.alternatives, model.most_alternatives)
+    if asked.alternatives and not model.most_alternatives:
+        raise HttpError(400, "The model gives no alternatives: it has no signature beam.")
     if asked.alternatives > most:
         raise HttpError(400, f"alternatives must be from 0 to {most}; got {asked.alternatives}.")
     if asked.alternatives and asked.format == "html":

@@ -19,5 +19,6 @@ def find_tag(tag: str, symbols: Iterable[str]) -> str:
     for symbol in (tag, f"<{tag}>"):
         if symbol in symbols:
             return symbol
-    known = f"one of {', '.join(symbols)}" if symbols else "null for a model without symbols"
-    raise InputError(f"tag must be {known}; got {tag!r}.")
+    if not symbols:
+        raise InputError(f"The model has no tags; got tag={tag!r}.")
+    raise InputError(f"tag must be one of {', '.join(symbols)}; got {tag!r}.")

@@ -74,10 +74,15 @@ def test_a_bad_line_is_named_and_nothing_is_written(command, content, message, t
 
 def test_text_is_two_files_or_pairs(tmp_path, capsys):
     (tmp_path / "t").write_text("a\tA\n")
-    for words in ([], ["--source", tmp_path / "t"], ["--pairs", "t", "--target", tmp_path / "t"]):
+    both = ["--pairs", "t", "--target", tmp_path / "t"]
+    for words, expected in [
+        ([], "--pairs"),
+        (both, "--pairs"),
+        (both[2:], "--target needs --source"),
+    ]:
         for command in ("clean", "train"):
             message = refusal(capsys, command, *words, "--output", tmp_path / "out")
-            assert "--pairs" in message
+            assert expected in message
 
 
 def test_an_unknown_rule_is_refused(tmp_path, capsys):

@@ -135,10 +135,16 @@ def test_every_name_is_in_one_section_only():
 
 
 def test_an_unknown_setting_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(InputError, match="'d_modle'") as error:
-        Config().replace({"d_modle": 64})
+    with pytest.raises(InputError, match="'kernels'; known are") as error:
+        Config().replace({"kernels": 64})
     for _, name in FIELDS:
         assert name in str(error.value)
+
+
+def test_a_mistyped_setting_is_an_error_that_names_the_nearest_one():
+    with pytest.raises(InputError) as caught:
+        Config().replace({"epoch": 3})
+    assert str(caught.value) == "Unknown setting 'epoch'. Did you mean 'epochs'?"
 
 
 def test_replace_leaves_the_original_as_it_was():

@@ -135,7 +135,7 @@ def test_options_of_a_single_translation_are_refused(engine, options):
 def test_what_does_not_go_together_is_refused(engine):
     with pytest.raises(InputError, match="terms do not go with options"):
         engine.translate_document([DOCUMENT], terms=TERMS, min_length=4)
-    with pytest.raises(InputError, match=r"tag must be .*'x'"):
+    with pytest.raises(InputError, match=r"The model has no tags; got tag='x'\."):
         engine.translate_document([DOCUMENT], tag="x")
     with pytest.raises(InputError, match=r"min_length.*-1"):
         engine.translate_document([DOCUMENT], min_length=-1)

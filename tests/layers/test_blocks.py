@@ -300,3 +300,15 @@ def test_one_override_changes_every_residual_connection_and_the_step():
     key_values = block.cross_attention.project_memory(memory, np.ones((B, S), bool))
     outputs, _ = block.step(inputs, block.self_attention.empty_cache(B, 1), key_values, at)
     np.testing.assert_allclose(array(outputs), inputs / 8, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["make_self_attention", "make_cross_attention", "make_feed_forward", "make_norm"]
+)
+def test_a_maker_that_returns_no_layer_is_named(name):
+    class Unfinished(DecoderBlock):
+        pass
+
+    setattr(Unfinished, name, lambda self, *arguments: None)
+    with pytest.raises(TypeError, match=rf"Unfinished\.{name} must return a keras.*; got None"):
+        built(Unfinished(2, 16), (None, None, D), (None, None, D))
