@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ktransformer.cli.engine import find_batch_size
+
 if TYPE_CHECKING:
     from ktransformer.engines import Annotation, Engine
 
@@ -36,7 +38,7 @@ def annotate_lines(
     if not (options.alignment or options.token_scores):
         return list(translations)
     lines = [""] * len(sources)
-    for places in batches_by_length(sources, options.batch_size):
+    for places in batches_by_length(sources, find_batch_size(options)):
         chosen = [[texts[i] for i in places] for texts in (sources, translations)]
         for place, annotation in zip(places, engine.annotate(*chosen), strict=True):
             lines[place] = "\t".join(_columns(annotation, options))

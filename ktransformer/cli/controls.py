@@ -74,7 +74,10 @@ def add_controls(parser: argparse.ArgumentParser) -> None:
         help="draw from tokens with this share of the best one's probability",
     )
     group.add_argument(
-        "--seed", type=int, metavar="N", help="the same seed draws the same translations"
+        "--seed",
+        type=int,
+        metavar="N",
+        help="the same seed draws the same translations (default: 0)",
     )
 
 

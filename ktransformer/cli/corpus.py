@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ktransformer.cli.controls import find_controls
+from ktransformer.cli.engine import find_batch_size
 from ktransformer.cli.options import positive
 from ktransformer.cli.progress import Progress
 from ktransformer.errors import InputError
@@ -110,7 +111,7 @@ def _translate(options: argparse.Namespace) -> None:
             copy=options.copy,
             tag=options.tag,
             n_best=options.n_best,
-            batch_size=options.batch_size,
+            batch_size=find_batch_size(options),
             document=options.document,
             sentences=options.sentences,
             terms=None if options.terms is None else read_terms(options.terms),

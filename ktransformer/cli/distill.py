@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 
-from ktransformer.cli.engine import add_engine, open_engine, warn_of_texts
+from ktransformer.cli.engine import add_engine, find_batch_size, open_engine, warn_of_texts
 from ktransformer.cli.options import positive
 from ktransformer.cli.progress import Progress
 
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
             (found,) = translate_blocks(
                 engine,
                 [block.sources],
-                batch_size=options.batch_size,
+                batch_size=find_batch_size(options),
                 n_best=n_best,
                 on_batch=progress.add,
             )

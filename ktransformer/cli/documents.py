@@ -41,6 +41,10 @@ def check_options(options: argparse.Namespace) -> None:
         raise InputError(f"--n-best must be 1 with --terms; got {options.n_best}.")
     if not (options.document or options.sentences):
         return
+    if options.document and options.input is None and options.batch_size is not None:
+        raise InputError(
+            "--batch-size does not go with --document, whose sentences have batches of their own."
+        )
     mode = "--document" if options.document else "--sentences"
     if options.n_best != 1:
         raise InputError(f"--n-best must be 1 with {mode}; got {options.n_best}.")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from ktransformer.cli.options import (
     A_PROGRAM,
     add_adapter,
-    add_batch_size,
     add_decoding,
     add_tag,
     add_threads,
+    positive,
 )
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ktransformer.text.unknown_characters import UnknownCharacters
 
 _log = logging.getLogger(__name__)
+_BATCH_SIZE = 32
 
 
 def add_engine(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
@@ -34,8 +35,18 @@ def add_engine(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
     add_adapter(parser)
     add_decoding(parser)
     add_tag(parser)
-    add_batch_size(parser)
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help=f"inputs of a batch (default: {_BATCH_SIZE})",
+    )
     add_threads(parser)
+
+
+def find_batch_size(options: argparse.Namespace) -> int:
+    """Returns the inputs of a batch: those of `--batch-size`, or the default."""
+    return _BATCH_SIZE if options.batch_size is None else int(options.batch_size)
 
 
 def open_engine(options: argparse.Namespace, other: str | None = None) -> "Engine":

@@ -5,7 +5,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ktransformer.cli.engine import add_engine, open_engine, warn_of_texts
+from ktransformer.cli.engine import add_engine, find_batch_size, open_engine, warn_of_texts
 from ktransformer.cli.options import positive
 from ktransformer.errors import InputError
 
@@ -18,6 +18,8 @@ EXAMPLE = "ktransformer evaluate runs/en-de --source test.en --reference test.de
 
 # Those of sacreBLEU that need no further package.
 _TOKENIZERS = ("13a", "char", "intl", "none", "zh")
+_RESAMPLES, _COMET_MODEL = 1000, "Unbabel/wmt22-comet-da"
+_OF_AN_ENGINE = ("beam_size", "length_penalty", "copy", "tag", "batch_size", "threads")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resamples",
         type=positive,
-        default=1000,
         metavar="N",
-        help="resamples of the bootstrap; its seed is that of SACREBLEU_SEED, or 12345",
+        help="resamples of the bootstrap; its seed is that of SACREBLEU_SEED, or 12345 "
+        f"(default: {_RESAMPLES})",
     )
     parser.add_argument(
         "--comet",
@@ -57,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "unbabel-comet is installed",
     )
     parser.add_argument(
-        "--comet-model", default="Unbabel/wmt22-comet-da", metavar="NAME", help="model of COMET"
+        "--comet-model", metavar="NAME", help=f"model of COMET (default: {_COMET_MODEL})"
     )
 
 
@@ -94,24 +96,38 @@ def run(options: argparse.Namespace) -> None:
     if program:
         systems = [texts] if others is None else [texts, others]
         result["comet"], *rest = score_with_comet(
-            program, sources, systems, references, model=options.comet_model
+            program, sources, systems, references, model=options.comet_model or _COMET_MODEL
         )
         if rest:
             result["comet_against"] = rest[0]
     if others is not None:
         comparisons = compare_texts(
-            texts, others, references, tokenize=options.tokenize, resamples=options.resamples
+            texts,
+            others,
+            references,
+            tokenize=options.tokenize,
+            resamples=options.resamples or _RESAMPLES,
         )
         result["against"] = {name: _describe(each) for name, each in comparisons.items()}
     print(json.dumps(result))
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Checks that there is one system to evaluate, and at most one to compare it with."""
+    """Checks that there is one system to evaluate and at most one other, and each option's use."""
     if (options.model is None) == (options.translations is None):
         raise InputError("evaluate takes a MODEL or --translations FILE, one of the two.")
     if options.against and options.against_translations:
         raise InputError("--against and --against-translations exclude each other; got both.")
+    if options.model is None and options.adapter is not None:
+        raise InputError("--adapter goes with a MODEL.")
+    if options.model is None and options.against is None:
+        for name in _OF_AN_ENGINE:
+            if getattr(options, name) is not None:
+                raise InputError(f"--{name.replace('_', '-')} goes with a MODEL or --against.")
+    if options.resamples is not None and not (options.against or options.against_translations):
+        raise InputError("--resamples goes with --against or --against-translations.")
+    if options.comet_model is not None and not options.comet:
+        raise InputError("--comet-model goes with --comet.")
 
 
 def _translate(
@@ -122,7 +138,7 @@ def _translate(
     from ktransformer.text.unknown_characters import UnknownCharacters
 
     engine = open_engine(options, other)
-    translations = translate_lines(engine, sources, batch_size=options.batch_size)
+    translations = translate_lines(engine, sources, batch_size=find_batch_size(options))
     unknown = UnknownCharacters(engine.description.characters, engine.description.symbols)
     unknown.add(sources)
     warn_of_texts(engine, sum(each.truncated for each in translations), unknown)

@@ -18,7 +18,7 @@ from ktransformer.cli.documents import (
     find_document_options,
     open_terms,
 )
-from ktransformer.cli.engine import add_engine, open_engine
+from ktransformer.cli.engine import add_engine, find_batch_size, open_engine
 from ktransformer.cli.options import positive
 from ktransformer.cli.progress import Progress
 from ktransformer.cli.text_warnings import TextWarnings
@@ -109,7 +109,7 @@ def _run_lines(options: argparse.Namespace) -> None:
     for translations in translate_blocks(
         engine,
         _keep(read_blocks(descriptor, "standard input"), read),
-        batch_size=options.batch_size,
+        batch_size=find_batch_size(options),
         n_best=options.n_best,
         on_batch=progress.add,
         translate=translate,

@@ -14,7 +14,7 @@ from ktransformer.tasks.inputs import to_texts
 MOST_DRAWN = 64
 """The most samples, or alternatives, of a text."""
 
-_SAMPLING = ("top_k", "top_p", "min_p")
+_SAMPLING = ("top_k", "top_p", "min_p", "seed")
 _INTEGERS = ("min_length", "max_length", "no_repeat_ngram_size", "top_k")
 _NUMBERS = ("length_penalty", "coverage_penalty", "repetition_penalty", "top_p", "min_p")
 
@@ -43,7 +43,8 @@ class Controls:
         top_k: Draws from so many tokens; 0 for all.
         top_p: Draws from the most probable tokens that reach this probability, in (0, 1].
         min_p: Draws from tokens that have at least this share of the best one's probability.
-        seed: The same seed gives the same texts; any integer, of which 64 bits count.
+        seed: The same seed gives the same texts; any integer, of which 64 bits count; None for
+            0.
         annotate: Whether the tokens are scored and aligned, too; see `annotations.annotate`.
 
     Raises:
@@ -65,7 +66,7 @@ class Controls:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
-    seed: int = 0
+    seed: int | None = None
     annotate: bool = False
 
     def __post_init__(self) -> None:
@@ -81,7 +82,8 @@ class Controls:
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise InputError(f"{name} must be True or False; got {getattr(self, name)!r}.")
         checked("temperature", self.temperature)
-        to_integer("seed", self.seed)
+        if self.seed is not None:
+            to_integer("seed", self.seed)
         ranges: dict[str, dict[str, Any]] = {
             "max_length": {"least": 1},
             "repetition_penalty": {"open_below": True},
@@ -167,7 +169,7 @@ class Controls:
             "alternatives": np.int32(self.alternatives),
             "annotate": np.int32(self.annotate),
             "temperature": np.float32(self.temperature),
-            "seed": np.int64((int(self.seed) + 2**63) % 2**64 - 2**63),
+            "seed": np.int64((int(self.seed or 0) + 2**63) % 2**64 - 2**63),
         }
         for name in _INTEGERS:
             scalars[name] = np.int32(_or_own(getattr(self, name), most=2**31 - 1))

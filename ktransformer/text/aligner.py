@@ -18,17 +18,18 @@ class Aligner:
     """Aligns pairs of ids by two lexicons, one a direction, that have to agree.
 
     Each lexicon is IBM model 1 with a prior that favours links near the diagonal, as far as the
-    text shows that. A link's
-    probability is the product of its posteriors in both directions; the rest of a target token's
-    probability is on the source's end token, which stands for no token. The end token of the target
-    has no link.
+    text shows that. A link's probability is the geometric mean of its posteriors in both
+    directions. The rest of a target token's probability is on the source's end token, which stands
+    for no token; means that add up to more than 1, as those of a token from several source tokens,
+    are divided by their sum. The end token of the target has no link.
 
     Args:
         forward: The probability of a target id, given a source id, with the prior of a link.
         backward: The other way round.
         special_ids: Those of the source and of the target.
 
-    Reference: Dyer et al. 2013, equations 1 and 2; Liang et al. 2006, section 3.2 (the product).
+    Reference: Dyer et al. 2013, equations 1 and 2; Liang et al. 2006, section 3.2, where
+        the product of both posteriors stands in place of their geometric mean.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Aligner:
             self._backward, *sides[::-1], *real[::-1], null=self._special_ids[1].pad
         )
         links = np.sqrt(forward * backward.transpose(0, 2, 1))
+        links /= np.maximum(links.sum(axis=2, keepdims=True), 1)
         rest = np.maximum(1 - links.sum(axis=2, keepdims=True), 0)
         links += rest * (source == self._special_ids[0].end)[:, None]
         return (links * real[1][:, :, None]).astype(np.float32)

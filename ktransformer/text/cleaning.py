@@ -22,6 +22,7 @@ WEIGHTLESS = "weight 0"
 """The reason for a pair of weight 0, likewise."""
 
 _BLOCK_PAIRS, _BLOCK_CHARACTERS = 10_000, 1 << 24
+_FIRST_PAIRS = 1 << 20  # Of the block that decides what is usual, empty ones included.
 _FEW_CHARACTERS = 10  # Added to both lengths, so that short texts may differ more.
 _USUAL_SHARE = 0.1  # Of a side's letters: a script with so many is one of the side's.
 _RUN_PAIRS, _RUNS = 1 << 18, 64  # Hashes in a sorted run, and runs that are kept.
@@ -33,8 +34,8 @@ Pair = Sequence[Any]  # A source, a target and possibly a weight.
 class Cleaning:
     """Rules and thresholds.
 
-    "Usual" refers to the first 10,000 pairs of the text with text on both sides, or the first 16
-    million characters.
+    "Usual" refers to the first 10,000 pairs of the text with text on both sides; to fewer if they
+    have more than 16 million characters, or a million other pairs are between them.
 
     - identical: the sides are equal, but for case and spaces, and have a letter.
     - script: fewer than `min_script` of a side's letters are in its usual scripts, those that have
@@ -97,7 +98,7 @@ class Cleaner:
 
     def judge(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, str | None]]:
         """Yields every pair with the first rule that drops it, `EMPTY`, `WEIGHTLESS` or None."""
-        for block, reasons in _split(pairs):
+        for block, reasons in self._split(pairs):
             whole = [i for i, reason in enumerate(reasons) if reason is None]
             if self._usual is None and whole:
                 self._usual = _Usual.find([block[i] for i in whole])
@@ -108,6 +109,33 @@ class Cleaner:
                 for i, is_new in zip(kept, self._seen.add([block[i] for i in kept]), strict=True):
                     reasons[i] = None if is_new else "duplicates"
             yield from zip(block, reasons, strict=True)
+
+    def _split(self, pairs: Iterable[Pair]) -> Iterator[tuple[list[Pair], list[str | None]]]:
+        """Yields blocks of pairs, and for each pair why no training takes it, or None.
+
+        The first block with a pair that a training takes decides what is usual: the other pairs
+        hardly count for its size.
+        """
+        block: list[Pair] = []
+        reasons: list[str | None] = []
+        whole = characters = 0
+        for pair in pairs:
+            reason = None
+            if is_empty(pair[0]) or is_empty(pair[1]):
+                reason = EMPTY
+            elif len(pair) == 3 and pair[2] == 0:
+                reason = WEIGHTLESS
+            block.append(pair)
+            reasons.append(reason)
+            whole += reason is None
+            characters += len(pair[0]) + len(pair[1])
+            decides = self._usual is None and whole > 0
+            full = whole == _BLOCK_PAIRS or characters >= _BLOCK_CHARACTERS
+            if full or len(block) >= (_FIRST_PAIRS if decides else 2 * _BLOCK_PAIRS):
+                yield block, reasons
+                block, reasons, whole, characters = [], [], 0, 0
+        if block:
+            yield block, reasons
 
     def _find_reason(self, source: str, target: str) -> str | None:
         cleaning, usual = self._cleaning, self._usual
@@ -226,32 +254,6 @@ class _SeenPairs:
 def _hash(pair: Pair) -> int:
     text = f"{pair[0]}\n{pair[1]}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
-
-
-def _split(pairs: Iterable[Pair]) -> Iterator[tuple[list[Pair], list[str | None]]]:
-    """Yields blocks of pairs, and for each pair why no training takes it, or None.
-
-    The first block decides what is usual: only pairs that a training takes count for its size.
-    """
-    block: list[Pair] = []
-    reasons: list[str | None] = []
-    whole = characters = 0
-    for pair in pairs:
-        reason = None
-        if is_empty(pair[0]) or is_empty(pair[1]):
-            reason = EMPTY
-        elif len(pair) == 3 and pair[2] == 0:
-            reason = WEIGHTLESS
-        block.append(pair)
-        reasons.append(reason)
-        whole += reason is None
-        characters += len(pair[0]) + len(pair[1])
-        full = whole == _BLOCK_PAIRS or characters >= _BLOCK_CHARACTERS
-        if full or len(block) == 2 * _BLOCK_PAIRS:
-            yield block, reasons
-            block, reasons, whole, characters = [], [], 0, 0
-    if block:
-        yield block, reasons
 
 
 def describe_counts(counts: dict[str, int]) -> str:

@@ -122,6 +122,35 @@ def test_evaluate_takes_one_system_and_at_most_one_to_compare_with(run_folder, f
     assert "--against" in refusal(capsys, "evaluate", *files, "--against", run_folder)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--adapter", "a.npz"),
+        ("--beam-size", 7),
+        ("--length-penalty", 0),
+        ("--copy", "none"),
+        ("--tag", "2de"),
+        ("--batch-size", 32),
+        ("--threads", 1),
+    ],
+)
+def test_options_of_an_engine_go_with_one(option, value, files, capsys):
+    assert f"{option} goes with a MODEL" in refusal(capsys, "evaluate", *files, option, value)
+
+
+def test_options_of_an_engine_are_those_of_the_other_model(run_folder, files, capsys):
+    words = ["evaluate", *files[:6], "--against", run_folder]
+    assert "'2de'" in refusal(capsys, *words, "--tag", "2de")
+    assert "--adapter goes with a MODEL." in refusal(capsys, *words, "--adapter", "a.npz")
+
+
+def test_resamples_go_with_another_system_and_a_comet_model_with_comet(files, capsys):
+    message = refusal(capsys, "evaluate", *files[:6], "--resamples", 5)
+    assert "--resamples goes with --against or --against-translations." in message
+    message = refusal(capsys, "evaluate", *files, "--comet-model", "x")
+    assert "--comet-model goes with --comet." in message
+
+
 def test_without_comet_score_one_sentence_tells_where_to_get_it(files, capsys):
     assert "unbabel-comet" in refusal(capsys, "evaluate", *files, "--comet", "no-such-program")
 

@@ -189,6 +189,12 @@ def test_a_document_has_one_translation(run_folder, translate):
     assert re.search("--n-best.*2", message)
 
 
+def test_a_document_has_batches_of_its_own(run_folder, translate):
+    status, found, message = translate("one", run_folder, "--document", "--batch-size", 32)
+    assert (status, found) == (2, "")
+    assert "--batch-size does not go with --document" in message
+
+
 def test_each_line_is_translated_sentence_by_sentence(lite_file, translate, caplog):
     text = "one two. three!\n\n  four\t\none " + "two three " * 20 + "\n"
     status, found, _ = translate(text, lite_file, "--sentences", "--batch-size", 2)

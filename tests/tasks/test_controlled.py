@@ -188,10 +188,15 @@ def test_options_out_of_range_are_named(control, name, value):
         control(**{name: value})
 
 
-@pytest.mark.parametrize("given", [{"top_k": 3}, {"temperature": 1, "top_p": 1.5}])
+@pytest.mark.parametrize("given", [{"top_k": 3}, {"seed": 0}, {"temperature": 1, "top_p": 1.5}])
 def test_options_of_sampling_need_a_temperature_and_a_range(control, given):
     with pytest.raises(InputError, match=next(reversed(given))):
         control(**given)
+
+
+def test_samples_without_a_seed_are_those_of_seed_0(control):
+    assert control(temperature=2.0)[0] == control(temperature=2.0, seed=0)[0]
+    assert control(temperature=2.0)[0] != control(temperature=2.0, seed=1)[0]
 
 
 def test_annotations_are_those_of_the_tokens_written(drawn):

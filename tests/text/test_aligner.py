@@ -45,6 +45,20 @@ def test_rows_are_distributions_over_the_real_source(aligner):
     assert not found[:, 4].any()
 
 
+def test_a_token_from_two_source_tokens_has_half_of_its_row_on_each():
+    random = np.random.default_rng(0)
+    rows = [random.permutation(np.arange(4))[: random.integers(1, 5)] for _ in range(200)]
+    pairs = [
+        (np.append((4 + 2 * row[:, None] + [0, 1]).ravel(), END), np.append(12 + row, END))
+        for row in rows
+    ]
+    aligner = Aligner.train(pairs, (SIZE, SIZE), BOTH)
+    found = aligner.align(np.array([[4, 5, 10, 11, END]]), np.array([[12, 15, END]]))[0]
+    half, none = [0.5, 0.5], [0, 0]
+    np.testing.assert_allclose(found, [[*half, *none, 0], [*none, *half, 0], [0] * 5], atol=0.05)
+    np.testing.assert_allclose(found.sum(axis=1), [1, 1, 0], atol=1e-6)
+
+
 def test_a_token_without_a_source_goes_to_the_end_token(aligner):
     found = aligner.align(np.array([[4, 5, END]]), np.array([[12, 19, 13, END]]))[0]
     assert found[1].argmax() == 2

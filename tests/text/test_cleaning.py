@@ -57,6 +57,21 @@ def test_the_usual_ratio_and_scripts_are_those_of_the_text():
     assert reasons(pairs) == [None] * 21 + ["script"]
 
 
+@pytest.mark.parametrize("first", [0, 1])  # Pairs before the empty ones.
+def test_empty_pairs_do_not_change_what_is_usual(first):
+    pairs = [("a very red hat on a very small dog", "Hut"), *GOOD]
+    empty = [("", "")] * 19_999
+    found = reasons([*pairs[:first], *empty, *pairs[first:]], rules=("ratio",))
+    assert [reason for reason in found if reason != "empty"] == ["ratio"] + [None] * 20
+
+
+def test_what_is_usual_is_found_in_bounded_memory(monkeypatch):
+    monkeypatch.setattr(cleaning, "_FIRST_PAIRS", 30_000)
+    pairs = iter([GOOD[0], *[("", "")] * 40_000])
+    assert next(Cleaner(Cleaning()).judge(pairs)) == (GOOD[0], None)
+    assert len(list(pairs)) == 10_001
+
+
 def test_duplicates_are_found_far_behind_and_in_bounded_memory(monkeypatch):
     monkeypatch.setattr(cleaning, "_BLOCK_PAIRS", 7)
     monkeypatch.setattr(cleaning, "_RUN_PAIRS", 10)
