@@ -252,7 +252,7 @@ class MixedText:
 
     Attributes:
         text: The pairs that are in memory.
-        fingerprint: The digest of all pairs.
+        fingerprint: The digest of all pairs; with the size of the sample where one is drawn.
 
     Raises:
         InputError: There is no pair, or a file cannot be read.
@@ -266,7 +266,8 @@ class MixedText:
             survey = survey_files(text, sample_pairs=config.data.shard_pairs, bound=bound)
             self.text, self.fingerprint = survey.sample, survey.digest
             self.dropped = survey.dropped
-            if len(self.text) < survey.pairs:
+            if len(self.text) < survey.pairs - survey.surely_longer:
+                self.fingerprint += f" {len(self.text)}"
                 _log.info(
                     "Of the %s pairs of %s, %s are drawn: only the first text of a mixture is "
                     "streamed.",
