@@ -67,9 +67,7 @@ class InMemoryText:
         log_dropped("Training text", text.dropped)
         self.dropped = text.dropped
         self.fingerprint: dict[str, Any] = {"text": digest_text(text)}
-        if config.data.copy_share:
-            sources, targets = use_symbols(COPIED_BY_DEFAULT, text.sources, text.targets)
-            text = dataclasses.replace(text, sources=sources, targets=targets)
+        text = with_span_symbols(text, config)
         self._text, self.config = text.leave_out(length_bound(config)), config
         self._devices = devices
 
@@ -334,6 +332,20 @@ def _batches(
     return make_batches(
         name, tokenizers, text, config, shuffle=True, samplers=samplers, devices=devices
     )
+
+
+def with_span_symbols(text: ParallelText, config: Config) -> ParallelText:
+    """Returns the text as a model reads and writes it: with `copy_share`, symbols stand for spans.
+
+    See `use_symbols`; symbols and tags of the settings are no spans.
+    """
+    data = config.data
+    if not data.copy_share:
+        return text
+    sources, targets = use_symbols(
+        COPIED_BY_DEFAULT, text.sources, text.targets, symbols=(*data.symbols, *data.tags)
+    )
+    return dataclasses.replace(text, sources=sources, targets=targets)
 
 
 def digest_text(text: ParallelText) -> str:

@@ -117,3 +117,12 @@ def test_a_text_is_cleaned_and_weighted_in_memory_as_it_is_streamed(tmp_path, ca
     assert files.dropped["weight 0"] == held_text.dropped["weight 0"] > 50
     assert files.dropped["identical"] == held_text.dropped["identical"] <= 1
     assert files.dropped["duplicates"] == held_text.dropped["duplicates"] >= 5
+
+
+def test_a_tag_of_the_settings_is_no_span_to_copy():
+    pairs = [*PAIRS, *[("<formal> one <b> two", "1 <b> 2")] * 10]
+    settings = {"max_length": 16, "vocabulary_size": 90, "copy_share": 0.01}
+    (tokenizer, _), batches = held(pairs, **settings, tags="<formal>")
+    ids = np.concatenate([inputs["source"].ravel() for inputs, _ in batches.epoch(0)])
+    counts = [np.sum(ids == tokenizer.symbols[symbol]) for symbol in ("<formal>", "<c0>")]
+    assert counts[0] == 10 <= counts[1]
