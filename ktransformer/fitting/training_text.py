@@ -249,7 +249,7 @@ class MixedText:
         config: The settings.
 
     Attributes:
-        text: The pairs that are in memory.
+        text: The pairs that are in memory, with symbols for spans; see `with_span_symbols`.
         fingerprint: The digest of all pairs; with the size of the sample where one is drawn.
 
     Raises:
@@ -261,21 +261,26 @@ class MixedText:
         if config.data.clean:
             text = text.cleaned(cleaning_of(config))
         if isinstance(text, ParallelFiles):
-            survey = survey_files(text, sample_pairs=config.data.shard_pairs, bound=bound)
-            self.text, self.fingerprint = survey.sample, survey.digest
+            survey = survey_files(
+                text,
+                sample_pairs=config.data.shard_pairs,
+                bound=None if config.data.copy_share else bound,  # Symbols make pairs shorter.
+            )
+            pairs, self.fingerprint = survey.sample, survey.digest
             self.dropped = survey.dropped
-            if len(self.text) < survey.pairs - survey.surely_longer:
-                self.fingerprint += f" {len(self.text)}"
+            if len(pairs) < survey.pairs - survey.surely_longer:
+                self.fingerprint += f" {len(pairs)}"
                 _log.info(
                     "Of the %s pairs of %s, %s are drawn: only the first text of a mixture is "
                     "streamed.",
                     f"{survey.pairs:,}",
                     text.source_paths[0],
-                    f"{len(self.text):,}",
+                    f"{len(pairs):,}",
                 )
         else:
-            self.text, self.fingerprint = text.leave_out(bound), digest_text(text)
+            pairs, self.fingerprint = text, digest_text(text)
             self.dropped = text.dropped
+        self.text = with_span_symbols(pairs, config).leave_out(bound)
         log_dropped("Text mixed in", self.dropped)
 
 

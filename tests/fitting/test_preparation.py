@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.fitting.training_text import InMemoryText, StreamedText
+from ktransformer.fitting.training_text import InMemoryText, MixedText, StreamedText
 from ktransformer.text import PairFiles, ParallelFiles, ParallelText, survey_files
 from ktransformer.text.corpus import open_files
 from ktransformer.text.line_limits import LengthBound
@@ -126,3 +126,14 @@ def test_a_tag_of_the_settings_is_no_span_to_copy():
     ids = np.concatenate([inputs["source"].ravel() for inputs, _ in batches.epoch(0)])
     counts = [np.sum(ids == tokenizer.symbols[symbol]) for symbol in ("<formal>", "<c0>")]
     assert counts[0] == 10 <= counts[1]
+
+
+def test_spans_of_a_text_to_mix_in_get_symbols_before_long_pairs_are_left_out(tmp_path):
+    url = f"www.numbers.org/{'1' * 40}"  # Alone longer than 16 tokens.
+    pairs = [("one <b> two", "1 <b> 2"), (f"two {url}", f"2 {url}"), (f"{url} one", "1")]
+    files = ParallelFiles(*write_pairs(tmp_path, "old", pairs))
+    config = small(**SETTINGS, copy_share=0.5)
+    for text in (files, open_files(files, max_pairs=3)):
+        mixed = MixedText(text, config).text
+        assert mixed.sources == ["one <c0> two", "two <c0>"]
+        assert mixed.targets == ["1 <c0> 2", "2 <c0>"]
