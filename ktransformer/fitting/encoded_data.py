@@ -12,7 +12,8 @@ class EncodedData:
     """Text as a training reads it.
 
     Attributes:
-        config: The settings, those of the data chosen from the text where they were null.
+        config: The settings, with those that are chosen from the text or for it: of the data,
+            `max_repeats`, and `copy` for `copy_share`.
         tokenizers: Those of the source and of the target: one object twice for a shared vocabulary.
         batches: The training batches.
         validation: The validation batches, or None.

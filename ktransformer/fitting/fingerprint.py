@@ -9,7 +9,8 @@ from ktransformer.errors import InputError
 from ktransformer.fitting.defaults import Fit
 from ktransformer.fitting.state import TrainingState
 
-# Settings that may change on resuming: they do not change the updates already made.
+# Settings that may change on resuming: they do not change the updates already made. Where
+# `shard_pairs` does, as text is streamed or a sample of it drawn, the text's fingerprint differs.
 _FREE = {"epochs", "patience", "checkpoint_minutes", "tensorboard", "shard_pairs"}
 _COMPARED = ("model", "data", "training")  # Sections; decoding does not change a training.
 CHOSEN_FOR_TEXT = ("vocabulary_size", "source_vocabulary_size", "batch_tokens")
@@ -36,10 +37,12 @@ def check_fingerprint(state: TrainingState) -> None:
         )
     if saved.get("start") != now.get("start"):
         raise InputError(f"{state.path} is of a training that started from other weights.")
+    saved_config = Config.from_dict(saved["config"]).to_dict()  # With newer settings' defaults.
+    before, after = (each["data"]["shard_pairs"] for each in (saved_config, now["config"]))
+    hint = "" if before == after else f", and with shard_pairs={before}; got shard_pairs={after}"
     for name in now.keys() - {"config", "chosen", "devices", "shard_pairs", "start"}:
         if saved.get(name) != now[name]:
-            raise InputError(f"{state.path} is of a training with other {name} pairs.")
-    saved_config = Config.from_dict(saved["config"]).to_dict()  # With newer settings' defaults.
+            raise InputError(f"{state.path} is of a training with other {name} pairs{hint}.")
     free = {*_FREE, *_nulls(_chosen(saved_config)), *_nulls(_chosen(now["config"])), "warmup_steps"}
     if saved_config["training"]["patience"] is None:
         free.remove("patience")  # The weights of the epochs around the best may be gone.

@@ -33,7 +33,6 @@ from ktransformer.fitting.tensorflow_process import DistantData, open_data
 from ktransformer.saving.card import Origin
 from ktransformer.saving.run import Run, make_model
 from ktransformer.text import ParallelFiles, ParallelText
-from ktransformer.text.span_symbols import COPIED_BY_DEFAULT
 
 if TYPE_CHECKING:
     from ktransformer.fitting.training_data import Texts, TrainingData
@@ -189,8 +188,6 @@ def train_on(
             callbacks=[*own, *callbacks],
         )
     config = dataclasses.replace(config, training=result.training)
-    if config.data.copy_share and not config.decoding.copy:
-        config = config.replace({"copy": (*COPIED_BY_DEFAULT, "unknown")})
     if config.training.guided_alignment:
         config = with_alignment(config, model)
     source, target = tokenizers

@@ -29,12 +29,14 @@ from ktransformer.fitting.training_text import (
     StreamedText,
     digest_text,
     mix_batches,
+    with_span_symbols,
 )
 from ktransformer.fitting.vocabulary import Tokenizers
 from ktransformer.scores import score_texts
 from ktransformer.tasks import Translator
 from ktransformer.text import ParallelFiles, ParallelText, Tokenizer
 from ktransformer.text.batches import EpochBatches
+from ktransformer.text.span_symbols import COPIED_BY_DEFAULT
 from ktransformer.text.stored_tokenizer import StoredTokenizer
 
 _log = logging.getLogger(__name__)
@@ -123,7 +125,7 @@ class TrainingData:
             validation = make_batches(
                 "Validation text",
                 found,
-                self._validation,
+                with_span_symbols(self._validation, config),
                 config,
                 shuffle=False,
                 devices=self._devices,
@@ -132,6 +134,8 @@ class TrainingData:
             repeats = choose_max_repeats(batches, found[1].special_ids.pad)
             config = config.replace({"max_repeats": repeats})
             _log.info("Chosen for the text: max_repeats=%s.", repeats)
+        if config.data.copy_share and not config.decoding.copy:
+            config = config.replace({"copy": (*COPIED_BY_DEFAULT, "unknown")})
         if config.training.guided_alignment:
             batches, validation = guide(batches, validation, found)
         if config.decoding.tag is not None:

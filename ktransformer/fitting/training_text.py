@@ -67,9 +67,7 @@ class InMemoryText:
         log_dropped("Training text", text.dropped)
         self.dropped = text.dropped
         self.fingerprint: dict[str, Any] = {"text": digest_text(text)}
-        if config.data.copy_share:
-            sources, targets = use_symbols(COPIED_BY_DEFAULT, text.sources, text.targets)
-            text = dataclasses.replace(text, sources=sources, targets=targets)
+        text = with_span_symbols(text, config)
         self._text, self.config = text.leave_out(length_bound(config)), config
         self._devices = devices
 
@@ -251,8 +249,8 @@ class MixedText:
         config: The settings.
 
     Attributes:
-        text: The pairs that are in memory.
-        fingerprint: The digest of all pairs.
+        text: The pairs that are in memory, with symbols for spans; see `with_span_symbols`.
+        fingerprint: The digest of all pairs; with the size of the sample where one is drawn.
 
     Raises:
         InputError: There is no pair, or a file cannot be read.
@@ -263,20 +261,26 @@ class MixedText:
         if config.data.clean:
             text = text.cleaned(cleaning_of(config))
         if isinstance(text, ParallelFiles):
-            survey = survey_files(text, sample_pairs=config.data.shard_pairs, bound=bound)
-            self.text, self.fingerprint = survey.sample, survey.digest
+            survey = survey_files(
+                text,
+                sample_pairs=config.data.shard_pairs,
+                bound=None if config.data.copy_share else bound,  # Symbols make pairs shorter.
+            )
+            pairs, self.fingerprint = survey.sample, survey.digest
             self.dropped = survey.dropped
-            if len(self.text) < survey.pairs:
+            if len(pairs) < survey.pairs - survey.surely_longer:
+                self.fingerprint += f" {len(pairs)}"
                 _log.info(
                     "Of the %s pairs of %s, %s are drawn: only the first text of a mixture is "
                     "streamed.",
                     f"{survey.pairs:,}",
                     text.source_paths[0],
-                    f"{len(self.text):,}",
+                    f"{len(pairs):,}",
                 )
         else:
-            self.text, self.fingerprint = text.leave_out(bound), digest_text(text)
+            pairs, self.fingerprint = text, digest_text(text)
             self.dropped = text.dropped
+        self.text = with_span_symbols(pairs, config).leave_out(bound)
         log_dropped("Text mixed in", self.dropped)
 
 
@@ -333,6 +337,20 @@ def _batches(
     return make_batches(
         name, tokenizers, text, config, shuffle=True, samplers=samplers, devices=devices
     )
+
+
+def with_span_symbols(text: ParallelText, config: Config) -> ParallelText:
+    """Returns the text as a model reads and writes it: with `copy_share`, symbols stand for spans.
+
+    See `use_symbols`; symbols and tags of the settings are no spans.
+    """
+    data = config.data
+    if not data.copy_share:
+        return text
+    sources, targets = use_symbols(
+        COPIED_BY_DEFAULT, text.sources, text.targets, symbols=(*data.symbols, *data.tags)
+    )
+    return dataclasses.replace(text, sources=sources, targets=targets)
 
 
 def digest_text(text: ParallelText) -> str:

@@ -1,7 +1,7 @@
 """Copies spans of the source into its translation: what a translator does around its search."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +34,7 @@ class SpanCopier:
         self._finder = SpanFinder(
             kinds,
             tokenizer.characters,
-            except_for=[symbol for symbol in tokenizer.symbols if symbol not in SYMBOLS],
+            except_for=_others(tokenizer.symbols),
             also=self._symbols,
         )
 
@@ -61,7 +61,11 @@ class SpanCopier:
 
 
 def use_symbols(
-    kinds: Sequence[str], sources: Sequence[str], targets: Sequence[str]
+    kinds: Sequence[str],
+    sources: Sequence[str],
+    targets: Sequence[str],
+    *,
+    symbols: Iterable[str] = (),
 ) -> tuple[list[str], list[str]]:
     """Replaces the spans of training pairs by symbols where both sides have the same spans.
 
@@ -72,11 +76,12 @@ def use_symbols(
         kinds: The kinds of spans, without `unknown`.
         sources: The sources.
         targets: Their targets.
+        symbols: Symbols of the tokenizer; those that are not `SYMBOLS` are no spans.
 
     Returns:
         Sources and targets.
     """
-    finder = SpanFinder(kinds, also=SYMBOLS)
+    finder = SpanFinder(kinds, except_for=_others(symbols), also=SYMBOLS)
     pairs: tuple[list[str], list[str]] = ([], [])
     for i in range(0, len(sources), 10_000):
         blocks = [list(lines[i : i + 10_000]) for lines in (sources, targets)]
@@ -88,6 +93,10 @@ def use_symbols(
             for side, line in zip(pairs, lines, strict=True):
                 side.append(line)
     return pairs
+
+
+def _others(symbols: Iterable[str]) -> list[str]:
+    return [symbol for symbol in symbols if symbol not in SYMBOLS]
 
 
 def _take_out_lines(finder: SpanFinder, lines: list[str]) -> list[tuple[str, list[bytes]]]:

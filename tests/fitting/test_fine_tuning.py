@@ -27,7 +27,7 @@ from tests.fitting.small_training import (
     state_of,
 )
 from tests.fitting.small_transformer import make_batch, make_model
-from tests.small_run import write_pairs
+from tests.small_run import number_pairs, write_pairs
 from tests.subclasses import OneKeyTransformer, RelativeTransformer, SwiGLUTransformer
 from tests.subclasses import make_model as make_subclass
 
@@ -261,6 +261,34 @@ def test_a_training_with_mixed_in_text_that_was_cut_ends_as_if_it_had_not_been(r
 def test_of_a_long_text_to_mix_in_a_sample_is_drawn(tmp_path):
     pairs = [("three four", "3 4"), ("four", "4")] * 8
     files = ParallelFiles(*write_pairs(tmp_path, "old", pairs))
-    few, all_of_it = (MixedText(files, small(shard_pairs=n)) for n in (5, 100))
-    assert len(few.text) == 5
-    assert few.fingerprint == all_of_it.fingerprint != MixedText(TEXT, small()).fingerprint
+    few, more, whole, same = (MixedText(files, small(shard_pairs=n)) for n in (5, 6, 16, 100))
+    assert [len(each.text) for each in (few, more, whole, same)] == [5, 6, 16, 16]
+    prints = {each.fingerprint for each in (few, more, whole, MixedText(TEXT, small()))}
+    assert len(prints) == 4
+    assert same.fingerprint == whole.fingerprint
+
+
+def test_pairs_that_are_too_long_make_no_sample_of_a_text_to_mix_in(tmp_path, caplog):
+    pairs = [("three four", "3 4"), ("four " * 20, "4")] * 8
+    files = ParallelFiles(*write_pairs(tmp_path, "old", pairs))
+    with caplog.at_level("INFO"):
+        held, more = (MixedText(files, small(shard_pairs=n)) for n in (8, 100))
+    assert [len(each.text) for each in (held, more)] == [8, 8]
+    assert held.fingerprint == more.fingerprint
+    assert "are drawn" not in caplog.text
+
+
+def test_a_training_with_another_sample_mixed_in_is_not_gone_on_with(run, tmp_path):
+    files = ParallelFiles(*write_pairs(tmp_path, "old", number_pairs(125, seed=1)))
+    settings, folder = {**EVERY_UPDATE, "epochs": 2}, tmp_path / "c"
+
+    def go_on(shard_pairs, start, *callbacks):
+        config = small(**settings, shard_pairs=shard_pairs)
+        return train(config, TEXT, checkpoints=folder, start=start, mix=files, callbacks=callbacks)
+
+    with pytest.raises(CutError):
+        go_on(20, FromRun(run), CutAfter(3))
+    for other in (60, 1000):
+        with pytest.raises(InputError, match=f"mix pairs.*shard_pairs=20.*shard_pairs={other}"):
+            go_on(other, Resume(FromRun(run)))
+    assert len(go_on(20, Resume(FromRun(run))).history["loss"]) == 2

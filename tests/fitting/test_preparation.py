@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.fitting.training_text import InMemoryText, StreamedText
+from ktransformer.fitting.training_text import InMemoryText, MixedText, StreamedText
 from ktransformer.text import PairFiles, ParallelFiles, ParallelText, survey_files
 from ktransformer.text.corpus import open_files
 from ktransformer.text.line_limits import LengthBound
@@ -117,3 +117,23 @@ def test_a_text_is_cleaned_and_weighted_in_memory_as_it_is_streamed(tmp_path, ca
     assert files.dropped["weight 0"] == held_text.dropped["weight 0"] > 50
     assert files.dropped["identical"] == held_text.dropped["identical"] <= 1
     assert files.dropped["duplicates"] == held_text.dropped["duplicates"] >= 5
+
+
+def test_a_tag_of_the_settings_is_no_span_to_copy():
+    pairs = [*PAIRS, *[("<formal> one <b> two", "1 <b> 2")] * 10]
+    settings = {"max_length": 16, "vocabulary_size": 90, "copy_share": 0.01}
+    (tokenizer, _), batches = held(pairs, **settings, tags="<formal>")
+    ids = np.concatenate([inputs["source"].ravel() for inputs, _ in batches.epoch(0)])
+    counts = [np.sum(ids == tokenizer.symbols[symbol]) for symbol in ("<formal>", "<c0>")]
+    assert counts[0] == 10 <= counts[1]
+
+
+def test_spans_of_a_text_to_mix_in_get_symbols_before_long_pairs_are_left_out(tmp_path):
+    url = f"www.numbers.org/{'1' * 40}"  # Alone longer than 16 tokens.
+    pairs = [("one <b> two", "1 <b> 2"), (f"two {url}", f"2 {url}"), (f"{url} one", "1")]
+    files = ParallelFiles(*write_pairs(tmp_path, "old", pairs))
+    config = small(**SETTINGS, copy_share=0.5)
+    for text in (files, open_files(files, max_pairs=3)):
+        mixed = MixedText(text, config).text
+        assert mixed.sources == ["one <c0> two", "two <c0>"]
+        assert mixed.targets == ["1 <c0> 2", "2 <c0>"]

@@ -150,6 +150,15 @@ def test_training_pairs_with_equal_spans_get_symbols_numbered_as_in_the_source()
     assert [" ".join(line.split()) for line in found[1]] == ["<c1> C <c2> A <c0> B", *targets[1:]]
 
 
+def test_symbols_of_the_tokenizer_are_no_spans_of_training_pairs():
+    symbols = ("<formal>", "<x1>", *SYMBOLS)
+    sources, targets = ["<formal> a <b>", "a <x1> <c1>"], ["A <b>", "A <x1> <c1>"]
+    assert use_symbols(("tags",), sources, targets, symbols=symbols) == (
+        ["<formal> a <c0>", "a <x1> <c0>"],
+        ["A <c0>", "A <x1> <c0>"],
+    )
+
+
 def test_a_run_with_symbols_encodes_all_other_texts_as_before(run_folder):
     run = load_run(run_folder)
     extended = extend_vocabulary(run, [], symbols=SYMBOLS)
