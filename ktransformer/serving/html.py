@@ -18,8 +18,7 @@ _INLINE = frozenset(  # Elements within a sentence.
 # A tag ends before the next "<", so that each character is read a few times at most.
 _TAG = re.compile(r"""</?+([a-zA-Z][^\s/<>]*+)([^<>"']*+(?:(?:"[^"<]*+"|'[^'<]*+')[^<>"']*+)*+)>""")
 _NOT_TRANSLATED = re.compile(r"""\stranslate\s*=\s*["']?no\b""", re.IGNORECASE)
-_LINE_BREAK = re.compile(r"[ \t]*[\r\n]\s*")
-_EDGES = re.compile(r"(\s*)(.*?)(\s*)", re.DOTALL)
+_LINE_BREAK = re.compile(r"(?<![ \t])[ \t]*+[\r\n]\s*")  # Reads a run of spaces once.
 
 
 def split_html(content: str, *, keep_inline: bool) -> list[str]:
@@ -33,7 +32,7 @@ def split_html(content: str, *, keep_inline: bool) -> list[str]:
         keep_inline: Whether tags within a sentence, such as `b`, are part of the text, for a model
             that copies them; else they cut it.
     """
-    parts = [""]
+    parts: list[list[str]] = [[]]
     kept: list[str] = []  # The elements that are open from one whose text is not translated on.
     for piece, tag in _pieces(content):
         is_end = piece.startswith("</")
@@ -47,17 +46,15 @@ def split_html(content: str, *, keep_inline: bool) -> list[str]:
             if kept or begins:
                 kept.append(tag)
         if is_text == len(parts) % 2:  # It is of the other kind than the last part.
-            parts.append("")
-        parts[-1] += piece
-    return parts
+            parts.append([])
+        parts[-1].append(piece)
+    return ["".join(part) for part in parts]
 
 
 def _close(kept: list[str], tag: str) -> None:
     """Closes an element: one of those that are open, or else one around them, which ends all."""
-    if tag in kept:
-        del kept[len(kept) - 1 - kept[::-1].index(tag) :]
-    else:
-        kept.clear()
+    while kept and kept.pop() != tag:
+        pass
 
 
 def _pieces(content: str) -> Iterator[tuple[str, str]]:
@@ -110,17 +107,21 @@ async def translate_html(
     """
     parts = await asyncio.to_thread(split_html, content, keep_inline=copies_tags)
     places = [i for i in range(1, len(parts), 2) if parts[i].strip()]
-    edges = [_EDGES.fullmatch(parts[i]) for i in places]
-    found = [(each[1], _LINE_BREAK.sub(" ", each[2]), each[3]) for each in edges if each]
-    texts = [_unescape(text, copies_tags) for _, text, _ in found]
-    translations = await translate(texts)
-    for place, (before, text, after), new in zip(places, found, translations, strict=True):
+    found = [_LINE_BREAK.sub(" ", parts[i].strip()) for i in places]
+    translations = await translate([_unescape(text, copies_tags) for text in found])
+    for place, text, new in zip(places, found, translations, strict=True):
         if not copies_tags:
             new = html.escape(new, quote=False)
         elif _tags(new) != _tags(text):
             new = await translate_html(text, translate, copies_tags=False)
-        parts[place] = f"{before}{new}{after}"
+        parts[place] = _put_between_edges(parts[place], new)
     return "".join(parts)
+
+
+def _put_between_edges(old: str, new: str) -> str:
+    """Returns a text with the spaces at the edges of another."""
+    start, end = len(old) - len(old.lstrip()), len(old.rstrip())
+    return f"{old[:start]}{new}{old[end:]}"
 
 
 def _tags(text: str) -> list[str]:

@@ -22,6 +22,15 @@ def shouted(content, *, copies_tags=False):
     return asyncio.run(translate_html(content, translate, copies_tags=copies_tags))
 
 
+def same(content, *, copies_tags=False):
+    """Translates HTML by a model that copies texts."""
+
+    async def translate(texts):
+        return texts
+
+    return asyncio.run(translate_html(content, translate, copies_tags=copies_tags))
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -59,12 +68,26 @@ def test_nothing_of_any_page_is_lost():
             assert "".join(split_html(content, keep_inline=keep_inline)) == content
 
 
-@pytest.mark.parametrize(
-    "piece", ["<a ", "<!--", "<", "<b>a", '<a "', "<script>", "&lt;", "<![CDATA["]
-)
-def test_a_hostile_page_takes_no_longer_than_another(piece):
+_HOSTILE = {
+    piece: piece * (300_000 // len(piece))
+    for piece in ("<a ", "<!--", "<", "<b>a", '<a "', "<script>", "&lt;", "<![CDATA[")
+}
+_HOSTILE["<br>"] = "<br>" * (2**21 // 4)
+_HOSTILE["<pre><b></b>"] = "<pre>" + "<b>" * (2**20 // 7) + "</b>" * (2**20 // 7)
+
+
+@pytest.mark.parametrize("name", _HOSTILE)
+def test_a_hostile_page_takes_no_longer_than_another(name):
     started = time.process_time()
-    split_html(piece * (300_000 // len(piece)), keep_inline=True)
+    split_html(_HOSTILE[name], keep_inline=True)
+    assert time.process_time() - started < 3
+
+
+@pytest.mark.parametrize("copies_tags", [False, True])
+def test_a_long_run_of_spaces_takes_no_longer_than_words(copies_tags):
+    page = "a" + " " * 50_000 + "b"
+    started = time.process_time()
+    assert same(page, copies_tags=copies_tags) == page
     assert time.process_time() - started < 3
 
 
