@@ -98,7 +98,8 @@ async def translate_html(
     """Translates HTML.
 
     A line break in text is a space, as browsers read it. Where a model did not copy the tags of a
-    text as they are, the text is translated between its tags.
+    text as they are, or moved them so that they no longer nest, the text is translated between its
+    tags.
 
     Args:
         content: The HTML.
@@ -112,7 +113,7 @@ async def translate_html(
     for place, text, new in zip(places, found, translations, strict=True):
         if not copies_tags:
             new = html.escape(new, quote=False)
-        elif _tags(new) != _tags(text):
+        elif not _keeps_tags(text, new):
             new = await translate_html(text, translate, copies_tags=False)
         parts[place] = _put_between_edges(parts[place], new)
     return "".join(parts)
@@ -124,9 +125,28 @@ def _put_between_edges(old: str, new: str) -> str:
     return f"{old[:start]}{new}{old[end:]}"
 
 
+def _keeps_tags(text: str, new: str) -> bool:
+    """Tells whether a translation has the tags of its text, in the same order or nested."""
+    before, after = _tags(text), _tags(new)
+    return before == after or (sorted(before) == sorted(after) and _nests(new))
+
+
 def _tags(text: str) -> list[str]:
-    """Returns what a browser may read as markup, sorted."""
-    return sorted(re.findall(r"<[^>]*>?", text))
+    """Returns what a browser may read as markup."""
+    return re.findall(r"<[^>]*>?", text)
+
+
+def _nests(text: str) -> bool:
+    """Tells whether every element begins and ends within the text and within the one around it."""
+    opened: list[str] = []
+    for piece, tag in _pieces(text):
+        if tag not in _INLINE or tag in _EMPTY:
+            continue
+        if not piece.startswith("</"):
+            opened.append(tag)
+        elif not opened or opened.pop() != tag:
+            return False
+    return not opened
 
 
 def _unescape(text: str, has_tags: bool) -> str:

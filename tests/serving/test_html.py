@@ -130,6 +130,25 @@ def test_a_model_that_copies_tags_reads_whole_sentences():
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "copied", "is_kept"),
+    [
+        ("one <b>two</b> three", "1 </b>2<b> 3", False),
+        ("<b>one <i>two</i></b>", "<b>1 <i>2</b></i>", False),
+        ("<b>one</b> <i>two</i>", "<i>2</i> <b>1</b>", True),
+        ("<b>one</b><br>two", "<br>2<b>1</b>", True),
+        ("one</b> two <br>three", "1</b> 2 <br>3", True),  # It ends what began before the text.
+        ("one</b> two <br>three", "1 <br>2 </b>3", False),
+    ],
+)
+def test_tags_that_a_model_moves_still_nest(text, copied, is_kept):
+    async def translate(texts):
+        return [copied if each == text else each.upper() for each in texts]
+
+    written = asyncio.run(translate_html(f"<p>{text}</p>", translate, copies_tags=True))
+    assert written == f"<p>{copied if is_kept else shouted(text)}</p>"
+
+
 def test_text_never_becomes_a_tag():
     page = "<p>one &ltx; onfocus=alert(1)&gt; &lt;script&gt;</p>"
     for copies_tags in (False, True):
