@@ -5,6 +5,10 @@ import html
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+from ktransformer.serving.batching import run_all
+
+Translate = Callable[[Sequence[str]], Awaitable[Sequence[str]]]
+
 _KEPT = frozenset({"code", "kbd", "pre", "samp", "script", "style", "textarea", "var"})
 _RAW = frozenset({"script", "style", "textarea"})  # Their content is no markup.
 _EMPTY = frozenset(  # Elements without an end.
@@ -89,12 +93,7 @@ def _pieces(content: str) -> Iterator[tuple[str, str]]:
         yield content[start:], ""
 
 
-async def translate_html(
-    content: str,
-    translate: Callable[[Sequence[str]], Awaitable[Sequence[str]]],
-    *,
-    copies_tags: bool,
-) -> str:
+async def translate_html(content: str, translate: Translate, *, copies_tags: bool) -> str:
     """Translates HTML.
 
     A line break in text is a space, as browsers read it. Where a model did not copy the tags of a
@@ -103,20 +102,32 @@ async def translate_html(
 
     Args:
         content: The HTML.
-        translate: Translates texts.
+        translate: Translates texts; several calls may wait at a time.
         copies_tags: Whether `translate` keeps tags.
     """
     parts = await asyncio.to_thread(split_html, content, keep_inline=copies_tags)
     places = [i for i in range(1, len(parts), 2) if parts[i].strip()]
     found = [_LINE_BREAK.sub(" ", parts[i].strip()) for i in places]
     translations = await translate([_unescape(text, copies_tags) for text in found])
-    for place, text, new in zip(places, found, translations, strict=True):
-        if not copies_tags:
-            new = html.escape(new, quote=False)
-        elif not _keeps_tags(text, new):
-            new = await translate_html(text, translate, copies_tags=False)
+    if copies_tags:
+        translations = await _replace_failed(found, translations, translate)
+    else:
+        translations = [html.escape(each, quote=False) for each in translations]
+    for place, new in zip(places, translations, strict=True):
         parts[place] = _put_between_edges(parts[place], new)
     return "".join(parts)
+
+
+async def _replace_failed(
+    texts: Sequence[str], translations: Sequence[str], translate: Translate
+) -> list[str]:
+    """Translates the texts between their tags, at once, whose translations did not keep these."""
+    found = list(translations)
+    failed = [i for i, text in enumerate(texts) if not _keeps_tags(text, found[i])]
+    again = await run_all(translate_html(texts[i], translate, copies_tags=False) for i in failed)
+    for i, new in zip(failed, again, strict=True):
+        found[i] = new
+    return found
 
 
 def _put_between_edges(old: str, new: str) -> str:

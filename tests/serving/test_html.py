@@ -149,6 +149,23 @@ def test_tags_that_a_model_moves_still_nest(text, copied, is_kept):
     assert written == f"<p>{copied if is_kept else shouted(text)}</p>"
 
 
+def test_texts_whose_tags_were_lost_are_translated_again_at_once():
+    running, most = 0, 0
+
+    async def translate(texts):
+        nonlocal running, most
+        running += len(texts)
+        most = max(most, running)
+        await asyncio.sleep(0.2)
+        running -= len(texts)
+        return [re.sub("<[^>]*>", "", text).upper() for text in texts]
+
+    page = "<p>one <b>two</b></p><p>three</p><p><i>four</i> five</p>"
+    written = asyncio.run(translate_html(page, translate, copies_tags=True))
+    assert written == "<p>ONE <b>TWO</b></p><p>THREE</p><p><i>FOUR</i> FIVE</p>"
+    assert most == 4
+
+
 def test_text_never_becomes_a_tag():
     page = "<p>one &ltx; onfocus=alert(1)&gt; &lt;script&gt;</p>"
     for copies_tags in (False, True):
