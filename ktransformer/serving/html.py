@@ -23,6 +23,8 @@ _INLINE = frozenset(  # Elements within a sentence.
 _TAG = re.compile(r"""</?+([a-zA-Z][^\s/<>]*+)([^<>"']*+(?:(?:"[^"<]*+"|'[^'<]*+')[^<>"']*+)*+)>""")
 _NOT_TRANSLATED = re.compile(r"""\stranslate\s*=\s*["']?no\b""", re.IGNORECASE)
 _LINE_BREAK = re.compile(r"(?<![ \t])[ \t]*+[\r\n]\s*")  # Reads a run of spaces once.
+# A character's number, of which int() would refuse one of thousands of digits.
+_LONG_NUMBER = re.compile(r"&#(?=[0-9]{9})0*+([0-9]{0,8})[0-9]*+")
 
 
 def split_html(content: str, *, keep_inline: bool) -> list[str]:
@@ -162,6 +164,7 @@ def _nests(text: str) -> bool:
 
 def _unescape(text: str, has_tags: bool) -> str:
     """Returns text without entities; beside tags, those with a `<`, `>` or `&` stay."""
+    text = _LONG_NUMBER.sub(r"&#0\1", text)
     if not has_tags:
         return html.unescape(text)
 

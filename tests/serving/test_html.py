@@ -109,6 +109,16 @@ def test_entities_are_read_as_characters_and_written_again():
     assert shouted("<p>&eacute; &lt; &quot;&amp</p>") == '<p>É &lt; "&amp;</p>'
 
 
+@pytest.mark.parametrize("copies_tags", [False, True])
+def test_a_character_may_have_a_number_of_any_length(copies_tags):
+    for number, character in (
+        ("9" * 5000, "\ufffd"),
+        ("0" * 5000 + "97", "A"),
+        ("0" * 5000, "\ufffd"),
+    ):
+        assert shouted(f"<p>&#{number};</p>", copies_tags=copies_tags) == f"<p>{character}</p>"
+
+
 def test_what_is_not_translated_ends_with_its_element_or_the_one_around_it():
     page = '<ul><li translate="NO">one<li>two</ul><p>three<p translate=no>four<p>five'
     assert shouted(page) == (
