@@ -42,7 +42,7 @@ class ParquetColumn:
         Raises:
             InputError: It is no such file, or a row has no string.
         """
-        with _reading(path) as file:
+        with _open(path) as file:
             self._check_schema(file.schema_arrow, path)
             number = 1
             for group in range(file.num_row_groups):
@@ -63,7 +63,7 @@ class ParquetColumn:
             InputError: The file cannot be read, or is not the one that was surveyed.
         """
         if self._held != (shard.path, shard.row_group) and shard.count:
-            with _reading(shard.path) as file:
+            with _open(shard.path) as file:
                 self._texts = self._column(file, shard.row_group, shard.path, 1)
             self._held = shard.path, shard.row_group
         texts = self._texts[shard.start : shard.start + shard.size]
@@ -94,11 +94,11 @@ class ParquetColumn:
 
         value_type = pa.list_(pa.string()) if self.job.n_best > 1 else pa.string()
         column = pa.field(self.job.output_field, value_type)
-        with _reading(path) as file:
+        with _open(path) as file:
             schema = file.schema_arrow.append(column)
             with pq.ParquetWriter(output, schema, compression=_compression(file)) as writer:
                 for group in range(file.num_row_groups):
-                    table = file.read_row_group(group)
+                    table = _read_group(file, group, path)
                     found: list[Any] = []
                     while len(found) < table.num_rows:
                         found += json.loads(next(parts).read())
@@ -118,7 +118,7 @@ class ParquetColumn:
             raise InputError(f"{path}: column {field!r} must be of strings; it is of {found}.")
 
     def _column(self, file: Any, group: int, path: str, number: int) -> list[str]:
-        column = file.read_row_group(group, columns=[self.job.field]).column(0)
+        column = _read_group(file, group, path, [self.job.field]).column(0)
         place = f"{path}, row group {group + 1}: column {self.job.field!r}"
         try:
             texts = cast(list[str], column.to_pylist())
@@ -156,14 +156,27 @@ def _compression(file: Any) -> str:
     return "none" if found == "uncompressed" else found
 
 
-@contextlib.contextmanager
-def _reading(path: str) -> Iterator[Any]:
-    import pyarrow as pa
+def _open(path: str) -> Any:
+    """Opens a file, to be used in a `with` block; reads its end, where its schema is."""
     import pyarrow.parquet as pq
 
+    with _input_errors(path):
+        return pq.ParquetFile(path)
+
+
+def _read_group(file: Any, group: int, path: str, columns: list[Any] | None = None) -> Any:
+    """Reads a row group of the file at a path; None for all columns."""
+    with _input_errors(path):
+        return file.read_row_group(group, columns=columns)
+
+
+@contextlib.contextmanager
+def _input_errors(path: str) -> Iterator[None]:
+    """Raises what pyarrow raises as it reads a file as an InputError."""
+    import pyarrow as pa
+
     try:
-        with pq.ParquetFile(path) as file:
-            yield file
+        yield
     except pa.ArrowException as error:
         raise InputError(f"{path} is not a whole Parquet file: {error}.") from error
     except OSError as error:

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +21,7 @@ from ktransformer.corpora.job import Job
 from ktransformer.corpora.report import Report
 from ktransformer.errors import InputError, brief
 from ktransformer.files import check_folder, json_text, new_file
-from ktransformer.files.checksums import read_json
+from ktransformer.files.checksums import parse_json, read_json
 from ktransformer.files.json_fields import from_json_fields
 
 _FOLDER = ".translation"
@@ -86,21 +86,26 @@ class Workspace:
     def read_report(self, key: str) -> Report | None:
         """Returns the report of a shard that is done; None for one that is not, or is damaged."""
         try:
-            with self.open_part(key) as (fields, file):
+            with self.open_part(key) as (header, file):
                 size = os.fstat(file.fileno()).st_size - file.tell()
-        except (OSError, ValueError):
+        except OSError:
             return None
-        return from_json_fields(Report, fields) if fields.pop("bytes") == size else None
+
+        def find(fields: Any) -> Report | None:
+            is_whole = fields.pop("bytes") == size
+            return from_json_fields(Report, fields) if is_whole else None
+
+        return _read_undamaged(header, self._part(key), find)
 
     @contextlib.contextmanager
-    def open_part(self, key: str) -> Iterator[tuple[dict[str, Any], BinaryIO]]:
+    def open_part(self, key: str) -> Iterator[tuple[bytes, BinaryIO]]:
         """Yields the first line of a part and the file, at its content.
 
         Raises:
             OSError: It is not there.
         """
         with self._part(key).open("rb") as file:
-            yield json.loads(file.readline()), file
+            yield file.readline(), file
 
     def remove_parts(self, keys: Iterator[str] | None = None) -> None:
         """Removes parts; None for all, of whatever run."""
@@ -116,6 +121,8 @@ class Workspace:
     def read_record(self, name: str, source: str) -> Report | None:
         """Returns the report of an output that is whole; None for one that is not.
 
+        An output whose record is damaged, or of another version, is not known to be whole.
+
         Args:
             name: Its file's name.
             source: The key of the input that it must be made of; see `shards.join_keys`.
@@ -123,10 +130,13 @@ class Workspace:
         path, output = self._record(name), self.output / name
         if not path.exists() or not output.is_file():
             return None
-        record = read_json(path)[1]
-        if record["source"] != source or record["bytes"] != output.stat().st_size:
-            return None
-        return from_json_fields(Report, record["report"])
+        size = output.stat().st_size
+
+        def find(record: Any) -> Report | None:
+            is_whole = record["source"] == source and record["bytes"] == size
+            return from_json_fields(Report, record["report"]) if is_whole else None
+
+        return _read_undamaged(path.read_bytes(), path, find)
 
     def write_record(self, name: str, path: str, source: str, report: Report) -> None:
         """Writes the record of an output, which is in its place."""
@@ -140,6 +150,16 @@ class Workspace:
 
     def _record(self, name: str) -> Path:
         return self.folder / "files" / f"{name}.json"
+
+
+def _read_undamaged(
+    content: bytes, origin: Path, find: Callable[[Any], Report | None]
+) -> Report | None:
+    """Returns what `find` reads in JSON; None where it is not as this version writes it."""
+    try:
+        return find(parse_json(content, origin))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _write_json(path: Path, content: Any) -> None:

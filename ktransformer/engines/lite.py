@@ -156,10 +156,13 @@ class LiteEngine(OpenedExport, Engine):
             run_part: Takes what runs a signature of the file, and the places of a part's texts;
                 returns its outputs.
         """
-        about = self.description
+        about, places = self.description, np.arange(len(lengths))
+        if about.batch_size is not None:
+            parts = np.split(places, range(about.batch_size, len(places), about.batch_size))
+            return merge_outputs(parts, [run_part(self._model.run, part) for part in parts])
         # All texts of a batch have one shortlist, so they stay together.
-        if about.batch_size is not None or about.shortlist is not None or len(lengths) < 2:
-            return run_part(self._model.run, np.arange(len(lengths)))
+        if about.shortlist is not None or len(lengths) < 2:
+            return run_part(self._model.run, places)
         beam_size, plan = about.decoding.beam_size, self.plan
         shared = plan.shared_from is not None and len(lengths) * beam_size >= plan.shared_from
         sharers = self._sharers if shared else 1
@@ -191,6 +194,9 @@ class LiteEngine(OpenedExport, Engine):
     def translate_ids(self, sources: Sequence[Sequence[int]]) -> list[list[int]]:
         """Translates ids, for a caller with a tokenizer of its own; in parts, as texts.
 
+        Any number of texts goes into a file of a fixed batch size, too. Ids over
+        `max_source_length` are cut there and ended, as texts are.
+
         Args:
             sources: The ids of each text, the end token included; at least one text.
 
@@ -201,20 +207,24 @@ class LiteEngine(OpenedExport, Engine):
             InputError: There is no signature `ids`, or an id is no whole number, or outside of the
                 vocabulary.
         """
-        pad = self.description.special_ids["pad"]
-        rows = [_to_ids(each) for each in sources]
-        longest = (
-            None if self.description.batch_size is None else self.description.max_source_length
-        )
+        special, limit = self.description.special_ids, self.description.max_source_length
+        rows = [_cut(_to_ids(each), limit, special["end"]) for each in sources]
 
         def run_part(run: _Run, places: np.ndarray) -> Outputs:
-            outputs = run("ids", source=_padded([rows[i] for i in places], pad, longest))
+            outputs = self._run_rows(run, [rows[place] for place in places], special["pad"])
             found = np.empty(len(places), dtype=object)
             found[:] = outputs["ids"].tolist()
             return {"ids": found}
 
         translated: list[list[int]] = self._run_parts([*map(len, rows)], run_part)["ids"].tolist()
         return translated
+
+    def _run_rows(self, run: _Run, rows: Sequence[np.ndarray], pad: int) -> Outputs:
+        """Runs `ids` on the ids of texts, at most the file's batch size where that is fixed."""
+        about = self.description
+        size, length = about.batch_size, about.max_source_length
+        outputs = run("ids", source=_padded(rows, pad, None if size is None else (size, length)))
+        return {name: values[: len(rows)] for name, values in outputs.items()}
 
     def _run_ids(self, texts: np.ndarray) -> Outputs:
         assert self._tokenizers is not None
@@ -225,11 +235,9 @@ class LiteEngine(OpenedExport, Engine):
             pad = source.special_ids.pad
         else:
             rows, truncated, pad = _encode_in_graph(source, texts, limit)
-        longest = None if self.description.batch_size is None else limit
 
         def run_part(run: _Run, places: np.ndarray) -> Outputs:
-            chosen = [rows[place] for place in places]
-            outputs = run("ids", source=_padded(chosen, pad, longest))
+            outputs = self._run_rows(run, [rows[place] for place in places], pad)
             text = _decode(target, outputs["ids"])
             return {"text": text, "score": outputs["score"], "truncated": truncated[places]}
 
@@ -264,10 +272,15 @@ def _to_ids(values: Sequence[int]) -> np.ndarray:
     raise InputError(f"The ids of a text must be a list of whole numbers; got {brief(values)}.")
 
 
-def _padded(rows: Sequence[np.ndarray], pad: int, length: int | None) -> np.ndarray:
-    """Returns ids `[B, S]`; S is the longest of the rows, or `length`."""
-    ids = np.full((len(rows), length or max(map(len, rows), default=1)), pad, np.int32)
-    for row, values in zip(ids, rows, strict=True):
+def _cut(ids: np.ndarray, limit: int, end: int) -> np.ndarray:
+    """Cuts ids to `limit` tokens, the last of them being the end token, as the graphs do."""
+    return ids if len(ids) <= limit else np.append(ids[: limit - 1], np.int32(end))
+
+
+def _padded(rows: Sequence[np.ndarray], pad: int, shape: tuple[int, int] | None) -> np.ndarray:
+    """Returns ids of a shape; None for `[B, S]`, S being the longest of the rows."""
+    ids = np.full(shape or (len(rows), max(map(len, rows), default=1)), pad, np.int32)
+    for row, values in zip(ids, rows, strict=False):  # A fixed batch may have more rows.
         row[: len(values)] = values
     return ids
 

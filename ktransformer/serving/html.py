@@ -5,6 +5,10 @@ import html
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+from ktransformer.serving.batching import run_all
+
+Translate = Callable[[Sequence[str]], Awaitable[Sequence[str]]]
+
 _KEPT = frozenset({"code", "kbd", "pre", "samp", "script", "style", "textarea", "var"})
 _RAW = frozenset({"script", "style", "textarea"})  # Their content is no markup.
 _EMPTY = frozenset(  # Elements without an end.
@@ -18,8 +22,9 @@ _INLINE = frozenset(  # Elements within a sentence.
 # A tag ends before the next "<", so that each character is read a few times at most.
 _TAG = re.compile(r"""</?+([a-zA-Z][^\s/<>]*+)([^<>"']*+(?:(?:"[^"<]*+"|'[^'<]*+')[^<>"']*+)*+)>""")
 _NOT_TRANSLATED = re.compile(r"""\stranslate\s*=\s*["']?no\b""", re.IGNORECASE)
-_LINE_BREAK = re.compile(r"[ \t]*[\r\n]\s*")
-_EDGES = re.compile(r"(\s*)(.*?)(\s*)", re.DOTALL)
+_LINE_BREAK = re.compile(r"(?<![ \t])[ \t]*+[\r\n]\s*")  # Reads a run of spaces once.
+# A character's number, of which int() would refuse one of thousands of digits.
+_LONG_NUMBER = re.compile(r"&#(?=[0-9]{9})0*+([0-9]{0,8})[0-9]*+")
 
 
 def split_html(content: str, *, keep_inline: bool) -> list[str]:
@@ -33,7 +38,7 @@ def split_html(content: str, *, keep_inline: bool) -> list[str]:
         keep_inline: Whether tags within a sentence, such as `b`, are part of the text, for a model
             that copies them; else they cut it.
     """
-    parts = [""]
+    parts: list[list[str]] = [[]]
     kept: list[str] = []  # The elements that are open from one whose text is not translated on.
     for piece, tag in _pieces(content):
         is_end = piece.startswith("</")
@@ -47,17 +52,15 @@ def split_html(content: str, *, keep_inline: bool) -> list[str]:
             if kept or begins:
                 kept.append(tag)
         if is_text == len(parts) % 2:  # It is of the other kind than the last part.
-            parts.append("")
-        parts[-1] += piece
-    return parts
+            parts.append([])
+        parts[-1].append(piece)
+    return ["".join(part) for part in parts]
 
 
 def _close(kept: list[str], tag: str) -> None:
     """Closes an element: one of those that are open, or else one around them, which ends all."""
-    if tag in kept:
-        del kept[len(kept) - 1 - kept[::-1].index(tag) :]
-    else:
-        kept.clear()
+    while kept and kept.pop() != tag:
+        pass
 
 
 def _pieces(content: str) -> Iterator[tuple[str, str]]:
@@ -92,44 +95,76 @@ def _pieces(content: str) -> Iterator[tuple[str, str]]:
         yield content[start:], ""
 
 
-async def translate_html(
-    content: str,
-    translate: Callable[[Sequence[str]], Awaitable[Sequence[str]]],
-    *,
-    copies_tags: bool,
-) -> str:
+async def translate_html(content: str, translate: Translate, *, copies_tags: bool) -> str:
     """Translates HTML.
 
     A line break in text is a space, as browsers read it. Where a model did not copy the tags of a
-    text as they are, the text is translated between its tags.
+    text as they are, or moved them so that they no longer nest, the text is translated between its
+    tags.
 
     Args:
         content: The HTML.
-        translate: Translates texts.
+        translate: Translates texts; several calls may wait at a time.
         copies_tags: Whether `translate` keeps tags.
     """
     parts = await asyncio.to_thread(split_html, content, keep_inline=copies_tags)
     places = [i for i in range(1, len(parts), 2) if parts[i].strip()]
-    edges = [_EDGES.fullmatch(parts[i]) for i in places]
-    found = [(each[1], _LINE_BREAK.sub(" ", each[2]), each[3]) for each in edges if each]
-    texts = [_unescape(text, copies_tags) for _, text, _ in found]
-    translations = await translate(texts)
-    for place, (before, text, after), new in zip(places, found, translations, strict=True):
-        if not copies_tags:
-            new = html.escape(new, quote=False)
-        elif _tags(new) != _tags(text):
-            new = await translate_html(text, translate, copies_tags=False)
-        parts[place] = f"{before}{new}{after}"
+    found = [_LINE_BREAK.sub(" ", parts[i].strip()) for i in places]
+    translations = await translate([_unescape(text, copies_tags) for text in found])
+    if copies_tags:
+        translations = await _replace_failed(found, translations, translate)
+    else:
+        translations = [html.escape(each, quote=False) for each in translations]
+    for place, new in zip(places, translations, strict=True):
+        parts[place] = _put_between_edges(parts[place], new)
     return "".join(parts)
 
 
+async def _replace_failed(
+    texts: Sequence[str], translations: Sequence[str], translate: Translate
+) -> list[str]:
+    """Translates the texts between their tags, at once, whose translations did not keep these."""
+    found = list(translations)
+    failed = [i for i, text in enumerate(texts) if not _keeps_tags(text, found[i])]
+    again = await run_all(translate_html(texts[i], translate, copies_tags=False) for i in failed)
+    for i, new in zip(failed, again, strict=True):
+        found[i] = new
+    return found
+
+
+def _put_between_edges(old: str, new: str) -> str:
+    """Returns a text with the spaces at the edges of another."""
+    start, end = len(old) - len(old.lstrip()), len(old.rstrip())
+    return f"{old[:start]}{new}{old[end:]}"
+
+
+def _keeps_tags(text: str, new: str) -> bool:
+    """Tells whether a translation has the tags of its text, in the same order or nested."""
+    before, after = _tags(text), _tags(new)
+    return before == after or (sorted(before) == sorted(after) and _nests(new))
+
+
 def _tags(text: str) -> list[str]:
-    """Returns what a browser may read as markup, sorted."""
-    return sorted(re.findall(r"<[^>]*>?", text))
+    """Returns what a browser may read as markup."""
+    return re.findall(r"<[^>]*>?", text)
+
+
+def _nests(text: str) -> bool:
+    """Tells whether every element begins and ends within the text and within the one around it."""
+    opened: list[str] = []
+    for piece, tag in _pieces(text):
+        if tag not in _INLINE or tag in _EMPTY:
+            continue
+        if not piece.startswith("</"):
+            opened.append(tag)
+        elif not opened or opened.pop() != tag:
+            return False
+    return not opened
 
 
 def _unescape(text: str, has_tags: bool) -> str:
     """Returns text without entities; beside tags, those with a `<`, `>` or `&` stay."""
+    text = _LONG_NUMBER.sub(r"&#0\1", text)
     if not has_tags:
         return html.unescape(text)
 

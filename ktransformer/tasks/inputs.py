@@ -157,15 +157,16 @@ def to_tensor(name: str, value: Any, spec: "tf.TensorSpec") -> "tf.Tensor":
     return tensor
 
 
-def check_batch(tensors: Mapping[str, "tf.Tensor"]) -> None:
-    """Checks that tensors `[B, ...]` have one B, as far as it is known: TensorFlow may repeat one.
+def check_batch(inputs: "Mapping[str, tf.Tensor | np.ndarray]") -> None:
+    """Checks that inputs `[B, ...]` have one B, as far as it is known: a graph may repeat one.
 
     Those of `UNBATCHED` have a number of their own, which is one, too.
 
     Raises:
         InputError: They have not.
     """
-    counts = {name: tensor.shape[0] for name, tensor in tensors.items() if tensor.shape.rank}
+    # The rank of a tensor is below 0 where it is not known.
+    counts = {name: each.shape[0] for name, each in inputs.items() if each.ndim > 0}
     for names in counts.keys() - UNBATCHED, counts.keys() & UNBATCHED:
         some = {name: count for name, count in counts.items() if name in names}
         if len(set(some.values()) - {None}) > 1:

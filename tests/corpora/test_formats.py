@@ -1,6 +1,7 @@
 """The formats of corpora, what comes out of them, and what is refused."""
 
 import gzip
+import io
 import json
 import re
 
@@ -9,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ktransformer.corpora import translate_corpus
+from ktransformer.corpora.job import Job
+from ktransformer.corpora.table import ParquetColumn
 from ktransformer.errors import InputError
 from tests.corpora.small_corpus import files_of, number_lines, parts_of, write_lines
 from tests.run_command import command, refusal
@@ -89,6 +92,18 @@ def test_parquet_keeps_its_columns_row_groups_and_metadata(lite_file, tmp_path):
     translate_corpus(lite_file, [plain], tmp_path / "text")
     expected = (tmp_path / "text" / "a.txt").read_text().splitlines()
     assert found["translation"].to_pylist() == expected
+
+
+def test_a_full_disk_is_not_blamed_on_the_parquet_file(tmp_path):
+    source = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": number_lines(25)}), source)
+    job = Job("model", format="parquet", field="text", output_field="translation")
+    part = io.BytesIO(json.dumps(["1"] * 25).encode())
+    with (
+        open("/dev/full", "wb", buffering=0) as output,
+        pytest.raises(OSError, match="No space left"),
+    ):
+        ParquetColumn(job).join(str(source), iter([part]), output)
 
 
 def test_a_parquet_file_without_rows_comes_out_so(lite_file, tmp_path):

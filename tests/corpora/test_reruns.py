@@ -9,6 +9,8 @@ import subprocess
 import pytest
 
 from ktransformer.corpora import translate_corpus
+from ktransformer.corpora.report import Report
+from ktransformer.corpora.workspace import Workspace
 from ktransformer.errors import InputError
 from tests.corpora.small_corpus import (
     corpus_command,
@@ -108,6 +110,48 @@ def test_a_part_that_is_not_whole_is_translated_again(lite_file, inputs, tmp_pat
     assert translate(lite_file, inputs[:1], output) == (texts, 250)
     translate(lite_file, inputs[:1], tmp_path / "whole")
     assert files_of(output) == files_of(tmp_path / "whole")
+
+
+_DAMAGED = [
+    lambda report: [],
+    lambda report: None,
+    lambda report: {**report, "more": 1},
+    lambda report: {**report, "texts": "1"},
+]
+
+
+def test_a_part_with_a_damaged_header_is_not_done(tmp_path):
+    workspace, report = Workspace(tmp_path), Report(texts=1)
+    workspace.write_part("ab", report, b"one\n")
+    assert workspace.read_report("ab") == report
+    (path,) = parts_of(tmp_path)
+    header = json.loads(path.read_bytes().splitlines()[0])
+    for damaged in ("{", "{}", *(json.dumps(damage(header)) for damage in _DAMAGED)):
+        path.write_text(f"{damaged}\none\n")
+        assert workspace.read_report("ab") is None
+
+
+def test_an_output_with_a_damaged_record_is_not_done(tmp_path):
+    workspace, report = Workspace(tmp_path), Report(texts=1)
+    (tmp_path / "a.txt").write_text("one\n")
+    workspace.write_record("a.txt", "/a.txt", "source", report)
+    assert workspace.read_record("a.txt", "source") == report
+    path = workspace.folder / "files" / "a.txt.json"
+    record = json.loads(path.read_bytes())
+    reports = [{**record, "report": damage(record["report"])} for damage in _DAMAGED]
+    for damaged in ("{", "{}", "[]", "null", *map(json.dumps, reports)):
+        path.write_text(damaged)
+        assert workspace.read_record("a.txt", "source") is None
+
+
+def test_an_output_with_a_damaged_record_is_made_again(lite_file, inputs, tmp_path):
+    output = tmp_path / "out"
+    translate(lite_file, inputs, output)
+    expected = files_of(output)
+    (output / ".translation" / "files" / "1.txt.json").write_text("{}")
+    assert translate(lite_file, inputs, output) == (250, 400)
+    assert translate(lite_file, inputs, output) == (400, 400)
+    assert files_of(output) == expected
 
 
 def _interrupt_at(texts):

@@ -58,6 +58,14 @@ def test_a_tflite_annotates_as_the_run_does(lite_path, expected, translator):
             np.testing.assert_array_equal(found[name], tensor)
 
 
+@pytest.mark.parametrize("counts", [(1, 2), (2, 1)])
+def test_a_tflite_takes_a_target_for_each_source(lite_path, counts):
+    source, target = (np.array([b"one"] * count, object) for count in counts)
+    match = f"equally many; got source: {counts[0]}, target: {counts[1]}"
+    with pytest.raises(InputError, match=match):
+        LiteModel(lite_path).run("annotate", source=source, target=target)
+
+
 @pytest.mark.long
 def test_verify_checks_the_signature(lite_path, run_folder, tmp_path):
     (tmp_path / "texts").write_text("four zero two\nnine\n")

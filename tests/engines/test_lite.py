@@ -155,6 +155,17 @@ def test_a_file_of_a_fixed_batch_takes_any_number_of_texts(translator, tmp_path)
         assert (other.texts, other.truncated) == (line.texts, line.truncated)
 
 
+def test_a_file_of_a_fixed_batch_takes_ids_of_any_number_and_length(fixed_ids_file, ids_file):
+    ids = Tokenizer.load(tokenizer_beside(ids_file)).encode_lines([*TEXTS, "seven " * 99])
+    assert max(map(len, ids)) > LiteEngine(fixed_ids_file).description.max_source_length
+    for count in (1, 3, len(ids)):
+        expected, found = (
+            [[*filter(None, row)] for row in LiteEngine(file).translate_ids(ids[-count:])]
+            for file in (ids_file, fixed_ids_file)
+        )
+        assert found == expected
+
+
 @pytest.fixture
 def fixed_ids_file(translator, tmp_path):
     return export_lite(translator, tmp_path / "ids.tflite", signatures=["ids"], batch_size=3)

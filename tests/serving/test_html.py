@@ -22,6 +22,15 @@ def shouted(content, *, copies_tags=False):
     return asyncio.run(translate_html(content, translate, copies_tags=copies_tags))
 
 
+def same(content, *, copies_tags=False):
+    """Translates HTML by a model that copies texts."""
+
+    async def translate(texts):
+        return texts
+
+    return asyncio.run(translate_html(content, translate, copies_tags=copies_tags))
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -59,12 +68,26 @@ def test_nothing_of_any_page_is_lost():
             assert "".join(split_html(content, keep_inline=keep_inline)) == content
 
 
-@pytest.mark.parametrize(
-    "piece", ["<a ", "<!--", "<", "<b>a", '<a "', "<script>", "&lt;", "<![CDATA["]
-)
-def test_a_hostile_page_takes_no_longer_than_another(piece):
+_HOSTILE = {
+    piece: piece * (300_000 // len(piece))
+    for piece in ("<a ", "<!--", "<", "<b>a", '<a "', "<script>", "&lt;", "<![CDATA[")
+}
+_HOSTILE["<br>"] = "<br>" * (2**21 // 4)
+_HOSTILE["<pre><b></b>"] = "<pre>" + "<b>" * (2**20 // 7) + "</b>" * (2**20 // 7)
+
+
+@pytest.mark.parametrize("name", _HOSTILE)
+def test_a_hostile_page_takes_no_longer_than_another(name):
     started = time.process_time()
-    split_html(piece * (300_000 // len(piece)), keep_inline=True)
+    split_html(_HOSTILE[name], keep_inline=True)
+    assert time.process_time() - started < 3
+
+
+@pytest.mark.parametrize("copies_tags", [False, True])
+def test_a_long_run_of_spaces_takes_no_longer_than_words(copies_tags):
+    page = "a" + " " * 50_000 + "b"
+    started = time.process_time()
+    assert same(page, copies_tags=copies_tags) == page
     assert time.process_time() - started < 3
 
 
@@ -86,6 +109,16 @@ def test_entities_are_read_as_characters_and_written_again():
     assert shouted("<p>&eacute; &lt; &quot;&amp</p>") == '<p>É &lt; "&amp;</p>'
 
 
+@pytest.mark.parametrize("copies_tags", [False, True])
+def test_a_character_may_have_a_number_of_any_length(copies_tags):
+    for number, character in (
+        ("9" * 5000, "\ufffd"),
+        ("0" * 5000 + "97", "A"),
+        ("0" * 5000, "\ufffd"),
+    ):
+        assert shouted(f"<p>&#{number};</p>", copies_tags=copies_tags) == f"<p>{character}</p>"
+
+
 def test_what_is_not_translated_ends_with_its_element_or_the_one_around_it():
     page = '<ul><li translate="NO">one<li>two</ul><p>three<p translate=no>four<p>five'
     assert shouted(page) == (
@@ -105,6 +138,42 @@ def test_a_model_that_copies_tags_reads_whole_sentences():
     assert shouted("<p>one <b>two</b> &lt; &eacute;</p>", copies_tags=True) == (
         "<p>ONE <b>TWO</b> &lt; É</p>"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "copied", "is_kept"),
+    [
+        ("one <b>two</b> three", "1 </b>2<b> 3", False),
+        ("<b>one <i>two</i></b>", "<b>1 <i>2</b></i>", False),
+        ("<b>one</b> <i>two</i>", "<i>2</i> <b>1</b>", True),
+        ("<b>one</b><br>two", "<br>2<b>1</b>", True),
+        ("one</b> two <br>three", "1</b> 2 <br>3", True),  # It ends what began before the text.
+        ("one</b> two <br>three", "1 <br>2 </b>3", False),
+    ],
+)
+def test_tags_that_a_model_moves_still_nest(text, copied, is_kept):
+    async def translate(texts):
+        return [copied if each == text else each.upper() for each in texts]
+
+    written = asyncio.run(translate_html(f"<p>{text}</p>", translate, copies_tags=True))
+    assert written == f"<p>{copied if is_kept else shouted(text)}</p>"
+
+
+def test_texts_whose_tags_were_lost_are_translated_again_at_once():
+    running, most = 0, 0
+
+    async def translate(texts):
+        nonlocal running, most
+        running += len(texts)
+        most = max(most, running)
+        await asyncio.sleep(0.2)
+        running -= len(texts)
+        return [re.sub("<[^>]*>", "", text).upper() for text in texts]
+
+    page = "<p>one <b>two</b></p><p>three</p><p><i>four</i> five</p>"
+    written = asyncio.run(translate_html(page, translate, copies_tags=True))
+    assert written == "<p>ONE <b>TWO</b></p><p>THREE</p><p><i>FOUR</i> FIVE</p>"
+    assert most == 4
 
 
 def test_text_never_becomes_a_tag():

@@ -21,7 +21,7 @@ from ktransformer.exporting.lite.plan import LitePlan, choose_plan
 from ktransformer.exporting.lite.turns import Turns
 from ktransformer.exporting.pickling import OpenedExport
 from ktransformer.tasks.description import Description
-from ktransformer.tasks.inputs import ArraySpec, check_inputs_ids, to_arrays
+from ktransformer.tasks.inputs import ArraySpec, check_batch, check_inputs_ids, to_arrays
 
 _log = logging.getLogger(__name__)
 
@@ -120,6 +120,7 @@ class LiteModel(OpenedExport):
     ) -> dict[str, np.ndarray]:
         specs = self._inputs(signature)
         arrays = to_arrays(signature, specs, inputs)
+        check_batch(arrays)
         check_inputs_ids(specs, arrays, self.description)
         try:
             with self._turns.take(last=last) as replica:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from ktransformer.exporting.channels import quantize_channels
 from ktransformer.exporting.lite.model_file import set_metadata
 
 _LEAST_ELEMENTS = 1024  # A smaller constant stays as it is.
@@ -65,7 +66,9 @@ def to_int8(model: Any) -> None:
     parameters: dict[int, Any] = {}
     for buffer, shape in {**weights, **tables}.items():
         values = model.buffers[buffer].data.view(np.float32).reshape(shape)
-        model.buffers[buffer].data, row_scales = _quantize_rows(values)
+        narrow, column = quantize_channels(values, 0)
+        model.buffers[buffer].data = narrow.reshape(-1).view(np.uint8)
+        row_scales = column.reshape(-1)
         if buffer in tables:
             model.buffers.append(schema.BufferT(data=row_scales.view(np.uint8)))
             scales[buffer] = len(model.buffers) - 1
@@ -218,14 +221,6 @@ def _is_finished(product: Any) -> bool:
     """Tells whether a product applies an activation itself."""
     activation: int = product.builtinOptions.fusedActivationFunction
     return activation != schema.ActivationFunctionType.NONE
-
-
-def _quantize_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rounds each row to 255 steps between plus and minus its greatest value."""
-    scales = np.abs(values).max(axis=1) / 127
-    scales = np.where(scales == 0, 1, scales).astype(np.float32)
-    rows = np.rint(values / scales[:, None]).astype(np.int8)
-    return rows.reshape(-1).view(np.uint8), scales
 
 
 def _kind(model: Any, operator: Any) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.trackable.base import Trackable
 
+from ktransformer.exporting.channels import quantize_channels
 from ktransformer.tasks import Task
 
 QUANTIZATIONS = ("none", "float16", "int8_weights")
@@ -58,23 +59,6 @@ def _narrow(weight: Any, quantization: str) -> tuple[np.ndarray, ...] | None:
         return (values.astype(np.float16),) if fits else None
     channel = 0 if weight.name.endswith(_TABLE_SUFFIX) else values.ndim - 1
     return quantize_channels(values, channel)
-
-
-def quantize_channels(values: np.ndarray, channel: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rounds each channel to 255 steps between plus and minus its greatest value.
-
-    Args:
-        values: Float32, of any number of axes.
-        channel: The axis of the channels.
-
-    Returns:
-        Int8, of the shape of `values`, and the channels' scales, float32, with 1 for every other
-        axis: their product is about `values`.
-    """
-    others = tuple(axis for axis in range(values.ndim) if axis != channel)
-    scales = np.abs(values).max(axis=others, keepdims=True) / 127
-    scales = np.where(scales == 0, 1, scales).astype(np.float32)
-    return np.clip(np.rint(values / scales), -127, 127).astype(np.int8), scales
 
 
 def _widen(values: tf.Tensor, scales: tf.Tensor | None = None) -> tf.Tensor:

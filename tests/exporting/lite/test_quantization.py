@@ -6,6 +6,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from ktransformer.errors import InputError
 from ktransformer.exporting import LiteModel, export_lite
+from ktransformer.exporting.channels import quantize_channels
 from ktransformer.exporting.lite import quantization
 from ktransformer.exporting.lite.model_file import unpack
 from ktransformer.models import Transformer
@@ -96,23 +97,13 @@ def test_int8_takes_less_than_float16_and_that_less_than_float32(files):
     assert sizes["dynamic_int8"] < 0.75 * sizes["float16"] < 0.75 * 0.7 * sizes["none"]
 
 
-def test_a_row_of_zeros_stays_zeros_and_the_greatest_value_is_exact():
-    values = np.array([[0.0, 0.0], [-2.0, 1.0]], np.float32)
-    rows, scales = quantization._quantize_rows(values)
-    restored = rows.view(np.int8).reshape(2, 2) * scales[:, None]
-    np.testing.assert_allclose(restored, [[0, 0], [-2, 1.0]], atol=1 / 127)
-    assert restored[1, 0] == pytest.approx(-2.0)
-
-
 @pytest.mark.long
 def test_a_broken_quantisation_is_found_out_before_the_file_is_written(tmp_path, monkeypatch):
-    exact = quantization._quantize_rows
-
-    def too_large(values):
-        rows, scales = exact(values)
+    def too_large(values, channel):
+        rows, scales = quantize_channels(values, channel)
         return rows, 3 * scales
 
-    monkeypatch.setattr(quantization, "_quantize_rows", too_large)
+    monkeypatch.setattr(quantization, "quantize_channels", too_large)
     with pytest.raises(InputError, match="gives another"):
         export_lite(
             make_translator(),
