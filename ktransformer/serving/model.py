@@ -22,7 +22,7 @@ from ktransformer.serving.translated import (
     translate_texts,
     with_alternatives,
 )
-from ktransformer.serving.versions import Version, find_versions
+from ktransformer.serving.versions import Version, find_versions, latest_change
 from ktransformer.tasks.document_outputs import split_lines
 from ktransformer.text.tags import find_tag
 
@@ -237,7 +237,8 @@ class ServedModel:
         self.spec = spec
         self._options = options
         self._observer = observer
-        self._refused: set[tuple[Version, float]] = set()  # Those that could not be opened.
+        # The latest change of each version that could not be opened; None where that is unknown.
+        self._refused: dict[Version, tuple[int, int] | None] = {}
         opened = self._open_newest(find_versions(spec.path))
         if opened is None:  # Says why.
             opened = OpenModel(spec, find_versions(spec.path)[0], options, observer)
@@ -273,16 +274,18 @@ class ServedModel:
         One that cannot is tried again only when it has changed, such as a file that is copied.
         """
         for version in versions:
-            attempt = (version, version.path.stat().st_mtime)
-            if attempt in self._refused:
-                continue
+            change = None  # Unknown where it cannot be looked at.
             try:
+                change = latest_change(version.path)
+                if self._refused.get(version) == change:
+                    continue
                 return OpenModel(self.spec, version, self._options, self._observer)
             except (InputError, OSError) as error:
-                self._refused.add(attempt)
-                _log.warning(
-                    "Version %s of %s is not served: %s", version.number, self.spec.name, error
-                )
+                if self._refused.get(version, ()) != change:
+                    _log.warning(
+                        "Version %s of %s is not served: %s", version.number, self.spec.name, error
+                    )
+                self._refused[version] = change
         return None
 
 

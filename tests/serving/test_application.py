@@ -1,4 +1,6 @@
+import asyncio
 import base64
+import contextlib
 import json
 import logging
 import shutil
@@ -154,19 +156,29 @@ def test_what_is_done_is_told_to_the_observer(observed):
     assert [each.source for each in notes.texts] == ["one", "two"]
 
 
+@contextlib.contextmanager
+def logged():
+    """Yields what is written to the server's log, each record once."""
+    log, records, handler = logging.getLogger("ray.serve"), [], logging.Handler()
+    handler.emit = records.append
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield records
+    log.removeHandler(handler)
+    log.setLevel(level)
+
+
 @pytest.mark.parametrize("asked", [False, True])
-def test_texts_are_logged_only_if_that_is_asked_for(spec, caplog, asked):
-    log = logging.getLogger("ray.serve")  # Ray, once it runs, gives it handlers of its own.
-    log.addHandler(caplog.handler)
+def test_texts_are_logged_only_if_that_is_asked_for(spec, asked):
     with (
+        logged() as records,
         running(ModelServer([spec], ServingOptions(log_texts=asked))) as address,
-        caplog.at_level(logging.INFO, log.name),
     ):
         assert translate(address, q="seven three").status == 200
-    log.removeHandler(caplog.handler)
-    logged = [vars(record) for record in caplog.records]
-    assert any(fields.get("source") == "seven three" for fields in logged) is asked
-    assert ("seven three" in str(logged)) is asked
+    found = [vars(record) for record in records]
+    assert any(fields.get("source") == "seven three" for fields in found) is asked
+    assert ("seven three" in str(found)) is asked
 
 
 PREDICT = "/v1/models/en-de:predict"
@@ -385,6 +397,33 @@ def test_a_version_that_cannot_be_opened_keeps_no_server_from_starting(lite_file
     (tmp_path / "1.tflite").unlink()
     with pytest.raises(InputError, match=r"2\.tflite"):
         ModelServer([ModelSpec(tmp_path, "en", "de")], ServingOptions())
+
+
+def test_a_folder_that_was_still_being_copied_is_served_when_it_is_whole(
+    lite_file, run_folder, tmp_path
+):
+    shutil.copy(lite_file, tmp_path / "1.tflite")
+    shutil.copytree(run_folder, tmp_path / "2")
+    weights = max((tmp_path / "2").rglob("*"), key=lambda path: path.stat().st_size)
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    server = ModelServer([ModelSpec(tmp_path, "en", "de")], ServingOptions())
+    model = server.models["en-de"]
+    assert not asyncio.run(model.reload())
+    with weights.open("ab") as file:  # The time of its folder stays.
+        file.write(whole[len(whole) // 2 :])
+    assert asyncio.run(model.reload())
+    assert model.current.version == 2
+
+
+def test_a_version_that_has_gone_meanwhile_is_passed_over(lite_file, tmp_path):
+    shutil.copy(lite_file, tmp_path / "1.tflite")
+    (tmp_path / "2.tflite").symlink_to(tmp_path / "gone")
+    with logged() as records:
+        server = ModelServer([ModelSpec(tmp_path, "en", "de")], ServingOptions())
+        assert not asyncio.run(server.models["en-de"].reload())
+    assert server.models["en-de"].current.version == 1
+    assert len(records) == 1  # It is not told every two seconds.
 
 
 def test_two_models_of_the_same_languages_are_refused(spec):
