@@ -239,6 +239,7 @@ class ServedModel:
         self._observer = observer
         # The latest change of each version that could not be opened; None where that is unknown.
         self._refused: dict[Version, tuple[int, int] | None] = {}
+        self._problem = ""  # Why no version was found, when they were last looked for.
         opened = self._open_newest(find_versions(spec.path))
         if opened is None:  # Says why.
             opened = OpenModel(spec, find_versions(spec.path)[0], options, observer)
@@ -248,16 +249,12 @@ class ServedModel:
         """Opens the highest version, if it is a new one, and serves it; the old one finishes.
 
         A version that cannot be opened, such as one that is still being copied, is tried again;
-        until then the old one is served.
+        until then, and while the model's folder is away, the old one is served.
 
         Returns:
             Whether another version is served now.
         """
-        versions = [
-            version
-            for version in find_versions(self.spec.path)
-            if version.number > self.current.version
-        ]
+        versions = [each for each in self._find_versions() if each.number > self.current.version]
         opened = await asyncio.to_thread(self._open_newest, versions)
         if opened is None:
             return False
@@ -267,6 +264,17 @@ class ServedModel:
         del old
         await asyncio.to_thread(gc.collect)  # Its interpreters are in cycles.
         return True
+
+    def _find_versions(self) -> list[Version]:
+        """Returns the versions; none where they cannot be listed, which is logged once."""
+        try:
+            found, problem = find_versions(self.spec.path), ""
+        except (InputError, OSError) as error:
+            found, problem = [], str(error)
+        if problem and problem != self._problem:
+            _log.warning("No new version of %s is found: %s", self.spec.name, problem)
+        self._problem = problem
+        return found
 
     def _open_newest(self, versions: Sequence[Version]) -> OpenModel | None:
         """Opens the first version that can be opened; None if there is none.

@@ -426,6 +426,42 @@ def test_a_version_that_has_gone_meanwhile_is_passed_over(lite_file, tmp_path):
     assert len(records) == 1  # It is not told every two seconds.
 
 
+def test_a_model_that_is_away_keeps_no_other_from_its_new_version(lite_file, tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        shutil.copy(lite_file, tmp_path / name / "1.tflite")
+    specs = [ModelSpec(tmp_path / "first", "en", "de"), ModelSpec(tmp_path / "second", "en", "fr")]
+    server = ModelServer(specs, ServingOptions())
+    shutil.rmtree(tmp_path / "first")
+    shutil.copy(lite_file, tmp_path / "second" / "2.tflite")
+    with logged() as records:
+        for _ in range(2):
+            asyncio.run(server.reload())
+    assert server.models["en-fr"].current.version == 2
+    warnings = [record for record in records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1  # Not every two seconds.
+    assert warnings[0].exc_info is None
+    assert "No new version of en-de is found" in warnings[0].getMessage()
+
+
+def test_an_unforeseen_error_of_a_model_keeps_no_other_from_its_new_version(
+    lite_file, tmp_path, monkeypatch
+):
+    shutil.copy(lite_file, tmp_path / "1.tflite")
+    specs = [ModelSpec(lite_file, "en", "de"), ModelSpec(tmp_path, "en", "fr")]
+    server = ModelServer(specs, ServingOptions())
+    shutil.copy(lite_file, tmp_path / "2.tflite")
+
+    async def fail():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(server.models["en-de"], "reload", fail)
+    with logged() as records:
+        asyncio.run(server.reload())
+    assert server.models["en-fr"].current.version == 2
+    assert [record.exc_info[0] for record in records if record.exc_info] == [ZeroDivisionError]
+
+
 def test_two_models_of_the_same_languages_are_refused(spec):
     with pytest.raises(InputError, match="Two models translate en into de"):
         ModelServer([spec, spec], ServingOptions())
