@@ -204,7 +204,7 @@ def _find_model(server: ModelServer, asked: TranslateRequest, texts: Sequence[st
         HttpError: There is none, or too much is asked of it.
     """
     model = server.find(asked.source, asked.target).current
-    check_count(texts, server.options.request_texts)
+    check_count(len(texts), server.options.request_texts)
     most = min(server.options.alternatives, model.most_alternatives)
     if asked.alternatives > most:
         raise HttpError(400, f"alternatives must be from 0 to {most}; got {asked.alternatives}.")
@@ -223,7 +223,7 @@ async def _translate_all(
 
 async def _translate_html(model: OpenModel, content: str, most: int, deadline: float) -> str:
     async def translate(texts: Sequence[str]) -> list[str]:
-        check_count(texts, most)
+        check_count(len(texts), most)
         return [each.text for each in await _translate_all(model, texts, deadline)]
 
     copies_tags = "tags" in model.engine.description.decoding.copy

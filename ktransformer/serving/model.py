@@ -107,13 +107,16 @@ class OpenModel:
         """Returns the names of a signature's inputs."""
         return self.engine.inputs(signature)
 
-    def check_room(self, texts: Sequence[str | bytes]) -> None:
-        """Checks that a request of these texts can be taken now.
+    def check_room(self, asked: Sequence[Any]) -> None:
+        """Checks that a request can be taken now.
+
+        Args:
+            asked: Its texts, or its inputs: texts, numbers, or nested lists of them.
 
         Raises:
             TooBusyError: Too much is waiting.
         """
-        self._batcher.check_room(sum(map(count_tokens, texts)))
+        self._batcher.check_room(count_tokens(asked))
 
     async def translate(
         self, text: str, *, alternatives: int = 0, deadline: float
@@ -162,15 +165,14 @@ class OpenModel:
         self, signature: str, inputs: dict[str, Any], *, deadline: float
     ) -> dict[str, np.ndarray]:
         """Runs a signature of the model on a request's inputs; see `Engine.run_inputs`."""
-        size = sum(map(count_tokens, texts_of(inputs)))
+        size = count_tokens([*inputs.values()])
         found: dict[str, np.ndarray] = await self._batcher.submit(
             ("signature", signature), inputs, size, deadline
         )
         return found
 
     async def _submit(self, kind: Hashable, item: Any, deadline: float) -> Any:
-        size = sum(map(count_tokens, item)) if isinstance(item, tuple) else count_tokens(item)
-        return await self._batcher.submit(kind, item, size, deadline)
+        return await self._batcher.submit(kind, item, count_tokens(item), deadline)
 
     def _run(self, kind: Hashable, items: list[Any]) -> Sequence[Any]:
         try:
@@ -297,20 +299,16 @@ class ServedModel:
         return None
 
 
-def count_tokens(text: Any) -> int:
-    """Estimates the tokens of a text: one for each four bytes of UTF-8, and the end token."""
-    if isinstance(text, str):
-        text = text.encode()
-    return len(text) // 4 + 1 if isinstance(text, bytes) else 1
+def count_tokens(value: Any) -> int:
+    """Estimates the tokens of a text, a number, or of all that nested lists hold.
 
-
-def texts_of(value: Any) -> list[bytes]:
-    """Returns all texts in nested lists and dicts."""
-    if isinstance(value, dict):
-        value = [*value.values()]
-    if isinstance(value, list):
-        return [text for each in value for text in texts_of(each)]
-    return [value] if isinstance(value, bytes) else []
+    A text has one for each four bytes of UTF-8, and the end token; a number is one.
+    """
+    if isinstance(value, list | tuple):
+        return sum(map(count_tokens, value))
+    if isinstance(value, str):
+        value = value.encode()
+    return len(value) // 4 + 1 if isinstance(value, bytes) else 1
 
 
 def deadline_in(seconds: float) -> float:

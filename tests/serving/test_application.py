@@ -13,6 +13,8 @@ from libretranslatepy import LibreTranslateAPI
 
 from ktransformer.errors import InputError
 from ktransformer.serving import ModelServer, ModelSpec, ServingOptions, read_api_keys
+from ktransformer.serving.batching import TooBusyError
+from ktransformer.serving.model import deadline_in
 from ktransformer.serving.observer import Observer
 from tests.serving.running_app import ask, running
 
@@ -248,6 +250,7 @@ def test_models_tell_their_version_and_signatures(address):
         (PREDICT, {"instances": [{"b64": "%"}]}, 400, "Base64"),
         (PREDICT, {"signature_name": "no", "inputs": []}, 404, "has no signature no"),
         (PREDICT, {"signature_name": "document", "instances": ["a", "b"]}, 400, "take inputs"),
+        (PREDICT, {"signature_name": "ids", "inputs": [[5, 2]] * 1025}, 413, "1024 texts"),
         ("/v1/models/fr-de:predict", {"instances": ["a"]}, 404, "no model fr-de"),
         ("/v1/models/en-de/versions/7", None, 404, "there is no 7"),
         ("/v1/models/en-de/versions/abc", None, 400, "version: "),
@@ -337,6 +340,41 @@ def test_a_full_queue_answers_with_when_to_come_again(spec, monkeypatch):
     assert statuses.count(429) == 16 - statuses.count(200) > 0
     late = next(answer for answer in answers if answer.status == 429)
     assert late.headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("signature", "inputs", "tokens"),
+    [
+        ("ids", {"source": [[5, 6, 3], [7, 3, 0]]}, 6),
+        ("serving_default", {"texts": [b"12345678", b""]}, 4),
+    ],
+)
+def test_what_a_request_of_a_signature_takes_of_a_batch_are_its_tokens(
+    spec, signature, inputs, tokens
+):
+    notes = Notes()
+    model = ModelServer([spec], ServingOptions(), notes).models["en-de"].current
+    asyncio.run(model.run(signature, inputs, deadline=deadline_in(60)))
+    assert [report.size for report in notes.batches] == [tokens]
+
+
+def test_a_request_of_ids_waits_for_room(spec):
+    async def ask_twice():
+        tasks = [
+            asyncio.create_task(
+                model.run("serving_default", {"texts": [b"one"]}, deadline=deadline_in(60))
+            )
+            for _ in range(2)
+        ]
+        await asyncio.sleep(0)  # One runs, and one waits.
+        model.check_room([[[5, 6, 3]]])
+        with pytest.raises(TooBusyError):
+            model.check_room([[[5, 6, 7, 8, 9, 3]]])
+        await asyncio.gather(*tasks)
+
+    options = ServingOptions(batch_tokens=1, waiting_tokens=6)
+    model = ModelServer([spec], options).models["en-de"].current
+    asyncio.run(ask_twice())
 
 
 def test_a_deadline_answers_with_when_to_come_again(spec, monkeypatch):
