@@ -1,6 +1,7 @@
 """Texts for the small run's translator, its outputs as strings, and other decoding options."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -27,14 +28,18 @@ def with_decoding(translator: Translator, **changes) -> Translator:
 
 
 def drawn_translator(
-    decoding: DecodingConfig | None = None, *, model_class: type = Transformer, **options
+    decoding: DecodingConfig | None = None,
+    *,
+    model_class: type = Transformer,
+    tags: Sequence[str] = (),
+    **options,
 ) -> Translator:
     """A translator whose weights are drawn, so that every one of them matters.
 
     With a `source_vocabulary_size`, whatever it is, the source has a tokenizer of its own.
     """
     pairs = number_pairs(300, seed=1)
-    tokenizer = Tokenizer.train([text for pair in pairs for text in pair], 60)
+    tokenizer = Tokenizer.train([text for pair in pairs for text in pair], 60, tags=tags)
     target = tokenizer
     if "source_vocabulary_size" in options:
         tokenizer = Tokenizer.train([source for source, _ in pairs], 50)

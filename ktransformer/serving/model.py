@@ -24,7 +24,6 @@ from ktransformer.serving.translated import (
 )
 from ktransformer.serving.versions import Version, find_versions, latest_change
 from ktransformer.tasks.document_outputs import split_lines
-from ktransformer.text.tags import find_tag
 
 _log = logging.getLogger("ray.serve")  # Ray writes it, as JSON, beside its own.
 _PIECE_BYTES = 1 << 12  # Of a long text: some fifty sentences, which others may run between.
@@ -78,8 +77,6 @@ class OpenModel:
         self.engine: Engine = load_engine(
             version.path, tag=spec.tag, threads=1, concurrency=options.threads
         )
-        symbols = self.engine.description.symbols
-        self._tag = None if spec.tag is None else find_tag(spec.tag, symbols)
         self.engine.warmup()
         self._batcher = Batcher(
             self._run,
@@ -164,7 +161,7 @@ class OpenModel:
     async def run(
         self, signature: str, inputs: dict[str, Any], *, deadline: float
     ) -> dict[str, np.ndarray]:
-        """Runs a signature of the model on a request's inputs; see `Engine.run_inputs`."""
+        """Runs a signature of the model on a request's inputs; see `Engine.run_tagged`."""
         size = count_tokens([*inputs.values()])
         found: dict[str, np.ndarray] = await self._batcher.submit(
             ("signature", signature), inputs, size, deadline
@@ -190,16 +187,7 @@ class OpenModel:
         name, argument = kind
         if name == "beam":
             return self.engine.translate_n_best(items, argument)
-        return run_signature(self.engine, argument, [self._with_tag(each) for each in items])
-
-    def _with_tag(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Returns the inputs of a signature with the model's tag before each of its `texts`."""
-        texts = inputs.get("texts")
-        if self._tag is None or not isinstance(texts, list):
-            return inputs
-        tag = f"{self._tag} ".encode()
-        tagged = [tag + text if isinstance(text, bytes) else text for text in texts]
-        return {**inputs, "texts": tagged}
+        return run_signature(self.engine, argument, items)
 
     async def drain(self) -> None:
         """Waits until nothing runs or waits."""
@@ -324,10 +312,10 @@ def run_signature(
         set(inputs) != {"texts"} or not isinstance(inputs["texts"], list) for inputs in requests
     )
     if alone or len(requests) == 1:
-        return [engine.run_inputs(signature, **inputs) for inputs in requests]
+        return [engine.run_tagged(signature, **inputs) for inputs in requests]
     counts = [len(inputs["texts"]) for inputs in requests]
     texts = [text for inputs in requests for text in inputs["texts"]]
-    outputs = engine.run_inputs(signature, texts=np.array(texts, dtype=object))
+    outputs = engine.run_tagged(signature, texts=np.array(texts, dtype=object))
     places = np.cumsum(counts)[:-1]
     columns = {name: np.split(values, places) for name, values in outputs.items()}
     return [{name: parts[i] for name, parts in columns.items()} for i in range(len(requests))]

@@ -1,8 +1,9 @@
-"""The tags of a multilingual model, by name."""
+"""The tags of a multilingual model, by name, and before texts."""
 
 from collections.abc import Iterable
 
 from ktransformer.errors import InputError
+from ktransformer.text.line_limits import is_empty
 
 
 def find_tag(tag: str, symbols: Iterable[str]) -> str:
@@ -21,3 +22,13 @@ def find_tag(tag: str, symbols: Iterable[str]) -> str:
             return symbol
     known = f"one of {', '.join(symbols)}" if symbols else "null for a model without symbols"
     raise InputError(f"tag must be {known}; got {tag!r}.")
+
+
+def add_tag(text: str, tag: str | None) -> str:
+    """Returns a text with a tag before it; an empty text, and any without a tag, as it is.
+
+    Args:
+        text: The text.
+        tag: The symbol, such as `<2de>`; None for none.
+    """
+    return text if tag is None or is_empty(text) else f"{tag} {text}"

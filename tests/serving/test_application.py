@@ -11,12 +11,16 @@ import urllib.parse
 import pytest
 from libretranslatepy import LibreTranslateAPI
 
+from ktransformer.config import DecodingConfig
+from ktransformer.engines import ModelEngine
 from ktransformer.errors import InputError
+from ktransformer.exporting import export_lite
 from ktransformer.serving import ModelServer, ModelSpec, ServingOptions, read_api_keys
 from ktransformer.serving.batching import TooBusyError
 from ktransformer.serving.model import deadline_in
 from ktransformer.serving.observer import Observer
 from tests.serving.running_app import ask, running
+from tests.small_translator import drawn_translator
 
 TEXT = "four zero two.\n\n  nine one!  seven\n"
 
@@ -211,6 +215,26 @@ def test_a_signature_whose_outputs_are_no_rows_gives_columns(address, engine):
     found = ask(address + PREDICT, fields).json["outputs"]
     assert found["text"] == [engine.translate_document([TEXT])[0].text]
     assert found["row_splits"] == [0, 3]
+
+
+def test_a_tag_is_put_before_each_sentence_of_every_request(tmp_path):
+    translator = drawn_translator(DecodingConfig(beam_size=1), tags=["<x>"])
+    signatures = ["serving_default", "document", "sentences"]
+    file = export_lite(translator, tmp_path / "model.tflite", signatures=signatures)
+    engine = ModelEngine(translator)
+    (expected,) = engine.translate_document([TEXT], tag="x")
+    assert expected.text != engine.translate_document([TEXT])[0].text
+    with running(ModelServer([ModelSpec(file, "en", "de", "x")], ServingOptions())) as address:
+        assert translate(address, q=TEXT).json == {"translatedText": expected.text}
+        document = {"signature_name": "document", "inputs": [TEXT]}
+        found = ask(address + PREDICT, document).json["outputs"]
+        assert found["text"] == [expected.text]
+        assert found["row_splits"] == [0, 3]
+        texts = ["four zero two.", "", "nine one!"]
+        found = ask(address + PREDICT, {"inputs": texts}).json["outputs"]
+        assert found["text"] == engine.translate(texts, tag="x")
+        wrong = {"signature_name": "document", "inputs": ["a", 5]}
+        assert ask(address + PREDICT, wrong).status == 400
 
 
 def test_models_tell_their_version_and_signatures(address):
