@@ -267,6 +267,7 @@ def test_models_tell_their_version_and_signatures(address):
         (PREDICT, {"instances": []}, 400, "at least one row"),
         (PREDICT, {"instances": [{"texts": "a"}, {"text": "b"}]}, 400, "the same inputs"),
         (PREDICT, {"instances": [{"words": "a"}]}, 400, "takes texts; got words"),
+        (PREDICT, b'{"inputs": {"\\ud800": ["a"]}}', 400, r"takes texts; got \ud800."),
         (PREDICT, {"inputs": {"texts": ["a"], "self": "b"}}, 400, "takes texts; got texts, self"),
         (PREDICT, b'{"inputs": ' + b"[" * 300 + b'"a"' + b"]" * 300 + b"}", 400, "too deeply"),
         (PREDICT, {"instances": [[1]]}, 400, "texts must be"),
