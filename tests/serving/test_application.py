@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import json
 import logging
 import shutil
@@ -92,9 +93,11 @@ def test_a_client_of_libretranslate_translates(address, engine):
 def test_texts_come_back_as_they_were_asked(address, engine):
     texts = [TEXT, "", "one two", "  \n"]
     whole = [each.text for each in engine.translate_document(texts)]
-    assert translate(address, q=texts).json == {"translatedText": whole}
+    found = translate(address, q=texts).json
+    assert found == {"translatedText": whole, "truncated": [False] * 4}
     assert translate(address, q=TEXT, source="auto").json == {
         "translatedText": whole[0],
+        "truncated": False,
         "detectedLanguage": {"language": "en", "confidence": 100},
     }
 
@@ -109,6 +112,18 @@ def test_alternatives_are_of_whole_texts(address, engine):
     assert first["source"] == "four zero two." == TEXT[: len(first["source"])]
     assert len(first["texts"]) == len(first["scores"]) == 3
     assert first["scores"] == sorted(first["scores"], reverse=True)
+
+
+@pytest.mark.parametrize("format", ["text", "html"])
+def test_a_text_that_is_cut_is_told(spec, format):
+    server = ModelServer([spec], ServingOptions())
+    engine = server.models["en-de"].current.engine
+    engine.description = dataclasses.replace(  # It translates each line as one sentence.
+        engine.description, signatures=("serving_default", "beam")
+    )
+    with running(server) as address:
+        found = translate(address, q=["one " * 60, "one"], format=format).json
+    assert found["truncated"] == [True, False]
 
 
 def test_html_keeps_its_markup(address, engine):
@@ -225,7 +240,7 @@ def test_a_tag_is_put_before_each_sentence_of_every_request(tmp_path):
     (expected,) = engine.translate_document([TEXT], tag="x")
     assert expected.text != engine.translate_document([TEXT])[0].text
     with running(ModelServer([ModelSpec(file, "en", "de", "x")], ServingOptions())) as address:
-        assert translate(address, q=TEXT).json == {"translatedText": expected.text}
+        assert translate(address, q=TEXT).json["translatedText"] == expected.text
         document = {"signature_name": "document", "inputs": [TEXT]}
         found = ask(address + PREDICT, document).json["outputs"]
         assert found["text"] == [expected.text]
