@@ -1,6 +1,7 @@
 """Texts for the small run's translator, its outputs as strings, and other decoding options."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -42,14 +43,19 @@ def number_tokenizer(lines: list[str]) -> Tokenizer:
 
 
 def drawn_translator(
-    decoding: DecodingConfig | None = None, *, model_class: type = Transformer, **options
+    decoding: DecodingConfig | None = None,
+    *,
+    model_class: type = Transformer,
+    tags: Sequence[str] = (),
+    **options,
 ) -> Translator:
     """A translator whose weights are drawn, so that every one of them matters.
 
     With a `source_vocabulary_size`, whatever it is, the source has a tokenizer of its own.
     """
     pairs = number_pairs(300, seed=1)
-    tokenizer = number_tokenizer([text for pair in pairs for text in pair])
+    lines = [text for pair in pairs for text in pair]
+    tokenizer = Tokenizer.train(lines, 60, tags=tags) if tags else number_tokenizer(lines)
     target = tokenizer
     if "source_vocabulary_size" in options:
         tokenizer = number_tokenizer([source for source, _ in pairs])

@@ -10,7 +10,7 @@ import numpy as np
 
 from ktransformer.errors import InputError
 from ktransformer.tasks.inputs import cut_texts, to_texts
-from ktransformer.text.line_limits import is_empty
+from ktransformer.text.tags import add_tag
 from ktransformer.text.token_spans import Span, find_spans, find_words
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def annotate_texts(
     for start in range(0, len(pairs[0]), size):
         chosen = [texts[start : start + size] for texts in pairs]
         padding = [""] * (size - len(chosen[0]) if description.batch_size else 0)
-        read = [text if tag is None or is_empty(text) else f"{tag} {text}" for text in chosen[0]]
+        read = [add_tag(text, tag) for text in chosen[0]]
         source, target = (
             cut_texts([*texts, *padding], limit)
             for texts, limit in zip((read, chosen[1]), limits, strict=True)

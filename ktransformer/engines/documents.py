@@ -135,4 +135,5 @@ def _replace(
             done = end
         texts.append(bytes(text + document[done:]))
     places = {"target_starts": np.array(starts, np.int32), "target_ends": np.array(ends, np.int32)}
-    return {**found, "text": np.array(texts, dtype=object), **places}
+    same = {name: values for name, values in found.items() if name != "tokens"}
+    return {**same, "text": np.array(texts, dtype=object), **places}

@@ -24,10 +24,14 @@ from ktransformer.tasks.document_outputs import encode_documents, sentences_inpu
 from ktransformer.tasks.inputs import to_texts
 from ktransformer.tasks.text_signatures import TEXT_SIGNATURES as TEXT_SIGNATURES
 from ktransformer.tasks.translator_description import TranslatorDescription
-from ktransformer.text.line_limits import cut_line, is_empty
-from ktransformer.text.tags import find_tag
+from ktransformer.text.line_limits import cut_line
+from ktransformer.text.tags import add_tag, find_tag
 
 DOCUMENT, SENTENCES = "document", "sentences"
+_TAGGED_INPUTS = {
+    **dict.fromkeys((*TEXT_SIGNATURES, DOCUMENT, "controlled", "terms"), "texts"),
+    **dict.fromkeys(("annotate", "score"), "source"),
+}
 
 
 class Engine(abc.ABC):
@@ -94,6 +98,29 @@ class Engine(abc.ABC):
         """
         outputs: dict[str, np.ndarray] = self._model.run(signature, **inputs)
         return outputs
+
+    def run_tagged(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
+        """Runs a signature of any inputs, with the tag of `set_tag` before each text or sentence.
+
+        Without a tag, and of a signature that reads ids or only finds sentences, this is
+        `run_inputs`.
+
+        Args:
+            signature: As for `run_inputs`.
+            **inputs: Likewise.
+
+        Raises:
+            InputError: As `run_inputs`; or the sentences of documents need a tag, and the export
+                has no signature `sentences`.
+        """
+        name = _TAGGED_INPUTS.get(signature)
+        texts = None if name is None or self._tag is None else _to_bytes(inputs.get(name))
+        if name is None or not texts:
+            return self.run_inputs(signature, **inputs)
+        if signature == DOCUMENT and len(inputs) == 1:
+            return self._translate_sentences(encode_documents(texts), self._tag)
+        tagged = [_read(text, None, self._tag)[0] for text in texts]
+        return self.run_inputs(signature, **{**inputs, name: np.array(tagged, dtype=object)})
 
     def inputs(self, signature: str) -> list[str]:
         """Returns the names of a signature's inputs."""
@@ -289,13 +316,28 @@ class Engine(abc.ABC):
                 single translation, a signature is missing, or one of `texts` is no string.
             TypeError: `texts` is a single string, or there is no such option.
         """
-        from ktransformer.engines.documents import to_controls, translate_in_place
-
         documents = encode_documents(to_texts(texts))
         symbol = self._tag if tag is None else self._find_tag(tag)
         has_own_way = symbol is not None or terms is not None or bool(controls)
         if not has_own_way and DOCUMENT in self.signatures:
             return to_documents(documents, self.run(DOCUMENT, documents)) if len(documents) else []
+        outputs = self._translate_sentences(documents, symbol, terms, **controls)
+        return to_documents(documents, outputs)
+
+    def _translate_sentences(
+        self,
+        documents: np.ndarray,
+        symbol: str | None,
+        terms: requests.Terms | None = None,
+        **controls: Any,
+    ) -> dict[str, np.ndarray]:
+        """Translates the sentences of documents by a signature of single texts.
+
+        Returns:
+            The outputs of the signature `document`.
+        """
+        from ktransformer.engines.documents import to_controls, translate_in_place
+
         if terms is not None and controls:
             raise InputError("terms do not go with options of the search.")
         read = _read_best if terms is None else to_term_translations
@@ -313,7 +355,7 @@ class Engine(abc.ABC):
         found = self.find_sentences(
             documents, reserved=int(symbol is not None), copied=terms is None and not controls
         )
-        return to_documents(documents, translate_in_place(documents, found, translate))
+        return translate_in_place(documents, found, translate)
 
     def find_sentences(
         self, documents: np.ndarray, *, reserved: int = 0, copied: bool = True
@@ -370,8 +412,13 @@ def _read(text: str | bytes, max_length: int | None, tag: str | None) -> tuple[b
 
     A `tag` is put before it, unless it is empty. Without a `max_length` all of it is read.
     """
-    whole = text if isinstance(text, str) else text.decode(errors="replace")
-    if tag is not None and not is_empty(whole):
-        whole = f"{tag} {whole}"
+    whole = add_tag(text if isinstance(text, str) else text.decode(errors="replace"), tag)
     cut = whole if max_length is None else cut_line(whole, max_length)
     return cut.encode(), cut is not whole
+
+
+def _to_bytes(texts: Any) -> list[bytes] | None:
+    """Returns texts, as a list or an array `[B]` of UTF-8; None for anything else."""
+    found = texts.tolist() if isinstance(texts, np.ndarray) else texts
+    is_texts = isinstance(found, list) and all(isinstance(each, bytes) for each in found)
+    return found if is_texts else None

@@ -3,13 +3,12 @@
 import hmac
 import json
 import urllib.parse
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-from ktransformer.errors import InputError, brief
+from ktransformer.errors import InputError, brief, printable
 from ktransformer.serving.batching import DeadlineError, TooBusyError
 
 _HALF_SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")  # JSON can hold them.
@@ -31,7 +30,10 @@ class HttpError(Exception):
 
 
 def to_response(error: Exception) -> JSONResponse:
-    """Returns the answer for an error: `{"error": SENTENCE}`, which names no path."""
+    """Returns the answer for an error: `{"error": SENTENCE}`, which names no path.
+
+    Half surrogates and control characters of what it quotes are escaped.
+    """
     if isinstance(error, TooBusyError):
         error = HttpError(429, "Too many texts are waiting; try again.", retry_after=1)
     elif isinstance(error, DeadlineError):
@@ -41,7 +43,7 @@ def to_response(error: Exception) -> JSONResponse:
     elif not isinstance(error, HttpError):
         error = HttpError(500, "The translation failed.")
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return JSONResponse({"error": str(error)}, error.status, headers)
+    return JSONResponse({"error": printable(error)}, error.status, headers)
 
 
 async def read_body(request: Request, most: int) -> bytes:
@@ -104,14 +106,14 @@ def to_text(name: str, value: object) -> str:
     return value.translate(_HALF_SURROGATES)
 
 
-def check_count(texts: Sequence[object], most: int) -> None:
+def check_count(texts: int, most: int) -> None:
     """Checks the number of a request's texts.
 
     Raises:
         HttpError: There are too many.
     """
-    if len(texts) > most:
-        raise HttpError(413, f"A request may have {most} texts; this one has {len(texts)}.")
+    if texts > most:
+        raise HttpError(413, f"A request may have {most} texts; this one has {texts}.")
 
 
 def check_key(request: Request, keys: tuple[str, ...], given: object = None) -> None:

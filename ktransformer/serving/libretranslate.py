@@ -103,8 +103,8 @@ async def translate(request: Request, server: Server) -> JSONResponse:
     deadline = deadline_in(server.options.deadline)
     if asked.format == "html":
         most = server.options.request_texts
-        found = await run_all(_translate_html(model, text, most, deadline) for text in texts)
-        columns: dict[str, list[Any]] = {"translatedText": found}
+        pages = await run_all(_translate_html(model, text, most, deadline) for text in texts)
+        columns = {name: [page[name] for page in pages] for name in ("translatedText", "truncated")}
     else:
         results = await _translate_all(model, texts, deadline, asked.alternatives)
         columns = _to_columns(results, asked)
@@ -204,7 +204,7 @@ def _find_model(server: ModelServer, asked: TranslateRequest, texts: Sequence[st
         HttpError: There is none, or too much is asked of it.
     """
     model = server.find(asked.source, asked.target).current
-    check_count(texts, server.options.request_texts)
+    check_count(len(texts), server.options.request_texts)
     most = min(server.options.alternatives, model.most_alternatives)
     if asked.alternatives and not model.most_alternatives:
         raise HttpError(400, "The model gives no alternatives: it has no signature beam.")
@@ -223,13 +223,22 @@ async def _translate_all(
     )
 
 
-async def _translate_html(model: OpenModel, content: str, most: int, deadline: float) -> str:
+async def _translate_html(
+    model: OpenModel, content: str, most: int, deadline: float
+) -> dict[str, Any]:
+    """Translates HTML; returns what is told of it, by field."""
+    truncated = False
+
     async def translate(texts: Sequence[str]) -> list[str]:
-        check_count(texts, most)
-        return [each.text for each in await _translate_all(model, texts, deadline)]
+        nonlocal truncated
+        check_count(len(texts), most)
+        found = await _translate_all(model, texts, deadline)
+        truncated |= any(each.truncated for each in found)
+        return [each.text for each in found]
 
     copies_tags = "tags" in model.engine.description.decoding.copy
-    return await translate_html(content, translate, copies_tags=copies_tags)
+    text = await translate_html(content, translate, copies_tags=copies_tags)
+    return {"translatedText": text, "truncated": truncated}
 
 
 def _detected(model: OpenModel) -> dict[str, Any]:
@@ -239,7 +248,10 @@ def _detected(model: OpenModel) -> dict[str, Any]:
 
 def _to_columns(results: Sequence[TranslatedText], asked: TranslateRequest) -> dict[str, list[Any]]:
     """Returns what is told of the texts, a list for each field."""
-    columns: dict[str, list[Any]] = {"translatedText": [each.text for each in results]}
+    columns: dict[str, list[Any]] = {
+        "translatedText": [each.text for each in results],
+        "truncated": [each.truncated for each in results],
+    }
     if asked.alternatives:
         columns["alternatives"] = [each.texts[1:] for each in results]
     if asked.sentences:

@@ -22,9 +22,8 @@ from ktransformer.serving.translated import (
     translate_texts,
     with_alternatives,
 )
-from ktransformer.serving.versions import Version, find_versions
+from ktransformer.serving.versions import Version, find_versions, latest_change
 from ktransformer.tasks.document_outputs import split_lines
-from ktransformer.text.tags import find_tag
 
 _log = logging.getLogger("ray.serve")  # Ray writes it, as JSON, beside its own.
 _PIECE_BYTES = 1 << 12  # Of a long text: some fifty sentences, which others may run between.
@@ -78,8 +77,6 @@ class OpenModel:
         self.engine: Engine = load_engine(
             version.path, tag=spec.tag, threads=1, concurrency=options.threads
         )
-        symbols = self.engine.description.symbols
-        self._tag = None if spec.tag is None else find_tag(spec.tag, symbols)
         self.engine.warmup()
         self._batcher = Batcher(
             self._run,
@@ -107,13 +104,16 @@ class OpenModel:
         """Returns the names of a signature's inputs."""
         return self.engine.inputs(signature)
 
-    def check_room(self, texts: Sequence[str | bytes]) -> None:
-        """Checks that a request of these texts can be taken now.
+    def check_room(self, asked: Sequence[Any]) -> None:
+        """Checks that a request can be taken now.
+
+        Args:
+            asked: Its texts, or its inputs: texts, numbers, or nested lists of them.
 
         Raises:
             TooBusyError: Too much is waiting.
         """
-        self._batcher.check_room(sum(map(count_tokens, texts)))
+        self._batcher.check_room(count_tokens(asked))
 
     async def translate(
         self, text: str, *, alternatives: int = 0, deadline: float
@@ -161,16 +161,15 @@ class OpenModel:
     async def run(
         self, signature: str, inputs: dict[str, Any], *, deadline: float
     ) -> dict[str, np.ndarray]:
-        """Runs a signature of the model on a request's inputs; see `Engine.run_inputs`."""
-        size = sum(map(count_tokens, texts_of(inputs)))
+        """Runs a signature of the model on a request's inputs; see `Engine.run_tagged`."""
+        size = count_tokens([*inputs.values()])
         found: dict[str, np.ndarray] = await self._batcher.submit(
             ("signature", signature), inputs, size, deadline
         )
         return found
 
     async def _submit(self, kind: Hashable, item: Any, deadline: float) -> Any:
-        size = sum(map(count_tokens, item)) if isinstance(item, tuple) else count_tokens(item)
-        return await self._batcher.submit(kind, item, size, deadline)
+        return await self._batcher.submit(kind, item, count_tokens(item), deadline)
 
     def _run(self, kind: Hashable, items: list[Any]) -> Sequence[Any]:
         try:
@@ -188,16 +187,7 @@ class OpenModel:
         name, argument = kind
         if name == "beam":
             return self.engine.translate_n_best(items, argument)
-        return run_signature(self.engine, argument, [self._with_tag(each) for each in items])
-
-    def _with_tag(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Returns the inputs of a signature with the model's tag before each of its `texts`."""
-        texts = inputs.get("texts")
-        if self._tag is None or not isinstance(texts, list):
-            return inputs
-        tag = f"{self._tag} ".encode()
-        tagged = [tag + text if isinstance(text, bytes) else text for text in texts]
-        return {**inputs, "texts": tagged}
+        return run_signature(self.engine, argument, items)
 
     async def drain(self) -> None:
         """Waits until nothing runs or waits."""
@@ -237,7 +227,9 @@ class ServedModel:
         self.spec = spec
         self._options = options
         self._observer = observer
-        self._refused: set[tuple[Version, float]] = set()  # Those that could not be opened.
+        # The latest change of each version that could not be opened; None where that is unknown.
+        self._refused: dict[Version, tuple[int, int] | None] = {}
+        self._problem = ""  # Why no version was found, when they were last looked for.
         opened = self._open_newest(find_versions(spec.path))
         if opened is None:  # Says why.
             opened = OpenModel(spec, find_versions(spec.path)[0], options, observer)
@@ -247,16 +239,12 @@ class ServedModel:
         """Opens the highest version, if it is a new one, and serves it; the old one finishes.
 
         A version that cannot be opened, such as one that is still being copied, is tried again;
-        until then the old one is served.
+        until then, and while the model's folder is away, the old one is served.
 
         Returns:
             Whether another version is served now.
         """
-        versions = [
-            version
-            for version in find_versions(self.spec.path)
-            if version.number > self.current.version
-        ]
+        versions = [each for each in self._find_versions() if each.number > self.current.version]
         opened = await asyncio.to_thread(self._open_newest, versions)
         if opened is None:
             return False
@@ -267,39 +255,48 @@ class ServedModel:
         await asyncio.to_thread(gc.collect)  # Its interpreters are in cycles.
         return True
 
+    def _find_versions(self) -> list[Version]:
+        """Returns the versions; none where they cannot be listed, which is logged once."""
+        try:
+            found, problem = find_versions(self.spec.path), ""
+        except (InputError, OSError) as error:
+            found, problem = [], str(error)
+        if problem and problem != self._problem:
+            _log.warning("No new version of %s is found: %s", self.spec.name, problem)
+        self._problem = problem
+        return found
+
     def _open_newest(self, versions: Sequence[Version]) -> OpenModel | None:
         """Opens the first version that can be opened; None if there is none.
 
         One that cannot is tried again only when it has changed, such as a file that is copied.
         """
         for version in versions:
-            attempt = (version, version.path.stat().st_mtime)
-            if attempt in self._refused:
-                continue
+            change = None  # Unknown where it cannot be looked at.
             try:
+                change = latest_change(version.path)
+                if self._refused.get(version) == change:
+                    continue
                 return OpenModel(self.spec, version, self._options, self._observer)
             except (InputError, OSError) as error:
-                self._refused.add(attempt)
-                _log.warning(
-                    "Version %s of %s is not served: %s", version.number, self.spec.name, error
-                )
+                if self._refused.get(version, ()) != change:
+                    _log.warning(
+                        "Version %s of %s is not served: %s", version.number, self.spec.name, error
+                    )
+                self._refused[version] = change
         return None
 
 
-def count_tokens(text: Any) -> int:
-    """Estimates the tokens of a text: one for each four bytes of UTF-8, and the end token."""
-    if isinstance(text, str):
-        text = text.encode()
-    return len(text) // 4 + 1 if isinstance(text, bytes) else 1
+def count_tokens(value: Any) -> int:
+    """Estimates the tokens of a text, a number, or of all that nested lists hold.
 
-
-def texts_of(value: Any) -> list[bytes]:
-    """Returns all texts in nested lists and dicts."""
-    if isinstance(value, dict):
-        value = [*value.values()]
-    if isinstance(value, list):
-        return [text for each in value for text in texts_of(each)]
-    return [value] if isinstance(value, bytes) else []
+    A text has one for each four bytes of UTF-8, and the end token; a number is one.
+    """
+    if isinstance(value, list | tuple):
+        return sum(map(count_tokens, value))
+    if isinstance(value, str):
+        value = value.encode()
+    return len(value) // 4 + 1 if isinstance(value, bytes) else 1
 
 
 def deadline_in(seconds: float) -> float:
@@ -315,10 +312,10 @@ def run_signature(
         set(inputs) != {"texts"} or not isinstance(inputs["texts"], list) for inputs in requests
     )
     if alone or len(requests) == 1:
-        return [engine.run_inputs(signature, **inputs) for inputs in requests]
+        return [engine.run_tagged(signature, **inputs) for inputs in requests]
     counts = [len(inputs["texts"]) for inputs in requests]
     texts = [text for inputs in requests for text in inputs["texts"]]
-    outputs = engine.run_inputs(signature, texts=np.array(texts, dtype=object))
+    outputs = engine.run_tagged(signature, texts=np.array(texts, dtype=object))
     places = np.cumsum(counts)[:-1]
     columns = {name: np.split(values, places) for name, values in outputs.items()}
     return [{name: parts[i] for name, parts in columns.items()} for i in range(len(requests))]

@@ -59,14 +59,15 @@ def serve_models(
     Args:
         specs: The models.
         options: The limits.
-        host: The address that it listens on; `0.0.0.0` for all of the machine's.
-        port: The port.
+        host: The address that it listens on; `0.0.0.0` for all of the machine's. Where Ray Serve
+            runs on the cluster already, it listens where that does.
+        port: The port, likewise.
         replicas: Processes that translate, each with all models.
         most_replicas: As many as there may be under load; None for `replicas`.
         idle_seconds: Seconds of a lower load after which there are fewer again.
         address: A Ray cluster to run on, such as `auto`; None for one of this machine, which ends
             with the server.
-        on_ready: Called with the server's URL when it takes requests.
+        on_ready: Called with the URL where it listens when it takes requests.
 
     Raises:
         InputError: The port is taken, a model cannot be opened, or the cluster cannot be reached.
@@ -78,6 +79,8 @@ def serve_models(
         _check_port(host, port)
     cores = max(replicas, most_replicas or 0) * options.threads
     with _cluster(address, cores) as (serve, folder):
+        from ray.serve.context import _get_global_client
+
         from ktransformer.serving.deployment import build_application
 
         stop = threading.Event()
@@ -87,6 +90,8 @@ def serve_models(
             http_options={"host": host, "port": port},
             logging_config={"encoding": "JSON", "log_level": "INFO"},
         )
+        client: Any = _get_global_client()
+        listens = client.http_config  # Where Serve ran already, not what it was asked for.
         if address is None:
             _wait_for_proxy(folder)
         _answer_with_retry(folder)
@@ -101,7 +106,7 @@ def serve_models(
             serve.run(application, name=_APPLICATION, route_prefix="/")
         except RuntimeError as error:
             raise InputError(f"The server did not start: {first_line(error)}") from error
-        on_ready(f"http://{host}:{port}")
+        on_ready(f"http://{listens.host}:{listens.port}")
         while not stop.wait(_LOOK_SECONDS):
             _answer_with_retry(folder)  # A new proxy has written Ray's own answer.
         _drain(folder, options.deadline)

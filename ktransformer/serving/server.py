@@ -65,18 +65,21 @@ class ModelServer:
         return found[0]
 
     async def reload(self) -> None:
-        """Serves the newest version of each model."""
+        """Serves the newest version of each model.
+
+        One that fails is logged: the version that is open, and the other models, are served on.
+        """
         for model in self.models.values():
-            await model.reload()
+            try:
+                await model.reload()
+            except Exception:  # Of whatever kind.
+                _log.exception("Looking for new versions of %s failed.", model.spec.name)
 
     async def keep_reloading(self) -> None:
         """Looks for newer versions until it is cancelled."""
         while True:
             await asyncio.sleep(self.options.reload_every)
-            try:
-                await self.reload()
-            except Exception:  # Of whatever kind: the versions that are open are served on.
-                _log.exception("Looking for new versions failed.")
+            await self.reload()
 
     async def drain(self) -> None:
         """Waits until nothing runs or waits."""

@@ -18,7 +18,7 @@ from ktransformer.serving.http_requests import (
     to_text,
 )
 from ktransformer.serving.libretranslate import Server
-from ktransformer.serving.model import OpenModel, deadline_in, texts_of
+from ktransformer.serving.model import OpenModel, deadline_in
 from ktransformer.serving.server import ModelServer
 
 _MAX_DEPTH = 8  # Of lists; inputs have four axes at most.
@@ -83,9 +83,8 @@ async def predict(
             404, f"{name} has no signature {signature}, only {', '.join(model.signatures)}."
         )
     inputs, by_row = _read_inputs(fields, model.inputs(signature))
-    texts = texts_of(inputs)
-    check_count(texts, server.options.request_texts)
-    model.check_room(texts)
+    check_count(_count_rows(inputs), server.options.request_texts)
+    model.check_room([*inputs.values()])
     outputs = await model.run(signature, inputs, deadline=deadline_in(server.options.deadline))
     columns = {key: _to_json(values) for key, values in outputs.items()}
     if by_row:
@@ -131,6 +130,11 @@ def _read_inputs(fields: dict[str, Any], names: list[str]) -> tuple[dict[str, An
         raise HttpError(400, "All instances must have the same inputs.")
     _check_names(keys, names)
     return {key: [_to_bytes(row[key], 1) for row in named] for key in keys}, True
+
+
+def _count_rows(inputs: dict[str, Any]) -> int:
+    """Returns how many texts, rows of ids and the like all inputs have."""
+    return sum(len(value) for value in inputs.values() if isinstance(value, list))
 
 
 def _check_names(given: Iterable[str], names: list[str]) -> None:

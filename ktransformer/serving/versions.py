@@ -35,3 +35,21 @@ def find_versions(path: Path) -> list[Version]:
         if (match := _NUMBERED.fullmatch(each.name)) and each.is_dir() != bool(match[2])
     ]
     return sorted(found, reverse=True) or [Version(1, path)]
+
+
+def latest_change(path: Path) -> tuple[int, int]:
+    """Returns a value that changes when a file of a version grows, comes, or is written anew.
+
+    The time of a folder itself does not tell that a file in it grows.
+
+    Args:
+        path: The file or folder of the version.
+
+    Returns:
+        The latest time of modification, in nanoseconds, and the bytes of all files.
+
+    Raises:
+        OSError: A file cannot be looked at, or went away meanwhile.
+    """
+    found = [each.stat() for each in (path, *path.rglob("*"))]
+    return max(each.st_mtime_ns for each in found), sum(each.st_size for each in found)

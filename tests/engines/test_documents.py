@@ -8,12 +8,8 @@ import pytest
 from ktransformer.config import DecodingConfig
 from ktransformer.engines import DocumentTranslation, ModelEngine
 from ktransformer.errors import InputError
-from ktransformer.models import Transformer
-from ktransformer.tasks import Translator
 from ktransformer.tasks.document_outputs import encode_documents
-from ktransformer.text import Tokenizer
-from tests.small_run import number_pairs
-from tests.small_translator import with_decoding
+from tests.small_translator import drawn_translator, with_decoding
 
 LINES = ["one two. three!", "", " four zero two\tnine", "one two three " * 20]
 DOCUMENT = "\n\n".join(LINES)
@@ -29,15 +25,8 @@ def engine(translator):
 @pytest.fixture(scope="module")
 def tagged():
     """A drawn model that reads at most 12 tokens, and has a tag."""
-    lines = [text for pair in number_pairs(300, seed=1) for text in pair]
-    tokenizer = Tokenizer.train(lines, 60, tags=["<x>"])
-    sizes = {"num_layers": 1, "d_model": 32, "num_heads": 4, "hidden_dim": 64, "max_length": 12}
-    model = Transformer(tokenizer.vocabulary_size, **sizes)
-    model.build()
-    generator = np.random.default_rng(0)
-    for weight in model.weights:
-        weight.assign(generator.normal("gamma" in weight.path, 0.3, weight.shape))
-    return ModelEngine(Translator(model, tokenizer, DecodingConfig(beam_size=1)))
+    decoding = DecodingConfig(beam_size=1)
+    return ModelEngine(drawn_translator(decoding, tags=["<x>"], max_length=12))
 
 
 def check_places(document: str, found: DocumentTranslation, translations: list) -> None:
@@ -63,6 +52,53 @@ def test_the_sentences_of_a_document_take_a_tag(tagged):
     assert not found.truncated
     assert not any(each.truncated for each in translations)
     assert [each.text for each in translations] != tagged.translate(sources)
+
+
+@pytest.mark.parametrize(
+    ("signature", "name", "others", "score"),
+    [
+        ("serving_default", "texts", {}, "score"),
+        ("beam", "texts", {}, "score"),
+        ("annotate", "source", {"target": [b"3 4", b""]}, "log_probability"),
+        ("score", "source", {"target": [b"3 4", b""]}, "log_probability"),
+    ],
+)
+def test_a_signature_gets_the_tag_before_each_text(tagged, signature, name, others, score):
+    fixed = ModelEngine(tagged.translator)
+    fixed.set_tag("x")
+    plain, with_tag = ([text, b" "] for text in (b"four zero two.", b"<x> four zero two."))
+    found = fixed.run_tagged(signature, **{name: plain}, **others)[score]
+    expected, untagged = (
+        tagged.run_inputs(signature, **{name: texts}, **others)[score]
+        for texts in (with_tag, plain)
+    )
+    np.testing.assert_array_equal(found, expected)  # An empty text has no tag.
+    assert (found != untagged).any()
+
+
+def test_the_signature_of_documents_gets_the_tag_before_each_sentence(tagged):
+    fixed = ModelEngine(tagged.translator)
+    fixed.set_tag("x")
+    document = "four zero two. nine one! seven six."
+    found = fixed.run_tagged("document", texts=[document.encode(), b""])
+    (expected,) = tagged.translate_document([document], tag="x")
+    assert found.keys() == tagged.run_inputs("document", texts=[b"a"]).keys()
+    assert found["text"].tolist() == [expected.text.encode(), b""]
+    assert found["scores"].tolist() == [each.score for each in expected.sentences]
+    assert found["row_splits"].tolist() == [0, 3, 3]
+
+
+def test_ids_and_the_places_of_sentences_get_no_tag(tagged):
+    fixed = ModelEngine(tagged.translator)
+    fixed.set_tag("x")
+    numbers = {"reserved": np.int32(1), "copied": np.int32(1)}
+    for signature, inputs in (
+        ("ids", {"source": np.array([[9, 8, 3]], np.int32)}),
+        ("sentences", {"texts": [DOCUMENT.encode()], **numbers}),
+    ):
+        found = fixed.run_tagged(signature, **inputs)
+        for name, expected in tagged.run_inputs(signature, **inputs).items():
+            np.testing.assert_array_equal(found[name], expected)
 
 
 def test_a_tag_leaves_room_for_itself(tagged):

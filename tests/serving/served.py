@@ -23,9 +23,18 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def served(*arguments: object, port: int | None = None) -> Iterator[tuple[subprocess.Popen, str]]:
-    """Yields the process of the command and the server's address."""
+def served(
+    *arguments: object, port: int | None = None, announced: int | None = None
+) -> Iterator[tuple[subprocess.Popen, str]]:
+    """Yields the process of the command and the server's address.
+
+    Args:
+        *arguments: Those of the command.
+        port: The port that is asked for; None for a free one.
+        announced: The port where it is to listen; None for `port`.
+    """
     port = port or free_port()
+    announced = announced or port
     line = [
         sys.executable,
         "-m",
@@ -43,8 +52,8 @@ def served(*arguments: object, port: int | None = None) -> Iterator[tuple[subpro
             assert process.stdout is not None
             ready = process.stdout.readline()
             errors.seek(0)
-            assert ready == f"Serving on http://127.0.0.1:{port}\n", errors.read()
-            yield process, f"http://127.0.0.1:{port}"
+            assert ready == f"Serving on http://127.0.0.1:{announced}\n", errors.read()
+            yield process, f"http://127.0.0.1:{announced}"
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)

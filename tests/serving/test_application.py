@@ -1,4 +1,7 @@
+import asyncio
 import base64
+import contextlib
+import dataclasses
 import json
 import logging
 import shutil
@@ -9,10 +12,16 @@ import urllib.parse
 import pytest
 from libretranslatepy import LibreTranslateAPI
 
+from ktransformer.config import DecodingConfig
+from ktransformer.engines import ModelEngine
 from ktransformer.errors import InputError
+from ktransformer.exporting import export_lite
 from ktransformer.serving import ModelServer, ModelSpec, ServingOptions, read_api_keys
+from ktransformer.serving.batching import TooBusyError
+from ktransformer.serving.model import deadline_in
 from ktransformer.serving.observer import Observer
 from tests.serving.running_app import ask, running
+from tests.small_translator import drawn_translator
 
 TEXT = "four zero two.\n\n  nine one!  seven\n"
 
@@ -84,9 +93,11 @@ def test_a_client_of_libretranslate_translates(address, engine):
 def test_texts_come_back_as_they_were_asked(address, engine):
     texts = [TEXT, "", "one two", "  \n"]
     whole = [each.text for each in engine.translate_document(texts)]
-    assert translate(address, q=texts).json == {"translatedText": whole}
+    found = translate(address, q=texts).json
+    assert found == {"translatedText": whole, "truncated": [False] * 4}
     assert translate(address, q=TEXT, source="auto").json == {
         "translatedText": whole[0],
+        "truncated": False,
         "detectedLanguage": {"language": "en", "confidence": 100},
     }
 
@@ -101,6 +112,18 @@ def test_alternatives_are_of_whole_texts(address, engine):
     assert first["source"] == "four zero two." == TEXT[: len(first["source"])]
     assert len(first["texts"]) == len(first["scores"]) == 3
     assert first["scores"] == sorted(first["scores"], reverse=True)
+
+
+@pytest.mark.parametrize("format", ["text", "html"])
+def test_a_text_that_is_cut_is_told(spec, format):
+    server = ModelServer([spec], ServingOptions())
+    engine = server.models["en-de"].current.engine
+    engine.description = dataclasses.replace(  # It translates each line as one sentence.
+        engine.description, signatures=("serving_default", "beam")
+    )
+    with running(server) as address:
+        found = translate(address, q=["one " * 60, "one"], format=format).json
+    assert found["truncated"] == [True, False]
 
 
 def test_html_keeps_its_markup(address, engine):
@@ -154,19 +177,29 @@ def test_what_is_done_is_told_to_the_observer(observed):
     assert [each.source for each in notes.texts] == ["one", "two"]
 
 
+@contextlib.contextmanager
+def logged():
+    """Yields what is written to the server's log, each record once."""
+    log, records, handler = logging.getLogger("ray.serve"), [], logging.Handler()
+    handler.emit = records.append
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield records
+    log.removeHandler(handler)
+    log.setLevel(level)
+
+
 @pytest.mark.parametrize("asked", [False, True])
-def test_texts_are_logged_only_if_that_is_asked_for(spec, caplog, asked):
-    log = logging.getLogger("ray.serve")  # Ray, once it runs, gives it handlers of its own.
-    log.addHandler(caplog.handler)
+def test_texts_are_logged_only_if_that_is_asked_for(spec, asked):
     with (
+        logged() as records,
         running(ModelServer([spec], ServingOptions(log_texts=asked))) as address,
-        caplog.at_level(logging.INFO, log.name),
     ):
         assert translate(address, q="seven three").status == 200
-    log.removeHandler(caplog.handler)
-    logged = [vars(record) for record in caplog.records]
-    assert any(fields.get("source") == "seven three" for fields in logged) is asked
-    assert ("seven three" in str(logged)) is asked
+    found = [vars(record) for record in records]
+    assert any(fields.get("source") == "seven three" for fields in found) is asked
+    assert ("seven three" in str(found)) is asked
 
 
 PREDICT = "/v1/models/en-de:predict"
@@ -199,6 +232,26 @@ def test_a_signature_whose_outputs_are_no_rows_gives_columns(address, engine):
     assert found["row_splits"] == [0, 3]
 
 
+def test_a_tag_is_put_before_each_sentence_of_every_request(tmp_path):
+    translator = drawn_translator(DecodingConfig(beam_size=1), tags=["<x>"])
+    signatures = ["serving_default", "document", "sentences"]
+    file = export_lite(translator, tmp_path / "model.tflite", signatures=signatures)
+    engine = ModelEngine(translator)
+    (expected,) = engine.translate_document([TEXT], tag="x")
+    assert expected.text != engine.translate_document([TEXT])[0].text
+    with running(ModelServer([ModelSpec(file, "en", "de", "x")], ServingOptions())) as address:
+        assert translate(address, q=TEXT).json["translatedText"] == expected.text
+        document = {"signature_name": "document", "inputs": [TEXT]}
+        found = ask(address + PREDICT, document).json["outputs"]
+        assert found["text"] == [expected.text]
+        assert found["row_splits"] == [0, 3]
+        texts = ["four zero two.", "", "nine one!"]
+        found = ask(address + PREDICT, {"inputs": texts}).json["outputs"]
+        assert found["text"] == engine.translate(texts, tag="x")
+        wrong = {"signature_name": "document", "inputs": ["a", 5]}
+        assert ask(address + PREDICT, wrong).status == 400
+
+
 def test_models_tell_their_version_and_signatures(address):
     status = ask(f"{address}/v1/models/en-de").json["model_version_status"]
     assert [(each["version"], each["state"]) for each in status] == [("1", "AVAILABLE")]
@@ -229,6 +282,7 @@ def test_models_tell_their_version_and_signatures(address):
         (PREDICT, {"instances": []}, 400, "at least one row"),
         (PREDICT, {"instances": [{"texts": "a"}, {"text": "b"}]}, 400, "the same inputs"),
         (PREDICT, {"instances": [{"words": "a"}]}, 400, "takes texts; got words"),
+        (PREDICT, b'{"inputs": {"\\ud800": ["a"]}}', 400, r"takes texts; got \ud800."),
         (PREDICT, {"inputs": {"texts": ["a"], "self": "b"}}, 400, "takes texts; got texts, self"),
         (PREDICT, b'{"inputs": ' + b"[" * 300 + b'"a"' + b"]" * 300 + b"}", 400, "too deeply"),
         (PREDICT, {"instances": [[1]]}, 400, "texts must be"),
@@ -236,6 +290,7 @@ def test_models_tell_their_version_and_signatures(address):
         (PREDICT, {"instances": [{"b64": "%"}]}, 400, "Base64"),
         (PREDICT, {"signature_name": "no", "inputs": []}, 404, "has no signature no"),
         (PREDICT, {"signature_name": "document", "instances": ["a", "b"]}, 400, "take inputs"),
+        (PREDICT, {"signature_name": "ids", "inputs": [[5, 2]] * 1025}, 413, "1024 texts"),
         ("/v1/models/fr-de:predict", {"instances": ["a"]}, 404, "no model fr-de"),
         ("/v1/models/en-de/versions/7", None, 404, "there is no 7"),
         ("/v1/models/en-de/versions/abc", None, 400, "version: "),
@@ -327,6 +382,41 @@ def test_a_full_queue_answers_with_when_to_come_again(spec, monkeypatch):
     assert late.headers["Retry-After"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("signature", "inputs", "tokens"),
+    [
+        ("ids", {"source": [[5, 6, 3], [7, 3, 0]]}, 6),
+        ("serving_default", {"texts": [b"12345678", b""]}, 4),
+    ],
+)
+def test_what_a_request_of_a_signature_takes_of_a_batch_are_its_tokens(
+    spec, signature, inputs, tokens
+):
+    notes = Notes()
+    model = ModelServer([spec], ServingOptions(), notes).models["en-de"].current
+    asyncio.run(model.run(signature, inputs, deadline=deadline_in(60)))
+    assert [report.size for report in notes.batches] == [tokens]
+
+
+def test_a_request_of_ids_waits_for_room(spec):
+    async def ask_twice():
+        tasks = [
+            asyncio.create_task(
+                model.run("serving_default", {"texts": [b"one"]}, deadline=deadline_in(60))
+            )
+            for _ in range(2)
+        ]
+        await asyncio.sleep(0)  # One runs, and one waits.
+        model.check_room([[[5, 6, 3]]])
+        with pytest.raises(TooBusyError):
+            model.check_room([[[5, 6, 7, 8, 9, 3]]])
+        await asyncio.gather(*tasks)
+
+    options = ServingOptions(batch_tokens=1, waiting_tokens=6)
+    model = ModelServer([spec], options).models["en-de"].current
+    asyncio.run(ask_twice())
+
+
 def test_a_deadline_answers_with_when_to_come_again(spec, monkeypatch):
     server = slow_server(spec, monkeypatch, 0.5, deadline=0.2)
     with running(server) as address:
@@ -385,6 +475,69 @@ def test_a_version_that_cannot_be_opened_keeps_no_server_from_starting(lite_file
     (tmp_path / "1.tflite").unlink()
     with pytest.raises(InputError, match=r"2\.tflite"):
         ModelServer([ModelSpec(tmp_path, "en", "de")], ServingOptions())
+
+
+def test_a_folder_that_was_still_being_copied_is_served_when_it_is_whole(
+    lite_file, run_folder, tmp_path
+):
+    shutil.copy(lite_file, tmp_path / "1.tflite")
+    shutil.copytree(run_folder, tmp_path / "2")
+    weights = max((tmp_path / "2").rglob("*"), key=lambda path: path.stat().st_size)
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    server = ModelServer([ModelSpec(tmp_path, "en", "de")], ServingOptions())
+    model = server.models["en-de"]
+    assert not asyncio.run(model.reload())
+    with weights.open("ab") as file:  # The time of its folder stays.
+        file.write(whole[len(whole) // 2 :])
+    assert asyncio.run(model.reload())
+    assert model.current.version == 2
+
+
+def test_a_version_that_has_gone_meanwhile_is_passed_over(lite_file, tmp_path):
+    shutil.copy(lite_file, tmp_path / "1.tflite")
+    (tmp_path / "2.tflite").symlink_to(tmp_path / "gone")
+    with logged() as records:
+        server = ModelServer([ModelSpec(tmp_path, "en", "de")], ServingOptions())
+        assert not asyncio.run(server.models["en-de"].reload())
+    assert server.models["en-de"].current.version == 1
+    assert len(records) == 1  # It is not told every two seconds.
+
+
+def test_a_model_that_is_away_keeps_no_other_from_its_new_version(lite_file, tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        shutil.copy(lite_file, tmp_path / name / "1.tflite")
+    specs = [ModelSpec(tmp_path / "first", "en", "de"), ModelSpec(tmp_path / "second", "en", "fr")]
+    server = ModelServer(specs, ServingOptions())
+    shutil.rmtree(tmp_path / "first")
+    shutil.copy(lite_file, tmp_path / "second" / "2.tflite")
+    with logged() as records:
+        for _ in range(2):
+            asyncio.run(server.reload())
+    assert server.models["en-fr"].current.version == 2
+    warnings = [record for record in records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1  # Not every two seconds.
+    assert warnings[0].exc_info is None
+    assert "No new version of en-de is found" in warnings[0].getMessage()
+
+
+def test_an_unforeseen_error_of_a_model_keeps_no_other_from_its_new_version(
+    lite_file, tmp_path, monkeypatch
+):
+    shutil.copy(lite_file, tmp_path / "1.tflite")
+    specs = [ModelSpec(lite_file, "en", "de"), ModelSpec(tmp_path, "en", "fr")]
+    server = ModelServer(specs, ServingOptions())
+    shutil.copy(lite_file, tmp_path / "2.tflite")
+
+    async def fail():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(server.models["en-de"], "reload", fail)
+    with logged() as records:
+        asyncio.run(server.reload())
+    assert server.models["en-fr"].current.version == 2
+    assert [record.exc_info[0] for record in records if record.exc_info] == [ZeroDivisionError]
 
 
 def test_two_models_of_the_same_languages_are_refused(spec):

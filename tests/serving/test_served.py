@@ -142,6 +142,20 @@ def test_a_new_number_is_served_by_every_replica_with_no_failed_request(model, e
         assert set(callers.counts) == {200}
 
 
+def test_on_a_cluster_it_tells_where_ray_serve_listens_already(model):
+    from ray.cluster_utils import Cluster
+
+    cluster, port = Cluster(initialize_head=True, head_node_args={"num_cpus": 1}), free_port()
+    arguments = (f"en-de={model}", "--ray", cluster.address)
+    try:
+        with served(*arguments, port=port):  # Ray Serve goes on when it ends.
+            pass
+        with served(*arguments, announced=port) as (_, address):
+            assert ask(f"{address}/health").status == 200
+    finally:
+        cluster.shutdown()
+
+
 def test_what_cannot_be_served_is_told_in_a_sentence(capsys, lite_file, tmp_path):
     assert "no such file" in refusal(capsys, "serve", tmp_path / "nothing")
     idle = refusal(capsys, "serve", lite_file, "--idle-seconds", 5)

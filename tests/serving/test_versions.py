@@ -1,7 +1,9 @@
+import os
+
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.serving.versions import find_versions
+from ktransformer.serving.versions import find_versions, latest_change
 
 
 def test_the_highest_number_comes_first(tmp_path):
@@ -23,3 +25,15 @@ def test_a_model_without_numbers_is_version_1(tmp_path):
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="nothing: there is no such file"):
         find_versions(tmp_path / "nothing")
+
+
+def test_a_folder_changes_when_a_file_in_it_grows(tmp_path):
+    file = tmp_path / "1" / "variables" / "data"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"half")
+    before = latest_change(tmp_path / "1")
+    assert latest_change(tmp_path / "1") == before
+    with file.open("ab") as content:
+        content.write(b" and half")
+    os.utime(file, ns=(before[0], before[0]))  # As a copy that keeps the times of the files.
+    assert latest_change(tmp_path / "1") != before
