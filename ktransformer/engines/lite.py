@@ -15,6 +15,7 @@ from ktransformer.exporting.lite.companions import target_tokenizer_beside, toke
 from ktransformer.exporting.lite.model import LiteModel
 from ktransformer.exporting.lite.plan import LEAST, LitePlan
 from ktransformer.exporting.pickling import OpenedExport
+from ktransformer.tasks.inputs import ArraySpec, to_arrays
 from ktransformer.tasks.translator_description import TranslatorDescription
 from ktransformer.text.processor_tokenizer import ProcessorTokenizer
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ktransformer.text import BaseTokenizer
 
 Outputs = dict[str, np.ndarray]
+_TEXTS = {"texts": ArraySpec(1, np.dtype(np.bytes_))}  # The inputs of `serving_default`.
 _Run = Callable[..., Outputs]  # `LiteModel.run`, or `run_part` for a part of a shared batch.
 
 
@@ -127,6 +129,18 @@ class LiteEngine(OpenedExport, Engine):
         names = self.description.signatures
         return names if self._tokenizers is None else (*names, "serving_default")
 
+    def inputs(self, signature: str) -> list[str]:
+        return [*_TEXTS] if self._encodes_for(signature) else super().inputs(signature)
+
+    def run_inputs(self, signature: str, **inputs: np.ndarray) -> Outputs:
+        if not self._encodes_for(signature):
+            return super().run_inputs(signature, **inputs)
+        return self._run_ids(to_arrays(signature, _TEXTS, inputs)["texts"])
+
+    def _encodes_for(self, signature: str) -> bool:
+        """Tells whether a signature of texts is the file's `ids` and the tokenizer beside it."""
+        return self._tokenizers is not None and signature == "serving_default"
+
     def warmup(self) -> None:
         """Runs every signature of texts once in each replica; see `LiteModel.warmup`."""
         if self._tokenizers is None:
@@ -136,7 +150,7 @@ class LiteEngine(OpenedExport, Engine):
             super().warmup()  # The tokenizer's part.
 
     def run(self, signature: str, texts: np.ndarray, **others: np.ndarray) -> Outputs:
-        if self._tokenizers is not None and signature == "serving_default":
+        if self._encodes_for(signature):
             return self._run_ids(texts)
         if others or signature not in TEXT_SIGNATURES or not _is_list(texts):
             return self._model.run(signature, texts=texts, **others)

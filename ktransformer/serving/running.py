@@ -106,7 +106,8 @@ def serve_models(
             serve.run(application, name=_APPLICATION, route_prefix="/")
         except RuntimeError as error:
             raise InputError(f"The server did not start: {first_line(error)}") from error
-        on_ready(f"http://{listens.host}:{listens.port}")
+        shown = f"[{listens.host}]" if ":" in str(listens.host) else listens.host
+        on_ready(f"http://{shown}:{listens.port}")
         while not stop.wait(_LOOK_SECONDS):
             _answer_with_retry(folder)  # A new proxy has written Ray's own answer.
         _drain(folder, options.deadline)

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -100,6 +101,16 @@ def test_ids_are_translated_as_texts_are(ids_file):
     found = engine.translate_ids(tokenizer.encode_lines(TEXTS))
     ids = tf.ragged.constant(found, dtype=tf.int32)
     assert [text.decode() for text in tokenizer.decode(ids).numpy()] == engine.translate(TEXTS)
+
+
+def test_a_file_of_ids_runs_its_signature_of_texts_by_its_name(ids_file):
+    engine = LiteEngine(ids_file)
+    assert engine.inputs("serving_default") == ["texts"]
+    texts = np.array([text.encode() for text in TEXTS], dtype=object)
+    found = engine.run_inputs("serving_default", texts=texts)
+    assert [text.decode() for text in found["text"]] == engine.translate(TEXTS)
+    with pytest.raises(InputError, match=r"serving_default .*texts.*wrong"):
+        engine.run_inputs("serving_default", wrong=texts)
 
 
 def test_ids_may_be_whole_floats_and_no_fractions(ids_file):
