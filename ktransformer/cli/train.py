@@ -194,10 +194,6 @@ def _train_in_worker(options: argparse.Namespace, restarted: bool) -> None:
     from ktransformer.cli.progress import log_to_stderr
 
     log_to_stderr()
-    output = Path(options.output)
-    kept = output.with_name(f"{output.name}.checkpoints")
-    if restarted and output.exists() and not kept.exists():
-        return  # The workers were lost after the run had been written.
     settings = {**vars(options), "resume": options.resume or restarted}
     if options.encode_ray is not None:
         settings["encode_ray"] = "auto"  # The cluster of the worker.
