@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, memory_sentence
 from ktransformer.files import make_folder, remove_empty
 from ktransformer.runtime.process_environment import process_environment
 from ktransformer.runtime.ray_cluster import join_cluster
@@ -38,7 +38,7 @@ class _Story:
         self._finished = True
 
     def refuse(self, sentence: str) -> None:
-        """Records an error of the user's input, with which no restart would help."""
+        """Records an error with which no restart would help, as a sentence."""
         self._refusal = sentence
 
     def refusal(self) -> str | None:
@@ -79,7 +79,7 @@ def train_on_ray(
 
     Raises:
         InputError: Ray is not installed, there is no such cluster, it has too few CPUs or GPUs,
-            `train` raises an `InputError`, or workers are lost too often.
+            `train` raises an `InputError` or a `MemoryError`, or workers are lost too often.
     """
     try:
         import ray
@@ -203,6 +203,8 @@ def _work(settings: dict[str, Any]) -> None:
             ray.get(story.finish.remote())
     except InputError as error:
         ray.get(story.refuse.remote(str(error)))
+    except MemoryError as error:
+        ray.get(story.refuse.remote(memory_sentence(error)))
 
 
 def _free_address(host: str) -> str:

@@ -73,17 +73,22 @@ def test_a_training_that_is_lost_at_its_start_does_not_take_an_older_run_for_its
 
 
 @pytest.mark.long
-def test_a_training_that_has_ended_is_not_started_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ending", ["well", "without memory"])
+def test_a_training_that_has_ended_is_not_started_again(ending, tmp_path, monkeypatch):
     def train(restarted):
         if os.environ["KERAS_DISTRIBUTION_PROCESS_ID"] == "0":
             with (tmp_path / "starts").open("a") as file:
                 file.write("again " if restarted else "first ")
+            if ending == "without memory":
+                raise MemoryError("12 bytes")
         else:
             time.sleep(5)  # Until the first worker has ended.
             raise RuntimeError("lost")
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    train_on_ray(train, address="local", workers=2, folder=tmp_path, max_failures=2)
+    sentence = "Not enough memory \\(12 bytes\\)"
+    with pytest.raises(InputError, match=sentence) if ending != "well" else nullcontext():
+        train_on_ray(train, address="local", workers=2, folder=tmp_path, max_failures=2)
     assert (tmp_path / "starts").read_text() == "first "
 
 
