@@ -28,6 +28,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def memory_sentence(error: MemoryError) -> str:
+    """Returns what a command says of too little memory."""
+    return f"Not enough memory ({error}); take a smaller model or smaller batches."
+
+
 def printable(text: object) -> str:
     """Escapes control characters, which could steer a terminal, and surrogates (invalid UTF-8)."""
     return "".join(

@@ -16,9 +16,10 @@ from ktransformer._version import __version__
 from ktransformer.cli.completion import add_completion
 from ktransformer.cli.options import HelpFormatter, Parser, indent
 from ktransformer.cli.progress import log_to_stderr
-from ktransformer.errors import InputError, first_line, printable
+from ktransformer.errors import InputError, memory_sentence, printable
 from ktransformer.runtime.allocator import keep_freed_memory
 from ktransformer.runtime.backend import backend_message, chosen_backend
+from ktransformer.runtime.memory_errors import memory_errors
 from ktransformer.runtime.noise import quiet_stderr, set_log_level, start_litert, without_packages
 
 # Each is a module of this package with HELP, EXAMPLE, add_arguments(parser) and run(options);
@@ -105,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors=errors)
     try:
-        status = _run(options)
+        with memory_errors():
+            status = _run(options)
     except (InputError, ImportError) as error:
         return _fail(str(error))
     except BrokenPipeError:  # The reader of our output has seen enough.
@@ -114,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'Writing the output'}: {error.strerror or error}.")
     except MemoryError as error:
-        return _fail(f"Not enough memory ({error}); take a smaller model or smaller batches.")
+        return _fail(memory_sentence(error))
     except KeyboardInterrupt:
         return _fail("Interrupted; nothing is left half written.", status=130)
     return status
@@ -134,13 +136,8 @@ def _run(options: argparse.Namespace) -> int:
         return _run_command(options)
     # Keras imports these if they are installed, for wrappers and plots: a third of the start.
     with quiet_stderr(), without_packages("sklearn", "matplotlib", "pandas", "pyarrow"):
-        import tensorflow as tf
-
         import ktransformer.tasks.translator  # noqa: F401
-    try:
-        return _run_command(options)
-    except tf.errors.ResourceExhaustedError as error:
-        raise MemoryError(first_line(error)) from error
+    return _run_command(options)
 
 
 def _run_command(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from ktransformer.cli.options import positive
 from ktransformer.config import CHOICES, Config, read_settings, split_settings
 from ktransformer.errors import InputError, did_you_mean
 from ktransformer.runtime.backend import chosen_backend
+from ktransformer.runtime.memory_errors import memory_errors
 from ktransformer.runtime.noise import without_packages
 
 HELP = "train a model on parallel text"
@@ -194,15 +195,11 @@ def _train_in_worker(options: argparse.Namespace, restarted: bool) -> None:
     from ktransformer.cli.progress import log_to_stderr
 
     log_to_stderr()
-    output = Path(options.output)
-    kept = output.with_name(f"{output.name}.checkpoints")
-    if restarted and output.exists() and not kept.exists():
-        return  # The workers were lost after the run had been written.
     settings = {**vars(options), "resume": options.resume or restarted}
     if options.encode_ray is not None:
         settings["encode_ray"] = "auto"  # The cluster of the worker.
     # As in `command_line`: a process of its own uses TensorFlow.
-    with without_packages("tensorflow", "tensorflow_text"):
+    with memory_errors(), without_packages("tensorflow", "tensorflow_text"):
         with without_packages("sklearn", "matplotlib"):
             importlib.import_module("keras")
         _train_here(argparse.Namespace(**settings))

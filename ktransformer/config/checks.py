@@ -91,7 +91,10 @@ _MOST = {
 
 
 def check_integers(section: Any) -> None:
-    """Checks every integer of a section against its maximum in `_MOST`."""
+    """Converts every integer of a section to int and checks it against its maximum in `_MOST`."""
     for name in [field.name for field in dataclasses.fields(section) if field.name in _MOST]:
         value, most = getattr(section, name), _MOST[name]
+        if value is not None:
+            value = to_integer(name, value)
+            object.__setattr__(section, name, value)
         check(value is None or value <= most, f"{name} must be at most {most}", **{name: value})

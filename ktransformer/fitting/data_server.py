@@ -10,6 +10,7 @@ import time
 from typing import IO, Any
 
 from ktransformer.errors import InputError, printable
+from ktransformer.runtime.memory_errors import memory_errors
 from ktransformer.runtime.noise import quiet_stderr, set_log_level, without_packages
 
 _POLL_SECONDS = 0.5
@@ -28,11 +29,12 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         except EOFError:
             return
         try:
-            if name:
-                answer = (True, getattr(data, name)(*arguments))
-            else:
-                data = TrainingData(*arguments[0], **arguments[1])
-                answer = (True, None)
+            with memory_errors():
+                if name:
+                    answer = (True, getattr(data, name)(*arguments))
+                else:
+                    data = TrainingData(*arguments[0], **arguments[1])
+                    answer = (True, None)
         except (InputError, OSError, ImportError, MemoryError) as error:
             answer = (False, error)
         try:

@@ -109,8 +109,8 @@ def fit_model(
 
     Raises:
         InputError: `patience` is set without `validation`, `freeze` or `lora_layers` name what the
-            model does not have, the state is of another model or
-            training, more batches are accumulated than there are, or the loss becomes NaN.
+            model does not have, the state is of another model or training or has more epochs, more
+            batches are accumulated than there are, or the loss becomes NaN.
     """
     if validation is None and options.patience is not None:
         raise InputError("patience needs validation text to watch; got none.")
@@ -154,13 +154,19 @@ def _check_kept(
     patience: int,
     steps_per_epoch: int,
 ) -> None:
-    """Checks that a resumed training has the weights that its end will average."""
+    """Checks that a resumed training is not past its end, and has the weights to average there.
+
+    Raises:
+        InputError: It is past its end, or its state or a file of weights is not whole.
+    """
     epoch, end = len(state.history.get("loss", [])), chosen.epochs
     if epoch != state.update // steps_per_epoch:
         raise InputError(
             f"{state.path} is not the whole state of a training: it has {state.update} updates of "
             f"{steps_per_epoch} an epoch, and the metrics of {epoch} epochs."
         )
+    if epoch > end:
+        raise InputError(f"epochs must be at least the {epoch} that are done; got {end}.")
     if patience and epoch:
         end = epoch - epochs_after_best(state.history)
     agree(lambda: keeper.check(model, chosen.average_checkpoints, epoch=epoch, end=max(end, 1)))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, memory_sentence
 from ktransformer.files import make_folder, remove_empty
 from ktransformer.runtime.process_environment import process_environment
 from ktransformer.runtime.ray_cluster import join_cluster
@@ -26,19 +26,28 @@ class _Story:
     def __init__(self) -> None:
         self._starts = 0
         self._refusal: str | None = None
+        self._finished = False
 
     def begin(self) -> int:
         """Counts a start of the training; returns how many there were before."""
         self._starts += 1
         return self._starts - 1
 
+    def finish(self) -> None:
+        """Records that the training has ended well."""
+        self._finished = True
+
     def refuse(self, sentence: str) -> None:
-        """Records an error of the user's input, with which no restart would help."""
+        """Records an error with which no restart would help, as a sentence."""
         self._refusal = sentence
 
     def refusal(self) -> str | None:
         """Returns that error."""
         return self._refusal
+
+    def is_over(self) -> bool:
+        """Returns whether no start is needed any more."""
+        return self._finished or self._refusal is not None
 
 
 def train_on_ray(
@@ -58,7 +67,8 @@ def train_on_ray(
 
     Args:
         train: Called in every worker with whether an earlier start may have left a state; it trains
-            with the processes that the environment names. Can be pickled.
+            with the processes that the environment names. It is not called again after it has
+            returned in the first worker. Can be pickled.
         address: The cluster's address, `auto` for the one that runs on this machine, or `local` to
             start one for this training alone.
         workers: The number of workers, at least 1.
@@ -69,7 +79,7 @@ def train_on_ray(
 
     Raises:
         InputError: Ray is not installed, there is no such cluster, it has too few CPUs or GPUs,
-            `train` raises an `InputError`, or workers are lost too often.
+            `train` raises an `InputError` or a `MemoryError`, or workers are lost too often.
     """
     try:
         import ray
@@ -179,9 +189,9 @@ def _work(settings: dict[str, Any]) -> None:
     told = None
     if rank == 0:
         address = _free_address(ray.util.get_node_ip_address())
-        told = address, ray.get(story.begin.remote()), ray.get(story.refusal.remote())
-    address, earlier, refusal = broadcast_from_rank_zero(told)
-    if refusal is not None:  # Of one worker, while the others trained.
+        told = address, ray.get(story.begin.remote()), ray.get(story.is_over.remote())
+    address, earlier, is_over = broadcast_from_rank_zero(told)
+    if is_over:  # For the first or a refused worker; others were lost.
         return
     os.chdir(settings["folder"])
     os.environ.update(process_environment(rank, count, address))
@@ -189,8 +199,12 @@ def _work(settings: dict[str, Any]) -> None:
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     try:
         settings["train"](earlier > 0)
+        if rank == 0:
+            ray.get(story.finish.remote())
     except InputError as error:
         ray.get(story.refuse.remote(str(error)))
+    except MemoryError as error:
+        ray.get(story.refuse.remote(memory_sentence(error)))
 
 
 def _free_address(host: str) -> str:

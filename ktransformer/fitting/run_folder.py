@@ -14,6 +14,7 @@ from ktransformer.config import Config, DataConfig
 from ktransformer.errors import InputError
 from ktransformer.files import check_new_file, resolve
 from ktransformer.fitting.folder import (
+    STATE,
     check_removable,
     check_unused,
     lock_checkpoints,
@@ -104,7 +105,8 @@ def train_run(
                 saved = True
                 remove_checkpoints(checkpoints)
         except (KeyboardInterrupt, InputError, OSError) as error:
-            if checkpoints.is_dir() and not (saved or isinstance(error, InputError)):
+            written = (checkpoints / STATE).is_file()
+            if written and not (saved or isinstance(error, InputError)):
                 _log.info("The training's state is in %s; --resume goes on from it.", checkpoints)
             raise
     return output

@@ -83,6 +83,12 @@ class TrainingData:
                 text, config, folder, reuse=reuse, devices=devices, encode_on=encode_on
             )
         else:
+            if encode_on is not None:
+                _log.info(
+                    "Ray encodes only streamed text, of more than shard_pairs=%s pairs; this one "
+                    "is encoded here.",
+                    f"{config.data.shard_pairs:,}",
+                )
             self._text = InMemoryText(text, config, devices=devices)
         self._mixed = [MixedText(other, config) for other in others]
         self._weights, self._devices = mixture.weights, devices

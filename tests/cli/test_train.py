@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import re
 import signal
 import subprocess
@@ -141,7 +142,9 @@ def test_a_folder_that_is_not_a_run_is_not_overwritten(data_folder, tmp_path, ca
     assert (tmp_path / "photos" / "cat.jpg").exists()
 
 
-def test_a_run_that_cannot_be_saved_leaves_its_checkpoints(data_folder, tmp_path, monkeypatch):
+def test_a_run_that_cannot_be_saved_leaves_its_checkpoints(
+    data_folder, tmp_path, monkeypatch, caplog
+):
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -149,6 +152,7 @@ def test_a_run_that_cannot_be_saved_leaves_its_checkpoints(data_folder, tmp_path
     sides = data_folder / "test.source", data_folder / "test.target"
     assert main(train_arguments(*sides, tmp_path / "run", "--set", "epochs=1")) == 2
     assert list((tmp_path / "run.checkpoints").glob("epoch-*.npz"))
+    assert "run.checkpoints; --resume goes on from it." in caplog.text
 
 
 def test_a_folder_in_the_place_of_the_checkpoints_is_left_alone(data_folder, tmp_path, capsys):
@@ -157,6 +161,22 @@ def test_a_folder_in_the_place_of_the_checkpoints_is_left_alone(data_folder, tmp
     sides = data_folder / "test.source", data_folder / "test.target"
     assert "run.checkpoints" in refusal(capsys, *train_arguments(*sides, tmp_path / "run"))
     assert (tmp_path / "run.checkpoints" / "thesis.txt").exists()
+
+
+def test_ctrl_c_before_a_state_is_written_does_not_promise_one(data_folder, tmp_path):
+    os.mkfifo(tmp_path / "source")  # Read once the folder of checkpoints is made.
+    arguments = train_arguments(tmp_path / "source", data_folder / "test.target", tmp_path / "run")
+    line = [sys.executable, "-m", "ktransformer", *arguments]
+    with (
+        subprocess.Popen(line, stderr=subprocess.PIPE) as process,
+        (tmp_path / "source").open("w"),
+    ):
+        assert (tmp_path / "run.checkpoints").is_dir()
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert b"--resume" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 @pytest.mark.long

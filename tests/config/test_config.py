@@ -272,6 +272,16 @@ def test_no_integer_setting_takes_a_number_of_any_size(name):
         change({name: 10**400})
 
 
+@pytest.mark.parametrize("value", ["4", 2.5])
+@pytest.mark.parametrize(
+    ("section", "name"), [(ModelConfig, "d_model"), (DecodingConfig, "beam_size")]
+)
+def test_an_integer_setting_takes_nothing_else(section, name, value):
+    with pytest.raises(InputError) as error:
+        section(**{name: value})
+    assert str(error.value) == f"{name} must be an integer; got {name}={value!r}."
+
+
 def make_batching(settings):
     return BatchingConfig(**settings)
 

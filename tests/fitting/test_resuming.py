@@ -95,6 +95,15 @@ def test_more_epochs_go_on_where_fewer_ended(tmp_path):
     assert_same(more.model.get_weights(), whole.model.get_weights())
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_fewer_epochs_than_are_done_are_refused(epochs, tmp_path):
+    done, fewer = (small(**{**EVERY_UPDATE, "epochs": count}) for count in (3, epochs))
+    train(done, TEXT, checkpoints=tmp_path)
+    with pytest.raises(InputError) as error:
+        train(fewer, TEXT, checkpoints=tmp_path, start=Resume())
+    assert str(error.value) == f"epochs must be at least the 3 that are done; got {epochs}."
+
+
 @pytest.mark.parametrize("accumulate_batches", [1, 3])
 def test_weights_that_are_no_numbers_leave_the_last_good_state(accumulate_batches, tmp_path):
     config = small(**EVERY_UPDATE, accumulate_batches=accumulate_batches)

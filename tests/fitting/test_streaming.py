@@ -8,6 +8,8 @@ import pytest
 
 from ktransformer.errors import InputError
 from ktransformer.fitting import Resume, remove_checkpoints, train
+from ktransformer.fitting.mixture import Mixture
+from ktransformer.fitting.training_data import TrainingData
 from ktransformer.fitting.training_text import InMemoryText, StreamedText
 from ktransformer.saving.run import load_run
 from ktransformer.text import PairFiles, ParallelFiles
@@ -99,6 +101,18 @@ def test_subword_sampling_of_a_streamed_text_is_refused_in_a_sentence(capsys, tm
     sentence = refusal(capsys, *train_arguments(*pairs, tmp_path / "run", *more))
     assert "subword_alpha needs the text in memory" in sentence
     assert "more than shard_pairs=49 pairs" in sentence
+
+
+@pytest.mark.parametrize(("streamed", "lines"), [(False, 1), (True, 0)])
+def test_the_training_says_that_ray_does_not_encode_a_text_in_memory(
+    streamed, lines, files, tmp_path, caplog
+):
+    caplog.set_level("INFO", "ktransformer")
+    mixture = Mixture([files if streamed else TEXT])
+    config = small(shard_pairs=24)
+    TrainingData(lambda: (mixture, None), config, tmp_path, reuse=False, encode_on="localhost:1")
+    sentence = "Ray encodes only streamed text, of more than shard_pairs=24 pairs"
+    assert caplog.text.count(sentence) == lines
 
 
 def test_a_text_that_cannot_be_encoded_leaves_nothing(capsys, tmp_path):

@@ -76,3 +76,15 @@ def test_all_processes_report_an_error_of_the_first(jax_folder):
         error = process.communicate(timeout=300)[1]
         assert process.returncode == 2, error
         assert "taken is a file; a folder was to be written there." in error.splitlines()[-1]
+
+
+@pytest.mark.long
+def test_a_model_that_memory_does_not_hold_is_refused_on_jax_in_a_sentence(jax_folder):
+    sizes = ("max_length=1000000", "batch_tokens=1000000", "d_model=65536")
+    settings = (*sizes, "positions=learned")  # A table of 262 GB.
+    large = [word for setting in settings for word in ("--set", setting)]
+    (process,) = start(jax_folder, "large", *large)
+    error = process.communicate(timeout=300)[1]
+    assert process.returncode == 2, error
+    assert error.splitlines()[-1].startswith("ktransformer: Not enough memory (")
+    assert "Traceback" not in error

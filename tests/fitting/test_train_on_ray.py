@@ -1,19 +1,22 @@
 """`ktransformer train --ray`: two workers, one of which is killed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.fitting.on_ray import keep_fitting
+from ktransformer.fitting.on_ray import keep_fitting, train_on_ray
+from ktransformer.saving.run import load_run
 from tests.fitting.on_jax import assert_same_runs, finish, start
 from tests.fitting.ray_workers import find_workers
-from tests.run_command import refusal
+from tests.run_command import ROOT, refusal
 
 
 def wait_for_start(
@@ -40,6 +43,53 @@ def test_a_training_on_ray_of_which_a_worker_is_killed_ends_as_if_none_had_been(
     assert "Going on after update" in error
     assert_same_runs(jax_folder / "two", jax_folder / "ray")
     assert not [*jax_folder.glob(".ray.*")]
+
+
+def open_for_reader(pipe: Path, driver: subprocess.Popen) -> TextIO:
+    """Opens a named pipe for writing once a process of the training reads it."""
+    while driver.poll() is None:
+        with suppress(OSError):  # Nobody reads it yet.
+            return open(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK), "w")
+        time.sleep(0.1)
+    raise AssertionError(f"The training ended before it read {pipe}: {driver.communicate()[1]}")
+
+
+@pytest.mark.long
+def test_a_training_that_is_lost_at_its_start_does_not_take_an_older_run_for_its_own(jax_folder):
+    older = shutil.copytree(jax_folder / "two", jax_folder / "older")
+    settings = jax_folder / "settings.yaml"
+    os.mkfifo(settings)  # Read by the worker before it makes the folder of checkpoints.
+    more = "--ray", "local", "--overwrite", "--config", str(settings)
+    (driver,) = start(jax_folder, "older", *more)
+    with open_for_reader(settings, driver):
+        (lost,) = find_workers(driver.pid)
+        os.kill(lost, signal.SIGKILL)
+        while driver.poll() is None and not find_workers(driver.pid) - {lost}:
+            time.sleep(0.2)
+    with open_for_reader(settings, driver) as file:
+        file.write("seed: 7\n")
+    finish([driver])
+    assert load_run(older).config.training.seed == 7
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ending", ["well", "without memory"])
+def test_a_training_that_has_ended_is_not_started_again(ending, tmp_path, monkeypatch):
+    def train(restarted):
+        if os.environ["KERAS_DISTRIBUTION_PROCESS_ID"] == "0":
+            with (tmp_path / "starts").open("a") as file:
+                file.write("again " if restarted else "first ")
+            if ending == "without memory":
+                raise MemoryError("12 bytes")
+        else:
+            time.sleep(5)  # Until the first worker has ended.
+            raise RuntimeError("lost")
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    sentence = "Not enough memory \\(12 bytes\\)"
+    with pytest.raises(InputError, match=sentence) if ending != "well" else nullcontext():
+        train_on_ray(train, address="local", workers=2, folder=tmp_path, max_failures=2)
+    assert (tmp_path / "starts").read_text() == "first "
 
 
 @pytest.mark.parametrize(("lost", "starts"), [(0, 1), (2, 3), (3, 3)])
