@@ -13,22 +13,62 @@ from ktransformer.text import SpecialIds
 # An added token is never chosen: exp(-1e4) is 0, and float16 holds it. So the softmax is over
 # their ids alone.
 _ADDED_BIAS = -1e4
+# Settings of `generate` that change no text here: caches, speed, and what it returns beside texts.
 _HARMLESS = (
     "_from_model_config",
+    "assistant_confidence_threshold",
+    "assistant_early_exit",
+    "assistant_lookbehind",
     "bos_token_id",
+    "cache_config",
     "cache_implementation",
+    "compile_config",
+    "decoder_start_token_id",
+    "disable_compile",
     "do_sample",
+    "is_assistant",
+    "low_memory",
+    "max_matching_ngram_size",
+    "num_assistant_tokens",
+    "num_assistant_tokens_schedule",
     "num_return_sequences",
     "output_attentions",
     "output_hidden_states",
+    "output_logits",
     "output_scores",
     "pad_token_id",
+    "prefill_chunk_size",
+    "prompt_lookup_num_tokens",
     "remove_invalid_values",
     "return_dict_in_generate",
+    "return_legacy_cache",
+    "target_lookbehind",
     "tf_legacy_loss",
     "transformers_version",
     "use_cache",
 )
+# Rules that are unknown here, each with the values that turn it off.
+_UNKNOWN_RULES: dict[str, tuple[Any, ...]] = {
+    "constraints": (None,),
+    "dola_layers": (None,),
+    "encoder_no_repeat_ngram_size": (0, None),
+    "encoder_repetition_penalty": (1.0, 1, None),
+    "epsilon_cutoff": (0.0, 0, None),
+    "eta_cutoff": (0.0, 0, None),
+    "exponential_decay_length_penalty": (None,),
+    "force_words_ids": (None,),
+    "forced_decoder_ids": (None,),
+    "generation_kwargs": ({}, None),
+    "guidance_scale": (None, 1.0, 1),
+    "max_time": (None,),
+    "penalty_alpha": (None, 0.0, 0),
+    "sequence_bias": (None,),
+    "stop_strings": (None,),
+    "token_healing": (False, None),
+    "top_h": (None,),
+    "typical_p": (1.0, 1, None),
+    "watermarking_config": (None,),
+}
 
 
 class AddedIds(NamedTuple):
@@ -88,7 +128,7 @@ def read_generation(
         values: The settings; those that are absent have the defaults of `GenerationConfig`.
         end: The end token.
         max_length: The model's longest text.
-        problems: Collects what has no counterpart.
+        problems: Collects what has no counterpart and what is unknown.
 
     Returns:
         The settings. Hugging Face's `max_length` counts the first id, ours does not.
@@ -100,11 +140,10 @@ def read_generation(
         settings.require(name, None, [], why="no other tokens are kept out of its texts here")
     for name in ("forced_bos_token_id", "forced_eos_token_id"):
         settings.require(name, None, why="no token is forced here")
-    settings.require("exponential_decay_length_penalty", None, why="that rule is unknown here")
-    settings.require("encoder_no_repeat_ngram_size", 0, None, why="that rule is unknown here")
+    for name, off in _UNKNOWN_RULES.items():
+        settings.require(name, *off, why="that rule is unknown here")
     settings.require("num_beam_groups", 1, None, why="its beam would be in groups")
     settings.require("diversity_penalty", 0.0, 0, None, why="its beam would be in groups")
-    settings.require("typical_p", 1.0, 1, None, why="that rule is unknown here")
     settings.require("renormalize_logits", False, None, why="scores are the model's own here")
     settings.require("min_length", 0, None, why="a minimum counts new tokens here")
     options: dict[str, Any] = {
@@ -130,6 +169,7 @@ def read_generation(
         longest = settings.take_int("max_length", least=2)
         options["max_length"] = min(longest - 1, max_length)
     settings.ignore("max_new_tokens", "max_length")
+    settings.finish()
     return GenerationConfig(**options)
 
 

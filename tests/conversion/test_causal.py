@@ -45,10 +45,11 @@ def padded(rows, pad):
     return np.array([row + [pad] * (width - len(row)) for row in rows], np.int32)
 
 
-def change(folder, **values):
-    """Sets values of config.json."""
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+def change(folder, file="config.json", **values):
+    """Sets values of a JSON file."""
+    path = folder / file
+    old = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**old, **values}))
 
 
 @pytest.fixture
@@ -186,6 +187,72 @@ def test_the_settings_of_generate_are_taken(copy):
         min_length=3,
     )
     assert ktransformer.load(folder).decoding == expected
+
+
+# What `generate` has by default, as Hugging Face writes it where it is asked for every setting.
+DEFAULTS = {
+    **dict.fromkeys(
+        [
+            *("assistant_early_exit", "bad_words_ids", "begin_suppress_tokens", "cache_config"),
+            *("cache_implementation", "compile_config", "constraints", "decoder_start_token_id"),
+            *("dola_layers", "exponential_decay_length_penalty", "force_words_ids"),
+            *("forced_bos_token_id", "forced_decoder_ids", "forced_eos_token_id"),
+            *("guidance_scale", "low_memory", "max_matching_ngram_size", "max_new_tokens"),
+            *("max_time", "min_new_tokens", "min_p", "output_logits", "pad_token_id"),
+            *("penalty_alpha", "prefill_chunk_size", "prompt_lookup_num_tokens"),
+            *("return_legacy_cache", "sequence_bias", "stop_strings", "suppress_tokens"),
+            *("watermarking_config",),
+        ]
+    ),
+    **dict.fromkeys(
+        [
+            *("disable_compile", "do_sample", "early_stopping", "is_assistant"),
+            *("output_attentions", "output_hidden_states", "output_scores"),
+            *("remove_invalid_values", "renormalize_logits", "return_dict_in_generate"),
+            "token_healing",
+        ],
+        False,
+    ),
+    **dict.fromkeys(["encoder_no_repeat_ngram_size", "min_length", "no_repeat_ngram_size"], 0),
+    **dict.fromkeys(["diversity_penalty", "epsilon_cutoff", "eta_cutoff"], 0.0),
+    **dict.fromkeys(["num_beam_groups", "num_beams", "num_return_sequences"], 1),
+    **dict.fromkeys(["encoder_repetition_penalty", "length_penalty", "repetition_penalty"], 1.0),
+    **dict.fromkeys(["temperature", "top_p", "typical_p"], 1.0),
+    "assistant_confidence_threshold": 0.4,
+    "assistant_lookbehind": 10,
+    "max_length": 20,
+    "num_assistant_tokens": 20,
+    "num_assistant_tokens_schedule": "constant",
+    "target_lookbehind": 10,
+    "top_k": 50,
+    "use_cache": True,
+}
+
+
+def test_the_defaults_of_generate_are_taken_where_all_are_written(copy):
+    folder = copy("gpt2")
+    change(folder, "generation_config.json", **DEFAULTS)
+    expected = GenerationConfig(
+        early_stopping=False, suppress_unknown=False, max_length=19, top_k=50
+    )
+    assert ktransformer.load(folder).decoding == expected
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_every_rule_of_generate_that_is_unknown_here_is_named(copy, name):
+    rules = {
+        "epsilon_cutoff": 0.3,
+        "guidance_scale": 3,
+        "penalty_alpha": 0.6,
+        "sequence_bias": [[[7], 2.0]],
+        "stop_strings": ["."],
+        "totally_unknown": 1,
+    }
+    folder = copy(name)
+    change(folder, "generation_config.json", **rules)
+    with pytest.raises(InputError) as error:
+        ktransformer.load(folder)
+    assert [rule for rule in rules if rule not in str(error.value)] == []
 
 
 @pytest.mark.parametrize(
