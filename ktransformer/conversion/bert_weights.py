@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from ktransformer.conversion.problems import Problems
 from ktransformer.conversion.tensors import TensorReader
 from ktransformer.conversion.weight_table import (
     Weight,
+    check_copies,
     check_layers,
     check_shape,
     joined,
@@ -60,11 +59,7 @@ def check_tied(tensors: TensorReader, problems: Problems) -> tuple[str, ...]:
         f"{_PREDICTIONS}.decoder.weight": find_prefix(tensors) + _TABLE,
         f"{_PREDICTIONS}.decoder.bias": f"{_PREDICTIONS}.bias",
     }
-    twice = {copy: name for copy, name in twice.items() if copy in tensors and name in tensors}
-    for copy, name in twice.items():
-        if not np.array_equal(tensors.read(copy), tensors.read(name)):
-            problems.add(f"{copy} is not {name}: an output without the embedding's table")
-    return tuple(twice)
+    return check_copies(tensors, twice, "an output without the embedding's table", problems)
 
 
 def weight_table(

@@ -6,7 +6,8 @@ import numpy as np
 
 from ktransformer.conversion.problems import Problems
 from ktransformer.conversion.settings import Settings
-from ktransformer.conversion.weight_table import Weight
+from ktransformer.conversion.tensors import TensorReader
+from ktransformer.conversion.weight_table import Weight, check_copies
 from ktransformer.tasks import GenerationConfig
 from ktransformer.text import SpecialIds
 
@@ -171,6 +172,12 @@ def read_generation(
     settings.ignore("max_new_tokens", "max_length")
     settings.finish()
     return GenerationConfig(**options)
+
+
+def check_tied(tensors: TensorReader, table: str, problems: Problems) -> None:
+    """Checks that a tied model's output projection, which some files hold, is its table."""
+    why = "its output would have a table of its own, against tie_word_embeddings"
+    check_copies(tensors, {"lm_head.weight": table}, why, problems)
 
 
 def norm(ours: str, theirs: str, *, center: bool = True) -> list[Weight]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ktransformer.conversion.causal import AddedIds, norm, read_end, read_generation
+from ktransformer.conversion.causal import AddedIds, check_tied, norm, read_end, read_generation
 from ktransformer.conversion.folder import PublishedFolder
 from ktransformer.conversion.importing import Imported
 from ktransformer.conversion.problems import Problems
@@ -23,7 +23,7 @@ _ACTIVATIONS = {
     "swish": "silu",
     "tanh": "tanh",
 }
-# Masks that old files hold, and a copy of the table.
+# Masks that old files hold.
 _UNUSED = (r".*\.attn\.(bias|masked_bias)",)
 
 
@@ -54,6 +54,8 @@ def convert(folder: PublishedFolder, problems: Problems) -> Imported:
     check_shape(tensors, f"{prefix}wpe.weight", (options["max_length"], d_model), problems)
     inner = (d_model, options["hidden_dim"])
     check_shape(tensors, f"{prefix}h.0.mlp.c_fc.weight", inner, problems)
+    if tied:
+        check_tied(tensors, f"{prefix}wte.weight", problems)
     if d_model % options["num_heads"]:
         problems.add(f"n_embd={d_model} is no multiple of n_head={options['num_heads']}")
     problems.raise_if_any(folder.path)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ktransformer.conversion.causal import AddedIds, norm, read_end, read_generation
+from ktransformer.conversion.causal import AddedIds, check_tied, norm, read_end, read_generation
 from ktransformer.conversion.folder import PublishedFolder
 from ktransformer.conversion.importing import Imported
 from ktransformer.conversion.problems import Problems
@@ -55,6 +55,8 @@ def convert(folder: PublishedFolder, problems: Problems) -> Imported:
         problems.add(f"bos_token_id={start} and eos_token_id={end} must be below vocab_size={size}")
     decoding = read_generation(folder.generation_config, end, options["max_length"], problems)
     _check_sizes(folder, size, options, problems)
+    if tied:
+        check_tied(folder.tensors, "model.embed_tokens.weight", problems)
     problems.raise_if_any(folder.path)  # The tokenizer gets a piece for each row of the table.
     tokenizer = _read_tokenizer(folder, size, start, end, problems)
     problems.raise_if_any(folder.path)

@@ -16,6 +16,7 @@ from ktransformer.conversion.settings import Settings
 from ktransformer.conversion.tensors import TensorReader
 from ktransformer.conversion.weight_table import (
     Weight,
+    check_copies,
     check_layers,
     check_shape,
     joined,
@@ -196,11 +197,7 @@ def _read_generation(
 def _check_copies(folder: PublishedFolder, problems: Problems, options: dict[str, Any]) -> None:
     """Checks that an old file's copies of the table are copies, and its positions sinusoids."""
     tensors = folder.tensors
-    found = [name for name in _COPIES if name in tensors and _TABLE in tensors]
-    table = tensors.read(_TABLE) if found else None
-    for name in found:
-        if table is None or not np.array_equal(tensors.read(name), table):
-            problems.add(f"its tensor {name} is not {_TABLE}: {_APART}")
+    check_copies(tensors, dict.fromkeys(_COPIES, _TABLE), _APART, problems)
     for name in tensors.names:
         shape = (options["max_length"], options["d_model"])
         if not re.fullmatch(_POSITIONS, name):

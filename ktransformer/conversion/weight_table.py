@@ -1,7 +1,7 @@
 """Tables of weights: our variables, their tensors, and the transform between them."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -143,3 +143,24 @@ def check_layers(
     numbers = {int(found[1]) for each in tensors.names if (found := pattern.match(each))}
     if len(numbers) != num_layers:
         problems.add(f"it holds {len(numbers)} layers {prefix}*, but {name}={num_layers}")
+
+
+def check_copies(
+    tensors: TensorReader, copies: Mapping[str, str], why: str, problems: Problems
+) -> tuple[str, ...]:
+    """Compares tensors that a folder may hold twice.
+
+    Args:
+        tensors: The published tensors.
+        copies: The name of the original, by that of its copy; a pair that is not whole is left out.
+        why: What a copy with values of its own would mean.
+        problems: Gets a sentence for each copy that differs.
+
+    Returns:
+        The names of the copies that are there.
+    """
+    found = tuple(copy for copy, name in copies.items() if copy in tensors and name in tensors)
+    for copy in found:
+        if not np.array_equal(tensors.read(copy), tensors.read(copies[copy])):
+            problems.add(f"its tensor {copy} is not {copies[copy]}: {why}")
+    return found

@@ -174,6 +174,22 @@ def test_the_names_of_the_first_release_are_known(stored, copy):
     np.testing.assert_allclose(logits, stored["gpt2/logits"], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("gpt2", "transformer.wte.weight"), ("llama_ids", "model.embed_tokens.weight")],
+)
+def test_a_tied_output_that_is_stored_must_be_a_copy_of_the_table(copy, name, table):
+    folder = copy(name)
+    tensors = load_file(folder / "model.safetensors")
+    output = tensors[table].copy()
+    save_file({**tensors, "lm_head.weight": output}, folder / "model.safetensors")
+    assert ktransformer.load(folder).model.tie_embeddings
+    output[3, 5] += 1
+    save_file({**tensors, "lm_head.weight": output}, folder / "model.safetensors")
+    with pytest.raises(InputError, match=f"lm_head.weight is not {table}.*tie_word_embeddings"):
+        ktransformer.load(folder)
+
+
 def test_the_settings_of_generate_are_taken(copy):
     folder = copy("gpt2")
     values = {"num_beams": 3, "length_penalty": 0.5, "max_length": 20, "min_new_tokens": 2}

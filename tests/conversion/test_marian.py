@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import sentencepiece
 import tensorflow as tf
+from safetensors.numpy import save_file
 
 import ktransformer
 from ktransformer.cli import main
 from ktransformer.conversion import import_published
 from ktransformer.conversion.huggingface import export_huggingface
+from ktransformer.conversion.tensors import TensorReader
 from ktransformer.errors import InputError
 from ktransformer.exporting import LiteModel, SavedModel, export_lite, export_saved_model
 from ktransformer.fitting.pruning import prune_run
@@ -263,6 +265,17 @@ def test_byte_fallback_is_noted_and_keeps_texts_out_of_a_tflite(copy, tmp_path):
 def test_what_has_no_counterpart_is_refused(copy, file, values, words):
     change_json(copy / file, **values)
     with pytest.raises(InputError, match=words):
+        import_published(copy)
+
+
+def test_a_copy_of_the_table_that_differs_is_refused(copy):
+    reader = TensorReader(copy)
+    tensors = {name: reader.read(name) for name in reader.names}
+    save_file(
+        {**tensors, "lm_head.weight": 2 * tensors["model.shared.weight"]},
+        copy / "model.safetensors",
+    )
+    with pytest.raises(InputError, match=r"lm_head\.weight is not model\.shared\.weight"):
         import_published(copy)
 
 
