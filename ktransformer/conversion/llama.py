@@ -8,6 +8,7 @@ import numpy as np
 from ktransformer.conversion.causal import AddedIds, check_tied, norm, read_end, read_generation
 from ktransformer.conversion.folder import PublishedFolder
 from ktransformer.conversion.importing import Imported
+from ktransformer.conversion.llama_tokenizer import TOKENIZER, read_tokenizer
 from ktransformer.conversion.problems import Problems
 from ktransformer.conversion.registry import register_family
 from ktransformer.conversion.settings import Settings
@@ -19,16 +20,13 @@ from ktransformer.conversion.weight_table import (
     joined_transposed,
     load_weights,
 )
-from ktransformer.errors import InputError, brief
+from ktransformer.errors import brief
 from ktransformer.layers.positions import Rotary
 from ktransformer.models import CausalLanguageModel
 from ktransformer.tasks import IdGenerator, TextGenerator
-from ktransformer.text import SpecialIds, Tokenizer
-from ktransformer.text.piece_model import open_processor, piece_schema
+from ktransformer.text import SpecialIds
 
-_TOKENIZER = "tokenizer.model"
 _GATES = {"silu": "swiglu", "swish": "swiglu", "gelu": "geglu"}
-_PAD = "<added_padding>"
 _UNUSED = (r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", r"model\.rotary_emb\.inv_freq")
 
 
@@ -58,7 +56,7 @@ def convert(folder: PublishedFolder, problems: Problems) -> Imported:
     if tied:
         check_tied(folder.tensors, "model.embed_tokens.weight", problems)
     problems.raise_if_any(folder.path)  # The tokenizer gets a piece for each row of the table.
-    tokenizer = _read_tokenizer(folder, size, start, end, problems)
+    tokenizer = read_tokenizer(folder, size, start, end, problems)
     problems.raise_if_any(folder.path)
     added = AddedIds.behind(size, start, end)
     if tokenizer is not None:
@@ -145,45 +143,6 @@ def _check_sizes(
     check_shape(tensors, "model.layers.0.self_attn.k_proj.weight", keys, problems)
 
 
-def _read_tokenizer(
-    folder: PublishedFolder, size: int, start: int, end: int, problems: Problems
-) -> Tokenizer | None:
-    """Returns the tokenizer with as many pieces as there are ids, and padding behind them.
-
-    Ids that have no piece, such as those of a chat's marks, become control pieces: no text is
-    encoded into them.
-    """
-    path = folder.file(_TOKENIZER)
-    if path is None:
-        return None
-    proto = piece_schema().ModelProto()
-    try:
-        model = path.read_bytes()
-        ids = open_processor(model)
-        proto.ParseFromString(model)
-    except InputError as error:
-        problems.add(str(error))
-        return None
-    if (ids.bos_id(), ids.eos_id()) != (start, end) or len(proto.pieces) > size:
-        problems.add(
-            f"{_TOKENIZER} has {len(proto.pieces)} pieces, start {ids.bos_id()} and end "
-            f"{ids.eos_id()}, but config.json says vocab_size={size}, bos_token_id={start} and "
-            f"eos_token_id={end}"
-        )
-        return None
-    control = proto.SentencePiece.CONTROL
-    for i in range(len(proto.pieces), size):
-        proto.pieces.add(piece=f"<added_{i}>", type=control)
-    proto.pieces.add(piece=_PAD, type=control)
-    proto.trainer_spec.pad_piece, proto.trainer_spec.pad_id = _PAD, size
-    proto.trainer_spec.vocab_size = size + 1
-    try:
-        return Tokenizer(proto.SerializeToString())
-    except InputError as error:
-        problems.add(str(error))
-        return None
-
-
 def _table(
     options: dict[str, Any], biases: dict[str, bool], tied: bool, added: AddedIds
 ) -> Iterator[Weight]:
@@ -220,7 +179,7 @@ def _no_bias(*kernels: np.ndarray) -> np.ndarray:
 
 def _note(special: SpecialIds) -> str:
     return (
-        f"The model takes ids, not texts, because the folder has no {_TOKENIZER} of SentencePiece; "
+        f"The model takes ids, not texts, because the folder has no {TOKENIZER} of SentencePiece; "
         f"the ids {special.pad} (padding), {special.unknown} (unknown) and {special.start} (start) "
         "are added."
     )

@@ -294,3 +294,65 @@ def test_what_cannot_be_expressed_is_named(copy, name, values, words):
     change(folder, **values)
     with pytest.raises(InputError, match=words):
         ktransformer.load(folder)
+
+
+def token(text, **others):
+    flags = dict.fromkeys(["lstrip", "normalized", "rstrip", "single_word"], False)
+    return {"content": text, **flags, **others}
+
+
+LLAMA_SPECIAL = {"bos_token": token("<s>"), "eos_token": token("</s>"), "unk_token": "<unk>"}
+
+
+def test_the_usual_files_beside_a_tokenizer_model_are_taken(copy, generators):
+    folder, pieces = copy("llama"), ("<unk>", "<s>", "</s>")
+    change(
+        folder,
+        "tokenizer_config.json",
+        **LLAMA_SPECIAL,
+        add_bos_token=True,
+        add_eos_token=False,
+        add_prefix_space=True,
+        added_tokens_decoder={str(i): token(text) for i, text in enumerate(pieces)},
+        additional_special_tokens=[],
+        chat_template="{{ messages }}",
+        clean_up_tokenization_spaces=False,
+        legacy=False,
+        model_max_length=10**30,
+        pad_token="<pad>",
+        padding_side="left",
+        sp_model_kwargs={},
+        tokenizer_class="LlamaTokenizer",
+        use_default_system_prompt=False,
+    )
+    change(folder, "special_tokens_map.json", **LLAMA_SPECIAL, additional_special_tokens=["<s>"])
+    change(folder, "added_tokens.json", **{"<pad>": 330})
+    fast = [token(text, id=i, special=True) for i, text in enumerate(pieces)]
+    change(folder, "tokenizer.json", added_tokens=fast)
+    assert ktransformer.load(folder).tokenizer.sha256 == generators["llama"].tokenizer.sha256
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "words"),
+    [
+        ("added_tokens.json", {"<tool>": 10}, r"added_tokens\.json adds the token '<tool>'"),
+        ("added_tokens.json", {"<s>": 10}, "adds the token '<s>'"),
+        ("special_tokens_map.json", {"additional_special_tokens": ["<tool>"]}, "'<tool>'"),
+        ("tokenizer_config.json", {"extra_special_tokens": {"tool": "<tool>"}}, "'<tool>'"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"330": token("<tool>")}}, "'<tool>'"),
+        ("tokenizer.json", {"added_tokens": [token("<tool>", id=330)]}, r"tokenizer\.json.*<tool>"),
+        ("tokenizer_config.json", {"add_bos_token": False}, "add_bos_token=False"),
+        ("tokenizer_config.json", {"add_eos_token": True}, "add_eos_token=True"),
+        ("tokenizer_config.json", {"add_prefix_space": False}, "add_prefix_space=False"),
+        ("tokenizer_config.json", {"bos_token": "</s>"}, "bos_token is '</s>'.*<s>"),
+        ("tokenizer_config.json", {"clean_up_tokenization_spaces": True}, "clean_up"),
+        ("tokenizer_config.json", {"sp_model_kwargs": {"enable_sampling": True}}, "sampling"),
+        ("tokenizer_config.json", {"tokenizer_class": "CodeLlamaTokenizer"}, "CodeLlama"),
+        ("tokenizer_config.json", {"totally_unknown": 1}, "totally_unknown"),
+    ],
+)
+def test_what_would_give_other_ids_than_the_tokenizer_model_is_named(copy, file, values, words):
+    folder = copy("llama")
+    change(folder, file, **values)
+    with pytest.raises(InputError, match=words):
+        ktransformer.load(folder)
