@@ -346,12 +346,100 @@ def test_a_tokenizer_that_would_give_other_ids_is_refused(changed, part, values,
         ({"tokenize_chinese_chars": False}, "tokenize_chinese_chars=False"),
         ({"cls_token": "<s>"}, r"cls_token is '<s>'.*\[CLS\]"),
         ({"added_tokens_decoder": {"99": {"content": "[NEW]"}}}, r"\[NEW\]"),
+        ({"additional_special_tokens": ["[NEW]"]}, r"\[NEW\]"),
+        ({"clean_text": False}, "clean_text=False"),
+        ({"split_special_tokens": True}, "split_special_tokens=True"),
+        ({"wordpieces_prefix": "@@"}, "wordpieces_prefix='@@'"),
+        ({"totally_unknown": 1}, "totally_unknown.*unknown here"),
     ],
     ids=str,
 )
 def test_a_tokenizer_configuration_that_would_give_other_ids_is_refused(changed, values, message):
     with pytest.raises(InputError, match=message):
         import_published(changed(tokenizer_config=values))
+
+
+TEMPLATE = json.loads((FOLDER / "model" / FAST).read_text())["post_processor"]
+OTHER_CLS = {"[CLS]": {"id": "[CLS]", "ids": [5], "tokens": ["[CLS]"]}}
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        None,
+        {"type": "RobertaProcessing", "cls": ["[CLS]", 2], "sep": ["[SEP]", 3]},
+        {"type": "BertProcessing", "cls": ["[PAD]", 0], "sep": ["[SEP]", 3]},
+        {**TEMPLATE, "single": [{"Sequence": {"id": "A", "type_id": 0}}]},
+        {**TEMPLATE, "pair": [*TEMPLATE["pair"][:3], {"Sequence": {"id": "B", "type_id": 0}}]},
+        {**TEMPLATE, "special_tokens": {**TEMPLATE["special_tokens"], **OTHER_CLS}},
+    ],
+)
+def test_a_tokenizer_that_adds_other_marks_than_bert_is_refused(changed, processor):
+    folder = changed(tokenizer={"post_processor": processor})
+    with pytest.raises(InputError, match=r"post_processor=.*\[CLS\] A \[SEP\]"):
+        import_published(folder)
+
+
+def test_the_marks_of_older_versions_are_read(changed, imported):
+    processor = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
+    task = import_published(changed(tokenizer={"post_processor": processor})).task
+    assert task.tokenizer.sha256 == imported["model"].tokenizer.sha256
+
+
+def with_flag(flag):
+    """Sets a flag of `[MASK]` in tokenizer.json."""
+    return lambda old: {
+        **old,
+        "added_tokens": [
+            {**token, flag: token["content"] == "[MASK]"} for token in old["added_tokens"]
+        ],
+    }
+
+
+@pytest.mark.parametrize("flag", ["normalized", "single_word"])
+def test_a_mask_that_is_not_found_as_it_is_written_is_refused(changed, flag):
+    with pytest.raises(InputError, match=rf"{flag}=true for \[MASK\]"):
+        import_published(changed("masked", tokenizer=with_flag(flag)))
+
+
+def test_a_mask_may_take_the_space_before_it(changed, imported):
+    task = import_published(changed("masked", tokenizer=with_flag("lstrip"))).task
+    assert task.tokenizer.sha256 == imported["masked"].tokenizer.sha256
+
+
+def test_the_usual_settings_of_a_tokenizer_are_taken(changed, imported):
+    decoder = {
+        str(token["id"]): token
+        for token in json.loads((FOLDER / "model" / FAST).read_text())["added_tokens"]
+    }
+    folder = changed(
+        tokenizer_config={
+            "added_tokens_decoder": decoder,
+            "clean_up_tokenization_spaces": True,
+            "do_basic_tokenize": True,
+            "extra_special_tokens": {},
+            "max_length": 128,
+            "model_max_length": 1e30,
+            "name_or_path": "a/model",
+            "never_split": None,
+            "pad_to_multiple_of": None,
+            "pad_token_type_id": 0,
+            "padding_side": "right",
+            "special_tokens_map_file": "map.json",
+            "split_special_tokens": False,
+            "stride": 0,
+            "tokenizer_file": None,
+            "truncation_side": "right",
+            "truncation_strategy": "longest_first",
+        },
+        special_tokens_map={"mask_token": decoder["4"], "additional_special_tokens": ["[SEP]"]},
+    )
+    assert import_published(folder).task.tokenizer.sha256 == imported["model"].tokenizer.sha256
+
+
+def test_a_token_that_a_file_of_its_own_adds_is_refused(changed):
+    with pytest.raises(InputError, match=r"added_tokens\.json adds the token '\[NEW\]'"):
+        import_published(changed(added_tokens={"[NEW]": 93}))
 
 
 def test_a_vocabulary_without_tokenizer_json_gives_the_same_ids(changed, expected):
