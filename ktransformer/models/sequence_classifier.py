@@ -9,6 +9,9 @@ from ktransformer.layers.projection import Projection
 from ktransformer.layers.tensors import Ids, Shape
 from ktransformer.models.text_encoder import TEXT_POOLINGS, TextEncoder
 
+# The methods that make what `from_encoder` copies the weights of.
+_PARTS = ("make_encoder", "make_encoder_block", "make_embedding", "make_final_norm")
+
 
 @keras.saving.register_keras_serializable(package="ktransformer")
 class SequenceClassifier(TextEncoder):
@@ -80,7 +83,17 @@ class SequenceClassifier(TextEncoder):
             encoder: The encoder, built, which may have another head; its weights are copied.
             num_classes: Number of classes.
             **options: Arguments of the constructor that take the place of the encoder's.
+
+        Raises:
+            ValueError: The class of the encoder makes its parts by a method that this one lacks.
         """
+        for name in _PARTS:
+            theirs = getattr(type(encoder), name)
+            if theirs not in (getattr(cls, name), getattr(TextEncoder, name)):
+                raise ValueError(
+                    f"{cls.__name__} must have the parts of the encoder; {type(encoder).__name__} "
+                    f"overrides {name}. Let both classes inherit the method from a third one."
+                )
         config = TextEncoder.get_config(encoder)
         del config["name"]
         model = cls.from_config({**config, "num_classes": num_classes, **options})

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from ktransformer.layers import PositionalEmbedding
+from ktransformer.layers import EncoderBlock, PositionalEmbedding
 from ktransformer.models import MaskedLanguageModel, SequenceClassifier, TextEncoder
 from tests.layers.layer_checks import array, built
 
@@ -118,6 +118,40 @@ def test_a_classifier_starts_from_a_trained_encoder(encoder):
     assert (model.pooled_dropout.rate, model.dropout) == (0.4, 0.1)
     other = SequenceClassifier.from_encoder(built(MaskedLanguageModel(13, **SIZES)), 2)
     assert array(other({"ids": IDS})).shape == (2, 2)
+
+
+class DoublingBlock(EncoderBlock):
+    def after_sublayer(self, norm, inputs, outputs):
+        return 2 * super().after_sublayer(norm, inputs, outputs)
+
+
+class WithDoublingBlocks:
+    def make_encoder_block(self):
+        return DoublingBlock(**self.block_arguments())
+
+
+class DoublingEncoder(WithDoublingBlocks, TextEncoder):
+    pass
+
+
+class DoublingClassifier(WithDoublingBlocks, SequenceClassifier):
+    pass
+
+
+def test_a_classifier_has_the_parts_of_the_encoder_or_refuses_it():
+    encoder = built(DoublingEncoder(13, **SIZES, **BERT))
+    model = DoublingClassifier.from_encoder(encoder, 3)
+    np.testing.assert_array_equal(array(model.encode(IDS)), array(encoder.encode(IDS)))
+    with pytest.raises(ValueError, match="DoublingEncoder overrides make_encoder_block"):
+        SequenceClassifier.from_encoder(encoder, 3)
+
+
+@pytest.mark.parametrize("name", ["make_embedding", "make_encoder", "make_final_norm"])
+def test_an_encoder_with_any_part_of_its_own_is_refused(name):
+    own = {name: lambda self, *arguments: getattr(TextEncoder, name)(self, *arguments)}
+    encoder = built(type("OwnEncoder", (TextEncoder,), own)(13, **SIZES))
+    with pytest.raises(ValueError, match=f"OwnEncoder overrides {name}"):
+        SequenceClassifier.from_encoder(encoder, 3)
 
 
 def test_a_saved_classifier_loads_with_the_same_config_and_logits(classifier, tmp_path):
