@@ -38,6 +38,7 @@ class TensorInfo(NamedTuple):
 
 
 class _TensorFile(Protocol):
+    path: Path
     infos: dict[str, TensorInfo]
 
     def read(self, name: str) -> np.ndarray: ...
@@ -47,6 +48,7 @@ class _SafetensorsFile:
     """One safetensors file; the library checks its header against the size of the file."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         try:
             self._file: Any = safetensors.safe_open(path, framework="np")
             slices = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
@@ -69,6 +71,7 @@ class _PyTorchFile:
     """One file of `torch.save`."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = PickledFile(path)
         self.infos = {
             name: TensorInfo(tensor.shape, np.dtype(tensor.storage.dtype).name)
@@ -101,7 +104,6 @@ class TensorReader:
                 name = sorted(expected ^ file.infos.keys())[0]
                 raise InputError(f"{path} does not hold what the index says: see {brief(name)}.")
             self._files |= dict.fromkeys(file.infos, file)
-            self._origin = path
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -125,10 +127,11 @@ class TensorReader:
         Raises:
             InputError: Its numbers are damaged.
         """
+        file = self._files[name]
         try:
-            array = self._files[name].read(name)
+            array = file.read(name)
         except (ValueError, safetensors.SafetensorError) as error:
-            raise InputError(f"{self._origin} {first_line(error)}: {name}.") from error
+            raise InputError(f"{file.path} {first_line(error)}: {name}.") from error
         return array.astype("float32") if "float" in self.dtype(name) else array
 
     @functools.cached_property

@@ -79,6 +79,26 @@ def test_shards_are_read_through_their_index(tmp_path):
     assert "model-2.safetensors, which is missing" in _refusal(tmp_path)
 
 
+def test_a_damaged_shard_is_named_and_not_the_last_one(tmp_path):
+    damaged = bytearray((STORED / "zip.bin").read_bytes())
+    damaged[damaged.index(_EXPECTED["rest"].tobytes())] ^= 1  # Against its checksum.
+    other = (STORED / "legacy.bin").read_bytes()
+    for name in _EXPECTED:
+        old, new = (struct.pack("<cI", b"X", len(x)) + x.encode() for x in (name, "_" + name[1:]))
+        assert old in other
+        other = other.replace(old, new)
+    shards = {"model-1.bin": (bytes(damaged), ""), "model-2.bin": (other, "_")}
+    index = {"weight_map": {}}
+    for shard, (content, mark) in shards.items():
+        (tmp_path / shard).write_bytes(content)
+        index["weight_map"] |= {mark + name[len(mark) :]: shard for name in _EXPECTED}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    reader = TensorReader(tmp_path)
+    np.testing.assert_array_equal(reader.read("_est"), _EXPECTED["rest"])
+    with pytest.raises(InputError, match=r"model-1\.bin is damaged.*rest"):
+        reader.read("rest")
+
+
 @pytest.mark.parametrize("shard", ["../other.safetensors", "/etc/passwd", "model.pickle", 3])
 def test_an_index_names_files_of_its_own_folder_alone(shard, tmp_path):
     index = {"weight_map": {"a": shard}}
