@@ -16,7 +16,7 @@ def call_rematerialized(layer: keras.layers.Layer, *inputs: Any, **arguments: An
 
     Args:
         layer: A built layer with one output tensor.
-        *inputs: Float tensors.
+        *inputs: Float tensors; None for one that the layer is called without.
         **arguments: Other arguments of the call.
 
     Returns:
@@ -28,10 +28,12 @@ def call_rematerialized(layer: keras.layers.Layer, *inputs: Any, **arguments: An
     changed: list[Any] = []
 
     def run(*tensors: Any) -> tuple[Any, ...]:
-        values = list(zip(variables, tensors[len(inputs) :], strict=True))
+        rest = iter(tensors)
+        given = [None if each is None else next(rest) for each in inputs]
+        values = list(zip(variables, rest, strict=True))
         with keras.StatelessScope(values, collect_losses=True) as scope:
             before = [scope.get_current_value(variable) for variable in variables]
-            output = layer(*tensors[: len(inputs)], **arguments)
+            output = layer(*given, **arguments)
         changed[:] = [
             variable
             for variable, value in zip(variables, before, strict=True)
@@ -39,7 +41,9 @@ def call_rematerialized(layer: keras.layers.Layer, *inputs: Any, **arguments: An
         ]
         return output, *(scope.get_current_value(variable) for variable in changed), *scope.losses
 
-    output, *rest = keras.remat(run)(*inputs, *(ops.convert_to_tensor(v) for v in variables))
+    stored = [each for each in inputs if each is not None]  # TensorFlow takes no None.
+    stored += [ops.convert_to_tensor(variable) for variable in variables]
+    output, *rest = keras.remat(run)(*stored)
     for variable, state in zip(changed, rest[: len(changed)], strict=True):
         variable.assign(state)
     for loss in rest[len(changed) :]:

@@ -12,7 +12,12 @@ import pytest
 
 from ktransformer.layers import EncoderBlock, FeedForward
 from ktransformer.losses import SmoothedCrossEntropy
-from ktransformer.models import MaskedLanguageModel, Transformer, VisionTransformer
+from ktransformer.models import (
+    CausalLanguageModel,
+    MaskedLanguageModel,
+    Transformer,
+    VisionTransformer,
+)
 from tests.layers.layer_checks import array
 from tests.models.small_transformer import (
     DROPOUT_SIZES,
@@ -40,6 +45,7 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
     [
         (Transformer, DROPOUT_SIZES, INPUTS, TARGET, SmoothedCrossEntropy(0.1)),
         (MaskedLanguageModel, LANGUAGE_MODEL, MASKED, TARGET[:, :2], SmoothedCrossEntropy(0.1)),
+        (CausalLanguageModel, LANGUAGE_MODEL, TARGET, 0 * TARGET + 5, SmoothedCrossEntropy(0.1)),
         (VisionTransformer, VISION, IMAGES, np.array([0, 2]), LOGITS_LOSS),
     ],
 )
@@ -169,7 +175,9 @@ print(json.dumps({expression}))
 
 @pytest.mark.long
 def test_the_losses_are_the_same_on_jax():
-    plain, again = on_jax("[fitted(make(remat), INPUTS, TARGET, loss)[0] for remat in (False, True)]")
+    plain, again = on_jax(
+        "[fitted(make(remat), INPUTS, TARGET, loss)[0] for remat in (False, True)]"
+    )
     np.testing.assert_allclose(again, plain, rtol=1e-5)
     assert plain[-1] < plain[0]
 
