@@ -118,6 +118,14 @@ def test_its_weights_are_those_of_the_model_in_their_order():
     assert [id(w) for w in TrainingModel(model).weights] == [id(w) for w in model.weights]
 
 
+def test_float_ids_are_not_rounded_to_half_precision():
+    training_model = TrainingModel(make_model(vocabulary_size=600, dtype="mixed_bfloat16"))
+    ids = np.array([[257, 299, 511]])
+    ints = {"source": ids, "target": ids}
+    floats = {name: values.astype("float32") for name, values in ints.items()}
+    np.testing.assert_array_equal(array(training_model(floats)), array(training_model(ints)))
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains(dtype):
