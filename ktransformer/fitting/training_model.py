@@ -45,6 +45,7 @@ class TrainingModel(keras.Model):
     ) -> None:
         # Keras scales the loss if the policy is of float16.
         super().__init__(dtype=transformer.dtype_policy, **kwargs)
+        self.autocast = transformer.autocast  # A model of ids takes float ids unrounded.
         self.transformer = transformer
         self.label_smoothing = label_smoothing
         self.accuracy = keras.metrics.Mean("accuracy")

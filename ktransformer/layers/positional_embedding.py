@@ -33,7 +33,8 @@ class PositionalEmbedding(DescribedLayer):
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: Int tensor `[B, T]`; in reverse a float tensor `[B, T, D]`.
+        inputs: Int tensor `[B, T]`, or floats of the same values; in reverse a float tensor
+            `[B, T, D]`.
         training: Whether dropout is on.
         reverse: Whether to return `logits(inputs)`.
         position_ids: Int tensor `[B, T]`, the position of each id; None for 0, 1, ... in every
@@ -76,6 +77,7 @@ class PositionalEmbedding(DescribedLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.autocast = False  # Half precision would round float ids above 256 to other ids.
         check_sizes(vocabulary_size=vocabulary_size, d_model=d_model, max_length=max_length)
         check_dropouts(dropout=dropout)
         self.vocabulary_size = vocabulary_size
@@ -141,7 +143,7 @@ class PositionalEmbedding(DescribedLayer):
     ) -> Vectors:
         if reverse:
             check_axes("inputs", inputs, "[B, T, D]")
-            return self.logits(inputs)
+            return self.logits(ops.cast(inputs, self.compute_dtype))
         # A subclass whose `embed` has no position_ids works where none are given.
         options = {} if position_ids is None else {"position_ids": position_ids}
         return self.sum_dropout(self.embed(self.checked_ids(inputs), **options), training=training)

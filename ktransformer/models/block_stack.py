@@ -55,7 +55,7 @@ class BlockStack(SameShapeLayer):
 
         Args:
             block: One of `blocks`.
-            *inputs: Float tensors: the hidden states and, in a decoder, the memory.
+            *inputs: Float tensors: the hidden states and, in a decoder, the memory or None.
             training: Whether dropout is on.
             **masks: The masks, by the names that the block's `call` gives them.
 

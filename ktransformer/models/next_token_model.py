@@ -40,7 +40,11 @@ class NextTokenModel(TextModel):
         self.output_bias_weight: Any = None  # [V], from `build` on, with an `output_bias`.
 
     def make_output_projection(self) -> keras.layers.Layer:
-        """Creates the output projection of a model whose embeddings are not tied."""
+        """Creates the output projection of a model whose embeddings are not tied.
+
+        Override it for another layer `[..., D] -> [..., V]`. One that is not a `Projection` without
+        bias and activation trains on all logits, and cannot decode with `output_columns`.
+        """
         return Projection(
             self.vocabulary_size, use_bias=False, dtype=self.dtype_policy, name="output"
         )
@@ -85,10 +89,17 @@ class NextTokenModel(TextModel):
 
     def has_plain_logits(self) -> bool:
         """Tells whether the logits are `hidden_states` by `output_table`, and the bias."""
-        logits = getattr(type(self.output_embedding), "logits", None)
-        plain_table = not self.tie_embeddings or logits is PositionalEmbedding.logits
         own_methods = (type(self).call, type(self)._project)
-        return plain_table and own_methods == (NextTokenModel.call, NextTokenModel._project)
+        is_ours = own_methods == (NextTokenModel.call, NextTokenModel._project)
+        return is_ours and self._projects_plainly()
+
+    def _projects_plainly(self) -> bool:
+        """Tells whether `output_embedding` multiplies by its table or kernel and no more."""
+        layer = self.output_embedding
+        if self.tie_embeddings:
+            return getattr(type(layer), "logits", None) is PositionalEmbedding.logits
+        linear = keras.activations.linear
+        return type(layer) is Projection and not layer.use_bias and layer.activation is linear
 
     def _project(self, hidden: Vectors) -> Logits:
         if self.tie_embeddings:

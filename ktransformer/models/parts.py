@@ -18,7 +18,8 @@ def model_parts(model: keras.Model) -> dict[str, list[Any]]:
     `embeddings` are the tables of ids with their positions, or the projection of patches; `encoder`
     and `decoder` the stacks, `encoder.0` the first block; `self_attention`, `cross_attention` and
     `feed_forward` those sublayers of all blocks, without their norms; `output` all that follows the
-    stacks with weights of its own, such as an output projection that is not tied, or its bias.
+    stacks with weights of its own, such as an output projection that is not tied, and the weights
+    that the model holds outside of its layers, such as an output bias.
     """
     parts: dict[str, list[Any]] = {}
     stacks: list[keras.layers.Layer] = []
@@ -36,9 +37,9 @@ def model_parts(model: keras.Model) -> dict[str, list[Any]]:
     tables = (PositionalEmbedding, PatchEmbedding)
     parts["embeddings"] = [layer for layer in model.layers if isinstance(layer, tables)]
     others = [layer for layer in model.layers if layer not in (*stacks, *parts["embeddings"])]
-    parts["output"] = [layer for layer in others if layer.weights]
-    bias = getattr(model, "output_bias_weight", None)
-    parts["output"] += [] if bias is None else [bias]
+    inner = {id(weight) for layer in model.layers for weight in layer.weights}
+    direct = [weight for weight in model.weights if id(weight) not in inner]
+    parts["output"] = [*(layer for layer in others if layer.weights), *direct]
     return {name: layers for name, layers in parts.items() if layers}
 
 

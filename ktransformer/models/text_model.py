@@ -9,7 +9,7 @@ from ktransformer.models.block_model import BlockModel
 
 
 class TextModel(BlockModel):
-    """A `BlockModel` whose inputs are token ids.
+    """A `BlockModel` whose inputs are token ids, ints or floats of the same values.
 
     Args:
         vocabulary_size: V, the number of ids.
@@ -29,6 +29,7 @@ class TextModel(BlockModel):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        self.autocast = False  # Half precision would round float ids above 256 to other ids.
         self.vocabulary_size = to_size("vocabulary_size", vocabulary_size)
         self.max_length = to_size("max_length", max_length)
         self.pad_id = operator.index(pad_id)

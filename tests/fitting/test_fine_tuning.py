@@ -12,6 +12,7 @@ from ktransformer.errors import InputError
 from ktransformer.fitting import FromRun, Resume, compile_training_model, train
 from ktransformer.fitting.adapting import adapt
 from ktransformer.fitting.training_text import MixedText
+from ktransformer.models import MaskedLanguageModel
 from ktransformer.models.lora import LoraOptions, add_lora
 from ktransformer.models.parts import find_layers, freeze, model_parts
 from ktransformer.saving.adapter import load_adapter, save_adapter
@@ -97,6 +98,14 @@ def test_the_parts_of_a_model_have_names():
     biased = make_model(output_bias=True)
     freeze(biased, ["output"])
     assert len(biased.trainable_weights) == len(biased.weights) - 1
+
+
+def test_the_output_of_a_masked_language_model_is_its_whole_head():
+    model = MaskedLanguageModel(13, num_layers=1, d_model=8, num_heads=2, hidden_dim=16)
+    model.build()
+    freeze(model, ["output"])
+    body = [*model.embedding.weights, *model.encoder.weights]
+    assert {weight.path for weight in model.trainable_weights} == {weight.path for weight in body}
 
 
 @pytest.mark.parametrize(

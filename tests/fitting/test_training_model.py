@@ -5,6 +5,7 @@ import pytest
 from ktransformer.config import TrainingConfig
 from ktransformer.fitting import TrainingModel, compile_model, compile_training_model
 from ktransformer.layers import PositionalEmbedding
+from ktransformer.layers.projection import Projection
 from ktransformer.models import Transformer
 from tests.fitting.small_transformer import make_batch, make_model
 from tests.layers.layer_checks import array
@@ -102,6 +103,31 @@ def test_logits_of_its_own_are_what_a_subclass_trains_on(subclass):
     assert compile_training_model(make_model(), CONFIG) is not model
 
 
+class SoftCappedProjection(Projection):
+    def call(self, inputs, training=None):
+        return 30.0 * keras.ops.tanh(super().call(inputs, training=training) / 30.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (Projection, {"use_bias": True}),
+        (Projection, {"use_bias": False, "activation": "tanh"}),
+        (SoftCappedProjection, {"use_bias": False}),
+    ],
+    ids=["bias", "activation", "subclass"],
+)
+def test_an_output_projection_of_its_own_is_what_a_subclass_trains_on(kind, options):
+    class OwnProjection(Transformer):
+        def make_output_projection(self):
+            return kind(self.vocabulary_size, name="output", **options)
+
+    model = OwnProjection(**SIZES, tie_embeddings=False)
+    assert compile_training_model(model, CONFIG) is model
+    plain = make_model(tie_embeddings=False)
+    assert compile_training_model(plain, CONFIG) is not plain
+
+
 def test_losses_that_layers_add_count():
     model = make_model(dropout=0.0)
     losses = []
@@ -116,6 +142,14 @@ def test_losses_that_layers_add_count():
 def test_its_weights_are_those_of_the_model_in_their_order():
     model = make_model()
     assert [id(w) for w in TrainingModel(model).weights] == [id(w) for w in model.weights]
+
+
+def test_float_ids_are_not_rounded_to_half_precision():
+    training_model = TrainingModel(make_model(vocabulary_size=600, dtype="mixed_bfloat16"))
+    ids = np.array([[257, 299, 511]])
+    ints = {"source": ids, "target": ids}
+    floats = {name: values.astype("float32") for name, values in ints.items()}
+    np.testing.assert_array_equal(array(training_model(floats)), array(training_model(ints)))
 
 
 @pytest.mark.long

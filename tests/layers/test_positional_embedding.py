@@ -104,6 +104,27 @@ def test_logits_are_the_vectors_times_the_table(policy):
     np.testing.assert_allclose(array(logits), expected, atol=5 * TOLERANCE[policy])
 
 
+HALVES = pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+
+
+@HALVES
+def test_float_ids_are_not_rounded_to_half_precision(policy):
+    layer = built(PositionalEmbedding(5000, 4, max_length=8, dtype=policy))
+    ids = np.array([[257, 2049, 4097]])
+    symbol = keras.Input((None,))  # Floats, by Keras' default.
+    model = keras.Model(symbol, layer(symbol))
+    np.testing.assert_array_equal(array(model(ids)), array(layer(ids)))
+
+
+@HALVES
+def test_vectors_in_reverse_are_projected_in_half_precision(policy):
+    layer, vectors = make(dtype=policy), normal(2, 3, 4)
+    logits = layer(vectors, reverse=True)
+    assert keras.backend.standardize_dtype(logits.dtype) == layer.compute_dtype
+    expected = layer.logits(keras.ops.cast(vectors, layer.compute_dtype))
+    np.testing.assert_array_equal(array(logits), array(expected))
+
+
 def test_the_mask_marks_all_but_padding():
     np.testing.assert_array_equal(
         make().compute_mask(IDS), [[True, True, True, False], [True, True, False, False]]

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from ktransformer.models import Transformer
+from ktransformer.models.parts import freeze
 from tests.layers.layer_checks import array, randomize
 
 VOCABULARY_SIZE = 13
@@ -50,3 +51,19 @@ def fitted(make, inputs, labels, loss):
     model.compile(keras.optimizers.SGD(0.1), loss)
     losses = model.fit(inputs, labels, batch_size=2, epochs=4, verbose=0).history["loss"]
     return losses, model.get_weights()
+
+
+def moves_of_a_frozen_model(loss, **options):
+    """Trains with frozen self-attention: the largest move of a frozen and of a trained weight."""
+    keras.utils.set_random_seed(0)
+    model = Transformer(**{**DROPOUT_SIZES, **options})
+    model.build()
+    freeze(model, ["self_attention"])
+    before = model.get_weights()
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    model.fit(INPUTS, TARGET, verbose=0)
+    moves = {True: 0.0, False: 0.0}
+    for weight, value in zip(model.weights, before, strict=True):
+        move = np.abs(array(weight) - value).max()
+        moves[weight.trainable] = max(moves[weight.trainable], float(move))
+    return moves[False], moves[True]

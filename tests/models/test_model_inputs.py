@@ -4,7 +4,15 @@ import keras
 import numpy as np
 import pytest
 
-from ktransformer.models import MaskedLanguageModel, Transformer, VisionTransformer
+from ktransformer.models import (
+    CausalLanguageModel,
+    MaskedLanguageModel,
+    SequenceClassifier,
+    TextEncoder,
+    Transformer,
+    VisionTransformer,
+)
+from tests.layers.layer_checks import array
 
 SIZES = {"num_layers": 1, "d_model": 8, "num_heads": 2, "hidden_dim": 16}
 IDS = np.ones((2, 5), "int32")
@@ -82,6 +90,25 @@ def test_other_than_a_batch_of_images_is_refused(inputs, got):
 def test_a_position_outside_the_text_is_refused(wrong):
     with pytest.raises(ValueError, match=rf"positions .*\[0, 5\).*{wrong}"):
         make(MaskedLanguageModel)({"ids": IDS, "positions": np.array([[1, wrong]])})
+
+
+LONG_IDS = np.arange(297, 597)[None]  # bfloat16 rounds most of them.
+
+
+@pytest.mark.parametrize(
+    ("model_class", "inputs", "options"),
+    [
+        (Transformer, {"source": LONG_IDS, "target": LONG_IDS}, {}),
+        (CausalLanguageModel, LONG_IDS, {}),
+        (TextEncoder, {"ids": LONG_IDS}, {}),
+        (MaskedLanguageModel, {"ids": LONG_IDS, "positions": np.array([[257, 299]])}, {}),
+        (SequenceClassifier, {"ids": LONG_IDS}, {"num_classes": 3}),
+    ],
+)
+def test_float_ids_are_not_rounded_to_half_precision(model_class, inputs, options):
+    model = model_class(600, max_length=300, dtype="mixed_bfloat16", **options, **SIZES)
+    floats = keras.tree.map_structure(lambda ids: ids.astype("float32"), inputs)
+    np.testing.assert_array_equal(array(model(floats)), array(model(inputs)))
 
 
 @keras.saving.register_keras_serializable("tests")

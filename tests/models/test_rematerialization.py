@@ -12,8 +12,21 @@ import pytest
 
 from ktransformer.layers import EncoderBlock, FeedForward
 from ktransformer.losses import SmoothedCrossEntropy
-from ktransformer.models import MaskedLanguageModel, Transformer, VisionTransformer
-from tests.models.small_transformer import DROPOUT_SIZES, INPUTS, SIZES, TARGET, fitted
+from ktransformer.models import (
+    CausalLanguageModel,
+    MaskedLanguageModel,
+    Transformer,
+    VisionTransformer,
+)
+from tests.layers.layer_checks import array
+from tests.models.small_transformer import (
+    DROPOUT_SIZES,
+    INPUTS,
+    SIZES,
+    TARGET,
+    fitted,
+    moves_of_a_frozen_model,
+)
 
 LANGUAGE_MODEL = {k: v for k, v in DROPOUT_SIZES.items() if k != "num_decoder_layers"}
 VISION = {k: v for k, v in LANGUAGE_MODEL.items() if k not in ("vocabulary_size", "max_length")} | {
@@ -32,6 +45,7 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
     [
         (Transformer, DROPOUT_SIZES, INPUTS, TARGET, SmoothedCrossEntropy(0.1)),
         (MaskedLanguageModel, LANGUAGE_MODEL, MASKED, TARGET[:, :2], SmoothedCrossEntropy(0.1)),
+        (CausalLanguageModel, LANGUAGE_MODEL, TARGET, 0 * TARGET + 5, SmoothedCrossEntropy(0.1)),
         (VisionTransformer, VISION, IMAGES, np.array([0, 2]), LOGITS_LOSS),
     ],
 )
@@ -69,7 +83,7 @@ class PenalisedTransformer(Transformer):
 
 def test_losses_that_layers_add_are_kept():
     model = PenalisedTransformer(**DROPOUT_SIZES, remat=True)
-    model(INPUTS)
+    model(INPUTS, training=True)  # It rematerializes in training alone.
     assert len(model.losses) == model.num_layers
     assert all(loss > 0 for loss in model.losses)
 
@@ -85,6 +99,50 @@ def test_losses_that_layers_add_are_trained_on():
     assert plain[0] > fit(Transformer, remat=True)[0] + 1e-4
 
 
+class Averaging(FeedForward):
+    """Norms its inner layer by batches, with moving averages in weights that are not trained."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.batch_norm = keras.layers.BatchNormalization(dtype=self.dtype_policy)
+        self.batch_norm.build((None, self.hidden_dim))
+
+    def compute_hidden(self, inputs):
+        return self.batch_norm(super().compute_hidden(inputs))
+
+
+class AveragingBlock(EncoderBlock):
+    def make_feed_forward(self):
+        return Averaging(self.hidden_dim, dtype=self.dtype_policy, name="feed_forward")
+
+
+class AveragingTransformer(Transformer):
+    def make_encoder_block(self):
+        return AveragingBlock(**self.block_arguments())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_moving_averages_move_as_without_it(dtype):
+    def averages(remat):
+        keras.utils.set_random_seed(0)
+        model = AveragingTransformer(**DROPOUT_SIZES, remat=remat, dtype=dtype)
+        model(INPUTS, training=True)
+        return [array(weight) for weight in model.non_trainable_weights]
+
+    plain, again = averages(False), averages(True)
+    assert len(plain) == 2 * SIZES["num_layers"]
+    for expected, found in zip(plain, again, strict=True):
+        assert not np.isin(expected, (0, 1)).all()  # The values they start from.
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_frozen_weights_keep_their_values_exactly_in_half_precision():
+    frozen, trained = moves_of_a_frozen_model(
+        SmoothedCrossEntropy(0.1), remat=True, dtype="mixed_bfloat16"
+    )
+    assert frozen == 0 < trained
+
+
 def test_a_saved_model_remembers_it(tmp_path):
     model = Transformer(**SIZES, remat=True)
     model.build()
@@ -93,28 +151,38 @@ def test_a_saved_model_remembers_it(tmp_path):
     assert (loaded.remat, loaded.encoder.remat, loaded.decoder.remat) == (True, True, True)
 
 
-_ON_JAX = """
-import json, sys
+def on_jax(expression):
+    """Evaluates an expression on JAX; returns its value by way of JSON."""
+    script = f"""
+import json
 import keras
-from tests.models.small_transformer import DROPOUT_SIZES, INPUTS, TARGET, fitted
+from tests.models.small_transformer import *
 from ktransformer.losses import SmoothedCrossEntropy
-from ktransformer.models import Transformer
 assert keras.backend.backend() == "jax"
 loss = SmoothedCrossEntropy(0.1)
 make = lambda remat: lambda: Transformer(**DROPOUT_SIZES, remat=remat)
-print(json.dumps([fitted(make(remat), INPUTS, TARGET, loss)[0] for remat in (False, True)]))
+print(json.dumps({expression}))
 """
-
-
-@pytest.mark.long
-def test_the_losses_are_the_same_on_jax():
     output = subprocess.run(
-        [sys.executable, "-c", _ON_JAX],
+        [sys.executable, "-c", script],
         env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
         check=True,
         stdout=subprocess.PIPE,
         text=True,
     ).stdout
-    plain, again = json.loads(output.splitlines()[-1])
+    return json.loads(output.splitlines()[-1])
+
+
+@pytest.mark.long
+def test_the_losses_are_the_same_on_jax():
+    plain, again = on_jax(
+        "[fitted(make(remat), INPUTS, TARGET, loss)[0] for remat in (False, True)]"
+    )
     np.testing.assert_allclose(again, plain, rtol=1e-5)
     assert plain[-1] < plain[0]
+
+
+@pytest.mark.long
+def test_frozen_weights_keep_their_values_exactly_in_half_precision_on_jax():
+    frozen, trained = on_jax("moves_of_a_frozen_model(loss, remat=True, dtype='mixed_bfloat16')")
+    assert frozen == 0 < trained
