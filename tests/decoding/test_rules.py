@@ -57,6 +57,15 @@ class NoNeighbours(Rule):
 
 
 @dataclasses.dataclass(frozen=True)
+class SuppressedAtFirst(SuppressedIds):
+    """Never chooses some ids among the first two tokens."""
+
+    def apply(self, logits, context, state):
+        changed, state = super().apply(logits, context, state)
+        return tf.where(context.index < 2, changed, logits), state
+
+
+@dataclasses.dataclass(frozen=True)
 class LengthReward(Rule):
     """A user's own rule that ranks: each token is worth something (He et al. 2016)."""
 
@@ -109,6 +118,10 @@ def no_neighbours(logits, ids):
 # Rules, and what they do to the logits of a token after a list of ids.
 CASES = {
     "suppressed": ([SuppressedIds([4])], [suppressed]),
+    "suppressed_at_first": (
+        [SuppressedAtFirst([4])],
+        [lambda x, ids: suppressed(x, ids) if len(ids) < 2 else x],
+    ),
     "minimum": ([MinimumLength(4)], [minimum_length]),
     "unigrams": ([NoRepeatedNgrams(1)], [lambda x, ids: no_repeated(x, ids, size=1)]),
     "bigrams": ([NoRepeatedNgrams(2)], [lambda x, ids: no_repeated(x, ids, size=2)]),
