@@ -128,6 +128,11 @@ CASES = {
     "trigrams": ([NoRepeatedNgrams(3)], [lambda x, ids: no_repeated(x, ids, size=3)]),
     "repetition": ([RepetitionPenalty(1.7)], [repetition]),
     "temperature": ([Temperature(0.6)], [temperature]),
+    "temperature_first": (
+        [Temperature(0.6), RepetitionPenalty(1.7)],
+        [temperature, repetition],
+    ),
+    "temperature_of_one": ([Temperature(1), RepetitionPenalty(1.7)], [repetition]),
     "top_k": ([TopK(2)], [top_k]),
     "top_p": ([TopP(0.7)], [top_p]),
     "min_p": ([MinP(0.5)], [lambda x, ids: min_p(x, ids, p=0.5)]),
