@@ -150,9 +150,30 @@ class _Block(ConfiguredLayer, SameShapeLayer):
 
     def _self_attention_weights(self, inputs: Vectors, mask: Mask | None) -> Scores:
         """Returns the self-attention weights `[B, H, T, T]` of a block that begins with it."""
-        return self.self_attention.attention_weights(
-            self.before_sublayer(self.self_attention_norm, inputs), mask=mask
-        )
+
+        def weigh(hidden: Vectors) -> Scores:
+            return self.self_attention.attention_weights(hidden, mask=mask)
+
+        return self._weights_in_residual("self_attention", weigh, inputs)
+
+    def _weights_in_residual(
+        self, name: str, weigh: Callable[[Vectors], Scores], inputs: Vectors
+    ) -> Scores:
+        """Returns the weights of an attention for the inputs that `residual` hands to it.
+
+        Args:
+            name: The sublayer, as for `residual`.
+            weigh: Computes the weights from what the sublayer is given.
+            inputs: Float tensor `[B, T, D]`, the inputs of the residual connection.
+        """
+        found: list[Scores] = []
+
+        def attend(hidden: Vectors) -> Vectors:
+            found.append(weigh(hidden))
+            return hidden  # Any output: the weights do not depend on it.
+
+        self.residual(name, attend, inputs)
+        return found[-1]
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -371,6 +392,8 @@ class DecoderBlock(_Block):
         """
         check_weights(self, "cross_attention_weights")
         hidden = self._attend_to_self(inputs, inputs_mask, training=False)
-        return self.cross_attention.attention_weights(
-            self.before_sublayer(self.cross_attention_norm, hidden), memory, memory_mask
-        )
+
+        def weigh(hidden: Vectors) -> Scores:
+            return self.cross_attention.attention_weights(hidden, memory, memory_mask)
+
+        return self._weights_in_residual("cross_attention", weigh, hidden)

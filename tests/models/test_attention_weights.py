@@ -173,3 +173,19 @@ def test_a_call_of_ones_own_needs_the_weights_of_ones_own(
                 getattr(layer, method)(*inputs)
         else:
             getattr(layer, method)(*inputs)
+
+
+class Halved(DecoderBlock):
+    """Hands half of its inputs to every sublayer."""
+
+    def residual(self, name, sublayer, inputs, training=False):
+        return super().residual(name, sublayer, 0.5 * inputs, training)
+
+
+def test_another_residual_connection_has_the_weights_of_what_it_hands_on():
+    block = built(Halved(2, 16), *TWO)
+    attentions = [block.self_attention, block.cross_attention]
+    used = used_weights(attentions, lambda: block(VECTORS, MEMORY))
+    found = [block.attention_weights(VECTORS), block.cross_attention_weights(VECTORS, MEMORY)]
+    for weights, expected in zip(found, used, strict=True):
+        np.testing.assert_allclose(array(weights), expected, atol=1e-6)
