@@ -59,14 +59,16 @@ class RuleSet:
             if not isinstance(rule, Rule):
                 raise InputError(f"rules must be Rule objects; got {rule!r}.")
         suppressed = [SuppressedIds(special.suppressed)]
-        suppressed += [rule for rule in rules if isinstance(rule, SuppressedIds)]
+        suppressed += [  # A subclass with an `apply` of its own may allow its ids at times.
+            rule
+            for rule in rules
+            if isinstance(rule, SuppressedIds) and type(rule).apply is SuppressedIds.apply
+        ]
         ids = tuple(dict.fromkeys(i for rule in suppressed for i in rule.ids))
         self.special = special._replace(suppressed=ids)
         self._suppressed = SuppressedIds(ids)
         self._changing = [
-            rule
-            for rule in rules
-            if type(rule).apply is not Rule.apply and not isinstance(rule, SuppressedIds)
+            rule for rule in rules if type(rule).apply not in (Rule.apply, SuppressedIds.apply)
         ]
         penalties = [rule for rule in rules if isinstance(rule, LengthPenalty)]
         self.length_penalty = penalties[0] if penalties else LengthPenalty()

@@ -27,10 +27,10 @@ class MultiHeadAttention(ProjectingLayer):
     attention. Keys and values are never repeated in memory.
 
     With the class attribute `fused_attention` set to True, on JAX, `call` uses the backend's fused
-    attention (flash attention on a GPU, in half precision) where it computes the same: neither
-    `compute_scores` nor `compute_weights` is overridden, no dropout of weights is on, the positions
-    add no bias to the scores, and under a mask T and S are even (cuDNN trains no others). It is off
-    by default because it has not been measured on a GPU yet.
+    attention (flash attention on a GPU, in half precision) where it computes the same: none of
+    `compute_scores`, `compute_weights` and `span_weights` is overridden, no dropout of weights is
+    on, the positions add no bias to the scores, and under a mask T and S are even (cuDNN trains no
+    others). It is off by default because it has not been measured on a GPU yet.
 
     Reference: Vaswani et al. 2017, section 3.2; Shazeer 2019 (multi-query); Ainslie et al. 2023
         (grouped-query).
@@ -210,6 +210,7 @@ class MultiHeadAttention(ProjectingLayer):
         return (
             type(self).compute_scores is whole.compute_scores
             and type(self).compute_weights is whole.compute_weights
+            and type(self).span_weights is whole.span_weights
             and (not self.dropout or training is False)
             and span.penalty is None
             and (span.mask is None or not (query.shape[2] % 2 or span.key.shape[2] % 2))

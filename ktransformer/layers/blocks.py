@@ -10,7 +10,7 @@ from ktransformer.layers.cache import Cache, KeyValues, StepContext
 from ktransformer.layers.checks import check_made
 from ktransformer.layers.cross_attention import MultiHeadCrossAttention
 from ktransformer.layers.output_shapes import SameShapeLayer
-from ktransformer.layers.overrides import check_overrides
+from ktransformer.layers.overrides import check_overrides, check_weights
 from ktransformer.layers.self_attention import MultiHeadSelfAttention
 from ktransformer.layers.tensors import Mask, Scores, Shape, Vectors
 
@@ -148,11 +148,32 @@ class _Block(ConfiguredLayer, SameShapeLayer):
 
         return self.residual("feed_forward", feed, inputs, training)
 
-    def attention_weights(self, inputs: Vectors, mask: Mask | None = None) -> Scores:
-        """Returns the self-attention weights `[B, H, T, T]` for the block's inputs."""
-        return self.self_attention.attention_weights(
-            self.before_sublayer(self.self_attention_norm, inputs), mask=mask
-        )
+    def _self_attention_weights(self, inputs: Vectors, mask: Mask | None) -> Scores:
+        """Returns the self-attention weights `[B, H, T, T]` of a block that begins with it."""
+
+        def weigh(hidden: Vectors) -> Scores:
+            return self.self_attention.attention_weights(hidden, mask=mask)
+
+        return self._weights_in_residual("self_attention", weigh, inputs)
+
+    def _weights_in_residual(
+        self, name: str, weigh: Callable[[Vectors], Scores], inputs: Vectors
+    ) -> Scores:
+        """Returns the weights of an attention for the inputs that `residual` hands to it.
+
+        Args:
+            name: The sublayer, as for `residual`.
+            weigh: Computes the weights from what the sublayer is given.
+            inputs: Float tensor `[B, T, D]`, the inputs of the residual connection.
+        """
+        found: list[Scores] = []
+
+        def attend(hidden: Vectors) -> Vectors:
+            found.append(weigh(hidden))
+            return hidden  # Any output: the weights do not depend on it.
+
+        self.residual(name, attend, inputs)
+        return found[-1]
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -199,6 +220,15 @@ class EncoderBlock(_Block):
         self, inputs: Vectors, mask: Mask | None = None, training: bool | None = None
     ) -> Vectors:
         return self._feed(self._attend_to_self(inputs, mask, training), training)
+
+    def attention_weights(self, inputs: Vectors, mask: Mask | None = None) -> Scores:
+        """Returns the self-attention weights `[B, H, T, T]` for the block's inputs.
+
+        Raises:
+            NotImplementedError: A subclass overrides `call` and not this.
+        """
+        check_weights(self, "attention_weights")
+        return self._self_attention_weights(inputs, mask)
 
 
 @keras.saving.register_keras_serializable(package="ktransformer")
@@ -339,6 +369,15 @@ class DecoderBlock(_Block):
             )
         return memory is not None
 
+    def attention_weights(self, inputs: Vectors, mask: Mask | None = None) -> Scores:
+        """Returns the self-attention weights `[B, H, T, T]` for the block's inputs.
+
+        Raises:
+            NotImplementedError: A subclass overrides `call` and not this.
+        """
+        check_weights(self, "attention_weights")
+        return self._self_attention_weights(inputs, mask)
+
     def cross_attention_weights(
         self,
         inputs: Vectors,
@@ -346,8 +385,15 @@ class DecoderBlock(_Block):
         inputs_mask: Mask | None = None,
         memory_mask: Mask | None = None,
     ) -> Any:
-        """Returns the cross-attention weights `[B, H, T, S]` for the block's inputs."""
+        """Returns the cross-attention weights `[B, H, T, S]` for the block's inputs.
+
+        Raises:
+            NotImplementedError: A subclass overrides `call` and not this.
+        """
+        check_weights(self, "cross_attention_weights")
         hidden = self._attend_to_self(inputs, inputs_mask, training=False)
-        return self.cross_attention.attention_weights(
-            self.before_sublayer(self.cross_attention_norm, hidden), memory, memory_mask
-        )
+
+        def weigh(hidden: Vectors) -> Scores:
+            return self.cross_attention.attention_weights(hidden, memory, memory_mask)
+
+        return self._weights_in_residual("cross_attention", weigh, hidden)

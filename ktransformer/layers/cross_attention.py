@@ -10,7 +10,7 @@ from ktransformer.layers.cache import KeyValues, Positions, StepContext
 from ktransformer.layers.checks import check_axes, check_mask
 from ktransformer.layers.key_span import KeySpan
 from ktransformer.layers.masks import attention_mask
-from ktransformer.layers.overrides import check_overrides
+from ktransformer.layers.overrides import check_overrides, check_weights
 from ktransformer.layers.tensors import Heads, Mask, Scores, Shape, Vectors
 
 
@@ -109,7 +109,12 @@ class MultiHeadCrossAttention(MultiHeadAttention):
     def attention_weights(
         self, inputs: Vectors, memory: Vectors, memory_mask: Mask | None = None
     ) -> Scores:
-        """Returns the weights `[B, H, T, S]` that `call` uses, without dropout."""
+        """Returns the weights `[B, H, T, S]` that `call` uses, without dropout.
+
+        Raises:
+            NotImplementedError: A subclass overrides `call` and not this.
+        """
+        check_weights(self, "attention_weights")
         span = self._project_span(inputs, memory, memory_mask)
         return self.span_weights(self.project_query(inputs), [span])
 

@@ -1,5 +1,6 @@
-"""Detects subclasses whose cached decoding would differ from their training."""
+"""Detects subclasses that override a method and not another one that must agree with it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -19,13 +20,43 @@ def check_overrides(layer: Any) -> None:
             the counterpart.
     """
     for method, counterparts in getattr(layer, "cached_counterparts", {}).items():
-        for owner in type(layer).__mro__:
-            if any(name in vars(owner) for name in counterparts):
-                break
-            if method in vars(owner):
-                names = " or ".join(counterparts)
-                raise NotImplementedError(
-                    f"{owner.__name__} overrides {method}, which cached decoding does not call, "
-                    f"and must override {names}, too (with super().{counterparts[0]} alone where "
-                    f"{method} changes nothing that decoding sees)."
-                )
+        owner = _find_one_sided(layer, method, counterparts)
+        if owner is not None:
+            names = " or ".join(counterparts)
+            raise NotImplementedError(
+                f"{owner.__name__} overrides {method}, which cached decoding does not call, "
+                f"and must override {names}, too (with super().{counterparts[0]} alone where "
+                f"{method} changes nothing that decoding sees)."
+            )
+
+
+def check_weights(layer: Any, method: str) -> None:
+    """Raises if a subclass overrides `call` without the method that returns its attention weights.
+
+    Such a method computes what `call` of its class does, and does not call it. A subclass that
+    overrides `call` must override it, in the same class or a more derived one.
+
+    Args:
+        layer: A layer whose class defines `call` and the method.
+        method: The name of the method.
+
+    Raises:
+        NotImplementedError: The method is missing; the message names it and the class.
+    """
+    owner = _find_one_sided(layer, "call", (method,))
+    if owner is not None:
+        raise NotImplementedError(
+            f"{owner.__name__} overrides call, which {method} does not call, and must override "
+            f"{method}, too (with super().{method} alone where call leaves the weights as they "
+            "are)."
+        )
+
+
+def _find_one_sided(layer: Any, method: str, counterparts: Sequence[str]) -> type | None:
+    """Returns the most derived class that overrides the method and no counterpart after it."""
+    for owner in type(layer).__mro__:
+        if any(name in vars(owner) for name in counterparts):
+            return None
+        if method in vars(owner):
+            return owner
+    return None

@@ -10,7 +10,7 @@ from ktransformer.layers.cache import Cache, KeyValues, Positions, StepContext
 from ktransformer.layers.checks import check_mask
 from ktransformer.layers.key_span import KeySpan
 from ktransformer.layers.masks import attention_mask
-from ktransformer.layers.overrides import check_overrides
+from ktransformer.layers.overrides import check_overrides, check_weights
 from ktransformer.layers.positions import get as get_positions
 from ktransformer.layers.positions import serialize as serialize_positions
 from ktransformer.layers.tensors import Heads, Mask, Scores, Shape, Size, Vectors
@@ -121,7 +121,12 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         return self.merge(self.attend(query, [span], training))
 
     def attention_weights(self, inputs: Vectors, mask: Mask | None = None) -> Scores:
-        """Returns the weights `[B, H, T, T]` that `call` uses, without dropout."""
+        """Returns the weights `[B, H, T, T]` that `call` uses, without dropout.
+
+        Raises:
+            NotImplementedError: A subclass overrides `call` and not this.
+        """
+        check_weights(self, "attention_weights")
         query, span = self._project_whole(inputs, mask)
         return self.span_weights(query, [span])
 

@@ -7,6 +7,7 @@ from keras import ops
 
 from ktransformer.layers import DecoderState
 from ktransformer.layers.checks import check_inputs
+from ktransformer.layers.positions import get as get_positions
 from ktransformer.layers.tensors import Ids, Mask, Shape, Size, Vectors
 from ktransformer.models.next_token_model import NextTokenModel
 
@@ -36,9 +37,10 @@ class CausalLanguageModel(NextTokenModel):
         max_length: The longest text, in tokens, the start token included.
         pad_id: The id of padding.
         segment_start_id: The id that begins each text of a row that packs several: no text attends
-            to another, and positions count from it. None where every row is one text, and for
-            GPT-2's way: a text of a packed row attends to those before it, and positions count
-            from the start of the row.
+            to another, and positions count from it; what the attention asks of `positions` must
+            depend on distances alone (see `PositionEncoding`). None where every row is one text,
+            and for GPT-2's way: a text of a packed row attends to those before it, and positions
+            count from the start of the row.
         **options: Fields of `BlockConfig`, by default 12 heads, a `hidden_dim` of 3072, a `dropout`
             of 0.1, GELU, `norm_first` and `"learned"` positions; `remat` of `BlockModel`;
             arguments of `keras.Model`. `dropout` is applied to the embedding as well.
@@ -51,8 +53,8 @@ class CausalLanguageModel(NextTokenModel):
         Logits `[B, T, V]`: at position t for the token t + 1.
 
     Raises:
-        ValueError: See `BlockModel` and `PositionalEmbedding`; or the inputs have another number
-            of axes.
+        ValueError: See `BlockModel` and `PositionalEmbedding`; or there is a `segment_start_id`
+            and `positions` is not `relative`, or the inputs have another number of axes.
         TypeError: An argument is unknown.
 
     Masking: starts in the embedding, at every id that is not `pad_id`; the logits carry the mask
@@ -104,6 +106,13 @@ class CausalLanguageModel(NextTokenModel):
             **options,
         )
         self.segment_start_id = segment_start_id
+        positions = get_positions(self.positions)
+        if segment_start_id is not None and not positions.is_shift_invariant():
+            raise ValueError(
+                "A segment_start_id needs positions whose transform and bias depend on distances "
+                "alone, because they are told the positions in the row; their class says so with "
+                f"relative = True; got positions={positions!r}."
+            )
         self._make_layers()
 
     def _make_layers(self) -> None:

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from ktransformer.layers import DecoderState, KeyValues, MaskPenalty, StepContext
-from ktransformer.layers.overrides import check_overrides
+from ktransformer.layers.overrides import check_overrides, check_weights
 from ktransformer.layers.tensors import Mask, Scores, Shape, Size, Vectors
 from ktransformer.models.block_stack import BlockStack
 
@@ -102,7 +102,12 @@ class Decoder(BlockStack):
 
         Returns:
             Float tensors `[B, T, D]` and `[B, H, T, S]`.
+
+        Raises:
+            NotImplementedError: A subclass, here or among the blocks, overrides `call` and not the
+                method that returns its weights.
         """
+        check_weights(self, "call_with_attention")
         masks = {"inputs_mask": inputs_mask, "memory_mask": memory_mask}
         hidden, weights = inputs, None
         for block in self.blocks:
@@ -110,6 +115,30 @@ class Decoder(BlockStack):
                 weights = block.cross_attention_weights(hidden, memory, **masks)
             hidden = self.call_block(block, hidden, memory, **masks, training=training)
         return self.finish(hidden), weights
+
+    def cross_attention_weights(
+        self,
+        inputs: Vectors,
+        memory: Vectors,
+        *,
+        inputs_mask: Mask | None = None,
+        memory_mask: Mask | None = None,
+    ) -> list[Any]:
+        """Returns each block's cross-attention weights `[B, H, T, S]`, first block first.
+
+        Takes what `call` takes, with a memory.
+
+        Raises:
+            NotImplementedError: A subclass, here or among the blocks, overrides `call` and not the
+                method that returns its weights.
+        """
+        check_weights(self, "cross_attention_weights")
+        masks = {"inputs_mask": inputs_mask, "memory_mask": memory_mask}
+        hidden, weights = inputs, []
+        for block in self.blocks:
+            weights.append(block.cross_attention_weights(hidden, memory, **masks))
+            hidden = self.call_block(block, hidden, memory, **masks, training=False)
+        return weights
 
     def empty_state(
         self, rows: Size, length: Size, *, beam_size: int = 1, chunked: bool = False

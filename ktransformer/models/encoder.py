@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from ktransformer.layers.overrides import check_weights
 from ktransformer.layers.tensors import Mask, Shape, Vectors
 from ktransformer.models.block_stack import BlockStack
 
@@ -60,9 +61,14 @@ class Encoder(BlockStack):
         """Returns each block's attention weights `[B, H, S, S]`, first block first.
 
         Takes what `call` takes; the blocks must be `EncoderBlock`s or have the same method.
+
+        Raises:
+            NotImplementedError: A subclass, here or among the blocks, overrides `call` and not the
+                method that returns its weights.
         """
+        check_weights(self, "attention_weights")
         hidden, weights = inputs, []
         for block in self.blocks:
             weights.append(block.attention_weights(hidden, mask=mask))
-            hidden = block(hidden, mask=mask, training=False)
+            hidden = self.call_block(block, hidden, mask=mask, training=False)
         return weights

@@ -174,6 +174,9 @@ class Transformer(NextTokenModel, EncoderModel):
             Float tensors `[B, T, D]` and `[B, H, T, S]`. Where a subclass overrides
             `hidden_states` or the decoder's `call`, the weights are those of
             `cross_attention_weights`, of another pass.
+
+        Raises:
+            NotImplementedError: See `cross_attention_weights`.
         """
         ours = type(self).hidden_states is Transformer.hidden_states
         if not ours or type(self.decoder).call is not Decoder.call:
@@ -250,16 +253,14 @@ class Transformer(NextTokenModel, EncoderModel):
         return self._decode(ids, index, state, columns, memories, penalty)
 
     def cross_attention_weights(self, inputs: dict[str, Ids]) -> list[Any]:
-        """Returns each decoder block's cross-attention weights `[B, H, T, S]`."""
-        memory = self.encode(inputs["source"], training=False)
-        memory_mask = self.source_embedding.compute_mask(inputs["source"])
-        mask = self.target_embedding.compute_mask(inputs["target"])
-        hidden, weights = self.target_embedding(inputs["target"], training=False), []
-        for block in self.decoder.blocks:
-            weights.append(block.cross_attention_weights(hidden, memory, mask, memory_mask))
-            hidden = block(
-                hidden, memory, inputs_mask=mask, memory_mask=memory_mask, training=False
-            )
+        """Returns each decoder block's cross-attention weights `[B, H, T, S]`.
+
+        Raises:
+            NotImplementedError: A subclass, of the decoder or in it, overrides `call` and not the
+                method that returns its weights.
+        """
+        embedded, memory, masks = self._decoder_inputs(inputs, training=False)
+        weights: list[Any] = self.decoder.cross_attention_weights(embedded, memory, **masks)
         return weights
 
     def get_config(self) -> dict[str, Any]:

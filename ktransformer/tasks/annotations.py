@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from ktransformer.config import DecodingConfig
 from ktransformer.config.alignment_heads import AlignmentHeads
+from ktransformer.errors import InputError
 from ktransformer.losses import alignment_weights, smoothed_cross_entropy
 from ktransformer.models import Transformer
 from ktransformer.tasks.written_texts import start_labels
@@ -46,11 +47,18 @@ def annotate(translator: "Translator", source: tf.Tensor, target: tf.Tensor) -> 
         `weights`, float32 `[B, T, S]`, the attention of the `alignment_heads` (see
         `losses.alignment_weights`); `alignment`, int32 `[B, T]`, the source token of the greatest
         weight. Padding has empty pieces and zeros.
+
+    Raises:
+        InputError: A subclass of the model overrides `call` and not the method that returns its
+            attention weights.
     """
     model, special = translator.model, translator.target_tokenizer.special_ids
     heads = alignment_heads(model, translator.decoding)
     inputs = {"source": source, "target": start_labels(target, special.start)}
-    logits, attention = model.logits_and_attention(inputs, heads.layer)
+    try:
+        logits, attention = model.logits_and_attention(inputs, heads.layer)
+    except NotImplementedError as error:
+        raise InputError(str(error)) from error
     real = tf.cast(target != special.pad, tf.float32)  # [B, T]
     weights = alignment_weights(attention, heads.heads, shifted=heads.shifted)
     weights *= tf.expand_dims(real, 2)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from ktransformer.decoding import (
     RequiredPhrases,
     StepFunctionModel,
+    Temperature,
     beam_search,
     greedy_search,
     sample,
@@ -25,18 +26,19 @@ def require(*sentences, bonus=4.0, continues=()):
     return RequiredPhrases(ids, lengths, tf.constant([i in continues for i in range(WIDE)]), bonus)
 
 
-def search(rule, *, seed=1, limit=12, beam_size=1, change=lambda table: None):
-    """The ids that each of the rule's sentences gets."""
+def search(rule, *, before=(), seed=1, limit=12, beam_size=1, change=lambda table: None):
+    """The ids that each of the rule's sentences gets; the rules `before` act before it."""
     rows = rule.ids.shape[0]
     model = ToyModel(seed, sentences=rows, positions=limit, vocabulary_size=WIDE, scale=1.0)
     model.table[..., END] += np.linspace(-2, 3, limit)[:, None, None]
     change(model.table)
     limits = tf.fill([rows], limit)
     steps = StepFunctionModel(model.step, model.state(range(rows), beam_size))
+    rules = [*before, rule]
     if beam_size == 1:
-        found = greedy_search(steps, limits, SPECIAL, rules=[rule])
+        found = greedy_search(steps, limits, SPECIAL, rules=rules)
     else:
-        found = beam_search(steps, limits, SPECIAL, beam_size=beam_size, rules=[rule])
+        found = beam_search(steps, limits, SPECIAL, beam_size=beam_size, rules=rules)
     assert (found.lengths.numpy() > 0).all()
     return [row[:length].tolist() for row, length in zip(*_best(found), strict=True)]
 
@@ -58,6 +60,25 @@ def test_every_phrase_of_a_sentence_is_written(beam_size, bonus):
         for ids, wanted in zip(found, phrases, strict=True):
             assert ids[-1] == END
             assert all(contains(ids, phrase) for phrase in wanted)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+@pytest.mark.parametrize("temperature", [1e-6, 0.05, 20.0])
+def test_a_phrase_is_written_at_any_temperature(beam_size, temperature):
+    phrases = [[[3, 4, 5]], [[8], [7, 7, 6]]]
+    for seed in range(3):
+        rule = require(*phrases)
+        found = search(rule, before=[Temperature(temperature)], seed=seed, beam_size=beam_size)
+        for ids, wanted in zip(found, phrases, strict=True):
+            assert all(contains(ids, phrase) for phrase in wanted)
+
+
+def test_of_the_phrases_that_must_be_begun_the_most_probable_comes_first():
+    def change(table):
+        table[:] = -90.0
+        table[..., END], table[..., 4], table[..., 5] = 0.0, -80.0, -40.0
+
+    assert search(require([[4], [5]]), change=change) == [[5, 4, END]]
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])

@@ -57,6 +57,15 @@ class NoNeighbours(Rule):
 
 
 @dataclasses.dataclass(frozen=True)
+class SuppressedAtFirst(SuppressedIds):
+    """Never chooses some ids among the first two tokens."""
+
+    def apply(self, logits, context, state):
+        changed, state = super().apply(logits, context, state)
+        return tf.where(context.index < 2, changed, logits), state
+
+
+@dataclasses.dataclass(frozen=True)
 class LengthReward(Rule):
     """A user's own rule that ranks: each token is worth something (He et al. 2016)."""
 
@@ -109,12 +118,21 @@ def no_neighbours(logits, ids):
 # Rules, and what they do to the logits of a token after a list of ids.
 CASES = {
     "suppressed": ([SuppressedIds([4])], [suppressed]),
+    "suppressed_at_first": (
+        [SuppressedAtFirst([4])],
+        [lambda x, ids: suppressed(x, ids) if len(ids) < 2 else x],
+    ),
     "minimum": ([MinimumLength(4)], [minimum_length]),
     "unigrams": ([NoRepeatedNgrams(1)], [lambda x, ids: no_repeated(x, ids, size=1)]),
     "bigrams": ([NoRepeatedNgrams(2)], [lambda x, ids: no_repeated(x, ids, size=2)]),
     "trigrams": ([NoRepeatedNgrams(3)], [lambda x, ids: no_repeated(x, ids, size=3)]),
     "repetition": ([RepetitionPenalty(1.7)], [repetition]),
     "temperature": ([Temperature(0.6)], [temperature]),
+    "temperature_first": (
+        [Temperature(0.6), RepetitionPenalty(1.7)],
+        [temperature, repetition],
+    ),
+    "temperature_of_one": ([Temperature(1), RepetitionPenalty(1.7)], [repetition]),
     "top_k": ([TopK(2)], [top_k]),
     "top_p": ([TopP(0.7)], [top_p]),
     "min_p": ([MinP(0.5)], [lambda x, ids: min_p(x, ids, p=0.5)]),

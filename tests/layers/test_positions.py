@@ -303,8 +303,14 @@ class Scores(MultiHeadSelfAttention):
         return 0 * super().compute_scores(query, key, positions)
 
 
+class Weights(MultiHeadSelfAttention):
+    def span_weights(self, query, spans):
+        return 0 * super().span_weights(query, spans)
+
+
 for other in (
     Scores(4),
+    Weights(4),
     MultiHeadSelfAttention(4, positions="alibi"),
     MultiHeadSelfAttention(4, dropout=0.1),
 ):

@@ -1,5 +1,7 @@
 """The causal language model: causality, the cache, packed rows, sizes, training and saving."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from ktransformer.fitting.training_model import TrainingModel
-from ktransformer.layers import DecoderBlock
+from ktransformer.layers import DecoderBlock, PositionEncoding
 from ktransformer.losses import SmoothedCrossEntropy
 from ktransformer.models import CausalLanguageModel, check_decoding
 from tests.layers.layer_checks import POLICIES, TOLERANCE, array, built, compiled
@@ -107,13 +109,42 @@ def continued(model, prompts, length):
     return np.stack(ids, axis=1)
 
 
-@pytest.mark.parametrize("positions", ["none", "learned", "sinusoidal", "rotary", "relative"])
+@dataclasses.dataclass(frozen=True)
+class FirstKey(PositionEncoding):
+    """Raises the scores of the key at position 0."""
+
+    def bias(self, layer, positions):
+        return ops.where(ops.equal(positions.keys, 0), 1.0, 0.0)[None, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Neighbour(PositionEncoding):
+    """Raises the scores of the key before the query."""
+
+    relative = True
+
+    def bias(self, layer, positions):
+        distances = positions.queries[:, None] - positions.keys[None, :]
+        return ops.where(ops.equal(distances, 1), 1.0, 0.0)[None]
+
+
+@pytest.mark.parametrize(
+    "positions",
+    ["none", "learned", "sinusoidal", "rotary", "relative", "alibi", Neighbour()],
+    ids=str,
+)
 def test_a_text_of_a_packed_row_gives_what_it_gives_alone(positions):
     model = make_model(segment_start_id=START, positions=positions)
     packed = np.array([[1, 6, 8, 1, 2, 3, 7, 0]], "int32")
     logits = array(model(packed))[0]
     np.testing.assert_allclose(logits[:3], array(model(packed[:, :3]))[0], atol=1e-5)
     np.testing.assert_allclose(logits[3:7], array(model(packed[:, 3:7]))[0], atol=1e-5)
+
+
+def test_attention_that_counts_from_the_row_is_refused_for_packed_rows():
+    with pytest.raises(ValueError, match=r"segment_start_id .*relative.*FirstKey"):
+        make_model(segment_start_id=START, positions=FirstKey())
+    assert check_decoding(make_model(positions=FirstKey())) < 1e-5
 
 
 def test_without_a_segment_start_a_text_of_a_packed_row_sees_those_before():

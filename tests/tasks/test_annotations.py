@@ -37,6 +37,19 @@ class FirstTokenBlock(DecoderBlock):
         return FirstToken(self.num_heads, dtype=self.dtype_policy, name="cross_attention")
 
 
+class PassingOnBlock(DecoderBlock):
+    def call(self, inputs, memory=None, inputs_mask=None, memory_mask=None, training=None):
+        return super().call(inputs, memory, inputs_mask, memory_mask, training)
+
+    def step(self, *arguments, **options):
+        return super().step(*arguments, **options)
+
+
+class PassingOnTransformer(Transformer):
+    def make_decoder_block(self):
+        return PassingOnBlock(**self.block_arguments())
+
+
 class Doubled(Transformer):
     def hidden_states(self, inputs, training=None):
         return 2 * super().hidden_states(inputs, training=training)
@@ -179,6 +192,12 @@ def test_weights_that_a_subclass_computes_are_those_that_align():
     real = found["tokens"].numpy() != b""
     np.testing.assert_allclose(found["weights"][:, :, 0], real, atol=1e-6)
     assert not found["alignment"].numpy().any()
+
+
+def test_a_model_that_may_attend_otherwise_is_not_aligned():
+    translator = drawn_translator(model_class=PassingOnTransformer, num_layers=2)
+    with pytest.raises(InputError, match=r"PassingOnBlock .*call.* cross_attention_weights"):
+        translator.annotate(SOURCES, TARGETS)
 
 
 @pytest.mark.parametrize(

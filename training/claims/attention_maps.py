@@ -30,9 +30,7 @@ def attention_maps(model: Transformer, inputs: dict[str, Any]) -> dict[str, list
     memory = model.encoder.finish(hidden)
     hidden = model.target_embedding(inputs["target"], training=False)
     for block in model.decoder.blocks:
-        seen = block.before_sublayer(block.self_attention_norm, hidden)
-        weights = block.self_attention.attention_weights(seen, target_mask)
-        maps[KINDS[1]].append(np.asarray(weights))
+        maps[KINDS[1]].append(np.asarray(block.attention_weights(hidden, target_mask)))
         weights = block.cross_attention_weights(hidden, memory, target_mask, source_mask)
         maps[KINDS[2]].append(np.asarray(weights))
         hidden = block(

@@ -10,11 +10,14 @@ from ktransformer.decoding.rules.rule import Context, Rule, checked
 
 # A third of float32's exponents stays free: a difference of logits can still be divided by it.
 _COLDEST, _HOTTEST = 1e-25, 1e25
+_FAR = 1e4  # Float32 tells logits of this size apart by 0.001.
 
 
 @dataclasses.dataclass(frozen=True)
 class Temperature(Rule):
     """Divides the logits by a temperature: below 1 sharpens the distribution, above 1 flattens it.
+
+    Where the best quotient would be beyond 10,000 or -10,000, the best logit is subtracted first.
 
     Args:
         temperature: Above 0 and finite.
@@ -35,9 +38,10 @@ class Temperature(Rule):
             temperature = tf.clip_by_value(tf.cast(temperature, tf.float32), _COLDEST, _HOTTEST)
         else:
             temperature = min(max(temperature, _COLDEST), _HOTTEST)
-        # The best logit becomes 0: no temperature can push it down to IMPOSSIBLE.
-        shifted = logits - tf.reduce_max(logits, axis=-1, keepdims=True)
-        return shifted / temperature, state
+        best = tf.reduce_max(logits, axis=-1, keepdims=True)
+        # No quotient may be so large that it loses precision, or the best one IMPOSSIBLE.
+        shift = tf.where(tf.abs(best) / temperature > _FAR, best, 0.0)
+        return (logits - shift) / temperature, state
 
 
 @dataclasses.dataclass(frozen=True)

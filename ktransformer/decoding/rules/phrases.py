@@ -8,7 +8,7 @@ import tensorflow as tf
 from ktransformer.decoding.hypotheses import IMPOSSIBLE
 from ktransformer.decoding.rules.rule import Context, Rule, checked
 
-_FORCED = 30.0  # Makes a token all but certain.
+_FORCED = 30.0  # So far above the best logit a token is all but certain.
 _UNLIKELY = 2.0  # How far below the best logit a token is unlikely to be chosen without a bonus.
 
 
@@ -81,7 +81,8 @@ class RequiredPhrases(Rule):
         tokens = tf.gather(state.ids, progress.count, batch_dims=2)  # [N, C], the next ones.
         forced = (progress.count > 0) & tf.where(progress.count == 1, state.unlikely, state.forced)
         best = tf.reduce_max(logits, axis=1, keepdims=True)
-        unlikely = tf.gather(logits, tokens, batch_dims=1) < best - _UNLIKELY
+        next_logits = tf.gather(logits, tokens, batch_dims=1)  # [N, C]
+        unlikely = next_logits < best - _UNLIKELY
 
         own = tf.expand_dims(state.bonus, 1)
         count = tf.where(missing, progress.count, 0)
@@ -91,7 +92,9 @@ class RequiredPhrases(Rule):
         begun = tf.reduce_any(forced & missing, axis=1, keepdims=True)
         # One phrase at a time: the one that was begun, or has come furthest.
         only = tf.where(begun, forced, count == tf.reduce_max(count, axis=1, keepdims=True))
-        bonus = tf.where(begun | must, tf.where(only, _FORCED, 0.0), own)
+        likeliest = tf.where(only & missing, next_logits, IMPOSSIBLE)
+        gap = best - tf.reduce_max(likeliest, axis=1, keepdims=True)
+        bonus = tf.where(begun | must, tf.where(only, gap + _FORCED, 0.0), own)
         logits = logits + _spread(tokens, tf.where(missing, bonus, 0.0), logits.shape[-1])
         follows = tf.reduce_any(complete, axis=1, keepdims=True) & self.continues
         logits = logits - tf.where(follows, own, 0.0)

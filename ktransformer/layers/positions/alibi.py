@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -36,6 +36,8 @@ class ALiBi(PositionEncoding):
 
     Reference: Press et al. 2022, section 3, which is about causal attention alone.
     """
+
+    relative: ClassVar[bool] = True
 
     def bias(self, layer: Any, positions: Positions) -> Any:
         """Returns `-slope * |query - key|`, `[H, T, S]`."""

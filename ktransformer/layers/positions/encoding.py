@@ -1,7 +1,7 @@
 """The base class of positions: the steps at which an embedding and an attention ask for them."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -20,11 +20,16 @@ class PositionEncoding:
     its own methods. Training, decoding with the cache and every export then follow, because the
     methods are told the positions and never assume that a sequence begins at 0.
 
+    In a packed row (`segment_start_id` of a `CausalLanguageModel`) `vectors` is told positions that
+    count from each text, `transform` and `bias` those in the row. So attention must depend on
+    distances alone, and a class that overrides one of the two says so with `relative = True`.
+
     Example:
         ```python
         @keras.saving.register_keras_serializable(package="mine")
         @dataclasses.dataclass(frozen=True)
         class Window(PositionEncoding):
+            relative = True
             width: int = 8
 
             def bias(self, layer, positions):
@@ -34,6 +39,14 @@ class PositionEncoding:
         attention = MultiHeadSelfAttention(4, positions=Window(16))
         ```
     """
+
+    relative: ClassVar[bool] = False
+    """Whether `transform` and `bias` make scores that depend on distances alone."""
+
+    def is_shift_invariant(self) -> bool:
+        """Returns whether attention stays the same if all positions are shifted by one number."""
+        own, base = type(self), PositionEncoding
+        return self.relative or (own.transform is base.transform and own.bias is base.bias)
 
     def build_embedding(self, layer: Any) -> None:
         """Adds to an embedding the weights and constants that `vectors` uses.
@@ -50,10 +63,12 @@ class PositionEncoding:
 
         Args:
             layer: The embedding that `build_embedding` was given.
-            positions: Int32 tensor `[T]`, each in [0, max_length).
+            positions: Int32 tensor `[T]`, or `[B, T]` for each row's own, each in
+                [0, max_length).
 
         Returns:
-            Float tensor `[T, D]` in the layer's compute dtype, or None to add nothing.
+            Float tensor `[T, D]`, or `[B, T, D]`, in the layer's compute dtype, or None to add
+            nothing.
         """
         return None
 

@@ -26,5 +26,5 @@ class Learned(PositionEncoding):
         )
 
     def vectors(self, layer: Any, positions: Any) -> Any:
-        """Returns the rows of the table, `[T, D]`."""
+        """Returns the rows of the table, `[T, D]` or `[B, T, D]`."""
         return ops.take(ops.cast(layer.position_embeddings, layer.compute_dtype), positions, axis=0)

@@ -1,7 +1,7 @@
 """Relative bias (T5): a learned number for each head and each bucket of distances."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -54,6 +54,8 @@ class RelativeBias(PositionEncoding):
     Reference: Raffel et al. 2020, section 2.1. Differences: each attention has its own table
         (there all layers of a stack share one), and the scores are divided by sqrt(d_k).
     """
+
+    relative: ClassVar[bool] = True
 
     num_buckets: int = 32
     max_distance: int = 128

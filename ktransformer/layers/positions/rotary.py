@@ -1,7 +1,7 @@
 """Rotary positions (RoPE): queries and keys turned by angles that grow with the position."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -28,6 +28,8 @@ class Rotary(PositionEncoding):
 
     Reference: Su et al. 2021, section 3.2; the layout of Touvron et al. 2023.
     """
+
+    relative: ClassVar[bool] = True
 
     base: float = 10000.0
 

@@ -58,5 +58,5 @@ class Sinusoidal(PositionEncoding):
         )
 
     def vectors(self, layer: Any, positions: Any) -> Any:
-        """Returns the rows of the table, `[T, D]`."""
+        """Returns the rows of the table, `[T, D]` or `[B, T, D]`."""
         return ops.take(ops.cast(layer.sinusoids, layer.compute_dtype), positions, axis=0)
