@@ -10,7 +10,7 @@ from ktransformer.layers.cache import Cache, KeyValues, StepContext
 from ktransformer.layers.checks import check_made
 from ktransformer.layers.cross_attention import MultiHeadCrossAttention
 from ktransformer.layers.output_shapes import SameShapeLayer
-from ktransformer.layers.overrides import check_overrides, check_weights
+from ktransformer.layers.overrides import check_attention_weights, check_overrides
 from ktransformer.layers.self_attention import MultiHeadSelfAttention
 from ktransformer.layers.tensors import Mask, Scores, Shape, Vectors
 
@@ -227,7 +227,7 @@ class EncoderBlock(_Block):
         Raises:
             NotImplementedError: A subclass overrides `call` and not this.
         """
-        check_weights(self, "attention_weights")
+        check_attention_weights(self, "attention_weights")
         return self._self_attention_weights(inputs, mask)
 
 
@@ -375,7 +375,7 @@ class DecoderBlock(_Block):
         Raises:
             NotImplementedError: A subclass overrides `call` and not this.
         """
-        check_weights(self, "attention_weights")
+        check_attention_weights(self, "attention_weights")
         return self._self_attention_weights(inputs, mask)
 
     def cross_attention_weights(
@@ -390,7 +390,7 @@ class DecoderBlock(_Block):
         Raises:
             NotImplementedError: A subclass overrides `call` and not this.
         """
-        check_weights(self, "cross_attention_weights")
+        check_attention_weights(self, "cross_attention_weights")
         hidden = self._attend_to_self(inputs, inputs_mask, training=False)
 
         def weigh(hidden: Vectors) -> Scores:

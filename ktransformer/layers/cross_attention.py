@@ -10,7 +10,7 @@ from ktransformer.layers.cache import KeyValues, Positions, StepContext
 from ktransformer.layers.checks import check_axes, check_mask
 from ktransformer.layers.key_span import KeySpan
 from ktransformer.layers.masks import attention_mask
-from ktransformer.layers.overrides import check_overrides, check_weights
+from ktransformer.layers.overrides import check_attention_weights, check_overrides
 from ktransformer.layers.tensors import Heads, Mask, Scores, Shape, Vectors
 
 
@@ -114,7 +114,7 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         Raises:
             NotImplementedError: A subclass overrides `call` and not this.
         """
-        check_weights(self, "attention_weights")
+        check_attention_weights(self, "attention_weights")
         span = self._project_span(inputs, memory, memory_mask)
         return self.span_weights(self.project_query(inputs), [span])
 

@@ -30,7 +30,7 @@ def check_overrides(layer: Any) -> None:
             )
 
 
-def check_weights(layer: Any, method: str) -> None:
+def check_attention_weights(layer: Any, method: str) -> None:
     """Raises if a subclass overrides `call` without the method that returns its attention weights.
 
     Such a method computes what `call` of its class does, and does not call it. A subclass that

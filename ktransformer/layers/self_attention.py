@@ -10,7 +10,7 @@ from ktransformer.layers.cache import Cache, KeyValues, Positions, StepContext
 from ktransformer.layers.checks import check_mask
 from ktransformer.layers.key_span import KeySpan
 from ktransformer.layers.masks import attention_mask
-from ktransformer.layers.overrides import check_overrides, check_weights
+from ktransformer.layers.overrides import check_attention_weights, check_overrides
 from ktransformer.layers.positions import get as get_positions
 from ktransformer.layers.positions import serialize as serialize_positions
 from ktransformer.layers.tensors import Heads, Mask, Scores, Shape, Size, Vectors
@@ -126,7 +126,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         Raises:
             NotImplementedError: A subclass overrides `call` and not this.
         """
-        check_weights(self, "attention_weights")
+        check_attention_weights(self, "attention_weights")
         query, span = self._project_whole(inputs, mask)
         return self.span_weights(query, [span])
 

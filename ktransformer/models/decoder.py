@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from ktransformer.layers import DecoderState, KeyValues, MaskPenalty, StepContext
-from ktransformer.layers.overrides import check_overrides, check_weights
+from ktransformer.layers.overrides import check_attention_weights, check_overrides
 from ktransformer.layers.tensors import Mask, Scores, Shape, Size, Vectors
 from ktransformer.models.block_stack import BlockStack
 
@@ -107,7 +107,7 @@ class Decoder(BlockStack):
             NotImplementedError: A subclass, here or among the blocks, overrides `call` and not the
                 method that returns its weights.
         """
-        check_weights(self, "call_with_attention")
+        check_attention_weights(self, "call_with_attention")
         masks = {"inputs_mask": inputs_mask, "memory_mask": memory_mask}
         hidden, weights = inputs, None
         for block in self.blocks:
@@ -132,7 +132,7 @@ class Decoder(BlockStack):
             NotImplementedError: A subclass, here or among the blocks, overrides `call` and not the
                 method that returns its weights.
         """
-        check_weights(self, "cross_attention_weights")
+        check_attention_weights(self, "cross_attention_weights")
         masks = {"inputs_mask": inputs_mask, "memory_mask": memory_mask}
         hidden, weights = inputs, []
         for block in self.blocks:

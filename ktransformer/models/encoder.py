@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from ktransformer.layers.overrides import check_weights
+from ktransformer.layers.overrides import check_attention_weights
 from ktransformer.layers.tensors import Mask, Shape, Vectors
 from ktransformer.models.block_stack import BlockStack
 
@@ -66,7 +66,7 @@ class Encoder(BlockStack):
             NotImplementedError: A subclass, here or among the blocks, overrides `call` and not the
                 method that returns its weights.
         """
-        check_weights(self, "attention_weights")
+        check_attention_weights(self, "attention_weights")
         hidden, weights = inputs, []
         for block in self.blocks:
             weights.append(block.attention_weights(hidden, mask=mask))

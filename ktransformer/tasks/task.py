@@ -209,6 +209,10 @@ class Task(tf.Module, abc.ABC):
         a tokenizer; scalars, such as a seed, may stand beside them.
         """
 
+    def signatures_on_request(self) -> frozenset[str]:
+        """Returns the signatures that a SavedModel has only if they are asked for."""
+        return self.SAVED_MODEL_ON_REQUEST
+
     @abc.abstractmethod
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
         """Returns one signature of a .tflite.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -74,6 +75,7 @@ from ktransformer.tasks.written_texts import (
 from ktransformer.text import BaseTokenizer, load_tokenizer
 from ktransformer.text.copied_spans import CopiedSpans
 
+_log = logging.getLogger(__name__)
 _TEXTS = tf.TensorSpec([None], tf.string, "texts")
 
 
@@ -607,6 +609,16 @@ class Translator(CompilableSearch):
             "controlled": self.controlled,
             "terms": self.translate_with_terms,
         }
+
+    def signatures_on_request(self) -> frozenset[str]:
+        """Those of `SAVED_MODEL_ON_REQUEST`, and `annotate` of a model that gives no weights."""
+        alignment_heads(self.model, self.decoding)  # Raises where the settings do not fit.
+        try:
+            self.annotate.get_concrete_function()
+        except InputError as error:  # A subclass whose attention weights are not known.
+            _log.warning("The export has no signature annotate: %s", error)
+            return super().signatures_on_request() | {"annotate"}
+        return super().signatures_on_request()
 
     def lite_signature(self, name: str, batch_size: int | None) -> LiteSignature:
         """Returns one of `LITE_SIGNATURES`; see `Task`.

@@ -55,7 +55,7 @@ def export_saved_model(
             backslash, `SavedModel` opens the export, but plain TensorFlow may not: to it the path
             is a pattern.
         signatures: Which of the task's `saved_model_signatures` go in, `serving_default` among
-            them; None for all but those of `SAVED_MODEL_ON_REQUEST`.
+            them; None for all but the task's `signatures_on_request`.
         quantization: How weights are stored: `"none"`, `"float16"` or `"int8_weights"`. They are
             computed in float32 in each case, and widened when the export is loaded; see
             `quantization.add_weights`.
@@ -126,7 +126,8 @@ def _choose(task: Task, names: Sequence[str] | None) -> dict[str, Any]:
     """Returns the signatures of these names, in the task's order."""
     known = task.saved_model_signatures()
     if names is None:
-        names = [name for name in known if name not in task.SAVED_MODEL_ON_REQUEST]
+        on_request = task.signatures_on_request()
+        names = [name for name in known if name not in on_request]
     unknown = [name for name in names if name not in known]
     if unknown or "serving_default" not in names or isinstance(names, str):
         raise InputError(
