@@ -61,15 +61,14 @@ def open_text(options: argparse.Namespace) -> Any:
     from ktransformer.text import PairFiles, ParallelFiles
 
     sides = options.source, options.target
+    if all(sides) and not options.pairs:
+        return ParallelFiles(*sides)
     if options.pairs and not any(sides):
         return PairFiles(options.pairs)
     if any(sides) and not options.pairs:
         given, missing = ("source", "target") if options.source else ("target", "source")
-        if not all(sides):
-            raise InputError(f"--{given} needs --{missing}, the other side of the text.")
-    elif not all(sides) or options.pairs:
-        raise InputError("The text is --source and --target, or --pairs: one of the two.")
-    return ParallelFiles(*sides)
+        raise InputError(f"--{given} needs --{missing}, the other side of the text.")
+    raise InputError("The text is --source and --target, or --pairs: one of the two.")
 
 
 def run(options: argparse.Namespace) -> None:
