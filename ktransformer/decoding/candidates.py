@@ -7,6 +7,7 @@ that one pass of `max` over the logits leaves a few blocks to sort.
 import math
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from ktransformer.decoding.hypotheses import IMPOSSIBLE, SpecialIds
@@ -72,18 +73,42 @@ def find_candidates(
         bases = totals - tf.reshape(norms, [-1, beam_size])
     if excluded is not None:
         excluded = tf.reshape(excluded, [-1, beam_size, excluded.shape[1]])
-    found = _best(blocks, bases, count, special, excluded)
+    alone = beam_size == count == 1
+    if alone and excluded is None:
+        found = _best_one(blocks, bases, special)
+    else:
+        found = _best(blocks, bases, count, special, excluded)
     if at_limit is None:
         return found._replace(totals=tf.maximum(found.totals, IMPOSSIBLE))
     ends = bases + tf.reshape(logits[:, special.end], [-1, beam_size])  # [B, K]
-    ends = tf.pad(ends, [[0, 0], [0, count]], constant_values=IMPOSSIBLE)
-    end_totals, parents = tf.math.top_k(ends, count)
+    end_totals, parents = ends, found.parents
+    if not alone:
+        ends = tf.pad(ends, [[0, 0], [0, count]], constant_values=IMPOSSIBLE)
+        end_totals, parents = tf.math.top_k(ends, count)
     at_limit = tf.expand_dims(at_limit, 1)
     return Candidates(
         totals=tf.maximum(tf.where(at_limit, end_totals, found.totals), IMPOSSIBLE),
         tokens=tf.where(at_limit, special.end, found.tokens),
         parents=tf.where(at_limit, tf.minimum(parents, beam_size - 1), found.parents),
     )
+
+
+def _best_one(blocks: _Blocks, bases: tf.Tensor, special: SpecialIds) -> Candidates:
+    """Finds the best token of each sentence's only hypothesis: `_best`, in fewer operations."""
+    number, size = blocks.values.shape[1:]
+    costs = np.zeros([number, size], np.float32)
+    costs.flat[list(special.suppressed)] = IMPOSSIBLE
+    maxima, has_hidden = blocks.maxima, costs.any(axis=1)  # [blocks]
+    if has_hidden.any():
+        changed = np.flatnonzero(has_hidden)
+        new = tf.reduce_max(tf.gather(blocks.values, changed, axis=1) + costs[changed], axis=2)
+        places = np.maximum(np.cumsum(has_hidden) - 1, 0)
+        maxima = tf.where(has_hidden, tf.gather(new, places, axis=1), maxima)
+    block = tf.argmax(maxima, axis=1, output_type=tf.int32)  # Of equal ones the first.
+    values = tf.gather(blocks.values, block, batch_dims=1) + tf.gather(costs, block)  # [B, size]
+    tokens = block * size + tf.argmax(values, axis=1, output_type=tf.int32)
+    totals = bases + tf.reduce_max(maxima, axis=1, keepdims=True)
+    return Candidates(totals, tokens[:, None], tf.zeros_like(tokens)[:, None])
 
 
 def _best(

@@ -53,6 +53,18 @@ def test_of_equal_tokens_the_lower_ids_come_first():
     assert parents.tolist() == [[1, 1, 1, 0, 0]]
 
 
+@pytest.mark.parametrize("suppressed", [(), (0, 1, 2), (0, 999), (20, 500)])
+def test_of_equal_tokens_greedy_search_takes_the_lowest_id_that_may_be(suppressed):
+    special = SPECIAL._replace(suppressed=suppressed)
+    logits = np.zeros((3, 1, 1000))
+    logits[0, 0, [20, 500, 990]] = 5
+    logits[1, 0, [0, 999]] = 5
+    totals = np.zeros((3, 1), "float32")
+    _, tokens, _ = find(logits, totals, 1, special=special)
+    _, expected, _ = sort_everything(logits, totals, 1, special)
+    np.testing.assert_array_equal(tokens, expected)
+
+
 def test_at_the_limit_only_the_end_is_left_at_its_own_price():
     logits = np.random.default_rng(0).normal(size=(2, 3, 500))
     logits[..., SPECIAL.end] = -40
