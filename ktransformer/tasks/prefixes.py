@@ -6,10 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from ktransformer.text import BaseTokenizer
-from ktransformer.text.code_points import row_ids, to_bytes, to_texts
+from ktransformer.text.character_classes import CharacterClass, character_classes, is_one_of
+from ktransformer.text.code_points import row_ids, to_bytes, to_code_points, to_texts
 from ktransformer.text.piece_model import SPACE
-
-_SPACES = (9, 10, 13, 32)  # Bytes that end a word.
 
 
 class Prefixes(NamedTuple):
@@ -45,11 +44,11 @@ def read_prefixes(tokenizer: BaseTokenizer, texts: tf.Tensor, limit: int) -> Pre
     ids, truncated = tokenizer.encode_dense(texts, limit)
     lengths = tf.reduce_sum(tf.cast(ids != special.pad, tf.int32), axis=1) - 1
     ids = tf.where(tf.range(tf.shape(ids)[1]) < lengths[:, None], ids, special.pad)
-    found = to_bytes(texts)
-    flat = tf.concat([[0], found.flat_values], axis=0)
-    last = tf.gather(flat, found.row_splits[1:])
-    ends_word = tf.reduce_any(last[:, None] == tf.constant(_SPACES), axis=1) & (lengths > 0)
-    return Prefixes(ids, lengths, ends_word & (found.row_lengths() > 0), truncated)
+    found = to_code_points(to_bytes(texts))
+    points = tf.concat([[0], found.points], axis=0)
+    last = character_classes(tf.gather(points, found.row_splits[1:]))
+    ends_word = is_one_of(last, CharacterClass.SPACE, CharacterClass.LINE_BREAK) & (lengths > 0)
+    return Prefixes(ids, lengths, ends_word, truncated)
 
 
 def restore_prefixes(

@@ -1,6 +1,7 @@
 """Batches of several texts, in random order."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -69,3 +70,6 @@ class MixedBatches(EpochBatches):
         for i in order[first_step:]:
             batch = next(streams[i])
             yield with_weights(batch) if self.weighted else batch
+
+    def input_specs(self) -> Any:
+        return self._texts[0].input_specs()

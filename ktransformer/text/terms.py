@@ -57,7 +57,8 @@ def check_terms(
     checked: dict[str, str] = {}
     for number, pair in enumerate(terms.items() if isinstance(terms, Mapping) else terms, 1):
         place = f"{origin}, line {number}"
-        pair = (pair,) if isinstance(pair, str) else tuple(pair)
+        is_several = isinstance(pair, Iterable) and not isinstance(pair, str)
+        pair = tuple(pair) if is_several else (pair,)
         if len(pair) != 2 or not all(isinstance(term, str) for term in pair):
             raise InputError(f"{place}: a pair must be of two strings; got {pair!r}.")
         source, target = (_check_term(term, place) for term in pair)

@@ -100,6 +100,12 @@ def test_a_new_word_follows_a_prefix_with_a_space(control):
     assert parted.startswith("two t")
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u3000", "\u2028", "\f"])
+def test_any_white_space_ends_the_word_of_a_prefix(control, space):
+    found, expected = (control(["nine seven"], prefix=f"two{end}")[0][0][0] for end in (space, " "))
+    assert found == f"two{space}{expected.removeprefix('two ')}"
+
+
 def test_a_prefix_longer_than_any_translation_is_cut_and_comes_back(drawn):
     long = "3 4 " * 40
     found = drawn.translate_controlled(["nine"], prefix=long)

@@ -182,7 +182,7 @@ def test_a_line_that_is_no_pair_of_terms_is_refused(
     assert re.search(f"terms.tsv, line {line}\\b.*{message}", error)
 
 
-@pytest.mark.parametrize("terms", [{"a\tb": "one"}, {"two": "a\nb"}, [("two",)], ["two"]])
+@pytest.mark.parametrize("terms", [{"a\tb": "one"}, {"two": "a\nb"}, [("two",)], ["two"], [2]])
 def test_a_term_that_is_none_is_refused(terms, translator: Translator) -> None:
     with pytest.raises(InputError, match="terms, line 1"):
         ModelEngine(translator).translate_with_terms(["two"], terms)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ktransformer.errors import InputError
-from ktransformer.text import MixedBatches, TokenBatches
+from ktransformer.text import MixedBatches, PackedBatches, TokenBatches
 
 
 def make(first_id, pairs):
@@ -80,3 +80,15 @@ def test_rows_of_a_text_without_weights_have_the_weight_1():
     assert mixed.weighted
     for _, labels, weights in mixed.epoch(0):
         np.testing.assert_array_equal(weights, np.where(labels[:, 0] < 100, 0.5, 1))
+
+
+def test_a_dataset_has_the_inputs_of_its_texts():
+    texts = [
+        PackedBatches([np.array([first_id, 5, 3])] * 4, batch_tokens=8, max_length=8)
+        for first_id in (10, 20)
+    ]
+    mixed = MixedBatches(texts)
+    found = mixed.dataset().take(mixed.steps_per_epoch).as_numpy_iterator()
+    for (ids, labels), expected in zip(found, mixed.epoch(0), strict=True):
+        np.testing.assert_array_equal(ids, expected[0])
+        np.testing.assert_array_equal(labels, expected[1])
