@@ -74,8 +74,8 @@ def find_candidates(
     if excluded is not None:
         excluded = tf.reshape(excluded, [-1, beam_size, excluded.shape[1]])
     alone = beam_size == count == 1
-    if alone and excluded is None:
-        found = _best_one(blocks, bases, special)
+    if alone:
+        found = _best_one(blocks, bases, special, excluded)
     else:
         found = _best(blocks, bases, count, special, excluded)
     if at_limit is None:
@@ -93,22 +93,27 @@ def find_candidates(
     )
 
 
-def _best_one(blocks: _Blocks, bases: tf.Tensor, special: SpecialIds) -> Candidates:
+def _best_one(
+    blocks: _Blocks, bases: tf.Tensor, special: SpecialIds, excluded: tf.Tensor | None
+) -> Candidates:
     """Finds the best token of each sentence's only hypothesis: `_best`, in fewer operations."""
     number, size = blocks.values.shape[1:]
     costs = np.zeros([number, size], np.float32)
     costs.flat[list(special.suppressed)] = IMPOSSIBLE
-    maxima, has_hidden = blocks.maxima, costs.any(axis=1)  # [blocks]
-    if has_hidden.any():
-        changed = np.flatnonzero(has_hidden)
-        new = tf.reduce_max(tf.gather(blocks.values, changed, axis=1) + costs[changed], axis=2)
-        places = np.maximum(np.cumsum(has_hidden) - 1, 0)
-        maxima = tf.where(has_hidden, tf.gather(new, places, axis=1), maxima)
-    block = tf.argmax(maxima, axis=1, output_type=tf.int32)  # Of equal ones the first.
-    values = tf.gather(blocks.values, block, batch_dims=1) + tf.gather(costs, block)  # [B, size]
-    tokens = block * size + tf.argmax(values, axis=1, output_type=tf.int32)
-    totals = bases + tf.reduce_max(maxima, axis=1, keepdims=True)
-    return Candidates(totals, tokens[:, None], tf.zeros_like(tokens)[:, None])
+    most_excluded = 0 if excluded is None else excluded.shape[2]
+    keep = min(1 + int(costs.any(axis=1).sum()) + most_excluded, number)
+    _, kept = tf.math.top_k(blocks.maxima, keep)  # [B, keep]
+    kept = -tf.math.top_k(-kept, keep).values  # In order, so that ties go to the lower id.
+    values = tf.gather(blocks.values, kept, batch_dims=1) + tf.gather(costs, kept)
+    more = min(1 + most_excluded, keep * size)
+    found, places = tf.math.top_k(tf.reshape(values, [-1, keep * size]), more)  # [B, more]
+    block = places // size
+    tokens = (tf.gather(kept, block, batch_dims=1) - block) * size + places
+    if excluded is not None:
+        hidden = tf.reduce_any(tf.expand_dims(tokens, 2) == excluded, axis=2)
+        found, best = tf.math.top_k(tf.where(hidden, IMPOSSIBLE, found), 1)
+        tokens = tf.gather(tokens, best, batch_dims=1)
+    return Candidates(bases + found, tokens, tf.zeros_like(tokens))
 
 
 def _best(

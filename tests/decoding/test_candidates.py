@@ -65,6 +65,35 @@ def test_of_equal_tokens_greedy_search_takes_the_lowest_id_that_may_be(suppresse
     np.testing.assert_array_equal(tokens, expected)
 
 
+@pytest.mark.parametrize("vocabulary_size", [7, 1000])
+@pytest.mark.parametrize(("beam_size", "count"), [(1, 1), (3, 6)])
+def test_excluded_tokens_are_no_candidates(vocabulary_size, beam_size, count):
+    logits = np.random.default_rng(1).normal(size=(8, beam_size, vocabulary_size))
+    totals = np.zeros((8, beam_size), "float32")
+    excluded = np.argsort(-logits, axis=-1)[..., :2].astype("int32")  # The two best of each,
+    excluded[0] = -1  # but of the first none, and of the second one.
+    excluded[1, :, 0] = -1
+    found = find_candidates(
+        tf.constant(logits.reshape(-1, vocabulary_size), tf.float32),
+        tf.constant(totals),
+        count,
+        SPECIAL,
+        excluded=tf.constant(excluded.reshape(-1, 2)),
+    )
+    scores = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    for chosen in np.moveaxis(excluded, 2, 0):
+        taken = (np.arange(vocabulary_size) == chosen[..., None]) | np.isin(
+            np.arange(vocabulary_size), SPECIAL.suppressed
+        )
+        scores = np.where(taken, -np.inf, scores)
+    order = np.argsort(-scores.reshape(8, -1), axis=1)[:, :count]
+    possible = np.take_along_axis(scores.reshape(8, -1), order, axis=1) > -np.inf
+    np.testing.assert_array_equal(
+        np.where(possible, found.tokens, -1), np.where(possible, order % vocabulary_size, -1)
+    )
+    np.testing.assert_array_equal(found.totals == -1e9, ~possible)
+
+
 def test_at_the_limit_only_the_end_is_left_at_its_own_price():
     logits = np.random.default_rng(0).normal(size=(2, 3, 500))
     logits[..., SPECIAL.end] = -40

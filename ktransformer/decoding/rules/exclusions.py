@@ -188,15 +188,17 @@ class NoLoops(TokenExclusion):
 
     def find_repeating(self, ids: tf.Tensor, pad: int) -> tf.Tensor:
         """Tells which of the padded ids `[B, S]` have a run too often in a row: boolean `[B]`."""
-        # So that there are as many tokens as the longest runs take.
-        ids = tf.pad(ids, [[0, 0], [0, (self.copies + 1) * self.longest]], constant_values=pad)
-        found = []
-        for size in range(1, self.longest + 1):
-            same = (ids[:, size:] == ids[:, :-size]) & (ids[:, size:] != pad)
-            count = tf.pad(tf.cumsum(tf.cast(same, tf.int32), axis=1), [[0, 0], [1, 0]])
-            needed = self.copies * size
-            found.append(tf.reduce_any(count[:, needed:] - count[:, :-needed] == needed, axis=1))
-        return tf.reduce_any(tf.stack(found, axis=1), axis=1)
+        sizes, length = np.arange(1, self.longest + 1), tf.shape(ids)[1]
+        places, needed = tf.range(length), self.copies * sizes[:, None]
+        later = tf.pad(ids, [[0, 0], [0, self.longest]], constant_values=pad)
+        later = tf.gather(later, places + sizes[:, None], axis=1)  # [B, sizes, S]
+        same = (later == tf.expand_dims(ids, 1)) & (later != pad)
+        counts = tf.cumsum(tf.cast(same, tf.int32), axis=2)
+        counts = tf.pad(counts, [[0, 0], [0, 0], [1, 0]])  # [B, sizes, S + 1]
+        # A window that the end cuts short has too few.
+        ends = tf.minimum(places + needed, length) + (sizes[:, None] - 1) * (length + 1)
+        at_ends = tf.gather(tf.reshape(counts, [-1, len(sizes) * (length + 1)]), ends, axis=1)
+        return tf.reduce_any(at_ends - counts[:, :, :-1] == needed, axis=[1, 2])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
