@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ktransformer.errors import InputError, did_you_mean
+from ktransformer.numbers import to_float, to_integer
 from ktransformer.text.line_limits import is_empty
 
 RULES = ("identical", "script", "ratio", "digits", "duplicates")
@@ -53,7 +54,7 @@ class Cleaning:
         max_digits: Of the rule digits, at least 0.
 
     Raises:
-        InputError: A rule is unknown.
+        InputError: A rule is unknown, or a threshold out of range.
     """
 
     rules: tuple[str, ...] = RULES
@@ -68,6 +69,11 @@ class Cleaning:
                     f"clean must be of {', '.join(RULES)}; got {rule!r}."
                     + did_you_mean(rule, RULES)
                 )
+        if not to_float("max_ratio", self.max_ratio) > 1:
+            raise InputError(f"max_ratio must be above 1; got max_ratio={self.max_ratio}.")
+        if not 0 <= to_float("min_script", self.min_script) <= 1:
+            raise InputError(f"min_script must be from 0 to 1; got min_script={self.min_script}.")
+        to_integer("max_digits", self.max_digits, least=0)
 
 
 class Cleaner:

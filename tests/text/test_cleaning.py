@@ -114,6 +114,22 @@ def test_a_rule_that_there_is_not_is_an_input_error():
         Cleaning(("digit",))
 
 
+@pytest.mark.parametrize(
+    "threshold",
+    [
+        {"max_ratio": 1},
+        {"max_ratio": float("nan")},
+        {"min_script": 1.1},
+        {"min_script": -0.1},
+        {"max_digits": -1},
+        {"max_digits": 1.5},
+    ],
+)
+def test_a_threshold_out_of_range_is_an_input_error(threshold):
+    with pytest.raises(InputError, match=next(iter(threshold))):
+        Cleaning(**threshold)
+
+
 def test_a_text_of_which_nothing_is_left_is_an_input_error():
     with pytest.raises(InputError, match=r"identical.*1"):
         ParallelText(["a"], ["a"], 0).cleaned(Cleaning())
