@@ -163,6 +163,28 @@ def test_a_column_that_is_not_all_strings_is_refused(lite_file, tmp_path):
             translate_corpus(lite_file, [path], output)
 
 
+def test_a_column_with_a_name_that_is_not_utf8_is_refused(lite_file, tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["one"], "wxyz": ["q"]}), path)
+    path.write_bytes(path.read_bytes().replace(b"wxyz", b"w\xff\xfez"))
+    with pytest.raises(InputError, match="has a column whose name is not valid UTF-8"):
+        translate_corpus(lite_file, [path], tmp_path / "out")
+
+
+def test_two_columns_of_the_name_to_translate_are_refused(lite_file, tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["one"])] * 2, names=["text", "text"]), path)
+    with pytest.raises(InputError, match="has several columns 'text'"):
+        translate_corpus(lite_file, [path], tmp_path / "out")
+
+
+def test_a_column_named_like_a_field_of_another_one_is_translated(lite_file, tmp_path):
+    path, output = tmp_path / "a.parquet", tmp_path / "out"
+    pq.write_table(pa.table({"a": [{"b": "nine"}], "a.b": ["one"]}), path)
+    translate_corpus(lite_file, [path], output, field="a.b")
+    assert pq.read_table(output / "a.parquet").column("translation").to_pylist() == ["1"]
+
+
 def test_the_command_says_how_far_it_is_and_what_it_cut(lite_file, tmp_path, caplog, capsys):
     from ktransformer.cli import main
 
