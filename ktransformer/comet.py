@@ -68,7 +68,10 @@ def score_with_comet(
         line = [program, "-s", source, "-r", reference, "--model", model, "--only_system"]
         try:
             done = subprocess.run(
-                [*line, "--quiet", "-t", *translations], capture_output=True, encoding="utf-8"
+                [*line, "--quiet", "-t", *translations],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
             )
         except OSError as error:
             raise InputError(f"{program} cannot be run: {error.strerror}.") from error

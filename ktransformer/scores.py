@@ -1,11 +1,14 @@
 """Scores of translations against references: BLEU, chrF, TER, exact matches, significance."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import sacrebleu
 from sacrebleu.significance import PairedTest
+
+from ktransformer.errors import InputError, brief
 
 _TER_WORDS = 1000
 
@@ -39,7 +42,11 @@ def score_texts(
         texts: The translations.
         references: The reference of each translation.
         tokenize: sacreBLEU's name of a tokenizer for BLEU; None for its default, 13a.
+
+    Raises:
+        InputError: There is no translation, or not one for each reference.
     """
+    _check_lengths(references, texts)
     # `force`: no warning for text that is already tokenised.
     bleu, chrf = sacrebleu.BLEU(tokenize=tokenize, force=True), sacrebleu.CHRF()
     columns = [list(references)]
@@ -74,8 +81,12 @@ def edit_rate(texts: Sequence[str], references: Sequence[str]) -> float | None:
         The rate; None where a line has more than 1,000 words, for the time and memory grow with
         their square.
 
+    Raises:
+        InputError: As `score_texts`.
+
     Reference: Snover et al. 2006, as sacreBLEU computes it, without regard to case.
     """
+    _check_lengths(references, texts)
     if _are_long(texts, references):
         return None
     score: float = sacrebleu.TER().corpus_score(list(texts), [list(references)]).score
@@ -127,8 +138,15 @@ def compare_texts(
         The comparisons by `"bleu"`, `"chrf"` and `"ter"`, of which less TER is better; without
         `"ter"` where `edit_rate` is None.
 
+    Raises:
+        InputError: As `score_texts`, or `SACREBLEU_SEED` is no seed.
+
     Reference: Koehn 2004.
     """
+    _check_lengths(references, texts, others)
+    seed = os.environ.get("SACREBLEU_SEED", "12345")
+    if seed.lower() != "none" and not (seed.isascii() and seed.isdecimal()):
+        raise InputError(f"SACREBLEU_SEED must be a whole number or none; got {brief(seed)}.")
     metrics: dict[str, Any] = {
         "bleu": sacrebleu.BLEU(tokenize=tokenize, force=True),
         "chrf": sacrebleu.CHRF(),
@@ -152,6 +170,15 @@ def compare_texts(
             str(signature),
         )
     return comparisons
+
+
+def _check_lengths(references: Sequence[str], *systems: Sequence[str]) -> None:
+    for texts in systems:
+        if len(texts) != len(references) or not texts:
+            raise InputError(
+                f"There must be a translation for each reference, one at least; got {len(texts)} "
+                f"and {len(references)}."
+            )
 
 
 def _are_long(*sides: Sequence[str]) -> bool:

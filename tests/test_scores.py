@@ -2,6 +2,7 @@ import pytest
 import sacrebleu
 from sacrebleu.significance import PairedTest
 
+from ktransformer.errors import InputError
 from ktransformer.scores import compare_texts, edit_rate, score_texts
 
 
@@ -16,6 +17,19 @@ def test_translations_that_are_their_references_have_the_best_scores():
     lines = ["a dog runs over the street", "two cats sleep on a warm roof"]
     scores = score_texts(lines, lines)
     assert (scores.bleu, scores.chrf, scores.exact_match) == pytest.approx((100, 100, 1))
+
+
+@pytest.mark.parametrize(
+    ("texts", "references"), [(["a"], ["a", "b"]), (["a", "b"], ["a"]), ([], [])]
+)
+def test_translations_and_references_of_different_numbers_are_refused(texts, references):
+    for score in (
+        lambda: score_texts(texts, references),
+        lambda: edit_rate(texts, references),
+        lambda: compare_texts(references, texts, references),
+    ):
+        with pytest.raises(InputError, match="a translation for each reference"):
+            score()
 
 
 def test_bleu_of_a_pair_counted_by_hand():

@@ -62,11 +62,11 @@ def open_engine(options: argparse.Namespace, other: str | None = None) -> "Engin
     if "tensorflow" in sys.modules:
         with contextlib.suppress(RuntimeError):  # It already runs, with threads of its own.
             set_threads(1, batches=batches)
-    path = other or options.model
+    path = options.model if other is None else other
     chosen = options.threads is None and os.path.isfile(path)
     return load_engine(
         path,
-        adapter=None if other else options.adapter,
+        adapter=options.adapter if other is None else None,
         beam_size=options.beam_size,
         length_penalty=options.length_penalty,
         copy=options.copy,

@@ -70,16 +70,16 @@ def run(options: argparse.Namespace) -> None:
     from ktransformer.text import read_aligned
 
     _check(options)
-    program = options.comet and find_program(options.comet)
+    program = None if options.comet is None else find_program(options.comet)
     sources, references = read_aligned(options.source, options.reference)
     others = None
-    if options.against_translations:
+    if options.against_translations is not None:
         others = read_aligned(options.source, options.against_translations)[1]
-    if options.translations:
+    if options.translations is not None:
         texts = read_aligned(options.source, options.translations)[1]
     else:
         texts = _translate(options, sources)
-    if options.against:
+    if options.against is not None:
         others = _translate(options, sources, options.against)
     scores = score_texts(texts, references, tokenize=options.tokenize)
     ter = edit_rate(texts, references)
@@ -116,7 +116,8 @@ def _check(options: argparse.Namespace) -> None:
     """Checks that there is one system to evaluate and at most one other, and each option's use."""
     if (options.model is None) == (options.translations is None):
         raise InputError("evaluate takes a MODEL or --translations FILE, one of the two.")
-    if options.against and options.against_translations:
+    others = options.against, options.against_translations
+    if None not in others:
         raise InputError("--against and --against-translations exclude each other; got both.")
     if options.model is None and options.adapter is not None:
         raise InputError("--adapter goes with a MODEL.")
@@ -124,9 +125,9 @@ def _check(options: argparse.Namespace) -> None:
         for name in _OF_AN_ENGINE:
             if getattr(options, name) is not None:
                 raise InputError(f"--{name.replace('_', '-')} goes with a MODEL or --against.")
-    if options.resamples is not None and not (options.against or options.against_translations):
+    if options.resamples is not None and others == (None, None):
         raise InputError("--resamples goes with --against or --against-translations.")
-    if options.comet_model is not None and not options.comet:
+    if options.comet_model is not None and options.comet is None:
         raise InputError("--comet-model goes with --comet.")
 
 

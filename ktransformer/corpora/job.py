@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ktransformer.engines import Engine, load_engine
-from ktransformer.errors import InputError
+from ktransformer.errors import InputError, check_unicode
 from ktransformer.files.checksums import file_sha256, folder_checksums
 from ktransformer.numbers import to_integer
 
@@ -62,6 +62,7 @@ class Job:
             if (getattr(self, name) is None) != (self.format == "text"):
                 wanted = "goes with jsonl and parquet" if self.format == "text" else "must be given"
                 raise InputError(f"{name} {wanted}; the format is {self.format}.")
+            check_unicode(name, getattr(self, name) or "")
         if self.field is not None and self.field == self.output_field:
             raise InputError(f"output_field must be another than field; got {self.field!r}.")
         for name in ("n_best", "batch_size", "shard_bytes"):

@@ -109,6 +109,8 @@ class ParquetColumn:
         import pyarrow as pa
 
         field, output_field = self.job.field, self.job.output_field
+        if schema.names.count(field) > 1:
+            raise InputError(f"{path} has several columns {field!r}; rename all but one.")
         if field not in schema.names:
             raise InputError(f"{path} has no column {field!r}, only {', '.join(schema.names)}.")
         if output_field in schema.names:
@@ -118,7 +120,8 @@ class ParquetColumn:
             raise InputError(f"{path}: column {field!r} must be of strings; it is of {found}.")
 
     def _column(self, file: Any, group: int, path: str, number: int) -> list[str]:
-        column = _read_group(file, group, path, [self.job.field]).column(0)
+        # pyarrow takes "a.b" for the field b of a column a, too.
+        column = _read_group(file, group, path, [self.job.field]).column(self.job.field)
         place = f"{path}, row group {group + 1}: column {self.job.field!r}"
         try:
             texts = cast(list[str], column.to_pylist())
@@ -161,7 +164,9 @@ def _open(path: str) -> Any:
     import pyarrow.parquet as pq
 
     with _input_errors(path):
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
+        _ = file.schema_arrow.names  # pyarrow decodes them when they are asked for.
+        return file
 
 
 def _read_group(file: Any, group: int, path: str, columns: list[Any] | None = None) -> Any:
@@ -179,5 +184,7 @@ def _input_errors(path: str) -> Iterator[None]:
         yield
     except pa.ArrowException as error:
         raise InputError(f"{path} is not a whole Parquet file: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} has a column whose name is not valid UTF-8.") from error
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error

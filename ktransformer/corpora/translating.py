@@ -80,6 +80,8 @@ def translate_corpus(
         ```
     """
     paths = _check_inputs(inputs, output)
+    if resolve(model) in (resolve(output), *resolve(output).parents):
+        raise InputError(f"{output} lies in {model}, the model; name another folder.")
     output = str(Path(output).absolute())
     format = format or find_format(paths)
     if format != "text":

@@ -20,7 +20,7 @@ from ktransformer._version import __version__
 from ktransformer.corpora.job import Job
 from ktransformer.corpora.report import Report
 from ktransformer.errors import InputError, brief
-from ktransformer.files import check_folder, json_text, new_file
+from ktransformer.files import check_folder, new_file
 from ktransformer.files.checksums import parse_json, read_json
 from ktransformer.files.json_fields import from_json_fields
 
@@ -163,8 +163,9 @@ def _read_undamaged(
 
 
 def _write_json(path: Path, content: Any) -> None:
+    # In ASCII: the names of files need not be UTF-8.
     with new_file(path) as temporary:
-        temporary.write_text(json_text(content), encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")
 
 
 @contextlib.contextmanager

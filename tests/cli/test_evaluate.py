@@ -144,6 +144,15 @@ def test_options_of_an_engine_are_those_of_the_other_model(run_folder, files, ca
     assert "--adapter goes with a MODEL." in refusal(capsys, *words, "--adapter", "a.npz")
 
 
+@pytest.mark.parametrize("option", ["--against", "--against-translations", "--comet"])
+def test_an_empty_word_is_not_taken_for_an_option_that_was_left_out(option, files, capsys):
+    refusal(capsys, "evaluate", *files[:6], option, "")
+
+
+def test_an_empty_name_of_translations_is_refused(files, capsys):
+    refusal(capsys, "evaluate", *files[:4], "--translations", "")
+
+
 def test_resamples_go_with_another_system_and_a_comet_model_with_comet(files, capsys):
     message = refusal(capsys, "evaluate", *files[:6], "--resamples", 5)
     assert "--resamples goes with --against or --against-translations." in message
@@ -178,3 +187,13 @@ def test_a_comet_model_that_is_missing_is_one_sentence(files, tmp_path, capsys):
     program = _comet_score(tmp_path, "sys.exit(\"KeyError: 'x' not supported by COMET.\")")
     words = ("evaluate", *files, "--comet", program, "--comet-model", "x")
     assert "the model x: KeyError" in refusal(capsys, *words)
+
+
+def test_what_comet_score_says_need_not_be_utf8(files, tmp_path, capsys):
+    program = _comet_score(tmp_path, "sys.stderr.buffer.write(b'f\\xfcr'), sys.exit(1)")
+    assert "f\ufffdr" in refusal(capsys, "evaluate", *files, "--comet", program)
+
+
+def test_a_seed_of_sacrebleu_that_is_no_number_is_refused(files, capsys, monkeypatch):
+    monkeypatch.setenv("SACREBLEU_SEED", "abc")
+    assert "SACREBLEU_SEED must be" in refusal(capsys, "evaluate", *files)

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import re
 
 import pyarrow as pa
@@ -161,6 +162,51 @@ def test_a_column_that_is_not_all_strings_is_refused(lite_file, tmp_path):
         pq.write_table(pa.table(column), path)
         with pytest.raises(InputError, match=message):
             translate_corpus(lite_file, [path], output)
+
+
+def test_a_column_with_a_name_that_is_not_utf8_is_refused(lite_file, tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["one"], "wxyz": ["q"]}), path)
+    path.write_bytes(path.read_bytes().replace(b"wxyz", b"w\xff\xfez"))
+    with pytest.raises(InputError, match="has a column whose name is not valid UTF-8"):
+        translate_corpus(lite_file, [path], tmp_path / "out")
+
+
+def test_two_columns_of_the_name_to_translate_are_refused(lite_file, tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["one"])] * 2, names=["text", "text"]), path)
+    with pytest.raises(InputError, match="has several columns 'text'"):
+        translate_corpus(lite_file, [path], tmp_path / "out")
+
+
+def test_a_column_named_like_a_field_of_another_one_is_translated(lite_file, tmp_path):
+    path, output = tmp_path / "a.parquet", tmp_path / "out"
+    pq.write_table(pa.table({"a": [{"b": "nine"}], "a.b": ["one"]}), path)
+    translate_corpus(lite_file, [path], output, field="a.b")
+    assert pq.read_table(output / "a.parquet").column("translation").to_pylist() == ["1"]
+
+
+def test_names_of_files_need_not_be_utf8(lite_file, tmp_path):
+    odd = os.fsdecode(b"\xff")
+    model, source = tmp_path / f"{odd}.tflite", write_lines(tmp_path / f"{odd}.txt", ["nine"])
+    model.symlink_to(lite_file)
+    for _ in range(2):  # The second call reads what the first one wrote.
+        translate_corpus(model, [source], tmp_path / "out")
+        assert files_of(tmp_path / "out") == {f"{odd}.txt": b"9\n"}
+
+
+def test_a_name_of_a_field_that_is_not_utf8_is_refused(lite_file, tmp_path):
+    source = write_lines(tmp_path / "a.jsonl", ['{"text": "one"}'])
+    for name in ("field", "output_field"):
+        with pytest.raises(InputError, match=f"^{name} must be UTF-8"):
+            translate_corpus(lite_file, [source], tmp_path / "out", **{name: os.fsdecode(b"q\xff")})
+
+
+def test_an_output_in_the_folder_of_the_model_is_refused(run_folder, tmp_path):
+    source, output = write_lines(tmp_path / "a.txt", ["one"]), run_folder / "out"
+    with pytest.raises(InputError, match="the model; name another folder"):
+        translate_corpus(run_folder, [source], output)
+    assert not output.exists()
 
 
 def test_the_command_says_how_far_it_is_and_what_it_cut(lite_file, tmp_path, caplog, capsys):
