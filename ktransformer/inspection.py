@@ -81,11 +81,12 @@ def to_text(facts: Mapping[str, Any]) -> str:
     """Formats what `inspect` returned, a fact a line."""
     lines = []
     for name, value in facts.items():
-        title = name.replace("_", " ")
+        title = printable(name.replace("_", " "))
         if name == "size":
             value = readable_size(value)
         if isinstance(value, dict):
-            lines += [f"{title}:", *(f"  {key}: {_word(each)}" for key, each in value.items())]
+            lines.append(f"{title}:")
+            lines += (f"  {printable(key)}: {_word(each)}" for key, each in value.items())
         else:
             lines.append(f"{title}: {_word(value)}")
     return "\n".join(lines)
@@ -115,7 +116,7 @@ def _describe_run(path: Path, check: bool) -> Facts:
     model = describe_model(path / "model.keras")
     is_run = folder.kind == RUN_KIND and "model" in folder.config
     settings = {} if not is_run else changed_settings(Config.from_dict(folder.config))
-    decoding = folder.config.get("decoding", {}) if is_run else {}
+    decoding = (folder.config.get("decoding") or {}) if is_run else {}
     return {
         "form": "run" if is_run else "folder of a trained model",
         "kind": folder.kind,

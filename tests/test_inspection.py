@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +59,21 @@ def test_exports_tokenizers_models_and_states_are_told_apart(
         assert inspect(path)["form"] == form
     assert inspect(tmp_path / "c")["epochs"] == 1
     assert inspect(lite_file)["signatures"]
+
+
+def test_names_within_a_file_steer_no_terminal(tmp_path, capsys):
+    folder = shutil.copytree(Path(__file__).parent / "conversion/bert/model", tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "\x1b[2J\nform: run": 5}))
+    assert main(["info", str(folder)]) == 0
+    assert "  \\x1b[2J\\nform: run: 5\n" in capsys.readouterr().out
+
+
+def test_a_run_without_settings_of_decoding_is_described(run_copy):
+    fields = json.loads((run_copy / "model.json").read_text())
+    fields["config"]["decoding"] = None
+    (run_copy / "model.json").write_text(json.dumps(fields))
+    assert inspect(run_copy, check=False)["form"] == "run"
 
 
 def test_a_damaged_archive_is_one_sentence(run_folder, tmp_path):

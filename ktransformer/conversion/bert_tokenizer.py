@@ -179,7 +179,13 @@ def _read_fast(fast: dict[str, Any], problems: Problems, *, mask: bool) -> tuple
         _check_mask(fast, problems)
     normalizer = _object(fast, "normalizer")
     settings = Settings(normalizer, problems, TOKENIZER_JSON)
-    return settings.take_bool("lowercase", default=True), normalizer.get("strip_accents")
+    accents = normalizer.get("strip_accents")
+    if accents not in (None, True, False):
+        problems.add(
+            f"{TOKENIZER_JSON} has strip_accents={brief(accents)}, which must be true or false"
+        )
+        accents = None
+    return settings.take_bool("lowercase", default=True), accents
 
 
 def _object(fast: dict[str, Any], part: str) -> dict[str, Any]:

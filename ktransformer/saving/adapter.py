@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def load_adapter(path: str | Path) -> Adapter:
         if version > FORMAT_VERSION:
             raise InputError(f"{path} is of a newer ktransformer: upgrade it to use the adapter.")
         options = _read_options(fields)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise damaged from error
@@ -92,7 +93,9 @@ def load_adapter(path: str | Path) -> Adapter:
 def _read_options(fields: dict[str, Any]) -> LoraOptions:
     rank, alpha = fields["rank"], fields["alpha"]
     names = fields["layers"], fields["frozen"]
-    if type(rank) is not int or rank < 1 or not isinstance(alpha, (int, float)):
+    if type(rank) is not int or rank < 1 or not math.isfinite(alpha):
+        raise ValueError
+    if not all(isinstance(part, list) for part in names):
         raise ValueError
     if not all(isinstance(name, str) for part in names for name in part):
         raise ValueError

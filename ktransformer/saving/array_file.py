@@ -22,6 +22,7 @@ _HEADERS = {
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, SyntaxError, RecursionError),
     *(NotImplementedError, OverflowError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+    RuntimeError,  # Of an encrypted archive.
 )
 
 

@@ -80,7 +80,7 @@ def _describe_model(run: "Run") -> str:
 def _describe_data(run: "Run") -> str:
     facts = {} if run.origin is None else dict(run.origin.data)
     for name, counts in run.history.items():
-        if name.startswith("dropped_") and counts:
+        if name.startswith("dropped_") and counts and counts[0] is not None:
             reason = name.removeprefix("dropped_").replace("_", " ")
             facts[f"left out by cleaning ({reason})"] = f"{counts[0]:,.0f} pairs"
     return _list(facts) or _UNKNOWN

@@ -33,6 +33,7 @@ _SIZES = (
     "hidden_dim",
     "vocabulary_size",
     "source_vocabulary_size",
+    "type_vocabulary_size",
     "max_length",
     "num_classes",
     "patch_size",
@@ -124,6 +125,7 @@ def describe_model(path: str | Path) -> dict[str, Any]:
         ValueError,
         KeyError,
         TypeError,
+        RuntimeError,  # Of HDF5.
     ) as error:
         raise InputError(f"{path} does not hold a model: {_reason(error)}") from error
 
@@ -195,7 +197,8 @@ def _fewest_weights(config: dict[str, Any], sizes: dict[str, int]) -> int:
     # Queries and outputs alone: few heads of keys and values have hardly any weights.
     encoder = size("num_layers") * (2 * width**2 + hidden)
     decoder = size("num_decoder_layers") * (4 * width**2 + hidden)
-    rows = sum(map(size, ("vocabulary_size", "source_vocabulary_size", "num_classes")))
+    tables = ("vocabulary_size", "source_vocabulary_size", "type_vocabulary_size", "num_classes")
+    rows = sum(map(size, tables))
     rows += size("max_length") if config.get("positions") == "learned" else 0
     rows += size("patch_size") ** 2 * size("channels")
     image = config.get("image_size")

@@ -103,9 +103,11 @@ def compare_exports(
         batch_size: Examples of a batch.
 
     Raises:
-        InputError: There is no example, the exports differ in their settings, one has no signature
-            to compare or no text for the references, or no limit holds for one.
+        InputError: There is no export or example, the exports differ in their settings, one has no
+            signature to compare or no text for the references, or no limit holds for one.
     """
+    if not exports:
+        raise InputError("There is no export to compare.")
     if not examples:
         raise InputError("There is no example to compare the exports on.")
     tolerances = tolerances or Tolerances()

@@ -206,6 +206,15 @@ def test_a_setting_without_a_counterpart_is_refused(changed, config, message):
         import_published(changed(config=config))
 
 
+@pytest.mark.parametrize("value", ["\ud800", {}, 2])
+def test_accents_in_the_normalizer_are_kept_or_stripped_or_neither(changed, value):
+    def change(fields):
+        return {**fields, "normalizer": {**fields["normalizer"], "strip_accents": value}}
+
+    with pytest.raises(InputError, match=r"tokenizer\.json has strip_accents=.*true or false"):
+        import_published(changed(tokenizer=change))
+
+
 @pytest.mark.parametrize("model_type", ["distilbert", "roberta", "xlm-roberta"])
 def test_relatives_of_bert_are_refused(changed, model_type):
     with pytest.raises(InputError, match=f"model_type.*bert.*{model_type}"):

@@ -16,8 +16,11 @@ from ktransformer.cli import main
 from ktransformer.config import Config
 from ktransformer.errors import InputError
 from ktransformer.files.checksums import is_sealed
-from ktransformer.models import Transformer
-from ktransformer.saving.keras_file import load_model
+from ktransformer.models import TextEncoder, Transformer
+from ktransformer.models.lora import LoraOptions
+from ktransformer.saving.adapter import Adapter, load_adapter, save_adapter
+from ktransformer.saving.array_file import read_arrays, write_arrays
+from ktransformer.saving.keras_file import describe_model, load_model
 from ktransformer.saving.run import Run, load_run, make_model, save_run
 from ktransformer.text import Tokenizer
 from tests.small_run import WORDS, number_pairs
@@ -244,6 +247,78 @@ def test_a_weight_that_is_no_number_is_refused(value, old):
 def test_a_weights_file_with_links_is_refused(link, old):
     edit_model(old, weights=lambda file: file.__setitem__("other", link))
     assert "link" in refused(old)
+
+
+def test_types_that_the_weights_do_not_fill_are_refused_before_anything_is_built(
+    tmp_path, monkeypatch
+):
+    def build(*arguments, **options):
+        raise AssertionError("Nothing may be built.")
+
+    model = TextEncoder(30, type_vocabulary_size=2, **SETTINGS)
+    model.build()
+    model.save(tmp_path / "model.keras")
+    edit_model(tmp_path, lambda fields: fields["config"].update(type_vocabulary_size=10**9))
+    monkeypatch.setattr(TextEncoder, "__init__", build)
+    with pytest.raises(InputError, match=r"type_vocabulary_size=1e\+09"):
+        load_model(tmp_path / "model.keras")
+
+
+def test_damage_within_the_weights_is_described_in_one_sentence(folder):
+    path, generator = folder / "model.keras", random.Random(1)
+    with zipfile.ZipFile(path) as archive:
+        config, weights = (archive.read(name) for name in ("config.json", "model.weights.h5"))
+    refusals = 0
+    for _ in range(300):
+        damaged = bytearray(weights)
+        damaged[generator.randrange(4000)] = generator.randrange(256)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", config)
+            archive.writestr("model.weights.h5", bytes(damaged))
+        try:
+            describe_model(path)
+        except InputError:
+            refusals += 1
+    assert refusals
+
+
+def test_the_card_of_a_run_whose_count_is_null_is_written(old, tmp_path):
+    fields = json.loads((old / "run.json").read_text())
+    fields["history"] = {"dropped_ratio": [None]}
+    (old / "run.json").write_text(json.dumps(fields))
+    save_run(load_run(old), tmp_path / "again")
+    assert "cleaning" not in (tmp_path / "again" / "card.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("alpha", 10**400),
+        ("alpha", float("nan")),
+        ("alpha", "1"),
+        ("layers", "encoder"),
+        ("frozen", {"encoder": 1}),
+    ],
+)
+def test_an_adapter_with_a_wrong_field_is_refused(name, value, tmp_path):
+    path, matrix = tmp_path / "adapter.npz", np.ones((2, 2), "float32")
+    save_adapter(Adapter("0" * 64, LoraOptions(2, 1.0), [matrix, matrix]), path)
+    head, *matrices = read_arrays(path, "an adapter")
+    text = json.dumps({**json.loads(head.tobytes()), name: value})
+    write_arrays(path, [np.frombuffer(text.encode(), "uint8"), *matrices])
+    with pytest.raises(InputError, match="is not a LoRA adapter"):
+        load_adapter(path)
+
+
+def test_an_encrypted_file_of_arrays_is_refused(tmp_path):
+    path = tmp_path / "arrays.npz"
+    write_arrays(path, [np.ones(3)])
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\3\4") + 6] |= 1  # The flag of encryption, which is there twice.
+    content[content.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is not a file of arrays"):
+        read_arrays(path, "a file of arrays")
 
 
 def test_an_array_of_which_little_is_stored_is_refused(old):

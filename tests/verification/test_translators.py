@@ -152,6 +152,15 @@ def test_what_cannot_be_compared_is_refused(signatures, reason, translator, tmp_
         compare(translator, file, texts=texts)
 
 
+def test_no_export_is_nothing_to_compare(translator, run_folder, sides):
+    for verified in (
+        lambda: verify([], run_folder, sides[0]),
+        lambda: compare_exports(translator, [], TEXTS),
+    ):
+        with pytest.raises(InputError, match="There is no export to compare"):
+            verified()
+
+
 def test_a_run_in_the_place_of_an_export_is_refused(run_folder, sides):
     with pytest.raises(InputError, match="run is the folder of a model"):
         verify([run_folder], run_folder, sides[0])
