@@ -1,6 +1,7 @@
 """`ktransformer verify`: compares exports with their model."""
 
 import argparse
+import os
 
 from ktransformer.cli.options import A_PROGRAM, add_batch_size, add_threads, count
 from ktransformer.errors import InputError
@@ -62,6 +63,9 @@ def run(options: argparse.Namespace) -> int:
     set_threads(options.threads)
     if options.json:
         check_new_file(options.json, overwrite=True)
+        for read in (*options.exports, options.source, options.reference):
+            if read is not None and os.path.realpath(read) == os.path.realpath(options.json):
+                raise InputError(f"--json must be a file of its own; got {options.json}.")
     if options.max_bleu_drop is not None and not options.reference:
         raise InputError("--max-bleu-drop goes with --reference.")
     stated = {name: getattr(options, name) for name in _TOLERANCES}

@@ -35,3 +35,15 @@ def test_verify_refuses_a_report_it_cannot_write_before_any_work(
     verify = ["verify", lite_file, "--run", run_folder, "--source", data_folder / "test.source"]
     assert str(tmp_path) in refusal(capsys, *verify, "--json", tmp_path)
     assert "/dev/null" in refusal(capsys, *verify, "--json", "/dev/null")
+
+
+def test_verify_refuses_to_write_its_report_over_what_it_reads(
+    run_folder, lite_file, data_folder, tmp_path, capsys
+):
+    source = tmp_path / "source"
+    source.write_bytes((data_folder / "test.source").read_bytes())
+    verify = ["verify", lite_file, "--run", run_folder, "--source", source]
+    (tmp_path / "link").symlink_to(source)
+    assert "of its own" in refusal(capsys, *verify, "--json", tmp_path / "link")
+    assert "of its own" in refusal(capsys, *verify, "--json", lite_file)
+    assert source.read_bytes() == (data_folder / "test.source").read_bytes()
