@@ -80,7 +80,8 @@ def translate_corpus(
         ```
     """
     paths = _check_inputs(inputs, output)
-    if resolve(model) in (resolve(output), *resolve(output).parents):
+    target = resolve(output)
+    if Path(os.path.realpath(model)) in (target, *target.parents):
         raise InputError(f"{output} lies in {model}, the model; name another folder.")
     output = str(Path(output).absolute())
     format = format or find_format(paths)
