@@ -9,6 +9,7 @@ from ktransformer.layers.cache import KeyValues as KeyValues
 from ktransformer.layers.cache import MaskPenalty as MaskPenalty
 from ktransformer.layers.cache import Positions as Positions
 from ktransformer.layers.cache import StepContext as StepContext
+from ktransformer.layers.cache import transpose_keys as transpose_keys
 from ktransformer.layers.cross_attention import MultiHeadCrossAttention as MultiHeadCrossAttention
 from ktransformer.layers.feed_forward import FeedForward as FeedForward
 from ktransformer.layers.gated_feed_forward import GatedFeedForward as GatedFeedForward

@@ -105,16 +105,16 @@ class MultiHeadAttention(ProjectingLayer):
             return self._attend_fused(query, spans[0])
         weights = self.weights_dropout(self.span_weights(query, spans), training=training)
         if len(spans) == 1:
-            return self._product(weights, spans[0].value)
+            return self._sum_values(weights, spans[0])
         attended: Heads = None
         start: Any = 0
         for span in spans:
             stop = None if span is spans[-1] else start + ops.shape(span.value)[2]
             part = weights[..., start:stop]
             if attended is None:
-                attended = self._product(part, span.value)
+                attended = self._sum_values(part, span)
             else:  # Not `+`: LiteRT's converter (2.21) breaks on a sum of products of slices.
-                attended = attended - self._product(-part, span.value)
+                attended = attended - self._sum_values(-part, span)
             start = stop
         return attended
 
@@ -148,8 +148,7 @@ class MultiHeadAttention(ProjectingLayer):
         Reference: Vaswani et al. 2017, section 3.2.1, equation 1.
         """
         del positions
-        scale = ops.cast(self.head_dim**-0.5, query.dtype)
-        return self._product(query * scale, ops.transpose(key, (0, 1, 3, 2)))
+        return self._product(self._scale(query), ops.transpose(key, (0, 1, 3, 2)))
 
     def compute_weights(self, scores: Scores) -> Scores:
         """Turns scores into attention weights.
@@ -179,12 +178,37 @@ class MultiHeadAttention(ProjectingLayer):
 
     def _hidden_scores(self, query: Heads, span: KeySpan) -> Scores:
         """Computes a span's scores in float32, with bias, far below all others at hidden keys."""
-        scores = self.compute_scores(query, span.key, span.positions)
+        scores = self._span_scores(query, span)
         scores = ops.cast(scores, "float32")  # Neither -1e9 nor a long sum fits into float16.
         bias = self.position_bias(span.positions)
         if span.penalty is not None:  # One subtraction, and no sum: see `PENALTY`.
             return scores - (span.penalty if bias is None else span.penalty - bias)
         return hide_scores(scores if bias is None else scores + bias, span.mask)
+
+    @property
+    def sums_products(self) -> bool:
+        """Whether a step can multiply by `StepContext.by_sums`: a head has keys of its own.
+
+        And only in float32, whose sums are as exact as those in a product.
+        """
+        return self.num_kv_heads == self.num_heads and self.compute_dtype == "float32"
+
+    def _span_scores(self, query: Heads, span: KeySpan) -> Scores:
+        """Computes the scores of a span's keys, by `compute_scores` or what equals it."""
+        whole = MultiHeadAttention.compute_scores
+        if span.by_sums and self.sums_products and type(self).compute_scores is whole:
+            return ops.expand_dims(ops.sum(self._scale(query) * span.key, axis=3), 2)
+        return self.compute_scores(query, span.key, span.positions)
+
+    def _sum_values(self, weights: Scores, span: KeySpan) -> Heads:
+        """Sums a span's values by their weights `[B, H, T, S]`."""
+        if span.by_sums and self.sums_products:
+            weights = ops.transpose(weights, (0, 1, 3, 2))  # [B, H, S, 1]
+            return ops.sum(weights * span.value, axis=2, keepdims=True)
+        return self._product(weights, span.value)
+
+    def _scale(self, query: Heads) -> Heads:
+        return query * ops.cast(self.head_dim**-0.5, query.dtype)
 
     def _product(self, left: Heads, right: Heads) -> Heads:
         """Multiplies `[B, H, T, X]` by `[B, KV, X, Y]` to `[B, H, T, Y]`.

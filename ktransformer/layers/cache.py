@@ -5,8 +5,9 @@ one hypothesis at one position; position p of hypothesis k is slot p * K + k. A 
 its hypotheses moves nothing in the cache: it changes which slots each of them sees.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
+import keras
 from keras import ops
 
 from ktransformer.layers.tensors import Heads, Size
@@ -38,14 +39,53 @@ class KeyValues(NamedTuple):
     """Keys and values of some positions.
 
     Attributes:
-        key: Float tensor; of a memory and of a cache's past `[B, H, D/H, S]`, transposed as the
-            matrix product wants it, which would else be done at every step; of what is recent
-            `[B, H, S, D/H]`.
+        key: Float tensor `[B, H, S, D/H]`.
         value: Float tensor `[B, H, S, D/H]`.
     """
 
     key: Heads
     value: Heads
+
+    @property
+    def plain_key(self) -> Heads:
+        """The keys `[B, H, S, D/H]`, however they are stored."""
+        return self.key
+
+    def append(self, more: "KeyValues") -> Self:
+        """Returns these and, after them, the keys and values of more positions."""
+        key = ops.concatenate([self.plain_key, more.plain_key], axis=2)
+        return self._replace(key=key, value=ops.concatenate([self.value, more.value], axis=2))
+
+    def transposed(self) -> "TransposedKeyValues":
+        """Returns the same with stored keys `[B, H, D/H, S]`."""
+        return TransposedKeyValues(ops.transpose(self.key, (0, 1, 3, 2)), self.value)
+
+
+class TransposedKeyValues(KeyValues):
+    """`KeyValues` whose stored keys are `[B, H, D/H, S]`, as a matrix product wants them.
+
+    Else every step would transpose them; see `StepContext.by_sums` for the steps that have none.
+    """
+
+    __slots__ = ()
+
+    @property
+    def plain_key(self) -> Heads:
+        return ops.transpose(self.key, (0, 1, 3, 2))  # Undone in `compute_scores`.
+
+    def append(self, more: KeyValues) -> Self:
+        key = ops.concatenate([self.key, more.transposed().key], axis=3)
+        return self._replace(key=key, value=ops.concatenate([self.value, more.value], axis=2))
+
+    def transposed(self) -> "TransposedKeyValues":
+        return self
+
+
+def transpose_keys(memory: Any) -> Any:
+    """Returns what `prepare_memory` gave with each of its `KeyValues` transposed."""
+    return keras.tree.traverse(
+        lambda part: part.transposed() if isinstance(part, KeyValues) else None, memory
+    )
 
 
 class Cache(NamedTuple):
@@ -74,11 +114,8 @@ class Cache(NamedTuple):
 
     def flush(self) -> "Cache":
         """Moves what is recent to the end of the past, and empties its slots."""
-        recent_key = ops.transpose(self.recent.key, (0, 1, 3, 2))
-        key = ops.concatenate([self.past.key, recent_key], axis=3)
-        value = ops.concatenate([self.past.value, self.recent.value], axis=2)
         empty = KeyValues(ops.zeros_like(self.recent.key), ops.zeros_like(self.recent.value))
-        return Cache(KeyValues(key, value), empty)
+        return Cache(self.past.append(self.recent), empty)
 
 
 class SlicedCache(Cache):
@@ -170,6 +207,11 @@ class DecoderState(NamedTuple):
         caches = tuple(cache.flush() for cache in self.caches)
         return self._replace(caches=caches, penalty=self.penalty.flush())
 
+    @property
+    def is_sliced(self) -> bool:
+        """Whether it is for a loop that XLA compiles; see `sliced`."""
+        return isinstance(self.caches[0], SlicedCache)
+
     def sliced(self) -> "DecoderState":
         """Returns the same state, not chunked, for a loop that XLA compiles; see `SlicedCache`."""
         return self._replace(caches=tuple(SlicedCache(*cache) for cache in self.caches))
@@ -191,6 +233,9 @@ class StepContext(NamedTuple):
         newest: Float32 `[slots / K, 1]`, 1 at the recent position that the step fills, 0 elsewhere.
         penalty: What each hypothesis may not see of a cache; its own new slot is not among it.
         memory_penalty: Float32 `[B, 1, 1, S]`, what `memory_mask_penalty` gave.
+        by_sums: Whether attention multiplies its one query with keys and values element by
+            element, and sums. TensorFlow and LiteRT run a matrix product for each head, which
+            takes longer; XLA is slower at the sums.
         cross_weights: A list to which the cross-attention of each block appends its weights,
             `[B, H, K, S]`; None where nobody asks for them.
     """
@@ -200,11 +245,22 @@ class StepContext(NamedTuple):
     newest: Any
     penalty: MaskPenalty
     memory_penalty: Any
+    by_sums: bool
     cross_weights: list[Any] | None = None
 
     @classmethod
-    def at(cls, index: Size, penalty: MaskPenalty, memory_penalty: Any = ()) -> "StepContext":
-        """Places a step at position `index`, after the steps that led to `penalty`."""
+    def at(
+        cls,
+        index: Size,
+        penalty: MaskPenalty,
+        memory_penalty: Any = (),
+        *,
+        compiled: bool = False,
+    ) -> "StepContext":
+        """Places a step at position `index`, after the steps that led to `penalty`.
+
+        `compiled` says whether XLA compiles it.
+        """
         beam_size, index = penalty.beam_size, ops.cast(index, "int32")
         hypotheses = ops.arange(beam_size, dtype="int32")
         position = index - penalty.flushed  # Among the recent ones.
@@ -218,6 +274,7 @@ class StepContext(NamedTuple):
             newest=ops.cast(ops.expand_dims(is_newest, 1), "float32"),
             penalty=MaskPenalty(penalty.past, ops.where(is_own, 0.0, penalty.recent)),
             memory_penalty=memory_penalty,
+            by_sums=beam_size == 1 and not compiled,
         )
 
     def spread(self, heads: Heads) -> Heads:

@@ -127,7 +127,8 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         key, value = self.project_key_value(memory)
         anything = ops.cast(ops.any(memory_mask, axis=1), value.dtype)  # [B]
         anything = ops.reshape(anything, (-1, 1, 1, 1))
-        return KeyValues(ops.transpose(key, (0, 1, 3, 2)), value * anything)
+        memory_keys = KeyValues(key, value * anything)
+        return memory_keys if self.sums_products else memory_keys.transposed()
 
     def step(self, inputs: Vectors, memory: KeyValues, at: StepContext) -> Vectors:
         """Attends from the newest position of every hypothesis to its sentence's memory.
@@ -148,12 +149,13 @@ class MultiHeadCrossAttention(MultiHeadAttention):
             NotImplementedError: A subclass overrides `call` and not this.
         """
         check_overrides(self)
-        keys = ops.arange(ops.shape(memory.key)[3], dtype="int32")
+        keys = ops.arange(ops.shape(memory.value)[2], dtype="int32")
         span = KeySpan(
-            ops.transpose(memory.key, (0, 1, 3, 2)),  # Undone in `compute_scores`.
+            memory.plain_key,
             memory.value,
             Positions(at.positions, keys),
             penalty=at.memory_penalty,
+            by_sums=at.by_sums,
         )
         query = self.project_query(inputs)
         if at.cross_weights is not None:

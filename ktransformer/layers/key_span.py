@@ -20,6 +20,7 @@ class KeySpan(NamedTuple):
             is hidden by it.
         penalty: Float32 tensor that broadcasts to `[B, H, T, S]`, 0 = attend and `PENALTY` =
             hidden; None outside of cached steps. A span has a mask or a penalty, never both.
+        by_sums: Whether there is one query, which is multiplied as `StepContext.by_sums` says.
     """
 
     key: Heads
@@ -27,3 +28,4 @@ class KeySpan(NamedTuple):
     positions: Positions
     mask: Mask | None = None
     penalty: Any | None = None
+    by_sums: bool = False

@@ -150,9 +150,9 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         if not chunked:
             return Cache((), recent)
         # LiteRT has no attention over nothing: the past begins with a position nobody sees.
-        shape = (rows, self.num_kv_heads, beam_size, self.head_dim)
-        value = ops.zeros(shape, self.compute_dtype)
-        return Cache(KeyValues(ops.transpose(value, (0, 1, 3, 2)), value), recent)
+        value = ops.zeros((*shape[:2], beam_size, self.head_dim), self.compute_dtype)
+        past = KeyValues(value, value)
+        return Cache(past if beam_size == 1 and self.sums_products else past.transposed(), recent)
 
     def step(self, inputs: Vectors, cache: Cache, at: StepContext) -> tuple[Vectors, Cache]:
         """Attends from the newest position of every hypothesis to what it comes from.
@@ -178,12 +178,19 @@ class MultiHeadSelfAttention(MultiHeadAttention):
             raise ValueError("A cache needs causal attention; got causal=False.")
         query, key, value = self.project(inputs, at.positions)
         cache = cache.write(key, value, at)
-        penalty = ops.expand_dims(at.penalty.recent, 1)  # [B, 1, K, slots]
-        spans = [KeySpan(*cache.recent, at.recent_positions, penalty=penalty)]
+        parts = [(cache.recent, at.recent_positions, at.penalty.recent)]
         if cache.past:
-            past_key = ops.transpose(cache.past.key, (0, 1, 3, 2))  # Undone in `compute_scores`.
-            penalty = ops.expand_dims(at.penalty.past, 1)
-            spans.append(KeySpan(past_key, cache.past.value, at.past_positions, penalty=penalty))
+            parts.append((cache.past, at.past_positions, at.penalty.past))
+        spans = [
+            KeySpan(
+                part.plain_key,
+                part.value,
+                positions,
+                penalty=ops.expand_dims(penalty, 1),  # [B, 1, K, slots]
+                by_sums=at.by_sums,
+            )
+            for part, positions, penalty in parts
+        ]
         return self.merge(self.attend(query, spans, training=False)), cache
 
     def get_config(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Models made of the layers, in `keras.ops` alone."""
 
+from ktransformer.layers import transpose_keys as transpose_keys
 from ktransformer.models.block_model import BlockModel as BlockModel
 from ktransformer.models.block_model import EncoderModel as EncoderModel
 from ktransformer.models.causal_language_model import CAUSAL_PRESETS as CAUSAL_PRESETS

@@ -183,7 +183,7 @@ class Decoder(BlockStack):
                 `step` does not append to `StepContext.cross_weights`.
         """
         check_overrides(self)
-        at = StepContext.at(index, state.penalty, memory_penalty)
+        at = StepContext.at(index, state.penalty, memory_penalty, compiled=state.is_sliced)
         weights: list[Any] = []
         keeps_attention = not isinstance(state.attention, tuple)
         if keeps_attention:

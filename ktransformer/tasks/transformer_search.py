@@ -6,7 +6,7 @@ from typing import Any, Self
 import tensorflow as tf
 
 from ktransformer.decoding import SearchModel
-from ktransformer.models import NextTokenModel, Transformer
+from ktransformer.models import NextTokenModel, Transformer, transpose_keys
 
 _STAGES = (16, 48)
 """Where the cache of a compiled search grows. Each stage is compiled by itself: some seconds."""
@@ -35,12 +35,13 @@ class DecoderSearch(SearchModel):
 
     def start(self, beam_size: int) -> Any:
         rows = tf.shape(self._inputs)[0]
-        return {"memory": self._prepare_memory(), "decoder": self._empty_state(rows, beam_size)}
+        memory = self._prepare_memory(beam_size)
+        return {"memory": memory, "decoder": self._empty_state(rows, beam_size)}
 
     def _empty_state(self, rows: tf.Tensor, beam_size: int) -> Any:
         return self._model.empty_state(rows, self.chunk, beam_size=beam_size, chunked=True)
 
-    def _prepare_memory(self) -> Any:
+    def _prepare_memory(self, beam_size: int) -> Any:
         return ()
 
     def step(
@@ -94,8 +95,9 @@ class TransformerSearch(DecoderSearch):
         super().__init__(model, source, chosen)
         self._keeps_attention = False
 
-    def _prepare_memory(self) -> Any:
-        return self._model.prepare_memory(self._inputs)
+    def _prepare_memory(self, beam_size: int) -> Any:
+        memory = self._model.prepare_memory(self._inputs)
+        return memory if beam_size == 1 and not self.stages else transpose_keys(memory)
 
     def with_attention(self) -> Self:
         model = copy.copy(self)
