@@ -124,9 +124,9 @@ class MultiHeadAttention(ProjectingLayer):
         A query that every key is hidden from by a mask has weights of 0.
         """
         scores = [self._hidden_scores(query, span) for span in spans]
-        weights = self.compute_weights(
-            scores[0] if len(scores) == 1 else ops.concatenate(scores, axis=-1)
-        )
+        joined = scores[0] if len(scores) == 1 else ops.concatenate(scores, axis=-1)
+        in_step = spans[0].penalty is not None
+        weights = self._step_weights(joined) if in_step else self.compute_weights(joined)
         seen = sees_anything([span.mask for span in spans])
         if seen is not None:
             weights = weights * ops.cast(seen, weights.dtype)
@@ -186,7 +186,7 @@ class MultiHeadAttention(ProjectingLayer):
         return hide_scores(scores if bias is None else scores + bias, span.mask)
 
     @property
-    def sums_products(self) -> bool:
+    def _sums_products(self) -> bool:
         """Whether a step can multiply by `StepContext.by_sums`: a head has keys of its own.
 
         And only in float32, whose sums are as exact as those in a product.
@@ -194,18 +194,32 @@ class MultiHeadAttention(ProjectingLayer):
         return self.num_kv_heads == self.num_heads and self.compute_dtype == "float32"
 
     def _span_scores(self, query: Heads, span: KeySpan) -> Scores:
-        """Computes the scores of a span's keys, by `compute_scores` or what equals it."""
-        whole = MultiHeadAttention.compute_scores
-        if span.by_sums and self.sums_products and type(self).compute_scores is whole:
+        """Computes the scores of a span's keys: `compute_scores`, or the same by sums."""
+        if span.by_sums and self._sums_products and self._inherits("compute_scores"):
             return ops.expand_dims(ops.sum(self._scale(query) * span.key, axis=3), 2)
         return self.compute_scores(query, span.key, span.positions)
 
+    def _step_weights(self, scores: Scores) -> Scores:
+        """Computes the weights in a step: `compute_weights`, or the same in simpler operations.
+
+        TensorFlow hands a softmax to oneDNN, which takes longer for the few scores of a step.
+        LiteRT's converter makes one operation of these again.
+        """
+        if not self._inherits("compute_weights"):
+            return self.compute_weights(scores)
+        powers = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
+        return powers / ops.sum(powers, axis=-1, keepdims=True)
+
     def _sum_values(self, weights: Scores, span: KeySpan) -> Heads:
         """Sums a span's values by their weights `[B, H, T, S]`."""
-        if span.by_sums and self.sums_products:
+        if span.by_sums and self._sums_products:
             weights = ops.transpose(weights, (0, 1, 3, 2))  # [B, H, S, 1]
             return ops.sum(weights * span.value, axis=2, keepdims=True)
         return self._product(weights, span.value)
+
+    def _inherits(self, *methods: str) -> bool:
+        """Tells whether a subclass overrides none of some methods of `MultiHeadAttention`."""
+        return all(getattr(type(self), m) is getattr(MultiHeadAttention, m) for m in methods)
 
     def _scale(self, query: Heads) -> Heads:
         return query * ops.cast(self.head_dim**-0.5, query.dtype)
@@ -230,11 +244,9 @@ class MultiHeadAttention(ProjectingLayer):
         """
         if not self.fused_attention or keras.config.backend() != "jax" or len(spans) > 1:
             return False
-        span, whole = spans[0], MultiHeadAttention
+        span = spans[0]
         return (
-            type(self).compute_scores is whole.compute_scores
-            and type(self).compute_weights is whole.compute_weights
-            and type(self).span_weights is whole.span_weights
+            self._inherits("compute_scores", "compute_weights", "span_weights")
             and (not self.dropout or training is False)
             and span.penalty is None
             and (span.mask is None or not (query.shape[2] % 2 or span.key.shape[2] % 2))

@@ -128,7 +128,7 @@ class MultiHeadCrossAttention(MultiHeadAttention):
         anything = ops.cast(ops.any(memory_mask, axis=1), value.dtype)  # [B]
         anything = ops.reshape(anything, (-1, 1, 1, 1))
         memory_keys = KeyValues(key, value * anything)
-        return memory_keys if self.sums_products else memory_keys.transposed()
+        return memory_keys if self._sums_products else memory_keys.transposed()
 
     def step(self, inputs: Vectors, memory: KeyValues, at: StepContext) -> Vectors:
         """Attends from the newest position of every hypothesis to its sentence's memory.

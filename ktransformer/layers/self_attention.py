@@ -152,7 +152,7 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         # LiteRT has no attention over nothing: the past begins with a position nobody sees.
         value = ops.zeros((*shape[:2], beam_size, self.head_dim), self.compute_dtype)
         past = KeyValues(value, value)
-        return Cache(past if beam_size == 1 and self.sums_products else past.transposed(), recent)
+        return Cache(past if beam_size == 1 and self._sums_products else past.transposed(), recent)
 
     def step(self, inputs: Vectors, cache: Cache, at: StepContext) -> tuple[Vectors, Cache]:
         """Attends from the newest position of every hypothesis to what it comes from.

@@ -11,7 +11,10 @@ PARENTS = ([0, 1], [0, 1], [0, 0], [1, 0])
 
 
 def stepwise_and_whole(layer, tokens, *, chunked):
-    """Decodes tokens `[B, T, 2, D]` along `PARENTS`: the outputs, and those of whole calls."""
+    """Decodes tokens `[B, T, K, D]`: the outputs, and those of whole calls.
+
+    Two hypotheses follow `PARENTS`, a single one itself.
+    """
     rows, length, beam_size = tokens.shape[:3]
     chunk = 2 if chunked else length
     room = {"beam_size": beam_size, "chunked": chunked}
@@ -21,7 +24,7 @@ def stepwise_and_whole(layer, tokens, *, chunked):
     for index in range(length):
         if chunked and index and index % chunk == 0:
             cache, penalty = cache.flush(), penalty.flush()
-        order = PARENTS[index]
+        order = PARENTS[index] if beam_size == 2 else [0]
         penalty = keras.tree.map_structure(lambda x, order=order: array(x)[:, order], penalty)
         histories = [[*histories[order[k]], tokens[:, index, k]] for k in range(beam_size)]
         at = StepContext.at(index, penalty)

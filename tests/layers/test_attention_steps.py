@@ -6,10 +6,12 @@ import pytest
 from keras import ops
 
 from ktransformer.layers import (
+    KeyValues,
     MaskPenalty,
     MultiHeadCrossAttention,
     MultiHeadSelfAttention,
     StepContext,
+    transpose_keys,
 )
 from tests.layers.attention_runs import stepwise_and_whole
 from tests.layers.layer_checks import POLICIES, TOLERANCE, array, built, normal
@@ -25,7 +27,7 @@ from tests.layers.small_attention import (
 )
 
 
-def step_by_step(layer, inputs, chunk):
+def step_by_step(layer, inputs, chunk, *, compiled=False):
     """Runs self-attention a position at a time, and makes room after every `chunk`."""
     room = {"chunked": chunk < 6}
     cache, penalty = (
@@ -36,7 +38,7 @@ def step_by_step(layer, inputs, chunk):
     for index in range(6):
         if index and index % chunk == 0:
             cache, penalty = cache.flush(), penalty.flush()
-        at = StepContext.at(index, penalty)
+        at = StepContext.at(index, penalty, compiled=compiled)
         outputs, cache = layer.step(inputs[:, index : index + 1], cache, at)
         penalty = at.penalty
         parts.append(array(outputs))
@@ -67,6 +69,30 @@ def test_a_step_knows_no_position_beyond_its_own(chunk):
     layer = built(TableAttention(H, causal=True), (None, None, D))
     inputs = normal(B, 6, D)
     np.testing.assert_allclose(step_by_step(layer, inputs, chunk), array(layer(inputs)), atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [6, 2])
+@pytest.mark.parametrize("num_kv_heads", [None, 1])
+def test_one_query_gives_the_same_by_sums_and_by_products(num_kv_heads, chunk):
+    layer = make_self_attention(causal=True, num_kv_heads=num_kv_heads)
+    inputs = normal(B, 6, D)
+    by_sums, by_products = (step_by_step(layer, inputs, chunk, compiled=c) for c in (False, True))
+    np.testing.assert_allclose(by_sums, by_products, atol=1e-6)
+    assert StepContext.at(0, MaskPenalty.all_hidden(B, 4)).by_sums
+    assert not StepContext.at(0, MaskPenalty.all_hidden(B, 4, beam_size=2)).by_sums
+
+
+def test_keys_are_the_same_however_they_are_stored():
+    first, second = (KeyValues(normal(B, H, n, 3), normal(B, H, n, 3, seed=n)) for n in (2, 5))
+    both, transposed = first.append(second), first.transposed().append(second)
+    assert both.key.shape == (B, H, 7, 3)
+    assert transposed.key.shape == (B, H, 3, 7)
+    np.testing.assert_array_equal(array(transposed.plain_key), array(both.plain_key))
+    np.testing.assert_array_equal(array(transposed.value), array(both.value))
+    assert transposed.transposed() is transposed
+    memory = transpose_keys({"key_values": [first, second], "mask_penalty": normal(B)})
+    assert [part.key.shape for part in memory["key_values"]] == [(B, H, 3, 2), (B, H, 3, 5)]
+    np.testing.assert_array_equal(memory["mask_penalty"], normal(B))
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -119,8 +145,9 @@ ONE_METHOD = pytest.mark.parametrize(
 
 
 @ONE_METHOD
-def test_one_override_changes_calls_and_cached_steps_alike(method):
-    shape, tokens = (None, None, D), normal(B, 4, 2, D)
+@pytest.mark.parametrize("beam_size", [1, 2])
+def test_one_override_changes_calls_and_cached_steps_alike(method, beam_size):
+    shape, tokens = (None, None, D), normal(B, 4, beam_size, D)
     plain = built(MultiHeadSelfAttention(H, causal=True), shape)
     layer = built(overriding(MultiHeadSelfAttention, method)(H, causal=True), shape)
     stepwise, whole = stepwise_and_whole(layer, tokens, chunked=True)
