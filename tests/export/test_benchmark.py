@@ -146,6 +146,20 @@ def test_a_profile_of_a_compiled_search_says_where_its_time_goes(work):
 
 
 @pytest.mark.long
+def test_a_profile_of_a_plain_search_says_which_operations_take_its_time(work):
+    profile = "export.benchmark.profile_saved_model"
+    result = program(profile, work / decoding.TRAINED, "--batch", 4, "--rounds", 2, "--rows", 99)
+    assert result.returncode == 0, result.stderr
+    rows = [line.strip("| ").split(" | ") for line in result.stdout.splitlines()[2:]]
+    calls = {row[0]: int(row[1].replace(",", "")) for row in rows}
+    assert calls["all"] == pytest.approx(sum(calls.values()) / 2, abs=len(calls))  # Rounded.
+    # A step of greedy search sums the products of attention; the encoder multiplies matrices.
+    products = sum(count for kind, count in calls.items() if "BatchMatMul" in kind)
+    assert calls["Sum"] > products > 0
+    assert program(profile, "nowhere").returncode == 2
+
+
+@pytest.mark.long
 def test_plans_of_a_tflite_are_timed_beside_each_other(work):
     plans = "export.benchmark.time_plans"
     options = ["--batch", 4, "--sentences", 4, "--rounds", 1]

@@ -39,6 +39,13 @@ def beam():
     return with_decoding(drawn_translator(), beam_size=3, length_penalty=0.6, **RULES)
 
 
+@pytest.fixture(scope="module")
+def exported(greedy, tmp_path_factory):
+    """`greedy` in `SHAPES`, opened: whichever test comes first compiles a shape."""
+    folder = tmp_path_factory.mktemp("exported")
+    return SavedModel(export_saved_model(greedy, folder, compilation=SHAPES))
+
+
 def is_compiled(path):
     """Tells whether a SavedModel has a function that XLA must compile."""
     saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
@@ -46,12 +53,17 @@ def is_compiled(path):
     return any(function.attr["_XlaMustCompile"].b for function in functions)
 
 
-@pytest.mark.parametrize("name", ["greedy", "beam"])
-def test_texts_are_those_of_the_plain_search(name, request, tmp_path):
-    translator = request.getfixturevalue(name)
-    path = export_saved_model(translator, tmp_path, compilation=SHAPES)
-    assert is_compiled(path)
-    model = SavedModel(path)
+@pytest.fixture
+def exported_beam(beam, tmp_path):
+    return SavedModel(export_saved_model(beam, tmp_path, compilation=SHAPES))
+
+
+@pytest.mark.parametrize(
+    ("name", "opened"), [("greedy", "exported"), ("beam", "exported_beam")], ids=["greedy", "beam"]
+)
+def test_texts_are_those_of_the_plain_search(name, opened, request):
+    translator, model = request.getfixturevalue(name), request.getfixturevalue(opened)
+    assert is_compiled(model.path)
     assert model.description.compilation == SHAPES
     for size in (0, 1, 3, 7, 8, 9, 12):  # Whole, of two parts, and, from 9 on, of four.
         texts = TEXTS[:size]
@@ -66,20 +78,18 @@ def test_texts_are_those_of_the_plain_search(name, request, tmp_path):
             assert found["truncated"].tolist() == expected["truncated"].numpy().tolist()
 
 
-def test_shapes_of_outputs_do_not_show_the_padding(greedy, tmp_path):
-    model = SavedModel(export_saved_model(greedy, tmp_path, compilation=SHAPES))
+def test_shapes_of_outputs_do_not_show_the_padding(greedy, exported):
     for size in (1, 3, 8):
         source = tf.pad(greedy.to_ids(tf.constant(TEXTS[:size])), [[0, 0], [0, 9]])
-        found, expected = model.run("ids", source=source.numpy()), greedy.ids(source)
+        found, expected = exported.run("ids", source=source.numpy()), greedy.ids(source)
         assert found["ids"].shape == expected["ids"].shape
         assert found["ids"].tolist() == expected["ids"].numpy().tolist()
 
 
-def test_texts_without_a_token_and_texts_that_are_cut(greedy, tmp_path):
-    model = SavedModel(export_saved_model(greedy, tmp_path, compilation=SHAPES))
+def test_texts_without_a_token_and_texts_that_are_cut(greedy, exported):
     texts = ["", "   ", "one " * 60]  # The last has room in no shape, and then none of them has.
     for some in (texts[:2], texts):
-        found = model.run("serving_default", texts=np.array(some, dtype=object))
+        found = exported.run("serving_default", texts=np.array(some, dtype=object))
         expected = greedy.translate_texts(some)
         assert found["text"].astype(str).tolist() == strings(expected["text"])
         assert found["truncated"].tolist() == expected["truncated"].numpy().tolist()
@@ -189,9 +199,9 @@ def test_a_model_with_logits_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {"tie_embeddings": False, "positions": "rotary"},
+        pytest.param({"tie_embeddings": False, "positions": "rotary"}, marks=pytest.mark.long),
         {"output_bias": True, "num_kv_heads": 2, "positions": "relative"},
-        {"source_vocabulary_size": True},
+        pytest.param({"source_vocabulary_size": True}, marks=pytest.mark.long),
     ],
 )
 def test_other_models(options, tmp_path):
@@ -298,9 +308,8 @@ def test_a_batch_runs_in_parts_of_like_length():
         assert {4.0, 16.0, 32.0} == set(shapes_by_length)
 
 
-def test_ids_of_no_length(greedy, tmp_path):
-    model = SavedModel(export_saved_model(greedy, tmp_path, compilation=SHAPES))
+def test_ids_of_no_length(greedy, exported):
     for rows in (0, 1, 9):
         source = np.zeros([rows, 0], np.int32)
-        found, expected = model.run("ids", source=source), greedy.ids(source)
+        found, expected = exported.run("ids", source=source), greedy.ids(source)
         assert found["ids"].tolist() == expected["ids"].numpy().tolist()
