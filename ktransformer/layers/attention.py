@@ -213,7 +213,7 @@ class MultiHeadAttention(ProjectingLayer):
     def _sum_values(self, weights: Scores, span: KeySpan) -> Heads:
         """Sums a span's values by their weights `[B, H, T, S]`."""
         if span.by_sums and self._sums_products:
-            weights = ops.transpose(weights, (0, 1, 3, 2))  # [B, H, S, 1]
+            weights = ops.expand_dims(ops.squeeze(weights, 2), 3)  # [B, H, S, 1]
             return ops.sum(weights * span.value, axis=2, keepdims=True)
         return self._product(weights, span.value)
 
