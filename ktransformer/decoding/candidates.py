@@ -98,8 +98,7 @@ def _best_one(
 ) -> Candidates:
     """Finds the best token of each sentence's only hypothesis: `_best`, in fewer operations."""
     number, size = blocks.values.shape[1:]
-    costs = np.zeros([number, size], np.float32)
-    costs.flat[list(special.suppressed)] = IMPOSSIBLE
+    costs = _suppression_costs(special, number, size)
     most_excluded = 0 if excluded is None else excluded.shape[2]
     keep = min(1 + int(costs.any(axis=1).sum()) + most_excluded, number)
     _, kept = tf.math.top_k(blocks.maxima, keep)  # [B, keep]
@@ -126,8 +125,9 @@ def _best(
     """Finds the best of all tokens; `bases` `[B, K]` is what is added to a hypothesis' logits."""
     beam_size, every, size = bases.shape[1], blocks.maxima.shape[1], blocks.values.shape[2]
     number = every // beam_size
+    costs = _suppression_costs(special, number, size)
     most_excluded = 0 if excluded is None else excluded.shape[2]
-    with_hidden = len({i // size for i in special.suppressed}) + most_excluded
+    with_hidden = int(costs.any(axis=1).sum()) + most_excluded
     keep = min(count + beam_size * with_hidden, every)
 
     maxima = tf.reshape(blocks.maxima, [-1, beam_size, number]) + tf.expand_dims(bases, 2)
@@ -136,30 +136,26 @@ def _best(
     parents, block = best // number, best % number
     values = tf.gather(blocks.values, best, batch_dims=1)  # [B, keep, size]
     values = values + tf.expand_dims(tf.gather(bases, parents, batch_dims=1), 2)
+    values = values + tf.gather(costs, block)
 
-    most_hidden = len(special.suppressed) + most_excluded  # Of a hypothesis.
-    more = min(count + beam_size * most_hidden, keep * size)
+    more = min(count + beam_size * most_excluded, keep * size)
     found, places = tf.math.top_k(tf.reshape(values, [-1, keep * size]), more)  # [B, more]
     tokens = tf.gather(block, places // size, batch_dims=1) * size + places % size
     parents = tf.gather(parents, places // size, batch_dims=1)
-    if most_hidden:
-        hidden = _find_hidden(tokens, parents, special, excluded)
+    if excluded is not None:
+        own = tf.gather(excluded, parents, batch_dims=1)  # [B, more, E]
+        hidden = tf.reduce_any(tf.expand_dims(tokens, 2) == own, axis=2)
         found, order = tf.math.top_k(tf.where(hidden, IMPOSSIBLE, found), count)
         tokens = tf.gather(tokens, order, batch_dims=1)
         parents = tf.gather(parents, order, batch_dims=1)
     return Candidates(found, tokens, parents)
 
 
-def _find_hidden(
-    tokens: tf.Tensor, parents: tf.Tensor, special: SpecialIds, excluded: tf.Tensor | None
-) -> tf.Tensor:
-    """Tells which tokens `[B, C]` of hypotheses `[B, C]` are suppressed or excluded."""
-    hidden = tf.constant(special.suppressed, tf.int32, shape=[len(special.suppressed)])
-    found = tf.reduce_any(tf.expand_dims(tokens, 2) == hidden, axis=2)
-    if excluded is None:
-        return found
-    own = tf.gather(excluded, parents, batch_dims=1)  # [B, C, E]
-    return found | tf.reduce_any(tf.expand_dims(tokens, 2) == own, axis=2)
+def _suppression_costs(special: SpecialIds, number: int, size: int) -> np.ndarray:
+    """Returns what is added to a hypothesis' blocks: `IMPOSSIBLE` at suppressed ids, else 0."""
+    costs = np.zeros([number, size], np.float32)
+    costs.flat[list(special.suppressed)] = IMPOSSIBLE
+    return costs
 
 
 def _cut(logits: tf.Tensor, beam_size: int) -> _Blocks:

@@ -187,15 +187,19 @@ class MultiHeadAttention(ProjectingLayer):
 
     @property
     def _sums_products(self) -> bool:
-        """Whether a step can multiply by `StepContext.by_sums`: a head has keys of its own.
+        """Whether a step's products can be sums, as `StepContext.by_sums` says.
 
-        And only in float32, whose sums are as exact as those in a product.
+        In float32 alone: half precision would round each of the summands.
         """
-        return self.num_kv_heads == self.num_heads and self.compute_dtype == "float32"
+        return (
+            self.num_kv_heads == self.num_heads
+            and self.compute_dtype == "float32"
+            and self._inherits("compute_scores")
+        )
 
     def _span_scores(self, query: Heads, span: KeySpan) -> Scores:
         """Computes the scores of a span's keys: `compute_scores`, or the same by sums."""
-        if span.by_sums and self._sums_products and self._inherits("compute_scores"):
+        if span.by_sums and self._sums_products:
             return ops.expand_dims(ops.sum(self._scale(query) * span.key, axis=3), 2)
         return self.compute_scores(query, span.key, span.positions)
 
