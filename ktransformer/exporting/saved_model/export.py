@@ -11,8 +11,9 @@ from ktransformer.config import BatchingConfig, CompilationConfig
 from ktransformer.errors import InputError, check_unicode, did_you_mean, first_line
 from ktransformer.exporting.saved_model.batching import join_requests, takes_texts_alone
 from ktransformer.exporting.saved_model.export_check import check_written
-from ktransformer.exporting.saved_model.opened import DESCRIPTION, numbers_taken
+from ktransformer.exporting.saved_model.opened import DESCRIPTION, GRAPH, numbers_taken
 from ktransformer.exporting.saved_model.quantization import QUANTIZATIONS, add_weights
+from ktransformer.exporting.saved_model.small_operations import keep_from_onednn
 from ktransformer.exporting.saved_model.warmup_requests import (
     Request,
     compiled_requests,
@@ -113,6 +114,8 @@ def export_saved_model(
     description = task.describe(tuple(chosen), quantization=quantization, **labels)
     with new_folder(target) as folder:
         write_saved_model(_saved(task, quantization), folder, chosen)
+        if compilation is None:
+            keep_from_onednn(folder, GRAPH)
         if task.tokenizer is not None:
             write_warmup(_requests(task, tuple(chosen), task.tokenizer), folder)
         whole = dataclasses.replace(description, files=folder_checksums(folder))

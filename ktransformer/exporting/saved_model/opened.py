@@ -17,7 +17,7 @@ from ktransformer.files.checksums import check_files, is_sealed, read_json
 from ktransformer.tasks import Description
 from ktransformer.tasks.inputs import check_batch, check_inputs_ids, to_tensors
 
-DESCRIPTION, _GRAPH = "ktransformer.json", "saved_model.pb"
+DESCRIPTION, GRAPH = "ktransformer.json", "saved_model.pb"
 _PATTERN = set("*?[]\\")
 
 
@@ -34,10 +34,10 @@ def is_saved_model(path: str | Path) -> bool:
 
 def saved_model_folder(path: Path) -> Path | None:
     """Returns the folder of the SavedModel itself: of numbered ones the highest; None for none."""
-    if (path / _GRAPH).is_file():
+    if (path / GRAPH).is_file():
         return path
     numbered = (path / str(number) for number in sorted(numbers_taken(path), reverse=True))
-    return next((folder for folder in numbered if (folder / _GRAPH).is_file()), None)
+    return next((folder for folder in numbered if (folder / GRAPH).is_file()), None)
 
 
 class SavedModel(OpenedExport):
@@ -96,8 +96,8 @@ class SavedModel(OpenedExport):
                     f"{self.path / DESCRIPTION} is damaged, or was changed after it was written: "
                     "its checksum is another."
                 )
-            check_files(self.path, self.description.files, (_GRAPH,))
-        check_operations(self.path / _GRAPH)
+            check_files(self.path, self.description.files, (GRAPH,))
+        check_operations(self.path / GRAPH)
 
     def inputs(self, signature: str) -> list[str]:
         """Returns the names of a signature's inputs."""

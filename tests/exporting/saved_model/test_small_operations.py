@@ -1,0 +1,81 @@
+"""Small operations that TensorFlow does not give to oneDNN."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model import fingerprinting_utils
+
+from ktransformer.config import CompilationConfig
+from ktransformer.exporting import export_saved_model
+from tests.small_run import number_pairs
+from tests.small_translator import drawn_translator, with_decoding
+
+TEXTS = [source for source, _ in number_pairs(5, seed=3)]
+
+
+@pytest.fixture(scope="module")
+def translator():
+    return with_decoding(drawn_translator(), beam_size=3)
+
+
+@pytest.fixture(scope="module")
+def exported(translator, tmp_path_factory):
+    names = ["serving_default", "ids", "score"]
+    return export_saved_model(translator, tmp_path_factory.mktemp("model"), signatures=names)
+
+
+def functions_of(path):
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    return saved.meta_graphs[0].graph_def.library.function
+
+
+def operations_of(path):
+    return [node.op for function in functions_of(path) for node in function.node_def]
+
+
+def test_no_product_or_transposition_of_heads_is_one_that_onednn_takes(exported):
+    operations = operations_of(exported)
+    assert "BatchMatMulV3" in operations
+    assert "BatchMatMulV2" not in operations
+    types = set()
+    for function in functions_of(exported):
+        nodes = {node.name: node for node in function.node_def}
+        for node in function.node_def:
+            order = nodes.get(node.input[1].split(":")[0]) if node.op == "Transpose" else None
+            if order is not None and order.op == "Const":
+                permutation = tf.make_ndarray(order.attr["value"].tensor).tolist()
+                if permutation == [0, 2, 1, 3]:
+                    types.add(node.attr["T"].type)
+    assert types == {types_pb2.DT_INT32}
+
+
+def test_what_xla_compiles_stays_as_it_is(translator, tmp_path):
+    shapes = CompilationConfig(batch_sizes=(2,), lengths=(8,))
+    path = export_saved_model(
+        translator, tmp_path, signatures=["serving_default"], compilation=shapes
+    )
+    operations = operations_of(path)
+    assert "BatchMatMulV2" in operations
+    assert "BatchMatMulV3" not in operations
+
+
+def test_a_session_runs_it(exported, translator):
+    source = translator.to_ids(tf.constant(TEXTS)).numpy()
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(exported))
+        signature = loaded.signature_def["ids"]
+        inputs = {signature.inputs["source"].name: source}
+        found = session.run(signature.outputs["ids"].name, inputs)
+    np.testing.assert_array_equal(found, translator.ids(source)["ids"])
+
+
+def test_the_fingerprint_is_that_of_the_graph(exported, tmp_path):
+    copy = shutil.copytree(exported, tmp_path / "copy")
+    (copy / "fingerprint.pb").unlink()
+    fingerprinting_utils.write_fingerprint(str(copy))
+    read = tf.saved_model.experimental.read_fingerprint
+    assert read(str(exported)).saved_model_checksum == read(str(copy)).saved_model_checksum
