@@ -7,7 +7,6 @@ as TensorFlow's own. oneDNN has none for a `BatchMatMulV3` or for integers.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tensorflow import make_ndarray
 from tensorflow.core.framework import function_pb2, node_def_pb2, types_pb2
@@ -16,7 +15,9 @@ from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import fingerprinting_utils
 
 _HEADS = [0, 2, 1, 3]  # `[B, T, H, D/H]` from and to `[B, H, T, D/H]`.
+_MATRICES = [0, 1, 3, 2]  # `[B, H, S, D/H]` from and to `[B, H, D/H, S]`.
 _FLOAT, _INT = types_pb2.DT_FLOAT, types_pb2.DT_INT32
+_Nodes = Mapping[str, node_def_pb2.NodeDef]  # By their names.
 
 
 def keep_from_onednn(folder: Path, graph_name: str) -> None:
@@ -41,16 +42,13 @@ def keep_from_onednn(folder: Path, graph_name: str) -> None:
 
 
 def _rewrite(function: function_pb2.FunctionDef) -> None:
-    constants = {node.name: node for node in function.node_def if node.op == "Const"}
+    nodes = {node.name: node for node in function.node_def}
     added: list[node_def_pb2.NodeDef] = []
     renamed: dict[str, str] = {}
-    for node in function.node_def:
+    for node in list(function.node_def):
         if node.op == "BatchMatMulV2" and node.attr["T"].type == _FLOAT:
-            node.op = "BatchMatMulV3"
-            del node.attr["T"]
-            for name in ("Ta", "Tb", "Tout"):
-                node.attr[name].type = _FLOAT
-        elif _transposes_heads(node, constants):
+            _take_third_version(node, nodes)
+        elif _permutes(node, nodes, _HEADS):
             added += _transpose_as_integers(node)
             renamed[f"{node.name}:y:0"] = f"{node.name}:output:0"
     for node in function.node_def:
@@ -60,12 +58,33 @@ def _rewrite(function: function_pb2.FunctionDef) -> None:
     function.node_def.extend(added)
 
 
-def _transposes_heads(node: node_def_pb2.NodeDef, constants: Mapping[str, Any]) -> bool:
-    """Tells whether it exchanges the two axes that a transposed key, say, does not."""
+def _take_third_version(node: node_def_pb2.NodeDef, nodes: _Nodes) -> None:
+    """Makes a `BatchMatMulV2` a `BatchMatMulV3` that transposes its right side itself.
+
+    TensorFlow's optimizer lets none but a `BatchMatMulV2` do that.
+    """
+    node.op = "BatchMatMulV3"
+    del node.attr["T"]
+    for name in ("Ta", "Tb", "Tout"):
+        node.attr[name].type = _FLOAT
+    while (right := nodes.get(_maker(node.input[1]))) and _permutes(right, nodes, _MATRICES):
+        node.input[1] = right.input[0]
+        node.attr["adj_y"].b = not node.attr["adj_y"].b
+
+
+def _permutes(node: node_def_pb2.NodeDef, nodes: _Nodes, order: list[int]) -> bool:
+    """Tells whether a node puts the axes of float32 numbers into a constant order."""
     if node.op != "Transpose" or node.attr["T"].type != _FLOAT:
         return False
-    order = constants.get(node.input[1].split(":")[0])
-    return order is not None and make_ndarray(order.attr["value"].tensor).tolist() == _HEADS
+    given = nodes.get(_maker(node.input[1]))
+    if given is None or given.op != "Const":
+        return False
+    return bool(make_ndarray(given.attr["value"].tensor).tolist() == order)
+
+
+def _maker(tensor: str) -> str:
+    """Returns the name of the node that makes a tensor, called `NODE:OUTPUT:INDEX`."""
+    return tensor.split(":")[0]
 
 
 def _transpose_as_integers(node: node_def_pb2.NodeDef) -> list[node_def_pb2.NodeDef]:

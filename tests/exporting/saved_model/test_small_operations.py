@@ -33,6 +33,12 @@ def functions_of(path):
     return saved.meta_graphs[0].graph_def.library.function
 
 
+def order_of(node, nodes):
+    """Returns the order into which a transposition puts the axes, if that is constant."""
+    order = nodes.get(node.input[1].split(":")[0])
+    return tf.make_ndarray(order.attr["value"].tensor).tolist() if order is not None else None
+
+
 def operations_of(path):
     return [node.op for function in functions_of(path) for node in function.node_def]
 
@@ -41,16 +47,18 @@ def test_no_product_or_transposition_of_heads_is_one_that_onednn_takes(exported)
     operations = operations_of(exported)
     assert "BatchMatMulV3" in operations
     assert "BatchMatMulV2" not in operations
-    types = set()
+    heads, matrices = set(), 0
     for function in functions_of(exported):
         nodes = {node.name: node for node in function.node_def}
         for node in function.node_def:
-            order = nodes.get(node.input[1].split(":")[0]) if node.op == "Transpose" else None
-            if order is not None and order.op == "Const":
-                permutation = tf.make_ndarray(order.attr["value"].tensor).tolist()
-                if permutation == [0, 2, 1, 3]:
-                    types.add(node.attr["T"].type)
-    assert types == {types_pb2.DT_INT32}
+            if node.op == "Transpose" and order_of(node, nodes) == [0, 2, 1, 3]:
+                heads.add(node.attr["T"].type)
+            elif node.op == "BatchMatMulV3":
+                right = nodes.get(node.input[1].split(":")[0])
+                transposes = right is not None and right.op == "Transpose"
+                matrices += transposes and order_of(right, nodes) == [0, 1, 3, 2]
+    assert heads == {types_pb2.DT_INT32}
+    assert matrices == 0
 
 
 def test_what_xla_compiles_stays_as_it_is(translator, tmp_path):
