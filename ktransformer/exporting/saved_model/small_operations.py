@@ -51,11 +51,11 @@ def _rewrite(function: function_pb2.FunctionDef) -> None:
         elif _permutes(node, nodes, _HEADS):
             added += _transpose_as_integers(node)
             renamed[f"{node.name}:y:0"] = f"{node.name}:output:0"
+    function.node_def.extend(added)
     for node in function.node_def:
         node.input[:] = [renamed.get(name, name) for name in node.input]
     for output, name in function.ret.items():
         function.ret[output] = renamed.get(name, name)
-    function.node_def.extend(added)
 
 
 def _take_third_version(node: node_def_pb2.NodeDef, nodes: _Nodes) -> None:
