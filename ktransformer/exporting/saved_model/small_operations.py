@@ -61,7 +61,7 @@ def _rewrite(function: function_pb2.FunctionDef) -> None:
 def _take_third_version(node: node_def_pb2.NodeDef, nodes: _Nodes) -> None:
     """Makes a `BatchMatMulV2` a `BatchMatMulV3` that transposes its right side itself.
 
-    TensorFlow's optimizer lets none but a `BatchMatMulV2` do that.
+    TensorFlow's optimizer does that for a `BatchMatMulV2` and not for a `BatchMatMulV3`.
     """
     node.op = "BatchMatMulV3"
     del node.attr["T"]
@@ -89,13 +89,13 @@ def _maker(tensor: str) -> str:
 
 def _transpose_as_integers(node: node_def_pb2.NodeDef) -> list[node_def_pb2.NodeDef]:
     """Makes a transposition one of the numbers' bits; returns the two nodes that come before."""
-    values, order = node.input[:2]
+    values, order, *controls = node.input
     transposed = node_def_pb2.NodeDef()
     transposed.CopyFrom(node)
     transposed.name = f"{node.name}/of_bits"
     transposed.attr["T"].type = _INT
     bits = _bitcast(f"{node.name}/bits", values, _FLOAT, _INT)
-    transposed.input[:] = [f"{bits.name}:output:0", order]
+    transposed.input[:] = [f"{bits.name}:output:0", order, *controls]
     node.CopyFrom(_bitcast(node.name, f"{transposed.name}:y:0", _INT, _FLOAT))
     return [bits, transposed]
 

@@ -40,6 +40,12 @@ def order_of(node, nodes):
     return tf.make_ndarray(order.attr["value"].tensor).tolist() if order is not None else None
 
 
+def control_inputs_of(path):
+    """Returns what some operation must wait for without taking its output, in order."""
+    nodes = [node for function in functions_of(path) for node in function.node_def]
+    return sorted(name for node in nodes for name in node.input if name.startswith("^"))
+
+
 def operations_of(path):
     return [node.op for function in functions_of(path) for node in function.node_def]
 
@@ -75,7 +81,10 @@ class Transpositions(tf.Module):
         heads = tf.transpose(inputs, [0, 2, 1, 3])
         matrices = tf.transpose(inputs, [0, 1, 3, 2])
         half = tf.cast(inputs, tf.bfloat16)
-        with tf.control_dependencies([heads]):
+        axes = tf.constant([0, 2, 1, 3])
+        with tf.control_dependencies([tf.debugging.assert_positive(tf.size(inputs))]):
+            guarded = tf.transpose(inputs, axes)
+        with tf.control_dependencies([guarded]):
             after = tf.identity(inputs)
         return {
             "heads": heads,
@@ -94,7 +103,9 @@ class Transpositions(tf.Module):
 def test_other_transpositions_and_products_stay_the_same(tmp_path):
     module = Transpositions()
     tf.saved_model.save(module, str(tmp_path), signatures=module.run)
+    before = control_inputs_of(tmp_path)
     keep_from_onednn(tmp_path, "saved_model.pb")
+    assert control_inputs_of(tmp_path) == before
     inputs = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype("float32")
     given = {"inputs": tf.constant(inputs), "order": tf.constant([0, 2, 1, 3])}
     found = tf.saved_model.load(str(tmp_path)).signatures["serving_default"](**given)
