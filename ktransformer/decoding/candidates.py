@@ -154,7 +154,8 @@ def _best(
 def _suppression_costs(special: SpecialIds, number: int, size: int) -> np.ndarray:
     """Returns what is added to a hypothesis' blocks: `IMPOSSIBLE` at suppressed ids, else 0."""
     costs = np.zeros([number, size], np.float32)
-    costs.flat[list(special.suppressed)] = IMPOSSIBLE
+    known = [i for i in special.suppressed if i < costs.size]  # A rule may have ids beyond.
+    costs.flat[known] = IMPOSSIBLE
     return costs
 
 

@@ -209,8 +209,8 @@ class MultiHeadAttention(ProjectingLayer):
         TensorFlow hands a softmax to oneDNN, which takes longer for the few scores of a step.
         LiteRT's converter makes one operation of these again.
         """
-        if not self._inherits("compute_weights"):
-            return self.compute_weights(scores)
+        if 0 in scores.shape or not self._inherits("compute_weights"):
+            return self.compute_weights(scores)  # Keras raises for the maximum of no numbers.
         powers = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
         return powers / ops.sum(powers, axis=-1, keepdims=True)
 

@@ -150,8 +150,8 @@ class MultiHeadSelfAttention(MultiHeadAttention):
         if not chunked:
             return Cache((), recent)
         # LiteRT has no attention over nothing: the past begins with a position nobody sees.
-        value = ops.zeros((*shape[:2], beam_size, self.head_dim), self.compute_dtype)
-        past = KeyValues(value, value)
+        shape = (*shape[:2], beam_size, self.head_dim)
+        past = KeyValues(ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype))
         return Cache(past if beam_size == 1 and self._sums_products else past.transposed(), recent)
 
     def step(self, inputs: Vectors, cache: Cache, at: StepContext) -> tuple[Vectors, Cache]:

@@ -65,6 +65,16 @@ def test_of_equal_tokens_greedy_search_takes_the_lowest_id_that_may_be(suppresse
     np.testing.assert_array_equal(tokens, expected)
 
 
+@pytest.mark.parametrize(("beam_size", "count"), [(1, 1), (3, 6)])
+def test_suppressed_ids_beyond_the_vocabulary_change_nothing(beam_size, count):
+    logits = np.random.default_rng(2).normal(size=(2, beam_size, 1000))
+    totals = np.zeros((2, beam_size), "float32")
+    beyond = SPECIAL._replace(suppressed=(*SPECIAL.suppressed, 1000, 10_000))
+    found, expected = (find(logits, totals, count, special=each) for each in (beyond, SPECIAL))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("vocabulary_size", [7, 1000])
 @pytest.mark.parametrize(("beam_size", "count"), [(1, 1), (3, 6)])
 def test_excluded_tokens_are_no_candidates(vocabulary_size, beam_size, count):

@@ -95,6 +95,21 @@ def test_keys_are_the_same_however_they_are_stored():
     np.testing.assert_array_equal(memory["mask_penalty"], normal(B))
 
 
+@pytest.mark.parametrize(("rows", "length"), [(0, S), (B, 0)])
+def test_a_step_of_no_sentence_or_over_no_key_is_what_a_call_gives(rows, length):
+    layer = make_cross_attention()
+    inputs, memory = normal(rows, 1, D), normal(rows, length, D)
+    mask = np.ones((rows, length), bool)
+    stepwise = step_over(layer, inputs, memory, mask)
+    assert stepwise.shape == (rows, 1, D)
+    np.testing.assert_allclose(stepwise, array(layer(inputs, memory, memory_mask=mask)), atol=1e-6)
+
+
+def test_an_empty_cache_has_no_tensor_twice():
+    tensors = keras.tree.flatten(make_self_attention(causal=True).empty_cache(B, 4, chunked=True))
+    assert len({id(tensor) for tensor in tensors}) == 4  # JAX donates no buffer twice.
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_hypotheses_that_share_a_cache_see_their_own_ancestors_alone(chunked):
     layer = make_self_attention(causal=True)

@@ -51,17 +51,17 @@ def _rewrite(function: function_pb2.FunctionDef) -> None:
         elif _permutes(node, nodes, _HEADS):
             added += _transpose_as_integers(node)
             renamed[f"{node.name}:y:0"] = f"{node.name}:output:0"
+    function.node_def.extend(added)
     for node in function.node_def:
         node.input[:] = [renamed.get(name, name) for name in node.input]
     for output, name in function.ret.items():
         function.ret[output] = renamed.get(name, name)
-    function.node_def.extend(added)
 
 
 def _take_third_version(node: node_def_pb2.NodeDef, nodes: _Nodes) -> None:
     """Makes a `BatchMatMulV2` a `BatchMatMulV3` that transposes its right side itself.
 
-    TensorFlow's optimizer lets none but a `BatchMatMulV2` do that.
+    TensorFlow's optimizer does that for a `BatchMatMulV2` and not for a `BatchMatMulV3`.
     """
     node.op = "BatchMatMulV3"
     del node.attr["T"]
@@ -89,13 +89,13 @@ def _maker(tensor: str) -> str:
 
 def _transpose_as_integers(node: node_def_pb2.NodeDef) -> list[node_def_pb2.NodeDef]:
     """Makes a transposition one of the numbers' bits; returns the two nodes that come before."""
-    values, order = node.input[:2]
+    values, order, *controls = node.input
     transposed = node_def_pb2.NodeDef()
     transposed.CopyFrom(node)
     transposed.name = f"{node.name}/of_bits"
     transposed.attr["T"].type = _INT
     bits = _bitcast(f"{node.name}/bits", values, _FLOAT, _INT)
-    transposed.input[:] = [f"{bits.name}:output:0", order]
+    transposed.input[:] = [f"{bits.name}:output:0", order, *controls]
     node.CopyFrom(_bitcast(node.name, f"{transposed.name}:y:0", _INT, _FLOAT))
     return [bits, transposed]
 

@@ -11,6 +11,7 @@ from tensorflow.python.saved_model import fingerprinting_utils
 
 from ktransformer.config import CompilationConfig
 from ktransformer.exporting import export_saved_model
+from ktransformer.exporting.saved_model.small_operations import keep_from_onednn
 from tests.small_run import number_pairs
 from tests.small_translator import drawn_translator, with_decoding
 
@@ -39,6 +40,12 @@ def order_of(node, nodes):
     return tf.make_ndarray(order.attr["value"].tensor).tolist() if order is not None else None
 
 
+def control_inputs_of(path):
+    """Returns what some operation must wait for without taking its output, in order."""
+    nodes = [node for function in functions_of(path) for node in function.node_def]
+    return sorted(name for node in nodes for name in node.input if name.startswith("^"))
+
+
 def operations_of(path):
     return [node.op for function in functions_of(path) for node in function.node_def]
 
@@ -59,6 +66,51 @@ def test_no_product_or_transposition_of_heads_is_one_that_onednn_takes(exported)
                 matrices += transposes and order_of(right, nodes) == [0, 1, 3, 2]
     assert heads == {types_pb2.DT_INT32}
     assert matrices == 0
+
+
+class Transpositions(tf.Module):
+    """Transpositions and products as a model of a user's own may have them."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None] * 4, tf.float32, "inputs"),
+            tf.TensorSpec([4], tf.int32, "order"),
+        ]
+    )
+    def run(self, inputs, order):
+        heads = tf.transpose(inputs, [0, 2, 1, 3])
+        matrices = tf.transpose(inputs, [0, 1, 3, 2])
+        half = tf.cast(inputs, tf.bfloat16)
+        axes = tf.constant([0, 2, 1, 3])
+        with tf.control_dependencies([tf.debugging.assert_positive(tf.size(inputs))]):
+            guarded = tf.transpose(inputs, axes)
+        with tf.control_dependencies([guarded]):
+            after = tf.identity(inputs)
+        return {
+            "heads": heads,
+            "twice": tf.transpose(heads, [0, 2, 1, 3]),
+            "by_an_input": tf.transpose(inputs, order),
+            "after": after,
+            "matrices": matrices,
+            "left": tf.matmul(matrices, inputs),
+            "right": tf.matmul(inputs, matrices),
+            "of_heads": tf.matmul(heads, tf.transpose(heads, [0, 1, 3, 2])),
+            "back": tf.matmul(inputs, tf.transpose(matrices, [0, 1, 3, 2]), transpose_b=True),
+            "half": tf.cast(tf.matmul(half, half, transpose_b=True), tf.float32),
+        }
+
+
+def test_other_transpositions_and_products_stay_the_same(tmp_path):
+    module = Transpositions()
+    tf.saved_model.save(module, str(tmp_path), signatures=module.run)
+    before = control_inputs_of(tmp_path)
+    keep_from_onednn(tmp_path, "saved_model.pb")
+    assert control_inputs_of(tmp_path) == before
+    inputs = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype("float32")
+    given = {"inputs": tf.constant(inputs), "order": tf.constant([0, 2, 1, 3])}
+    found = tf.saved_model.load(str(tmp_path)).signatures["serving_default"](**given)
+    for name, expected in module.run(**given).items():
+        np.testing.assert_allclose(found[name], expected, atol=1e-5, err_msg=name)
 
 
 def test_what_xla_compiles_stays_as_it_is(translator, tmp_path):
