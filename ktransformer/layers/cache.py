@@ -82,7 +82,7 @@ class TransposedKeyValues(KeyValues):
 
 
 def transpose_keys(memory: Any) -> Any:
-    """Returns what `prepare_memory` gave with each of its `KeyValues` transposed."""
+    """Transposes each of the `KeyValues` in what `prepare_memory` returned."""
     return keras.tree.traverse(
         lambda part: part.transposed() if isinstance(part, KeyValues) else None, memory
     )
@@ -233,11 +233,11 @@ class StepContext(NamedTuple):
         newest: Float32 `[slots / K, 1]`, 1 at the recent position that the step fills, 0 elsewhere.
         penalty: What each hypothesis may not see of a cache; its own new slot is not among it.
         memory_penalty: Float32 `[B, 1, 1, S]`, what `memory_mask_penalty` gave.
+        cross_weights: A list to which the cross-attention of each block appends its weights,
+            `[B, H, K, S]`; None where nobody asks for them.
         by_sums: Whether attention multiplies its one query with keys and values element by
             element, and sums. TensorFlow and LiteRT run a matrix product for each head, which
             takes longer; XLA is slower at the sums.
-        cross_weights: A list to which the cross-attention of each block appends its weights,
-            `[B, H, K, S]`; None where nobody asks for them.
     """
 
     positions: Any
@@ -245,8 +245,8 @@ class StepContext(NamedTuple):
     newest: Any
     penalty: MaskPenalty
     memory_penalty: Any
-    by_sums: bool
     cross_weights: list[Any] | None = None
+    by_sums: bool = False
 
     @classmethod
     def at(

@@ -73,10 +73,14 @@ def test_a_step_knows_no_position_beyond_its_own(chunk):
 
 @pytest.mark.parametrize("chunk", [6, 2])
 @pytest.mark.parametrize("num_kv_heads", [None, 1])
-def test_one_query_gives_the_same_by_sums_and_by_products(num_kv_heads, chunk):
+def test_one_query_gives_the_same_by_sums_and_by_products(num_kv_heads, chunk, monkeypatch):
     layer = make_self_attention(causal=True, num_kv_heads=num_kv_heads)
-    inputs = normal(B, 6, D)
-    by_sums, by_products = (step_by_step(layer, inputs, chunk, compiled=c) for c in (False, True))
+    inputs, products, product = normal(B, 6, D), [], layer._product
+    monkeypatch.setattr(layer, "_product", lambda *sides: products.append(1) or product(*sides))
+    by_sums = step_by_step(layer, inputs, chunk)
+    assert bool(products) == (num_kv_heads is not None)  # Heads that share keys have products.
+    by_products = step_by_step(layer, inputs, chunk, compiled=True)
+    assert products
     np.testing.assert_allclose(by_sums, by_products, atol=1e-6)
     assert StepContext.at(0, MaskPenalty.all_hidden(B, 4)).by_sums
     assert not StepContext.at(0, MaskPenalty.all_hidden(B, 4, beam_size=2)).by_sums
