@@ -76,7 +76,7 @@ def _unknown_operations(graph: Any) -> set[str]:
     for place, node in _nodes(graph):
         operations.setdefault(node.op, set()).add(place)
         if node.op in _ALLOWED and (place or node.name not in own):
-            exposed.update(_called(node))  # A pure operation calls none of its functions.
+            exposed.update(called(node))  # A pure operation calls none of its functions.
     return {
         name
         for name, places in operations.items()
@@ -105,7 +105,7 @@ def _is_pure(name: str) -> bool:
     )
 
 
-def _called(node: Any) -> Iterator[str]:
+def called(node: Any) -> Iterator[str]:
     """Yields the functions that a node calls."""
     for attribute in node.attr.values():
         yield attribute.func.name

@@ -2,7 +2,8 @@
 
 Where TensorFlow has oneDNN (on x86), it gives it matrix products and transpositions when it loads a
 graph, whatever their size. For the few numbers of a decoding step these take several times as long
-as TensorFlow's own. oneDNN has none for a `BatchMatMulV3` or for integers.
+as TensorFlow's own. oneDNN has none for a `BatchMatMulV3` or for integers. Products outside of
+loops stay oneDNN's: those of an encoder may be large, and there it is the faster one.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import fingerprinting_utils
 
+from ktransformer.exporting.saved_model.operations import called
+
 _HEADS = [0, 2, 1, 3]  # `[B, T, H, D/H]` from and to `[B, H, T, D/H]`.
 _MATRICES = [0, 1, 3, 2]  # `[B, H, S, D/H]` from and to `[B, H, D/H, S]`.
 _FLOAT, _INT = types_pb2.DT_FLOAT, types_pb2.DT_INT32
@@ -21,7 +24,7 @@ _Nodes = Mapping[str, node_def_pb2.NodeDef]  # By their names.
 
 
 def keep_from_onednn(folder: Path, graph_name: str) -> None:
-    """Rewrites a SavedModel's products of heads, and what transposes heads, in place.
+    """Rewrites the products in a SavedModel's loops, and what transposes heads, in place.
 
     Outputs are the same within rounding. Gradients no longer go through a transposition.
 
@@ -32,8 +35,10 @@ def keep_from_onednn(folder: Path, graph_name: str) -> None:
     path = folder / graph_name
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in saved.meta_graphs:
-        for function in graph.graph_def.library.function:
-            _rewrite(function)
+        functions = graph.graph_def.library.function
+        looped = _find_looped({each.signature.name: each for each in functions})
+        for function in functions:
+            _rewrite(function, products=function.signature.name in looped)
         operations = graph.meta_info_def.stripped_op_list.op
         missing = {"BatchMatMulV3", "Bitcast"} - {operation.name for operation in operations}
         operations.extend(op_def_registry.get(name) for name in sorted(missing))
@@ -41,12 +46,29 @@ def keep_from_onednn(folder: Path, graph_name: str) -> None:
     fingerprinting_utils.write_fingerprint(str(folder))
 
 
-def _rewrite(function: function_pb2.FunctionDef) -> None:
+def _find_looped(functions: Mapping[str, function_pb2.FunctionDef]) -> set[str]:
+    """Returns the names of the functions that a loop runs at each step, directly or not."""
+    looped: set[str] = set()
+    waiting = [
+        node.attr["body"].func.name
+        for function in functions.values()
+        for node in function.node_def
+        if node.op in ("While", "StatelessWhile")
+    ]
+    while waiting:
+        name = waiting.pop()
+        if name in functions and name not in looped:
+            looped.add(name)
+            waiting += (each for node in functions[name].node_def for each in called(node))
+    return looped
+
+
+def _rewrite(function: function_pb2.FunctionDef, *, products: bool) -> None:
     nodes = {node.name: node for node in function.node_def}
     added: list[node_def_pb2.NodeDef] = []
     renamed: dict[str, str] = {}
     for node in list(function.node_def):
-        if node.op == "BatchMatMulV2" and node.attr["T"].type == _FLOAT:
+        if products and node.op == "BatchMatMulV2" and node.attr["T"].type == _FLOAT:
             _take_third_version(node, nodes)
         elif _permutes(node, nodes, _HEADS):
             added += _transpose_as_integers(node)

@@ -50,12 +50,11 @@ def operations_of(path):
     return [node.op for function in functions_of(path) for node in function.node_def]
 
 
-def test_no_product_or_transposition_of_heads_is_one_that_onednn_takes(exported):
-    operations = operations_of(exported)
-    assert "BatchMatMulV3" in operations
-    assert "BatchMatMulV2" not in operations
-    heads, matrices = set(), 0
+def test_onednn_takes_no_product_of_a_loop_and_no_transposition_of_heads(exported):
+    heads, matrices, products = set(), 0, set()
     for function in functions_of(exported):
+        in_loop = "while_body" in function.signature.name
+        products |= {(in_loop, node.op) for node in function.node_def if "BatchMatMul" in node.op}
         nodes = {node.name: node for node in function.node_def}
         for node in function.node_def:
             if node.op == "Transpose" and order_of(node, nodes) == [0, 2, 1, 3]:
@@ -65,6 +64,7 @@ def test_no_product_or_transposition_of_heads_is_one_that_onednn_takes(exported)
                 transposes = right is not None and right.op == "Transpose"
                 matrices += transposes and order_of(right, nodes) == [0, 1, 3, 2]
     assert heads == {types_pb2.DT_INT32}
+    assert products == {(True, "BatchMatMulV3"), (False, "BatchMatMulV2")}  # Those are encoders'.
     assert matrices == 0
 
 
@@ -79,8 +79,6 @@ class Transpositions(tf.Module):
     )
     def run(self, inputs, order):
         heads = tf.transpose(inputs, [0, 2, 1, 3])
-        matrices = tf.transpose(inputs, [0, 1, 3, 2])
-        half = tf.cast(inputs, tf.bfloat16)
         axes = tf.constant([0, 2, 1, 3])
         with tf.control_dependencies([tf.debugging.assert_positive(tf.size(inputs))]):
             guarded = tf.transpose(inputs, axes)
@@ -91,13 +89,31 @@ class Transpositions(tf.Module):
             "twice": tf.transpose(heads, [0, 2, 1, 3]),
             "by_an_input": tf.transpose(inputs, order),
             "after": after,
-            "matrices": matrices,
-            "left": tf.matmul(matrices, inputs),
-            "right": tf.matmul(inputs, matrices),
-            "of_heads": tf.matmul(heads, tf.transpose(heads, [0, 1, 3, 2])),
-            "back": tf.matmul(inputs, tf.transpose(matrices, [0, 1, 3, 2]), transpose_b=True),
-            "half": tf.cast(tf.matmul(half, half, transpose_b=True), tf.float32),
+            **self.products(inputs),
         }
+
+    def products(self, inputs):
+        """Returns products that a loop of one step makes."""
+        names = ("matrices", "left", "right", "of_heads", "back", "half")
+
+        def step(index, *_):
+            heads = tf.transpose(inputs, [0, 2, 1, 3])
+            matrices = tf.transpose(inputs, [0, 1, 3, 2])
+            half = tf.cast(inputs, tf.bfloat16)
+            return (
+                index + 1,
+                matrices,
+                tf.matmul(matrices, inputs),
+                tf.matmul(inputs, matrices),
+                tf.matmul(heads, tf.transpose(heads, [0, 1, 3, 2])),
+                tf.matmul(inputs, tf.transpose(matrices, [0, 1, 3, 2]), transpose_b=True),
+                tf.cast(tf.matmul(half, half, transpose_b=True), tf.float32),
+            )
+
+        start = (tf.constant(0), *(tf.zeros([]) for _ in names))
+        shapes = (tf.TensorShape([]), *(tf.TensorShape(None) for _ in names))
+        _, *found = tf.while_loop(lambda index, *_: index < 1, step, start, shape_invariants=shapes)
+        return dict(zip(names, found, strict=True))
 
 
 def test_other_transpositions_and_products_stay_the_same(tmp_path):
@@ -105,6 +121,7 @@ def test_other_transpositions_and_products_stay_the_same(tmp_path):
     tf.saved_model.save(module, str(tmp_path), signatures=module.run)
     before = control_inputs_of(tmp_path)
     keep_from_onednn(tmp_path, "saved_model.pb")
+    assert operations_of(tmp_path).count("BatchMatMulV3") == 4
     assert control_inputs_of(tmp_path) == before
     inputs = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype("float32")
     given = {"inputs": tf.constant(inputs), "order": tf.constant([0, 2, 1, 3])}
