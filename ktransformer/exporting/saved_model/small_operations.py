@@ -9,12 +9,13 @@ loops stay oneDNN's: those of an encoder may be large, and there it is the faste
 from collections.abc import Mapping
 from pathlib import Path
 
-from tensorflow import make_ndarray
+import tensorflow as tf
 from tensorflow.core.framework import function_pb2, node_def_pb2, types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import fingerprinting_utils
 
+from ktransformer.errors import InputError, first_line
 from ktransformer.exporting.saved_model.operations import called
 
 _HEADS = [0, 2, 1, 3]  # `[B, T, H, D/H]` from and to `[B, H, T, D/H]`.
@@ -31,6 +32,9 @@ def keep_from_onednn(folder: Path, graph_name: str) -> None:
     Args:
         folder: The SavedModel's.
         graph_name: The name of the file of its graph.
+
+    Raises:
+        InputError: The file system refuses.
     """
     path = folder / graph_name
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
@@ -42,8 +46,11 @@ def keep_from_onednn(folder: Path, graph_name: str) -> None:
         operations = graph.meta_info_def.stripped_op_list.op
         missing = {"BatchMatMulV3", "Bitcast"} - {operation.name for operation in operations}
         operations.extend(op_def_registry.get(name) for name in sorted(missing))
-    path.write_bytes(saved.SerializeToString(deterministic=True))
-    fingerprinting_utils.write_fingerprint(str(folder))
+    try:
+        path.write_bytes(saved.SerializeToString(deterministic=True))
+        fingerprinting_utils.write_fingerprint(str(folder))
+    except (OSError, tf.errors.OpError) as error:
+        raise InputError(f"Cannot write {folder}: {first_line(error)}") from error
 
 
 def _find_looped(functions: Mapping[str, function_pb2.FunctionDef]) -> set[str]:
@@ -101,7 +108,7 @@ def _permutes(node: node_def_pb2.NodeDef, nodes: _Nodes, order: list[int]) -> bo
     given = nodes.get(_maker(node.input[1]))
     if given is None or given.op != "Const":
         return False
-    return bool(make_ndarray(given.attr["value"].tensor).tolist() == order)
+    return bool(tf.make_ndarray(given.attr["value"].tensor).tolist() == order)
 
 
 def _maker(tensor: str) -> str:
