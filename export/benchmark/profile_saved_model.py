@@ -17,7 +17,6 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Before TensorFlow is imported.
 
 import tensorflow.compat.v1 as tf
-import tensorflow_text  # noqa: F401  # Registers the operations of the tokenizer in the export.
 
 from export.benchmark.engines.saved_model import padded
 from export.benchmark.workload import Workload
