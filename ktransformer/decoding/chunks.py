@@ -61,66 +61,41 @@ def _run_stages(model: SearchModel, beam_size: int, sentences: Any, advance: Adv
 def _run_chunks(model: SearchModel, beam_size: int, sentences: Any, advance: Advance) -> Any:
     """Runs the steps in chunks.
 
-    The model flushes its state after each chunk of steps. Between two chunks the finished sentences
-    leave the batch if they are at least an eighth of it: fewer do not repay the copy of the state.
+    After each chunk the model flushes its state, and the finished sentences leave the batch.
     """
     state = model.start(beam_size)
     order = tf.range(tf.shape(sentences.done)[0])
     nothing = _take((order, sentences), tf.zeros([0], tf.int32))
-    shapes = _open_shapes(sentences), model.shapes(state)
-    size = tf.TensorShape([])
+    size, shapes = tf.TensorShape([]), (_open_shapes(sentences), model.shapes(state))
 
-    def drop(index: tf.Tensor, finished: Any, order: tf.Tensor, sentences: Any, state: Any) -> Any:
-        finished = _append(finished, _take((order, sentences), _places(sentences.done)))
-        order, sentences, state = _take((order, sentences, state), _places(~sentences.done))
-        index, sentences, state = _loop(
-            lambda index, sentences: ~_many(sentences.done),
-            flush,
-            (index, sentences, state),
-            (size, *shapes),
-        )
-        return index, finished, order, sentences, state
+    def step(index: tf.Tensor, end: tf.Tensor, sentences: Any, state: Any) -> Any:
+        sentences, state = advance(index, sentences, state)
+        return index + 1, end, sentences, state
 
-    def flush(index: tf.Tensor, sentences: Any, state: Any) -> Any:
-        end = index + model.chunk
-
-        def step(index: tf.Tensor, sentences: Any, state: Any) -> Any:
-            sentences, state = advance(index, sentences, state)
-            return index + 1, sentences, state
-
-        index, sentences, state = _loop(
-            lambda index, sentences: (index < end) & ~tf.reduce_all(sentences.done),
+    def run_chunk(
+        index: tf.Tensor, finished: Any, order: tf.Tensor, sentences: Any, state: Any
+    ) -> Any:
+        index, _, sentences, state = tf.while_loop(
+            lambda index, end, sentences, state: (index < end) & ~tf.reduce_all(sentences.done),
             step,
-            (index, sentences, state),
-            (size, *shapes),
+            (index, index + model.chunk, sentences, state),
+            shape_invariants=(size, size, *shapes),
         )
-        return index, sentences, model.flush(state)
+        done = sentences.done
+        finished = _append(finished, _take((order, sentences), _places(done)))
+        # The flush comes first: LiteRT plans what follows a gather anew each time.
+        going_on = _take((order, sentences, model.flush(state)), _places(~done))
+        return index, finished, *going_on
 
     _, finished, order, sentences, _ = tf.while_loop(
         lambda index, finished, order, sentences, state: ~tf.reduce_all(sentences.done),
-        drop,
+        run_chunk,
         (tf.constant(0), nothing, order, sentences, state),
         shape_invariants=(size, _open_shapes(nothing), tf.TensorShape([None]), *shapes),
     )
     order, sentences = _append(finished, (order, sentences))
     back = tf.math.top_k(-order, tf.size(order)).indices
     return _take(sentences, back)
-
-
-def _loop(goes_on: Callable[..., tf.Tensor], body: Any, start: Any, shapes: Any) -> Any:
-    """Runs `tf.while_loop`; the condition depends on the position and the sentences alone."""
-    return tf.while_loop(
-        lambda index, sentences, state: goes_on(index, sentences),
-        body,
-        start,
-        shape_invariants=shapes,
-    )
-
-
-def _many(done: tf.Tensor) -> tf.Tensor:
-    """Returns whether at least an eighth of the sentences, and at least one, are finished."""
-    count = tf.reduce_sum(tf.cast(done, tf.int32))
-    return (count > 0) & (8 * count >= tf.size(done))
 
 
 def _places(chosen: tf.Tensor) -> tf.Tensor:

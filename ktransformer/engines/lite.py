@@ -281,7 +281,7 @@ def _to_ids(values: Sequence[int]) -> np.ndarray:
     if array.ndim == 1 and array.dtype.kind in "iuf":
         with np.errstate(invalid="ignore"):  # NaN.
             ids = array.astype(np.int32)
-        if np.array_equal(ids, array):
+        if (ids == array).all():
             return ids
     raise InputError(f"The ids of a text must be a list of whole numbers; got {brief(values)}.")
 

@@ -200,7 +200,8 @@ class MultiHeadAttention(ProjectingLayer):
     def _span_scores(self, query: Heads, span: KeySpan) -> Scores:
         """Computes the scores of a span's keys: `compute_scores`, or the same by sums."""
         if span.by_sums and self._sums_products:
-            return ops.expand_dims(ops.sum(self._scale(query) * span.key, axis=3), 2)
+            scores = ops.sum(self._scale(query) * span.key, axis=3, keepdims=True)
+            return ops.transpose(scores, (0, 1, 3, 2))  # [B, H, 1, S]
         return self.compute_scores(query, span.key, span.positions)
 
     def _step_weights(self, scores: Scores) -> Scores:
@@ -217,7 +218,7 @@ class MultiHeadAttention(ProjectingLayer):
     def _sum_values(self, weights: Scores, span: KeySpan) -> Heads:
         """Sums a span's values by their weights `[B, H, T, S]`."""
         if span.by_sums and self._sums_products:
-            weights = ops.expand_dims(ops.squeeze(weights, 2), 3)  # [B, H, S, 1]
+            weights = ops.transpose(weights, (0, 1, 3, 2))  # [B, H, S, 1]
             return ops.sum(weights * span.value, axis=2, keepdims=True)
         return self._product(weights, span.value)
 

@@ -165,6 +165,8 @@ def check_batch(inputs: "Mapping[str, tf.Tensor | np.ndarray]") -> None:
     Raises:
         InputError: They have not.
     """
+    if len(inputs) < 2:
+        return
     # The rank of a tensor is below 0 where it is not known.
     counts = {name: each.shape[0] for name, each in inputs.items() if each.ndim > 0}
     for names in counts.keys() - UNBATCHED, counts.keys() & UNBATCHED:
