@@ -1,0 +1,42 @@
+"""The operations of a decoding step in a .tflite."""
+
+import collections
+
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from ktransformer.exporting import export_lite
+from ktransformer.exporting.lite.model_file import unpack
+from ktransformer.models import Transformer
+from ktransformer.tasks import Translator
+from ktransformer.text import Tokenizer
+
+NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items()}
+# Any other, such as EXPAND_DIMS, SQUEEZE or GATHER, ends what XNNPACK runs at once.
+TAKEN_BY_XNNPACK = set(
+    "ADD BATCH_MATMUL CONCATENATION FULLY_CONNECTED MEAN MUL NEG RESHAPE RSQRT SOFTMAX SPLIT "
+    "SQUARED_DIFFERENCE STRIDED_SLICE SUB SUM TRANSPOSE".split()
+)
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_a_further_layer_adds_only_operations_that_xnnpack_takes(beam_size, tmp_path):
+    one, two = (step_operations(layers, beam_size, tmp_path) for layers in (1, 2))
+    more = two - one
+    assert more["FULLY_CONNECTED"] == 6
+    assert set(more) <= TAKEN_BY_XNNPACK
+
+
+def step_operations(num_layers, beam_size, folder) -> collections.Counter:
+    """Counts the operations of a step by name: those of the subgraph with the most."""
+    tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
+    model = Transformer(
+        tokenizer.vocabulary_size, num_layers=num_layers, d_model=16, num_heads=2, hidden_dim=16
+    )
+    model.build()
+    translator = Translator(model, tokenizer).with_settings(beam_size=beam_size)
+    file = folder / f"{num_layers}.tflite"
+    content = unpack(export_lite(translator, file, signatures=["ids"]).read_bytes())
+    codes = [NAMES[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in content.operatorCodes]
+    step = max(content.subgraphs[1:], key=lambda graph: len(graph.operators))
+    return collections.Counter(codes[operator.opcodeIndex] for operator in step.operators)
