@@ -201,7 +201,8 @@ class MultiHeadAttention(ProjectingLayer):
         """Computes the scores of a span's keys: `compute_scores`, or the same by sums."""
         if span.by_sums and self._sums_products:
             scores = ops.sum(self._scale(query) * span.key, axis=3, keepdims=True)
-            return ops.transpose(scores, (0, 1, 3, 2))  # [B, H, 1, S]
+            # [B, H, 1, S]. Not `expand_dims`, which XNNPACK has not: it would end its program.
+            return ops.transpose(scores, (0, 1, 3, 2))
         return self.compute_scores(query, span.key, span.positions)
 
     def _step_weights(self, scores: Scores) -> Scores:
