@@ -83,7 +83,8 @@ def _run_chunks(model: SearchModel, beam_size: int, sentences: Any, advance: Adv
         )
         done = sentences.done
         finished = _append(finished, _take((order, sentences), _places(done)))
-        # The flush comes first: LiteRT plans what follows a gather anew each time.
+        # First the flush: how much a gather returns is known only when it runs, so that LiteRT
+        # plans the memory of all that follows it again.
         going_on = _take((order, sentences, model.flush(state)), _places(~done))
         return index, finished, *going_on
 

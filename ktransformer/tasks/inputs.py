@@ -165,7 +165,7 @@ def check_batch(inputs: "Mapping[str, tf.Tensor | np.ndarray]") -> None:
     Raises:
         InputError: They have not.
     """
-    if len(inputs) < 2:
+    if len(inputs) < 2:  # Nothing to compare, in the call of each sentence.
         return
     # The rank of a tensor is below 0 where it is not known.
     counts = {name: each.shape[0] for name, each in inputs.items() if each.ndim > 0}

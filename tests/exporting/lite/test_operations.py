@@ -12,7 +12,7 @@ from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
 
 NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items()}
-# Any other, such as EXPAND_DIMS, SQUEEZE or GATHER, ends what XNNPACK runs at once.
+# Of ai-edge-litert 2.3.0. Another, such as EXPAND_DIMS or SQUEEZE, ends what XNNPACK runs at once.
 TAKEN_BY_XNNPACK = {
     "ADD",
     "BATCH_MATMUL",
