@@ -357,6 +357,12 @@ class Engine(abc.ABC):
         )
         return translate_in_place(documents, found, translate)
 
+    @property
+    def translates_documents(self) -> bool:
+        """Whether `translate_document` works: with the tag of `set_tag` it needs `sentences`."""
+        needed = {DOCUMENT} if self._tag is None else {DOCUMENT, SENTENCES}
+        return needed <= set(self.signatures)
+
     def find_sentences(
         self, documents: np.ndarray, *, reserved: int = 0, copied: bool = True
     ) -> dict[str, np.ndarray]:

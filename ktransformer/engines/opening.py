@@ -130,12 +130,17 @@ def load_engine(
         fixed = getattr(engine.description.decoding, name)
         if value not in (None, fixed):
             raise InputError(
-                f"{path} was exported with a {name.replace('_', ' ')} of {fixed}; another one "
-                f"({value}) takes another export."
+                f"{path} was exported with a {name.replace('_', ' ')} of {_shown(fixed)}; another "
+                f"one ({_shown(value)}) takes another export."
             )
     if tag is not None:
         engine.set_tag(tag)
     return engine
+
+
+def _shown(setting: object) -> str:
+    """Writes a setting of the decoding, such as a number or the kinds of spans to copy."""
+    return (", ".join(setting) or "nothing") if isinstance(setting, tuple) else str(setting)
 
 
 def _check_exists(path: str | Path) -> Path:

@@ -1,6 +1,6 @@
 """Compares an export's outputs with its model's."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 
@@ -24,6 +24,7 @@ def find_difference(
     search_wider: Callable[[], Outputs] | None = None,
     *,
     ranked_by: RankedBy,
+    argmax_of: Mapping[str, str] | None = None,
     pad_id: int = 0,
 ) -> str | None:
     """Compares the outputs of a model and of its conversion for the same inputs.
@@ -40,11 +41,14 @@ def find_difference(
             the two. None where any choice will do, for weights of few bits; the numbers of equal
             choices are compared, and by place for an input of which no choice is equal.
         ranked_by: The choices, each with the number that ranks it; see `Task.RANKED_BY`.
+        argmax_of: The places of the greatest of other outputs; see `Task.ARGMAX_OF`. Of two that
+            are equally great, any will do.
         pad_id: The padding of choices that are ids.
 
     Returns:
         The name of an output that differs; None where there is none.
     """
+    argmax_of = argmax_of or {}
     number = number_of_choices(expected, ranked_by)
     names = [key for key in ranked_by if key in expected]
     ranked = set() if number is None else {number, *names}
@@ -52,6 +56,8 @@ def find_difference(
         if key in ranked:
             shape = expected[str(number)].shape  # Other ids may be more or fewer.
             same = outputs[key].shape[: len(shape)] == shape
+        elif key in argmax_of:
+            same = _are_greatest(outputs[key], expected[argmax_of[key]], tolerance)
         else:
             same = _is_close(wanted, outputs[key], tolerance)
         if not same:
@@ -118,6 +124,16 @@ def _numbers_by_choice(
 
 def _limit(wanted: np.ndarray, tolerance: float) -> float:
     return tolerance * max(1.0, float(np.abs(wanted).max()))
+
+
+def _are_greatest(places: np.ndarray, numbers: np.ndarray, tolerance: float) -> bool:
+    """Tells whether the numbers `[..., N]` at places `[...]` are the greatest of their rows."""
+    if places.shape != numbers.shape[:-1]:
+        return False
+    if not ((places >= 0) & (places < numbers.shape[-1])).all():
+        return False
+    chosen = np.take_along_axis(numbers, places[..., None], axis=-1)
+    return bool((chosen >= numbers.max(-1, keepdims=True) - _limit(numbers, tolerance)).all())
 
 
 def _is_close(wanted: np.ndarray, got: np.ndarray, tolerance: float) -> bool:

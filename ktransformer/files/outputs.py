@@ -20,7 +20,8 @@ def new_folder(
 ) -> Iterator[Path]:
     """Yields a temporary folder, which is renamed to `path` if the block succeeds.
 
-    If the block raises, the temporary folder is removed and what was at `path` is untouched.
+    If the block raises, the temporary folder and new parents are removed, and what was at `path` is
+    untouched.
 
     Args:
         path: The folder to write; missing parents are created.
@@ -32,8 +33,7 @@ def new_folder(
     """
     path = resolve(path)  # Replaces the target of a link, not the link.
     check_new_folder(path, overwrite=overwrite, kind=kind)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with private_folder(path, kind) as private:
+    with _parents_of(path), private_folder(path, kind) as private:
         private.content.mkdir()
         yield private.content
         _sync(private.content)
@@ -172,8 +172,7 @@ def new_file(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     """
     path = resolve(path)  # Replaces the target of a link, not the link.
     check_new_file(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with private_folder(path) as private:
+    with _parents_of(path), private_folder(path) as private:
         yield private.content
         with private.content.open("rb") as handle:
             os.fsync(handle.fileno())
@@ -183,6 +182,20 @@ def new_file(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
             private.content.replace(path)
         else:
             _rename_new(private.content, path)
+
+
+@contextlib.contextmanager
+def _parents_of(path: Path) -> Iterator[None]:
+    """Creates the missing parents of a path; removes them again if the block raises."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for parent in missing:  # The innermost first.
+            with contextlib.suppress(OSError):  # Somebody else has written into it.
+                parent.rmdir()
+        raise
 
 
 def _check_ours(private: PrivateFolder) -> None:

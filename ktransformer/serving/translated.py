@@ -51,11 +51,11 @@ def translate_texts(engine: Engine, texts: Sequence[str]) -> list[TranslatedText
     """Translates texts of any length: sentence by sentence, or line by line.
 
     Args:
-        engine: The engine; one without the signature `document`, such as a .tflite of a fixed
-            batch size, translates each line as one sentence.
+        engine: The engine; one that translates no documents, such as a .tflite of a fixed batch
+            size, translates each line as one sentence.
         texts: The texts.
     """
-    if "document" in engine.signatures:
+    if engine.translates_documents:
         documents = engine.translate_document(texts)
         return [_from_document(*each) for each in zip(texts, documents, strict=True)]
     rows = [text.splitlines(keepends=True) for text in texts]

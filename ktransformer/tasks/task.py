@@ -106,6 +106,9 @@ class Task(tf.Module, abc.ABC):
             swap places; of the other outputs, floats are compared within a tolerance, and
             everything else must be equal. Choices are `[B]` or `[B, K]`, or with one more axis
             for padded ids.
+        ARGMAX_OF: The outputs that are places of the greatest number of another one along its last
+            axis, each with the name of that one: of two numbers that are nearly equal, either may
+            be chosen.
         IDENTITY: The fields of the description in which an export must equal the model that it is
             verified against.
     """
@@ -121,6 +124,7 @@ class Task(tf.Module, abc.ABC):
     OPTIONAL_FILES: ClassVar[tuple[str, ...]] = ()
     SETTINGS: ClassVar[tuple[str, ...]] = ()
     RANKED_BY: ClassVar[Mapping[str, str]] = {}
+    ARGMAX_OF: ClassVar[Mapping[str, str]] = {}
     IDENTITY: ClassVar[tuple[str, ...]] = ()
 
     def __init__(

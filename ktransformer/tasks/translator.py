@@ -143,6 +143,7 @@ class Translator(CompilableSearch):
     OPTIONAL_FILES = (TARGET_TOKENIZER,)
     SETTINGS = (*(field.name for field in dataclasses.fields(DecodingConfig)), "shortlist")
     RANKED_BY: ClassVar[Mapping[str, str]] = {"text": "score", "ids": "score"}
+    ARGMAX_OF: ClassVar[Mapping[str, str]] = {"alignment": "weights"}
     IDENTITY = (
         "tokenizer_sha256",
         "target_tokenizer_sha256",

@@ -85,7 +85,7 @@ class MaskedBatches(EpochBatches):
         if ordinary_ids is not None:
             ordinary = np.asarray(ordinary_ids, np.int32)
             self._never.append(special_ids.start)
-        if not len(ordinary):
+        if special_ids.mask is None or not len(ordinary):
             raise ValueError(
                 "special_ids must have a mask behind the ordinary pieces; "
                 f"got mask={special_ids.mask}."

@@ -8,6 +8,7 @@ import pytest
 from ktransformer.config import DecodingConfig
 from ktransformer.engines import DocumentTranslation, ModelEngine
 from ktransformer.errors import InputError
+from ktransformer.serving.translated import translate_texts
 from ktransformer.tasks.document_outputs import encode_documents
 from tests.small_translator import drawn_translator, with_decoding
 
@@ -113,6 +114,18 @@ def test_a_tag_of_the_engine_is_that_of_each_sentence(tagged):
     fixed = ModelEngine(tagged.translator)
     fixed.set_tag("x")
     assert fixed.translate_document([DOCUMENT]) == tagged.translate_document([DOCUMENT], tag="<x>")
+
+
+def test_with_a_tag_and_no_signature_of_sentences_each_line_is_one(tagged):
+    fixed = ModelEngine(tagged.translator)
+    names = tuple(name for name in fixed.signatures if name != "sentences")
+    fixed.description = dataclasses.replace(fixed.description, signatures=names)
+    assert fixed.translates_documents
+    fixed.set_tag("x")
+    assert not fixed.translates_documents
+    lines = ["four zero two. nine one!", "seven six."]
+    (found,) = translate_texts(fixed, ["\n".join(lines)])
+    assert found.text == "\n".join(tagged.translate(lines, tag="x"))
 
 
 def test_the_sentences_of_a_document_take_terms(engine):

@@ -124,3 +124,17 @@ def test_a_wider_search_of_fills_and_classes_has_their_probabilities():
     classes = classifier.search_wider("serving_default", {"images": images})
     np.testing.assert_array_equal(classes["class"], [[0, 1, 2]] * 2)
     np.testing.assert_allclose(classes["probability"], found["probabilities"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("places", "wrong"), [([1, 0], None), ([0, 1], "alignment"), ([1, 3], "alignment")]
+)
+def test_of_two_weights_that_are_nearly_equal_either_is_the_greatest(places, wrong):
+    weights = np.array([[0.5, 0.5002, 0.0], [0.9, 0.1, 0.0]], np.float32)
+    model = {"alignment": np.array([1, 0]), "weights": weights}
+    other = {"alignment": np.array(places), "weights": weights}
+    found = find_difference(model, other, EXACT, argmax_of={"alignment": "weights"})
+    assert found == wrong
+    assert find_difference(model, {**other, "alignment": np.array([0, 0])}, EXACT) == "alignment"
+    tie = {**other, "alignment": np.array([0, 0])}
+    assert find_difference(model, tie, EXACT, argmax_of={"alignment": "weights"}) is None

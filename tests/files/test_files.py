@@ -99,6 +99,24 @@ def test_a_block_that_raises_leaves_nothing_behind(tmp_path, error):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("made", [new_folder, new_file])
+def test_a_block_that_raises_leaves_no_new_parents_behind(tmp_path, made):
+    with pytest.raises(RuntimeError), made(tmp_path / "a" / "b" / "run"):
+        raise RuntimeError
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_others_wrote_into_new_parents_stays(tmp_path):
+    def write_beside_and_raise():
+        with new_folder(tmp_path / "a" / "b" / "run"):
+            (tmp_path / "a" / "theirs").write_text("theirs")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_beside_and_raise()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "theirs"]
+
+
 def test_a_block_that_raises_leaves_the_old_folder_as_it_was(old):
     before = contents(old)
     with pytest.raises(RuntimeError):

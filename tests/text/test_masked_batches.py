@@ -202,6 +202,7 @@ def test_lines_that_are_too_long_are_counted(lines, batches):
     ("wrong", "message"),
     [
         ({"special_ids": SpecialIds()}, "special_ids .*mask=None"),
+        ({"special_ids": SpecialIds(), "ordinary_ids": [4, 5]}, "special_ids .*mask=None"),
         ({"masked_share": 0}, "masked_share=0"),
         ({"batch_tokens": 19}, "batch_tokens=19, max_length="),
         ({"max_length": 1}, "No line has at most max_length=1 tokens"),

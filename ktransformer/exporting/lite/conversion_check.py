@@ -68,6 +68,7 @@ def check_conversion(
             TOLERANCE if exact else ROUGH_TOLERANCE,
             functools.partial(_search_wider, task, name, probe) if exact else None,
             ranked_by=task.RANKED_BY,
+            argmax_of=task.ARGMAX_OF,
             pad_id=task.pad_id,
         )
         if wrong is not None:

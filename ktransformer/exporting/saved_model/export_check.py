@@ -30,6 +30,7 @@ def check_written(folder: Path, task: Task) -> None:
             task.by_choice(name, found),
             ROUGH_TOLERANCE,
             ranked_by=task.RANKED_BY,
+            argmax_of=task.ARGMAX_OF,
             pad_id=task.pad_id,
         )
         if wrong is not None:
