@@ -8,6 +8,7 @@ from ktransformer.runtime import supported_backend as supported_backend
 if TYPE_CHECKING:
     from ktransformer.tasks.controls import Controls
     from ktransformer.tasks.description import Description
+    from ktransformer.tasks.encoder_task import EncoderDescription, EncoderTask
     from ktransformer.tasks.folder import (
         apply_settings,
         folder_files,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         write,
     )
     from ktransformer.tasks.generation_config import GenerationConfig
+    from ktransformer.tasks.graph_function import graph_method
     from ktransformer.tasks.id_generator import IdGenerator, IdGeneratorDescription
     from ktransformer.tasks.image_classifier import ImageClassifier, ImageClassifierDescription
     from ktransformer.tasks.mask_filler import Fill, MaskFiller, MaskFillerDescription
@@ -36,6 +38,8 @@ __all__ = [
     "TEXT_SIGNATURES",
     "Controls",
     "Description",
+    "EncoderDescription",
+    "EncoderTask",
     "Fill",
     "GenerationConfig",
     "IdGenerator",
@@ -60,6 +64,7 @@ __all__ = [
     "apply_settings",
     "folder_files",
     "folder_kind",
+    "graph_method",
     "load",
     "load_translator",
     "register_task",
@@ -75,6 +80,8 @@ if not TYPE_CHECKING:  # A type checker would take it to have any name.
         {
             "Controls": "controls",
             "Description": "description",
+            "EncoderDescription": "encoder_task",
+            "EncoderTask": "encoder_task",
             "apply_settings": "folder",
             "folder_files": "folder",
             "folder_kind": "folder",
@@ -83,6 +90,7 @@ if not TYPE_CHECKING:  # A type checker would take it to have any name.
             "save": "folder",
             "write": "folder",
             "GenerationConfig": "generation_config",
+            "graph_method": "graph_function",
             "IdGenerator": "id_generator",
             "IdGeneratorDescription": "id_generator",
             "ImageClassifier": "image_classifier",
