@@ -10,6 +10,7 @@ from ktransformer.exporting.lite.model_file import unpack
 from ktransformer.models import Transformer
 from ktransformer.tasks import Translator
 from ktransformer.text import Tokenizer
+from tests.subclasses import OneKeyTransformer
 
 NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items()}
 # Of ai-edge-litert 2.3.0. Another, such as EXPAND_DIMS or SQUEEZE, ends what XNNPACK runs at once.
@@ -41,12 +42,13 @@ def test_a_further_layer_adds_only_operations_that_xnnpack_takes(beam_size, tmp_
     assert set(more) <= TAKEN_BY_XNNPACK
 
 
-def step_operations(num_layers, beam_size, folder) -> collections.Counter:
+def step_operations(
+    num_layers, beam_size, folder, model_class=Transformer, **options
+) -> collections.Counter:
     """Counts the operations of a step by name: those of the subgraph with the most."""
     tokenizer = Tokenizer.train(["one two three", "1 2 3"], 30)
-    model = Transformer(
-        tokenizer.vocabulary_size, num_layers=num_layers, d_model=16, num_heads=2, hidden_dim=16
-    )
+    sizes = {"num_layers": num_layers, "d_model": 16, "num_heads": 2, "hidden_dim": 16}
+    model = model_class(tokenizer.vocabulary_size, **sizes, **options)
     model.build()
     translator = Translator(model, tokenizer).with_settings(beam_size=beam_size)
     file = folder / f"{num_layers}.tflite"
@@ -54,3 +56,8 @@ def step_operations(num_layers, beam_size, folder) -> collections.Counter:
     codes = [NAMES[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in content.operatorCodes]
     step = max(content.subgraphs[1:], key=lambda graph: len(graph.operators))
     return collections.Counter(codes[operator.opcodeIndex] for operator in step.operators)
+
+
+def test_a_projection_of_hypotheses_has_a_shape_that_is_known_ahead(tmp_path):
+    found = step_operations(1, 4, tmp_path, OneKeyTransformer, positions="none")
+    assert not {"REDUCE_PROD", "PACK"} & set(found)
