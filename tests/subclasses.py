@@ -101,8 +101,7 @@ class OneKeyHead:
         self.output_projection = self.make_dense(self.d_model, self.d_model, "output_projection")
 
     def project_shared(self, memory):
-        # Not `repeat`: LiteRT would know the shape only when it runs.
-        both = ops.concatenate([ops.expand_dims(self.shared(memory), 1)] * self.num_heads, axis=1)
+        both = ops.repeat(ops.expand_dims(self.shared(memory), 1), self.num_heads, axis=1)
         return ops.split(both, 2, axis=-1)  # [B, H, S, D/H] each
 
 

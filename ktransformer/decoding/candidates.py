@@ -101,13 +101,17 @@ def _best_one(
     costs = _suppression_costs(special, number, size)
     most_excluded = 0 if excluded is None else excluded.shape[2]
     keep = min(1 + int(costs.any(axis=1).sum()) + most_excluded, number)
-    _, kept = tf.math.top_k(blocks.maxima, keep)  # [B, keep]
-    kept = -tf.math.top_k(-kept, keep).values  # In order, so that ties go to the lower id.
-    values = tf.gather(blocks.values, kept, batch_dims=1) + tf.gather(costs, kept)
     more = min(1 + most_excluded, keep * size)
-    found, places = tf.math.top_k(tf.reshape(values, [-1, keep * size]), more)  # [B, more]
-    block = places // size
-    tokens = (tf.gather(kept, block, batch_dims=1) - block) * size + places
+    if keep == number:
+        values = tf.reshape(blocks.values, [-1, number * size]) + costs.reshape(-1)
+        found, tokens = tf.math.top_k(values, more)  # [B, more]
+    else:
+        _, kept = tf.math.top_k(blocks.maxima, keep)  # [B, keep]
+        kept = -tf.math.top_k(-kept, keep).values  # In order, so that ties go to the lower id.
+        values = tf.gather(blocks.values, kept, batch_dims=1) + tf.gather(costs, kept)
+        found, places = tf.math.top_k(tf.reshape(values, [-1, keep * size]), more)
+        block = places // size
+        tokens = (tf.gather(kept, block, batch_dims=1) - block) * size + places
     if excluded is not None:
         hidden = tf.reduce_any(tf.expand_dims(tokens, 2) == excluded, axis=2)
         found, best = tf.math.top_k(tf.where(hidden, IMPOSSIBLE, found), 1)
@@ -129,19 +133,23 @@ def _best(
     most_excluded = 0 if excluded is None else excluded.shape[2]
     with_hidden = int(costs.any(axis=1).sum()) + most_excluded
     keep = min(count + beam_size * with_hidden, every)
-
-    maxima = tf.reshape(blocks.maxima, [-1, beam_size, number]) + tf.expand_dims(bases, 2)
-    _, best = tf.math.top_k(tf.reshape(maxima, [-1, every]), keep)  # [B, keep]
-    best = -tf.math.top_k(-best, keep).values  # In order, so that ties go to the lower id.
-    parents, block = best // number, best % number
-    values = tf.gather(blocks.values, best, batch_dims=1)  # [B, keep, size]
-    values = values + tf.expand_dims(tf.gather(bases, parents, batch_dims=1), 2)
-    values = values + tf.gather(costs, block)
-
     more = min(count + beam_size * most_excluded, keep * size)
-    found, places = tf.math.top_k(tf.reshape(values, [-1, keep * size]), more)  # [B, more]
-    tokens = tf.gather(block, places // size, batch_dims=1) * size + places % size
-    parents = tf.gather(parents, places // size, batch_dims=1)
+    if keep == every:
+        values = tf.reshape(blocks.values, [-1, beam_size, number * size])
+        values = values + tf.expand_dims(bases, 2) + costs.reshape(-1)
+        found, places = tf.math.top_k(tf.reshape(values, [-1, every * size]), more)  # [B, more]
+        parents, tokens = places // (number * size), places % (number * size)
+    else:
+        maxima = tf.reshape(blocks.maxima, [-1, beam_size, number]) + tf.expand_dims(bases, 2)
+        _, best = tf.math.top_k(tf.reshape(maxima, [-1, every]), keep)  # [B, keep]
+        best = -tf.math.top_k(-best, keep).values  # In order, so that ties go to the lower id.
+        parents, block = best // number, best % number
+        values = tf.gather(blocks.values, best, batch_dims=1)  # [B, keep, size]
+        values = values + tf.expand_dims(tf.gather(bases, parents, batch_dims=1), 2)
+        values = values + tf.gather(costs, block)
+        found, places = tf.math.top_k(tf.reshape(values, [-1, keep * size]), more)
+        tokens = tf.gather(block, places // size, batch_dims=1) * size + places % size
+        parents = tf.gather(parents, places // size, batch_dims=1)
     if excluded is not None:
         own = tf.gather(excluded, parents, batch_dims=1)  # [B, more, E]
         hidden = tf.reduce_any(tf.expand_dims(tokens, 2) == own, axis=2)

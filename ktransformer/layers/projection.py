@@ -48,16 +48,6 @@ class Projection(keras.layers.Dense):
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        if len(inputs.shape) <= 2:
-            return self._project_rows(inputs, training)
-        # Keras multiplies tensors of more axes in a shape that LiteRT knows only when it runs. In
-        # a decoding step LiteRT (ai-edge-litert 2.3.0) then gives wrong numbers now and then.
-        first = -1 if inputs.shape[0] is None else inputs.shape[0]
-        others = ops.shape(inputs)[1:-1]
-        rows = self._project_rows(ops.reshape(inputs, (-1, inputs.shape[-1])), training)
-        return ops.reshape(rows, (first, *others, self.units))
-
-    def _project_rows(self, inputs: Any, training: bool | None) -> Any:
         if not self.lora_enabled:
             return super().call(inputs, training=training)
         outputs = ops.matmul(inputs, self._kernel)

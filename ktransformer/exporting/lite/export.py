@@ -13,8 +13,10 @@ from ktransformer.errors import InputError, did_you_mean, first_line
 from ktransformer.exporting.lite.compaction import compact, share_constants
 from ktransformer.exporting.lite.companions import target_tokenizer_beside, tokenizer_beside
 from ktransformer.exporting.lite.conversion_check import check_conversion
+from ktransformer.exporting.lite.copies import guard_copies
 from ktransformer.exporting.lite.model_file import pack, seal_file, set_metadata, unpack
 from ktransformer.exporting.lite.quantization import to_float16, to_int8
+from ktransformer.exporting.lite.shapes import make_shapes_constant
 from ktransformer.exporting.saved_model.export import write_saved_model
 from ktransformer.files import check_new_file, new_file
 from ktransformer.numbers import to_integer
@@ -90,8 +92,9 @@ def export_lite(
     functions = _trace(task, chosen)
     model = _convert(functions)
     set_metadata(model, description.to_json())
+    QUANTIZATIONS[quantization](model)
+    guard_copies(model)
     if quantization != "none":  # Else the tensors keep their names, which profilers show.
-        QUANTIZATIONS[quantization](model)
         compact(model)
     content = pack(model)
     probes = {name: signature.probe for name, signature in chosen.items()}
@@ -184,5 +187,6 @@ def _convert(functions: dict[str, Any]) -> Any:
         except Exception as error:  # ConverterError, or an exception of MLIR.
             raise InputError(f"LiteRT cannot express this model: {first_line(error)}") from error
     model = unpack(content)
+    make_shapes_constant(model)
     share_constants(model)
     return model

@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from ktransformer.exporting.channels import quantize_channels
+from ktransformer.exporting.lite.graph_editor import GraphEditor, kind_of, shape_of
 from ktransformer.exporting.lite.model_file import set_metadata
 
 _LEAST_ELEMENTS = 1024  # A smaller constant stays as it is.
@@ -30,7 +31,7 @@ def to_float16(model: Any) -> None:
     given = {graph.tensors[i].buffer for graph in model.subgraphs for i in graph.outputs}
     for graph in model.subgraphs:
         operators, graph.operators = graph.operators, []
-        graph_of = _Graph(model, graph)
+        graph_of = GraphEditor(model, graph)
         used = {i for operator in operators for i in operator.inputs}
         for i, tensor in enumerate(list(graph.tensors)):
             if tensor.buffer in given or not _is_large(model, tensor):
@@ -41,7 +42,7 @@ def to_float16(model: Any) -> None:
                     continue
                 halved[tensor.buffer] = values.astype(np.float16)
             if i in used:
-                narrow = graph_of.add_tensor(_shape(tensor), _Type.FLOAT16, tensor.buffer)
+                narrow = graph_of.add_tensor(shape_of(tensor), _Type.FLOAT16, tensor.buffer)
                 graph_of.add_into(
                     i, _Kind.DEQUANTIZE, [narrow], schema.DequantizeOptionsT(), version=3
                 )
@@ -81,13 +82,13 @@ def to_int8(model: Any) -> None:
             if tensor.buffer in parameters:
                 tensor.type, tensor.quantization = _Type.INT8, parameters[tensor.buffer]
         operators, graph.operators = graph.operators, []
-        graph_of = _Graph(model, graph)
+        graph_of = _Operators(model, graph)
         for operator in operators:
             at = _weight_input(model, operator)
             buffer = 0 if at is None else graph.tensors[operator.inputs[at]].buffer
             if buffer not in parameters:
                 graph.operators.append(operator)
-            elif _kind(model, operator) == _Kind.GATHER:
+            elif kind_of(model, operator) == _Kind.GATHER:
                 graph_of.look_up(operator, scales[buffer], tables[buffer][0])
             else:
                 rows = tables[buffer][0] if buffer in tables else 0
@@ -95,17 +96,14 @@ def to_int8(model: Any) -> None:
     set_metadata(model, _HYBRID_RUNTIME.ljust(16, "\0"), "min_runtime_version")
 
 
-class _Graph:
-    """Appends to a subgraph."""
-
-    def __init__(self, model: Any, graph: Any) -> None:
-        self.model, self.graph = model, graph
+class _Operators(GraphEditor):
+    """Appends what computes with int8 weights to a subgraph."""
 
     def look_up(self, gather: Any, scales: int, rows: int) -> None:
         """Looks up int8 rows and their scales, and multiplies the two."""
         table, ids = gather.inputs
         (output,) = gather.outputs
-        shape, options = _shape(self.graph.tensors[output]), gather.builtinOptions
+        shape, options = shape_of(self.graph.tensors[output]), gather.builtinOptions
         column = self.add_tensor([rows, 1], buffer=scales)
         found = self.add_tensor(shape, _Type.INT8)
         self.add_into(found, _Kind.GATHER, [table, ids], options)
@@ -121,12 +119,12 @@ class _Graph:
 
         A bias comes after the scales then, in an operator of its own.
         """
-        product.opcodeIndex = self._code(_Kind.FULLY_CONNECTED, _HYBRID_VERSION)
+        product.opcodeIndex = self.code(_Kind.FULLY_CONNECTED, _HYBRID_VERSION)
         product.builtinOptions.asymmetricQuantizeInputs = True  # As TensorFlow's converter does.
         self.graph.operators.append(product)
         if scales is not None:
             (output,) = product.outputs
-            shape = _shape(self.graph.tensors[output])
+            shape = shape_of(self.graph.tensors[output])
             unscaled, row = self.add_tensor(shape), self.add_tensor([rows], buffer=scales)
             values, weights, *bias = product.inputs
             product.inputs = np.array([values, weights, -1], np.int32)
@@ -136,47 +134,6 @@ class _Graph:
             self.add_into(scaled, _Kind.MUL, [unscaled, row], schema.MulOptionsT())
             if has_bias:
                 self.add_into(output, _Kind.ADD, [scaled, *bias], schema.AddOptionsT())
-
-    def add_tensor(self, shape: list[int], type_: int = _Type.FLOAT32, buffer: int = 0) -> int:
-        """Appends a tensor and returns its index; -1 stands for an unknown size."""
-        self.graph.tensors.append(
-            schema.TensorT(
-                shape=np.abs(np.array(shape, np.int32)),
-                shapeSignature=np.array(shape, np.int32) if -1 in shape else None,
-                type=type_,
-                buffer=buffer,
-                hasRank=True,
-            )
-        )
-        return len(self.graph.tensors) - 1
-
-    def add_into(
-        self, output: int, kind: int, inputs: list[int], options: Any, version: int = 1
-    ) -> None:
-        """Appends an operator that computes the tensor `output`."""
-        self.graph.operators.append(
-            schema.OperatorT(
-                opcodeIndex=self._code(kind, version),
-                inputs=np.array(inputs, np.int32),
-                outputs=np.array([output], np.int32),
-                builtinOptionsType=getattr(
-                    schema.BuiltinOptions, type(options).__name__.removesuffix("T")
-                ),
-                builtinOptions=options,
-            )
-        )
-
-    def _code(self, kind: int, version: int) -> int:
-        """Returns the index of the operator code of this kind, at least this version."""
-        codes = self.model.operatorCodes
-        for i, code in enumerate(codes):
-            if code.builtinCode == kind and code.version >= version:
-                return i
-        narrow = min(kind, _Kind.PLACEHOLDER_FOR_GREATER_OP_CODES)
-        codes.append(
-            schema.OperatorCodeT(deprecatedBuiltinCode=narrow, version=version, builtinCode=kind)
-        )
-        return len(codes) - 1
 
 
 def _find_weights(model: Any) -> tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]]:
@@ -193,7 +150,7 @@ def _find_weights(model: Any) -> tuple[dict[int, tuple[int, int]], dict[int, tup
         others.update(graph.tensors[i].buffer for i in graph.outputs)
         for operator in graph.operators:
             at = _weight_input(model, operator)
-            is_table = _kind(model, operator) == _Kind.GATHER
+            is_table = kind_of(model, operator) == _Kind.GATHER
             is_finished = not is_table and at is not None and _is_finished(operator)
             for i, index in enumerate(operator.inputs):
                 tensor = graph.tensors[index]
@@ -211,7 +168,7 @@ def _find_weights(model: Any) -> tuple[dict[int, tuple[int, int]], dict[int, tup
 
 def _weight_input(model: Any, operator: Any) -> int | None:
     """Tells which input of an operator would be its weights or its table."""
-    kind, options = _kind(model, operator), operator.builtinOptions
+    kind, options = kind_of(model, operator), operator.builtinOptions
     if kind == _Kind.GATHER:
         return 0 if options and (options.axis, options.batchDims) == (0, 0) else None
     return 1 if kind == _Kind.FULLY_CONNECTED else None
@@ -221,15 +178,6 @@ def _is_finished(product: Any) -> bool:
     """Tells whether a product applies an activation itself."""
     activation: int = product.builtinOptions.fusedActivationFunction
     return activation != schema.ActivationFunctionType.NONE
-
-
-def _kind(model: Any, operator: Any) -> int:
-    code = model.operatorCodes[operator.opcodeIndex]
-    return max(code.builtinCode, code.deprecatedBuiltinCode)
-
-
-def _shape(tensor: Any) -> list[int]:
-    return list(tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature)
 
 
 def _is_large(model: Any, tensor: Any) -> bool:

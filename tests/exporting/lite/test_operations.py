@@ -58,6 +58,8 @@ def step_operations(
     return collections.Counter(codes[operator.opcodeIndex] for operator in step.operators)
 
 
-def test_a_projection_of_hypotheses_has_a_shape_that_is_known_ahead(tmp_path):
+def test_shapes_that_keras_computes_in_a_step_are_constant(tmp_path):
+    """In it a `Dense` has three axes, and there is a `repeat`."""
     found = step_operations(1, 4, tmp_path, OneKeyTransformer, positions="none")
+    assert found["TILE"] == 1
     assert not {"REDUCE_PROD", "PACK"} & set(found)
