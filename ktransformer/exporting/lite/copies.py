@@ -8,7 +8,9 @@ time: in memory that LiteRT has given back since, and where the piece may lie no
 RESHAPE is one, between this tensor and one in the piece then seems to be from a tensor to itself.
 It is left out from then on, and decoding goes on with wrong numbers.
 
-A product is never left out. So one by 1 stands between such a copy and the partition's end.
+A product is never left out. So one by 1 stands between such a copy and the partition's end. A model
+whose layers of a step are one partition, the first, is left as it is: this one needs the most
+memory, which does not move then.
 """
 
 from typing import Any
@@ -20,6 +22,7 @@ from ktransformer.exporting.lite.graph_editor import (
     GraphEditor,
     is_constant,
     kind_of,
+    loop_bodies,
     shape_of,
 )
 
@@ -57,22 +60,30 @@ def guard_copies(model: Any) -> None:
     """Puts products by 1 between copies and the ends of their partitions.
 
     Args:
-        model: The unpacked model; changed in place.
+        model: The unpacked model; changed in place if it has a step of several partitions.
     """
-    for graph in model.subgraphs:
-        _multiply_ends(model, graph, find_copies_at_ends(model, graph))
-        # What an earlier partition can multiply by a constant, it does.
-        _multiply_ends(model, graph, find_copies_at_ends(model, graph), late=True)
+    if any(has_parted_layers(model, graph) for graph in loop_bodies(model)):
+        for graph in model.subgraphs:
+            _multiply_ends(model, graph, find_copies_at_ends(model, graph))
+            # What an earlier partition can multiply by a constant, it does.
+            _multiply_ends(model, graph, find_copies_at_ends(model, graph), late=True)
+
+
+def has_parted_layers(model: Any, graph: Any) -> bool:
+    """Tells whether matrix products lie in several partitions."""
+    parts = [
+        any(kind_of(model, graph.operators[place]) in _PRODUCTS for place in partition)
+        for partition in find_partitions(model, graph)
+    ]
+    return sum(parts) > 1
 
 
 def find_copies_at_ends(model: Any, graph: Any) -> dict[int, set[int]]:
-    """Finds the copies between a tensor within their partition and one outside.
-
-    A copy between two tensors of LiteRT is none of them: both are where they were the last time.
+    """Finds the copies from or to a tensor of LiteRT.
 
     Returns:
         The place of each such operator in the subgraph, and which of its inputs and outputs are
-        outside.
+        LiteRT's.
     """
     maker = {int(i): place for place, each in enumerate(graph.operators) for i in each.outputs}
     readers: dict[int, set[int]] = {int(i): {len(graph.operators)} for i in graph.outputs}
@@ -88,7 +99,7 @@ def find_copies_at_ends(model: Any, graph: Any) -> dict[int, set[int]]:
                 outputs = {int(i) for i in operator.outputs}
                 outside = {i for i in inputs if maker.get(i) not in partition}
                 outside |= {i for i in outputs if not readers.get(i, set()) <= partition}
-                if outside and outside != inputs | outputs:
+                if outside:
                     found[place] = outside
     return found
 

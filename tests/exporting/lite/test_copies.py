@@ -9,7 +9,11 @@ from keras import ops
 
 from ktransformer.exporting import export_lite
 from ktransformer.exporting.lite import export
-from ktransformer.exporting.lite.copies import find_copies_at_ends, find_partitions
+from ktransformer.exporting.lite.copies import (
+    find_copies_at_ends,
+    find_partitions,
+    has_parted_layers,
+)
 from ktransformer.exporting.lite.model_file import pack, unpack
 from ktransformer.models import Transformer
 from ktransformer.tasks import Translator
@@ -78,20 +82,25 @@ def convert(translator, folder, **options):
 @pytest.mark.parametrize(
     ("model_class", "beam_size", "quantization"),
     [
-        (Transformer, 1, "none"),
         (Transformer, 4, "none"),
-        (Transformer, 4, "float16"),
-        (Transformer, 4, "dynamic_int8"),
-        (OneKeyTransformer, 4, "none"),
+        pytest.param(Transformer, 1, "none", marks=pytest.mark.long),
+        pytest.param(Transformer, 4, "float16", marks=pytest.mark.long),
+        pytest.param(Transformer, 4, "dynamic_int8", marks=pytest.mark.long),
+        pytest.param(OneKeyTransformer, 4, "none", marks=pytest.mark.long),
         (TiledTransformer, 4, "dynamic_int8"),
     ],
 )
-def test_no_copy_is_at_the_end_of_a_partition(model_class, beam_size, quantization, tmp_path):
+def test_layers_in_parts_have_no_copies_at_their_ends(
+    model_class, beam_size, quantization, tmp_path
+):
     translator = make_translator(model_class, beam_size)
     model = unpack(convert(translator, tmp_path, quantization=quantization).read_bytes())
-    assert [find_copies_at_ends(model, graph) for graph in model.subgraphs] == [{}] * 5
     step = max(model.subgraphs[1:], key=lambda graph: len(graph.operators))
     assert len(find_partitions(model, step)) == count_partitions(model, step) > 2
+    if model_class is Transformer:
+        assert not has_parted_layers(model, step)
+    else:
+        assert [find_copies_at_ends(model, graph) for graph in model.subgraphs] == [{}] * 5
 
 
 def count_partitions(model, graph):
@@ -116,7 +125,8 @@ def test_a_subclass_with_an_operation_that_xnnpack_lacks_is_right_each_time(tmp_
     assert count_wrong(translator, convert(translator, tmp_path)) == 0
 
 
-def test_without_the_products_it_is_wrong_now_and_then(tmp_path, monkeypatch):
+@pytest.mark.long
+def test_without_the_guard_it_is_wrong_now_and_then(tmp_path, monkeypatch):
     """Fails where LiteRT has mended the fault: then `copies.py` may go."""
     monkeypatch.setattr(export, "guard_copies", lambda model: None)
     monkeypatch.setattr(export, "check_conversion", lambda *given: None)  # It may find this.

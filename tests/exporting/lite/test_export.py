@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sentencepiece
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from ktransformer.engines import LiteEngine, ModelEngine
 from ktransformer.errors import InputError
@@ -115,6 +115,22 @@ def test_greedy_and_beam_exports_say_what_the_model_says(translator, tmp_path):
         ):
             assert other.texts == line.texts
             assert other.scores == pytest.approx(line.scores, abs=1e-4)
+
+
+@pytest.mark.parametrize("beam_size", [pytest.param(1, marks=pytest.mark.long), 4])
+def test_a_file_says_the_same_without_xnnpack(translator, beam_size, tmp_path):
+    """With it LiteRT's own operations share memory otherwise, and one once had another's."""
+    searcher = with_decoding(translator, beam_size=beam_size)
+    file = export_lite(searcher, tmp_path / "model.tflite", signatures=["ids"])
+    ids = searcher.to_ids(tf.constant(TEXTS))
+    interpreter = Interpreter(
+        model_path=str(file),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    found = interpreter.get_signature_runner("ids")(source=ids.numpy())
+    expected = searcher.lite_signature("ids", None).function(source=ids)
+    np.testing.assert_array_equal(found["ids"], expected["ids"])
+    np.testing.assert_allclose(found["score"], expected["score"], atol=1e-4)
 
 
 @pytest.mark.parametrize(
