@@ -6,7 +6,8 @@ the operations of the others anew where their inputs and outputs lie. A tensor t
 out of a partition is LiteRT's, though, and at that time XNNPACK knows only where it was the last
 time: in memory that LiteRT has given back since, and where the piece may lie now. A copy, as
 RESHAPE is one, between this tensor and one in the piece then seems to be from a tensor to itself.
-It is left out from then on, and decoding goes on with wrong numbers.
+It is left out from then on, and decoding goes on with wrong numbers. So says XNNPACK's source; by
+experiment a copy between two tensors of LiteRT may be left out as well.
 
 A product is never left out. So one by 1 stands between such a copy and the partition's end. A model
 whose layers of a step are one partition, the first, is left as it is: this one needs the most
@@ -162,12 +163,13 @@ def _multiply_ends(
     editor = _Operators(model, graph)
     one = editor.add_constant(np.float32(1)) if ends else -1
     for place, operator in enumerate(operators):
-        outside = ends.get(place, set())
-        inner = {i: editor.add_tensor(shape_of(graph.tensors[i])) for i in outside}
+        if place not in ends:
+            graph.operators.append(operator)
+            continue
         given, made = set(map(int, operator.inputs)), set(map(int, operator.outputs))
-        factor = one
-        if late and outside & given:
-            factor = editor.add_one_of(min(given - outside), one)
+        within = [i for i in sorted(given - ends[place]) if not is_constant(model, graph, i)]
+        factor = editor.add_one_of(within[0], one) if late and within else one
+        inner = {i: editor.add_tensor(shape_of(graph.tensors[i])) for i in ends[place]}
         for i in inner.keys() & given:
             editor.multiply(i, factor, inner[i])
         graph.operators.append(operator)

@@ -25,11 +25,11 @@ def make_shapes_constant(model: Any) -> None:
         editor = GraphEditor(model, graph)
         changed = False
         for operator in graph.operators:
-            if kind_of(model, operator) != _Kind.RESHAPE:
+            if kind_of(model, operator) != _Kind.RESHAPE or len(operator.inputs) < 2:
                 continue
             values, shape = operator.inputs
             sizes = _output_sizes(model, graph, operator)
-            if is_constant(model, graph, shape) or sizes.count(-1) > 1:
+            if is_constant(model, graph, shape) or not sizes or sizes.count(-1) > 1:
                 continue
             known = editor.add_constant(np.array(sizes, np.int32))
             operator.inputs = np.array([values, known], np.int32)
