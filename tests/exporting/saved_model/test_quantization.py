@@ -276,5 +276,7 @@ def test_the_command_stores_int8(run_folder, data_folder, translate, tmp_path, c
     source, reference = (data_folder / f"test.{side}" for side in ("source", "target"))
     verify = ["verify", path, "--run", run_folder, "--source", source]
     assert "nothing would be demanded, for it is quantised" in refusal(capfd, *verify)
-    assert main([*map(str, verify), "--reference", str(reference)]) == 0
+    # One of the 60 lines is 1.67 points: on one processor one is lost, on another none.
+    limit = ["--reference", str(reference), "--max-bleu-drop", "2"]
+    assert main([*map(str, verify), *limit]) == 0
     assert "SavedModel, int8_weights" in capfd.readouterr().out
