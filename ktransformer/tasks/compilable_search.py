@@ -10,7 +10,12 @@ import tensorflow as tf
 from ktransformer.config import CompilationConfig
 from ktransformer.decoding import Hypotheses
 from ktransformer.errors import InputError
-from ktransformer.tasks.compiled_search import search_in_shapes, why_not_compiled
+from ktransformer.tasks.compiled_search import (
+    Search,
+    compile_search,
+    search_in_shapes,
+    why_not_compiled,
+)
 from ktransformer.tasks.decoding_steps import SOURCE_IDS
 from ktransformer.tasks.graph_function import graph_method
 from ktransformer.tasks.search_task import SearchTask
@@ -55,18 +60,22 @@ class CompilableSearch(SearchTask):
         return search_in_shapes(
             source,
             self.compilation,
-            compiled=functools.partial(self.search, n_best=n_best, staged=True),
+            compiled=self._staged_search(n_best),
             plain=functools.partial(self.search, n_best=n_best),
             limits=self.find_limits(source),
             pad_id=self.model.pad_id,
         )
 
+    def _staged_search(self, n_best: int) -> Search:
+        return functools.partial(self.search, n_best=n_best, staged=True)
+
     def check_before_export(self) -> None:
         super().check_before_export()
         if self.compilation is not None:
             special = self.tokenizer.special_ids
+            source = tf.constant([[special.unknown, special.end]])
             try:
-                self.find_best([[special.unknown, special.end]])
+                compile_search(self._staged_search(1))(source)
             except tf.errors.ResourceExhaustedError:
                 raise
             except tf.errors.OpError as error:

@@ -21,6 +21,12 @@ _HYPOTHESES = Hypotheses(
 Search = Callable[[tf.Tensor], Hypotheses]
 
 
+def compile_search(search: Search) -> Search:
+    """Makes a search of source ids `[B, S]` one that XLA compiles, once for each B and S."""
+    compiled: Search = graph_function(search, input_signature=[_SOURCE], jit_compile=True)
+    return compiled
+
+
 def search_in_shapes(
     source: tf.Tensor,
     shapes: CompilationConfig,
@@ -46,7 +52,7 @@ def search_in_shapes(
     Returns:
         The hypotheses of the B sources.
     """
-    in_shape = graph_function(compiled, input_signature=[_SOURCE], jit_compile=True)
+    in_shape = compile_search(compiled)
     sizes, lanes = shapes.sizes, shapes.parts
     longest = tf.reduce_max(tf.concat([limits, [1]], axis=0))  # Of an empty batch, too.
     lengths = _lengths(source, pad_id)

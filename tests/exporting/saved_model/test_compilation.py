@@ -24,6 +24,7 @@ from tests.small_models import small_classifier
 from tests.small_run import number_pairs
 from tests.small_translator import drawn_translator, lexicon_of, strings, with_decoding
 
+SIGNATURES = ("serving_default", "beam", "ids")
 SHAPES = CompilationConfig(batch_sizes=(2, 4), lengths=(8, 16))
 RULES = {"max_repeats": 2, "no_repeat_ngram_size": 3, "min_length": 2, "coverage_penalty": 0.2}
 TEXTS = [source for source, _ in number_pairs(12, seed=3)]
@@ -43,23 +44,38 @@ def beam():
 def exported(greedy, tmp_path_factory):
     """`greedy` in `SHAPES`, opened: whichever test comes first compiles a shape."""
     folder = tmp_path_factory.mktemp("exported")
-    return SavedModel(export_saved_model(greedy, folder, compilation=SHAPES))
-
-
-def is_compiled(path):
-    """Tells whether a SavedModel has a function that XLA must compile."""
-    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    functions = saved.meta_graphs[0].graph_def.library.function
-    return any(function.attr["_XlaMustCompile"].b for function in functions)
+    return SavedModel(export(greedy, folder, SHAPES, *SIGNATURES))
 
 
 @pytest.fixture
 def exported_beam(beam, tmp_path):
-    return SavedModel(export_saved_model(beam, tmp_path, compilation=SHAPES))
+    return SavedModel(export(beam, tmp_path, SHAPES, *SIGNATURES))
+
+
+def export(translator, folder, shapes, *signatures, **options):
+    """Exports `signatures` alone: each is traced and compiled for itself."""
+    return export_saved_model(
+        translator, folder, signatures=signatures, compilation=shapes, **options
+    )
+
+
+def functions_of(path):
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    return saved.meta_graphs[0].graph_def.library.function
+
+
+def is_compiled(path):
+    """Tells whether a SavedModel has a function that XLA must compile."""
+    return any(function.attr["_XlaMustCompile"].b for function in functions_of(path))
 
 
 @pytest.mark.parametrize(
-    ("name", "opened"), [("greedy", "exported"), ("beam", "exported_beam")], ids=["greedy", "beam"]
+    ("name", "opened"),
+    [
+        ("greedy", "exported"),
+        pytest.param("beam", "exported_beam", marks=pytest.mark.long),
+    ],
+    ids=["greedy", "beam"],
 )
 def test_texts_are_those_of_the_plain_search(name, opened, request):
     translator, model = request.getfixturevalue(name), request.getfixturevalue(opened)
@@ -86,6 +102,12 @@ def test_shapes_of_outputs_do_not_show_the_padding(greedy, exported):
         assert found["ids"].tolist() == expected["ids"].numpy().tolist()
 
 
+def test_its_products_stay_as_xla_takes_them(exported):
+    operations = {node.op for function in functions_of(exported.path) for node in function.node_def}
+    assert "BatchMatMulV2" in operations
+    assert "BatchMatMulV3" not in operations  # `keep_from_onednn` makes them in plain exports.
+
+
 def test_texts_without_a_token_and_texts_that_are_cut(greedy, exported):
     texts = ["", "   ", "one " * 60]  # The last has room in no shape, and then none of them has.
     for some in (texts[:2], texts):
@@ -97,8 +119,8 @@ def test_texts_without_a_token_and_texts_that_are_cut(greedy, exported):
 
 def test_one_request_of_each_shape_is_stored(greedy, tmp_path):
     shapes = CompilationConfig(batch_sizes=(1, 4, 10), lengths=(8, 12, 16))
-    path = export_saved_model(greedy, tmp_path, compilation=shapes)
     found = {"serving_default": set(), "beam": set(), "score": set()}
+    path = export(greedy, tmp_path, shapes, *found)
     for signature, inputs in read_warmup(path):
         if signature in found:
             rows, length = greedy.to_ids(tf.constant(next(iter(inputs.values())))).shape
@@ -143,8 +165,7 @@ def test_nothing_is_compiled_after_the_warm_up(tmp_path):
 
 def test_shapes_are_no_longer_than_the_models_texts(greedy, tmp_path):
     shapes = CompilationConfig(batch_sizes=(2,), lengths=(16, 64, 128))
-    path = export_saved_model(greedy, tmp_path, compilation=shapes)
-    model = SavedModel(path)
+    model = SavedModel(export(greedy, tmp_path, shapes, "serving_default"))
     assert model.description.compilation.lengths == (16, greedy.max_source_length)
     texts = ["one " * 60, "two"]
     found = model.run("serving_default", texts=np.array(texts, dtype=object))
@@ -156,9 +177,7 @@ def test_shapes_are_no_longer_than_the_models_texts(greedy, tmp_path):
 def test_targets_of_every_stage(tmp_path):
     translator = with_decoding(drawn_translator(max_length=70), beam_size=2, max_length_ratio=9.0)
     shapes = CompilationConfig(batch_sizes=(4,), lengths=(16,))
-    path = export_saved_model(
-        translator, tmp_path, signatures=["serving_default"], compilation=shapes
-    )
+    path = export(translator, tmp_path, shapes, "serving_default")
     found = SavedModel(path).run("serving_default", texts=np.array(TEXTS[:4], dtype=object))
     expected = translator.translate_texts(TEXTS[:4])
     assert max(len(text.split()) for text in strings(expected["text"])) > 48
@@ -166,12 +185,12 @@ def test_targets_of_every_stage(tmp_path):
 
 
 def test_other_signatures_and_joined_requests(greedy, tmp_path):
-    shapes = CompilationConfig(batch_sizes=(2, 4), lengths=(16,))
+    shapes = CompilationConfig(batch_sizes=(4,), lengths=(16,))
     joined = BatchingConfig(max_texts=4)
-    path = export_saved_model(greedy, tmp_path, compilation=shapes, batching=joined)
-    model = SavedModel(path)
+    signatures = ("serving_default", "document")
+    model = SavedModel(export(greedy, tmp_path, shapes, *signatures, batching=joined))
     texts = np.array(TEXTS[:5], dtype=object)
-    for signature in ("serving_default", "document"):
+    for signature in signatures:
         found = model.run(signature, texts=texts)
         expected = greedy.saved_model_signatures()[signature](tf.constant(TEXTS[:5]))
         assert found["text"].astype(str).tolist() == strings(expected["text"])
@@ -187,29 +206,25 @@ class Capped(Transformer):
 def test_a_model_with_logits_of_its_own(tmp_path):
     translator = with_decoding(drawn_translator(model_class=Capped), beam_size=1)
     shapes = CompilationConfig(batch_sizes=(4,), lengths=(16,))
-    path = export_saved_model(
-        translator, tmp_path, signatures=["serving_default"], compilation=shapes
-    )
+    path = export(translator, tmp_path, shapes, "serving_default")
     found = SavedModel(path).run("serving_default", texts=np.array(TEXTS[:3], dtype=object))
     expected = translator.translate_texts(TEXTS[:3])
     assert found["text"].astype(str).tolist() == strings(expected["text"])
     np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param({"tie_embeddings": False, "positions": "rotary"}, marks=pytest.mark.long),
+        {"tie_embeddings": False, "positions": "rotary", "source_vocabulary_size": True},
         {"output_bias": True, "num_kv_heads": 2, "positions": "relative"},
-        pytest.param({"source_vocabulary_size": True}, marks=pytest.mark.long),
     ],
 )
 def test_other_models(options, tmp_path):
     translator = drawn_translator(**options).with_settings(beam_size=1)
     shapes = CompilationConfig(batch_sizes=(4,), lengths=(16,))
-    path = export_saved_model(
-        translator, tmp_path, signatures=["serving_default"], compilation=shapes
-    )
+    path = export(translator, tmp_path, shapes, "serving_default")
     found = SavedModel(path).run("serving_default", texts=np.array(TEXTS[:3], dtype=object))
     expected = translator.translate_texts(TEXTS[:3])
     assert found["text"].astype(str).tolist() == strings(expected["text"])

@@ -9,7 +9,6 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
-from ktransformer.config import CompilationConfig
 from ktransformer.exporting import export_saved_model
 from ktransformer.exporting.saved_model.small_operations import keep_from_onednn
 from tests.small_run import number_pairs
@@ -128,16 +127,6 @@ def test_other_transpositions_and_products_stay_the_same(tmp_path):
     found = tf.saved_model.load(str(tmp_path)).signatures["serving_default"](**given)
     for name, expected in module.run(**given).items():
         np.testing.assert_allclose(found[name], expected, atol=1e-5, err_msg=name)
-
-
-def test_what_xla_compiles_stays_as_it_is(translator, tmp_path):
-    shapes = CompilationConfig(batch_sizes=(2,), lengths=(8,))
-    path = export_saved_model(
-        translator, tmp_path, signatures=["serving_default"], compilation=shapes
-    )
-    operations = operations_of(path)
-    assert "BatchMatMulV2" in operations
-    assert "BatchMatMulV3" not in operations
 
 
 def test_a_session_runs_it(exported, translator):

@@ -107,11 +107,11 @@ def count_runs(model, monkeypatch) -> list[str]:
     return ran
 
 
-def test_warming_a_saved_model_up_runs_all_its_requests(saved_model, served, monkeypatch):
+def test_warming_a_saved_model_up_runs_all_its_requests(saved_model, monkeypatch):
     engine = SavedModelEngine(saved_model)
     ran = count_runs(engine._model, monkeypatch)
     engine.warmup()
-    assert ran == [name for name, _, _ in served]
+    assert ran == [request.signature for request in read_warmup(saved_model)]
 
 
 def count_runs_of_replicas(model) -> list[tuple[int, str]]:
