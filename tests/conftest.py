@@ -9,6 +9,7 @@ import ctypes
 import gc
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,6 +59,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
 
     items.sort(key=place)
+
+
+_END = time.monotonic() + 60 * float(os.environ.get("KTRANSFORMER_TEST_MINUTES", "inf"))
+
+
+def pytest_runtest_setup() -> None:
+    """Skips the tests that `KTRANSFORMER_TEST_MINUTES` leave no time for."""
+    if time.monotonic() > _END:
+        pytest.skip("KTRANSFORMER_TEST_MINUTES are over.")
 
 
 def _collect_garbage() -> None:

@@ -83,18 +83,20 @@ def translate(model, inputs, output, **options):
     return translate_corpus(model, inputs, output, shard_bytes=2000, **options)
 
 
-def test_a_cluster_gives_the_bytes_of_a_single_process(nodes, lite_file, tmp_path):
-    lines = number_lines(300)
-    pq.write_table(pa.table({"text": lines}), tmp_path / "a.parquet", row_group_size=80)
-    rows = write_lines(tmp_path / "a.jsonl", [f'{{"text": "{line}"}}' for line in lines])
-    for source in (tmp_path / "a.parquet", rows):
-        outputs = [tmp_path / f"{source.suffix[1:]}-{name}" for name in ("ray", "single")]
-        reports = [
-            translate(lite_file, [source], output, n_best=2, ray=address)
-            for output, address in zip(outputs, (nodes.cluster.address, None), strict=True)
-        ]
-        assert files_of(outputs[0]) == files_of(outputs[1])
-        assert reports[0] == reports[1]
+@pytest.mark.parametrize("suffix", ["parquet", pytest.param("jsonl", marks=pytest.mark.long)])
+def test_a_cluster_gives_the_bytes_of_a_single_process(suffix, nodes, lite_file, tmp_path):
+    lines, source = number_lines(300), tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.table({"text": lines}), source, row_group_size=80)
+    else:
+        write_lines(source, [f'{{"text": "{line}"}}' for line in lines])
+    outputs = [tmp_path / "ray", tmp_path / "single"]
+    reports = [
+        translate(lite_file, [source], output, n_best=2, ray=address)
+        for output, address in zip(outputs, (nodes.cluster.address, None), strict=True)
+    ]
+    assert files_of(outputs[0]) == files_of(outputs[1])
+    assert reports[0] == reports[1]
 
 
 def test_killed_processes_and_nodes_change_no_byte(nodes, lite_file, inputs, tmp_path):
