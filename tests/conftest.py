@@ -74,7 +74,7 @@ def _collect_garbage() -> None:
     """Frees what is garbage, and leaves the rest out of every later collection.
 
     What is left is imported, or belongs to the process: it is never garbage. Millions of objects
-    come together so, and looking at them again and again took a tenth of the tests' time.
+    come together so, and each collection would look at all of them.
     """
     gc.collect()
     gc.freeze()
