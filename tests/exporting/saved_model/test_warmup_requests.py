@@ -77,7 +77,8 @@ def served(saved_model) -> list:
 
 
 @pytest.mark.long
-def test_a_server_can_run_every_request_of_the_export(served):
+def test_a_server_can_run_every_request_of_the_export(saved_model, served):
+    assert [name for name, _, _ in served] == [each.signature for each in read_warmup(saved_model)]
     names = {"serving_default", "beam", "score", "annotate", "document", "sentences"}
     assert {name for name, _, _ in served} == names
     for wanted in ("serving_default", "beam"):
